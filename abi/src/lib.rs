@@ -1,0 +1,1 @@
+//! What generated code, a C caller and Brolga's runtime agree on.

@@ -1,0 +1,1 @@
+//! Criterion benches and the worker that the comparison with peers drives.

@@ -1,0 +1,1 @@
+//! Loop IR and programs to machine code (Cranelift, an x86 vector IR) and PTX.

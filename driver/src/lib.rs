@@ -1,0 +1,1 @@
+//! Brolga, an optimising compiler for machine-learning models: library and command line.

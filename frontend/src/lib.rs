@@ -1,0 +1,1 @@
+//! Reads ONNX models and safetensors weights into Brolga's tensor IR.

@@ -1,0 +1,1 @@
+//! Brolga's optimiser: the e-graph, extraction, lowering, tiling and the memory plan.

@@ -1,0 +1,1 @@
+//! A loaded Brolga program: artefact mapping, arena, worker pool, profiler, CUDA driver.

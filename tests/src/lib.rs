@@ -1,0 +1,1 @@
+//! Brolga's file, differential, conformance and tidy tests.
