@@ -1,1 +1,28 @@
-//! Brolga's four levels of intermediate representation, with text forms, verifiers and interpreters.
+//! Brolga's four levels of intermediate representation, with text forms, verifiers and reference interpreters.
+//!
+//! | level | module | what it is |
+//! | --- | --- | --- |
+//! | 1 | [`graph`], [`ops`] | tensor IR: an SSA graph of operators over typed tensors with symbolic dimensions |
+//! | 2 | [`structured`] | kernels of stages: iteration domains, index maps, scalar bodies, combiners |
+//! | 3 | [`loops`] | loop nests over buffers; schedules are data |
+//! | 4 | [`program`] | the host side of a model: kernel calls over planned memory |
+//!
+//! [`scalar`] is the expression language that all levels share. Invariant of the crate: no I/O, no e-graph, no code
+//! generation; a level never knows the one above it.
+
+pub mod dim;
+mod dtype;
+pub mod graph;
+pub mod index;
+pub mod loops;
+pub mod ops;
+pub mod program;
+pub mod scalar;
+pub mod structured;
+mod tensor;
+
+pub use dim::{Dim, DimOp, Symbol};
+pub use dtype::DType;
+pub use graph::{Build, ConstData, Constant, Def, Graph, GraphBuilder, Node, NodeError, Source, Type, Value};
+pub use ops::{Attr, Op};
+pub use tensor::{Number, Tensor, decode, encode, indices};

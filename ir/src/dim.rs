@@ -1,0 +1,417 @@
+//! Symbolic dimensions: canonical integer expressions over named symbols.
+//!
+//! A [`Dim`] is a polynomial with integer coefficients over *atoms*: a symbol (`seq`), or floordiv, ceildiv, mod, min
+//! or max of two dims. Construction canonicalises (terms sorted, like terms merged, constants folded), so equal
+//! polynomials are structurally equal, and equality of dims is `==`. Convolution, ceil-mode pooling, Slice and window
+//! padding need no more than this. Symbols are non-negative.
+//!
+//! Text: `2*batch*seq + 3`, `floordiv(seq + 1, 2)`, `min(seq, 16)`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A named unknown extent, at least 0.
+pub type Symbol = Arc<str>;
+
+/// The operator of a non-polynomial atom.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum DimOp {
+    /// Division rounding toward minus infinity.
+    FloorDiv,
+    /// Division rounding toward plus infinity.
+    CeilDiv,
+    /// The remainder of [`DimOp::FloorDiv`].
+    Mod,
+    /// The smaller.
+    Min,
+    /// The larger.
+    Max,
+}
+
+impl DimOp {
+    /// The name in the text form.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DimOp::FloorDiv => "floordiv",
+            DimOp::CeilDiv => "ceildiv",
+            DimOp::Mod => "mod",
+            DimOp::Min => "min",
+            DimOp::Max => "max",
+        }
+    }
+    /// The value on integers; `None` for a division by zero or an overflow.
+    pub fn eval(self, a: i64, b: i64) -> Option<i64> {
+        match self {
+            DimOp::FloorDiv => floor_div(a, b),
+            DimOp::CeilDiv => floor_div(a.checked_neg()?, b)?.checked_neg(),
+            DimOp::Mod => a.checked_sub(floor_div(a, b)?.checked_mul(b)?),
+            DimOp::Min => Some(a.min(b)),
+            DimOp::Max => Some(a.max(b)),
+        }
+    }
+}
+
+fn floor_div(a: i64, b: i64) -> Option<i64> {
+    let q = a.checked_div(b)?;
+    Some(if a % b != 0 && (a < 0) != (b < 0) { q - 1 } else { q })
+}
+
+/// What a polynomial is over.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Atom {
+    /// A symbol.
+    Sym(Symbol),
+    /// An operation that is no polynomial.
+    Op(DimOp, Dim, Dim),
+}
+
+type Monomial = Vec<Atom>;
+
+/// A symbolic integer. Cloning is cheap.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dim {
+    /// A known integer.
+    Const(i64),
+    /// A sum of at least one non-constant term: (sorted atoms, coefficient), sorted by atoms.
+    Sum(Arc<[(Monomial, i64)]>),
+}
+
+impl Dim {
+    /// The extent 1.
+    pub const ONE: Dim = Dim::Const(1);
+    /// The extent 0.
+    pub const ZERO: Dim = Dim::Const(0);
+
+    /// A symbol's dim.
+    pub fn sym(name: &str) -> Dim {
+        Dim::atom(Atom::Sym(name.into()))
+    }
+
+    /// The single term of an atom.
+    pub fn atom(a: Atom) -> Dim {
+        Dim::Sum(Arc::new([(vec![a], 1)]))
+    }
+
+    /// The integer, when known.
+    pub fn as_const(&self) -> Option<i64> {
+        match self {
+            Dim::Const(c) => Some(*c),
+            Dim::Sum(_) => None,
+        }
+    }
+
+    /// The symbol, when the dim is nothing else.
+    pub fn as_symbol(&self) -> Option<&Symbol> {
+        match self {
+            Dim::Sum(t) => match &t[..] {
+                [(m, 1)] => match &m[..] {
+                    [Atom::Sym(s)] => Some(s),
+                    _ => None,
+                },
+                _ => None,
+            },
+            Dim::Const(_) => None,
+        }
+    }
+
+    /// True for the known integer `n`.
+    pub fn is(&self, n: i64) -> bool {
+        *self == Dim::Const(n)
+    }
+
+    /// The terms of the polynomial, the constant term (no atoms) included.
+    pub fn terms(&self) -> Vec<(&[Atom], i64)> {
+        match self {
+            Dim::Const(0) => vec![],
+            Dim::Const(c) => vec![(&[], *c)],
+            Dim::Sum(t) => t.iter().map(|(m, c)| (&m[..], *c)).collect(),
+        }
+    }
+
+    fn from_terms(terms: impl IntoIterator<Item = (Monomial, i64)>) -> Dim {
+        let mut sum: BTreeMap<Monomial, i64> = BTreeMap::new();
+        for (m, c) in terms {
+            let e = sum.entry(m).or_insert(0);
+            *e = e.saturating_add(c);
+        }
+        sum.retain(|_, c| *c != 0);
+        match sum.len() {
+            0 => Dim::Const(0),
+            1 if sum.contains_key(&vec![]) => Dim::Const(sum[&vec![]]),
+            _ => Dim::Sum(sum.into_iter().collect()),
+        }
+    }
+
+    fn owned(&self) -> impl Iterator<Item = (Monomial, i64)> + '_ {
+        self.terms().into_iter().map(|(m, c)| (m.to_vec(), c))
+    }
+
+    /// One of the non-polynomial operations, folded where both sides are known or a law applies.
+    pub fn op(op: DimOp, a: Dim, b: Dim) -> Dim {
+        if let (Dim::Const(x), Dim::Const(y)) = (&a, &b)
+            && let Some(v) = op.eval(*x, *y)
+        {
+            return Dim::Const(v);
+        }
+        match op {
+            DimOp::FloorDiv | DimOp::CeilDiv if b.is(1) => return a,
+            DimOp::FloorDiv | DimOp::CeilDiv => {
+                if let Some(q) = a.exact_div(&b) {
+                    return q;
+                }
+            }
+            DimOp::Mod if b.is(1) || a.exact_div(&b).is_some() => return Dim::ZERO,
+            DimOp::Min | DimOp::Max if a == b => return a,
+            DimOp::Min | DimOp::Max => {
+                if let Dim::Const(d) = &a - &b {
+                    return if (d <= 0) == (op == DimOp::Min) { a } else { b };
+                }
+                if a.is(0) && b.is_nonnegative() {
+                    return if op == DimOp::Max { b } else { a };
+                }
+                if b.is(0) && a.is_nonnegative() {
+                    return if op == DimOp::Max { a } else { b };
+                }
+            }
+            DimOp::Mod => {}
+        }
+        let (a, b) = if matches!(op, DimOp::Min | DimOp::Max) && b < a {
+            (b, a)
+        } else {
+            (a, b)
+        };
+        Dim::atom(Atom::Op(op, a, b))
+    }
+
+    /// `floor(self / b)`.
+    pub fn floor_div(&self, b: &Dim) -> Dim {
+        Dim::op(DimOp::FloorDiv, self.clone(), b.clone())
+    }
+    /// `ceil(self / b)`.
+    pub fn ceil_div(&self, b: &Dim) -> Dim {
+        Dim::op(DimOp::CeilDiv, self.clone(), b.clone())
+    }
+    /// `self - b*floor(self / b)`.
+    pub fn modulo(&self, b: &Dim) -> Dim {
+        Dim::op(DimOp::Mod, self.clone(), b.clone())
+    }
+    /// The smaller of both.
+    pub fn min(&self, b: &Dim) -> Dim {
+        Dim::op(DimOp::Min, self.clone(), b.clone())
+    }
+    /// The larger of both.
+    pub fn max(&self, b: &Dim) -> Dim {
+        Dim::op(DimOp::Max, self.clone(), b.clone())
+    }
+
+    /// `q` with `self == q * b` for all values of the symbols (where `b` is not zero), when `b` is a single term.
+    pub fn exact_div(&self, b: &Dim) -> Option<Dim> {
+        let bt = b.terms();
+        let [(bm, bc)] = bt[..] else {
+            return (self == b && !b.is(0)).then_some(Dim::ONE);
+        };
+        let mut out = vec![];
+        for (m, c) in self.terms() {
+            if bc == 0 || c % bc != 0 {
+                return None;
+            }
+            let mut m = m.to_vec();
+            for a in bm {
+                m.remove(m.iter().position(|x| x == a)?);
+            }
+            out.push((m, c / bc));
+        }
+        Some(Dim::from_terms(out))
+    }
+
+    /// True when every coefficient is non-negative and every atom is (a sufficient condition for `self >= 0`).
+    pub fn is_nonnegative(&self) -> bool {
+        self.terms()
+            .iter()
+            .all(|(m, c)| *c >= 0 && m.iter().all(Atom::is_nonnegative))
+    }
+
+    /// The value under `lookup` of the symbols; `None` for an unknown symbol, a division by zero or an overflow.
+    pub fn eval(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
+        self.terms().into_iter().try_fold(0i64, |sum, (m, c)| {
+            let p = m.iter().try_fold(c, |p, a| {
+                p.checked_mul(match a {
+                    Atom::Sym(s) => lookup(s)?,
+                    Atom::Op(op, x, y) => op.eval(x.eval(lookup)?, y.eval(lookup)?)?,
+                })
+            })?;
+            sum.checked_add(p)
+        })
+    }
+
+    /// The dim with symbols replaced where `f` gives a dim.
+    pub fn substitute(&self, f: &dyn Fn(&str) -> Option<Dim>) -> Dim {
+        if matches!(self, Dim::Const(_)) {
+            return self.clone();
+        }
+        let mut sum = Dim::ZERO;
+        for (m, c) in self.terms() {
+            let mut p = Dim::Const(c);
+            for a in m {
+                p = &p
+                    * &match a {
+                        Atom::Sym(s) => f(s).unwrap_or_else(|| Dim::sym(s)),
+                        Atom::Op(op, x, y) => Dim::op(*op, x.substitute(f), y.substitute(f)),
+                    };
+            }
+            sum = &sum + &p;
+        }
+        sum
+    }
+
+    /// Calls `f` with every symbol, repetitions included.
+    pub fn for_each_symbol(&self, f: &mut dyn FnMut(&Symbol)) {
+        for (m, _) in self.terms() {
+            for a in m {
+                match a {
+                    Atom::Sym(s) => f(s),
+                    Atom::Op(_, x, y) => {
+                        x.for_each_symbol(f);
+                        y.for_each_symbol(f);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Atom {
+    fn is_nonnegative(&self) -> bool {
+        match self {
+            Atom::Sym(_) => true,
+            Atom::Op(DimOp::Mod, _, b) => b.is_nonnegative(),
+            Atom::Op(DimOp::Max, a, b) => a.is_nonnegative() || b.is_nonnegative(),
+            Atom::Op(_, a, b) => a.is_nonnegative() && b.is_nonnegative(),
+        }
+    }
+}
+
+impl std::ops::Add for &Dim {
+    type Output = Dim;
+    fn add(self, b: &Dim) -> Dim {
+        match (self, b) {
+            (Dim::Const(x), Dim::Const(y)) => Dim::Const(x.saturating_add(*y)),
+            _ => Dim::from_terms(self.owned().chain(b.owned())),
+        }
+    }
+}
+
+impl std::ops::Sub for &Dim {
+    type Output = Dim;
+    fn sub(self, b: &Dim) -> Dim {
+        self + &(b * &Dim::Const(-1))
+    }
+}
+
+impl std::ops::Mul for &Dim {
+    type Output = Dim;
+    fn mul(self, b: &Dim) -> Dim {
+        if let (Dim::Const(x), Dim::Const(y)) = (self, b) {
+            return Dim::Const(x.saturating_mul(*y));
+        }
+        let mut out = vec![];
+        for (m, c) in self.terms() {
+            for (n, d) in b.terms() {
+                let mut p = [m, n].concat();
+                p.sort();
+                out.push((p, c.saturating_mul(d)));
+            }
+        }
+        Dim::from_terms(out)
+    }
+}
+
+macro_rules! by_value {
+    ($($trait:ident $f:ident),*) => {$(
+        impl std::ops::$trait for Dim {
+            type Output = Dim;
+            fn $f(self, b: Dim) -> Dim {
+                std::ops::$trait::$f(&self, &b)
+            }
+        }
+        impl std::ops::$trait<i64> for &Dim {
+            type Output = Dim;
+            fn $f(self, b: i64) -> Dim {
+                std::ops::$trait::$f(self, &Dim::Const(b))
+            }
+        }
+    )*};
+}
+by_value!(Add add, Sub sub, Mul mul);
+
+impl From<i64> for Dim {
+    fn from(c: i64) -> Dim {
+        Dim::Const(c)
+    }
+}
+
+impl From<i32> for Dim {
+    fn from(c: i32) -> Dim {
+        Dim::Const(c.into())
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(c: usize) -> Dim {
+        Dim::Const(c as i64)
+    }
+}
+
+/// The product of extents.
+pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
+    dims.into_iter().fold(Dim::ONE, |p, d| &p * d)
+}
+
+/// The known extents, when all are known and non-negative.
+pub fn constants(dims: &[Dim]) -> Option<Vec<usize>> {
+    dims.iter()
+        .map(|d| d.as_const().and_then(|c| usize::try_from(c).ok()))
+        .collect()
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let terms = self.terms();
+        if terms.is_empty() {
+            return f.write_str("0");
+        }
+        // The constant term sorts first (it has no atoms) but reads better last.
+        for (i, (m, c)) in terms
+            .iter()
+            .skip_while(|t| t.0.is_empty())
+            .chain(terms.iter().take_while(|t| t.0.is_empty()))
+            .enumerate()
+        {
+            let sign = if *c < 0 { "-" } else { "+" };
+            match (i, sign) {
+                (0, "-") => f.write_str("-")?,
+                (0, _) => {}
+                _ => write!(f, " {sign} ")?,
+            }
+            let c = c.unsigned_abs();
+            if m.is_empty() || c != 1 {
+                write!(f, "{c}{}", if m.is_empty() { "" } else { "*" })?;
+            }
+            for (j, a) in m.iter().enumerate() {
+                let star = if j > 0 { "*" } else { "" };
+                match a {
+                    Atom::Sym(s) => write!(f, "{star}{s}")?,
+                    Atom::Op(op, x, y) => write!(f, "{star}{}({x}, {y})", op.name())?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,589 @@
+//! Level 1, the tensor IR: an SSA graph of typed values.
+//!
+//! Invariants (checked by [`Graph::verify`]): nodes stand in topological order; every value has one definition; the
+//! types of a node's outputs are what its operator infers from the types of its inputs; a node that came from a model
+//! carries the model node's name in [`Node::origin`]. Shapes broadcast only through the `broadcast` operator. Constants
+//! are never copied into the graph: a [`Constant`] is small bytes, a range of a mapped file, or one value splat.
+
+use crate::{Attr, DType, Dim, Number, Op, Symbol, Tensor};
+use std::fmt;
+use std::sync::Arc;
+
+/// The id of a value, printed `%3`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Value(pub u32);
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "%{}", self.0)
+    }
+}
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "%{}", self.0)
+    }
+}
+
+/// The type of a value: element type and extents, outermost first.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Type {
+    /// Element type.
+    pub dtype: DType,
+    /// Extents, outermost first; empty for rank 0.
+    pub shape: Vec<Dim>,
+}
+
+impl Type {
+    /// A type.
+    pub fn new(dtype: DType, shape: impl Into<Vec<Dim>>) -> Type {
+        Type {
+            dtype,
+            shape: shape.into(),
+        }
+    }
+    /// A type of known extents.
+    pub fn fixed(dtype: DType, shape: &[usize]) -> Type {
+        Type {
+            dtype,
+            shape: shape.iter().map(|&d| Dim::from(d)).collect(),
+        }
+    }
+    /// The number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+    /// The number of elements.
+    pub fn len(&self) -> Dim {
+        crate::dim::product(&self.shape)
+    }
+    /// True when an extent is the constant 0.
+    pub fn is_empty(&self) -> bool {
+        self.shape.iter().any(|d| d.is(0))
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[", self.dtype)?;
+        for (i, d) in self.shape.iter().enumerate() {
+            write!(f, "{}{d}", if i > 0 { ", " } else { "" })?;
+        }
+        f.write_str("]")
+    }
+}
+impl fmt::Debug for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Bytes that live outside the graph, such as a mapped model file.
+pub trait Source: Send + Sync {
+    /// The whole file.
+    fn bytes(&self) -> &[u8];
+    /// What a text form or an error names it by, usually the path.
+    fn name(&self) -> &str;
+}
+
+/// What a constant's elements are.
+#[derive(Clone)]
+pub enum ConstData {
+    /// Elements in memory (small, or computed).
+    Dense(Tensor),
+    /// Row-major little-endian elements at a byte range of a file.
+    File {
+        /// The file.
+        source: Arc<dyn Source>,
+        /// Byte offset of the first element.
+        offset: usize,
+    },
+    /// One value everywhere.
+    Splat(Number),
+}
+
+/// A constant of known shape.
+#[derive(Clone)]
+pub struct Constant {
+    /// Its type; every extent is known.
+    pub ty: Type,
+    /// Its elements.
+    pub data: ConstData,
+}
+
+impl Constant {
+    /// The elements as a tensor (a copy, except for dense data).
+    pub fn to_tensor(&self) -> Tensor {
+        let shape = crate::dim::constants(&self.ty.shape).expect("a constant has a known shape");
+        match &self.data {
+            ConstData::Dense(t) => t.clone(),
+            ConstData::Splat(x) => Tensor::splat(self.ty.dtype, &shape, *x),
+            ConstData::File { source, offset } => {
+                let n = shape.iter().product::<usize>() * self.ty.dtype.bytes();
+                Tensor::new(self.ty.dtype, shape, &source.bytes()[*offset..offset + n]).expect("the range was checked")
+            }
+        }
+    }
+
+    /// The single value that every element has, when that is known without reading much.
+    pub fn as_splat(&self) -> Option<Number> {
+        match &self.data {
+            ConstData::Splat(x) => Some(*x),
+            ConstData::Dense(t) => t.as_splat(),
+            ConstData::File { .. } if self.ty.len().as_const()? <= 16 => self.to_tensor().as_splat(),
+            ConstData::File { .. } => None,
+        }
+    }
+}
+
+impl PartialEq for Constant {
+    fn eq(&self, other: &Constant) -> bool {
+        self.ty == other.ty
+            && match (&self.data, &other.data) {
+                (ConstData::Splat(a), ConstData::Splat(b)) => a == b || (a.f64().is_nan() && b.f64().is_nan()),
+                (ConstData::File { source: a, offset: i }, ConstData::File { source: b, offset: j }) => {
+                    (a.name() == b.name() && i == j) || self.to_tensor() == other.to_tensor()
+                }
+                _ => self.to_tensor() == other.to_tensor(),
+            }
+    }
+}
+
+/// How a value comes to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Def {
+    /// The graph's input of this position.
+    Input(u32),
+    /// The graph's constant of this position.
+    Const(u32),
+    /// Output `.1` of node `.0`.
+    Node(u32, u32),
+}
+
+/// One operation.
+#[derive(Clone, PartialEq)]
+pub struct Node {
+    /// The operator with its attributes.
+    pub op: Op,
+    /// Operands.
+    pub inputs: Vec<Value>,
+    /// Results.
+    pub outputs: Vec<Value>,
+    /// The model node that this came from; empty when there is none.
+    pub origin: Arc<str>,
+}
+
+/// A value's type and definition.
+#[derive(Clone, PartialEq)]
+pub struct ValueInfo {
+    /// Its type.
+    pub ty: Type,
+    /// Its definition.
+    pub def: Def,
+}
+
+/// A named graph input.
+#[derive(Clone, PartialEq)]
+pub struct Input {
+    /// Its name in the model.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+}
+
+/// The tensor IR of one model (level 1).
+#[derive(Clone, Default, PartialEq)]
+pub struct Graph {
+    /// The model's name; a C identifier in generated code is derived from it.
+    pub name: String,
+    /// The symbols of the inputs' shapes, in the order in which generated code takes their values.
+    pub symbols: Vec<Symbol>,
+    /// Inputs, in the model's order.
+    pub inputs: Vec<Input>,
+    /// Named results, in the model's order. An output may be an input or a constant.
+    pub outputs: Vec<(String, Value)>,
+    /// Operations, in topological order.
+    pub nodes: Vec<Node>,
+    /// Constants.
+    pub constants: Vec<Constant>,
+    /// All values.
+    pub values: Vec<ValueInfo>,
+}
+
+/// An error that names the model node it belongs to.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{}{message}", if .node.is_empty() { String::new() } else { format!("node `{}`: ", .node) })]
+pub struct NodeError {
+    /// The model node's name, or empty.
+    pub node: String,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(name: &str) -> Graph {
+        Graph {
+            name: name.to_string(),
+            ..Graph::default()
+        }
+    }
+
+    fn value(&mut self, ty: Type, def: Def) -> Value {
+        self.values.push(ValueInfo { ty, def });
+        Value(self.values.len() as u32 - 1)
+    }
+
+    /// Appends an input. Symbols of its shape are added to [`Graph::symbols`].
+    pub fn input(&mut self, name: &str, ty: Type) -> Value {
+        let symbols = &mut self.symbols;
+        for d in &ty.shape {
+            d.for_each_symbol(&mut |s| {
+                if !symbols.contains(s) {
+                    symbols.push(s.clone());
+                }
+            });
+        }
+        let v = self.value(ty, Def::Input(self.inputs.len() as u32));
+        self.inputs.push(Input {
+            name: name.to_string(),
+            value: v,
+        });
+        v
+    }
+
+    /// Appends a constant.
+    pub fn constant(&mut self, c: Constant) -> Value {
+        let v = self.value(c.ty.clone(), Def::Const(self.constants.len() as u32));
+        self.constants.push(c);
+        v
+    }
+
+    /// Appends a constant with its elements in memory.
+    pub fn dense(&mut self, t: Tensor) -> Value {
+        self.constant(Constant {
+            ty: Type::fixed(t.dtype(), t.shape()),
+            data: ConstData::Dense(t),
+        })
+    }
+
+    /// Appends a node, its output types inferred.
+    ///
+    /// # Errors
+    /// When the operator does not accept the operands; the error names `origin`.
+    pub fn add(&mut self, op: Op, inputs: &[Value], origin: &Arc<str>) -> Result<Vec<Value>, NodeError> {
+        let types: Vec<Type> = inputs.iter().map(|&v| self.ty(v).clone()).collect();
+        let fail = |message| NodeError {
+            node: origin.to_string(),
+            message,
+        };
+        let outs = op.infer(&types).map_err(|e| fail(format!("{}: {e}", op.name())))?;
+        let n = self.nodes.len() as u32;
+        let outputs: Vec<Value> = outs
+            .into_iter()
+            .enumerate()
+            .map(|(i, ty)| self.value(ty, Def::Node(n, i as u32)))
+            .collect();
+        self.nodes.push(Node {
+            op,
+            inputs: inputs.to_vec(),
+            outputs: outputs.clone(),
+            origin: origin.clone(),
+        });
+        Ok(outputs)
+    }
+
+    /// A value's type.
+    pub fn ty(&self, v: Value) -> &Type {
+        &self.values[v.0 as usize].ty
+    }
+    /// A value's definition.
+    pub fn def(&self, v: Value) -> Def {
+        self.values[v.0 as usize].def
+    }
+    /// The constant that a value is, if it is one.
+    pub fn as_constant(&self, v: Value) -> Option<&Constant> {
+        match self.def(v) {
+            Def::Const(c) => Some(&self.constants[c as usize]),
+            _ => None,
+        }
+    }
+
+    /// Checks the invariants that the module states.
+    ///
+    /// # Errors
+    /// The first violation, with the node it belongs to.
+    pub fn verify(&self) -> Result<(), NodeError> {
+        let mut defined = vec![false; self.values.len()];
+        let fail = |node: &str, message: String| {
+            Err(NodeError {
+                node: node.to_string(),
+                message,
+            })
+        };
+        for (i, input) in self.inputs.iter().enumerate() {
+            if self.values.get(input.value.0 as usize).map(|v| v.def) != Some(Def::Input(i as u32)) {
+                return fail(
+                    "",
+                    format!("input `{}` is not defined by its value {}", input.name, input.value),
+                );
+            }
+        }
+        for (i, v) in self.values.iter().enumerate() {
+            match v.def {
+                Def::Node(..) => {}
+                Def::Input(k) if (k as usize) < self.inputs.len() => defined[i] = true,
+                Def::Const(k) if self.constants.get(k as usize).is_some_and(|c| c.ty == v.ty) => defined[i] = true,
+                d => return fail("", format!("value %{i} has the definition {d:?}, which does not exist")),
+            }
+        }
+        for (n, node) in self.nodes.iter().enumerate() {
+            if let Some(v) = node
+                .inputs
+                .iter()
+                .find(|v| !defined.get(v.0 as usize).copied().unwrap_or(false))
+            {
+                return fail(
+                    &node.origin,
+                    format!("{} uses {v} before its definition", node.op.name()),
+                );
+            }
+            let types: Vec<Type> = node.inputs.iter().map(|&v| self.ty(v).clone()).collect();
+            let want = match node.op.infer(&types) {
+                Ok(t) => t,
+                Err(e) => return fail(&node.origin, format!("{}: {e}", node.op.name())),
+            };
+            if want.len() != node.outputs.len() {
+                return fail(
+                    &node.origin,
+                    format!(
+                        "{} has {} results, expected {}",
+                        node.op.name(),
+                        node.outputs.len(),
+                        want.len()
+                    ),
+                );
+            }
+            for (k, (&o, ty)) in node.outputs.iter().zip(&want).enumerate() {
+                let Some(info) = self.values.get(o.0 as usize) else {
+                    return fail(&node.origin, format!("result {o} does not exist"));
+                };
+                if info.def != Def::Node(n as u32, k as u32) || std::mem::replace(&mut defined[o.0 as usize], true) {
+                    return fail(&node.origin, format!("result {o} has two definitions"));
+                }
+                if info.ty != *ty {
+                    return fail(
+                        &node.origin,
+                        format!("result {o} has type {}, {} infers {ty}", info.ty, node.op.name()),
+                    );
+                }
+            }
+        }
+        for (name, v) in &self.outputs {
+            if !defined.get(v.0 as usize).copied().unwrap_or(false) {
+                return fail("", format!("output `{name}` is {v}, which is not defined"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The reference interpreter of level 1: the outputs for the given inputs, in the graph's orders.
+    ///
+    /// # Errors
+    /// When an input does not fit its type, two inputs give a symbol different values, or an operator's reference
+    /// evaluation fails; the error names the node.
+    pub fn eval(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, NodeError> {
+        let fail = |node: &str, message: String| NodeError {
+            node: node.to_string(),
+            message,
+        };
+        let env = self.bind(inputs).map_err(|e| fail("", e))?;
+        let lookup = |s: &str| env.iter().find(|(k, _)| &**k == s).map(|(_, v)| *v);
+        // Values are dropped at their last use: an interpreter of a large network would else hold all of it.
+        let mut last = vec![0usize; self.values.len()];
+        for (n, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|v| last[v.0 as usize] = n);
+        }
+        self.outputs.iter().for_each(|(_, v)| last[v.0 as usize] = usize::MAX);
+        let mut values: Vec<Option<Tensor>> = vec![None; self.values.len()];
+        let get = |values: &Vec<Option<Tensor>>, v: Value| match self.def(v) {
+            Def::Input(i) => inputs[i as usize].clone(),
+            Def::Const(c) => self.constants[c as usize].to_tensor(),
+            Def::Node(..) => values[v.0 as usize].clone().expect("the graph is in topological order"),
+        };
+        for (n, node) in self.nodes.iter().enumerate() {
+            let args: Vec<Tensor> = node.inputs.iter().map(|&v| get(&values, v)).collect();
+            let op = node.op.concrete(&lookup).map_err(|e| fail(&node.origin, e))?;
+            let outs = op
+                .eval(&args)
+                .map_err(|e| fail(&node.origin, format!("{}: {e}", op.name())))?;
+            for (&o, t) in node.outputs.iter().zip(outs) {
+                values[o.0 as usize] = Some(t);
+            }
+            for v in &node.inputs {
+                if last[v.0 as usize] == n {
+                    values[v.0 as usize] = None;
+                }
+            }
+        }
+        Ok(self.outputs.iter().map(|&(_, v)| get(&values, v)).collect())
+    }
+
+    /// The symbols' values under which the inputs have the given shapes.
+    ///
+    /// # Errors
+    /// When dtype, rank or an extent contradicts an input's type.
+    pub fn bind(&self, inputs: &[Tensor]) -> Result<Vec<(Symbol, i64)>, String> {
+        if inputs.len() != self.inputs.len() {
+            return Err(format!("{} inputs given, {} expected", inputs.len(), self.inputs.len()));
+        }
+        let mut env: Vec<(Symbol, i64)> = vec![];
+        for (input, t) in self.inputs.iter().zip(inputs) {
+            let ty = self.ty(input.value);
+            let bad = || format!("input `{}` is {}{:?}, expected {ty}", input.name, t.dtype(), t.shape());
+            if t.dtype() != ty.dtype || t.shape().len() != ty.rank() {
+                return Err(bad());
+            }
+            for (d, &n) in ty.shape.iter().zip(t.shape()) {
+                if let Some(s) = d.as_symbol() {
+                    match env.iter().find(|(k, _)| k == s) {
+                        Some((_, v)) if *v != n as i64 => return Err(format!("{}: `{s}` is {v} elsewhere", bad())),
+                        Some(_) => {}
+                        None => env.push((s.clone(), n as i64)),
+                    }
+                } else if d.as_const().is_some_and(|c| c != n as i64) {
+                    return Err(bad());
+                }
+            }
+        }
+        Ok(env)
+    }
+
+    /// Removes nodes and constants that no output needs, and renumbers values in order of definition.
+    pub fn prune(&mut self) {
+        let mut live = vec![false; self.values.len()];
+        self.outputs.iter().for_each(|(_, v)| live[v.0 as usize] = true);
+        for node in self.nodes.iter().rev() {
+            if node.outputs.iter().any(|o| live[o.0 as usize]) {
+                node.inputs.iter().for_each(|v| live[v.0 as usize] = true);
+            }
+        }
+        let old = std::mem::replace(self, Graph::new(&self.name.clone()));
+        let mut map: Vec<Option<Value>> = vec![None; old.values.len()];
+        for input in &old.inputs {
+            map[input.value.0 as usize] = Some(self.input(&input.name, old.ty(input.value).clone()));
+        }
+        self.symbols.clone_from(&old.symbols);
+        for (i, info) in old.values.iter().enumerate() {
+            if let (true, Def::Const(c)) = (live[i], info.def) {
+                map[i] = Some(self.constant(old.constants[c as usize].clone()));
+            }
+        }
+        for node in &old.nodes {
+            if node.outputs.iter().any(|o| live[o.0 as usize]) {
+                let n = self.nodes.len() as u32;
+                let outputs: Vec<Value> = (0u32..)
+                    .zip(&node.outputs)
+                    .map(|(k, &o)| {
+                        let v = self.value(old.ty(o).clone(), Def::Node(n, k));
+                        map[o.0 as usize] = Some(v);
+                        v
+                    })
+                    .collect();
+                let inputs = node
+                    .inputs
+                    .iter()
+                    .map(|v| map[v.0 as usize].expect("operands come first"))
+                    .collect();
+                self.nodes.push(Node {
+                    op: node.op.clone(),
+                    inputs,
+                    outputs,
+                    origin: node.origin.clone(),
+                });
+            }
+        }
+        self.outputs = old
+            .outputs
+            .iter()
+            .map(|(n, v)| (n.clone(), map[v.0 as usize].expect("outputs are defined")))
+            .collect();
+    }
+}
+
+/// Where a decomposition puts what it builds: a graph, or an e-graph.
+pub trait Build {
+    /// Adds an operation with one result.
+    ///
+    /// # Errors
+    /// When the operator does not accept the operands.
+    fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String>;
+    /// The type of a value.
+    fn type_of(&self, v: Value) -> Type;
+    /// A rank-0 constant.
+    fn scalar(&mut self, dtype: DType, x: Number) -> Value;
+
+    /// Adds an operation named by the registry, with attributes in the order that its definition lists.
+    ///
+    /// # Errors
+    /// When there is no such operator, or it does not accept the attributes or operands.
+    fn call(&mut self, name: &str, attrs: &[Attr], inputs: &[Value]) -> Result<Value, String> {
+        self.op(Op::new(name, attrs)?, inputs)
+    }
+
+    /// A constant spread over a shape.
+    ///
+    /// # Errors
+    /// Never for valid extents.
+    fn splat(&mut self, dtype: DType, shape: &[Dim], x: f64) -> Result<Value, String> {
+        let s = self.scalar(
+            dtype,
+            if dtype.is_float() {
+                Number::Float(x)
+            } else {
+                Number::Int(x as i128)
+            },
+        );
+        self.spread(s, shape)
+    }
+
+    /// `v` broadcast to a shape as numpy does it: missing leading dimensions are 1, extents of 1 stretch.
+    ///
+    /// # Errors
+    /// When an extent is neither 1 nor the wanted one.
+    fn spread(&mut self, v: Value, shape: &[Dim]) -> Result<Value, String> {
+        let ty = self.type_of(v);
+        if ty.shape == shape {
+            return Ok(v);
+        }
+        let mut v = v;
+        if ty.rank() < shape.len() {
+            let mut wide = vec![Dim::ONE; shape.len() - ty.rank()];
+            wide.extend(ty.shape);
+            v = self.call("reshape", &[Attr::Dims(wide.clone())], &[v])?;
+            if wide == shape {
+                return Ok(v);
+            }
+        }
+        self.call("broadcast", &[Attr::Dims(shape.to_vec())], &[v])
+    }
+}
+
+/// Builds into a graph, giving every node one origin.
+pub struct GraphBuilder<'a> {
+    /// The graph.
+    pub graph: &'a mut Graph,
+    /// The origin of the nodes added.
+    pub origin: Arc<str>,
+}
+
+impl Build for GraphBuilder<'_> {
+    fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String> {
+        Ok(self.graph.add(op, inputs, &self.origin).map_err(|e| e.message)?[0])
+    }
+    fn type_of(&self, v: Value) -> Type {
+        self.graph.ty(v).clone()
+    }
+    fn scalar(&mut self, dtype: DType, x: Number) -> Value {
+        self.graph.dense(Tensor::scalar(dtype, x))
+    }
+}

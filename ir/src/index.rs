@@ -1,0 +1,325 @@
+//! Index expressions, shared by the structured level (over iteration dimensions) and the loop level (over loop
+//! variables): affine sums with symbolic coefficients, plus floor division and remainder where a reshape needs them.
+//!
+//! Canonical: like terms are merged, zero terms dropped, terms sorted. `stride of a variable` is therefore a look-up.
+
+use crate::Dim;
+use std::fmt;
+
+/// The id of an iteration dimension (level 2) or a loop variable (level 3), printed `i3`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Var(pub u32);
+
+/// The id of an integer read at run time that takes part in an index, printed `r3`: a read of the same stage (level 2),
+/// an i64 register (level 3).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reg(pub u32);
+
+impl fmt::Display for Var {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "i{}", self.0)
+    }
+}
+impl fmt::Debug for Var {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl fmt::Display for Reg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "r{}", self.0)
+    }
+}
+impl fmt::Debug for Reg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a coefficient multiplies.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Term {
+    /// A variable.
+    Var(Var),
+    /// An integer read at run time.
+    Reg(Reg),
+    /// `floor(e / d)`, `d` positive.
+    Div(Box<Ix>, Dim),
+    /// `e - d * floor(e / d)`, `d` positive.
+    Mod(Box<Ix>, Dim),
+}
+
+/// An integer expression: `offset + Σ coefficient * term`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ix {
+    /// Terms, sorted, each once, no coefficient zero.
+    pub terms: Vec<(Term, Dim)>,
+    /// The constant part.
+    pub offset: Dim,
+}
+
+impl Ix {
+    /// A constant.
+    pub fn constant(d: impl Into<Dim>) -> Ix {
+        Ix {
+            terms: vec![],
+            offset: d.into(),
+        }
+    }
+    /// A variable.
+    pub fn var(v: Var) -> Ix {
+        Ix::term(Term::Var(v))
+    }
+    /// A run-time integer.
+    pub fn reg(r: Reg) -> Ix {
+        Ix::term(Term::Reg(r))
+    }
+    fn term(t: Term) -> Ix {
+        Ix {
+            terms: vec![(t, Dim::ONE)],
+            offset: Dim::ZERO,
+        }
+    }
+
+    /// The dim, when no term is left.
+    pub fn as_dim(&self) -> Option<&Dim> {
+        self.terms.is_empty().then_some(&self.offset)
+    }
+    /// The integer, when known.
+    pub fn as_const(&self) -> Option<i64> {
+        self.as_dim()?.as_const()
+    }
+    /// The variable, when the expression is just one.
+    pub fn as_var(&self) -> Option<Var> {
+        match &self.terms[..] {
+            [(Term::Var(v), c)] if c.is(1) && self.offset.is(0) => Some(*v),
+            _ => None,
+        }
+    }
+
+    fn build(terms: impl IntoIterator<Item = (Term, Dim)>, offset: Dim) -> Ix {
+        let mut merged: Vec<(Term, Dim)> = vec![];
+        for (t, c) in terms {
+            match merged.iter_mut().find(|(u, _)| *u == t) {
+                Some((_, d)) => *d = &*d + &c,
+                None => merged.push((t, c)),
+            }
+        }
+        merged.retain(|(_, c)| !c.is(0));
+        merged.sort();
+        Ix { terms: merged, offset }
+    }
+
+    /// `self * d`.
+    pub fn scale(&self, d: &Dim) -> Ix {
+        Ix::build(self.terms.iter().map(|(t, c)| (t.clone(), c * d)), &self.offset * d)
+    }
+
+    /// `floor(self / d)`; terms and offset that `d` divides are taken out when the rest is known to be in `0..d`
+    /// because nothing is left.
+    pub fn div(&self, d: &Dim) -> Ix {
+        if d.is(1) {
+            return self.clone();
+        }
+        if let (Some(c), Some(k)) = (self.as_const(), d.as_const())
+            && k > 0
+        {
+            return Ix::constant(c.div_euclid(k));
+        }
+        let (whole, rest) = self.split(d);
+        if rest == Ix::constant(0) {
+            return whole;
+        }
+        &whole + &Ix::term(Term::Div(Box::new(rest), d.clone()))
+    }
+
+    /// `self - d * floor(self / d)`.
+    pub fn modulo(&self, d: &Dim) -> Ix {
+        if d.is(1) {
+            return Ix::constant(0);
+        }
+        if let (Some(c), Some(k)) = (self.as_const(), d.as_const())
+            && k > 0
+        {
+            return Ix::constant(c.rem_euclid(k));
+        }
+        let (_, rest) = self.split(d);
+        if rest == Ix::constant(0) {
+            rest
+        } else {
+            Ix::term(Term::Mod(Box::new(rest), d.clone()))
+        }
+    }
+
+    /// `self = d * whole + rest`, with every part that is a multiple of `d` in `whole`.
+    fn split(&self, d: &Dim) -> (Ix, Ix) {
+        let (mut whole, mut rest) = (vec![], vec![]);
+        for (t, c) in &self.terms {
+            match c.exact_div(d) {
+                Some(q) => whole.push((t.clone(), q)),
+                None => rest.push((t.clone(), c.clone())),
+            }
+        }
+        let (w, r) = match self.offset.exact_div(d) {
+            Some(q) => (q, Dim::ZERO),
+            None => (Dim::ZERO, self.offset.clone()),
+        };
+        (Ix::build(whole, w), Ix::build(rest, r))
+    }
+
+    /// The coefficient of a variable at the top level (0 when absent); `None` when it also occurs under a division.
+    pub fn stride(&self, v: Var) -> Option<Dim> {
+        let mut out = Dim::ZERO;
+        for (t, c) in &self.terms {
+            match t {
+                Term::Var(u) if *u == v => out = c.clone(),
+                Term::Div(e, _) | Term::Mod(e, _) if e.uses(v) => return None,
+                _ => {}
+            }
+        }
+        Some(out)
+    }
+
+    /// True when a variable occurs.
+    pub fn uses(&self, v: Var) -> bool {
+        self.terms.iter().any(|(t, _)| match t {
+            Term::Var(u) => *u == v,
+            Term::Reg(_) => false,
+            Term::Div(e, _) | Term::Mod(e, _) => e.uses(v),
+        })
+    }
+
+    /// Calls `f` with every variable, repetitions included.
+    pub fn for_each_var(&self, f: &mut dyn FnMut(Var)) {
+        for (t, _) in &self.terms {
+            match t {
+                Term::Var(v) => f(*v),
+                Term::Reg(_) => {}
+                Term::Div(e, _) | Term::Mod(e, _) => e.for_each_var(f),
+            }
+        }
+    }
+
+    /// Calls `f` with every run-time integer, repetitions included.
+    pub fn for_each_reg(&self, f: &mut dyn FnMut(Reg)) {
+        for (t, _) in &self.terms {
+            match t {
+                Term::Var(_) => {}
+                Term::Reg(r) => f(*r),
+                Term::Div(e, _) | Term::Mod(e, _) => e.for_each_reg(f),
+            }
+        }
+    }
+
+    /// Calls `f` with every dim: offsets, coefficients and divisors.
+    pub fn for_each_dim(&self, f: &mut dyn FnMut(&Dim)) {
+        f(&self.offset);
+        for (t, c) in &self.terms {
+            f(c);
+            if let Term::Div(e, d) | Term::Mod(e, d) = t {
+                f(d);
+                e.for_each_dim(f);
+            }
+        }
+    }
+
+    /// The expression with variables and run-time integers replaced.
+    pub fn substitute(&self, var: &dyn Fn(Var) -> Ix, reg: &dyn Fn(Reg) -> Ix) -> Ix {
+        let mut sum = Ix::constant(self.offset.clone());
+        for (t, c) in &self.terms {
+            let e = match t {
+                Term::Var(v) => var(*v),
+                Term::Reg(r) => reg(*r),
+                Term::Div(e, d) => e.substitute(var, reg).div(d),
+                Term::Mod(e, d) => e.substitute(var, reg).modulo(d),
+            };
+            sum = &sum + &e.scale(c);
+        }
+        sum
+    }
+
+    /// The value; `None` when a dim has none or a divisor is not positive.
+    pub fn eval(
+        &self,
+        var: &dyn Fn(Var) -> i64,
+        reg: &dyn Fn(Reg) -> i64,
+        dim: &dyn Fn(&Dim) -> Option<i64>,
+    ) -> Option<i64> {
+        let mut sum = dim(&self.offset)?;
+        for (t, c) in &self.terms {
+            let x = match t {
+                Term::Var(v) => var(*v),
+                Term::Reg(r) => reg(*r),
+                Term::Div(e, d) | Term::Mod(e, d) => {
+                    let (e, d) = (e.eval(var, reg, dim)?, dim(d)?);
+                    if d <= 0 {
+                        return None;
+                    }
+                    if matches!(t, Term::Div(..)) {
+                        e.div_euclid(d)
+                    } else {
+                        e.rem_euclid(d)
+                    }
+                }
+            };
+            sum = sum.wrapping_add(x.wrapping_mul(dim(c)?));
+        }
+        Some(sum)
+    }
+}
+
+impl std::ops::Add for &Ix {
+    type Output = Ix;
+    fn add(self, o: &Ix) -> Ix {
+        Ix::build(self.terms.iter().chain(&o.terms).cloned(), &self.offset + &o.offset)
+    }
+}
+impl std::ops::Add<&Dim> for &Ix {
+    type Output = Ix;
+    fn add(self, o: &Dim) -> Ix {
+        Ix {
+            terms: self.terms.clone(),
+            offset: &self.offset + o,
+        }
+    }
+}
+
+impl fmt::Display for Ix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (t, c)) in self.terms.iter().enumerate() {
+            if i > 0 {
+                f.write_str(" + ")?;
+            }
+            match c.as_const() {
+                Some(1) => {}
+                Some(k) => write!(f, "{k}*")?,
+                None => write!(f, "({c})*")?,
+            }
+            match t {
+                Term::Var(v) => write!(f, "{v}")?,
+                Term::Reg(r) => write!(f, "{r}")?,
+                Term::Div(e, d) => write!(f, "div({e}, {d})")?,
+                Term::Mod(e, d) => write!(f, "rem({e}, {d})")?,
+            }
+        }
+        match (self.terms.is_empty(), self.offset.is(0)) {
+            (true, _) => write!(f, "{}", self.offset),
+            (false, true) => Ok(()),
+            (false, false) => write!(f, " + {}", self.offset),
+        }
+    }
+}
+impl fmt::Debug for Ix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One condition of a guard: `0 <= index < extent`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Bound {
+    /// The index.
+    pub index: Ix,
+    /// The exclusive upper bound.
+    pub extent: Dim,
+}

@@ -1,0 +1,259 @@
+//! Level 3: loop nests over buffers.
+//!
+//! A [`Kernel`] is one function: buffers, registers, statements. Loops carry a [`LoopKind`], which is how a schedule shows:
+//! `parallel` (CPU workers; at most one such loop, outermost), `vector` (lanes in lockstep), `serial`, `unrolled`,
+//! and the GPU kinds `block` and `thread`. [`Tile`] is a register-tile contraction.
+//!
+//! Meaning, as the interpreter defines it:
+//! - A register holds one value of its dtype. Assigned inside a vector loop it has one value **per lane**; a register with
+//!   [`RegInfo::lanes`] > 1 that is assigned outside has its lanes kept, and inside a vector loop of that many lanes each
+//!   lane reads and writes its own ([`Expr::Lane`] picks one afterwards). Statements of a vector loop run lane by lane
+//!   in lockstep, one statement after the other.
+//! - Registers may be assigned again (accumulators). A register is assigned before it is read on every path.
+//! - `thread` loops run to each barrier in lockstep of threads; two threads that touch one element between two barriers,
+//!   one of them writing, are a race, which the interpreter reports.
+//! - Loads and stores are in bounds; a guarded load that fails its guard reads nothing and gives the fill value.
+//!
+//! Invariants (checked by `verify`): variables and registers are defined before use; `parallel` is outermost and single;
+//! vector loops have a constant extent of at most 64 and contain no loops, branches, barriers or tiles; stores go to
+//! written buffers only.
+//!
+//! ```text
+//! loops @add_relu(b0: f32[n] in, b1: f32[n] in, b2: f32[n] out) symbols(n) {
+//!   for i0 parallel 0..floordiv(n, 16) {
+//!     for i1 vector 0..16 {
+//!       r0: f32 = load b0[16*i0 + i1]
+//!       r1: f32 = load b1[16*i0 + i1]
+//!       r2: f32 = add r0 r1
+//!       …
+//! ```
+
+use crate::index::{Bound, Ix, Reg, Var};
+use crate::scalar::Prim;
+use crate::{DType, Dim, Symbol};
+use std::fmt;
+
+/// The id of a buffer, printed `b3`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Buf(pub u32);
+
+impl fmt::Display for Buf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b{}", self.0)
+    }
+}
+impl fmt::Debug for Buf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where a buffer lives.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Scope {
+    /// A parameter that is only read.
+    In,
+    /// A parameter that is written (and may be read back).
+    Out,
+    /// Scratch of the worker that runs the iteration (CPU), 64-byte aligned; contents do not outlive one iteration of
+    /// the parallel loop.
+    Worker,
+    /// Shared memory of a GPU block; constant length.
+    Shared,
+    /// Private to a GPU thread (or a CPU stack slot); constant length.
+    Private,
+}
+
+/// A buffer: a flat array of elements.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Buffer {
+    /// Element type.
+    pub dtype: DType,
+    /// Number of elements.
+    pub len: Dim,
+    /// Where it lives; parameters come first.
+    pub scope: Scope,
+}
+
+/// How a loop's iterations run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LoopKind {
+    /// One after the other.
+    Serial,
+    /// On the workers of a pool, in any order.
+    Parallel,
+    /// In lockstep, as the lanes of vector registers.
+    Vector,
+    /// One after the other, with the body repeated in code; constant extent.
+    Unrolled,
+    /// A GPU grid dimension (0 = x, 1 = y, 2 = z).
+    Block(u8),
+    /// A GPU block dimension; constant extent.
+    Thread(u8),
+}
+
+/// A register's type.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RegInfo {
+    /// Element type; f16 and bf16 only between a load and a cast, or a cast and a store.
+    pub dtype: DType,
+    /// 1, or the number of lanes kept across vector loops.
+    pub lanes: u32,
+}
+
+/// What a register is assigned.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Expr {
+    /// A constant's bits, zero-extended (on every lane).
+    Const(u64),
+    /// An element.
+    Load {
+        /// From where.
+        buffer: Buf,
+        /// Flat element index; `Reg` terms are i64 registers.
+        index: Ix,
+        /// In-bounds conditions, all of which must hold; else the value is `fill` and nothing is read.
+        guard: Vec<Bound>,
+        /// Bits of the value out of bounds.
+        fill: u64,
+    },
+    /// The value of an index expression, i64.
+    Index(Ix),
+    /// Whether all bounds hold, bool.
+    InBounds(Vec<Bound>),
+    /// A primitive; unused operands repeat the first.
+    Prim(Prim, [Reg; 3]),
+    /// Another register's value.
+    Copy(Reg),
+    /// One lane of a register with lanes.
+    Lane(Reg, u32),
+}
+
+/// A register-tile contraction: for `r < rows`, `j < cols`,
+/// `C[c + r*c_row + j] (+)= Σ_{p < blocks[0].0} Σ_{q < blocks[1].0} Σ_{t < k}
+/// A[a + p*blocks[0].1 + q*blocks[1].1 + r*a_row + t*a_k] * B[b + 32*((p*blocks[1].0 + q)*k + t) + j]`,
+/// all indices in elements. The sum is in f32 with fused multiply-adds in the order of `p, q, t`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Tile {
+    /// Left operand.
+    pub a: Buf,
+    /// Its first element.
+    pub a_index: Ix,
+    /// Distance between rows.
+    pub a_row: Ix,
+    /// Distance between steps of the sum.
+    pub a_k: Ix,
+    /// The outer sums: how many, and the distance in `A`.
+    pub blocks: [(Ix, Ix); 2],
+    /// Steps of the innermost sum.
+    pub k: Ix,
+    /// Right operand, in panels of 32 columns.
+    pub b: Buf,
+    /// Its first element.
+    pub b_index: Ix,
+    /// Result.
+    pub c: Buf,
+    /// Its first element.
+    pub c_index: Ix,
+    /// Distance between rows of the result.
+    pub c_row: Ix,
+    /// Rows, at most `max_rows`.
+    pub rows: Ix,
+    /// The largest number of rows that occurs.
+    pub max_rows: u32,
+    /// Columns, at most 32.
+    pub cols: Ix,
+    /// Adds to the result instead of replacing it.
+    pub accumulate: bool,
+}
+
+/// A statement.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Stmt {
+    /// `for var kind 0..extent { body }`.
+    For {
+        /// The loop variable.
+        var: Var,
+        /// How iterations run.
+        kind: LoopKind,
+        /// Number of iterations (none when negative).
+        extent: Ix,
+        /// The body.
+        body: Vec<Stmt>,
+    },
+    /// Assigns a register.
+    Set(Reg, Expr),
+    /// Writes an element of a buffer.
+    Store {
+        /// To where.
+        buffer: Buf,
+        /// Flat element index.
+        index: Ix,
+        /// The value, of the buffer's dtype.
+        value: Reg,
+    },
+    /// Runs the body when all bounds hold (used by scatters and ragged GPU grids).
+    If {
+        /// The condition.
+        bounds: Vec<Bound>,
+        /// Runs when it holds.
+        then: Vec<Stmt>,
+    },
+    /// Waits for all threads of the block.
+    Barrier,
+    /// A register-tile contraction.
+    Tile(Box<Tile>),
+}
+
+/// One function over buffers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Kernel {
+    /// Its name, unique in the program.
+    pub name: String,
+    /// Symbols that dims use, in the program's order.
+    pub symbols: Vec<Symbol>,
+    /// Buffers, parameters first.
+    pub buffers: Vec<Buffer>,
+    /// Registers.
+    pub regs: Vec<RegInfo>,
+    /// Statements.
+    pub body: Vec<Stmt>,
+}
+
+impl Kernel {
+    /// A buffer's declaration.
+    pub fn buffer(&self, b: Buf) -> &Buffer {
+        &self.buffers[b.0 as usize]
+    }
+    /// A register's type.
+    pub fn reg(&self, r: Reg) -> RegInfo {
+        self.regs[r.0 as usize]
+    }
+    /// The parameters: the buffers that a caller passes, in order.
+    pub fn params(&self) -> impl Iterator<Item = &Buffer> {
+        self.buffers
+            .iter()
+            .take_while(|b| matches!(b.scope, Scope::In | Scope::Out))
+    }
+    /// The extent of the outermost parallel loop, when there is one.
+    pub fn parallel_extent(&self) -> Option<&Ix> {
+        match self.body.last() {
+            Some(Stmt::For {
+                kind: LoopKind::Parallel,
+                extent,
+                ..
+            }) => Some(extent),
+            _ => None,
+        }
+    }
+    /// Bytes of worker scratch, each buffer aligned to 64.
+    pub fn scratch_bytes(&self) -> Dim {
+        self.buffers
+            .iter()
+            .filter(|b| b.scope == Scope::Worker)
+            .fold(Dim::ZERO, |n, b| {
+                let bytes = &b.len * b.dtype.bytes() as i64;
+                &n + &(&(&bytes + 63).floor_div(&Dim::Const(64)) * 64)
+            })
+    }
+}

@@ -1,0 +1,321 @@
+//! Operators of the tensor IR. **One operator, one file**, with everything there is to say of it; registering it is one
+//! word in [`LIST`]. Element-wise operators are rows of [`crate::scalar::functions`] instead, and need no file.
+//!
+//! What holds for all: operands are broadcast beforehand (`broadcast`), shapes are static expressions (an attribute,
+//! never an operand), axes are non-negative, reductions keep their dimensions with extent 1, and an evaluation is total
+//! on operands whose types pass `infer`.
+
+use crate::{DType, Dim, Number, Tensor, Type, Value, graph::Build};
+use smallvec::SmallVec;
+use std::fmt;
+use std::sync::LazyLock;
+
+mod map;
+
+/// What kind of value an attribute is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttrKind {
+    /// An integer.
+    Int,
+    /// A boolean.
+    Bool,
+    /// A list of integers.
+    Ints,
+    /// A list of dims (shapes, symbolic paddings).
+    Dims,
+    /// A number of any dtype: fill values, epsilons.
+    Num,
+    /// An element type.
+    DType,
+    /// A keyword, one of a few that the operator documents.
+    Word,
+}
+
+/// An attribute's value.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Attr {
+    /// An integer.
+    Int(i64),
+    /// A boolean.
+    Bool(bool),
+    /// A list of integers.
+    Ints(Vec<i64>),
+    /// A list of dims.
+    Dims(Vec<Dim>),
+    /// The bits of an f64 (so that attributes have equality and a hash).
+    Num(u64),
+    /// An element type.
+    DType(DType),
+    /// A keyword.
+    Word(String),
+}
+
+impl Attr {
+    /// A number.
+    pub fn num(x: f64) -> Attr {
+        Attr::Num(x.to_bits())
+    }
+    /// A keyword.
+    pub fn word(s: &str) -> Attr {
+        Attr::Word(s.to_string())
+    }
+    /// Integers from axes.
+    pub fn axes(a: &[usize]) -> Attr {
+        Attr::Ints(a.iter().map(|&x| x as i64).collect())
+    }
+    /// What kind it is.
+    pub fn kind(&self) -> AttrKind {
+        match self {
+            Attr::Int(_) => AttrKind::Int,
+            Attr::Bool(_) => AttrKind::Bool,
+            Attr::Ints(_) => AttrKind::Ints,
+            Attr::Dims(_) => AttrKind::Dims,
+            Attr::Num(_) => AttrKind::Num,
+            Attr::DType(_) => AttrKind::DType,
+            Attr::Word(_) => AttrKind::Word,
+        }
+    }
+}
+
+/// How exact an operator is, which says how two evaluations may differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Accuracy {
+    /// Bit for bit.
+    Exact,
+    /// The order or the number of roundings is free (sums, contractions).
+    Rounding,
+}
+
+/// Operand types, in sample form: dtype and known extents.
+pub type SampleType = (DType, &'static [usize]);
+
+/// One instance of an operator, for the differential tests.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Attributes in the definition's order.
+    pub attrs: Vec<Attr>,
+    /// Operand types.
+    pub inputs: Vec<SampleType>,
+}
+
+/// Everything there is to say of an operator.
+pub trait OpDef: Sync + Send {
+    /// The name in text forms and rules.
+    fn name(&self) -> &'static str;
+    /// Names and kinds of the attributes, in order.
+    fn attrs(&self) -> &'static [(&'static str, AttrKind)];
+    /// The results' types.
+    ///
+    /// # Errors
+    /// What was found and what was expected, when attributes or operands do not fit.
+    fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String>;
+    /// The reference evaluation: naive, obvious, on known attributes; never through the decomposition.
+    ///
+    /// # Errors
+    /// When the values (not the types) of operands are bad.
+    fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String>;
+    /// The same as other operators, for a composite operator.
+    ///
+    /// # Errors
+    /// Never when `infer` accepts the operands.
+    fn decompose(&self, op: &Op, b: &mut dyn Build, inputs: &[Value]) -> Result<Option<Vec<Value>>, String> {
+        let _ = (op, b, inputs);
+        Ok(None)
+    }
+    /// True for an operator that no kernel is worth writing for: it runs as its reference evaluation.
+    fn is_host(&self) -> bool {
+        false
+    }
+    /// How exact it is.
+    fn accuracy(&self) -> Accuracy;
+    /// A few instances that exercise it.
+    fn samples(&self) -> Vec<Sample>;
+}
+
+/// An operator with its attributes.
+#[derive(Clone)]
+pub struct Op {
+    def: &'static dyn OpDef,
+    attrs: SmallVec<[Attr; 2]>,
+}
+
+/// The operators that have a file.
+static LIST: &[&dyn OpDef] = &[];
+
+/// Every operator, the element-wise ones included, sorted by name.
+pub fn all() -> &'static [&'static dyn OpDef] {
+    static ALL: LazyLock<Vec<&'static dyn OpDef>> = LazyLock::new(|| {
+        let mut all: Vec<&'static dyn OpDef> = LIST.to_vec();
+        all.extend(map::all());
+        all.sort_by_key(|d| d.name());
+        all
+    });
+    &ALL
+}
+
+/// The operator of a name.
+pub fn lookup(name: &str) -> Option<&'static dyn OpDef> {
+    let all = all();
+    all.binary_search_by_key(&name, |d| d.name()).ok().map(|i| all[i])
+}
+
+impl Op {
+    /// An operator by name, with attributes in the order that its definition lists.
+    ///
+    /// # Errors
+    /// When there is no such operator, or the attributes' number or kinds are not its definition's.
+    pub fn new(name: &str, attrs: &[Attr]) -> Result<Op, String> {
+        let def = lookup(name).ok_or_else(|| format!("there is no operator `{name}`"))?;
+        let want = def.attrs();
+        if attrs.len() != want.len() || attrs.iter().zip(want).any(|(a, w)| a.kind() != w.1) {
+            return Err(format!("operator `{name}` has attributes {attrs:?}, expected {want:?}"));
+        }
+        Ok(Op { def, attrs: attrs.into() })
+    }
+    /// Its definition.
+    pub fn def(&self) -> &'static dyn OpDef {
+        self.def
+    }
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.def.name()
+    }
+    /// Its attributes, in the definition's order.
+    pub fn attrs(&self) -> &[Attr] {
+        &self.attrs
+    }
+    /// An attribute by name; panics when the definition lists no such attribute.
+    pub fn attr(&self, name: &str) -> &Attr {
+        let i = self.def.attrs().iter().position(|a| a.0 == name);
+        &self.attrs[i.unwrap_or_else(|| panic!("operator `{}` has no attribute `{name}`", self.name()))]
+    }
+    /// An integer attribute.
+    pub fn int(&self, name: &str) -> i64 {
+        match self.attr(name) {
+            Attr::Int(x) => *x,
+            a => unreachable!("{name} is {a:?}"),
+        }
+    }
+    /// An integer attribute that is an axis.
+    pub fn axis(&self, name: &str) -> usize {
+        self.int(name) as usize
+    }
+    /// A boolean attribute.
+    pub fn flag(&self, name: &str) -> bool {
+        matches!(self.attr(name), Attr::Bool(true))
+    }
+    /// A list of integers.
+    pub fn ints(&self, name: &str) -> &[i64] {
+        match self.attr(name) {
+            Attr::Ints(x) => x,
+            a => unreachable!("{name} is {a:?}"),
+        }
+    }
+    /// A list of integers that are axes.
+    pub fn axes(&self, name: &str) -> Vec<usize> {
+        self.ints(name).iter().map(|&x| x as usize).collect()
+    }
+    /// A list of dims.
+    pub fn dims(&self, name: &str) -> &[Dim] {
+        match self.attr(name) {
+            Attr::Dims(x) => x,
+            a => unreachable!("{name} is {a:?}"),
+        }
+    }
+    /// A list of dims of a concrete operator, as integers.
+    pub fn sizes(&self, name: &str) -> Vec<i64> {
+        self.dims(name).iter().map(|d| d.as_const().expect("a concrete operator has known dims")).collect()
+    }
+    /// A number.
+    pub fn num(&self, name: &str) -> f64 {
+        match self.attr(name) {
+            Attr::Num(x) => f64::from_bits(*x),
+            a => unreachable!("{name} is {a:?}"),
+        }
+    }
+    /// An element type.
+    pub fn dtype(&self, name: &str) -> DType {
+        match self.attr(name) {
+            Attr::DType(x) => *x,
+            a => unreachable!("{name} is {a:?}"),
+        }
+    }
+    /// A keyword.
+    pub fn word(&self, name: &str) -> &str {
+        match self.attr(name) {
+            Attr::Word(x) => x,
+            a => unreachable!("{name} is {a:?}"),
+        }
+    }
+    /// The results' types.
+    ///
+    /// # Errors
+    /// See [`OpDef::infer`].
+    pub fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>, String> {
+        self.def.infer(self, inputs)
+    }
+    /// The reference evaluation of a concrete operator.
+    ///
+    /// # Errors
+    /// When `infer` rejects the operands' types, or see [`OpDef::eval`].
+    pub fn eval(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let types: Vec<Type> = inputs.iter().map(|t| Type::fixed(t.dtype(), t.shape())).collect();
+        self.infer(&types)?;
+        self.def.eval(self, inputs)
+    }
+    /// The operator with every dim known.
+    ///
+    /// # Errors
+    /// When a dim has an unknown symbol or does not evaluate.
+    pub fn concrete(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Result<Op, String> {
+        let mut op = self.clone();
+        for a in &mut op.attrs {
+            if let Attr::Dims(ds) = a {
+                for d in ds {
+                    let v = d.eval(lookup).ok_or_else(|| format!("the dim `{d}` has no value"))?;
+                    *d = Dim::Const(v);
+                }
+            }
+        }
+        Ok(op)
+    }
+}
+
+impl PartialEq for Op {
+    fn eq(&self, o: &Op) -> bool {
+        self.name() == o.name() && self.attrs == o.attrs
+    }
+}
+impl Eq for Op {}
+impl std::hash::Hash for Op {
+    fn hash<H: std::hash::Hasher>(&self, h: &mut H) {
+        self.name().hash(h);
+        self.attrs.hash(h);
+    }
+}
+impl fmt::Debug for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:?}", self.name(), self.attrs)
+    }
+}
+
+/// Checks the number of operands.
+///
+/// # Errors
+/// When it differs.
+pub fn arity(inputs: &[Type], n: usize) -> Result<(), String> {
+    if inputs.len() == n { Ok(()) } else { Err(format!("{} operands, expected {n}", inputs.len())) }
+}
+
+/// Checks that an axis is below a rank.
+///
+/// # Errors
+/// When it is not.
+pub fn check_axis(axis: i64, rank: usize) -> Result<usize, String> {
+    if axis >= 0 && (axis as usize) < rank { Ok(axis as usize) } else { Err(format!("axis {axis} for rank {rank}")) }
+}
+
+/// A number of a dtype's kind, from an f64 attribute.
+pub fn number(dtype: DType, x: f64) -> Number {
+    if dtype.is_float() { Number::Float(x) } else { Number::Int(x as i128) }
+}

@@ -1,0 +1,187 @@
+//! Level 4: the program, the host side of a model: which kernels run on which memory, in which order.
+//!
+//! Values live in [`Slot`]s. The memory plan (a pass) gives every temporary an offset into one arena, as a dim expression,
+//! so that it holds for all values of the symbols; inputs, outputs and constants are never arena slots. Steps run in
+//! order. On a CPU a program becomes the entry function, which only calls; a CUDA runtime walks it.
+//!
+//! Constants: a [`Weight`] is either bytes of the model or the result of the **initial steps**, which depend on constants
+//! only and are run once by the compiler (packing, merged weights), straight into the artefact.
+//!
+//! ```text
+//! program @mlp(input: f32[3, 40]) -> (y: f32[3, 10]) {
+//!   weight s1: f32[64, 40] = file("mlp.onnx", 132)
+//!   temp s4: f32[3, 64] at 0
+//!   init { call @pack_0(s1) -> s2 }
+//!   call @dense_0(s0, s2, s3) -> s4
+//!   call @dense_1(s4, s5, s6) -> s7
+//! }
+//! ```
+
+use crate::graph::ConstData;
+use crate::{Dim, Op, Symbol, Type, loops};
+use std::fmt;
+use std::sync::Arc;
+
+/// The id of a slot, printed `s3`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub u32);
+
+impl fmt::Display for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s{}", self.0)
+    }
+}
+impl fmt::Debug for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a slot's memory is.
+#[derive(Clone)]
+pub enum Storage {
+    /// The program's input of this position.
+    Input(u32),
+    /// The caller's buffer of the output of this position.
+    Output(u32),
+    /// Part of the arena, from this byte offset once planned.
+    Temp(Option<Dim>),
+    /// Constant bytes of the model.
+    Weight(ConstData),
+    /// A constant that an initial step computes.
+    Computed,
+    /// The same memory as another slot, under another shape (a reshape).
+    Alias(SlotId),
+}
+
+/// A tensor in memory.
+#[derive(Clone)]
+pub struct Slot {
+    /// Its type; row-major unless `packed`.
+    pub ty: Type,
+    /// Its memory.
+    pub storage: Storage,
+    /// True for panels (see [`crate::structured::Operand::packed`]).
+    pub packed: bool,
+}
+
+impl Slot {
+    /// The number of elements that its memory holds, the padding of panels included.
+    pub fn elements(&self) -> Dim {
+        storage_elements(&self.ty, self.packed)
+    }
+    /// Bytes of memory.
+    pub fn bytes(&self) -> Dim {
+        &self.elements() * self.ty.dtype.bytes() as i64
+    }
+}
+
+/// The number of elements in memory of a tensor: row-major, or in panels `[batch…, ceil(N/32), K, 32]`.
+pub fn storage_elements(ty: &Type, packed: bool) -> Dim {
+    match (packed, ty.shape.split_last()) {
+        (true, Some((n, rest))) => &(&crate::dim::product(rest) * &n.ceil_div(&Dim::Const(32))) * 32,
+        _ => ty.len(),
+    }
+}
+
+/// One step.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Step {
+    /// Calls a kernel with one slot a parameter, in the parameters' order.
+    Call {
+        /// Index into [`Program::kernels`].
+        kernel: u32,
+        /// The slots.
+        args: Vec<SlotId>,
+        /// The model nodes this came from.
+        origin: Vec<Arc<str>>,
+    },
+    /// Copies a slot's bytes to another of the same size (an output that is an input or a constant).
+    Copy {
+        /// From.
+        from: SlotId,
+        /// To.
+        to: SlotId,
+    },
+    /// Runs an operator's reference evaluation.
+    Host {
+        /// The operator.
+        op: Op,
+        /// Operands.
+        inputs: Vec<SlotId>,
+        /// Results.
+        outputs: Vec<SlotId>,
+        /// The model node this came from.
+        origin: Arc<str>,
+    },
+}
+
+/// A fact that the compiler assumed; checked at entry.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Guard {
+    /// Both dims are equal.
+    pub equal: (Dim, Dim),
+    /// What depends on it.
+    pub reason: String,
+}
+
+/// The host side of a model.
+#[derive(Clone)]
+pub struct Program {
+    /// The model's name; the symbol prefix of generated code is derived from it.
+    pub name: String,
+    /// The symbols, in the order of `dims` in the ABI.
+    pub symbols: Vec<Symbol>,
+    /// Assumptions.
+    pub guards: Vec<Guard>,
+    /// Names and slots of the inputs.
+    pub inputs: Vec<(String, SlotId)>,
+    /// Names and slots of the outputs.
+    pub outputs: Vec<(String, SlotId)>,
+    /// Tensors in memory.
+    pub slots: Vec<Slot>,
+    /// Functions; structurally equal kernels stand here once.
+    pub kernels: Vec<loops::Kernel>,
+    /// Run once, by the compiler: they compute the [`Storage::Computed`] slots.
+    pub init: Vec<Step>,
+    /// Run at every inference.
+    pub steps: Vec<Step>,
+    /// Bytes of the arena's temporaries, once planned.
+    pub arena: Option<Dim>,
+}
+
+impl Program {
+    /// A slot, aliases followed to the memory they stand for.
+    pub fn root(&self, s: SlotId) -> SlotId {
+        match self.slots[s.0 as usize].storage {
+            Storage::Alias(t) => self.root(t),
+            _ => s,
+        }
+    }
+    /// A slot's declaration.
+    pub fn slot(&self, s: SlotId) -> &Slot {
+        &self.slots[s.0 as usize]
+    }
+    /// Bytes of scratch that one worker needs: the largest of any kernel of `steps`.
+    pub fn scratch_bytes(&self) -> Dim {
+        let mut max = Dim::ZERO;
+        for s in &self.steps {
+            if let Step::Call { kernel, .. } = s {
+                max = Dim::max(&max, &self.kernels[*kernel as usize].scratch_bytes());
+            }
+        }
+        max
+    }
+}
+
+/// A C identifier from a model's name.
+pub fn identifier(name: &str) -> String {
+    let mut s: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    if s.is_empty() || s.starts_with(|c: char| c.is_ascii_digit()) {
+        s.insert(0, 'm');
+    }
+    s
+}

@@ -1,0 +1,167 @@
+//! Level 2: structured ops and kernels, one form for maps, reductions, contractions, convolutions and pooling (as
+//! `linalg.generic` in MLIR): an iteration domain, operands with index maps, a scalar body, a combiner.
+//!
+//! A [`Kernel`] is a list of [`Stage`]s that share outer parallel dimensions; intermediate values stay in [`Local`]s, one
+//! scalar or small tile for each point of the outer domain. Movement operators have vanished into index maps.
+//!
+//! Invariants (checked by `verify`): index maps have one expression per dimension of what they index; a stage reads only
+//! operands and locals written by earlier stages; a body's inputs are the stage's reads, in order; the parallel part of
+//! a write map is injective where [`Stage::scatter`] is false; every point of every output is written.
+//!
+//! ```text
+//! kernel @dense(o0: f32[64, 784] in, o1: f32[784, 512] in, o2: f32[512] in, o3: f32[64, 512] out) outer(64, 512) {
+//!   local l0: f32[]
+//!   stage reduce(784) {                       // i0, i1 are the outer dims, i2 the reduction
+//!     read o0[i0, i2]
+//!     read o1[i2, i1]
+//!     body (v0: f32, v1: f32) { v2 = mul v0 v1 } -> v2
+//!     combine sum(0.0)
+//!     write l0[]
+//!   }
+//!   stage { read l0[] … }
+//! }
+//! ```
+
+use crate::index::{Bound, Ix};
+use crate::scalar::Body;
+use crate::{DType, Dim, Number, Symbol, Type};
+use std::sync::Arc;
+
+/// The direction of a kernel operand.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Role {
+    /// Read only.
+    In,
+    /// Written; may be read back by later stages of the same kernel at the same index.
+    Out,
+}
+
+/// A tensor in memory: row-major elements of its type. Printed `o0`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Operand {
+    /// Type; its row-major order is the memory layout.
+    pub ty: Type,
+    /// Direction.
+    pub role: Role,
+    /// True for contraction weights in panels: the logical type is `[batch…, K, N]` and memory holds
+    /// `[batch…, ceil(N/32), K, 32]`, the last panel padded with zeros. Only [`Stage`]s that become tiles may read it.
+    pub packed: bool,
+}
+
+/// A value for each point of the outer domain, kept near: a scalar, or a tile over inner extents. Printed `l0`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Local {
+    /// Element type.
+    pub dtype: DType,
+    /// Inner extents; empty for a scalar.
+    pub shape: Vec<Dim>,
+}
+
+/// What a read or write touches.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Place {
+    /// A kernel operand.
+    Operand(u32),
+    /// A kernel-local value.
+    Local(u32),
+}
+
+/// One input of a stage's body.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Read {
+    /// An element.
+    Element {
+        /// Where from.
+        place: Place,
+        /// One index a dimension. A `Reg(k)` in it is the value of read `k` of this stage (k smaller; an i64), which is
+        /// how a gather is written.
+        map: Vec<Ix>,
+        /// In-bounds conditions; when one fails the value is `fill`, and nothing is read.
+        guard: Vec<Bound>,
+        /// The value out of bounds, as bits of the place's dtype, zero-extended.
+        fill: u64,
+    },
+    /// The value of an index expression, as i64.
+    Index(Ix),
+    /// Whether an index is in bounds, as bool.
+    InBounds(Vec<Bound>),
+}
+
+/// How values over reduction dimensions are merged into accumulators.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Combine {
+    /// Initial accumulators, as bits of their dtypes, zero-extended.
+    pub init: Vec<u64>,
+    /// `(accumulators…, values…) -> accumulators…`.
+    pub body: Body,
+    /// True when the order of merging is free (so that partial accumulators may be used and merged with [`Combine::merge`]).
+    pub free: bool,
+    /// `(accumulators…, accumulators…) -> accumulators…`: merges two partial results.
+    pub merge: Body,
+}
+
+/// Whether a dimension's points are independent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum IterKind {
+    /// Independent points.
+    Parallel,
+    /// Merged by the stage's combiner, or (in a scan) visited in order.
+    Reduction,
+}
+
+/// One inner iteration dimension of a stage.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct IterDim {
+    /// Number of points.
+    pub extent: Dim,
+    /// Its kind.
+    pub kind: IterKind,
+}
+
+/// A structured op. Variables `i0…` are the kernel's outer dimensions, then the stage's own.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Stage {
+    /// Inner dimensions.
+    pub dims: Vec<IterDim>,
+    /// The body's inputs.
+    pub reads: Vec<Read>,
+    /// Computes the values from the reads.
+    pub body: Body,
+    /// Merges over the reduction dimensions; `None` when there are none.
+    pub combine: Option<Combine>,
+    /// One place for each output of the body (or accumulator), with its index map, over parallel variables only (for a
+    /// scatter, also `Reg(k)` for read `k`).
+    pub writes: Vec<(Place, Vec<Ix>)>,
+    /// True when reduction dimensions are visited in order and the accumulators are written at every point (after
+    /// merging; the write maps may then use the reduction variables): a scan.
+    pub scan: bool,
+    /// True when write indices come from data: points are visited in order, writes whose index is out of bounds are
+    /// dropped, and a later write wins.
+    pub scatter: bool,
+}
+
+/// Stages that share outer parallel dimensions.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Kernel {
+    /// A name, unique in the program.
+    pub name: String,
+    /// The model nodes it came from.
+    pub origin: Vec<Arc<str>>,
+    /// The symbols that dims use.
+    pub symbols: Vec<Symbol>,
+    /// Tensors in memory.
+    pub operands: Vec<Operand>,
+    /// Values kept near.
+    pub locals: Vec<Local>,
+    /// Extents of the outer parallel dimensions `i0…`.
+    pub outer: Vec<Dim>,
+    /// Stages, in order; for each point of the outer domain they run one after the other.
+    pub stages: Vec<Stage>,
+}
+
+/// A scalar as the bits that [`Read`] and [`Combine`] hold.
+pub fn bits(dtype: DType, x: Number) -> u64 {
+    let mut b = [0u8; 8];
+    crate::encode(dtype, x, &mut b[..dtype.bytes()]);
+    u64::from_le_bytes(b)
+}
