@@ -1,0 +1,491 @@
+//! The `f32` register tile: a batch-reduce matrix product of a few rows by one packed panel.
+//!
+//! `C[r][j] (+)= sum over b0 < blocks0, b1 < blocks1, kk < k of A[b0, b1, r, kk] * B[step][j]`, with
+//! `A[b0, b1, r, kk]` at `a + b0*a_block0 + b1*a_block1 + r*a_row + kk*a_k` bytes, read in place, and `B` packed: row `step`
+//! (counting through all blocks) lies [`PANEL`]` * 4` bytes after the one before. A kernel narrower than the panel (one
+//! AVX-512 vector, any AVX2 kernel) reads its half or quarter at the same stride: the caller offsets `b` and `c`.
+//!
+//! ```text
+//!            B: one panel                 14x32 on AVX-512, one step of k:
+//!        [k][32] ───────────▶ j             2 loads of B
+//!   A  ┌──────────────┐                     28 x  acc[r][v] += B[v] * broadcast A[r][k]
+//!   r  │ accumulators │
+//!   ▼  └──────────────┘
+//! ```
+//!
+//! Invariant: every `C[r][j]` is one chain of fused multiply-adds from +0 in the order of the steps, then one addition of
+//! the old `C` if asked. So the result does not depend on the ISA level, the tile's shape, or how rows are balanced: all
+//! kernels agree with `f32::mul_add` in a loop, bit for bit (NaN payloads excepted).
+//!
+//! Source: E. Georganas et al., High-Performance Deep Learning via a Single Building Block, arXiv 1906.06440.
+
+use std::mem::offset_of;
+
+use super::assemble::assemble;
+use super::vir::{Binary, Cond, Function, G, GeneralOp, Mem, Op, Operand, Scalar, V};
+use super::{Error, Isa};
+
+/// Columns of a packed panel of B, on every level.
+pub const PANEL: usize = 32;
+
+/// Bytes from one step of a packed panel to the next.
+const B_STEP: i32 = (PANEL * 4) as i32;
+
+/// Steps of `k` in one round of the inner loop.
+const UNROLL: i32 = 4;
+
+/// How far ahead of its use a line of B is fetched to L1, in steps.
+const PREFETCH_STEPS: i32 = 8;
+
+/// The argument of a tile: `extern "sysv64" fn(*const TileArgs)`. All strides are in bytes and may be negative.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TileArgs {
+    /// The first row of A, at its first step.
+    pub a: *const f32,
+    /// The packed panel, at the kernel's first column.
+    pub b: *const f32,
+    /// The first row of C, at the kernel's first column.
+    pub c: *mut f32,
+    /// From a row of A to the next.
+    pub a_row: i64,
+    /// From a step of A to the next; ignored by `unit_k` kernels, which take 4.
+    pub a_k: i64,
+    /// From a row of C to the next.
+    pub c_row: i64,
+    /// Steps in an innermost block; 0 or less makes the sum zero.
+    pub k: i64,
+    /// Outer blocks; 0 or less makes the sum zero.
+    pub blocks0: i64,
+    /// From an outer block of A to the next.
+    pub a_block0: i64,
+    /// Inner blocks; 0 or less makes the sum zero.
+    pub blocks1: i64,
+    /// From an inner block of A to the next.
+    pub a_block1: i64,
+    /// Columns of C that are read and written, from 1 to the kernel's width (more counts as the width). B is read in full.
+    pub cols: i64,
+    /// 0: `C = sum`; else `C += sum`.
+    pub accumulate: i64,
+}
+
+/// Byte offsets of the fields of [`TileArgs`], for generated code that fills it.
+impl TileArgs {
+    /// Bytes of the whole structure; its alignment is 8.
+    pub const SIZE: usize = size_of::<TileArgs>();
+    /// Offset of `a`.
+    pub const A: usize = offset_of!(TileArgs, a);
+    /// Offset of `b`.
+    pub const B: usize = offset_of!(TileArgs, b);
+    /// Offset of `c`.
+    pub const C: usize = offset_of!(TileArgs, c);
+    /// Offset of `a_row`.
+    pub const A_ROW: usize = offset_of!(TileArgs, a_row);
+    /// Offset of `a_k`.
+    pub const A_K: usize = offset_of!(TileArgs, a_k);
+    /// Offset of `c_row`.
+    pub const C_ROW: usize = offset_of!(TileArgs, c_row);
+    /// Offset of `k`.
+    pub const K: usize = offset_of!(TileArgs, k);
+    /// Offset of `blocks0`.
+    pub const BLOCKS0: usize = offset_of!(TileArgs, blocks0);
+    /// Offset of `a_block0`.
+    pub const A_BLOCK0: usize = offset_of!(TileArgs, a_block0);
+    /// Offset of `blocks1`.
+    pub const BLOCKS1: usize = offset_of!(TileArgs, blocks1);
+    /// Offset of `a_block1`.
+    pub const A_BLOCK1: usize = offset_of!(TileArgs, a_block1);
+    /// Offset of `cols`.
+    pub const COLS: usize = offset_of!(TileArgs, cols);
+    /// Offset of `accumulate`.
+    pub const ACCUMULATE: usize = offset_of!(TileArgs, accumulate);
+}
+
+// The kernels are 64-bit code whatever machine compiles them.
+const _: () = assert!(TileArgs::SIZE == 13 * 8, "TileArgs is laid out for 64-bit pointers");
+
+/// Which kernel of the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TileKey {
+    /// The ISA level.
+    pub isa: Isa,
+    /// Rows of C, from 1 to [`max_rows`].
+    pub rows: u8,
+    /// Vectors in a row of C, 1 or 2: the width is this times [`Isa::lanes`].
+    pub vectors: u8,
+    /// Whether the steps of A are contiguous (`a_k == 4`), so that they need no pointer of their own.
+    pub unit_k: bool,
+}
+
+impl TileKey {
+    /// Columns that the kernel computes.
+    pub fn width(self) -> usize {
+        self.isa.lanes() * usize::from(self.vectors)
+    }
+}
+
+/// The most rows of a tile with this many vectors in a row; 0 where there is no such tile.
+///
+/// The accumulators fill the register file but for the B vectors and a broadcast: 14 x 32 and 28 x 16 on AVX-512, 6 x 16
+/// and 12 x 8 on AVX2.
+pub fn max_rows(isa: Isa, vectors: u8) -> u8 {
+    match (isa, vectors) {
+        (Isa::Avx512, 1) => 28,
+        (Isa::Avx512, 2) => 14,
+        (Isa::Avx2, 1) => 12,
+        (Isa::Avx2, 2) => 6,
+        _ => 0,
+    }
+}
+
+/// Cuts `m` rows into the fewest tiles of at most `max` rows, as equal as can be: `(count_big, big, count_small, small)`,
+/// with `count_big * big + count_small * small == m` and `small == big - 1`, or no small ones (`0, 0`).
+///
+/// `max` is at least 1. For no rows the answer is all zeros.
+///
+/// ```
+/// use brolga_codegen::x86::balance_rows;
+/// assert_eq!(balance_rows(128, 14), (8, 13, 2, 12));
+/// assert_eq!(balance_rows(28, 14), (2, 14, 0, 0));
+/// ```
+pub fn balance_rows(m: usize, max: usize) -> (usize, usize, usize, usize) {
+    let tiles = m.div_ceil(max.max(1));
+    if tiles == 0 {
+        return (0, 0, 0, 0);
+    }
+    let (small, count_big) = (m / tiles, m % tiles);
+    match count_big {
+        0 => (tiles, small, 0, 0),
+        _ => (count_big, small + 1, tiles - count_big, small),
+    }
+}
+
+/// The kernel's symbol: `brolga_tile_avx512_14x32_k1` (`_k1` for contiguous steps of A, `_ks` for any stride).
+pub fn symbol(key: TileKey) -> String {
+    let k = if key.unit_k { "k1" } else { "ks" };
+    format!("brolga_tile_{}_{}x{}_{k}", key.isa, key.rows, key.width())
+}
+
+/// The kernel's bytes, to be defined under [`symbol`].
+///
+/// # Errors
+/// [`Error::NoSuchTile`] for a key outside the family.
+pub fn assemble_tile(key: TileKey) -> Result<Vec<u8>, Error> {
+    assemble(&build(key)?)
+}
+
+/// The kernel in the vector IR.
+///
+/// # Errors
+/// [`Error::NoSuchTile`] for a key outside the family.
+pub fn build(key: TileKey) -> Result<Function, Error> {
+    let TileKey { isa, rows, vectors, .. } = key;
+    let max_rows = max_rows(isa, vectors);
+    if rows == 0 || rows > max_rows {
+        return Err(Error::NoSuchTile {
+            isa,
+            rows,
+            vectors,
+            max_rows,
+        });
+    }
+    let mut f = Function::new(symbol(key), isa);
+    let args = f.param();
+    let field = |offset: usize| Mem::at(args, offset as i32);
+    let acc: Vec<Vec<V>> = (0..rows).map(|_| (0..vectors).map(|_| f.zero()).collect()).collect();
+
+    let epilogue = f.label();
+    let outer = f.load_general(field(TileArgs::BLOCKS0));
+    f.branch(Cond::Le, outer, Scalar::Imm(0), epilogue);
+    let inner = f.load_general(field(TileArgs::BLOCKS1));
+    f.branch(Cond::Le, inner, Scalar::Imm(0), epilogue);
+    let steps = f.load_general(field(TileArgs::K));
+    f.branch(Cond::Le, steps, Scalar::Imm(0), epilogue);
+
+    let first = f.load_general(field(TileArgs::A));
+    let a = Rows::new(&mut f, first, field(TileArgs::A_ROW), rows);
+    let b = f.load_general(field(TileArgs::B));
+    let a_k = (!key.unit_k).then(|| f.load_general(field(TileArgs::A_K)));
+    let body = Body {
+        key,
+        a: &a,
+        b,
+        a_k,
+        acc: &acc,
+    };
+
+    // After a block the pointers have gone k steps on; the way to the next block is measured from there.
+    let travelled = |f: &mut Function| match a_k {
+        Some(a_k) => {
+            let bytes = f.load_general(field(TileArgs::K));
+            f.general_op(GeneralOp::Mul, bytes, Scalar::Reg(a_k));
+            bytes
+        }
+        None => {
+            let k = f.load_general(field(TileArgs::K));
+            f.general_op(GeneralOp::Mul, k, Scalar::Imm(4));
+            k
+        }
+    };
+    let (block, next_outer) = (f.label(), f.label());
+    f.place(block);
+    f.counted_loop(steps, UNROLL, |f| body.steps(f, UNROLL));
+    f.counted_loop(steps, 1, |f| body.steps(f, 1));
+    f.push(Op::LoadGeneral {
+        dst: steps,
+        mem: field(TileArgs::K),
+    });
+    f.general_op(GeneralOp::Sub, inner, Scalar::Imm(1));
+    f.branch(Cond::Eq, inner, Scalar::Imm(0), next_outer);
+    let back = travelled(&mut f);
+    a.advance(&mut f, GeneralOp::Sub, Scalar::Reg(back));
+    a.advance(&mut f, GeneralOp::Add, Scalar::Mem(field(TileArgs::A_BLOCK1)));
+    f.push(Op::Jump { to: block });
+
+    f.place(next_outer);
+    f.general_op(GeneralOp::Sub, outer, Scalar::Imm(1));
+    f.branch(Cond::Eq, outer, Scalar::Imm(0), epilogue);
+    f.push(Op::LoadGeneral {
+        dst: inner,
+        mem: field(TileArgs::BLOCKS1),
+    });
+    let back = travelled(&mut f);
+    let across = f.lea(Mem::at(inner, -1));
+    f.general_op(GeneralOp::Mul, across, Scalar::Mem(field(TileArgs::A_BLOCK1)));
+    f.general_op(GeneralOp::Add, back, Scalar::Reg(across));
+    a.advance(&mut f, GeneralOp::Sub, Scalar::Reg(back));
+    a.advance(&mut f, GeneralOp::Add, Scalar::Mem(field(TileArgs::A_BLOCK0)));
+    f.push(Op::Jump { to: block });
+
+    f.place(epilogue);
+    store(&mut f, key, args, &acc);
+    Ok(f)
+}
+
+/// What the steps of the inner loop need.
+struct Body<'a> {
+    key: TileKey,
+    a: &'a Rows,
+    b: G,
+    a_k: Option<G>,
+    acc: &'a [Vec<V>],
+}
+
+impl Body<'_> {
+    /// `count` steps of `k`, and the pointers moved past them.
+    fn steps(&self, f: &mut Function, count: i32) {
+        let vector_bytes = 4 * self.key.isa.lanes() as i32;
+        // Contiguous steps of A are displacements, and one addition moves the pointers past all of them.
+        let stride = if self.a_k.is_some() { 0 } else { 4 };
+        for step in 0..count {
+            let b_disp = step * B_STEP;
+            for line in (0..self.key.width() as i32 * 4).step_by(64) {
+                f.push(Op::Prefetch {
+                    mem: Mem::at(self.b, b_disp + PREFETCH_STEPS * B_STEP + line),
+                });
+            }
+            let b: Vec<V> = (0..i32::from(self.key.vectors))
+                .map(|v| f.load(Mem::at(self.b, b_disp + v * vector_bytes), None))
+                .collect();
+            for (row, acc) in self.acc.iter().enumerate() {
+                let mem = self.a.at(row, stride * step);
+                let embedded = self.key.isa == Isa::Avx512 && self.key.vectors == 1;
+                let a = if embedded {
+                    Operand::Broadcast(mem)
+                } else {
+                    Operand::Reg(f.broadcast(mem))
+                };
+                for (acc, b) in acc.iter().zip(&b) {
+                    f.push(Op::Fma { acc: *acc, a: *b, b: a });
+                }
+            }
+            if let Some(a_k) = self.a_k {
+                self.a.advance(f, GeneralOp::Add, Scalar::Reg(a_k));
+            }
+        }
+        if self.a_k.is_none() {
+            self.a.advance(f, GeneralOp::Add, Scalar::Imm(4 * count));
+        }
+        f.general_op(GeneralOp::Add, self.b, Scalar::Imm(B_STEP * count));
+    }
+}
+
+/// `C = acc` or `C += acc`, in full or by masked columns.
+fn store(f: &mut Function, key: TileKey, args: G, acc: &[Vec<V>]) {
+    let field = |offset: usize| Mem::at(args, offset as i32);
+    let lanes = key.isa.lanes();
+    let first = f.load_general(field(TileArgs::C));
+    let c = Rows::new(f, first, field(TileArgs::C_ROW), key.rows);
+    let cols = f.load_general(field(TileArgs::COLS));
+    let accumulate = f.load_general(field(TileArgs::ACCUMULATE));
+    let at = |row: usize, v: usize| c.at(row, (v * lanes * 4) as i32);
+    let (masked, full, part) = (f.label(), f.label(), f.label());
+
+    f.branch(Cond::Lt, cols, Scalar::Imm(key.width() as i32), masked);
+    f.branch(Cond::Eq, accumulate, Scalar::Imm(0), full);
+    for (row, acc) in acc.iter().enumerate() {
+        for (v, acc) in acc.iter().enumerate() {
+            f.push(Op::Binary {
+                op: Binary::Add,
+                dst: *acc,
+                a: *acc,
+                b: Operand::Mem(at(row, v)),
+            });
+        }
+    }
+    f.place(full);
+    for (row, acc) in acc.iter().enumerate() {
+        for (v, acc) in acc.iter().enumerate() {
+            f.push(Op::Store {
+                mem: at(row, v),
+                src: *acc,
+                mask: None,
+            });
+        }
+    }
+    f.push(Op::Return);
+
+    f.place(masked);
+    let masks: Vec<_> = (0..usize::from(key.vectors))
+        .map(|v| f.first_lanes(cols, (v * lanes) as u8))
+        .collect();
+    f.branch(Cond::Eq, accumulate, Scalar::Imm(0), part);
+    for (row, acc) in acc.iter().enumerate() {
+        for (v, acc) in acc.iter().enumerate() {
+            let old = f.load(at(row, v), Some(masks[v]));
+            f.push(Op::Binary {
+                op: Binary::Add,
+                dst: *acc,
+                a: *acc,
+                b: Operand::Reg(old),
+            });
+        }
+    }
+    f.place(part);
+    for (row, acc) in acc.iter().enumerate() {
+        for (v, acc) in acc.iter().enumerate() {
+            f.push(Op::Store {
+                mem: at(row, v),
+                src: *acc,
+                mask: Some(masks[v]),
+            });
+        }
+    }
+    f.push(Op::Return);
+}
+
+/// Addresses of rows at a stride that is known at run time: one base pointer for seven rows, the others reached by a
+/// scaled index (0, s, 2s, 3s, 4s, 5s, 2*3s), so that 28 rows take seven registers.
+struct Rows {
+    bases: Vec<G>,
+    stride: G,
+    triple: Option<G>,
+    quintuple: Option<G>,
+}
+
+impl Rows {
+    const PER_BASE: usize = 7;
+
+    fn new(f: &mut Function, first: G, stride: Mem, rows: u8) -> Rows {
+        let stride = f.load_general(stride);
+        let triple = (rows > 3).then(|| f.lea(Mem::indexed(stride, stride, 2, 0)));
+        let quintuple = (rows > 5).then(|| f.lea(Mem::indexed(stride, stride, 4, 0)));
+        let mut bases = vec![first];
+        if let Some(triple) = triple {
+            while bases.len() < usize::from(rows).div_ceil(Self::PER_BASE) {
+                let next = f.lea(Mem::indexed(bases[bases.len() - 1], triple, 2, 0));
+                f.general_op(GeneralOp::Add, next, Scalar::Reg(stride));
+                bases.push(next);
+            }
+        }
+        Rows {
+            bases,
+            stride,
+            triple,
+            quintuple,
+        }
+    }
+
+    fn at(&self, row: usize, disp: i32) -> Mem {
+        let base = self.bases[row / Self::PER_BASE];
+        let (index, scale) = match row % Self::PER_BASE {
+            0 => return Mem::at(base, disp),
+            3 => (self.triple, 1),
+            5 => (self.quintuple, 1),
+            6 => (self.triple, 2),
+            scale => (Some(self.stride), scale as u8),
+        };
+        Mem::indexed(base, index.expect("multiples are made for every row"), scale, disp)
+    }
+
+    /// Moves every row.
+    fn advance(&self, f: &mut Function, op: GeneralOp, by: Scalar) {
+        for base in &self.bases {
+            f.general_op(op, *base, by);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balanced_rows_cover_m_with_the_fewest_tiles() {
+        for m in 0..200 {
+            for max in 1..30 {
+                let (count_big, big, count_small, small) = balance_rows(m, max);
+                assert_eq!(count_big * big + count_small * small, m);
+                assert_eq!(count_big + count_small, m.div_ceil(max), "{m} rows by {max}");
+                assert!(
+                    big <= max && (count_small == 0 || small + 1 == big),
+                    "{m} rows by {max}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_tile_outside_the_family_is_an_error() {
+        for (rows, vectors) in [(0, 1), (15, 2), (29, 1), (1, 0), (1, 3)] {
+            let key = TileKey {
+                isa: Isa::Avx512,
+                rows,
+                vectors,
+                unit_k: true,
+            };
+            assert!(matches!(assemble_tile(key), Err(Error::NoSuchTile { .. })), "{key:?}");
+        }
+        assert_eq!(
+            assemble_tile(TileKey {
+                isa: Isa::Avx2,
+                rows: 7,
+                vectors: 2,
+                unit_k: true
+            })
+            .unwrap_err()
+            .to_string(),
+            "tile 7x2 vectors on avx2: expected 1 or 2 vectors and 1 to 6 rows"
+        );
+    }
+
+    #[test]
+    fn symbols_name_the_kernel() {
+        let key = TileKey {
+            isa: Isa::Avx512,
+            rows: 14,
+            vectors: 2,
+            unit_k: true,
+        };
+        assert_eq!(symbol(key), "brolga_tile_avx512_14x32_k1");
+        assert_eq!(
+            symbol(TileKey {
+                isa: Isa::Avx2,
+                rows: 6,
+                vectors: 2,
+                unit_k: false
+            }),
+            "brolga_tile_avx2_6x16_ks"
+        );
+    }
+}

@@ -1,0 +1,761 @@
+//! The register tiles of the x86 vector IR, run on this CPU against a loop in Rust.
+//!
+//! The loop is `f32::mul_add` in the order of the steps, which every kernel must equal bit for bit; the loop itself is
+//! held against `f64`. A level that this CPU lacks is skipped with a word; its bytes are still compared with a listing.
+
+#![cfg(target_arch = "x86_64")]
+
+use brolga_codegen::x86::tile::PANEL;
+use brolga_codegen::x86::vir::{Binary, Cond, Function, GeneralOp, Mem, Op, Operand, Scalar};
+use brolga_codegen::x86::{Isa, TileArgs, TileKey, assemble, assemble_tile, disassemble, max_rows, symbol};
+use expect_test::expect;
+use memmap2::{Mmap, MmapMut};
+
+/// Code that can be called, of a function of one pointer.
+struct Code(Mmap);
+
+impl Code {
+    fn new(bytes: &[u8]) -> Code {
+        let mut map = MmapMut::map_anon(bytes.len()).unwrap();
+        map.copy_from_slice(bytes);
+        Code(map.make_exec().unwrap())
+    }
+
+    /// # Safety
+    /// The bytes are a System V function of one `*const T` that is sound for what `argument` points to.
+    unsafe fn call<T>(&self, argument: *const T) {
+        // SAFETY: the caller says that the bytes are such a function.
+        let function: extern "sysv64" fn(*const T) = unsafe { std::mem::transmute(self.0.as_ptr()) };
+        function(argument);
+    }
+}
+
+/// The levels of this CPU; the others are named on standard output.
+fn levels() -> Vec<Isa> {
+    let missing = |isa: &Isa| {
+        let has = isa.available();
+        if !has {
+            println!("skipped: this CPU has no {isa}");
+        }
+        has
+    };
+    Isa::ALL.into_iter().filter(missing).collect()
+}
+
+fn kernels(isa: Isa) -> impl Iterator<Item = TileKey> {
+    (1..=2u8).flat_map(move |vectors| {
+        (1..=max_rows(isa, vectors)).flat_map(move |rows| {
+            [true, false].into_iter().map(move |unit_k| TileKey {
+                isa,
+                rows,
+                vectors,
+                unit_k,
+            })
+        })
+    })
+}
+
+/// Numbers in -1..1 that look random and do not change.
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// One problem: extents, and strides in elements.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    k: i64,
+    blocks: [i64; 2],
+    row: i64,
+    step: i64,
+    block: [i64; 2],
+}
+
+const CASES: [Case; 7] = [
+    // A plain matrix, a single step, no step, no block of either kind.
+    Case {
+        k: 13,
+        blocks: [1, 1],
+        row: 19,
+        step: 1,
+        block: [0, 0],
+    },
+    Case {
+        k: 1,
+        blocks: [1, 1],
+        row: 3,
+        step: 1,
+        block: [0, 0],
+    },
+    Case {
+        k: 0,
+        blocks: [2, 2],
+        row: 8,
+        step: 1,
+        block: [4, 4],
+    },
+    Case {
+        k: 3,
+        blocks: [0, 2],
+        row: 8,
+        step: 1,
+        block: [4, 4],
+    },
+    Case {
+        k: 3,
+        blocks: [2, 0],
+        row: 8,
+        step: 1,
+        block: [4, 4],
+    },
+    // A window of a convolution: rows overlap, blocks go down and across.
+    Case {
+        k: 7,
+        blocks: [3, 3],
+        row: 14,
+        step: 1,
+        block: [70, 7],
+    },
+    // Everything runs backwards.
+    Case {
+        k: 8,
+        blocks: [2, 3],
+        row: -11,
+        step: 1,
+        block: [-29, -13],
+    },
+];
+
+/// Where A starts in its buffer, so that negative strides stay inside.
+const ORIGIN: i64 = 600;
+
+/// What the kernels run on: elements of A, the packed B, and C as it was, in rows of [`PANEL`].
+struct Data {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    old: Vec<f32>,
+}
+
+impl Data {
+    fn new(seed: u32) -> Data {
+        Data {
+            a: numbers(2000, seed),
+            b: numbers(128 * PANEL, seed + 1),
+            old: numbers(28 * PANEL, seed + 2),
+        }
+    }
+}
+
+/// The sums of `rows` by `cols`: chains of f32 fused multiply-add, held against f64.
+fn reference(case: &Case, Data { a, b, .. }: &Data, rows: usize, cols: usize) -> Vec<Vec<f32>> {
+    let sum = |r: usize, j: usize| {
+        let (mut chain, mut exact, mut magnitude, mut step) = (0f32, 0f64, 0f64, 0);
+        for b0 in 0..case.blocks[0] {
+            for b1 in 0..case.blocks[1] {
+                for k in 0..case.k {
+                    let at = ORIGIN + b0 * case.block[0] + b1 * case.block[1] + r as i64 * case.row + k * case.step;
+                    let (x, y) = (a[at as usize], b[step * PANEL + j]);
+                    chain = x.mul_add(y, chain);
+                    exact += f64::from(x) * f64::from(y);
+                    magnitude += (f64::from(x) * f64::from(y)).abs();
+                    step += 1;
+                }
+            }
+        }
+        assert!((f64::from(chain) - exact).abs() <= 1e-6 * magnitude * (1.0 + step as f64 / 64.0));
+        chain
+    };
+    (0..rows).map(|r| (0..cols).map(|j| sum(r, j)).collect()).collect()
+}
+
+const C_ROW: usize = 37;
+const UNTOUCHED: f32 = -77.25;
+
+/// Runs the kernel over `old`, with a margin around the tile that must stay as it was, and gives back the tile.
+fn run(code: &Code, key: TileKey, case: &Case, data: &Data, cols: usize, acc: bool) -> Vec<f32> {
+    let Data { a, b, old } = data;
+    let rows = usize::from(key.rows);
+    let mut c = vec![UNTOUCHED; (rows + 2) * C_ROW];
+    for r in 0..rows {
+        let at = (r + 1) * C_ROW + 2;
+        c[at..at + cols].copy_from_slice(&old[r * PANEL..r * PANEL + cols]);
+    }
+    let args = TileArgs {
+        a: a[ORIGIN as usize..].as_ptr(),
+        b: b.as_ptr(),
+        c: c[C_ROW + 2..].as_mut_ptr(),
+        a_row: case.row * 4,
+        // A kernel for contiguous steps must not look at this.
+        a_k: if key.unit_k { 1 << 40 } else { case.step * 4 },
+        c_row: C_ROW as i64 * 4,
+        k: case.k,
+        blocks0: case.blocks[0],
+        a_block0: case.block[0] * 4,
+        blocks1: case.blocks[1],
+        a_block1: case.block[1] * 4,
+        cols: cols as i64,
+        accumulate: i64::from(acc),
+    };
+    // SAFETY: the bytes are the kernel of `key`, this CPU has its level, and the cases keep every address in its buffer.
+    unsafe { code.call(&args) };
+    let inside = |i: usize| (1..=rows).contains(&(i / C_ROW)) && (2..2 + cols).contains(&(i % C_ROW));
+    for (i, value) in c.iter().enumerate() {
+        assert!(
+            inside(i) || *value == UNTOUCHED,
+            "{}: element {i} outside the tile was written",
+            symbol(key)
+        );
+    }
+    (0..rows)
+        .flat_map(|r| c[(r + 1) * C_ROW + 2..][..cols].to_vec())
+        .collect()
+}
+
+fn same(x: f32, y: f32) -> bool {
+    x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan()
+}
+
+#[test]
+fn every_kernel_equals_a_chain_of_fused_multiply_adds() {
+    let data = Data::new(1);
+    for isa in levels() {
+        for key in kernels(isa) {
+            let code = Code::new(&assemble_tile(key).unwrap());
+            let cases = CASES.into_iter().map(|case| Case {
+                step: if key.unit_k { 1 } else { -3 },
+                ..case
+            });
+            for case in cases {
+                let (rows, width) = (usize::from(key.rows), key.width());
+                let sums = reference(&case, &data, rows, width);
+                for cols in [1, width / 2, width / 2 + 1, width - 1, width] {
+                    for acc in [false, true] {
+                        let got = run(&code, key, &case, &data, cols, acc);
+                        for (i, got) in got.iter().enumerate() {
+                            let (r, j) = (i / cols, i % cols);
+                            let want = if acc {
+                                sums[r][j] + data.old[r * PANEL + j]
+                            } else {
+                                sums[r][j]
+                            };
+                            assert!(
+                                same(*got, want),
+                                "{} {case:?} C[{r}][{j}]: {got}, not {want}",
+                                symbol(key)
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_go_where_they_belong() {
+    let case = Case {
+        k: 5,
+        blocks: [1, 1],
+        row: 9,
+        step: 1,
+        block: [0, 0],
+    };
+    let mut data = Data::new(4);
+    let Data { a, b, .. } = &mut data;
+    a[ORIGIN as usize + 9 + 2] = f32::INFINITY;
+    b[3 * PANEL + 4] = f32::NAN;
+    b[PANEL + 2] = f32::NEG_INFINITY;
+    b[2 * PANEL + 6] = 0.0;
+    let Data { a, b, .. } = &data;
+    for isa in levels() {
+        for key in kernels(isa).filter(|key| key.rows > 1) {
+            let code = Code::new(&assemble_tile(key).unwrap());
+            let cols = key.width() - 1;
+            let got = run(&code, key, &case, &data, cols, false);
+            for (i, got) in got.iter().enumerate() {
+                let (r, j) = (i / cols, i % cols);
+                let want = (0..5).fold(0f32, |sum, k| {
+                    a[ORIGIN as usize + r * 9 + k].mul_add(b[k * PANEL + j], sum)
+                });
+                assert!(same(*got, want), "{} C[{r}][{j}]: {got}, not {want}", symbol(key));
+            }
+            let row = |r: usize| &got[r * cols..][..cols];
+            assert!(row(0)[4].is_nan() && row(1)[4].is_nan() && row(1)[6].is_nan());
+            assert!(row(0)[2].is_infinite() && row(1)[1].is_infinite() && row(0)[1].is_finite());
+        }
+    }
+}
+
+#[test]
+fn levels_agree_bit_for_bit() {
+    if levels().len() < 2 {
+        println!("skipped: one level to compare with nothing");
+        return;
+    }
+    let data = Data::new(7);
+    for unit_k in [true, false] {
+        let narrow = TileKey {
+            isa: Isa::Avx2,
+            rows: 6,
+            vectors: 2,
+            unit_k,
+        };
+        let wide = TileKey {
+            isa: Isa::Avx512,
+            rows: 6,
+            vectors: 1,
+            unit_k,
+        };
+        let tile = |key: TileKey| {
+            let code = Code::new(&assemble_tile(key).unwrap());
+            let bits = |x: f32| x.to_bits();
+            run(&code, key, &CASES[5], &data, 16, true)
+                .into_iter()
+                .map(bits)
+                .collect::<Vec<u32>>()
+        };
+        assert_eq!(tile(narrow), tile(wide));
+    }
+}
+
+#[test]
+fn assembling_twice_gives_the_same_bytes() {
+    for key in Isa::ALL.into_iter().flat_map(kernels) {
+        assert_eq!(assemble_tile(key).unwrap(), assemble_tile(key).unwrap());
+    }
+}
+
+/// A small map body: `out[i] = max(min((x[i] - y[i]) * x[i] + x[i], y[i]), 0)` over a buffer, with a tail.
+#[test]
+fn a_map_over_a_buffer_runs() {
+    #[repr(C)]
+    struct Args {
+        x: *const f32,
+        y: *const f32,
+        out: *mut f32,
+        count: i64,
+    }
+    let build = |isa: Isa| {
+        let mut f = Function::new("map", isa);
+        let args = f.param();
+        let [x, y, out, left] = [0, 8, 16, 24].map(|offset| f.load_general(Mem::at(args, offset)));
+        let offset = f.general();
+        f.push(Op::Imm { dst: offset, value: 0 });
+        let zero = f.zero();
+        let lanes = isa.lanes() as i32;
+        let body = |f: &mut Function, mask| {
+            let a = f.load(Mem::indexed(x, offset, 1, 0), mask);
+            let b = f.load(Mem::indexed(y, offset, 1, 0), mask);
+            let d = f.binary(Binary::Sub, a, Operand::Reg(b));
+            let m = f.binary(Binary::Mul, d, Operand::Reg(a));
+            let s = f.binary(Binary::Add, m, Operand::Reg(a));
+            let low = f.binary(Binary::Min, s, Operand::Reg(b));
+            let high = f.binary(Binary::Max, low, Operand::Reg(zero));
+            f.push(Op::Store {
+                mem: Mem::indexed(out, offset, 1, 0),
+                src: high,
+                mask,
+            });
+            f.general_op(GeneralOp::Add, offset, Scalar::Imm(4 * lanes));
+        };
+        f.counted_loop(left, lanes, |f| body(f, None));
+        let done = f.label();
+        f.branch(Cond::Eq, left, Scalar::Imm(0), done);
+        let mask = f.first_lanes(left, 0);
+        body(&mut f, Some(mask));
+        f.place(done);
+        f.push(Op::Return);
+        f
+    };
+    let (x, y) = (numbers(100, 10), numbers(100, 11));
+    for isa in levels() {
+        let code = Code::new(&assemble(&build(isa)).unwrap());
+        for count in 0..100 {
+            let mut out = vec![UNTOUCHED; 100];
+            let args = Args {
+                x: x.as_ptr(),
+                y: y.as_ptr(),
+                out: out.as_mut_ptr(),
+                count: count as i64,
+            };
+            // SAFETY: the function reads and writes `count` elements of buffers of 100, and this CPU has its level.
+            unsafe { code.call(&args) };
+            for i in 0..100 {
+                let value = ((x[i] - y[i]) * x[i] + x[i]).min(y[i]).max(0.0);
+                assert_eq!(
+                    out[i],
+                    if i < count { value } else { UNTOUCHED },
+                    "{isa} {i} of {count}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_function_that_keeps_many_pointers_restores_what_it_used() {
+    // Twelve general registers live at once: callee-saved ones among them. The sum of 1..=12 comes out, and the caller's
+    // own registers are as they were, or this loop would go astray.
+    let mut f = Function::new("sum", Isa::Avx2);
+    let args = f.param();
+    let values: Vec<_> = (0..12).map(|i| f.load_general(Mem::at(args, 8 * i))).collect();
+    for value in &values[1..] {
+        f.general_op(GeneralOp::Add, values[0], Scalar::Reg(*value));
+    }
+    let index = f.general();
+    f.push(Op::Imm { dst: index, value: 0 });
+    // There is no store of a general register: count up to the sum by adding ones to a float.
+    let one = f.broadcast(Mem::at(args, 96));
+    let total = f.zero();
+    f.counted_loop(values[0], 1, |f| {
+        f.push(Op::Binary {
+            op: Binary::Add,
+            dst: total,
+            a: total,
+            b: Operand::Reg(one),
+        })
+    });
+    f.push(Op::Store {
+        mem: Mem::indexed(args, index, 8, 100),
+        src: total,
+        mask: None,
+    });
+    f.push(Op::Return);
+    if !Isa::Avx2.available() {
+        println!("skipped: this CPU has no avx2");
+        return;
+    }
+    let code = Code::new(&assemble(&f).unwrap());
+    for round in 0..50i64 {
+        let mut bytes = [0u8; 132];
+        for i in 0..12 {
+            bytes[8 * i..][..8].copy_from_slice(&(i as i64 + 1 + round).to_le_bytes());
+        }
+        bytes[96..100].copy_from_slice(&1f32.to_le_bytes());
+        // SAFETY: the function reads 100 bytes and writes the 32 after them; the CPU has AVX2.
+        unsafe { code.call(bytes.as_mut_ptr().cast_const()) };
+        let lane = f32::from_le_bytes(bytes[100..104].try_into().unwrap());
+        assert_eq!(lane, (78 + 12 * round) as f32);
+    }
+}
+
+#[test]
+fn listing_of_a_small_avx512_kernel() {
+    let key = TileKey {
+        isa: Isa::Avx512,
+        rows: 2,
+        vectors: 1,
+        unit_k: true,
+    };
+    expect![[r#"
+            0:  vpxord %zmm0,%zmm0,%zmm0
+            6:  vpxord %zmm1,%zmm1,%zmm1
+            c:  mov 0x38(%rdi),%rax
+           10:  cmp $0,%rax
+           14:  jle 0x0000000000000165
+           1a:  mov 0x48(%rdi),%rcx
+           1e:  cmp $0,%rcx
+           22:  jle 0x0000000000000165
+           28:  mov 0x30(%rdi),%rdx
+           2c:  cmp $0,%rdx
+           30:  jle 0x0000000000000165
+           36:  mov (%rdi),%rsi
+           39:  mov 0x18(%rdi),%r8
+           3d:  mov 8(%rdi),%r9
+           41:  cmp $4,%rdx
+           45:  jl 0x00000000000000D9
+           4b:  prefetcht0 0x400(%r9)
+           53:  vmovups (%r9),%zmm2
+           59:  vfmadd231ps (%rsi){1to16},%zmm2,%zmm0
+           5f:  vfmadd231ps (%rsi,%r8){1to16},%zmm2,%zmm1
+           66:  prefetcht0 0x480(%r9)
+           6e:  vmovups 0x80(%r9),%zmm2
+           75:  vfmadd231ps 4(%rsi){1to16},%zmm2,%zmm0
+           7c:  vfmadd231ps 4(%rsi,%r8){1to16},%zmm2,%zmm1
+           84:  prefetcht0 0x500(%r9)
+           8c:  vmovups 0x100(%r9),%zmm2
+           93:  vfmadd231ps 8(%rsi){1to16},%zmm2,%zmm0
+           9a:  vfmadd231ps 8(%rsi,%r8){1to16},%zmm2,%zmm1
+           a2:  prefetcht0 0x580(%r9)
+           aa:  vmovups 0x180(%r9),%zmm2
+           b1:  vfmadd231ps 0xC(%rsi){1to16},%zmm2,%zmm0
+           b8:  vfmadd231ps 0xC(%rsi,%r8){1to16},%zmm2,%zmm1
+           c0:  add $0x10,%rsi
+           c4:  add $0x200,%r9
+           cb:  sub $4,%rdx
+           cf:  cmp $4,%rdx
+           d3:  jge 0x000000000000004B
+           d9:  cmp $1,%rdx
+           dd:  jl 0x000000000000010F
+           df:  prefetcht0 0x400(%r9)
+           e7:  vmovups (%r9),%zmm2
+           ed:  vfmadd231ps (%rsi){1to16},%zmm2,%zmm0
+           f3:  vfmadd231ps (%rsi,%r8){1to16},%zmm2,%zmm1
+           fa:  add $4,%rsi
+           fe:  add $0x80,%r9
+          105:  sub $1,%rdx
+          109:  cmp $1,%rdx
+          10d:  jge 0x00000000000000DF
+          10f:  mov 0x30(%rdi),%rdx
+          113:  sub $1,%rcx
+          117:  cmp $0,%rcx
+          11b:  je 0x0000000000000134
+          11d:  mov 0x30(%rdi),%r10
+          121:  imul $4,%r10
+          128:  sub %r10,%rsi
+          12b:  add 0x50(%rdi),%rsi
+          12f:  jmp 0x0000000000000041
+          134:  sub $1,%rax
+          138:  cmp $0,%rax
+          13c:  je 0x0000000000000165
+          13e:  mov 0x48(%rdi),%rcx
+          142:  mov 0x30(%rdi),%r10
+          146:  imul $4,%r10
+          14d:  lea -1(%rcx),%r11
+          151:  imul 0x50(%rdi),%r11
+          156:  add %r11,%r10
+          159:  sub %r10,%rsi
+          15c:  add 0x40(%rdi),%rsi
+          160:  jmp 0x0000000000000041
+          165:  mov 0x10(%rdi),%rax
+          169:  mov 0x28(%rdi),%rcx
+          16d:  mov 0x58(%rdi),%rdx
+          171:  mov 0x60(%rdi),%rsi
+          175:  cmp $0x10,%rdx
+          179:  jl 0x000000000000019F
+          17b:  cmp $0,%rsi
+          17f:  je 0x000000000000018E
+          181:  vaddps (%rax),%zmm0,%zmm0
+          187:  vaddps (%rax,%rcx),%zmm1,%zmm1
+          18e:  vmovups %zmm0,(%rax)
+          194:  vmovups %zmm1,(%rax,%rcx)
+          19b:  vzeroupper
+          19e:  ret
+          19f:  mov $0xFFFFFFFFFFFFFFFF,%rdi
+          1a6:  bzhi %rdx,%rdi,%rdi
+          1ab:  kmovw %edi,%k1
+          1af:  cmp $0,%rsi
+          1b3:  je 0x00000000000001CE
+          1b5:  vmovups (%rax),%zmm2{%k1}{z}
+          1bb:  vaddps %zmm2,%zmm0,%zmm0
+          1c1:  vmovups (%rax,%rcx),%zmm2{%k1}{z}
+          1c8:  vaddps %zmm2,%zmm1,%zmm1
+          1ce:  vmovups %zmm0,(%rax){%k1}
+          1d4:  vmovups %zmm1,(%rax,%rcx){%k1}
+          1db:  vzeroupper
+          1de:  ret
+    "#]].assert_eq(&disassemble(&assemble_tile(key).unwrap()));
+}
+
+#[test]
+fn listing_of_a_small_avx2_kernel() {
+    let key = TileKey {
+        isa: Isa::Avx2,
+        rows: 1,
+        vectors: 1,
+        unit_k: false,
+    };
+    expect![[r#"
+            0:  vxorps %ymm0,%ymm0,%ymm0
+            4:  mov 0x38(%rdi),%rax
+            8:  cmp $0,%rax
+            c:  jle 0x0000000000000151
+           12:  mov 0x48(%rdi),%rcx
+           16:  cmp $0,%rcx
+           1a:  jle 0x0000000000000151
+           20:  mov 0x30(%rdi),%rdx
+           24:  cmp $0,%rdx
+           28:  jle 0x0000000000000151
+           2e:  mov (%rdi),%rsi
+           31:  mov 0x18(%rdi),%r8
+           35:  mov 8(%rdi),%r8
+           39:  mov 0x20(%rdi),%r9
+           3d:  cmp $4,%rdx
+           41:  jl 0x00000000000000D0
+           47:  prefetcht0 0x400(%r8)
+           4f:  vmovups (%r8),%ymm1
+           54:  vbroadcastss (%rsi),%ymm2
+           59:  vfmadd231ps %ymm2,%ymm1,%ymm0
+           5e:  add %r9,%rsi
+           61:  prefetcht0 0x480(%r8)
+           69:  vmovups 0x80(%r8),%ymm1
+           72:  vbroadcastss (%rsi),%ymm2
+           77:  vfmadd231ps %ymm2,%ymm1,%ymm0
+           7c:  add %r9,%rsi
+           7f:  prefetcht0 0x500(%r8)
+           87:  vmovups 0x100(%r8),%ymm1
+           90:  vbroadcastss (%rsi),%ymm2
+           95:  vfmadd231ps %ymm2,%ymm1,%ymm0
+           9a:  add %r9,%rsi
+           9d:  prefetcht0 0x580(%r8)
+           a5:  vmovups 0x180(%r8),%ymm1
+           ae:  vbroadcastss (%rsi),%ymm2
+           b3:  vfmadd231ps %ymm2,%ymm1,%ymm0
+           b8:  add %r9,%rsi
+           bb:  add $0x200,%r8
+           c2:  sub $4,%rdx
+           c6:  cmp $4,%rdx
+           ca:  jge 0x0000000000000047
+           d0:  cmp $1,%rdx
+           d4:  jl 0x0000000000000101
+           d6:  prefetcht0 0x400(%r8)
+           de:  vmovups (%r8),%ymm1
+           e3:  vbroadcastss (%rsi),%ymm2
+           e8:  vfmadd231ps %ymm2,%ymm1,%ymm0
+           ed:  add %r9,%rsi
+           f0:  add $0x80,%r8
+           f7:  sub $1,%rdx
+           fb:  cmp $1,%rdx
+           ff:  jge 0x00000000000000D6
+          101:  mov 0x30(%rdi),%rdx
+          105:  sub $1,%rcx
+          109:  cmp $0,%rcx
+          10d:  je 0x0000000000000123
+          10f:  mov 0x30(%rdi),%r10
+          113:  imul %r9,%r10
+          117:  sub %r10,%rsi
+          11a:  add 0x50(%rdi),%rsi
+          11e:  jmp 0x000000000000003D
+          123:  sub $1,%rax
+          127:  cmp $0,%rax
+          12b:  je 0x0000000000000151
+          12d:  mov 0x48(%rdi),%rcx
+          131:  mov 0x30(%rdi),%r10
+          135:  imul %r9,%r10
+          139:  lea -1(%rcx),%r11
+          13d:  imul 0x50(%rdi),%r11
+          142:  add %r11,%r10
+          145:  sub %r10,%rsi
+          148:  add 0x40(%rdi),%rsi
+          14c:  jmp 0x000000000000003D
+          151:  mov 0x10(%rdi),%rax
+          155:  mov 0x28(%rdi),%rcx
+          159:  mov 0x58(%rdi),%rcx
+          15d:  mov 0x60(%rdi),%rdx
+          161:  cmp $8,%rcx
+          165:  jl 0x0000000000000179
+          167:  cmp $0,%rdx
+          16b:  je 0x0000000000000171
+          16d:  vaddps (%rax),%ymm0,%ymm0
+          171:  vmovups %ymm0,(%rax)
+          175:  vzeroupper
+          178:  ret
+          179:  movabs $0x706050403020100,%rsi
+          183:  vmovq %rsi,%xmm1
+          188:  vpmovzxbd %xmm1,%ymm1
+          18d:  vmovd %ecx,%xmm2
+          191:  vpbroadcastd %xmm2,%ymm2
+          196:  vpcmpgtd %ymm1,%ymm2,%ymm2
+          19a:  cmp $0,%rdx
+          19e:  je 0x00000000000001A9
+          1a0:  vmaskmovps (%rax),%ymm2,%ymm1
+          1a5:  vaddps %ymm1,%ymm0,%ymm0
+          1a9:  vmaskmovps %ymm0,%ymm2,(%rax)
+          1ae:  vzeroupper
+          1b1:  ret
+    "#]].assert_eq(&disassemble(&assemble_tile(key).unwrap()));
+}
+
+#[test]
+fn text_of_the_vector_ir() {
+    let key = TileKey {
+        isa: Isa::Avx2,
+        rows: 1,
+        vectors: 1,
+        unit_k: true,
+    };
+    expect![[r#"
+        fn brolga_tile_avx2_1x8_k1(g0) avx2 {
+          v1 = zero
+          g2 = load [g0 + 56]
+          if g2 <= 0 jump L0
+          g3 = load [g0 + 72]
+          if g3 <= 0 jump L0
+          g4 = load [g0 + 48]
+          if g4 <= 0 jump L0
+          g5 = load [g0]
+          g6 = load [g0 + 24]
+          g7 = load [g0 + 8]
+         L1:
+          if g4 < 4 jump L4
+         L3:
+          prefetch [g7 + 1024]
+          v8 = load [g7]
+          v9 = broadcast [g5]
+          v1 += v8 * v9
+          prefetch [g7 + 1152]
+          v10 = load [g7 + 128]
+          v11 = broadcast [g5 + 4]
+          v1 += v10 * v11
+          prefetch [g7 + 1280]
+          v12 = load [g7 + 256]
+          v13 = broadcast [g5 + 8]
+          v1 += v12 * v13
+          prefetch [g7 + 1408]
+          v14 = load [g7 + 384]
+          v15 = broadcast [g5 + 12]
+          v1 += v14 * v15
+          g5 += 16
+          g7 += 512
+          g4 -= 4
+          if g4 >= 4 jump L3
+         L4:
+          if g4 < 1 jump L6
+         L5:
+          prefetch [g7 + 1024]
+          v16 = load [g7]
+          v17 = broadcast [g5]
+          v1 += v16 * v17
+          g5 += 4
+          g7 += 128
+          g4 -= 1
+          if g4 >= 1 jump L5
+         L6:
+          g4 = load [g0 + 48]
+          g3 -= 1
+          if g3 == 0 jump L2
+          g18 = load [g0 + 48]
+          g18 *= 4
+          g5 -= g18
+          g5 += [g0 + 80]
+          jump L1
+         L2:
+          g2 -= 1
+          if g2 == 0 jump L0
+          g3 = load [g0 + 72]
+          g19 = load [g0 + 48]
+          g19 *= 4
+          g20 = lea [g3 - 1]
+          g20 *= [g0 + 80]
+          g19 += g20
+          g5 -= g19
+          g5 += [g0 + 64]
+          jump L1
+         L0:
+          g21 = load [g0 + 16]
+          g22 = load [g0 + 40]
+          g23 = load [g0 + 88]
+          g24 = load [g0 + 96]
+          if g23 < 8 jump L7
+          if g24 == 0 jump L8
+          v1 = add v1, [g21]
+         L8:
+          store [g21], v1
+          return
+         L7:
+          k25 = first_lanes g23, skip 0
+          if g24 == 0 jump L9
+          v28 = load [g21], k25
+          v1 = add v1, v28
+         L9:
+          store [g21], v1, k25
+          return
+        }
+    "#]].assert_eq(&brolga_codegen::x86::tile::build(key).unwrap().to_string());
+}
