@@ -5,9 +5,21 @@
 //! ends and the interpreters, so that maps agree bit for bit everywhere; its accuracy is judged once, in ULP, against
 //! higher precision. All primitives are total: the table in [`Prim`] defines every case, never a trap. f16 and bf16 are
 //! storage types: only `Cast` and `Bitcast` accept or give them.
+//!
+//! Text: `(v0: f32, v1: f32) { v2 = add v0 v1; v3 = const f32 1.0; v4 = max v2 v3 } -> v4`.
 
-use crate::{DType, Number};
+use crate::DType;
 use std::fmt;
+
+mod build;
+mod eval;
+mod functions;
+mod prim;
+mod text;
+
+pub use build::Builder;
+pub use eval::{Scalar, eval_prim};
+pub use functions::{Function, Rule, functions, lookup};
 
 /// The id of a value of a body: inputs first, then instructions, in order. Printed `v3`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,7 +94,8 @@ pub enum Prim {
     /// `c ? a : b`; `c` is bool, `a` and `b` any one dtype.
     Select,
     /// Conversion: floats round to nearest even; float to integer truncates and saturates, NaN gives 0; integer to
-    /// integer keeps the low bits (sign- or zero-extends); anything non-zero, NaN included, is true.
+    /// integer keeps the low bits (sign- or zero-extends); anything non-zero, NaN included, is true. f16 and bf16 are
+    /// converted from and to f32; any other type gets there by way of f32, rounding twice.
     Cast(DType),
     /// The same bits under another dtype of equal width; not for bool.
     Bitcast(DType),
@@ -91,7 +104,7 @@ pub enum Prim {
 /// One instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Inst {
-    /// A constant: its dtype and its bits, zero-extended.
+    /// A constant: its dtype and its bits, zero-extended (see [`Scalar`]).
     Const(DType, u64),
     /// A primitive with up to three operands (unused ones repeat the first).
     Prim(Prim, [V; 3]),
@@ -106,4 +119,104 @@ pub struct Body {
     pub insts: Vec<Inst>,
     /// The results.
     pub outputs: Vec<V>,
+}
+
+impl Body {
+    /// The body that gives its only input.
+    pub fn identity(dtype: DType) -> Body {
+        Body {
+            inputs: vec![dtype],
+            insts: vec![],
+            outputs: vec![V(0)],
+        }
+    }
+
+    /// The number of values: inputs and instructions.
+    pub fn len(&self) -> usize {
+        self.inputs.len() + self.insts.len()
+    }
+
+    /// True when there are neither inputs nor instructions.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of primitives: what an evaluation costs, constants being free.
+    pub fn cost(&self) -> usize {
+        self.insts.iter().filter(|i| matches!(i, Inst::Prim(..))).count()
+    }
+
+    /// The instruction that defines a value; `None` for an input.
+    pub fn inst(&self, v: V) -> Option<Inst> {
+        (v.0 as usize).checked_sub(self.inputs.len()).map(|i| self.insts[i])
+    }
+
+    /// The dtype of a value of a valid body. It follows operands back to where the dtype is said; for many values use
+    /// [`Body::dtypes`].
+    pub fn dtype(&self, mut v: V) -> DType {
+        loop {
+            match self.inst(v) {
+                None => return self.inputs[v.0 as usize],
+                Some(Inst::Const(d, _)) => return d,
+                Some(Inst::Prim(Prim::Cast(d) | Prim::Bitcast(d), _)) => return d,
+                Some(Inst::Prim(Prim::Eq | Prim::Ne | Prim::Lt | Prim::Le, _)) => return DType::Bool,
+                Some(Inst::Prim(Prim::Select, args)) => v = args[1],
+                Some(Inst::Prim(_, args)) => v = args[0],
+            }
+        }
+    }
+
+    /// The dtypes of all values of a valid body, by id.
+    pub fn dtypes(&self) -> Vec<DType> {
+        let mut out = self.inputs.clone();
+        for inst in &self.insts {
+            out.push(match *inst {
+                Inst::Const(d, _) => d,
+                Inst::Prim(Prim::Cast(d) | Prim::Bitcast(d), _) => d,
+                Inst::Prim(Prim::Eq | Prim::Ne | Prim::Lt | Prim::Le, _) => DType::Bool,
+                Inst::Prim(Prim::Select, args) => out[args[1].0 as usize],
+                Inst::Prim(_, args) => out[args[0].0 as usize],
+            });
+        }
+        out
+    }
+
+    /// The dtypes of the outputs of a valid body.
+    pub fn output_dtypes(&self) -> Vec<DType> {
+        let all = self.dtypes();
+        self.outputs.iter().map(|v| all[v.0 as usize]).collect()
+    }
+
+    /// Checks that every operand is defined before its use, that dtypes fit, and that constants fit their dtype.
+    ///
+    /// # Errors
+    /// The first violation, with the value's name.
+    pub fn verify(&self) -> Result<(), String> {
+        let mut dtypes = self.inputs.clone();
+        for inst in &self.insts {
+            let id = V(dtypes.len() as u32);
+            dtypes.push(match *inst {
+                Inst::Const(DType::Bool, bits) if bits > 1 => return Err(format!("{id}: a bool of bits {bits:#x}")),
+                Inst::Const(d, bits) if bits.checked_shr(d.bits() as u32).unwrap_or(0) != 0 => {
+                    return Err(format!("{id}: bits {bits:#x} do not fit in {d}"));
+                }
+                Inst::Const(d, _) => d,
+                Inst::Prim(p, args) => {
+                    let (used, unused) = args.split_at(p.arity());
+                    if let Some(v) = used.iter().find(|&&v| v >= id) {
+                        return Err(format!("{id}: operand {v} is not defined before"));
+                    }
+                    if unused.iter().any(|&v| v != args[0]) {
+                        return Err(format!("{id}: unused operands of `{}` must repeat the first", p.name()));
+                    }
+                    let types: Vec<DType> = used.iter().map(|v| dtypes[v.0 as usize]).collect();
+                    p.result(&types).map_err(|m| format!("{id}: {m}"))?
+                }
+            });
+        }
+        match self.outputs.iter().find(|v| v.0 as usize >= dtypes.len()) {
+            Some(v) => Err(format!("output {v} is not defined")),
+            None => Ok(()),
+        }
+    }
 }

@@ -1,0 +1,133 @@
+//! Names, arities and typing of the primitives.
+
+use super::Prim;
+use crate::DType;
+
+impl Prim {
+    /// Every primitive; the two casts once for every target dtype.
+    pub fn all() -> impl Iterator<Item = Prim> {
+        use Prim::*;
+        let plain = [
+            Add, Sub, Mul, Div, Rem, Fma, Neg, Abs, Min, Max, Floor, Ceil, Trunc, Round, Sqrt, Eq, Ne, Lt, Le, And, Or,
+            Xor, Not, Shl, Shr, Select,
+        ];
+        let casts = DType::ALL.into_iter().flat_map(|d| [Cast(d), Bitcast(d)]);
+        plain.into_iter().chain(casts)
+    }
+
+    /// The name in the text form (the target dtype of the casts follows it there).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Prim::Add => "add",
+            Prim::Sub => "sub",
+            Prim::Mul => "mul",
+            Prim::Div => "div",
+            Prim::Rem => "rem",
+            Prim::Fma => "fma",
+            Prim::Neg => "neg",
+            Prim::Abs => "abs",
+            Prim::Min => "min",
+            Prim::Max => "max",
+            Prim::Floor => "floor",
+            Prim::Ceil => "ceil",
+            Prim::Trunc => "trunc",
+            Prim::Round => "round",
+            Prim::Sqrt => "sqrt",
+            Prim::Eq => "eq",
+            Prim::Ne => "ne",
+            Prim::Lt => "lt",
+            Prim::Le => "le",
+            Prim::And => "and",
+            Prim::Or => "or",
+            Prim::Xor => "xor",
+            Prim::Not => "not",
+            Prim::Shl => "shl",
+            Prim::Shr => "shr",
+            Prim::Select => "select",
+            Prim::Cast(_) => "cast",
+            Prim::Bitcast(_) => "bitcast",
+        }
+    }
+
+    /// The primitive of a name, given the dtype that the casts go to.
+    pub fn from_name(name: &str, to: Option<DType>) -> Option<Prim> {
+        Prim::all().find(|p| p.name() == name && p.target() == to)
+    }
+
+    /// The dtype that a cast goes to.
+    pub const fn target(self) -> Option<DType> {
+        match self {
+            Prim::Cast(d) | Prim::Bitcast(d) => Some(d),
+            _ => None,
+        }
+    }
+
+    /// The number of operands.
+    pub const fn arity(self) -> usize {
+        match self {
+            Prim::Fma | Prim::Select => 3,
+            Prim::Neg
+            | Prim::Abs
+            | Prim::Floor
+            | Prim::Ceil
+            | Prim::Trunc
+            | Prim::Round
+            | Prim::Sqrt
+            | Prim::Not
+            | Prim::Cast(_)
+            | Prim::Bitcast(_) => 1,
+            _ => 2,
+        }
+    }
+
+    /// True when the order of the two operands does not matter (but for which NaN comes out).
+    pub const fn is_commutative(self) -> bool {
+        use Prim::*;
+        matches!(self, Add | Mul | Min | Max | Eq | Ne | And | Or | Xor)
+    }
+
+    /// The result's dtype for operands of these dtypes.
+    ///
+    /// # Errors
+    /// When their number or dtypes do not fit.
+    pub fn result(self, operands: &[DType]) -> Result<DType, String> {
+        use Prim::*;
+        let bad = |want: &str| {
+            let found: Vec<_> = operands.iter().map(|d| d.name()).collect();
+            Err(format!("`{}` of ({}), expected {want}", self.name(), found.join(", ")))
+        };
+        if operands.len() != self.arity() {
+            return bad(&format!("{} operands", self.arity()));
+        }
+        let t = operands[0];
+        match self {
+            Cast(to) => return Ok(to),
+            Bitcast(to) if t == DType::Bool || to == DType::Bool || t.bits() != to.bits() => {
+                return bad(&format!("an operand of {} bits that is no bool, for {to}", to.bits()));
+            }
+            Bitcast(to) => return Ok(to),
+            _ => {}
+        }
+        if operands.iter().any(|d| d.compute() != *d) {
+            return bad("no f16 and bf16: only casts take them");
+        }
+        if self == Select {
+            return if t == DType::Bool && operands[1] == operands[2] {
+                Ok(operands[1])
+            } else {
+                bad("a bool and two of one dtype")
+            };
+        }
+        if operands.iter().any(|&d| d != t) {
+            return bad("equal dtypes");
+        }
+        match self {
+            Eq | Ne | Lt | Le => Ok(DType::Bool),
+            Fma | Floor | Ceil | Trunc | Round | Sqrt if !t.is_float() => bad("floats"),
+            And | Or | Xor | Not if t.is_float() => bad("integers or bool"),
+            Shl | Shr if !t.is_int() => bad("integers"),
+            Add | Sub | Mul | Div | Rem | Neg | Abs | Min | Max if t == DType::Bool => bad("numbers"),
+            _ => Ok(t),
+        }
+    }
+}
