@@ -47,6 +47,8 @@ pub enum Term {
     Div(Box<Ix>, Dim),
     /// `e - d * floor(e / d)`, `d` positive.
     Mod(Box<Ix>, Dim),
+    /// The smaller of `e` and `d`: the extent of a last, partial block.
+    Min(Box<Ix>, Dim),
 }
 
 /// An integer expression: `offset + Σ coefficient * term`.
@@ -151,6 +153,14 @@ impl Ix {
         }
     }
 
+    /// `min(self, d)`.
+    pub fn min(&self, d: &Dim) -> Ix {
+        match self.as_dim() {
+            Some(e) => Ix::constant(e.min(d)),
+            None => Ix::term(Term::Min(Box::new(self.clone()), d.clone())),
+        }
+    }
+
     /// `self = d * whole + rest`, with every part that is a multiple of `d` in `whole`.
     fn split(&self, d: &Dim) -> (Ix, Ix) {
         let (mut whole, mut rest) = (vec![], vec![]);
@@ -173,7 +183,7 @@ impl Ix {
         for (t, c) in &self.terms {
             match t {
                 Term::Var(u) if *u == v => out = c.clone(),
-                Term::Div(e, _) | Term::Mod(e, _) if e.uses(v) => return None,
+                Term::Div(e, _) | Term::Mod(e, _) | Term::Min(e, _) if e.uses(v) => return None,
                 _ => {}
             }
         }
@@ -185,7 +195,7 @@ impl Ix {
         self.terms.iter().any(|(t, _)| match t {
             Term::Var(u) => *u == v,
             Term::Reg(_) => false,
-            Term::Div(e, _) | Term::Mod(e, _) => e.uses(v),
+            Term::Div(e, _) | Term::Mod(e, _) | Term::Min(e, _) => e.uses(v),
         })
     }
 
@@ -195,7 +205,7 @@ impl Ix {
             match t {
                 Term::Var(v) => f(*v),
                 Term::Reg(_) => {}
-                Term::Div(e, _) | Term::Mod(e, _) => e.for_each_var(f),
+                Term::Div(e, _) | Term::Mod(e, _) | Term::Min(e, _) => e.for_each_var(f),
             }
         }
     }
@@ -206,7 +216,7 @@ impl Ix {
             match t {
                 Term::Var(_) => {}
                 Term::Reg(r) => f(*r),
-                Term::Div(e, _) | Term::Mod(e, _) => e.for_each_reg(f),
+                Term::Div(e, _) | Term::Mod(e, _) | Term::Min(e, _) => e.for_each_reg(f),
             }
         }
     }
@@ -216,7 +226,7 @@ impl Ix {
         f(&self.offset);
         for (t, c) in &self.terms {
             f(c);
-            if let Term::Div(e, d) | Term::Mod(e, d) = t {
+            if let Term::Div(e, d) | Term::Mod(e, d) | Term::Min(e, d) = t {
                 f(d);
                 e.for_each_dim(f);
             }
@@ -232,6 +242,7 @@ impl Ix {
                 Term::Reg(r) => reg(*r),
                 Term::Div(e, d) => e.substitute(var, reg).div(d),
                 Term::Mod(e, d) => e.substitute(var, reg).modulo(d),
+                Term::Min(e, d) => e.substitute(var, reg).min(d),
             };
             sum = &sum + &e.scale(c);
         }
@@ -250,6 +261,7 @@ impl Ix {
             let x = match t {
                 Term::Var(v) => var(*v),
                 Term::Reg(r) => reg(*r),
+                Term::Min(e, d) => e.eval(var, reg, dim)?.min(dim(d)?),
                 Term::Div(e, d) | Term::Mod(e, d) => {
                     let (e, d) = (e.eval(var, reg, dim)?, dim(d)?);
                     if d <= 0 {
@@ -300,6 +312,7 @@ impl fmt::Display for Ix {
                 Term::Reg(r) => write!(f, "{r}")?,
                 Term::Div(e, d) => write!(f, "div({e}, {d})")?,
                 Term::Mod(e, d) => write!(f, "rem({e}, {d})")?,
+                Term::Min(e, d) => write!(f, "least({e}, {d})")?,
             }
         }
         match (self.terms.is_empty(), self.offset.is(0)) {

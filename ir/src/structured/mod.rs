@@ -85,6 +85,8 @@ pub enum Read {
     Index(Ix),
     /// Whether an index is in bounds, as bool.
     InBounds(Vec<Bound>),
+    /// A function of earlier reads (an index that is computed from data); the body has one output.
+    Computed(Body, Vec<u32>),
 }
 
 /// How values over reduction dimensions are merged into accumulators.

@@ -1,0 +1,162 @@
+//! Which operators can share a kernel, and why not when they cannot.
+//!
+//! A kernel is the stream DAG between its loads and its `store`. [`form`] abstracts a stream to what decides whether more
+//! can be fused with it. It is compositional, so that the e-graph's extraction and the lowering ask the same question of
+//! terms and of graphs.
+//!
+//! | form | what it is | what may stand above it (toward the store) |
+//! | --- | --- | --- |
+//! | `Tensor` | memory: an input, a constant, a `store`, a host result, a reshape of one | anything |
+//! | `Access` | movement of a tensor: an index map | anything |
+//! | `Pointwise` | arithmetic on accesses | anything but a contraction's or window's operand |
+//! | `Rows` | contains reductions, all along the same axes: a row at a time | arithmetic, broadcasts and reductions along the same axes |
+//! | `Anchor` | contains a contraction or a window reduction | arithmetic only |
+//! | `Final` | concatenation, scan, scatter | nothing: it is stored |
+
+use brolga_ir::{Op, Type};
+
+/// The form of a stream; see the module.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Form {
+    /// In memory.
+    Tensor,
+    /// Movement of a tensor.
+    Access,
+    /// Arithmetic.
+    Pointwise,
+    /// Reductions along these axes.
+    Rows(Vec<usize>),
+    /// A contraction or a window reduction.
+    Anchor,
+    /// To be stored at once.
+    Final,
+}
+
+/// What an operator is to fusion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// The cut itself.
+    Store,
+    /// Element-wise.
+    Map,
+    /// A pure index map of its operand.
+    Move,
+    /// A row-major reshape: free on a tensor, an index map with divisions on a stream.
+    Reshape,
+    /// A value made of indices only (iota, dims).
+    Source,
+    /// Reads its first operand at positions taken from its second.
+    Gather,
+    /// Reduces rows.
+    Reduce,
+    /// Reduces windows of one operand.
+    Window,
+    /// A contraction or convolution.
+    Contract,
+    /// Concatenation, scan, scatter.
+    Final,
+    /// Rewritten into others before kernels are formed.
+    Composite,
+    /// Run by its reference evaluation.
+    Host,
+}
+
+/// The class of an operator.
+pub fn class(op: &Op) -> Class {
+    match op.name() {
+        "store" => Class::Store,
+        "reshape" => Class::Reshape,
+        "transpose" | "broadcast" | "slice" | "pad" => Class::Move,
+        "iota" | "dims" => Class::Source,
+        "gather" | "gather_elements" | "gather_nd" => Class::Gather,
+        "reduce" | "arg_reduce" | "softmax" | "log_softmax" | "layer_norm" | "rms_norm" => Class::Reduce,
+        "pool" => Class::Window,
+        "contract" | "conv" => Class::Contract,
+        "concat" | "scan" | "scatter_nd" | "scatter_elements" => Class::Final,
+        "group_norm" | "lrn" | "conv_transpose" | "batch_norm" => Class::Composite,
+        _ if op.def().is_host() => Class::Host,
+        _ => Class::Map,
+    }
+}
+
+/// The axes that a row-reducing operator reduces.
+pub fn reduced_axes(op: &Op, operand: &Type) -> Vec<usize> {
+    match op.name() {
+        "reduce" => op.axes("axes"),
+        "layer_norm" | "rms_norm" => (op.axis("axis")..operand.rank()).collect(),
+        _ => vec![op.axis("axis")],
+    }
+}
+
+/// The form of `op` over streams of the given forms, when all of it can be one kernel.
+///
+/// # Errors
+/// Why it cannot: which operand has to be stored first.
+pub fn form(op: &Op, types: &[Type], forms: &[Form]) -> Result<Form, &'static str> {
+    use Form::{Access, Anchor, Final, Pointwise, Rows, Tensor};
+    if forms.contains(&Final) && class(op) != Class::Store {
+        return Err("a concatenation, scan or scatter is stored before it is used");
+    }
+    let movable = |f: &Form| matches!(f, Tensor | Access | Pointwise);
+    match class(op) {
+        Class::Store => Ok(Tensor),
+        Class::Source => Ok(Pointwise),
+        Class::Host => {
+            if forms.iter().all(|f| *f == Tensor) { Ok(Tensor) } else { Err("a host operator reads tensors in memory") }
+        }
+        Class::Composite => Err("a composite operator without a kernel of its own is decomposed first"),
+        Class::Map => forms.iter().try_fold(Pointwise, |a, b| match (a, b) {
+            (Anchor, Anchor) => Err("two contractions or windows in one kernel"),
+            (Anchor, Rows(_)) | (Rows(_), Anchor) => Err("a contraction and a row reduction in one kernel"),
+            (Rows(a), Rows(b)) if a != *b => Err("reductions along different axes"),
+            (Rows(a), _) => Ok(Rows(a)),
+            (_, Rows(b)) => Ok(Rows(b.clone())),
+            (Anchor, _) | (_, Anchor) => Ok(Anchor),
+            _ => Ok(Pointwise),
+        }),
+        Class::Reshape | Class::Move => match &forms[0] {
+            Tensor if class(op) == Class::Reshape => Ok(Tensor),
+            Tensor | Access => Ok(Access),
+            Pointwise => Ok(Pointwise),
+            Rows(axes) if op.name() == "broadcast" => {
+                let (from, to) = (&types[0].shape, op.dims("shape"));
+                let along = |d: usize| from[d] == to[d] || axes.contains(&d);
+                if (0..from.len()).all(along) { Ok(Rows(axes.clone())) } else { Err("a row result spread across rows") }
+            }
+            Rows(_) => Err("movement of a reduction's result"),
+            Anchor => Err("movement of a contraction's or window's result"),
+            Final => unreachable!("rejected above"),
+        },
+        Class::Gather => {
+            if forms[0] == Tensor && forms[1..].iter().all(movable) {
+                Ok(Pointwise)
+            } else {
+                Err("a gather reads a tensor in memory")
+            }
+        }
+        Class::Reduce => {
+            let axes = reduced_axes(op, &types[0]);
+            forms.iter().enumerate().try_fold((), |(), (i, f)| match f {
+                Tensor | Access | Pointwise => Ok(()),
+                Rows(a) if i == 0 && *a == axes => Ok(()),
+                Rows(_) => Err("reductions along different axes"),
+                Anchor => Err("a reduction of a contraction or window"),
+                Final => unreachable!("rejected above"),
+            })?;
+            Ok(Rows(axes))
+        }
+        Class::Window => if movable(&forms[0]) { Ok(Anchor) } else { Err("a window of a reduction's result") },
+        Class::Contract => {
+            if forms.iter().all(|f| matches!(f, Tensor | Access)) {
+                Ok(Anchor)
+            } else {
+                Err("a contraction's operand is computed in the same kernel")
+            }
+        }
+        Class::Final => match op.name() {
+            "concat" | "scan" if forms.iter().all(movable) => Ok(Final),
+            _ if forms.iter().all(movable) => Ok(Final),
+            _ => Err("a scatter, scan or concatenation of a reduction's result"),
+        },
+    }
+}
