@@ -1,0 +1,397 @@
+//! Runs a program: checks the tensors against what the program says of itself, plans, calls.
+//!
+//! Invariants: the program is called only with tensors of the dtypes and sizes that it expects. Each run has its own
+//! arena and context, so runs may overlap; an arena is kept for the next run and grows to the largest that was needed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use brolga_abi::{DType, Dim, Meta};
+
+use crate::call::Call;
+use crate::pool::Pool;
+use crate::program::Program;
+use crate::tensor::byte_size;
+use crate::{AlignedBytes, Buffer, Error, HostOps, Result, View, ViewMut};
+
+/// How an executor runs its program.
+#[derive(Clone)]
+pub struct Options {
+    /// Workers of a parallel loop, the calling thread included; 0 is one for each core.
+    pub threads: usize,
+    /// The most bytes that one run may use for its arena, its outputs and what it allocates on the way.
+    pub memory_limit: u64,
+    /// Who evaluates the program's host operators.
+    pub host: Option<Arc<dyn HostOps>>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            threads: 0,
+            memory_limit: u64::MAX,
+            host: None,
+        }
+    }
+}
+
+/// A program, ready to run.
+pub struct Executor {
+    program: Arc<Program>,
+    pool: Arc<Pool>,
+    options: Options,
+    arenas: Mutex<Vec<AlignedBytes>>,
+}
+
+impl Executor {
+    /// Runs `program` on this many threads; 0 is one for each core.
+    pub fn new(program: Arc<Program>, threads: usize) -> Result<Executor> {
+        Self::with_options(
+            program,
+            Options {
+                threads,
+                ..Options::default()
+            },
+        )
+    }
+
+    /// Fails with [`Error::NoHostOps`] when the program needs host operators and none are given.
+    pub fn with_options(program: Arc<Program>, options: Options) -> Result<Executor> {
+        if let (None, Some(op)) = (&options.host, program.meta().host_ops.first()) {
+            return Err(Error::NoHostOps {
+                node: op.node.clone(),
+                op: op.text.clone(),
+            });
+        }
+        let threads = match options.threads {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        Ok(Executor {
+            program,
+            pool: Pool::shared(threads),
+            options,
+            arenas: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// How many workers parallel loops have.
+    pub fn workers(&self) -> u32 {
+        self.pool.workers()
+    }
+
+    /// Runs on inputs in the order of the program's, and returns the outputs in theirs.
+    pub fn run(&self, inputs: &[View<'_>]) -> Result<Vec<Buffer>> {
+        let dims = self.bind(inputs)?;
+        let shapes = self.program.shapes(&dims)?;
+        let outputs = &self.program.meta().outputs;
+        let sizes = outputs
+            .iter()
+            .zip(&shapes)
+            .map(|(output, shape)| byte_size(output.dtype, shape));
+        let bytes = sizes.fold(0u64, |sum, size| sum.saturating_add(size.unwrap_or(u64::MAX)));
+        let arena_bytes = self.plan(&dims, bytes)?;
+        let buffers = outputs
+            .iter()
+            .zip(shapes)
+            .map(|(output, shape)| Buffer::zeroed(output.dtype, shape));
+        let mut buffers = buffers.collect::<Result<Vec<Buffer>>>()?;
+        let mut views: Vec<&mut [u8]> = buffers.iter_mut().map(Buffer::bytes_mut).collect();
+        self.call(&dims, inputs, &mut views, arena_bytes, bytes)?;
+        Ok(buffers)
+    }
+
+    /// [`Executor::run`] with inputs by name, in any order.
+    pub fn run_named(&self, inputs: &[(&str, View<'_>)]) -> Result<Vec<Buffer>> {
+        self.run(&self.order(inputs)?)
+    }
+
+    /// Runs into the caller's tensors. Their shapes must be those that [`Executor::output_shapes`] tells; after an error
+    /// their contents are unspecified.
+    pub fn run_into(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+        let dims = self.bind(inputs)?;
+        let shapes = self.program.shapes(&dims)?;
+        let meta = self.program.meta();
+        if outputs.len() != meta.outputs.len() {
+            let names = list(meta.outputs.iter().map(|output| &output.name));
+            return Err(Error::Count {
+                what: "output",
+                found: outputs.len(),
+                expected: meta.outputs.len(),
+                names,
+            });
+        }
+        for ((output, shape), view) in meta.outputs.iter().zip(&shapes).zip(outputs.iter()) {
+            let tensor = || format!("output `{}`", output.name);
+            check_dtype(tensor, view.dtype, output.dtype)?;
+            if view.shape != shape {
+                let (found, expected) = (format!("{:?}", view.shape), format!("{shape:?}"));
+                return Err(Error::Shape {
+                    tensor: tensor(),
+                    found,
+                    expected,
+                });
+            }
+            check_bytes(tensor, view.dtype, view.shape, view.bytes.len())?;
+        }
+        let bytes = outputs.iter().map(|view| view.bytes.len() as u64).sum();
+        let arena_bytes = self.plan(&dims, bytes)?;
+        let mut views: Vec<&mut [u8]> = outputs.iter_mut().map(|view| &mut *view.bytes).collect();
+        self.call(&dims, inputs, &mut views, arena_bytes, bytes)
+    }
+
+    /// The shapes of the outputs for inputs like these; of the inputs only dtypes and shapes matter here, but they are
+    /// checked whole.
+    pub fn output_shapes(&self, inputs: &[View<'_>]) -> Result<Vec<Vec<usize>>> {
+        self.program.shapes(&self.bind(inputs)?)
+    }
+
+    /// Puts named inputs into the program's order.
+    fn order<'a>(&self, inputs: &[(&str, View<'a>)]) -> Result<Vec<View<'a>>> {
+        let meta = self.program.meta();
+        let mut ordered: Vec<Option<View<'a>>> = vec![None; meta.inputs.len()];
+        for &(name, view) in inputs {
+            let Some(position) = meta.inputs.iter().position(|input| input.name == name) else {
+                let names = list(meta.inputs.iter().map(|input| &input.name));
+                return Err(Error::UnknownInput {
+                    name: name.to_owned(),
+                    names,
+                });
+            };
+            if ordered[position].replace(view).is_some() {
+                return Err(Error::DuplicateInput { name: name.to_owned() });
+            }
+        }
+        let found = ordered.into_iter().zip(&meta.inputs).map(|(view, input)| {
+            let expected = || format!("{} {}", input.dtype, meta.input_shape(input));
+            view.ok_or_else(|| Error::MissingInput {
+                name: input.name.clone(),
+                expected: expected(),
+            })
+        });
+        found.collect()
+    }
+
+    /// Checks the inputs, and reads the values of the symbols off their shapes.
+    fn bind(&self, inputs: &[View<'_>]) -> Result<Vec<i64>> {
+        let meta = self.program.meta();
+        if inputs.len() != meta.inputs.len() {
+            let names = list(meta.inputs.iter().map(|input| &input.name));
+            return Err(Error::Count {
+                what: "input",
+                found: inputs.len(),
+                expected: meta.inputs.len(),
+                names,
+            });
+        }
+        let mut values: Vec<Option<(i64, usize)>> = vec![None; meta.symbols.len()];
+        for (position, (input, view)) in meta.inputs.iter().zip(inputs).enumerate() {
+            let tensor = || format!("input `{}`", input.name);
+            check_dtype(tensor, view.dtype, input.dtype)?;
+            let mismatch = || Error::Shape {
+                tensor: tensor(),
+                found: format!("{:?}", view.shape),
+                expected: meta.input_shape(input),
+            };
+            if view.shape.len() != input.dims.len() {
+                return Err(mismatch());
+            }
+            for (axis, (&extent, &dim)) in view.shape.iter().zip(&input.dims).enumerate() {
+                let extent = i64::try_from(extent).map_err(|_| mismatch())?;
+                match dim {
+                    Dim::Const(n) if n != extent => return Err(mismatch()),
+                    Dim::Const(_) => {}
+                    // In range: `Meta::validate` looked at every symbol.
+                    Dim::Symbol(s) => match values[s as usize] {
+                        None => values[s as usize] = Some((extent, position)),
+                        Some((value, _)) if value == extent => {}
+                        Some((value, first)) => {
+                            return Err(disagreement(meta, tensor(), axis, extent, s as usize, value, first));
+                        }
+                    },
+                }
+            }
+            check_bytes(tensor, view.dtype, view.shape, view.bytes.len())?;
+        }
+        let named = values.into_iter().zip(&meta.symbols);
+        named
+            .map(|(value, symbol)| match value {
+                Some((value, _)) => Ok(value),
+                None => Err(Error::UnboundSymbol { symbol: symbol.clone() }),
+            })
+            .collect()
+    }
+
+    /// The size of the arena, if it and `other_bytes` keep to the limit.
+    fn plan(&self, dims: &[i64], other_bytes: u64) -> Result<u64> {
+        let arena_bytes = self.program.plan(dims, self.pool.workers())?;
+        let (needed, limit) = (arena_bytes.saturating_add(other_bytes), self.options.memory_limit);
+        if needed > limit {
+            let program = self.program.meta().name.clone();
+            return Err(Error::MemoryLimit {
+                program,
+                needed,
+                limit,
+                dims: self.program.describe_dims(dims),
+            });
+        }
+        Ok(arena_bytes)
+    }
+
+    fn call(
+        &self,
+        dims: &[i64],
+        inputs: &[View<'_>],
+        outputs: &mut [&mut [u8]],
+        arena_bytes: u64,
+        output_bytes: u64,
+    ) -> Result<()> {
+        let meta = self.program.meta();
+        // The program relies on elements being aligned; what is not, passes through a copy.
+        let input_copies = meta.inputs.iter().zip(inputs).map(|(input, view)| {
+            if is_aligned(view.bytes, input.dtype) {
+                Ok(None)
+            } else {
+                AlignedBytes::copy_of(view.bytes).map(Some)
+            }
+        });
+        let input_copies = input_copies.collect::<Result<Vec<_>>>()?;
+        let output_copies = meta.outputs.iter().zip(outputs.iter()).map(|(output, bytes)| {
+            let size = bytes.len() as u64;
+            if is_aligned(bytes, output.dtype) {
+                Ok(None)
+            } else {
+                AlignedBytes::zeroed(size).map(Some)
+            }
+        });
+        let mut output_copies = output_copies.collect::<Result<Vec<_>>>()?;
+
+        let from = inputs.iter().zip(&input_copies);
+        let from: Vec<*const u8> = from
+            .map(|(view, copy)| copy.as_ref().map_or(view.bytes.as_ptr(), |copy| copy.as_ptr()))
+            .collect();
+        let to = outputs.iter_mut().zip(&mut output_copies);
+        let to: Vec<*mut u8> = to
+            .map(|(bytes, copy)| match copy {
+                Some(copy) => copy.as_mut_ptr(),
+                None => bytes.as_mut_ptr(),
+            })
+            .collect();
+
+        let mut arena = self.take_arena(arena_bytes)?;
+        let budget =
+            self.options.memory_limit - arena_bytes.saturating_add(output_bytes).min(self.options.memory_limit);
+        let call = Call {
+            program: &self.program,
+            pool: &self.pool,
+            host: self.options.host.as_deref(),
+            dims,
+            arena: &mut arena,
+            budget,
+        };
+        // SAFETY: `bind` checked the inputs and the callers of this function the outputs; the borrows of both keep other
+        // threads away; the arena was planned for these dims and this pool.
+        let result = unsafe { call.run(&from, &to) };
+        self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
+        result?;
+        for (bytes, copy) in outputs.iter_mut().zip(&output_copies) {
+            if let Some(copy) = copy {
+                bytes.copy_from_slice(copy);
+            }
+        }
+        Ok(())
+    }
+
+    /// The largest idle arena, or a new one when that is too small.
+    fn take_arena(&self, bytes: u64) -> Result<AlignedBytes> {
+        let mut idle = self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
+        let largest = (0..idle.len()).max_by_key(|&i| idle[i].len());
+        let arena = largest.map(|i| idle.swap_remove(i));
+        drop(idle);
+        match arena {
+            Some(arena) if arena.len() as u64 >= bytes => Ok(arena),
+            // The small one is given back before the large one is asked for.
+            small => {
+                drop(small);
+                AlignedBytes::zeroed(bytes)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor")
+            .field("program", &self.program)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_aligned(bytes: &[u8], dtype: DType) -> bool {
+    bytes.as_ptr().addr().is_multiple_of(dtype.size())
+}
+
+fn check_dtype(tensor: impl Fn() -> String, found: DType, expected: DType) -> Result<()> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Error::DType {
+            tensor: tensor(),
+            found,
+            expected,
+        })
+    }
+}
+
+fn check_bytes(tensor: impl Fn() -> String, dtype: DType, shape: &[usize], found: usize) -> Result<()> {
+    let expected = byte_size(dtype, shape);
+    if expected == Some(found as u64) {
+        return Ok(());
+    }
+    let (shape, expected) = (format!("{shape:?}"), expected.unwrap_or(u64::MAX));
+    Err(Error::Bytes {
+        tensor: tensor(),
+        found,
+        expected,
+        shape,
+        dtype,
+    })
+}
+
+fn disagreement(
+    meta: &Meta,
+    tensor: String,
+    axis: usize,
+    found: i64,
+    symbol: usize,
+    expected: i64,
+    first: usize,
+) -> Error {
+    let first = format!("input `{}`", meta.inputs[first].name);
+    Error::Symbol {
+        tensor,
+        axis,
+        found,
+        symbol: meta.symbols[symbol].clone(),
+        expected,
+        first,
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let quoted: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    if quoted.is_empty() {
+        "none".to_owned()
+    } else {
+        quoted.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests;
