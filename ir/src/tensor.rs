@@ -25,11 +25,25 @@ pub enum Number {
 }
 
 impl Number {
+    /// The value that an element of a dtype takes when this is written to it, see [`encode`].
+    pub fn to(self, dtype: DType) -> Number {
+        let mut bytes = [0; 8];
+        let bytes = &mut bytes[..dtype.bytes()];
+        encode(dtype, self, bytes);
+        decode(dtype, bytes)
+    }
     /// The value as f64, rounding large integers to nearest.
     pub fn f64(self) -> f64 {
         match self {
             Number::Float(x) => x,
             Number::Int(x) => x as f64,
+        }
+    }
+    /// The value as f32, rounding to nearest.
+    pub fn f32(self) -> f32 {
+        match self {
+            Number::Float(x) => x as f32,
+            Number::Int(x) => x as f32,
         }
     }
     /// The value as an integer: floats truncate toward zero and saturate, NaN is 0.
@@ -237,8 +251,9 @@ pub fn decode(dtype: DType, b: &[u8]) -> Number {
     }
 }
 
-/// Writes one element. Floats round to nearest even; a float given for an integer truncates and saturates (NaN: 0);
-/// an integer given for a narrower integer keeps its low bits; anything non-zero, NaN included, is true.
+/// Writes one element. Floats round to nearest even (f16 and bf16 by way of f32); a float given for an integer
+/// truncates and saturates (NaN: 0); an integer given for a narrower integer keeps its low bits; anything non-zero, NaN
+/// included, is true.
 pub fn encode(dtype: DType, x: Number, out: &mut [u8]) {
     macro_rules! int {
         ($t:ty) => {
@@ -253,15 +268,9 @@ pub fn encode(dtype: DType, x: Number, out: &mut [u8]) {
     }
     match dtype {
         DType::F64 => out.copy_from_slice(&x.f64().to_le_bytes()),
-        DType::F32 => out.copy_from_slice(
-            &match x {
-                Number::Float(v) => v as f32,
-                Number::Int(v) => v as f32,
-            }
-            .to_le_bytes(),
-        ),
-        DType::F16 => out.copy_from_slice(&half::f16::from_f64(x.f64()).to_le_bytes()),
-        DType::BF16 => out.copy_from_slice(&half::bf16::from_f64(x.f64()).to_le_bytes()),
+        DType::F32 => out.copy_from_slice(&x.f32().to_le_bytes()),
+        DType::F16 => out.copy_from_slice(&half::f16::from_f32(x.f32()).to_le_bytes()),
+        DType::BF16 => out.copy_from_slice(&half::bf16::from_f32(x.f32()).to_le_bytes()),
         DType::I64 => int!(i64),
         DType::I32 => int!(i32),
         DType::I16 => int!(i16),
