@@ -3,8 +3,12 @@
 //!
 //! Canonical: like terms are merged, zero terms dropped, terms sorted. `stride of a variable` is therefore a look-up.
 
+mod text;
+
 use crate::Dim;
 use std::fmt;
+
+pub use text::{bounds_text, parse_bound, parse_bounds, parse_ix, parse_range_start};
 
 /// The id of an iteration dimension (level 2) or a loop variable (level 3), printed `i3`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,8 +157,8 @@ impl Ix {
         }
     }
 
-    /// `min(self, d)`.
-    pub fn min(&self, d: &Dim) -> Ix {
+    /// The smaller of the expression and `d`.
+    pub fn at_most(&self, d: &Dim) -> Ix {
         match self.as_dim() {
             Some(e) => Ix::constant(e.min(d)),
             None => Ix::term(Term::Min(Box::new(self.clone()), d.clone())),
@@ -242,7 +246,7 @@ impl Ix {
                 Term::Reg(r) => reg(*r),
                 Term::Div(e, d) => e.substitute(var, reg).div(d),
                 Term::Mod(e, d) => e.substitute(var, reg).modulo(d),
-                Term::Min(e, d) => e.substitute(var, reg).min(d),
+                Term::Min(e, d) => e.substitute(var, reg).at_most(d),
             };
             sum = &sum + &e.scale(c);
         }
@@ -293,38 +297,6 @@ impl std::ops::Add<&Dim> for &Ix {
             terms: self.terms.clone(),
             offset: &self.offset + o,
         }
-    }
-}
-
-impl fmt::Display for Ix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (t, c)) in self.terms.iter().enumerate() {
-            if i > 0 {
-                f.write_str(" + ")?;
-            }
-            match c.as_const() {
-                Some(1) => {}
-                Some(k) => write!(f, "{k}*")?,
-                None => write!(f, "({c})*")?,
-            }
-            match t {
-                Term::Var(v) => write!(f, "{v}")?,
-                Term::Reg(r) => write!(f, "{r}")?,
-                Term::Div(e, d) => write!(f, "div({e}, {d})")?,
-                Term::Mod(e, d) => write!(f, "rem({e}, {d})")?,
-                Term::Min(e, d) => write!(f, "least({e}, {d})")?,
-            }
-        }
-        match (self.terms.is_empty(), self.offset.is(0)) {
-            (true, _) => write!(f, "{}", self.offset),
-            (false, true) => Ok(()),
-            (false, false) => write!(f, " + {}", self.offset),
-        }
-    }
-}
-impl fmt::Debug for Ix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
