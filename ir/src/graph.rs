@@ -205,6 +205,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// Constants.
     pub constants: Vec<Constant>,
+    /// Pairs of dims that every valid run makes equal; types rely on them, and they are checked at entry.
+    pub guards: Vec<(Dim, Dim)>,
     /// All values.
     pub values: Vec<ValueInfo>,
 }
@@ -455,6 +457,13 @@ impl Graph {
                 }
             }
         }
+        let lookup = |s: &str| env.iter().find(|(k, _)| &**k == s).map(|(_, v)| *v);
+        for (a, b) in &self.guards {
+            let (x, y) = (a.eval(&lookup), b.eval(&lookup));
+            if x.is_none() || x != y {
+                return Err(format!("the model needs {a} = {b}, which the inputs' shapes make {x:?} and {y:?}"));
+            }
+        }
         Ok(env)
     }
 
@@ -473,6 +482,7 @@ impl Graph {
             map[input.value.0 as usize] = Some(self.input(&input.name, old.ty(input.value).clone()));
         }
         self.symbols.clone_from(&old.symbols);
+        self.guards.clone_from(&old.guards);
         for (i, info) in old.values.iter().enumerate() {
             if let (true, Def::Const(c)) = (live[i], info.def) {
                 map[i] = Some(self.constant(old.constants[c as usize].clone()));
