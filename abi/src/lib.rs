@@ -7,7 +7,7 @@
 //! | [`dtype`] | element types as they cross the boundary |
 //! | [`meta`] | what a compiled program says of itself: inputs, outputs, symbols, entry points |
 //! | [`artefact`] | the `.brolga` file: code, metadata and packed weights, ready to be memory-mapped |
-//! | [`header`] | the C header of a program compiled ahead of time |
+//! | [`mod@header`] | the C header of a program compiled ahead of time |
 //!
 //! Invariants: this crate depends on nothing; a layout or a number that generated code relies on is written down once,
 //! here; and no reader of this crate trusts a byte that it has not checked.

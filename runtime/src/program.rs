@@ -315,3 +315,6 @@ impl Code for MappedCode {
         }
     }
 }
+
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod tests;
