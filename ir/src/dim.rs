@@ -401,7 +401,7 @@ impl fmt::Display for Dim {
             for (j, a) in m.iter().enumerate() {
                 let star = if j > 0 { "*" } else { "" };
                 match a {
-                    Atom::Sym(s) => write!(f, "{star}{s}")?,
+                    Atom::Sym(s) => write!(f, "{star}{}", crate::text::symbol(s))?,
                     Atom::Op(op, x, y) => write!(f, "{star}{}({x}, {y})", op.name())?,
                 }
             }

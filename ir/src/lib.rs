@@ -12,6 +12,7 @@
 
 pub mod dim;
 mod dtype;
+mod fault;
 pub mod graph;
 pub mod index;
 pub mod loops;
@@ -19,10 +20,14 @@ pub mod ops;
 pub mod program;
 pub mod scalar;
 pub mod structured;
+mod target;
 mod tensor;
+pub mod text;
 
 pub use dim::{Dim, DimOp, Symbol};
 pub use dtype::DType;
+pub use fault::Fault;
 pub use graph::{Build, ConstData, Constant, Def, Graph, GraphBuilder, Node, NodeError, Source, Type, Value};
 pub use ops::{Attr, Op};
+pub use target::{Cpu, Target, TileFamily};
 pub use tensor::{Number, Tensor, decode, encode, indices};

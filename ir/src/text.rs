@@ -343,6 +343,66 @@ fn unescape(raw: &str) -> std::result::Result<String, String> {
     Ok(out)
 }
 
+/// A name as [`Lexer::name`] reads it back: bare when it is an identifier, else a string with escapes.
+pub fn name(s: &str) -> String {
+    match scan(s) {
+        (Token::Ident(_), n) if n == s.len() => s.to_string(),
+        _ => format!("{s:?}"),
+    }
+}
+
+/// A symbol of a dim: bare when it is an identifier, else a string. `i0` and `r0` are quoted as well, because they are
+/// variables and registers in index expressions.
+pub fn symbol(s: &str) -> String {
+    let id = s.strip_prefix(['i', 'r']).is_some_and(|n| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()));
+    if id { format!("{s:?}") } else { name(s) }
+}
+
+/// The name of a kernel or a program: `@name`, quoted after the `@` when it holds other characters than identifiers do.
+pub fn global(s: &str) -> String {
+    let plain = !s.is_empty() && s.chars().all(|c| c.is_alphanumeric() || "_.".contains(c));
+    if plain { format!("@{s}") } else { format!("@{s:?}") }
+}
+
+/// A name that [`global`] printed.
+///
+/// # Errors
+/// When something else is next.
+pub fn parse_global(l: &mut Lexer) -> Result<String> {
+    match l.peek() {
+        Token::Ident("@") => {
+            l.bump();
+            l.string()
+        }
+        Token::Ident(s) if s.starts_with('@') => {
+            l.bump();
+            Ok(s[1..].to_string())
+        }
+        _ => Err(l.unexpected("a name that starts with `@`")),
+    }
+}
+
+/// The number of an id such as `b3`.
+pub fn id(s: &str, prefix: char) -> Option<u32> {
+    let digits = s.strip_prefix(prefix)?;
+    let plain = digits == "0" || (digits.starts_with(|c: char| c != '0') && digits.bytes().all(|c| c.is_ascii_digit()));
+    if plain { digits.parse().ok() } else { None }
+}
+
+/// An id such as `b3`.
+///
+/// # Errors
+/// When something else is next.
+pub fn parse_id(l: &mut Lexer, prefix: char) -> Result<u32> {
+    if let Token::Ident(s) = l.peek()
+        && let Some(n) = id(s, prefix)
+    {
+        l.bump();
+        return Ok(n);
+    }
+    Err(l.unexpected(&format!("an id such as `{prefix}0`")))
+}
+
 /// A dim, as `Display` prints it: `2*batch*seq + 3`, `floordiv(seq + 1, 2)`. A symbol that is no identifier is a string.
 ///
 /// # Errors

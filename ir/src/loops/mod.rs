@@ -10,13 +10,15 @@
 //!   lane reads and writes its own ([`Expr::Lane`] picks one afterwards). Statements of a vector loop run lane by lane
 //!   in lockstep, one statement after the other.
 //! - Registers may be assigned again (accumulators). A register is assigned before it is read on every path.
-//! - `thread` loops run to each barrier in lockstep of threads; two threads that touch one element between two barriers,
-//!   one of them writing, are a race, which the interpreter reports.
+//! - On a GPU every thread of every block runs the whole body, as the hardware does; a `block` or `thread` loop gives it
+//!   its own coordinate. At a barrier it waits for the others of its block; two threads that touch one element between two
+//!   barriers (or in two blocks), one of them writing, are a race, which the interpreter reports. The same holds for two
+//!   iterations of a parallel loop.
 //! - Loads and stores are in bounds; a guarded load that fails its guard reads nothing and gives the fill value.
 //!
 //! Invariants (checked by `verify`): variables and registers are defined before use; `parallel` is outermost and single;
 //! vector loops have a constant extent of at most 64 and contain no loops, branches, barriers or tiles; stores go to
-//! written buffers only.
+//! written buffers only. The module `verify` lists what else makes a kernel mean one thing.
 //!
 //! ```text
 //! loops @add_relu(b0: f32[n] in, b1: f32[n] in, b2: f32[n] out) symbols(n) {
@@ -27,6 +29,10 @@
 //!       r2: f32 = add r0 r1
 //!       …
 //! ```
+
+pub mod interp;
+pub(crate) mod text;
+pub(crate) mod verify;
 
 use crate::index::{Bound, Ix, Reg, Var};
 use crate::scalar::Prim;
@@ -132,7 +138,8 @@ pub enum Expr {
 /// A register-tile contraction: for `r < rows`, `j < cols`,
 /// `C[c + r*c_row + j] (+)= Σ_{p < blocks[0].0} Σ_{q < blocks[1].0} Σ_{t < k}
 /// A[a + p*blocks[0].1 + q*blocks[1].1 + r*a_row + t*a_k] * B[b + 32*((p*blocks[1].0 + q)*k + t) + j]`,
-/// all indices in elements. The sum is in f32 with fused multiply-adds in the order of `p, q, t`.
+/// all indices in elements. The sum is in f32 with fused multiply-adds in the order of `p, q, t`; it starts at 0, or with
+/// `accumulate` at what `C` holds, so that a sum split over several tiles gives the same bits.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Tile {
     /// Left operand.

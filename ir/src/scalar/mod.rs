@@ -18,6 +18,7 @@ mod prim;
 mod text;
 
 pub use build::Builder;
+pub(crate) use eval::eval_bits;
 pub use eval::{Scalar, eval_prim};
 pub use functions::{Function, Rule, functions, lookup};
 

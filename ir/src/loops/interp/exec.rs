@@ -1,0 +1,121 @@
+//! The statements, one at a time: each runs on all its lanes before the next one does.
+
+use super::lower::{Lanes, SetCode, StoreCode, TileCode, Value};
+use super::{Machine, Thread};
+use crate::scalar::eval_bits;
+
+/// Sets the vector loop's variable.
+fn enter(t: &mut Thread, lanes: Lanes, lane: usize) {
+    if let Some(v) = lanes.var {
+        t.vars[v] = lane as i64;
+    }
+}
+
+impl Machine<'_> {
+    pub(super) fn set(&mut self, t: &mut Thread, s: &SetCode) -> Result<(), String> {
+        let (n, to) = (s.lanes.n, s.to);
+        match &s.value {
+            Value::Const(bits) => t.regs[to..to + n].fill(*bits),
+            Value::Load {
+                buffer,
+                index,
+                guard,
+                fill,
+            } => {
+                enter(t, s.lanes, 0);
+                if let (Some(stride), true) = (index.stride, guard.is_empty()) {
+                    let first = index.at(t, 0);
+                    for lane in 0..n {
+                        let at = first.wrapping_add(stride.wrapping_mul(lane as i64));
+                        t.regs[to + lane] = self.memory.load(*buffer, t.who, at)?;
+                    }
+                    return Ok(());
+                }
+                for lane in 0..n {
+                    enter(t, s.lanes, lane);
+                    t.regs[to + lane] = if guard.iter().all(|b| b.holds(t, lane)) {
+                        self.memory.load(*buffer, t.who, index.at(t, lane))?
+                    } else {
+                        *fill
+                    };
+                }
+            }
+            Value::Index(ix) => {
+                for lane in 0..n {
+                    enter(t, s.lanes, lane);
+                    t.regs[to + lane] = ix.at(t, lane) as u64;
+                }
+            }
+            Value::InBounds(bounds) => {
+                for lane in 0..n {
+                    enter(t, s.lanes, lane);
+                    t.regs[to + lane] = bounds.iter().all(|b| b.holds(t, lane)) as u64;
+                }
+            }
+            Value::Prim(p, dtype, [a, b, c]) => {
+                for lane in 0..n {
+                    let [x, y, z] = [a, b, c].map(|r| t.regs[r.base + lane * r.step]);
+                    t.regs[to + lane] = eval_bits(*p, *dtype, x, y, z);
+                }
+            }
+            Value::Copy(a) => {
+                for lane in 0..n {
+                    t.regs[to + lane] = t.regs[a.base + lane * a.step];
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn store(&mut self, t: &mut Thread, s: &StoreCode) -> Result<(), String> {
+        for lane in 0..s.lanes.n {
+            enter(t, s.lanes, lane);
+            let bits = t.regs[s.value.base + lane * s.value.step];
+            self.memory.store(s.buffer, t.who, s.index.at(t, lane), bits)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn tile(&mut self, t: &mut Thread, c: &TileCode) -> Result<(), String> {
+        let (rows, cols) = (c.rows.at(t, 0), c.cols.at(t, 0));
+        if !(0..=c.max_rows).contains(&rows) || !(0..=32).contains(&cols) {
+            return Err(format!(
+                "a tile of {rows} rows and {cols} columns, expected at most {} and 32",
+                c.max_rows
+            ));
+        }
+        let (rows, cols) = (rows as usize, cols as usize);
+        let [ps, qs] = [0, 1].map(|i| (c.blocks[i].0.at(t, 0), c.blocks[i].1.at(t, 0)));
+        let k = c.k.at(t, 0);
+        let (a_row, a_k, c_row) = (c.a_row.at(t, 0), c.a_k.at(t, 0), c.c_row.at(t, 0));
+        let (a, b, out) = (c.a_index.at(t, 0), c.b_index.at(t, 0), c.c_index.at(t, 0));
+        let mut sums = vec![0f32; rows * cols];
+        if c.accumulate {
+            for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {
+                self.memory.load_row(c.c, t.who, out + r * c_row, row)?;
+            }
+        }
+        let mut line = [0f32; 32];
+        for p in 0..ps.0 {
+            for q in 0..qs.0 {
+                for step in 0..k {
+                    let panel = b + 32 * ((p * qs.0 + q) * k + step);
+                    self.memory.load_row(c.b, t.who, panel, &mut line[..cols])?;
+                    let first = a + p * ps.1 + q * qs.1 + step * a_k;
+                    for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {
+                        let x = f32::from_bits(self.memory.load(c.a, t.who, first + r * a_row)? as u32);
+                        for (s, y) in row.iter_mut().zip(&line) {
+                            *s = x.mul_add(*y, *s);
+                        }
+                    }
+                }
+            }
+        }
+        for (r, row) in (0..).zip(sums.chunks_exact(cols.max(1))) {
+            for (j, x) in (0..).zip(row) {
+                self.memory.store(c.c, t.who, out + r * c_row + j, x.to_bits() as u64)?;
+            }
+        }
+        Ok(())
+    }
+}

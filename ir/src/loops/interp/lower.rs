@@ -1,0 +1,499 @@
+//! Lowering of a kernel, under known symbols, to a flat program with jumps.
+
+use super::Thread;
+use crate::index::{Bound, Ix, Reg, Term, Var};
+use crate::loops::{Expr, Kernel, LoopKind, Stmt, Tile, verify};
+use crate::scalar::Prim;
+use crate::{DType, Dim, Fault};
+use rustc_hash::FxHashMap;
+
+/// A register's lanes in the register file: lane `l` is at `base + l*step`.
+#[derive(Clone, Copy)]
+pub(super) struct Src {
+    pub base: usize,
+    pub step: usize,
+}
+
+/// An index expression over slots.
+pub(super) struct IxCode {
+    offset: i64,
+    vars: Box<[(usize, i64)]>,
+    regs: Box<[(Src, i64)]>,
+    nested: Box<[Nested]>,
+    /// The distance between lanes, when it is the same between all.
+    pub stride: Option<i64>,
+}
+
+struct Nested {
+    of: IxCode,
+    by: i64,
+    coefficient: i64,
+    kind: Kind,
+}
+
+enum Kind {
+    Div,
+    Mod,
+    Min,
+}
+
+impl IxCode {
+    /// The value in a lane; the vector loop's variable must have been set to that lane.
+    pub fn at(&self, t: &Thread, lane: usize) -> i64 {
+        let mut sum = self.offset;
+        for &(v, c) in &self.vars {
+            sum = sum.wrapping_add(t.vars[v].wrapping_mul(c));
+        }
+        for (r, c) in &self.regs {
+            sum = sum.wrapping_add((t.regs[r.base + lane * r.step] as i64).wrapping_mul(*c));
+        }
+        for n in &self.nested {
+            let x = n.of.at(t, lane);
+            let x = match n.kind {
+                Kind::Div => x.div_euclid(n.by),
+                Kind::Mod => x.rem_euclid(n.by),
+                Kind::Min => x.min(n.by),
+            };
+            sum = sum.wrapping_add(x.wrapping_mul(n.coefficient));
+        }
+        sum
+    }
+}
+
+/// A bound over slots.
+pub(super) struct BoundCode {
+    index: IxCode,
+    extent: i64,
+}
+
+impl BoundCode {
+    /// Whether it holds in a lane.
+    pub fn holds(&self, t: &Thread, lane: usize) -> bool {
+        (0..self.extent).contains(&self.index.at(t, lane))
+    }
+}
+
+/// How many lanes a statement has, and the slot of the vector loop's variable.
+#[derive(Clone, Copy)]
+pub(super) struct Lanes {
+    pub n: usize,
+    pub var: Option<usize>,
+}
+
+/// An assignment.
+pub(super) struct SetCode {
+    pub lanes: Lanes,
+    pub to: usize,
+    pub value: Value,
+}
+
+pub(super) enum Value {
+    Const(u64),
+    Load {
+        buffer: usize,
+        index: IxCode,
+        guard: Box<[BoundCode]>,
+        fill: u64,
+    },
+    Index(IxCode),
+    InBounds(Box<[BoundCode]>),
+    Prim(Prim, DType, [Src; 3]),
+    Copy(Src),
+}
+
+/// A store.
+pub(super) struct StoreCode {
+    pub lanes: Lanes,
+    pub buffer: usize,
+    pub index: IxCode,
+    pub value: Src,
+}
+
+/// A tile.
+pub(super) struct TileCode {
+    pub a: usize,
+    pub a_index: IxCode,
+    pub a_row: IxCode,
+    pub a_k: IxCode,
+    pub blocks: [(IxCode, IxCode); 2],
+    pub k: IxCode,
+    pub b: usize,
+    pub b_index: IxCode,
+    pub c: usize,
+    pub c_index: IxCode,
+    pub c_row: IxCode,
+    pub rows: IxCode,
+    pub max_rows: i64,
+    pub cols: IxCode,
+    pub accumulate: bool,
+}
+
+/// An instruction.
+pub(super) enum Op {
+    Set(SetCode),
+    Store(StoreCode),
+    /// Starts a loop, or jumps behind it.
+    Begin {
+        var: usize,
+        extent: IxCode,
+        end: usize,
+        parallel: bool,
+    },
+    /// Ends an iteration: jumps to the next.
+    Next {
+        var: usize,
+        begin: usize,
+        parallel: bool,
+    },
+    /// Sets a variable to the thread's own coordinate.
+    Coordinate {
+        var: usize,
+        axis: usize,
+    },
+    /// Jumps when a bound does not hold.
+    Unless {
+        bounds: Box<[BoundCode]>,
+        to: usize,
+    },
+    Barrier,
+    Tile(Box<TileCode>),
+}
+
+/// A lowered kernel.
+pub(super) struct Code {
+    pub ops: Vec<Op>,
+    /// The statement of each instruction: positions in the nested lists.
+    pub paths: Vec<Vec<usize>>,
+    /// Slots of variables.
+    pub vars: usize,
+    /// Slots of registers.
+    pub regs: usize,
+    /// Elements of the buffers.
+    pub lens: Vec<usize>,
+    /// True when there are block or thread loops.
+    pub gpu: bool,
+    /// True when there is a parallel loop.
+    pub parallel: bool,
+    /// Extents of the GPU dimensions: three of blocks, three of threads.
+    pub grid: [i64; 6],
+}
+
+/// Lowers a valid kernel.
+pub(super) fn lower(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>) -> Result<Code, Fault> {
+    let mut widths: Vec<usize> = k.regs.iter().map(|r| r.lanes as usize).collect();
+    vector_widths(&k.body, &mut widths);
+    let mut bases = vec![];
+    let mut regs = 0;
+    for w in widths {
+        bases.push(regs);
+        regs += w;
+    }
+    let mut l = Lowering {
+        k,
+        symbols,
+        bases,
+        vars: FxHashMap::default(),
+        vector: None,
+        path: vec![],
+        code: Code {
+            ops: vec![],
+            paths: vec![],
+            vars: 0,
+            regs,
+            lens: vec![],
+            gpu: false,
+            parallel: false,
+            grid: [1; 6],
+        },
+    };
+    for (i, b) in k.buffers.iter().enumerate() {
+        let n = l
+            .dim(&b.len)
+            .and_then(|n| usize::try_from(n).map_err(|_| format!("a length of {n}")));
+        l.code
+            .lens
+            .push(n.map_err(|e| Fault::new(&k.name, format!("buffer b{i}"), e))?);
+    }
+    if let Err(e) = l.stmts(&k.body) {
+        let path: Vec<String> = l.path.iter().map(usize::to_string).collect();
+        return Err(Fault::new(&k.name, format!("statement {}", path.join(".")), e));
+    }
+    l.code.vars = l.vars.len();
+    Ok(l.code)
+}
+
+/// Widens registers of one lane to the vector loops that assign them.
+fn vector_widths(stmts: &[Stmt], widths: &mut [usize]) {
+    for s in stmts {
+        match s {
+            Stmt::For {
+                kind: LoopKind::Vector,
+                extent,
+                body,
+                ..
+            } => {
+                let n = extent.as_const().unwrap_or(1) as usize;
+                verify::for_each_set(body, &mut |r| widths[r.0 as usize] = widths[r.0 as usize].max(n));
+            }
+            Stmt::For { body, .. } | Stmt::If { then: body, .. } => vector_widths(body, widths),
+            Stmt::Set(..) | Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
+        }
+    }
+}
+
+struct Vector {
+    lanes: Lanes,
+    own: Vec<Reg>,
+}
+
+struct Lowering<'a> {
+    k: &'a Kernel,
+    symbols: &'a dyn Fn(&str) -> Option<i64>,
+    bases: Vec<usize>,
+    vars: FxHashMap<Var, usize>,
+    vector: Option<Vector>,
+    path: Vec<usize>,
+    code: Code,
+}
+
+impl Lowering<'_> {
+    fn dim(&self, d: &Dim) -> Result<i64, String> {
+        d.eval(self.symbols)
+            .ok_or_else(|| format!("the dim `{d}` has no value"))
+    }
+
+    fn slot(&mut self, v: Var) -> usize {
+        let n = self.vars.len();
+        *self.vars.entry(v).or_insert(n)
+    }
+
+    fn src(&self, r: Reg) -> Src {
+        let own = self.vector.as_ref().is_some_and(|v| v.own.contains(&r));
+        Src {
+            base: self.bases[r.0 as usize],
+            step: (own || self.k.reg(r).lanes > 1) as usize,
+        }
+    }
+
+    fn ix(&mut self, e: &Ix) -> Result<IxCode, String> {
+        let (mut vars, mut regs, mut nested) = (vec![], vec![], vec![]);
+        let lane = self.vector.as_ref().and_then(|v| v.lanes.var);
+        let mut stride = Some(0i64);
+        for (t, c) in &e.terms {
+            let c = self.dim(c)?;
+            match t {
+                Term::Var(v) => {
+                    let slot = self.slot(*v);
+                    if Some(slot) == lane {
+                        stride = stride.map(|s| s.wrapping_add(c));
+                    }
+                    vars.push((slot, c));
+                }
+                Term::Reg(r) => {
+                    let src = self.src(*r);
+                    if src.step > 0 {
+                        stride = None;
+                    }
+                    regs.push((src, c));
+                }
+                Term::Div(e, d) | Term::Mod(e, d) | Term::Min(e, d) => {
+                    let by = self.dim(d)?;
+                    let kind = match t {
+                        Term::Div(..) => Kind::Div,
+                        Term::Mod(..) => Kind::Mod,
+                        _ => Kind::Min,
+                    };
+                    if by <= 0 && !matches!(kind, Kind::Min) {
+                        return Err(format!("a division by `{d}`, which is {by}"));
+                    }
+                    let of = self.ix(e)?;
+                    if of.stride != Some(0) {
+                        stride = None;
+                    }
+                    nested.push(Nested {
+                        of,
+                        by,
+                        coefficient: c,
+                        kind,
+                    });
+                }
+            }
+        }
+        let offset = self.dim(&e.offset)?;
+        Ok(IxCode {
+            offset,
+            vars: vars.into(),
+            regs: regs.into(),
+            nested: nested.into(),
+            stride,
+        })
+    }
+
+    fn bounds(&mut self, bounds: &[Bound]) -> Result<Box<[BoundCode]>, String> {
+        bounds
+            .iter()
+            .map(|b| {
+                Ok(BoundCode {
+                    index: self.ix(&b.index)?,
+                    extent: self.dim(&b.extent)?,
+                })
+            })
+            .collect()
+    }
+
+    fn push(&mut self, op: Op) -> usize {
+        self.code.ops.push(op);
+        self.code.paths.push(self.path.clone());
+        self.code.ops.len() - 1
+    }
+
+    fn stmts(&mut self, stmts: &[Stmt]) -> Result<(), String> {
+        for (i, s) in stmts.iter().enumerate() {
+            self.path.push(i);
+            self.stmt(s)?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn stmt(&mut self, s: &Stmt) -> Result<(), String> {
+        match s {
+            Stmt::For {
+                var,
+                kind,
+                extent,
+                body,
+            } => self.for_loop(*var, *kind, extent, body)?,
+            Stmt::Set(r, e) => {
+                let kept = self.k.reg(*r).lanes as usize;
+                let lanes = self.vector.as_ref().map_or(Lanes { n: kept, var: None }, |v| v.lanes);
+                let value = self.value(e)?;
+                self.push(Op::Set(SetCode {
+                    lanes,
+                    to: self.bases[r.0 as usize],
+                    value,
+                }));
+            }
+            Stmt::Store { buffer, index, value } => {
+                let lanes = self.vector.as_ref().map_or(Lanes { n: 1, var: None }, |v| v.lanes);
+                let index = self.ix(index)?;
+                let value = self.src(*value);
+                self.push(Op::Store(StoreCode {
+                    lanes,
+                    buffer: buffer.0 as usize,
+                    index,
+                    value,
+                }));
+            }
+            Stmt::If { bounds, then } => {
+                let bounds = self.bounds(bounds)?;
+                let at = self.push(Op::Barrier);
+                self.stmts(then)?;
+                self.code.ops[at] = Op::Unless {
+                    bounds,
+                    to: self.code.ops.len(),
+                };
+            }
+            Stmt::Barrier => {
+                self.push(Op::Barrier);
+            }
+            Stmt::Tile(t) => {
+                let tile = self.tile(t)?;
+                self.push(Op::Tile(Box::new(tile)));
+            }
+        }
+        Ok(())
+    }
+
+    fn for_loop(&mut self, var: Var, kind: LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), String> {
+        let var = self.slot(var);
+        match kind {
+            LoopKind::Vector => {
+                let n = extent.as_const().unwrap_or(0) as usize;
+                let mut own = vec![];
+                verify::for_each_set(body, &mut |r| own.push(r));
+                self.vector = Some(Vector {
+                    lanes: Lanes { n, var: Some(var) },
+                    own,
+                });
+                self.stmts(body)?;
+                self.vector = None;
+            }
+            LoopKind::Block(d) | LoopKind::Thread(d) => {
+                let axis = d as usize + if matches!(kind, LoopKind::Thread(_)) { 3 } else { 0 };
+                self.code.gpu = true;
+                self.code.grid[axis] = self.dim(&extent.offset)?.max(0);
+                self.push(Op::Coordinate { var, axis });
+                self.stmts(body)?;
+            }
+            LoopKind::Serial | LoopKind::Unrolled | LoopKind::Parallel => {
+                let parallel = kind == LoopKind::Parallel;
+                self.code.parallel |= parallel;
+                let extent = self.ix(extent)?;
+                let at = self.push(Op::Barrier);
+                self.stmts(body)?;
+                self.push(Op::Next {
+                    var,
+                    begin: at + 1,
+                    parallel,
+                });
+                self.code.ops[at] = Op::Begin {
+                    var,
+                    extent,
+                    end: self.code.ops.len(),
+                    parallel,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, e: &Expr) -> Result<Value, String> {
+        Ok(match e {
+            Expr::Const(bits) => Value::Const(*bits),
+            Expr::Load {
+                buffer,
+                index,
+                guard,
+                fill,
+            } => Value::Load {
+                buffer: buffer.0 as usize,
+                index: self.ix(index)?,
+                guard: self.bounds(guard)?,
+                fill: *fill,
+            },
+            Expr::Index(ix) => Value::Index(self.ix(ix)?),
+            Expr::InBounds(bounds) => Value::InBounds(self.bounds(bounds)?),
+            Expr::Prim(p, args) => {
+                let typed = if *p == Prim::Select { args[1] } else { args[0] };
+                Value::Prim(*p, self.k.reg(typed).dtype, args.map(|a| self.src(a)))
+            }
+            Expr::Copy(r) => Value::Copy(self.src(*r)),
+            Expr::Lane(r, lane) => Value::Copy(Src {
+                base: self.bases[r.0 as usize] + *lane as usize,
+                step: 0,
+            }),
+        })
+    }
+
+    fn tile(&mut self, t: &Tile) -> Result<TileCode, String> {
+        let [(p, p_by), (q, q_by)] = &t.blocks;
+        Ok(TileCode {
+            a: t.a.0 as usize,
+            a_index: self.ix(&t.a_index)?,
+            a_row: self.ix(&t.a_row)?,
+            a_k: self.ix(&t.a_k)?,
+            blocks: [(self.ix(p)?, self.ix(p_by)?), (self.ix(q)?, self.ix(q_by)?)],
+            k: self.ix(&t.k)?,
+            b: t.b.0 as usize,
+            b_index: self.ix(&t.b_index)?,
+            c: t.c.0 as usize,
+            c_index: self.ix(&t.c_index)?,
+            c_row: self.ix(&t.c_row)?,
+            rows: self.ix(&t.rows)?,
+            max_rows: t.max_rows as i64,
+            cols: self.ix(&t.cols)?,
+            accumulate: t.accumulate,
+        })
+    }
+}

@@ -1,0 +1,200 @@
+//! The interpreter's memory: every access is checked against its buffer's bounds; scratch must be written before it is
+//! read; and two threads of execution must not touch one element, one of them writing, unless a barrier lies between.
+//!
+//! A race is found by what each element remembers: the last writer and the last reader, with the number of barriers that
+//! the block had passed (as in FastTrack, Flanagan and Freund 2009, whose vector clocks a barrier reduces to one number).
+//! Blocks, and iterations of a parallel loop, have no order, so among them any such pair is a race.
+
+use super::BufferData;
+use super::lower::Code;
+use crate::loops::{Kernel, Scope};
+
+/// Who touches memory, and when.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Who {
+    /// The block, or the iteration of the parallel loop.
+    pub block: u32,
+    /// The thread of the block.
+    pub thread: u32,
+    /// How many barriers the block has passed.
+    pub epoch: u32,
+}
+
+/// What an element remembers. Blocks count from 1, 0 is nobody; `when` holds the epoch above [`THREAD_BITS`] bits of
+/// the thread.
+#[derive(Clone, Copy, Default)]
+struct Shadow {
+    write_block: u32,
+    write_when: u32,
+    read_block: u32,
+    read_when: u32,
+}
+
+const THREAD_BITS: u32 = 11;
+/// More than one reader.
+const MANY: u32 = u32::MAX;
+const MANY_THREADS: u32 = (1 << THREAD_BITS) - 1;
+
+impl Shadow {
+    /// Notes an access; false when it is a race. Memory of one block forgets what other blocks did.
+    fn note(&mut self, who: Who, write: bool, shared: bool) -> bool {
+        let block = who.block + 1;
+        let when = (who.epoch << THREAD_BITS) | who.thread;
+        let same_epoch = |w: u32| w >> THREAD_BITS == when >> THREAD_BITS;
+        if shared && self.write_block != block {
+            self.write_block = 0;
+        }
+        if shared && self.read_block != block {
+            self.read_block = 0;
+        }
+        let conflict = |b: u32, w: u32| b != 0 && (b != block || (same_epoch(w) && w != when));
+        if conflict(self.write_block, self.write_when) || (write && conflict(self.read_block, self.read_when)) {
+            return false;
+        }
+        if write {
+            (self.write_block, self.write_when) = (block, when);
+        } else if self.read_block == 0 || (self.read_block == block && !same_epoch(self.read_when)) {
+            (self.read_block, self.read_when) = (block, when);
+        } else if self.read_block != block {
+            self.read_block = MANY;
+        } else if self.read_when != when {
+            self.read_when |= MANY_THREADS;
+        }
+        true
+    }
+}
+
+struct Slot<'a> {
+    data: BufferData<'a>,
+    /// Bytes of an element.
+    bytes: usize,
+    /// Elements (of one thread, when private).
+    len: usize,
+    scope: Scope,
+    /// For scratch: the generation in which an element was last written.
+    written: Vec<u32>,
+    /// For memory that several threads of execution see.
+    shadow: Vec<Shadow>,
+}
+
+/// All buffers of a run.
+pub(super) struct Memory<'a> {
+    slots: Vec<Slot<'a>>,
+    /// Counts blocks, or iterations of the parallel loop: scratch written in another generation is not written.
+    generation: u32,
+}
+
+impl<'a> Memory<'a> {
+    /// Buffers over their memory; private ones hold one copy a thread.
+    pub fn new(k: &Kernel, code: &Code, data: Vec<BufferData<'a>>) -> Memory<'a> {
+        let slots = k.buffers.iter().zip(data).zip(&code.lens).map(|((b, data), &len)| {
+            let elements = data.len() / b.dtype.bytes();
+            let scratch = matches!(b.scope, Scope::Worker | Scope::Shared | Scope::Private);
+            let seen = b.scope == Scope::Shared || (b.scope == Scope::Out && (code.gpu || code.parallel));
+            Slot {
+                data,
+                bytes: b.dtype.bytes(),
+                len,
+                scope: b.scope,
+                written: if scratch { vec![0; elements] } else { vec![] },
+                shadow: if seen {
+                    vec![Shadow::default(); elements]
+                } else {
+                    vec![]
+                },
+            }
+        });
+        Memory {
+            slots: slots.collect(),
+            generation: 1,
+        }
+    }
+
+    /// Starts another generation: scratch loses its contents.
+    pub fn forget(&mut self) {
+        self.generation += 1;
+    }
+
+    /// The element's position in the memory of its buffer, after all checks.
+    fn check(&mut self, buffer: usize, who: Who, index: i64, write: bool) -> Result<usize, String> {
+        let s = &mut self.slots[buffer];
+        if !(0..s.len as i64).contains(&index) {
+            let what = if write { "store to" } else { "load from" };
+            return Err(format!("{what} b{buffer}[{index}], which has {} elements", s.len));
+        }
+        let mut at = index as usize;
+        if s.scope == Scope::Private {
+            at += s.len * who.thread as usize;
+        }
+        if let Some(w) = s.written.get_mut(at) {
+            if write {
+                *w = self.generation;
+            } else if *w != self.generation {
+                return Err(format!("load from b{buffer}[{index}], which was not written"));
+            }
+        }
+        if let Some(shadow) = s.shadow.get_mut(at)
+            && !shadow.note(who, write, s.scope == Scope::Shared)
+        {
+            let what = if write { "writes" } else { "reads" };
+            let Who { block, thread, .. } = who;
+            return Err(format!(
+                "a race: thread {thread} of block {block} {what} b{buffer}[{index}]"
+            ));
+        }
+        Ok(at)
+    }
+
+    /// An element's bits.
+    pub fn load(&mut self, buffer: usize, who: Who, index: i64) -> Result<u64, String> {
+        let at = self.check(buffer, who, index, false)?;
+        let s = &self.slots[buffer];
+        Ok(match s.bytes {
+            1 => bytes::<1>(s, at)[0] as u64,
+            2 => u16::from_le_bytes(bytes(s, at)) as u64,
+            4 => u32::from_le_bytes(bytes(s, at)) as u64,
+            _ => u64::from_le_bytes(bytes(s, at)),
+        })
+    }
+
+    /// Writes an element.
+    pub fn store(&mut self, buffer: usize, who: Who, index: i64, bits: u64) -> Result<(), String> {
+        let at = self.check(buffer, who, index, true)?;
+        let s = &self.slots[buffer];
+        let BufferData::Write(cells) = s.data else {
+            return Err(format!("store to b{buffer}, which is only read"));
+        };
+        let n = s.bytes;
+        for (c, b) in cells[at * n..(at + 1) * n].iter().zip(bits.to_le_bytes()) {
+            c.set(b);
+        }
+        Ok(())
+    }
+
+    /// Consecutive f32 elements.
+    pub fn load_row(&mut self, buffer: usize, who: Who, first: i64, row: &mut [f32]) -> Result<(), String> {
+        let plain = self.slots[buffer].shadow.is_empty() && self.slots[buffer].written.is_empty();
+        let end = first.saturating_add(row.len() as i64);
+        if plain && first >= 0 && end <= self.slots[buffer].len as i64 {
+            let s = &self.slots[buffer];
+            for (i, x) in row.iter_mut().enumerate() {
+                *x = f32::from_le_bytes(bytes(s, first as usize + i));
+            }
+            return Ok(());
+        }
+        for (i, x) in (first..).zip(row) {
+            *x = f32::from_bits(self.load(buffer, who, i)? as u32);
+        }
+        Ok(())
+    }
+}
+
+fn bytes<const N: usize>(s: &Slot, at: usize) -> [u8; N] {
+    match s.data {
+        BufferData::Read(b) => std::array::from_fn(|i| b[at * N + i]),
+        BufferData::Write(c) => {
+            let c = &c[at * N..(at + 1) * N];
+            std::array::from_fn(|i| c[i].get())
+        }
+    }
+}

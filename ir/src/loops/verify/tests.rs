@@ -1,0 +1,346 @@
+use crate::index::Reg;
+use crate::loops::{Expr, Kernel, Stmt};
+
+fn parse(body: &str) -> Kernel {
+    let text = format!("loops @k(b0: f32[n] in, b1: f32[n] out, b2: i64[4] in) symbols(n) {{ {body} }}");
+    text.parse().unwrap_or_else(|e| panic!("{e} in {text}"))
+}
+
+#[track_caller]
+fn reject(body: &str, message: &str) {
+    assert_eq!(
+        parse(body).verify().unwrap_err(),
+        format!("kernel @k{message}"),
+        "{body}"
+    );
+}
+
+#[track_caller]
+fn accept(body: &str) {
+    parse(body).verify().unwrap();
+}
+
+const C: &str = "r0: f32 = const f32 0.0";
+
+#[test]
+fn declarations() {
+    reject(
+        "buffer b3: f32[m] worker",
+        ": buffer b3: the symbol `m` is not declared",
+    );
+    reject("buffer b3: f32[-1] worker", ": buffer b3 has the length -1");
+    reject(
+        "buffer b3: f32[n] shared",
+        ": shared buffer b3 has the length n, expected a constant",
+    );
+    reject(
+        "buffer b3: f32[n] private",
+        ": private buffer b3 has the length n, expected a constant",
+    );
+    reject("reg r0: f32x65", ": register r0 has 65 lanes, expected 1 to 64");
+    let mut k = parse("buffer b3: f32[4] worker");
+    k.buffers.swap(2, 3);
+    assert_eq!(
+        k.verify().unwrap_err(),
+        "kernel @k: parameter b3 comes after a buffer that is none"
+    );
+    reject(
+        "buffer b3: f32[4] worker buffer b4: f32[4] shared",
+        ": parallel loops and worker memory do not go with block and thread loops, shared memory and barriers",
+    );
+}
+
+#[test]
+fn registers_are_assigned_before_they_are_read() {
+    let unassigned = ": register r0 is read before it is assigned on every path";
+    reject("reg r0: f32 store b1[0] = r0", &format!(", statement 0{unassigned}"));
+    reject(
+        &format!("for i0 serial 0..n {{ {C} }} store b1[0] = r0"),
+        &format!(", statement 1{unassigned}"),
+    );
+    accept(&format!("for i0 serial 0..3 {{ {C} }} store b1[0] = r0"));
+    reject(
+        &format!("if (0 in 0..n) {{ {C} }} store b1[0] = r0"),
+        &format!(", statement 1{unassigned}"),
+    );
+    reject(
+        &format!("for i0 vector 0..4 {{ {C} }} store b1[0] = r0"),
+        &format!(", statement 1{unassigned}"),
+    );
+    for kind in ["parallel", "block.x", "thread.x"] {
+        let body = format!("{C} for i0 {kind} 0..4 {{ r1: f32 = copy r0 {C} }}");
+        reject(&body, &format!(", statement 1.0{unassigned}"));
+        accept(&format!("{C} for i0 {kind} 0..4 {{ store b1[i0] = r0 }}"));
+    }
+    let mut k = parse(C);
+    k.body.push(Stmt::Set(Reg(7), Expr::Const(0)));
+    assert_eq!(
+        k.verify().unwrap_err(),
+        "kernel @k, statement 1: register r7 does not exist"
+    );
+}
+
+#[test]
+fn types() {
+    reject("r0: i64 = load b0[0]", ", statement 0: r0 is i64, but is assigned f32");
+    reject(
+        &format!("{C} r1: i64 = copy r0"),
+        ", statement 1: r1 is i64, but is assigned f32",
+    );
+    reject("r0: i32 = index 3", ", statement 0: r0 is i32, but is assigned i64");
+    reject(
+        "r0: f32 = inbounds(3 in 0..n)",
+        ", statement 0: r0 is f32, but is assigned bool",
+    );
+    reject(
+        "r0: i64 = const i64 0 store b1[0] = r0",
+        ", statement 1: r0 is i64, but b1 is f32",
+    );
+    reject(
+        &format!("{C} r1: i64 = const i64 1 r2: f32 = add r0 r1"),
+        ", statement 2: `add` of (f32, i64), expected equal dtypes",
+    );
+    reject(
+        &format!("{C} r1: f32 = load b0[r0]"),
+        ", statement 1: r0 is f32, expected i64 in an index",
+    );
+    for (bits, found) in [(2, "bool"), (256, "u8")] {
+        let mut k = parse(&format!("r0: {found} = const {found}:0x1"));
+        k.body = vec![Stmt::Set(Reg(0), Expr::Const(bits))];
+        assert_eq!(
+            k.verify().unwrap_err(),
+            format!("kernel @k, statement 0: the bits {bits:#x} are no value of {found}")
+        );
+    }
+    let mut k = parse(&format!("{C} r1: f32 = neg r0"));
+    if let Stmt::Set(_, Expr::Prim(_, args)) = &mut k.body[1] {
+        args[2] = Reg(1);
+    }
+    assert_eq!(
+        k.verify().unwrap_err(),
+        "kernel @k, statement 1: unused operands of `neg` must repeat the first"
+    );
+}
+
+#[test]
+fn buffers_and_indices() {
+    reject(
+        &format!("{C} store b0[0] = r0"),
+        ", statement 1: a store to b0, which is only read",
+    );
+    reject("r0: f32 = load b9[0]", ", statement 0: buffer b9 does not exist");
+    reject("r0: f32 = load b0[i0]", ", statement 0: i0 is no variable here");
+    reject("r0: f32 = load b0[m]", ", statement 0: the symbol `m` is not declared");
+    reject(
+        "r0: i64 = index div(n, 0)",
+        ", statement 0: a division by 0 in an index",
+    );
+    reject(
+        "r0: bool = inbounds(0 in 0..m)",
+        ", statement 0: the symbol `m` is not declared",
+    );
+    reject(
+        "for i0 serial 0..2 { for i0 serial 0..2 { } }",
+        ", statement 0.0: variable i0 is already in use",
+    );
+    accept("for i0 serial 0..2 { } for i0 serial 0..2 { }");
+}
+
+#[test]
+fn lanes() {
+    let lanes = "r0: f32x4 = const f32 0.0";
+    reject(
+        &format!("for i0 vector 0..8 {{ {lanes} }}"),
+        ", statement 0.0: r0 has 4 lanes in a vector loop of 8",
+    );
+    reject(
+        &format!("{lanes} r1: f32 = copy r0"),
+        ", statement 1: r0 has 4 lanes, expected 1 or 1",
+    );
+    reject(
+        &format!("{lanes} r1: f32x8 = copy r0"),
+        ", statement 1: r0 has 4 lanes, expected 8 or 1",
+    );
+    reject(
+        &format!("{lanes} store b1[0] = r0"),
+        ", statement 1: r0 has 4 lanes, expected 1 or 1",
+    );
+    reject(
+        &format!("{lanes} r1: f32 = lane r0 4"),
+        ", statement 1: lane 4 of r0, which has 4 lanes",
+    );
+    reject(
+        &format!("{C} r1: f32 = lane r0 0"),
+        ", statement 1: lane 0 of r0, which has 1 lanes",
+    );
+    accept(&format!(
+        "{lanes} for i0 vector 0..4 {{ r0: f32x4 = neg r0 }} r1: f32 = lane r0 3"
+    ));
+}
+
+#[test]
+fn loops() {
+    reject(
+        "for i0 vector 0..n { }",
+        ", statement 0: the extent of a loop of kind vector is n, expected a constant",
+    );
+    reject(
+        "for i0 vector 0..65 { }",
+        ", statement 0: a vector loop of 65 lanes, expected 1 to 64",
+    );
+    reject(
+        "for i0 unrolled 0..n { }",
+        ", statement 0: the extent of a loop of kind unrolled is n, expected a constant",
+    );
+    reject(
+        "for i0 thread.x 0..n { }",
+        ", statement 0: the extent of a loop of kind thread.x is n, expected a constant",
+    );
+    for inner in ["for i1 serial 0..2 { }", "if (i0 in 0..1) { }", "barrier"] {
+        reject(
+            &format!("for i0 vector 0..4 {{ {inner} }}"),
+            ", statement 0.0: a vector loop contains only assignments and stores",
+        );
+    }
+    let last = ": a parallel loop that is not the kernel's last top-level statement";
+    reject(
+        "for i0 parallel 0..4 { } r0: i64 = index 0",
+        &format!(", statement 0{last}"),
+    );
+    reject(
+        "for i0 parallel 0..4 { for i1 parallel 0..4 { } }",
+        &format!(", statement 0.0{last}"),
+    );
+    reject(
+        "r0: i64 = index 3 for i0 parallel 0..r0 { }",
+        ", statement 1: the extent of a parallel loop is r0, expected symbols and constants only",
+    );
+    for (what, text) in [
+        ("a store", "store b1[0] = r0"),
+        ("a loop", "for i1 serial 0..2 { }"),
+        ("a branch", "if (0 in 0..1) { }"),
+    ] {
+        reject(
+            &format!("{C} {text} for i0 parallel 0..4 {{ }}"),
+            &format!(", statement 1: {what} outside of the kernel's parallel loop, where only assignments stand"),
+        );
+    }
+}
+
+#[test]
+fn gpu() {
+    let mixed = ": parallel loops and worker memory do not go with block and thread loops, shared memory and barriers";
+    reject(
+        "for i0 parallel 0..4 { for i1 thread.x 0..4 { } }",
+        &format!(", statement 0.0{mixed}"),
+    );
+    reject("for i0 parallel 0..4 { barrier }", &format!(", statement 0.0{mixed}"));
+    reject(
+        "for i0 thread.x 0..4 { } for i0 thread.x 0..8 { }",
+        ", statement 1: thread.x loops of the extents 4 and 8",
+    );
+    reject(
+        "for i0 block.x 0..4 { for i1 block.x 0..4 { } }",
+        ", statement 0.0: a block.x loop inside another",
+    );
+    reject(
+        "for i0 serial 0..4 { for i1 block.x 0..i0 { } }",
+        ", statement 0.0: the extent of a block.x loop is i0, expected symbols and constants only",
+    );
+    reject(
+        "for i0 thread.x 0..64 { for i1 thread.y 0..32 { } }",
+        ", statement 0.0: 2048 threads in a block, expected at most 1024",
+    );
+    let mut k = parse("for i0 block.x 0..4 { }");
+    if let Stmt::For { kind, .. } = &mut k.body[0] {
+        *kind = crate::loops::LoopKind::Block(3);
+    }
+    assert_eq!(
+        k.verify().unwrap_err(),
+        "kernel @k, statement 0: GPU dimension 3, expected 0 to 2"
+    );
+}
+
+#[test]
+fn tiles() {
+    let tile = |c: &str, a: &str, rest: &str| {
+        format!("tile {c}[0; row 32] = {a}[0; row 4, k 1] * b0[0] sum(1 by 0, 1 by 0, 4) {rest}")
+    };
+    accept(&tile("b1", "b0", "rows 4 max 4 cols 32"));
+    reject(
+        &tile("b0", "b0", "rows 4 max 4 cols 32"),
+        ", statement 0: a tile writes b0, which is only read",
+    );
+    reject(
+        &tile("b1", "b1", "rows 4 max 4 cols 32"),
+        ", statement 0: a tile reads its result b1",
+    );
+    reject(
+        &tile("b1", "b2", "rows 4 max 4 cols 32"),
+        ", statement 0: left operand b2 of a tile is i64, expected f32",
+    );
+    reject(
+        &tile("b1", "b0", "rows 5 max 4 cols 32"),
+        ", statement 0: a tile of 5 rows, expected at most 4",
+    );
+    reject(
+        &tile("b1", "b0", "rows 4 max 4 cols 33"),
+        ", statement 0: a tile of 33 columns, expected at most 32",
+    );
+    reject(
+        &tile("b1", "b0", "rows i0 max 4 cols 32"),
+        ", statement 0: i0 is no variable here",
+    );
+}
+
+#[test]
+fn bad_text_names_its_place() {
+    let err = |s: &str| s.parse::<Kernel>().unwrap_err().to_string();
+    assert_eq!(
+        err("loops k() {}"),
+        "1:7: found `k`, expected a name that starts with `@`"
+    );
+    assert_eq!(err("loops @k(b1: f32[1] in) {}"), "1:10: found b1, expected b0");
+    assert_eq!(
+        err("loops @k(b0: f32[1] worker) {}"),
+        "1:21: found `worker`, expected `in` or `out`"
+    );
+    assert_eq!(
+        err("loops @k() {\n  buffer b0: f32[1] in\n}"),
+        "2:21: found `in`, expected `worker`, `shared` or `private`"
+    );
+    assert_eq!(
+        err("loops @k() {\n  r0: f32 = foo r0\n}"),
+        "2:13: `foo` is no expression"
+    );
+    assert_eq!(
+        err("loops @k() { r0: f32 = const f64 1.0 }"),
+        "1:30: a constant of f64, expected f32"
+    );
+    assert_eq!(
+        err("loops @k() { r0: f33 = const f64 1.0 }"),
+        "1:18: found `f33`, expected a type such as f32 or f32x8"
+    );
+    assert_eq!(
+        err("loops @k() { reg r0: f32 r0: i64 = index 0 }"),
+        "1:30: r0 is i64 here, but f32 before"
+    );
+    assert_eq!(
+        err("loops @k() { store b0[0] = r1 "),
+        "1:31: found the end of the text, expected a statement or `}`"
+    );
+    assert_eq!(
+        err("loops @k() { r1: i64 = index 0 }"),
+        "1:33: kernel @k has no type for r0: nothing assigns or declares it"
+    );
+    assert_eq!(
+        err("loops @k() { for i0 twisted 0..3 {} }"),
+        "1:21: `twisted` is no kind of loop"
+    );
+    assert_eq!(err("loops @k() {} x"), "1:15: found `x`, expected the end of the text");
+    assert!(
+        format!("loops @k() {{ {}", "for i0 serial 0..2 { ".repeat(10_000))
+            .parse::<Kernel>()
+            .is_err()
+    );
+}
