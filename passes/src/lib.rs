@@ -1,1 +1,5 @@
 //! Brolga's optimiser: the e-graph, extraction, lowering, tiling and the memory plan.
+pub mod eqsat;
+pub mod fusion;
+pub mod decompose;
+pub mod pass;

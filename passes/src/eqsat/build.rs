@@ -1,0 +1,203 @@
+//! From a graph to an e-graph: every operation a kernel of its own, `(store (op (load …) …))`.
+//!
+//! Fusion is not done here: it is the rule `(load (store ?s)) => ?s`. The same adding of terms serves the operators'
+//! decompositions, which build into the e-graph through [`Build`].
+
+use super::lang::{Children, EGraph, Facts, OpId, Term};
+use brolga_ir::{Build, Constant, DType, Def, Graph, Number, Op, Type, Value};
+use egg::{Id, Language};
+use rustc_hash::FxHashMap;
+
+/// A graph in an e-graph.
+pub struct Built {
+    /// The e-graph.
+    pub eg: EGraph,
+    /// The tensor class of every value of the graph.
+    pub tensors: Vec<Id>,
+    /// The tensor classes that a result needs: the graph's outputs, in order.
+    pub outputs: Vec<Id>,
+}
+
+/// The e-graph of a graph.
+///
+/// # Errors
+/// When the graph is not valid.
+pub fn build(g: &Graph) -> Result<Built, String> {
+    let mut eg = EGraph::new(Facts::new(g));
+    let same = equal_constants(g);
+    let mut tensors: Vec<Option<Id>> = vec![None; g.values.len()];
+    for (i, v) in g.values.iter().enumerate() {
+        tensors[i] = match v.def {
+            Def::Input(k) => Some(eg.add(Term::Input(k))),
+            Def::Const(k) => Some(eg.add(Term::Const(same[k as usize]))),
+            Def::Node(..) => None,
+        };
+    }
+    for (n, node) in g.nodes.iter().enumerate() {
+        eg.analysis.current = [n as u32].into_iter().collect();
+        let operands: Option<Vec<Id>> = node.inputs.iter().map(|v| tensors[v.0 as usize]).collect();
+        let operands = operands.ok_or_else(|| format!("node `{}` is not in topological order", node.origin))?;
+        if node.op.name() == "store" {
+            tensors[node.outputs[0].0 as usize] = Some(operands[0]);
+            continue;
+        }
+        if node.op.def().is_host() {
+            let tuple = add_op(&mut eg, &node.op, &operands);
+            for (k, o) in node.outputs.iter().enumerate() {
+                let one = node.outputs.len() == 1;
+                tensors[o.0 as usize] = Some(if one {
+                    tuple
+                } else {
+                    eg.add(Term::Proj(k as u32, [tuple]))
+                });
+            }
+            continue;
+        }
+        let streams: Vec<Id> = operands.into_iter().map(|t| eg.add(Term::Load([t]))).collect();
+        let stream = add_op(&mut eg, &node.op, &streams);
+        tensors[node.outputs[0].0 as usize] = Some(eg.add(Term::Store([stream])));
+    }
+    eg.analysis.current.clear();
+    eg.rebuild();
+    if let Some(e) = eg.analysis.failure.take() {
+        return Err(e);
+    }
+    let tensors: Vec<Id> = tensors
+        .into_iter()
+        .map(|t| t.expect("every value has a definition"))
+        .collect();
+    let outputs = g.outputs.iter().map(|(_, v)| tensors[v.0 as usize]).collect();
+    Ok(Built { eg, tensors, outputs })
+}
+
+/// For every constant the first that equals it; only small ones and splats are compared.
+fn equal_constants(g: &Graph) -> Vec<u32> {
+    const SMALL: i64 = 4096;
+    let mut seen: FxHashMap<(Type, Vec<u8>), u32> = FxHashMap::default();
+    let key = |c: &Constant| {
+        let small = c.ty.len().as_const().is_some_and(|n| n <= SMALL);
+        small.then(|| (c.ty.clone(), c.to_tensor().bytes().to_vec()))
+    };
+    let first = |(i, c): (usize, &Constant)| match key(c) {
+        Some(k) => *seen.entry(k).or_insert(i as u32),
+        None => i as u32,
+    };
+    g.constants.iter().enumerate().map(first).collect()
+}
+
+/// Adds an operator's term.
+pub fn add_op(eg: &mut EGraph, op: &Op, operands: &[Id]) -> Id {
+    let id = OpId::of(op.name()).expect("an operator is in the registry");
+    let mut children: Children = op.attrs().iter().map(|a| eg.add(Term::attr(a.clone()))).collect();
+    if id.arity().operands.is_none() {
+        children.push(add_list(eg, operands));
+    } else {
+        children.extend_from_slice(operands);
+    }
+    eg.add(Term::Op(id, children))
+}
+
+/// Adds a list.
+pub fn add_list(eg: &mut EGraph, items: &[Id]) -> Id {
+    let mut list = eg.add(Term::Nil);
+    for &item in items.iter().rev() {
+        list = eg.add(Term::Cons([item, list]));
+    }
+    list
+}
+
+/// Builds decompositions into an e-graph; values are ids of stream classes.
+pub struct TermBuilder<'a> {
+    /// The e-graph.
+    pub eg: &'a mut EGraph,
+}
+
+impl TermBuilder<'_> {
+    /// The value of a stream class.
+    pub fn value(id: Id) -> Value {
+        Value(usize::from(id) as u32)
+    }
+    /// The class of a value.
+    pub fn id(v: Value) -> Id {
+        Id::from(v.0 as usize)
+    }
+}
+
+impl Build for TermBuilder<'_> {
+    fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String> {
+        if op.def().is_host() {
+            return Err(format!("a decomposition into the host operator {}", op.name()));
+        }
+        let types: Vec<Type> = inputs.iter().map(|&v| self.type_of(v)).collect();
+        op.infer(&types).map_err(|e| format!("{}: {e}", op.name()))?;
+        let operands: Vec<Id> = inputs.iter().map(|&v| Self::id(v)).collect();
+        Ok(Self::value(add_op(self.eg, &op, &operands)))
+    }
+    fn type_of(&self, v: Value) -> Type {
+        (**self.eg[Self::id(v)].data.ty()).clone()
+    }
+    fn scalar(&mut self, dtype: DType, x: Number) -> Value {
+        let t = self.eg.add(Term::scalar(dtype, x));
+        Self::value(self.eg.add(Term::Load([t])))
+    }
+}
+
+/// Adds to every composite operator's class what it decomposes into: the built-in rule `decompose`. Gives the number of
+/// classes that changed.
+///
+/// # Errors
+/// When a decomposition does not have the type of its operator.
+pub fn decompose(eg: &mut EGraph) -> Result<usize, String> {
+    let mut found: Vec<(Id, OpId, Children)> = vec![];
+    for class in eg.classes() {
+        for t in &class.nodes {
+            if let Term::Op(op, c) = t
+                && is_composite(*op)
+            {
+                found.push((class.id, *op, c.clone()));
+            }
+        }
+    }
+    found.sort();
+    let mut changed = 0;
+    for (class, id, children) in found {
+        let op = super::lang::op_of(eg, id, &children)?;
+        let inputs: Vec<Value> = super::lang::operands(id, &children)
+            .iter()
+            .map(|&c| TermBuilder::value(c))
+            .collect();
+        eg.analysis.current = eg[class].data.origins.clone();
+        let out = op.def().decompose(&op, &mut TermBuilder { eg }, &inputs)?;
+        let Some([out]) = out.as_deref() else { continue };
+        let out = TermBuilder::id(*out);
+        if eg[out].data.kind != eg[class].data.kind {
+            let (a, b) = (eg[class].data.ty(), eg[out].data.ty());
+            return Err(format!("{} has type {a}, its decomposition {b}", op.name()));
+        }
+        changed += eg.union(class, out) as usize;
+    }
+    eg.analysis.current.clear();
+    eg.rebuild();
+    Ok(changed)
+}
+
+/// True for an operator that has to be decomposed before kernels are formed.
+pub fn is_composite(op: OpId) -> bool {
+    let Some(sample) = op.def().samples().into_iter().next() else {
+        return false;
+    };
+    Op::new(op.name(), &sample.attrs).is_ok_and(|o| crate::fusion::class(&o) == crate::fusion::Class::Composite)
+}
+
+/// The streams of a term's operands, lists spread out.
+pub fn streams(eg: &EGraph, op: OpId, term: &Term) -> Vec<Id> {
+    let mut out = vec![];
+    for &c in super::lang::operands(op, term.children()) {
+        match eg[c].data.kind {
+            super::lang::Kind::List(_) => out.extend(super::lang::list_items(eg, c)),
+            _ => out.push(c),
+        }
+    }
+    out.iter_mut().for_each(|c| *c = eg.find(*c));
+    out
+}

@@ -1,0 +1,384 @@
+//! From the e-graph to a graph in which `store` marks what is materialised.
+//!
+//! **Greedy, bottom up on the DAG**: classes are settled in the order of their cost (Knuth's generalisation of
+//! Dijkstra's algorithm), so a choice only ever refers to classes settled before it: acyclic by construction, and every
+//! e-node is looked at once. The cost of a class is that of the most expensive path to it, not that of the tree under
+//! it: a tree counts what is shared again and again, and doubles at every residual connection. What stands beside the
+//! path counts a little ([`BESIDE`]), so that it is chosen well too.
+//!
+//! A stream is either *inlined* (its consumers compute it) or *stored*; whether a consumer may inline it is
+//! [`fusion::form`]'s answer. [`search`](super::search) then improves the whole with exact costs.
+
+use super::build::streams;
+use super::cost::{self, CostModel};
+use super::lang::{EGraph, Kind, OpId, Term, op_of, operand_types};
+use crate::fusion::{self, Class, Form};
+use brolga_ir::{Op, Type};
+use egg::{Id, Language};
+use rustc_hash::FxHashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::sync::Arc;
+
+/// What operands beside the most expensive one count for.
+const BESIDE: f64 = 0.02;
+
+/// What every operator costs at least, in seconds: of equal terms the smaller is taken, and no cycle is free.
+const PER_TERM: f64 = 1.0e-9;
+
+/// Constants up to this many bytes are worth computing at compile time even when that spreads a smaller one.
+const SMALL_CONSTANT: f64 = 4096.0;
+
+/// A class of values in the extraction, by dense position.
+pub type At = usize;
+
+/// One e-node of a class, as the extraction sees it.
+pub struct Choice {
+    /// The e-node.
+    pub term: Term,
+    /// Its operator; `None` for loads, stores and leaves.
+    pub op: Option<Op>,
+    /// Its operands.
+    pub operands: Vec<At>,
+    /// The operands' types.
+    pub types: Vec<Type>,
+    /// Arithmetic and additional memory seconds.
+    pub cost: (f64, f64),
+}
+
+/// The classes of an e-graph that hold streams and tensors.
+pub struct Classes {
+    /// The e-graph's ids, sorted.
+    pub ids: Vec<Id>,
+    /// The position of an id.
+    pub at: FxHashMap<Id, At>,
+    /// Their e-nodes.
+    pub choices: Vec<Vec<Choice>>,
+    /// Their types (`None` for the tuple of a host operator).
+    pub types: Vec<Option<Arc<Type>>>,
+    /// The cost model.
+    pub model: CostModel,
+    /// Which classes are constant.
+    pub constant: Vec<bool>,
+    /// Which classes are one value everywhere.
+    pub splat: Vec<bool>,
+}
+
+impl Classes {
+    /// The classes of an e-graph.
+    ///
+    /// # Errors
+    /// When a term is ill-sorted.
+    pub fn new(eg: &EGraph, model: CostModel) -> Result<Classes, String> {
+        let value = |id: &Id| matches!(eg[*id].data.kind, Kind::Value(_) | Kind::Tuple(_));
+        let mut ids: Vec<Id> = eg.classes().map(|c| c.id).filter(value).collect();
+        ids.sort();
+        let at: FxHashMap<Id, At> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+        let ty = |id: &Id| match &eg[*id].data.kind {
+            Kind::Value(t) => Some(t.clone()),
+            _ => None,
+        };
+        let mut out = Classes {
+            types: ids.iter().map(ty).collect(),
+            constant: ids.iter().map(|&id| eg[id].data.constant).collect(),
+            splat: ids.iter().map(|&id| eg[id].data.splat.is_some()).collect(),
+            choices: vec![],
+            ids,
+            at,
+            model,
+        };
+        for &id in &out.ids {
+            let mut terms: Vec<&Term> = eg[id].nodes.iter().collect();
+            terms.sort();
+            let choices: Result<Vec<Choice>, String> = terms.into_iter().map(|t| out.choice(eg, id, t)).collect();
+            out.choices.push(choices?);
+        }
+        Ok(out)
+    }
+
+    fn choice(&self, eg: &EGraph, class: Id, term: &Term) -> Result<Choice, String> {
+        let place = |id: &Id| self.at[&eg.find(*id)];
+        let Term::Op(id, children) = term else {
+            let operands = term.children().iter().map(place).collect();
+            return Ok(Choice {
+                term: term.clone(),
+                op: None,
+                operands,
+                types: vec![],
+                cost: (0.0, 0.0),
+            });
+        };
+        let (id, children): (OpId, &[Id]) = (*id, children);
+        let op = op_of(eg, id, children)?;
+        let types = operand_types(eg, super::lang::operands(id, children));
+        let cost = match &eg[class].data.kind {
+            Kind::Value(out) => self.model.operator(&op, &types, out),
+            _ => (0.0, 0.0),
+        };
+        let operands = streams(eg, id, term).iter().map(place).collect();
+        Ok(Choice {
+            term: term.clone(),
+            op: Some(op),
+            operands,
+            types,
+            cost,
+        })
+    }
+
+    /// The type of a stream or tensor class.
+    pub fn ty(&self, c: At) -> &Type {
+        self.types[c].as_ref().expect("a value has a type")
+    }
+
+    /// True when the class is emitted as one constant, whatever its terms.
+    pub fn is_splat(&self, c: At) -> bool {
+        self.splat[c]
+            && self.types[c]
+                .as_ref()
+                .is_some_and(|t| t.shape.iter().all(|d| d.as_const().is_some()))
+    }
+}
+
+/// What was settled for a class.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The chosen e-node.
+    pub choice: usize,
+    /// Its form when inlined.
+    pub form: Form,
+    /// Arithmetic seconds of what is inlined into it, itself included.
+    pub compute: f64,
+    /// Memory seconds of what is inlined into it.
+    pub memory: f64,
+    /// The cost of the path below what is inlined.
+    pub below: f64,
+    /// The cost of the path, when inlined and when stored.
+    pub inline: f64,
+    /// The cost of the path when it is stored.
+    pub stored: f64,
+    /// Which operands have to be stored.
+    pub store_operands: Vec<bool>,
+    /// True when it is to be stored wherever it is used: a constant that is computed at compile time.
+    pub always: bool,
+}
+
+/// A position in the queue: by cost, then by class and choice, so that the result never depends on chance.
+#[derive(PartialEq)]
+struct Entry(f64, At, usize);
+impl Eq for Entry {}
+impl Ord for Entry {
+    fn cmp(&self, o: &Entry) -> std::cmp::Ordering {
+        self.0.total_cmp(&o.0).then(self.1.cmp(&o.1)).then(self.2.cmp(&o.2))
+    }
+}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, o: &Entry) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(o))
+    }
+}
+
+/// The best e-node of every class that can be computed.
+pub fn settle(cs: &Classes) -> Vec<Option<Settled>> {
+    let n = cs.ids.len();
+    let mut settled: Vec<Option<Settled>> = vec![None; n];
+    let mut parents: Vec<Vec<(At, usize)>> = vec![vec![]; n];
+    let mut waiting: Vec<Vec<usize>> = vec![];
+    let mut pending: FxHashMap<(At, usize), Settled> = FxHashMap::default();
+    let mut queue: BinaryHeap<Reverse<Entry>> = BinaryHeap::new();
+    for (c, choices) in cs.choices.iter().enumerate() {
+        let mut counts = vec![];
+        for (k, choice) in choices.iter().enumerate() {
+            let distinct: BTreeSet<At> = choice.operands.iter().copied().collect();
+            counts.push(distinct.len());
+            distinct.iter().for_each(|&o| parents[o].push((c, k)));
+            if distinct.is_empty()
+                && let Some(s) = evaluate(cs, &settled, c, k)
+            {
+                queue.push(Reverse(Entry(s.inline, c, k)));
+                pending.insert((c, k), s);
+            }
+        }
+        waiting.push(counts);
+    }
+    while let Some(Reverse(Entry(_, c, k))) = queue.pop() {
+        let Some(s) = pending.remove(&(c, k)) else { continue };
+        if settled[c].is_some() {
+            continue;
+        }
+        settled[c] = Some(s);
+        for &(p, j) in &parents[c] {
+            waiting[p][j] -= 1;
+            if waiting[p][j] == 0
+                && settled[p].is_none()
+                && let Some(s) = evaluate(cs, &settled, p, j)
+            {
+                queue.push(Reverse(Entry(s.inline, p, j)));
+                pending.insert((p, j), s);
+            }
+        }
+    }
+    settled
+}
+
+/// An e-node whose operands are settled, with the best way to take each operand.
+fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> Option<Settled> {
+    let choice = &cs.choices[c][k];
+    let child = |i: usize| {
+        settled[choice.operands[i]]
+            .as_ref()
+            .expect("operands are settled first")
+    };
+    let leaf = |form, memory, below: f64| Settled {
+        choice: k,
+        form,
+        compute: 0.0,
+        memory,
+        below,
+        inline: below + memory,
+        stored: below + memory,
+        store_operands: vec![],
+        always: false,
+    };
+    if cs.is_splat(c) {
+        return Some(leaf(Form::Tensor, 0.0, PER_TERM));
+    }
+    match &choice.term {
+        Term::Input(_) | Term::Const(_) | Term::Scalar(..) => return Some(leaf(Form::Tensor, 0.0, PER_TERM)),
+        Term::Store(_) => return Some(leaf(Form::Tensor, 0.0, child(0).stored + PER_TERM)),
+        Term::Proj(..) => return Some(leaf(Form::Tensor, 0.0, child(0).inline)),
+        Term::Load(_) => {
+            return Some(leaf(
+                Form::Tensor,
+                cs.model.traffic(cs.ty(c)),
+                child(0).inline + PER_TERM,
+            ));
+        }
+        _ => {}
+    }
+    let op = choice.op.as_ref()?;
+    if fusion::class(op) == Class::Host {
+        let below = along(
+            choice
+                .operands
+                .iter()
+                .map(|&o| settled[o].as_ref().map_or(0.0, |s| s.inline)),
+        );
+        return Some(leaf(Form::Tensor, 0.0, below + cost::PER_KERNEL));
+    }
+    let mut best: Option<Settled> = None;
+    for stored in store_choices(choice, settled) {
+        let forms: Vec<Form> = (0..choice.operands.len())
+            .map(|i| if stored[i] { Form::Tensor } else { child(i).form.clone() })
+            .collect();
+        let Ok(form) = fusion::form(op, &choice.types, &forms) else {
+            continue;
+        };
+        let s = combine(cs, settled, c, k, form, stored);
+        if best.as_ref().is_none_or(|b| s.inline < b.inline) {
+            best = Some(s);
+        }
+    }
+    best
+}
+
+/// The cost of what lies below: the most expensive, and a little of the others.
+fn along(costs: impl Iterator<Item = f64>) -> f64 {
+    let (max, sum) = costs.fold((0.0f64, 0.0), |(m, s), c| (m.max(c), s + c));
+    max + BESIDE * (sum - max)
+}
+
+fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: Form, stored: Vec<bool>) -> Settled {
+    let choice = &cs.choices[c][k];
+    let (mut compute, mut memory) = choice.cost;
+    for (i, &o) in choice.operands.iter().enumerate() {
+        let s = settled[o].as_ref().expect("operands are settled first");
+        if stored[i] {
+            memory += cs.model.traffic(cs.ty(o));
+        } else {
+            compute += s.compute;
+            memory += s.memory;
+        }
+    }
+    let below = along(choice.operands.iter().enumerate().map(|(i, &o)| {
+        let s = settled[o].as_ref().expect("operands are settled first");
+        if stored[i] { s.stored } else { s.below }
+    })) + PER_TERM;
+    let out = cs.ty(c);
+    let memory = memory.max(0.0);
+    if cs.constant[c] && form != Form::Tensor && is_folded(cs, settled, choice, &stored, out) {
+        return Settled {
+            choice: k,
+            form,
+            compute: 0.0,
+            memory: cs.model.traffic(out),
+            below,
+            inline: below,
+            stored: below,
+            store_operands: stored,
+            always: true,
+        };
+    }
+    let write = cs.model.traffic(out);
+    let free = form == Form::Tensor;
+    Settled {
+        choice: k,
+        form,
+        compute,
+        memory,
+        below,
+        inline: compute.max(memory) + below,
+        stored: if free {
+            compute.max(memory) + below
+        } else {
+            cs.model.kernel(compute, memory + write) + below
+        },
+        store_operands: stored,
+        always: false,
+    }
+}
+
+/// True when a constant expression is worth an array in the artefact: it is not (much) larger than those it is made of.
+fn is_folded(cs: &Classes, settled: &[Option<Settled>], choice: &Choice, stored: &[bool], out: &Type) -> bool {
+    let given: f64 = choice
+        .operands
+        .iter()
+        .enumerate()
+        .filter(|&(i, &o)| stored[i] || settled[o].as_ref().is_some_and(|s| s.form == Form::Tensor))
+        .filter(|&(_, &o)| !cs.is_splat(o))
+        .map(|(_, &o)| cost::bytes(cs.ty(o)))
+        .sum();
+    cost::bytes(out) <= given * 1.01 + SMALL_CONSTANT
+}
+
+/// The ways to store or inline operands that are worth a look.
+fn store_choices(choice: &Choice, settled: &[Option<Settled>]) -> Vec<Vec<bool>> {
+    const FEW: usize = 3;
+    let n = choice.operands.len();
+    let sol = |i: usize| {
+        settled[choice.operands[i]]
+            .as_ref()
+            .expect("operands are settled first")
+    };
+    let base: Vec<bool> = (0..n).map(|i| sol(i).always).collect();
+    let open: Vec<usize> = (0..n).filter(|&i| !base[i] && sol(i).form != Form::Tensor).collect();
+    if open.len() <= FEW {
+        let with = |mask: usize| {
+            let mut stored = base.clone();
+            open.iter()
+                .enumerate()
+                .for_each(|(b, &i)| stored[i] = mask >> b & 1 == 1);
+            stored
+        };
+        return (0..1usize << open.len()).map(with).collect();
+    }
+    let all = |pick: &dyn Fn(&Form) -> bool| {
+        let mut stored = base.clone();
+        open.iter().for_each(|&i| stored[i] = pick(&sol(i).form));
+        stored
+    };
+    vec![
+        all(&|_| false),
+        all(&|f| !matches!(f, Form::Access | Form::Pointwise)),
+        all(&|_| true),
+    ]
+}

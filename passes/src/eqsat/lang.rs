@@ -1,0 +1,427 @@
+//! The e-graph's language: one generic e-node, and the facts known of every e-class.
+//!
+//! Two sorts of values: a *tensor* is in memory (a graph input, a constant, what a host operator gives, a `store`); a
+//! *stream* is an element-wise view. Every operator takes streams to a stream; `load` and `store` are the cuts. A host
+//! operator takes tensors to a tensor (to a tuple, when it has several results). Attributes are leaf children, before
+//! the operands; the operands of an operator of any number of operands are one cons-list.
+//!
+//! ```text
+//! relu(conv(x, w))  -->  (store (relu (load (store (conv … (load x) (load w))))))
+//! ```
+//!
+//! Invariant: the terms of a class have one type; a rule that would merge two types is refused before it does.
+
+use brolga_ir::{Attr, ConstData, Constant, DType, Graph, Number, Op, Tensor, Type, decode, encode, ops};
+use egg::{Analysis, DidMerge, Id, Language};
+use smallvec::SmallVec;
+use std::sync::{Arc, LazyLock};
+
+/// The e-graph.
+pub type EGraph = egg::EGraph<Term, Facts>;
+
+/// An operator: its position in [`ops::all`], which is sorted by name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OpId(u16);
+
+/// What is known of an operator's operands and results, from its samples.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arity {
+    /// The number of operands; `None` for any number.
+    pub operands: Option<usize>,
+    /// The number of results.
+    pub results: usize,
+}
+
+static ARITIES: LazyLock<Vec<Arity>> = LazyLock::new(|| {
+    let arity = |def: &&'static dyn ops::OpDef| {
+        let samples = def.samples();
+        let counts: Vec<usize> = samples.iter().map(|s| s.inputs.len()).collect();
+        let fixed = counts
+            .first()
+            .copied()
+            .filter(|n| counts.iter().all(|m| m == n) && def.name() != "concat");
+        let results = samples.iter().find_map(|s| {
+            let types: Vec<Type> = s.inputs.iter().map(|(d, shape)| Type::fixed(*d, shape)).collect();
+            Some(Op::new(def.name(), &s.attrs).ok()?.infer(&types).ok()?.len())
+        });
+        Arity {
+            operands: fixed,
+            results: results.unwrap_or(1),
+        }
+    };
+    ops::all().iter().map(arity).collect()
+});
+
+impl OpId {
+    /// The operator of a name.
+    pub fn of(name: &str) -> Option<OpId> {
+        ops::all()
+            .binary_search_by_key(&name, |d| d.name())
+            .ok()
+            .map(|i| OpId(i as u16))
+    }
+    /// The operator's definition.
+    pub fn def(self) -> &'static dyn ops::OpDef {
+        ops::all()[self.0 as usize]
+    }
+    /// The operator's name.
+    pub fn name(self) -> &'static str {
+        self.def().name()
+    }
+    /// The numbers of operands and results.
+    pub fn arity(self) -> Arity {
+        ARITIES[self.0 as usize]
+    }
+}
+
+/// The children of an operator's term.
+pub type Children = SmallVec<[Id; 4]>;
+
+/// An e-node.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Term {
+    /// An operator: attributes, then operands.
+    Op(OpId, Children),
+    /// An attribute.
+    Attr(Arc<Attr>),
+    /// The graph's input of this position (tensor).
+    Input(u32),
+    /// The graph's constant of this position (tensor).
+    Const(u32),
+    /// A constant of rank 0: dtype and bits (tensor).
+    Scalar(DType, u64),
+    /// A tensor as a stream.
+    Load([Id; 1]),
+    /// A stream, in memory.
+    Store([Id; 1]),
+    /// The empty list.
+    Nil,
+    /// A stream (or tensor) before a list.
+    Cons([Id; 2]),
+    /// A result of a host operator with several.
+    Proj(u32, [Id; 1]),
+}
+
+impl Term {
+    /// A rank-0 constant.
+    pub fn scalar(dtype: DType, x: Number) -> Term {
+        let mut bytes = [0; 8];
+        encode(dtype, x, &mut bytes[..dtype.bytes()]);
+        Term::Scalar(dtype, u64::from_le_bytes(bytes))
+    }
+    /// An attribute.
+    pub fn attr(a: Attr) -> Term {
+        Term::Attr(Arc::new(a))
+    }
+    /// True for a term that is in memory.
+    pub fn is_tensor(&self) -> bool {
+        match self {
+            Term::Input(_) | Term::Const(_) | Term::Scalar(..) | Term::Store(_) | Term::Proj(..) => true,
+            Term::Op(op, _) => op.def().is_host(),
+            Term::Load(_) | Term::Attr(_) | Term::Nil | Term::Cons(_) => false,
+        }
+    }
+    fn kind(&self) -> u8 {
+        match self {
+            Term::Op(..) => 0,
+            Term::Attr(_) => 1,
+            Term::Input(_) => 2,
+            Term::Const(_) => 3,
+            Term::Scalar(..) => 4,
+            Term::Load(_) => 5,
+            Term::Store(_) => 6,
+            Term::Nil => 7,
+            Term::Cons(_) => 8,
+            Term::Proj(..) => 9,
+        }
+    }
+}
+
+/// The value of a [`Term::Scalar`].
+pub fn scalar_value(dtype: DType, bits: u64) -> Number {
+    decode(dtype, &bits.to_le_bytes()[..dtype.bytes()])
+}
+
+impl Language for Term {
+    type Discriminant = (u8, u16, u32);
+
+    fn discriminant(&self) -> Self::Discriminant {
+        match self {
+            Term::Op(op, c) => (0, op.0, c.len() as u32),
+            Term::Proj(i, _) => (self.kind(), 0, *i),
+            _ => (self.kind(), 0, 0),
+        }
+    }
+    fn matches(&self, other: &Term) -> bool {
+        match (self, other) {
+            (Term::Op(a, x), Term::Op(b, y)) => a == b && x.len() == y.len(),
+            (Term::Proj(i, _), Term::Proj(j, _)) => i == j,
+            (Term::Load(_), Term::Load(_)) | (Term::Store(_), Term::Store(_)) | (Term::Cons(_), Term::Cons(_)) => true,
+            (Term::Load(_) | Term::Store(_) | Term::Cons(_) | Term::Op(..) | Term::Proj(..), _) => false,
+            _ => self == other,
+        }
+    }
+    fn children(&self) -> &[Id] {
+        match self {
+            Term::Op(_, c) => c,
+            Term::Load(c) | Term::Store(c) | Term::Proj(_, c) => c,
+            Term::Cons(c) => c,
+            _ => &[],
+        }
+    }
+    fn children_mut(&mut self) -> &mut [Id] {
+        match self {
+            Term::Op(_, c) => c,
+            Term::Load(c) | Term::Store(c) | Term::Proj(_, c) => c,
+            Term::Cons(c) => c,
+            _ => &mut [],
+        }
+    }
+}
+
+/// What the terms of a class are.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Kind {
+    /// An attribute.
+    Attr(Arc<Attr>),
+    /// A stream or a tensor of a type.
+    Value(Arc<Type>),
+    /// The results of a host operator.
+    Tuple(Vec<Type>),
+    /// A list of streams.
+    List(Vec<Arc<Type>>),
+}
+
+/// Positions of graph nodes, sorted, without repetitions.
+pub type Origins = SmallVec<[u32; 2]>;
+
+/// How many origins a class remembers: enough to say what was merged, bounded so that merging stays cheap.
+const MAX_ORIGINS: usize = 4;
+
+/// The facts known of a class.
+#[derive(Clone, Debug)]
+pub struct Data {
+    /// What its terms are.
+    pub kind: Kind,
+    /// True when no input is needed to compute it and its extents are known.
+    pub constant: bool,
+    /// The value that all elements have, when known.
+    pub splat: Option<Number>,
+    /// The nodes of the source graph that it came from.
+    pub origins: Origins,
+}
+
+impl Data {
+    /// The type of a stream or tensor; panics for anything else, which well-sorted terms do not ask for.
+    pub fn ty(&self) -> &Arc<Type> {
+        match &self.kind {
+            Kind::Value(t) => t,
+            k => panic!("a value was expected, found {k:?}"),
+        }
+    }
+    /// The attribute, if it is one.
+    pub fn attr(&self) -> Option<&Arc<Attr>> {
+        match &self.kind {
+            Kind::Attr(a) => Some(a),
+            _ => None,
+        }
+    }
+}
+
+/// The analysis: types, constants and origins.
+#[derive(Default)]
+pub struct Facts {
+    inputs: Vec<Arc<Type>>,
+    constants: Vec<(Arc<Type>, Option<Number>)>,
+    /// The origins that newly made classes get.
+    pub current: Origins,
+    /// The first contradiction met, which only an unsound term can cause.
+    pub failure: Option<String>,
+}
+
+impl Facts {
+    /// The facts of a graph's leaves.
+    pub fn new(g: &Graph) -> Facts {
+        let fact = |c: &Constant| (Arc::new(c.ty.clone()), c.as_splat().map(|x| x.to(c.ty.dtype)));
+        Facts {
+            inputs: g.inputs.iter().map(|i| Arc::new(g.ty(i.value).clone())).collect(),
+            constants: g.constants.iter().map(fact).collect(),
+            ..Facts::default()
+        }
+    }
+}
+
+/// The types of the operands of an operator's term: lists are spread out.
+pub fn operand_types(eg: &EGraph, operands: &[Id]) -> Vec<Type> {
+    let mut out = vec![];
+    for &id in operands {
+        match &eg[id].data.kind {
+            Kind::Value(t) => out.push((**t).clone()),
+            Kind::List(ts) => out.extend(ts.iter().map(|t| (**t).clone())),
+            Kind::Attr(_) | Kind::Tuple(_) => {}
+        }
+    }
+    out
+}
+
+/// The operator, with its attributes, of a term's head.
+///
+/// # Errors
+/// When a child in an attribute's place is none, or of the wrong kind.
+pub fn op_of(eg: &EGraph, op: OpId, children: &[Id]) -> Result<Op, String> {
+    let n = op.def().attrs().len();
+    let attrs: Option<Vec<Attr>> = children[..n]
+        .iter()
+        .map(|&c| eg[c].data.attr().map(|a| (**a).clone()))
+        .collect();
+    Op::new(
+        op.name(),
+        &attrs.ok_or_else(|| format!("an operand in the place of an attribute of {}", op.name()))?,
+    )
+}
+
+/// The operands of a term's children.
+pub fn operands(op: OpId, children: &[Id]) -> &[Id] {
+    &children[op.def().attrs().len()..]
+}
+
+/// The streams of a list's class, by any of its (equal) terms.
+pub fn list_items(eg: &EGraph, mut list: Id) -> Vec<Id> {
+    let mut out = vec![];
+    loop {
+        let cell = eg[list].nodes.iter().find_map(|t| match t {
+            Term::Cons(c) => Some(*c),
+            _ => None,
+        });
+        match cell {
+            Some([head, tail]) => {
+                out.push(head);
+                list = tail;
+            }
+            None => return out,
+        }
+    }
+}
+
+/// True when every dim of the operator's attributes is known.
+fn is_concrete(op: &Op) -> bool {
+    op.attrs()
+        .iter()
+        .all(|a| !matches!(a, Attr::Dims(ds) if ds.iter().any(|d| d.as_const().is_none())))
+}
+
+fn splat_of(op: &Op, splats: &[Option<Number>], types: &[Type], out: &Type) -> Option<Number> {
+    if types.is_empty() || out.is_empty() {
+        return None;
+    }
+    match op.name() {
+        "reshape" | "transpose" | "broadcast" | "slice" => splats[0],
+        _ if brolga_ir::scalar::lookup(op.name()).is_some() => {
+            let scalars: Option<Vec<Tensor>> = splats
+                .iter()
+                .zip(types)
+                .map(|(s, t)| Some(Tensor::scalar(t.dtype, (*s)?)))
+                .collect();
+            Some(op.eval(&scalars?).ok()?[0].get(0))
+        }
+        _ => None,
+    }
+}
+
+fn make_op(eg: &EGraph, op: OpId, children: &[Id]) -> Result<(Kind, bool, Option<Number>), String> {
+    let built = op_of(eg, op, children)?;
+    let ids = operands(op, children);
+    let types = operand_types(eg, ids);
+    let mut outs = built.infer(&types).map_err(|e| format!("{}: {e}", op.name()))?;
+    let host = op.def().is_host();
+    let known = outs.iter().all(|t| t.shape.iter().all(|d| d.as_const().is_some())) && is_concrete(&built);
+    let constant = known && !host && ids.iter().all(|&c| eg[c].data.constant);
+    if outs.len() != 1 {
+        return Ok((Kind::Tuple(outs), constant, None));
+    }
+    let out = outs.remove(0);
+    let splats: Vec<Option<Number>> = ids.iter().map(|&c| eg[c].data.splat).collect();
+    let splat = splat_of(&built, &splats, &types, &out);
+    Ok((Kind::Value(Arc::new(out)), constant, splat))
+}
+
+impl Analysis<Term> for Facts {
+    type Data = Data;
+
+    fn make(eg: &mut EGraph, term: &Term, _: Id) -> Data {
+        let value = |ty: Arc<Type>, constant, splat| (Kind::Value(ty), constant, splat);
+        let (kind, constant, splat) = match term {
+            Term::Attr(a) => (Kind::Attr(a.clone()), true, None),
+            Term::Input(i) => value(eg.analysis.inputs[*i as usize].clone(), false, None),
+            Term::Const(i) => {
+                let (ty, splat) = eg.analysis.constants[*i as usize].clone();
+                value(ty, true, splat)
+            }
+            Term::Scalar(dtype, bits) => value(
+                Arc::new(Type::new(*dtype, vec![])),
+                true,
+                Some(scalar_value(*dtype, *bits)),
+            ),
+            Term::Load([x]) | Term::Store([x]) => {
+                let d = &eg[*x].data;
+                (d.kind.clone(), d.constant, d.splat)
+            }
+            Term::Nil => (Kind::List(vec![]), true, None),
+            Term::Cons([head, tail]) => {
+                let (h, t) = (&eg[*head].data, &eg[*tail].data);
+                let mut types = vec![h.ty().clone()];
+                if let Kind::List(rest) = &t.kind {
+                    types.extend(rest.iter().cloned());
+                }
+                (Kind::List(types), h.constant && t.constant, None)
+            }
+            Term::Proj(i, [x]) => {
+                let d = &eg[*x].data;
+                let ty = match &d.kind {
+                    Kind::Tuple(ts) => ts[*i as usize].clone(),
+                    _ => Type::new(DType::Bool, vec![]),
+                };
+                value(Arc::new(ty), d.constant, None)
+            }
+            Term::Op(op, children) => make_op(eg, *op, children).unwrap_or_else(|e| {
+                eg.analysis.failure.get_or_insert(e);
+                value(Arc::new(Type::new(DType::Bool, vec![])), false, None)
+            }),
+        };
+        Data {
+            kind,
+            constant,
+            splat,
+            origins: eg.analysis.current.clone(),
+        }
+    }
+
+    fn merge(&mut self, to: &mut Data, from: Data) -> DidMerge {
+        if to.kind != from.kind {
+            self.failure
+                .get_or_insert_with(|| format!("{:?} was merged with {:?}", to.kind, from.kind));
+        }
+        let constant = to.constant || from.constant;
+        let splat = to.splat.or(from.splat);
+        let changed = DidMerge(
+            to.constant != constant || to.splat.is_some() != splat.is_some(),
+            from.constant != constant || from.splat.is_some() != splat.is_some(),
+        );
+        (to.constant, to.splat) = (constant, splat);
+        for o in from.origins {
+            if let Err(at) = to.origins.binary_search(&o) {
+                to.origins.insert(at, o);
+            }
+        }
+        to.origins.truncate(MAX_ORIGINS);
+        changed
+    }
+}
+
+/// The value that a constant has everywhere, as the graph constant of a type.
+pub fn splat_constant(ty: &Type, x: Number) -> Constant {
+    Constant {
+        ty: ty.clone(),
+        data: ConstData::Splat(x),
+    }
+}

@@ -1,0 +1,283 @@
+//! A solution of the extraction: which e-node each class is computed by, and which streams are stored.
+//!
+//! Invariant: the chosen e-nodes form no cycle, and every kernel is legal: [`fusion::form`] accepts each operator over
+//! the forms of its operands, a stored operand being a tensor.
+
+use super::extract::{At, Classes, Settled};
+use super::lang::{EGraph, Term, scalar_value, splat_constant};
+use crate::fusion::{self, Class, Form};
+use brolga_ir::{Build, Constant, Dim, Graph, GraphBuilder, Op, Tensor, Type, Value, dim};
+use egg::Id;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// A solution.
+#[derive(Clone)]
+pub struct Plan {
+    /// The chosen e-node of every class in use.
+    pub choice: Vec<Option<usize>>,
+    /// The stream classes that are materialised.
+    pub stored: Vec<bool>,
+}
+
+impl Plan {
+    /// The solution that settling gives for roots, with what several kernels would compute stored where that is cheaper.
+    ///
+    /// # Errors
+    /// When a root has no kernel.
+    pub fn new(cs: &Classes, settled: &[Option<Settled>], roots: &[At]) -> Result<Plan, String> {
+        let mut plan = Plan {
+            choice: vec![None; cs.ids.len()],
+            stored: vec![false; cs.ids.len()],
+        };
+        let mut todo: Vec<At> = roots.to_vec();
+        while let Some(c) = todo.pop() {
+            if plan.choice[c].is_some() {
+                continue;
+            }
+            let s = settled[c].as_ref().ok_or_else(|| unreached(cs, settled, c))?;
+            plan.choice[c] = Some(s.choice);
+            plan.stored[c] |= s.always;
+            for (i, &o) in plan.operands(cs, c).to_vec().iter().enumerate() {
+                plan.stored[o] |= s.store_operands.get(i).copied().unwrap_or(false) || plan.is_store(cs, c);
+                todo.push(o);
+            }
+        }
+        plan.store_shared(cs, settled, roots);
+        Ok(plan)
+    }
+
+    fn is_store(&self, cs: &Classes, c: At) -> bool {
+        self.choice[c].is_some_and(|k| matches!(cs.choices[c][k].term, Term::Store(_)))
+    }
+
+    /// The operands of a class in use; none for a class that is emitted as a constant.
+    pub fn operands<'a>(&self, cs: &'a Classes, c: At) -> &'a [At] {
+        match self.choice[c] {
+            Some(k) if !cs.is_splat(c) => &cs.choices[c][k].operands,
+            _ => &[],
+        }
+    }
+
+    /// The classes in use, operands first.
+    pub fn order(&self, cs: &Classes, roots: &[At]) -> Vec<At> {
+        let mut done = vec![false; cs.ids.len()];
+        let mut out = vec![];
+        let mut stack: Vec<(At, usize)> = roots.iter().rev().map(|&r| (r, 0)).collect();
+        while let Some((c, i)) = stack.pop() {
+            if done[c] {
+                continue;
+            }
+            match self.operands(cs, c).get(i) {
+                Some(&o) => {
+                    stack.push((c, i + 1));
+                    stack.push((o, 0));
+                }
+                None => {
+                    done[c] = true;
+                    out.push(c);
+                }
+            }
+        }
+        out
+    }
+
+    /// Stores streams that several kernels would compute, where that costs more than a kernel of their own.
+    fn store_shared(&mut self, cs: &Classes, settled: &[Option<Settled>], roots: &[At]) {
+        const MANY: usize = 8;
+        let order = self.order(cs, roots);
+        // The kernels that compute a class, of which up to MANY are told apart.
+        let mut kernels: Vec<Vec<At>> = vec![vec![]; cs.ids.len()];
+        for &c in order.iter().rev() {
+            let s = settled[c].as_ref().expect("a class in use is settled");
+            let n = kernels[c].len();
+            if !self.stored[c] && n > 1 && s.form != Form::Tensor {
+                let again = (n - 1) as f64 * s.compute.max(s.memory);
+                let write_and_read = cs.model.traffic(cs.ty(c)) * (n + 1) as f64;
+                let heavy = matches!(s.form, Form::Anchor | Form::Rows(_));
+                self.stored[c] = heavy || again > super::cost::PER_KERNEL + write_and_read;
+            }
+            let mine = if self.stored[c] || s.form == Form::Tensor {
+                vec![c]
+            } else {
+                std::mem::take(&mut kernels[c])
+            };
+            for &o in self.operands(cs, c) {
+                for &k in &mine {
+                    if kernels[o].len() < MANY && !kernels[o].contains(&k) {
+                        kernels[o].push(k);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The forms of all classes in use, by class.
+    ///
+    /// # Errors
+    /// When a kernel is not legal.
+    pub fn forms(&self, cs: &Classes, order: &[At]) -> Result<Vec<Option<Form>>, String> {
+        let mut forms: Vec<Option<Form>> = vec![None; cs.ids.len()];
+        for &c in order {
+            forms[c] = Some(self.form(cs, &forms, c)?);
+        }
+        Ok(forms)
+    }
+
+    /// The form of a class (before it is stored, when it is), from those of its operands.
+    ///
+    /// # Errors
+    /// When the kernel is not legal.
+    pub fn form(&self, cs: &Classes, forms: &[Option<Form>], c: At) -> Result<Form, String> {
+        let choice = &cs.choices[c][self.choice[c].ok_or("a class that is not in use")?];
+        let (Some(op), false) = (&choice.op, cs.is_splat(c)) else {
+            return Ok(Form::Tensor);
+        };
+        let operand = |&o: &At| match &forms[o] {
+            Some(_) if self.stored[o] => Ok(Form::Tensor),
+            Some(f) => Ok(f.clone()),
+            None => Err("an operand without a form".to_string()),
+        };
+        let operands: Result<Vec<Form>, String> = choice.operands.iter().map(operand).collect();
+        fusion::form(op, &choice.types, &operands?).map_err(|e| format!("{}: {e}", op.name()))
+    }
+}
+
+/// Why a class has no kernel: the first operator below it that none of the rules decomposes.
+fn unreached(cs: &Classes, settled: &[Option<Settled>], root: At) -> String {
+    let mut seen = vec![false; cs.ids.len()];
+    let mut todo = vec![root];
+    while let Some(c) = todo.pop() {
+        if std::mem::replace(&mut seen[c], true) {
+            continue;
+        }
+        for choice in &cs.choices[c] {
+            match &choice.op {
+                Some(op) if choice.operands.iter().all(|&o| settled[o].is_some()) => {
+                    return format!("no kernel and no rule for `{}` of {:?}", op.name(), choice.types);
+                }
+                _ => todo.extend(choice.operands.iter().filter(|&&o| settled[o].is_none())),
+            }
+        }
+    }
+    "a result that depends on itself".to_string()
+}
+
+/// The graph of a solution.
+///
+/// # Errors
+/// When a kernel is not legal.
+pub fn emit(source: &Graph, eg: &EGraph, cs: &Classes, plan: &Plan, roots: &[At]) -> Result<Graph, String> {
+    let order = plan.order(cs, roots);
+    let forms = plan.forms(cs, &order)?;
+    let mut g = Graph::new(&source.name);
+    g.guards.clone_from(&source.guards);
+    let inputs: Vec<Value> = source
+        .inputs
+        .iter()
+        .map(|i| g.input(&i.name, source.ty(i.value).clone()))
+        .collect();
+    g.symbols.clone_from(&source.symbols);
+    let mut e = Emitter {
+        source,
+        eg,
+        cs,
+        g,
+        inputs,
+        values: vec![None; cs.ids.len()],
+        results: FxHashMap::default(),
+    };
+    for &c in &order {
+        e.class(plan, c)?;
+        let in_memory = forms[c].as_ref() == Some(&Form::Tensor);
+        if plan.stored[c] && !in_memory {
+            let v = e.values[c].expect("it was just emitted");
+            let origin = e.origin(c);
+            e.values[c] = Some(
+                e.g.add(Op::new("store", &[])?, &[v], &origin)
+                    .map_err(|e| e.to_string())?[0],
+            );
+        }
+    }
+    for ((name, _), &r) in source.outputs.iter().zip(roots) {
+        let v = e.values[r].expect("roots are emitted");
+        e.g.outputs.push((name.clone(), v));
+    }
+    Ok(e.g)
+}
+
+struct Emitter<'a> {
+    source: &'a Graph,
+    eg: &'a EGraph,
+    cs: &'a Classes,
+    g: Graph,
+    inputs: Vec<Value>,
+    values: Vec<Option<Value>>,
+    /// The results of host operators with several.
+    results: FxHashMap<At, Vec<Value>>,
+}
+
+impl Emitter<'_> {
+    fn origin(&self, c: At) -> Arc<str> {
+        let mut names: Vec<&str> = vec![];
+        for &o in &self.eg[self.cs.ids[c]].data.origins {
+            let name = &*self.source.nodes[o as usize].origin;
+            if !name.is_empty() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join("+").into()
+    }
+
+    fn class(&mut self, plan: &Plan, c: At) -> Result<(), String> {
+        let id: Id = self.cs.ids[c];
+        if self.cs.is_splat(c) {
+            let x = self.eg[id].data.splat.expect("it is a splat");
+            self.values[c] = Some(self.g.constant(splat_constant(self.cs.ty(c), x)));
+            return Ok(());
+        }
+        let choice = &self.cs.choices[c][plan.choice[c].ok_or("a class that is not in use")?];
+        let value = |e: &Self, i: usize| e.values[choice.operands[i]].expect("operands are emitted first");
+        let v = match &choice.term {
+            Term::Input(i) => self.inputs[*i as usize],
+            Term::Const(i) => self.g.constant(self.source.constants[*i as usize].clone()),
+            Term::Scalar(dtype, bits) => self.g.dense(Tensor::scalar(*dtype, scalar_value(*dtype, *bits))),
+            Term::Load(_) | Term::Store(_) => value(self, 0),
+            Term::Proj(k, _) => self.results[&choice.operands[0]][*k as usize],
+            Term::Op(..) => {
+                let op = choice.op.as_ref().expect("a term with an operator");
+                if let Some(x) = self.eg[id].data.splat {
+                    // One value under symbolic extents.
+                    self.symbolic_splat(c, x)?
+                } else {
+                    let operands: Vec<Value> = (0..choice.operands.len()).map(|i| value(self, i)).collect();
+                    let origin = self.origin(c);
+                    let outs = self.g.add(op.clone(), &operands, &origin).map_err(|e| e.to_string())?;
+                    let first = outs[0];
+                    if fusion::class(op) == Class::Host {
+                        self.results.insert(c, outs);
+                    }
+                    first
+                }
+            }
+            t => return Err(format!("{t:?} is no value")),
+        };
+        self.values[c] = Some(v);
+        Ok(())
+    }
+
+    fn symbolic_splat(&mut self, c: At, x: brolga_ir::Number) -> Result<Value, String> {
+        let origin = self.origin(c);
+        let ty: Type = self.cs.ty(c).clone();
+        let s = self.g.constant(Constant {
+            ty: Type::new(ty.dtype, vec![Dim::ONE; ty.rank()]),
+            data: brolga_ir::ConstData::Splat(x),
+        });
+        debug_assert!(dim::constants(&ty.shape).is_none());
+        GraphBuilder {
+            graph: &mut self.g,
+            origin,
+        }
+        .spread(s, &ty.shape)
+    }
+}

@@ -1,0 +1,116 @@
+use super::*;
+use brolga_ir::{Attr, Build, DType, Dim, GraphBuilder, Number, Tensor, Type, Value};
+
+/// Small values, the same everywhere.
+fn values(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
+    Tensor::from_fn(dtype, shape, |i| {
+        Number::Float((((i + 1) * (seed * 7 + 5)) % 17) as f64 / 8.0 - 1.0)
+    })
+}
+
+/// A residual block: conv, batch-norm, relu, conv, bias, addition, global average, classifier.
+pub fn block() -> Graph {
+    let mut g = Graph::new("block");
+    let x = g.input("x", Type::fixed(DType::F32, &[1, 8, 6, 6]));
+    let mut b = GraphBuilder {
+        graph: &mut g,
+        origin: "conv1".into(),
+    };
+    let conv = |b: &mut GraphBuilder, x: Value, seed| {
+        let w = b.graph.dense(values(DType::F32, &[8, 8, 3, 3], seed));
+        let pads = Attr::dims(&[1, 1]);
+        let ones = Attr::ints(&[1, 1]);
+        let attrs = [
+            ones.clone(),
+            ones,
+            pads.clone(),
+            pads,
+            Attr::Int(1),
+            Attr::Bool(false),
+            Attr::DType(DType::F32),
+            Attr::DType(DType::F32),
+        ];
+        b.call("conv", &attrs, &[x, w]).unwrap()
+    };
+    let c = conv(&mut b, x, 1);
+    b.origin = "bn".into();
+    let vectors: Vec<Value> = (0..4)
+        .map(|i| {
+            let t = values(DType::F32, &[8], i + 2);
+            b.graph.dense(if i == 3 {
+                Tensor::from_fn(DType::F32, &[8], |k| Number::Float(1.0 + t.get(k).f64().abs()))
+            } else {
+                t
+            })
+        })
+        .collect();
+    let c = b
+        .call(
+            "batch_norm",
+            &[Attr::num(1e-5)],
+            &[c, vectors[0], vectors[1], vectors[2], vectors[3]],
+        )
+        .unwrap();
+    b.origin = "relu".into();
+    let c = b.call("relu", &[], &[c]).unwrap();
+    b.origin = "conv2".into();
+    let c = conv(&mut b, c, 3);
+    let bias = b.graph.dense(values(DType::F32, &[1, 8, 1, 1], 4));
+    let shape: Vec<Dim> = [1usize, 8, 6, 6].map(Dim::from).to_vec();
+    let bias = b.call("broadcast", &[Attr::Dims(shape)], &[bias]).unwrap();
+    let c = b.call("add", &[], &[c, bias]).unwrap();
+    b.origin = "sum".into();
+    let c = b.call("add", &[], &[c, x]).unwrap();
+    let c = b.call("relu", &[], &[c]).unwrap();
+    b.origin = "pool".into();
+    let c = b
+        .call("reduce", &[Attr::word("sum"), Attr::ints(&[2, 3])], &[c])
+        .unwrap();
+    let n = b.splat(DType::F32, &[1, 8, 1, 1].map(Dim::Const), 36.0).unwrap();
+    let c = b.call("div", &[], &[c, n]).unwrap();
+    let c = b.call("reshape", &[Attr::dims(&[1, 8])], &[c]).unwrap();
+    g.outputs.push(("y".into(), c));
+    g
+}
+
+/// The largest difference of the outputs of two graphs, over the largest magnitude.
+pub fn distance(a: &Graph, b: &Graph) -> f64 {
+    let inputs: Vec<Tensor> = a
+        .inputs
+        .iter()
+        .map(|i| {
+            let shape: Vec<usize> = a.ty(i.value).shape.iter().map(|d| cost::extent(d) as usize).collect();
+            values(a.ty(i.value).dtype, &shape, 9)
+        })
+        .collect();
+    let (x, y) = (a.eval(&inputs).unwrap(), b.eval(&inputs).unwrap());
+    let mut worst = 0.0f64;
+    for (x, y) in x.iter().zip(&y) {
+        assert_eq!(x.shape(), y.shape());
+        let scale = x.to_f64s().iter().fold(1e-30f64, |m, v| m.max(v.abs()));
+        worst = x
+            .to_f64s()
+            .iter()
+            .zip(y.to_f64s())
+            .fold(worst, |m, (a, b)| m.max((a - b).abs() / scale));
+    }
+    worst
+}
+
+#[test]
+fn without_rules_every_operator_is_a_kernel() {
+    let g = block();
+    let out = unfused(&g, &Target::x86_64_v4()).unwrap();
+    out.verify().unwrap();
+    assert!(
+        distance(&g, &out) < 1e-6,
+        "the decomposition of batch-norm rounds otherwise"
+    );
+    let stores = out.nodes.iter().filter(|n| n.op.name() == "store").count();
+    let others = out
+        .nodes
+        .iter()
+        .filter(|n| !["store", "reshape"].contains(&n.op.name()))
+        .count();
+    assert_eq!(stores, others, "every operator but a reshape of a tensor is stored");
+}
