@@ -550,7 +550,8 @@ fn listing_of_a_small_avx512_kernel() {
         01f0: vmovups %zmm1,(%rax,%rcx){%k1}
         01f7: vzeroupper
         01fa: ret
-    "#]].assert_eq(&disassemble(&assemble_tile(key).unwrap()));
+    "#]]
+    .assert_eq(&disassemble(&assemble_tile(key).unwrap()));
 }
 
 #[test]
@@ -659,7 +660,8 @@ fn listing_of_a_small_avx2_kernel() {
         01c5: vmaskmovps %ymm0,%ymm2,(%rax)
         01ca: vzeroupper
         01cd: ret
-    "#]].assert_eq(&disassemble(&assemble_tile(key).unwrap()));
+    "#]]
+    .assert_eq(&disassemble(&assemble_tile(key).unwrap()));
 }
 
 #[test]
@@ -757,5 +759,6 @@ fn text_of_the_vector_ir() {
           store [g21], v1, k25
           return
         }
-    "#]].assert_eq(&brolga_codegen::x86::tile::build(key).unwrap().to_string());
+    "#]]
+    .assert_eq(&brolga_codegen::x86::tile::build(key).unwrap().to_string());
 }
