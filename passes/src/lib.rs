@@ -3,3 +3,5 @@ pub mod eqsat;
 pub mod fusion;
 pub mod decompose;
 pub mod pass;
+pub mod lower;
+pub mod memory;

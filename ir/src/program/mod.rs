@@ -125,9 +125,9 @@ pub struct Guard {
     pub reason: String,
 }
 
-/// The host side of a model.
+/// The host side of a model, over kernels of a level: structured ones (a model at level 2), or loop nests.
 #[derive(Clone)]
-pub struct Program {
+pub struct Program<K = loops::Kernel> {
     /// The model's name; the symbol prefix of generated code is derived from it.
     pub name: String,
     /// The symbols, in the order of `dims` in the ABI.
@@ -141,7 +141,7 @@ pub struct Program {
     /// Tensors in memory.
     pub slots: Vec<Slot>,
     /// Functions; structurally equal kernels stand here once.
-    pub kernels: Vec<loops::Kernel>,
+    pub kernels: Vec<K>,
     /// Run once, by the compiler: they compute the [`Storage::Computed`] slots.
     pub init: Vec<Step>,
     /// Run at every inference.
@@ -150,7 +150,7 @@ pub struct Program {
     pub arena: Option<Dim>,
 }
 
-impl Program {
+impl<K> Program<K> {
     /// A slot, aliases followed to the memory they stand for.
     pub fn root(&self, s: SlotId) -> SlotId {
         match self.slots[s.0 as usize].storage {
@@ -162,6 +162,9 @@ impl Program {
     pub fn slot(&self, s: SlotId) -> &Slot {
         &self.slots[s.0 as usize]
     }
+}
+
+impl Program {
     /// Bytes of scratch that one worker needs: the largest of any kernel of `steps`.
     pub fn scratch_bytes(&self) -> Dim {
         let mut max = Dim::ZERO;

@@ -22,10 +22,13 @@
 //! }
 //! ```
 
+pub mod interp;
+mod text;
+mod verify;
+
 use crate::index::{Bound, Ix};
 use crate::scalar::Body;
 use crate::{DType, Dim, Number, Symbol, Type};
-use std::sync::Arc;
 
 /// The direction of a kernel operand.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -147,8 +150,6 @@ pub struct Stage {
 pub struct Kernel {
     /// A name, unique in the program.
     pub name: String,
-    /// The model nodes it came from.
-    pub origin: Vec<Arc<str>>,
     /// The symbols that dims use.
     pub symbols: Vec<Symbol>,
     /// Tensors in memory.

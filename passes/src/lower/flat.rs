@@ -1,0 +1,310 @@
+//! A structured kernel with flat addresses: what scheduling works on.
+//!
+//! Every access is one index expression over variables. Adjacent outer dimensions whose every access strides as if they
+//! were one dimension are merged, dimensions of extent 1 disappear; so an element-wise kernel over contiguous tensors of
+//! any rank is one loop, and a 1×1 convolution is a matrix product.
+
+use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
+use brolga_ir::loops::{Buf, Buffer, Scope};
+use brolga_ir::scalar::Body;
+use brolga_ir::structured::{self, Combine, IterDim, IterKind, Kernel, Local, Place, Read, Role};
+use brolga_ir::{DType, Dim, Symbol};
+
+/// Where an access goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// A buffer parameter.
+    Buffer(Buf),
+    /// A local; the index is into its row-major tile (0 for a scalar).
+    Local(u32),
+}
+
+/// One input of a stage's body; see [`Read`].
+#[derive(Clone, Debug)]
+pub enum FlatRead {
+    /// An element.
+    Element {
+        /// From where.
+        target: Target,
+        /// Flat index.
+        index: Ix,
+        /// In-bounds conditions.
+        guard: Vec<Bound>,
+        /// Bits of the value out of bounds.
+        fill: u64,
+    },
+    /// The value of an index expression.
+    Index(Ix),
+    /// Whether bounds hold.
+    InBounds(Vec<Bound>),
+    /// A function of earlier reads.
+    Computed(Body, Vec<u32>),
+}
+
+/// A stage with flat addresses.
+#[derive(Clone, Debug)]
+pub struct FlatStage {
+    /// Inner dimensions, each with its variable.
+    pub dims: Vec<(Var, IterDim)>,
+    /// The body's inputs.
+    pub reads: Vec<FlatRead>,
+    /// Computes the values.
+    pub body: Body,
+    /// Merges over reduction dimensions.
+    pub combine: Option<Combine>,
+    /// Results.
+    pub writes: Vec<(Target, Ix)>,
+    /// Bounds of a scatter's writes.
+    pub write_bounds: Vec<Bound>,
+    /// See [`structured::Stage::scan`].
+    pub scan: bool,
+    /// See [`structured::Stage::scatter`].
+    pub scatter: bool,
+}
+
+/// A kernel with flat addresses.
+#[derive(Clone, Debug)]
+pub struct Flat {
+    /// Name.
+    pub name: String,
+    /// Symbols.
+    pub symbols: Vec<Symbol>,
+    /// Parameters.
+    pub buffers: Vec<Buffer>,
+    /// Kept values.
+    pub locals: Vec<Local>,
+    /// Outer parallel dimensions.
+    pub outer: Vec<(Var, Dim)>,
+    /// Stages.
+    pub stages: Vec<FlatStage>,
+    /// The first variable that is not in use.
+    pub next_var: u32,
+}
+
+/// The row-major position of an index.
+fn flatten(map: &[Ix], shape: &[Dim]) -> Ix {
+    map.iter()
+        .zip(shape)
+        .fold(Ix::constant(0), |f, (ix, d)| &f.scale(d) + ix)
+}
+
+impl Flat {
+    /// The flat form of a kernel.
+    pub fn new(kernel: &Kernel) -> Flat {
+        let scope = |r| if r == Role::In { Scope::In } else { Scope::Out };
+        let buffers = kernel.operands.iter().map(|o| Buffer {
+            dtype: o.ty.dtype,
+            len: brolga_ir::program::storage_elements(&o.ty, o.packed),
+            scope: scope(o.role),
+        });
+        let target = |p: &Place, map: &[Ix]| match p {
+            Place::Operand(o) => (
+                Target::Buffer(Buf(*o)),
+                flatten(map, &kernel.operands[*o as usize].ty.shape),
+            ),
+            Place::Local(l) => (Target::Local(*l), flatten(map, &kernel.locals[*l as usize].shape)),
+        };
+        let n = kernel.outer.len() as u32;
+        let mut next_var = n;
+        let stages = kernel.stages.iter().map(|s| {
+            let dims: Vec<_> = s
+                .dims
+                .iter()
+                .enumerate()
+                .map(|(i, d)| (Var(n + i as u32), d.clone()))
+                .collect();
+            next_var = next_var.max(n + dims.len() as u32);
+            let reads = s.reads.iter().map(|r| match r {
+                Read::Element {
+                    place,
+                    map,
+                    guard,
+                    fill,
+                } => {
+                    let (target, index) = target(place, map);
+                    FlatRead::Element {
+                        target,
+                        index,
+                        guard: guard.clone(),
+                        fill: *fill,
+                    }
+                }
+                Read::Index(ix) => FlatRead::Index(ix.clone()),
+                Read::InBounds(b) => FlatRead::InBounds(b.clone()),
+                Read::Computed(b, a) => FlatRead::Computed(b.clone(), a.clone()),
+            });
+            let bounds = |(p, map): &(Place, Vec<Ix>)| -> Vec<Bound> {
+                let Place::Operand(o) = p else { return vec![] };
+                let shape = &kernel.operands[*o as usize].ty.shape;
+                map.iter()
+                    .zip(shape)
+                    .map(|(i, d)| Bound {
+                        index: i.clone(),
+                        extent: d.clone(),
+                    })
+                    .collect()
+            };
+            FlatStage {
+                dims,
+                reads: reads.collect(),
+                body: s.body.clone(),
+                combine: s.combine.clone(),
+                writes: s.writes.iter().map(|(p, m)| target(p, m)).collect(),
+                write_bounds: if s.scatter {
+                    s.writes.iter().flat_map(bounds).collect()
+                } else {
+                    vec![]
+                },
+                scan: s.scan,
+                scatter: s.scatter,
+            }
+        });
+        let stages = stages.collect();
+        let outer = kernel
+            .outer
+            .iter()
+            .enumerate()
+            .map(|(i, d)| (Var(i as u32), d.clone()))
+            .collect();
+        let mut flat = Flat {
+            name: kernel.name.clone(),
+            symbols: kernel.symbols.clone(),
+            buffers: buffers.collect(),
+            locals: kernel.locals.clone(),
+            outer,
+            stages,
+            next_var,
+        };
+        flat.drop_units();
+        flat.merge_outer();
+        flat.merge_inner();
+        flat
+    }
+
+    /// Removes outer dimensions of extent 1.
+    fn drop_units(&mut self) {
+        let unit: Vec<Var> = self.outer.iter().filter(|(_, d)| d.is(1)).map(|(v, _)| *v).collect();
+        self.outer.retain(|(_, d)| !d.is(1));
+        self.each_index(&mut |ix, _| {
+            if unit.iter().any(|&u| ix.uses(u)) {
+                *ix = ix.substitute(
+                    &|v| if unit.contains(&v) { Ix::constant(0) } else { Ix::var(v) },
+                    &Ix::reg,
+                );
+            }
+        });
+    }
+
+    /// Calls `f` with every index expression, and whether it is an address.
+    fn each_index(&mut self, f: &mut dyn FnMut(&mut Ix, bool)) {
+        for s in &mut self.stages {
+            s.each_index(f);
+        }
+    }
+
+    fn merge_outer(&mut self) {
+        let mut i = 0;
+        while i + 1 < self.outer.len() {
+            let ((a, _), (b, n)) = (self.outer[i].clone(), self.outer[i + 1].clone());
+            let mut ok = true;
+            self.each_index(&mut |ix, address| ok &= mergeable(ix, address, a, b, &n));
+            if ok {
+                self.each_index(&mut |ix, _| forget(ix, a));
+                let (_, m) = self.outer.remove(i);
+                self.outer[i].1 = &m * &n;
+                i = i.saturating_sub(1);
+            } else {
+                i += 1;
+            }
+        }
+    }
+
+    fn merge_inner(&mut self) {
+        for s in &mut self.stages {
+            let mut i = 0;
+            while i + 1 < s.dims.len() {
+                let ((a, da), (b, db)) = (s.dims[i].clone(), s.dims[i + 1].clone());
+                let mut ok = da.kind == db.kind;
+                s.each_index(&mut |ix, address| ok &= mergeable(ix, address, a, b, &db.extent));
+                if ok {
+                    s.each_index(&mut |ix, _| forget(ix, a));
+                    s.dims.remove(i);
+                    s.dims[i].1.extent = &da.extent * &db.extent;
+                } else {
+                    i += 1;
+                }
+            }
+        }
+    }
+
+    /// A variable of its own.
+    pub fn fresh(&mut self) -> Var {
+        self.next_var += 1;
+        Var(self.next_var - 1)
+    }
+
+    /// The dtype of what a target holds.
+    pub fn dtype(&self, t: Target) -> DType {
+        match t {
+            Target::Buffer(b) => self.buffers[b.0 as usize].dtype,
+            Target::Local(l) => self.locals[l as usize].dtype,
+        }
+    }
+}
+
+impl FlatStage {
+    fn each_index(&mut self, f: &mut dyn FnMut(&mut Ix, bool)) {
+        for r in &mut self.reads {
+            match r {
+                FlatRead::Element { index, guard, .. } => {
+                    f(index, true);
+                    guard.iter_mut().for_each(|b| f(&mut b.index, false));
+                }
+                FlatRead::Index(ix) => f(ix, false),
+                FlatRead::InBounds(b) => b.iter_mut().for_each(|b| f(&mut b.index, false)),
+                FlatRead::Computed(..) => {}
+            }
+        }
+        self.writes.iter_mut().for_each(|(_, ix)| f(ix, true));
+        self.write_bounds.iter_mut().for_each(|b| f(&mut b.index, false));
+    }
+
+    /// True when the stage merges over some dimension.
+    pub fn reduces(&self) -> bool {
+        self.dims.iter().any(|(_, d)| d.kind == IterKind::Reduction)
+    }
+}
+
+/// True when `a` (outer) and `b` (of extent `n`) stride in `ix` as one dimension would.
+fn mergeable(ix: &Ix, address: bool, a: Var, b: Var, n: &Dim) -> bool {
+    match (ix.stride(a), ix.stride(b)) {
+        (Some(sa), Some(sb)) => {
+            if address {
+                sa == &sb * n
+            } else {
+                sa.is(0) && sb.is(0)
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Drops the top-level term of a variable.
+fn forget(ix: &mut Ix, a: Var) {
+    ix.terms.retain(|(t, _)| *t != Term::Var(a));
+}
+
+/// True when every index of a guard-free access is an affine sum of variables.
+pub fn is_affine(ix: &Ix) -> bool {
+    ix.terms.iter().all(|(t, _)| matches!(t, Term::Var(_)))
+}
+
+/// Number of elements of a local.
+pub fn local_len(l: &structured::Local) -> Dim {
+    brolga_ir::dim::product(&l.shape)
+}
+
+/// The identity substitution of run-time integers by registers of reads.
+pub fn by_read(regs: &[Reg]) -> impl Fn(Reg) -> Ix + '_ {
+    move |r| Ix::reg(regs[r.0 as usize])
+}

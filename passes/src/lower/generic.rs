@@ -1,0 +1,497 @@
+//! Loop nests for everything that is no register tile: maps, row kernels, windows, scans and scatters.
+//!
+//! Two ways to vectorise:
+//! - **points**: lanes run along one outer dimension, the one that is contiguous in the result; a reduction keeps one
+//!   accumulator a lane;
+//! - **rows**: lanes run along the innermost dimension of each stage; a reduction keeps partial accumulators a lane, merged
+//!   at the end in a fixed order, so that the result does not depend on the number of threads.
+
+use super::flat::{Flat, FlatRead, FlatStage, Target};
+use super::nest::{Nest, Point, collapse};
+use brolga_ir::index::{Ix, Reg, Var};
+use brolga_ir::loops::{Expr, Kernel, LoopKind, Stmt};
+use brolga_ir::structured::IterKind;
+use brolga_ir::{DType, Dim};
+
+/// Knobs of the generic schedule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Knobs {
+    /// Lanes of vector loops; 0 chooses by the size of the bodies.
+    pub width: u32,
+    /// Iterations that the parallel loop should have at least, where there are as many.
+    pub tasks: i64,
+    /// Elements of a chunk, when a single long dimension is cut for the parallel loop.
+    pub chunk: i64,
+}
+
+impl Default for Knobs {
+    fn default() -> Knobs {
+        Knobs {
+            width: 0,
+            tasks: 64,
+            chunk: 4096,
+        }
+    }
+}
+
+/// Loop kernels of a flat kernel: one, or one a stage when its stages share no outer dimension.
+pub fn schedule(flat: &Flat, knobs: Knobs) -> Vec<Kernel> {
+    if flat.outer.is_empty() && flat.stages.len() > 1 && flat.locals.is_empty() {
+        let one = |(i, s): (usize, &FlatStage)| {
+            let name = format!("{}_{i}", flat.name);
+            single(
+                &Flat {
+                    name,
+                    stages: vec![s.clone()],
+                    ..flat.clone()
+                },
+                knobs,
+            )
+        };
+        return flat.stages.iter().enumerate().map(one).collect();
+    }
+    vec![single(flat, knobs)]
+}
+
+fn single(flat: &Flat, knobs: Knobs) -> Kernel {
+    let mut flat = flat.clone();
+    if let [s] = &mut flat.stages[..]
+        && !s.scatter
+        && !s.scan
+        && s.dims.iter().all(|(_, d)| d.kind == IterKind::Parallel)
+    {
+        // A lone parallel stage: its dimensions are outer ones.
+        flat.outer.extend(s.dims.drain(..).map(|(v, d)| (v, d.extent)));
+        flat.outer.retain(|(_, d)| !d.is(1));
+        let units: Vec<Var> = flat.outer.iter().map(|(v, _)| *v).collect();
+        let keep = |v: Var| {
+            if units.contains(&v) {
+                Ix::var(v)
+            } else {
+                Ix::constant(0)
+            }
+        };
+        for r in &mut s.reads {
+            match r {
+                FlatRead::Element { index, guard, .. } => {
+                    *index = index.substitute(&keep, &Ix::reg);
+                    guard
+                        .iter_mut()
+                        .for_each(|b| b.index = b.index.substitute(&keep, &Ix::reg));
+                }
+                FlatRead::Index(ix) => *ix = ix.substitute(&keep, &Ix::reg),
+                FlatRead::InBounds(b) => b.iter_mut().for_each(|b| b.index = b.index.substitute(&keep, &Ix::reg)),
+                FlatRead::Computed(..) => {}
+            }
+        }
+        s.writes.iter_mut().for_each(|w| w.1 = w.1.substitute(&keep, &Ix::reg));
+    }
+    if flat.stages.iter().any(|s| s.scatter) {
+        return scatter(&flat);
+    }
+    let tiles = flat.locals.iter().any(|l| !l.shape.is_empty());
+    let vector = vector_dim(&flat);
+    let rows = tiles
+        || flat
+            .stages
+            .iter()
+            .any(|s| s.dims.iter().any(|(_, d)| d.kind == IterKind::Parallel))
+        || {
+            // Reductions along contiguous data: lanes along the reduction, unless an outer dimension is contiguous too.
+            let reduces = flat.stages.iter().any(|s| s.reduces() && !s.scan);
+            reduces
+                && vector.is_none_or(|v| !contiguous_reads(&flat, v))
+                && flat.stages.iter().all(reduction_contiguous)
+        };
+    if rows && flat.stages.iter().all(|s| !s.scan) {
+        row_kernel(&flat, knobs)
+    } else {
+        point_kernel(&flat, vector, knobs)
+    }
+}
+
+fn stride_is_one(ix: &Ix, v: Var) -> bool {
+    ix.stride(v).is_some_and(|s| s.is(1))
+}
+
+/// The outer dimension along which the result is contiguous; the last one when there is none.
+fn vector_dim(flat: &Flat) -> Option<Var> {
+    let write = flat.stages.last().and_then(|s| s.writes.first()).map(|w| &w.1)?;
+    let found = flat.outer.iter().rev().find(|(v, _)| stride_is_one(write, *v));
+    found.or(flat.outer.last()).map(|(v, _)| *v)
+}
+
+/// True when lanes along `v` read whole vectors or one value in every reducing stage.
+fn contiguous_reads(flat: &Flat, v: Var) -> bool {
+    flat.stages.iter().filter(|s| s.reduces()).all(|s| {
+        s.reads.iter().all(|r| match r {
+            FlatRead::Element { index, .. } => index.stride(v).is_some_and(|d| d.is(1) || d.is(0)),
+            _ => true,
+        })
+    })
+}
+
+/// True when a reducing stage reads contiguously along its innermost dimension.
+fn reduction_contiguous(s: &FlatStage) -> bool {
+    let Some((v, d)) = s.dims.last() else { return true };
+    let few = d.extent.as_const().is_some_and(|n| n < 8);
+    !few && s
+        .reads
+        .iter()
+        .any(|r| matches!(r, FlatRead::Element { index, .. } if stride_is_one(index, *v)))
+}
+
+/// Lanes for a kernel: fewer the larger its bodies, so that values stay in registers.
+fn width(flat: &Flat, knobs: Knobs) -> u32 {
+    if knobs.width != 0 {
+        return knobs.width;
+    }
+    let size = flat
+        .stages
+        .iter()
+        .map(|s| s.body.insts.len() + s.reads.len())
+        .max()
+        .unwrap_or(0);
+    match size {
+        0..=10 => 16,
+        11..=48 => 8,
+        _ => 4,
+    }
+}
+
+/// Splits outer dimensions into those of the parallel loop and those that run serially inside it.
+fn split_parallel(outer: &[(Var, Dim)], tasks: i64) -> (Vec<(Var, Dim)>, Vec<(Var, Dim)>) {
+    let (mut n, mut cut) = (1i64, outer.len());
+    for (i, (_, d)) in outer.iter().enumerate() {
+        n = n.saturating_mul(d.as_const().unwrap_or(16));
+        if n >= tasks {
+            cut = i + 1;
+            break;
+        }
+    }
+    (outer[..cut].to_vec(), outer[cut..].to_vec())
+}
+
+fn look_up(map: &[(Var, Ix)], v: Var) -> Ix {
+    map.iter()
+        .find(|(u, _)| *u == v)
+        .map_or_else(|| Ix::var(v), |(_, ix)| ix.clone())
+}
+
+fn parallel(p: Var, extent: Ix, body: Vec<Stmt>) -> Stmt {
+    Stmt::For {
+        var: p,
+        kind: LoopKind::Parallel,
+        extent,
+        body,
+    }
+}
+
+/// Lanes along an outer dimension.
+fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
+    let lanes = width(flat, knobs);
+    let mut nest = Nest::new(flat);
+    let p = nest.var();
+    let Some(v) = vector else {
+        let mut body = vec![];
+        point_stages(&mut nest, &mut body, 1, &Ix::var);
+        nest.kernel.body = vec![parallel(p, Ix::constant(1), body)];
+        return nest.kernel;
+    };
+    let extent = flat
+        .outer
+        .iter()
+        .find(|(u, _)| *u == v)
+        .map(|(_, d)| d.clone())
+        .expect("the vector dim is outer");
+    let rest: Vec<(Var, Dim)> = flat.outer.iter().filter(|(u, _)| *u != v).cloned().collect();
+    let known = brolga_ir::dim::product(rest.iter().map(|(_, d)| d)).as_const();
+    let long = extent.as_const().is_none_or(|n| n > knobs.chunk);
+    let (mut dims, inside) = split_parallel(&rest, knobs.tasks);
+    // One long dimension is cut into chunks when there is nothing else to run in parallel.
+    let chunk = (long && known.is_some_and(|n| n < knobs.tasks)).then(|| {
+        let c = nest.var();
+        dims.push((c, extent.ceil_div(&Dim::Const(knobs.chunk))));
+        c
+    });
+    let (total, map) = collapse(&dims, p);
+    let (first, count) = match chunk {
+        Some(c) => {
+            let first = look_up(&map, c).scale(&Dim::Const(knobs.chunk));
+            let left = &first.scale(&Dim::Const(-1)) + &extent;
+            (first, left.at_most(&Dim::Const(knobs.chunk)))
+        }
+        None => (Ix::constant(0), Ix::constant(extent)),
+    };
+    let mut body = vec![];
+    let mut part = |nest: &mut Nest, lanes: u32, start: Ix, count: Ix| {
+        if count.as_const() == Some(0) {
+            return;
+        }
+        let (c, lane) = (nest.var(), nest.var());
+        let base = &(&first + &start) + &Ix::var(c).scale(&Dim::Const(lanes as i64));
+        let here = if lanes > 1 { &base + &Ix::var(lane) } else { base };
+        let at = |u: Var| if u == v { here.clone() } else { look_up(&map, u) };
+        let mut stmts = vec![];
+        nest.lane = lane;
+        point_stages(nest, &mut stmts, lanes, &at);
+        body.push(Stmt::For {
+            var: c,
+            kind: LoopKind::Serial,
+            extent: count,
+            body: stmts,
+        });
+    };
+    let w = Dim::Const(lanes as i64);
+    if lanes > 1 {
+        part(&mut nest, lanes, Ix::constant(0), count.div(&w));
+        part(&mut nest, 1, count.div(&w).scale(&w), count.modulo(&w));
+    } else {
+        part(&mut nest, 1, Ix::constant(0), count);
+    }
+    let inside: Vec<(Var, Ix)> = inside.into_iter().map(|(u, d)| (u, Ix::constant(d))).collect();
+    let body = Nest::serial(&inside, body);
+    nest.kernel.body = vec![parallel(p, total, body)];
+    nest.kernel
+}
+
+/// Runs statements once for every lane.
+fn lanes_of(nest: &Nest, lanes: u32, body: Vec<Stmt>) -> Vec<Stmt> {
+    if lanes == 1 {
+        return body;
+    }
+    vec![Stmt::For {
+        var: nest.lane,
+        kind: LoopKind::Vector,
+        extent: Ix::constant(lanes as i64),
+        body,
+    }]
+}
+
+/// All stages at a point (or at `lanes` points).
+fn point_stages(nest: &mut Nest, out: &mut Vec<Stmt>, lanes: u32, at: &Point) {
+    let flat = nest.flat;
+    for stage in &flat.stages {
+        if !stage.reduces() {
+            let mut body = vec![];
+            let reads = nest.reads(&mut body, stage, at);
+            let values = nest.body(&mut body, &stage.body, &reads);
+            let values = keep_lanes(nest, &mut body, stage, values, lanes);
+            nest.writes(&mut body, stage, &values, &reads, at);
+            let loops: Vec<(Var, Ix)> = stage
+                .dims
+                .iter()
+                .map(|(v, d)| (*v, Ix::constant(d.extent.clone())))
+                .collect();
+            out.extend(Nest::serial(&loops, lanes_of(nest, lanes, body)));
+            continue;
+        }
+        let combine = stage.combine.as_ref().expect("a reducing stage has a combiner");
+        let accs = accumulators(nest, out, stage, lanes);
+        let mut body = vec![];
+        let values = nest.values(&mut body, stage, at);
+        merge(nest, &mut body, &combine.body, &accs, &values);
+        if stage.scan {
+            nest.writes(&mut body, stage, &accs, &[], at);
+        }
+        let loops: Vec<(Var, Ix)> = stage
+            .dims
+            .iter()
+            .map(|(v, d)| (*v, Ix::constant(d.extent.clone())))
+            .collect();
+        out.extend(Nest::serial(&loops, lanes_of(nest, lanes, body)));
+        if !stage.scan {
+            finish(nest, out, stage, &accs, lanes, at);
+        }
+    }
+}
+
+/// Scalars that a later stage reads are kept in registers with lanes.
+fn keep_lanes(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, values: Vec<Reg>, lanes: u32) -> Vec<Reg> {
+    if lanes == 1 {
+        return values;
+    }
+    let mut keep = |nest: &mut Nest, (w, v): (&(Target, Ix), Reg)| match w.0 {
+        Target::Local(l) if nest.flat.locals[l as usize].shape.is_empty() => {
+            let r = nest.reg(nest.kernel.reg(v).dtype, lanes);
+            out.push(Stmt::Set(r, Expr::Copy(v)));
+            r
+        }
+        _ => v,
+    };
+    stage.writes.iter().zip(values).map(|x| keep(nest, x)).collect()
+}
+
+fn accumulators(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32) -> Vec<Reg> {
+    let combine = stage.combine.as_ref().expect("a reducing stage has a combiner");
+    let dtypes: Vec<DType> = combine.body.output_dtypes();
+    let init = combine.init.iter().zip(dtypes).map(|(&bits, dtype)| {
+        let r = nest.reg(dtype, lanes);
+        out.push(Stmt::Set(r, Expr::Const(bits)));
+        r
+    });
+    init.collect()
+}
+
+/// `accs = body(accs, values)`.
+fn merge(nest: &mut Nest, out: &mut Vec<Stmt>, body: &brolga_ir::scalar::Body, accs: &[Reg], values: &[Reg]) {
+    let inputs = [accs, values].concat();
+    let merged = nest.body(out, body, &inputs);
+    for (&a, m) in accs.iter().zip(merged) {
+        out.push(Stmt::Set(a, Expr::Copy(m)));
+    }
+}
+
+/// Writes finished accumulators: to their locals' registers, or to memory.
+fn finish(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, accs: &[Reg], lanes: u32, at: &Point) {
+    let mut body = vec![];
+    nest.writes(&mut body, stage, accs, &[], at);
+    if !body.is_empty() {
+        out.extend(lanes_of(nest, lanes, body));
+    }
+}
+
+/// Lanes along the innermost dimension of every stage.
+fn row_kernel(flat: &Flat, knobs: Knobs) -> Kernel {
+    let lanes = width(flat, knobs);
+    let mut nest = Nest::new(flat);
+    nest.house_tiles();
+    let p = nest.var();
+    let (dims, inside) = split_parallel(&flat.outer, knobs.tasks);
+    let (total, map) = collapse(&dims, p);
+    let at = |u: Var| look_up(&map, u);
+    let mut body = vec![];
+    for stage in &flat.stages {
+        row_stage(&mut nest, &mut body, stage, lanes, &at);
+    }
+    let inside: Vec<(Var, Ix)> = inside.into_iter().map(|(u, d)| (u, Ix::constant(d))).collect();
+    nest.kernel.body = vec![parallel(p, total, Nest::serial(&inside, body))];
+    nest.kernel
+}
+
+fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32, at: &Point) {
+    let Some(((v, last), before)) = stage.dims.split_last() else {
+        let reads = nest.reads(out, stage, at);
+        let values = nest.body(out, &stage.body, &reads);
+        nest.writes(out, stage, &values, &reads, at);
+        return;
+    };
+    let loops: Vec<(Var, Ix)> = before
+        .iter()
+        .map(|(u, d)| (*u, Ix::constant(d.extent.clone())))
+        .collect();
+    let w = Dim::Const(lanes as i64);
+    let extent = Ix::constant(last.extent.clone());
+    let (full, tail) = (extent.div(&w), extent.modulo(&w));
+    let combine = stage.combine.as_ref().filter(|_| stage.reduces());
+    let wide = lanes > 1 && full.as_const() != Some(0) && combine.is_none_or(|c| c.free);
+    // A point of the innermost dimension: its whole vectors first, then the tail, lane by lane.
+    let mut pass = |nest: &mut Nest, wide: bool, count: &Ix, accs: Option<&[Reg]>| -> Vec<Stmt> {
+        let (c, lane) = (nest.var(), nest.var());
+        let here = if wide {
+            &Ix::var(c).scale(&w) + &Ix::var(lane)
+        } else if count == &extent {
+            Ix::var(c)
+        } else {
+            &full.scale(&w) + &Ix::var(c)
+        };
+        let point = |u: Var| if u == *v { here.clone() } else { at(u) };
+        let mut body = vec![];
+        let reads = nest.reads(&mut body, stage, &point);
+        let values = nest.body(&mut body, &stage.body, &reads);
+        match (accs, combine) {
+            (Some(accs), Some(c)) => merge(nest, &mut body, &c.body, accs, &values),
+            _ => nest.writes(&mut body, stage, &values, &reads, &point),
+        }
+        nest.lane = lane;
+        let body = lanes_of(nest, if wide { lanes } else { 1 }, body);
+        vec![Stmt::For {
+            var: c,
+            kind: LoopKind::Serial,
+            extent: count.clone(),
+            body,
+        }]
+    };
+    let Some(combine) = combine else {
+        let mut body = vec![];
+        if wide {
+            body.extend(pass(nest, true, &full, None));
+        }
+        let rest = if wide { &tail } else { &extent };
+        if rest.as_const() != Some(0) {
+            body.extend(pass(nest, false, rest, None));
+        }
+        out.extend(Nest::serial(&loops, body));
+        return;
+    };
+    let accs = accumulators(nest, out, stage, 1);
+    if wide {
+        let partial = accumulators(nest, out, stage, lanes);
+        let body = pass(nest, true, &full, Some(&partial));
+        out.extend(Nest::serial(&loops, body));
+        let total = merge_lanes(nest, out, &combine.merge, &partial, lanes);
+        merge(nest, out, &combine.merge, &accs, &total);
+    }
+    let rest = if wide { &tail } else { &extent };
+    if rest.as_const() != Some(0) {
+        let body = pass(nest, false, rest, Some(&accs));
+        out.extend(Nest::serial(&loops, body));
+    }
+    finish(nest, out, stage, &accs, 1, at);
+}
+
+/// Merges the lanes of partial accumulators pairwise: lane `i` with lane `i + n/2`.
+fn merge_lanes(
+    nest: &mut Nest,
+    out: &mut Vec<Stmt>,
+    merge: &brolga_ir::scalar::Body,
+    partial: &[Reg],
+    lanes: u32,
+) -> Vec<Reg> {
+    let mut level: Vec<Vec<Reg>> = (0..lanes)
+        .map(|i| {
+            let pick = |nest: &mut Nest, out: &mut Vec<Stmt>, &r: &Reg| {
+                let dtype = nest.kernel.reg(r).dtype;
+                nest.set(out, dtype, Expr::Lane(r, i))
+            };
+            partial.iter().map(|r| pick(nest, out, r)).collect()
+        })
+        .collect();
+    while level.len() > 1 {
+        let half = level.len() / 2;
+        let (low, high) = level.split_at(half);
+        level = low
+            .iter()
+            .zip(high)
+            .map(|(a, b)| nest.body(out, merge, &[&a[..], &b[..]].concat()))
+            .collect();
+    }
+    level.pop().expect("at least one lane")
+}
+
+/// Everything in order, in one task: writes may collide.
+fn scatter(flat: &Flat) -> Kernel {
+    let mut nest = Nest::new(flat);
+    let stage = &flat.stages[0];
+    let mut body = vec![];
+    let reads = nest.reads(&mut body, stage, &Ix::var);
+    let values = nest.body(&mut body, &stage.body, &reads);
+    let mut then = vec![];
+    nest.writes(&mut then, stage, &values, &reads, &Ix::var);
+    let resolve = |b: &brolga_ir::index::Bound| brolga_ir::index::Bound {
+        index: b.index.substitute(&Ix::var, &super::flat::by_read(&reads)),
+        extent: b.extent.clone(),
+    };
+    body.push(Stmt::If {
+        bounds: stage.write_bounds.iter().map(resolve).collect(),
+        then,
+    });
+    let dims = flat
+        .outer
+        .iter()
+        .cloned()
+        .chain(stage.dims.iter().map(|(v, d)| (*v, d.extent.clone())));
+    let loops: Vec<(Var, Ix)> = dims.map(|(v, d)| (v, Ix::constant(d))).collect();
+    nest.kernel.body = Nest::serial(&loops, body);
+    nest.kernel
+}

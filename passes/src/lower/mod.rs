@@ -1,0 +1,282 @@
+//! From the cut tensor graph to a program: structured kernels ([`group`]), flat addresses ([`flat`]), loop nests
+//! ([`generic`], [`tile`]), steps over slots.
+//!
+//! A `store` becomes a kernel call, a host operator a host step; what depends on constants only becomes an initial step,
+//! run at compile time. Structurally equal kernels are emitted once. Inputs, outputs and constants are slots of their
+//! own; every other stored value is a temporary, placed by [`crate::memory`].
+
+mod finals;
+mod flat;
+mod gather;
+mod generic;
+mod group;
+mod nest;
+mod schedule;
+mod stage;
+mod tile;
+mod window;
+
+use crate::fusion::{Class, class};
+use brolga_ir::graph::GraphBuilder;
+use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
+use brolga_ir::{Def, Dim, Graph, Node, NodeError, Type, Value, structured};
+use group::{in_memory, lower_group};
+use rustc_hash::FxHashMap;
+pub use schedule::{Options, to_loops};
+
+/// A model at level 2: steps over slots that call structured kernels.
+pub type Structured = Program<structured::Kernel>;
+
+/// Lowers a cut graph to structured kernels.
+///
+/// # Errors
+/// When a stream between stores is no single kernel, naming the model node.
+pub fn to_structured(graph: &Graph) -> Result<Structured, NodeError> {
+    let graph = expand(graph)?;
+    let mut l = Lowerer::new(&graph);
+    for node in &graph.nodes {
+        l.node(node).map_err(|message| NodeError {
+            node: node.origin.to_string(),
+            message,
+        })?;
+    }
+    l.outputs();
+    Ok(l.program)
+}
+
+/// Replaces composite operators by their decompositions, in place, without new stores: the kernels that they are part of
+/// see core operators only.
+fn expand(graph: &Graph) -> Result<Graph, NodeError> {
+    let mut out = Graph::new(&graph.name);
+    let mut map: Vec<Option<Value>> = vec![None; graph.values.len()];
+    for input in &graph.inputs {
+        map[input.value.0 as usize] = Some(out.input(&input.name, graph.ty(input.value).clone()));
+    }
+    out.symbols.clone_from(&graph.symbols);
+    for (i, v) in graph.values.iter().enumerate() {
+        if let Def::Const(c) = v.def {
+            map[i] = Some(out.constant(graph.constants[c as usize].clone()));
+        }
+    }
+    for node in &graph.nodes {
+        let inputs: Vec<Value> = node
+            .inputs
+            .iter()
+            .map(|v| map[v.0 as usize].expect("topological order"))
+            .collect();
+        let fail = |message| NodeError {
+            node: node.origin.to_string(),
+            message,
+        };
+        let mut b = GraphBuilder {
+            graph: &mut out,
+            origin: node.origin.clone(),
+        };
+        let parts = node.op.def().decompose(&node.op, &mut b, &inputs).map_err(fail)?;
+        let outputs = match parts {
+            Some(vs) => vs,
+            None => out.add(node.op.clone(), &inputs, &node.origin)?,
+        };
+        for (&o, v) in node.outputs.iter().zip(outputs) {
+            map[o.0 as usize] = Some(v);
+        }
+    }
+    let outputs = graph
+        .outputs
+        .iter()
+        .map(|(n, v)| (n.clone(), map[v.0 as usize].expect("outputs are defined")));
+    out.outputs = outputs.collect();
+    out.prune();
+    Ok(out)
+}
+
+struct Lowerer<'g> {
+    graph: &'g Graph,
+    program: Structured,
+    /// Slots of values in memory.
+    slots: FxHashMap<Value, SlotId>,
+    /// Kernels by structure (their names cleared).
+    known: FxHashMap<structured::Kernel, u32>,
+    /// Slots whose contents depend on constants only.
+    constant: Vec<bool>,
+}
+
+impl<'g> Lowerer<'g> {
+    fn new(graph: &'g Graph) -> Lowerer<'g> {
+        let program = Program {
+            name: graph.name.clone(),
+            symbols: graph.symbols.clone(),
+            guards: vec![],
+            inputs: vec![],
+            outputs: vec![],
+            slots: vec![],
+            kernels: vec![],
+            init: vec![],
+            steps: vec![],
+            arena: None,
+        };
+        let mut l = Lowerer {
+            graph,
+            program,
+            slots: FxHashMap::default(),
+            known: FxHashMap::default(),
+            constant: vec![],
+        };
+        for (i, input) in graph.inputs.iter().enumerate() {
+            let s = l.slot(graph.ty(input.value).clone(), Storage::Input(i as u32), false, false);
+            l.slots.insert(input.value, s);
+            l.program.inputs.push((input.name.clone(), s));
+        }
+        l
+    }
+
+    fn slot(&mut self, ty: Type, storage: Storage, packed: bool, constant: bool) -> SlotId {
+        self.program.slots.push(Slot { ty, storage, packed });
+        self.constant.push(constant);
+        SlotId(self.program.slots.len() as u32 - 1)
+    }
+
+    /// The slot of a value in memory; a constant's is made when it is first used.
+    fn memory(&mut self, v: Value) -> Result<SlotId, String> {
+        let v = in_memory(self.graph, v).ok_or_else(|| format!("{v} is not in memory"))?;
+        if let Some(&s) = self.slots.get(&v) {
+            return Ok(s);
+        }
+        let c = self
+            .graph
+            .as_constant(v)
+            .ok_or_else(|| format!("{v} is used before it is stored"))?;
+        let s = self.slot(c.ty.clone(), Storage::Weight(c.data.clone()), false, true);
+        self.slots.insert(v, s);
+        Ok(s)
+    }
+
+    /// The slot that a node's result gets: the caller's buffer for an output, a temporary, or a computed constant.
+    fn result(&mut self, v: Value, constant: bool) -> SlotId {
+        let ty = self.graph.ty(v).clone();
+        let output = self
+            .graph
+            .outputs
+            .iter()
+            .position(|(_, o)| in_memory(self.graph, *o) == Some(v));
+        let storage = match (constant, output) {
+            (true, _) => Storage::Computed,
+            (false, Some(i)) => Storage::Output(i as u32),
+            (false, None) => Storage::Temp(None),
+        };
+        let s = self.slot(ty, storage, false, constant);
+        self.slots.insert(v, s);
+        s
+    }
+
+    fn node(&mut self, node: &'g Node) -> Result<(), String> {
+        match class(&node.op) {
+            Class::Store => self.store(node),
+            Class::Host => {
+                let inputs = node
+                    .inputs
+                    .iter()
+                    .map(|&v| self.memory(v))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let outputs = node.outputs.iter().map(|&v| self.result(v, false)).collect();
+                let origin = node.origin.clone();
+                self.program.steps.push(Step::Host {
+                    op: node.op.clone(),
+                    inputs,
+                    outputs,
+                    origin,
+                });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn store(&mut self, node: &'g Node) -> Result<(), String> {
+        let (x, v) = (node.inputs[0], node.outputs[0]);
+        if let Some(memory) = in_memory(self.graph, x) {
+            // A store of something in memory is that memory.
+            let s = self.memory(memory)?;
+            self.slots.insert(v, s);
+            return Ok(());
+        }
+        let name = format!("{}_{}", self.kernel_name(x), self.program.kernels.len());
+        let group = lower_group(self.graph, x)?;
+        let mut args = group
+            .inputs
+            .iter()
+            .map(|&i| self.memory(i))
+            .collect::<Result<Vec<_>, _>>()?;
+        let known_shape = self.graph.ty(v).shape.iter().all(|d| d.as_const().is_some());
+        let constant = known_shape && args.iter().all(|s| self.constant[s.0 as usize]);
+        let result = self.result(v, constant);
+        args.push(result);
+        if self.program.slot(result).ty.is_empty() {
+            return Ok(());
+        }
+        let kernels = &mut self.program.kernels;
+        let kernel = *self.known.entry(group.kernel.clone()).or_insert_with(|| {
+            kernels.push(structured::Kernel { name, ..group.kernel });
+            kernels.len() as u32 - 1
+        });
+        let steps = if constant {
+            &mut self.program.init
+        } else {
+            &mut self.program.steps
+        };
+        steps.push(Step::Call {
+            kernel,
+            args,
+            origin: group.origin,
+        });
+        Ok(())
+    }
+
+    /// A kernel's name: its heaviest operator's.
+    fn kernel_name(&self, root: Value) -> &'static str {
+        let (mut todo, mut best) = (vec![root], (0, "map"));
+        let mut seen = rustc_hash::FxHashSet::default();
+        while let Some(v) = todo.pop() {
+            let Def::Node(n, _) = self.graph.def(v) else { continue };
+            if in_memory(self.graph, v).is_some() || !seen.insert(n) {
+                continue;
+            }
+            let node = &self.graph.nodes[n as usize];
+            let weight = match class(&node.op) {
+                Class::Contract => 5,
+                Class::Window | Class::Final => 4,
+                Class::Reduce => 3,
+                Class::Gather => 2,
+                _ => 1,
+            };
+            if weight > best.0 {
+                best = (weight, node.op.name());
+            }
+            todo.extend(&node.inputs);
+        }
+        best.1
+    }
+
+    /// Outputs that are inputs, constants, or the same value as an earlier output are copied.
+    fn outputs(&mut self) {
+        for (i, (name, v)) in self.graph.outputs.iter().enumerate() {
+            let from = self.memory(*v).expect("an output is in memory");
+            let here = matches!(self.program.slot(from).storage, Storage::Output(k) if k as usize == i);
+            let slot = if here {
+                // The kernel's result may have another shape of the same memory.
+                self.program.slots[from.0 as usize].ty = self.graph.ty(*v).clone();
+                from
+            } else {
+                let to = self.slot(self.graph.ty(*v).clone(), Storage::Output(i as u32), false, false);
+                self.program.steps.push(Step::Copy { from, to });
+                to
+            };
+            self.program.outputs.push((name.clone(), slot));
+        }
+    }
+}
+
+/// Bytes rounded up to a cache line.
+pub fn aligned(bytes: &Dim) -> Dim {
+    &(bytes + 63).floor_div(&Dim::Const(64)) * 64
+}

@@ -1,0 +1,209 @@
+//! Building loop kernels: registers, variables, and the emission of a stage's reads and body at a point.
+
+use super::flat::{Flat, FlatRead, FlatStage, Target, by_read, local_len};
+use brolga_ir::index::{Bound, Ix, Reg, Var};
+use brolga_ir::loops::{Buf, Buffer, Expr, Kernel, LoopKind, RegInfo, Scope, Stmt};
+use brolga_ir::scalar::{Body, Inst};
+use brolga_ir::{DType, Dim};
+
+/// Where a local of the structured kernel lives.
+#[derive(Clone, Copy, Debug)]
+pub enum Home {
+    /// In a register.
+    Reg(Reg),
+    /// In a buffer.
+    Buffer(Buf),
+}
+
+/// A loop kernel under construction.
+pub struct Nest<'f> {
+    /// What is being scheduled.
+    pub flat: &'f Flat,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Homes of the locals.
+    pub homes: Vec<Option<Home>>,
+    /// The variable of the vector loop that is being filled.
+    pub lane: Var,
+    next_var: u32,
+}
+
+/// What variables stand for at a point of the nest.
+pub type Point<'a> = dyn Fn(Var) -> Ix + 'a;
+
+impl<'f> Nest<'f> {
+    /// A nest with the kernel's parameters and no statements.
+    pub fn new(flat: &'f Flat) -> Nest<'f> {
+        let kernel = Kernel {
+            name: flat.name.clone(),
+            symbols: flat.symbols.clone(),
+            buffers: flat.buffers.clone(),
+            regs: vec![],
+            body: vec![],
+        };
+        Nest {
+            flat,
+            kernel,
+            homes: vec![None; flat.locals.len()],
+            lane: Var(u32::MAX),
+            next_var: flat.next_var,
+        }
+    }
+
+    /// A new register.
+    pub fn reg(&mut self, dtype: DType, lanes: u32) -> Reg {
+        self.kernel.regs.push(RegInfo { dtype, lanes });
+        Reg(self.kernel.regs.len() as u32 - 1)
+    }
+
+    /// A new variable.
+    pub fn var(&mut self) -> Var {
+        self.next_var += 1;
+        Var(self.next_var - 1)
+    }
+
+    /// A new buffer that is no parameter.
+    pub fn scratch(&mut self, dtype: DType, len: Dim, scope: Scope) -> Buf {
+        self.kernel.buffers.push(Buffer { dtype, len, scope });
+        Buf(self.kernel.buffers.len() as u32 - 1)
+    }
+
+    /// Gives every local that is a tile a worker buffer.
+    pub fn house_tiles(&mut self) {
+        for (i, l) in self.flat.locals.iter().enumerate() {
+            if !l.shape.is_empty() {
+                let b = self.scratch(l.dtype, local_len(l), Scope::Worker);
+                self.homes[i] = Some(Home::Buffer(b));
+            }
+        }
+    }
+
+    /// Assigns an expression to a new register.
+    pub fn set(&mut self, out: &mut Vec<Stmt>, dtype: DType, e: Expr) -> Reg {
+        let r = self.reg(dtype, 1);
+        out.push(Stmt::Set(r, e));
+        r
+    }
+
+    /// The registers of a stage's reads at a point.
+    pub fn reads(&mut self, out: &mut Vec<Stmt>, stage: &FlatStage, at: &Point) -> Vec<Reg> {
+        let mut regs: Vec<Reg> = vec![];
+        for (i, r) in stage.reads.iter().enumerate() {
+            let dtype = stage.body.inputs[i];
+            let place = |ix: &Ix, regs: &[Reg]| ix.substitute(at, &by_read(regs));
+            let bounds = |g: &[Bound], regs: &[Reg]| -> Vec<Bound> {
+                g.iter()
+                    .map(|b| Bound {
+                        index: place(&b.index, regs),
+                        extent: b.extent.clone(),
+                    })
+                    .collect()
+            };
+            let reg = match r {
+                FlatRead::Element {
+                    target,
+                    index,
+                    guard,
+                    fill,
+                } => {
+                    let buffer = match *target {
+                        Target::Buffer(b) => b,
+                        Target::Local(l) => match self.homes[l as usize].expect("a local is written before it is read")
+                        {
+                            Home::Reg(r) => {
+                                regs.push(r);
+                                continue;
+                            }
+                            Home::Buffer(b) => b,
+                        },
+                    };
+                    let e = Expr::Load {
+                        buffer,
+                        index: place(index, &regs),
+                        guard: bounds(guard, &regs),
+                        fill: *fill,
+                    };
+                    self.set(out, dtype, e)
+                }
+                FlatRead::Index(ix) => self.set(out, DType::I64, Expr::Index(place(ix, &regs))),
+                FlatRead::InBounds(b) => self.set(out, DType::Bool, Expr::InBounds(bounds(b, &regs))),
+                FlatRead::Computed(body, args) => {
+                    let args: Vec<Reg> = args.iter().map(|&a| regs[a as usize]).collect();
+                    self.body(out, body, &args)[0]
+                }
+            };
+            regs.push(reg);
+        }
+        regs
+    }
+
+    /// The registers of a body's outputs.
+    pub fn body(&mut self, out: &mut Vec<Stmt>, body: &Body, inputs: &[Reg]) -> Vec<Reg> {
+        let mut values = inputs.to_vec();
+        for (i, inst) in body.insts.iter().enumerate() {
+            let dtype = body.dtype(brolga_ir::scalar::V((body.inputs.len() + i) as u32));
+            let e = match inst {
+                Inst::Const(_, bits) => Expr::Const(*bits),
+                Inst::Prim(p, args) => Expr::Prim(*p, args.map(|a| values[a.0 as usize])),
+            };
+            values.push(self.set(out, dtype, e));
+        }
+        body.outputs.iter().map(|v| values[v.0 as usize]).collect()
+    }
+
+    /// The stage's values at a point: reads, then body.
+    pub fn values(&mut self, out: &mut Vec<Stmt>, stage: &FlatStage, at: &Point) -> Vec<Reg> {
+        let regs = self.reads(out, stage, at);
+        self.body(out, &stage.body, &regs)
+    }
+
+    /// Writes values to a stage's places at a point. `reads` are the registers of its reads (for a scatter's indices).
+    pub fn writes(&mut self, out: &mut Vec<Stmt>, stage: &FlatStage, values: &[Reg], reads: &[Reg], at: &Point) {
+        for ((target, index), &value) in stage.writes.iter().zip(values) {
+            let buffer = match *target {
+                Target::Buffer(b) => b,
+                Target::Local(l) => match self.homes[l as usize] {
+                    Some(Home::Buffer(b)) => b,
+                    _ => {
+                        self.homes[l as usize] = Some(Home::Reg(value));
+                        continue;
+                    }
+                },
+            };
+            out.push(Stmt::Store {
+                buffer,
+                index: index.substitute(at, &by_read(reads)),
+                value,
+            });
+        }
+    }
+
+    /// Wraps statements in serial loops over variables, outermost first.
+    pub fn serial(loops: &[(Var, Ix)], body: Vec<Stmt>) -> Vec<Stmt> {
+        loops.iter().rev().fold(body, |body, (var, extent)| {
+            vec![Stmt::For {
+                var: *var,
+                kind: LoopKind::Serial,
+                extent: extent.clone(),
+                body,
+            }]
+        })
+    }
+}
+
+/// One parallel loop over several dimensions: the loop's extent, and what each dimension's variable is in terms of the
+/// loop variable.
+pub fn collapse(dims: &[(Var, Dim)], p: Var) -> (Ix, Vec<(Var, Ix)>) {
+    let total = brolga_ir::dim::product(dims.iter().map(|(_, d)| d));
+    let (mut rest, mut out) = (Ix::var(p), vec![]);
+    for (i, (v, d)) in dims.iter().enumerate().rev() {
+        if i == 0 {
+            out.push((*v, rest.clone()));
+        } else {
+            out.push((*v, rest.modulo(d)));
+            rest = rest.div(d);
+        }
+    }
+    out.reverse();
+    (Ix::constant(total), out)
+}

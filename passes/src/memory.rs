@@ -1,0 +1,125 @@
+//! The memory plan: an offset in one arena for every temporary.
+//!
+//! Live ranges are in steps. With known sizes, temporaries are placed largest first at the lowest offset that is free
+//! during their whole life (as in TensorFlow Lite's greedy-by-size planner; Pisarchyk and Lee, arXiv 2001.03288). With
+//! symbolic sizes an offset must hold for all values of the symbols: temporaries share a block only where the sizes are
+//! equal, or one is provably no larger, and blocks lie one after the other.
+//!
+//! ```text
+//! s4: live 0..2, 768 bytes      -->  at 0
+//! s5: live 1..3, 512 bytes           at 768
+//! s6: live 3..4, 768 bytes           at 0
+//! ```
+
+use brolga_ir::Dim;
+use brolga_ir::program::{Program, SlotId, Step, Storage};
+
+struct Temp {
+    slot: usize,
+    bytes: Dim,
+    first: usize,
+    last: usize,
+}
+
+/// Places every temporary of the main steps, and sets the arena's size.
+pub fn plan(program: &mut Program) {
+    let mut temps: Vec<Temp> = vec![];
+    for (step, s) in program.steps.iter().enumerate() {
+        let touched: Vec<SlotId> = match s {
+            Step::Call { args, .. } => args.clone(),
+            Step::Copy { from, to } => vec![*from, *to],
+            Step::Host { inputs, outputs, .. } => inputs.iter().chain(outputs).copied().collect(),
+        };
+        for id in touched {
+            let slot = program.root(id).0 as usize;
+            if !matches!(program.slots[slot].storage, Storage::Temp(_)) {
+                continue;
+            }
+            match temps.iter_mut().find(|t| t.slot == slot) {
+                Some(t) => t.last = step,
+                None => {
+                    let bytes = crate::lower::aligned(&program.slots[slot].bytes());
+                    temps.push(Temp {
+                        slot,
+                        bytes,
+                        first: step,
+                        last: step,
+                    });
+                }
+            }
+        }
+    }
+    let known: Option<Vec<i64>> = temps.iter().map(|t| t.bytes.as_const()).collect();
+    let (offsets, total) = match known {
+        Some(sizes) => by_size(&temps, &sizes),
+        None => in_blocks(&temps),
+    };
+    for (t, offset) in temps.iter().zip(offsets) {
+        program.slots[t.slot].storage = Storage::Temp(Some(offset));
+    }
+    program.arena = Some(total);
+}
+
+fn by_size(temps: &[Temp], sizes: &[i64]) -> (Vec<Dim>, Dim) {
+    let mut order: Vec<usize> = (0..temps.len()).collect();
+    order.sort_by_key(|&i| (-sizes[i], temps[i].first, i));
+    let mut at = vec![0i64; temps.len()];
+    let mut placed: Vec<usize> = vec![];
+    let mut total = 0;
+    for i in order {
+        let t = &temps[i];
+        let mut busy: Vec<(i64, i64)> = placed
+            .iter()
+            .filter(|&&j| temps[j].first <= t.last && t.first <= temps[j].last)
+            .map(|&j| (at[j], at[j] + sizes[j]))
+            .collect();
+        busy.sort_unstable();
+        let mut offset = 0;
+        for (start, end) in busy {
+            if offset + sizes[i] <= start {
+                break;
+            }
+            offset = offset.max(end);
+        }
+        at[i] = offset;
+        total = total.max(offset + sizes[i]);
+        placed.push(i);
+    }
+    (at.into_iter().map(Dim::Const).collect(), Dim::Const(total))
+}
+
+fn in_blocks(temps: &[Temp]) -> (Vec<Dim>, Dim) {
+    struct Block {
+        offset: Dim,
+        bytes: Dim,
+        busy_until: usize,
+    }
+    let mut blocks: Vec<Block> = vec![];
+    let mut end = Dim::ZERO;
+    let offsets = temps.iter().map(|t| {
+        let fits = |b: &Block| b.busy_until < t.first && (&b.bytes - &t.bytes).is_nonnegative();
+        // An equal block before a larger one.
+        let found = blocks
+            .iter()
+            .position(|b| fits(b) && b.bytes == t.bytes)
+            .or_else(|| blocks.iter().position(fits));
+        match found {
+            Some(i) => {
+                blocks[i].busy_until = t.last;
+                blocks[i].offset.clone()
+            }
+            None => {
+                let offset = end.clone();
+                end = &end + &t.bytes;
+                blocks.push(Block {
+                    offset: offset.clone(),
+                    bytes: t.bytes.clone(),
+                    busy_until: t.last,
+                });
+                offset
+            }
+        }
+    });
+    let offsets = offsets.collect();
+    (offsets, end)
+}
