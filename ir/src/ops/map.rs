@@ -20,14 +20,21 @@ impl OpDef for Map {
         self.0.name
     }
     fn attrs(&self) -> &'static [(&'static str, AttrKind)] {
-        if self.0.is_cast() { &[("to", AttrKind::DType)] } else { &[] }
+        if self.0.is_cast() {
+            &[("to", AttrKind::DType)]
+        } else {
+            &[]
+        }
     }
     fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
         let dtypes: Vec<_> = inputs.iter().map(|t| t.dtype).collect();
         let to = self.0.is_cast().then(|| op.dtype("to"));
         let dtype = self.0.result(&dtypes, to)?;
         if let Some(t) = inputs.iter().find(|t| t.shape != inputs[0].shape) {
-            return Err(format!("operands of shapes {} and {t}, expected equal shapes", inputs[0]));
+            return Err(format!(
+                "operands of shapes {} and {t}, expected equal shapes",
+                inputs[0]
+            ));
         }
         Ok(vec![Type::new(dtype, inputs[0].shape.clone())])
     }

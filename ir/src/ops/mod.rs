@@ -10,7 +10,19 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::sync::LazyLock;
 
+mod accumulate;
+mod combine;
+mod compose;
 mod map;
+mod normalize;
+mod sample;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use combine::Combine;
+pub use sample::{Sample, SampleType};
 
 /// What kind of value an attribute is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +71,14 @@ impl Attr {
     pub fn word(s: &str) -> Attr {
         Attr::Word(s.to_string())
     }
+    /// A list of integers.
+    pub fn ints(x: &[i64]) -> Attr {
+        Attr::Ints(x.to_vec())
+    }
+    /// A list of known dims.
+    pub fn dims(x: &[i64]) -> Attr {
+        Attr::Dims(x.iter().map(|&d| Dim::Const(d)).collect())
+    }
     /// Integers from axes.
     pub fn axes(a: &[usize]) -> Attr {
         Attr::Ints(a.iter().map(|&x| x as i64).collect())
@@ -84,18 +104,6 @@ pub enum Accuracy {
     Exact,
     /// The order or the number of roundings is free (sums, contractions).
     Rounding,
-}
-
-/// Operand types, in sample form: dtype and known extents.
-pub type SampleType = (DType, &'static [usize]);
-
-/// One instance of an operator, for the differential tests.
-#[derive(Clone, Debug)]
-pub struct Sample {
-    /// Attributes in the definition's order.
-    pub attrs: Vec<Attr>,
-    /// Operand types.
-    pub inputs: Vec<SampleType>,
 }
 
 /// Everything there is to say of an operator.
@@ -139,8 +147,45 @@ pub struct Op {
     attrs: SmallVec<[Attr; 2]>,
 }
 
-/// The operators that have a file.
-static LIST: &[&dyn OpDef] = &[];
+macro_rules! operators {
+    ($($name:ident)*) => {
+        $(mod $name;)*
+        /// The operators that have a file.
+        static LIST: &[&dyn OpDef] = &[$(&$name::Def),*];
+    };
+}
+
+operators! {
+    arg_reduce
+    batch_norm
+    broadcast
+    concat
+    contract
+    conv
+    conv_transpose
+    dims
+    gather
+    gather_elements
+    gather_nd
+    group_norm
+    iota
+    layer_norm
+    log_softmax
+    lrn
+    pad
+    pool
+    reduce
+    reshape
+    rms_norm
+    scan
+    scatter_elements
+    scatter_nd
+    slice
+    softmax
+    store
+    top_k
+    transpose
+}
 
 /// Every operator, the element-wise ones included, sorted by name.
 pub fn all() -> &'static [&'static dyn OpDef] {
@@ -170,7 +215,10 @@ impl Op {
         if attrs.len() != want.len() || attrs.iter().zip(want).any(|(a, w)| a.kind() != w.1) {
             return Err(format!("operator `{name}` has attributes {attrs:?}, expected {want:?}"));
         }
-        Ok(Op { def, attrs: attrs.into() })
+        Ok(Op {
+            def,
+            attrs: attrs.into(),
+        })
     }
     /// Its definition.
     pub fn def(&self) -> &'static dyn OpDef {
@@ -224,7 +272,10 @@ impl Op {
     }
     /// A list of dims of a concrete operator, as integers.
     pub fn sizes(&self, name: &str) -> Vec<i64> {
-        self.dims(name).iter().map(|d| d.as_const().expect("a concrete operator has known dims")).collect()
+        self.dims(name)
+            .iter()
+            .map(|d| d.as_const().expect("a concrete operator has known dims"))
+            .collect()
     }
     /// A number.
     pub fn num(&self, name: &str) -> f64 {
@@ -259,9 +310,20 @@ impl Op {
     /// # Errors
     /// When `infer` rejects the operands' types, or see [`OpDef::eval`].
     pub fn eval(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let symbolic = |a: &&Attr| matches!(a, Attr::Dims(ds) if ds.iter().any(|d| d.as_const().is_none()));
+        if let Some(a) = self.attrs.iter().find(symbolic) {
+            return Err(format!(
+                "attribute {a:?} has unknown dims, expected known ones in an evaluation"
+            ));
+        }
         let types: Vec<Type> = inputs.iter().map(|t| Type::fixed(t.dtype(), t.shape())).collect();
-        self.infer(&types)?;
-        self.def.eval(self, inputs)
+        let results = self.infer(&types)?;
+        match types.iter().chain(&results).find(|t| !is_small(t)) {
+            Some(t) => Err(format!(
+                "{t} is too large to evaluate, expected at most {MAX_BYTES} bytes"
+            )),
+            None => self.def.eval(self, inputs),
+        }
     }
     /// The operator with every dim known.
     ///
@@ -299,12 +361,28 @@ impl fmt::Debug for Op {
     }
 }
 
+/// The largest operand or result of a reference evaluation: beyond any model's, and well below what overflows.
+const MAX_BYTES: usize = 1 << 38;
+
+/// True when no product of a tensor's extents is beyond [`MAX_BYTES`], even with empty dimensions left out.
+fn is_small(ty: &Type) -> bool {
+    let extents = crate::dim::constants(&ty.shape).unwrap_or_else(|| vec![usize::MAX]);
+    let bytes = extents
+        .iter()
+        .try_fold(ty.dtype.bytes(), |n, &d| n.checked_mul(d.max(1)));
+    bytes.is_some_and(|n| n <= MAX_BYTES)
+}
+
 /// Checks the number of operands.
 ///
 /// # Errors
 /// When it differs.
 pub fn arity(inputs: &[Type], n: usize) -> Result<(), String> {
-    if inputs.len() == n { Ok(()) } else { Err(format!("{} operands, expected {n}", inputs.len())) }
+    if inputs.len() == n {
+        Ok(())
+    } else {
+        Err(format!("{} operands, expected {n}", inputs.len()))
+    }
 }
 
 /// Checks that an axis is below a rank.
@@ -312,10 +390,14 @@ pub fn arity(inputs: &[Type], n: usize) -> Result<(), String> {
 /// # Errors
 /// When it is not.
 pub fn check_axis(axis: i64, rank: usize) -> Result<usize, String> {
-    if axis >= 0 && (axis as usize) < rank { Ok(axis as usize) } else { Err(format!("axis {axis} for rank {rank}")) }
+    if axis >= 0 && (axis as usize) < rank {
+        Ok(axis as usize)
+    } else {
+        Err(format!("axis {axis} for rank {rank}"))
+    }
 }
 
-/// A number of a dtype's kind, from an f64 attribute.
+/// A number attribute in a dtype: floats round, integers truncate and saturate.
 pub fn number(dtype: DType, x: f64) -> Number {
-    if dtype.is_float() { Number::Float(x) } else { Number::Int(x as i128) }
+    Number::Float(x).to(dtype)
 }

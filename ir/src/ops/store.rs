@@ -5,9 +5,9 @@ use super::{Accuracy, AttrKind, Op, OpDef, Sample, arity};
 use crate::{DType, Tensor, Type};
 
 /// See the module.
-pub struct Store;
+pub struct Def;
 
-impl OpDef for Store {
+impl OpDef for Def {
     fn name(&self) -> &'static str {
         "store"
     }
@@ -26,8 +26,14 @@ impl OpDef for Store {
     }
     fn samples(&self) -> Vec<Sample> {
         vec![
-            Sample { attrs: vec![], inputs: vec![(DType::F32, &[2, 1, 3])] },
-            Sample { attrs: vec![], inputs: vec![(DType::I64, &[])] },
+            Sample {
+                attrs: vec![],
+                inputs: vec![(DType::F32, &[2, 1, 3])],
+            },
+            Sample {
+                attrs: vec![],
+                inputs: vec![(DType::I64, &[])],
+            },
         ]
     }
 }

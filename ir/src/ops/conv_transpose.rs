@@ -1,0 +1,234 @@
+//! `conv_transpose{strides, dilations, pads_low, pads_high, output_pad, groups, acc, out}(x, w)`: the adjoint of `conv`: with
+//! `x [N, C, spatial…]` and `w [C, O/groups, kernel…]`, every `x[n, c, i…] · w[c, o, k…]` is added to
+//! `out[n, g(c)·O/groups + o, i·stride - low + k·dilation]`. Output extents are
+//! `(n - 1)·stride + dilation·(kernel - 1) + 1 - low - high + output_pad`. It decomposes into a pad between the elements and a
+//! convolution with the kernel reversed and its channels exchanged. Source: ONNX `ConvTranspose`.
+
+use super::accumulate::{Accumulator, check_dtypes, load, store};
+use super::window::{self, Windows};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, conv, pad, shape};
+use crate::{Build, DType, Dim, Tensor, Type, Value};
+use std::num::Wrapping;
+
+/// The operator's definition.
+pub struct Def;
+
+impl OpDef for Def {
+    fn name(&self) -> &'static str {
+        "conv_transpose"
+    }
+    fn attrs(&self) -> &'static [(&'static str, AttrKind)] {
+        &[
+            ("strides", AttrKind::Ints),
+            ("dilations", AttrKind::Ints),
+            ("pads_low", AttrKind::Dims),
+            ("pads_high", AttrKind::Dims),
+            ("output_pad", AttrKind::Ints),
+            ("groups", AttrKind::Int),
+            ("acc", AttrKind::DType),
+            ("out", AttrKind::DType),
+        ]
+    }
+    fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
+        arity(inputs, 2)?;
+        let (x, w) = (&inputs[0], &inputs[1]);
+        check_dtypes(x, w, op.dtype("acc"), op.dtype("out"))?;
+        shape::check_rank("x", x, 3)?;
+        shape::check_len("the shape of w", w.rank(), x.rank())?;
+        let (strides, dilations, extra) = (op.ints("strides"), op.ints("dilations"), op.ints("output_pad"));
+        let (low, high) = (op.dims("pads_low"), op.dims("pads_high"));
+        window::check(x.rank() - 2, strides, dilations, low, high)?;
+        shape::check_len("output_pad", extra.len(), x.rank() - 2)?;
+        shape::check_steps("output_pad", extra, 0)?;
+        conv::per_group("input channels", &x.shape[1], op.int("groups"))?;
+        if x.shape[1] != w.shape[0] {
+            return Err(format!("x {x} and w {w}, expected {} channels first in w", x.shape[1]));
+        }
+        let mut out = vec![x.shape[0].clone(), &w.shape[1] * op.int("groups")];
+        for d in 0..x.rank() - 2 {
+            let spread = pad::spread_extent(&x.shape[2 + d], strides[d] - 1)?;
+            let full = &(&spread + &window::covered(&w.shape[2 + d], dilations[d])) - &Dim::ONE;
+            out.push(&(&(&full - &low[d]) - &high[d]) + extra[d]);
+        }
+        shape::check_extents("result", &out)?;
+        Ok(vec![Type::new(op.dtype("out"), out)])
+    }
+    fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        match op.dtype("acc") {
+            DType::F64 => scatter::<f64>(op, inputs),
+            DType::F32 => scatter::<f32>(op, inputs),
+            _ => scatter::<Wrapping<i64>>(op, inputs),
+        }
+    }
+    fn decompose(&self, op: &Op, b: &mut dyn Build, inputs: &[Value]) -> Result<Option<Vec<Value>>, String> {
+        let (x, w) = (b.type_of(inputs[0]), b.type_of(inputs[1]));
+        let (rank, groups) = (x.rank(), op.int("groups"));
+        let spatial = rank - 2;
+        let (strides, dilations) = (op.ints("strides"), op.ints("dilations"));
+        let mut y = inputs[0];
+        if strides.iter().any(|&s| s > 1) {
+            let none = vec![Dim::ZERO; rank];
+            let mut interior = vec![0; 2];
+            interior.extend(strides.iter().map(|s| s - 1));
+            let attrs = [
+                Attr::Dims(none.clone()),
+                Attr::Dims(none),
+                Attr::Ints(interior),
+                Attr::num(0.0),
+            ];
+            y = b.call("pad", &attrs, &[y])?;
+        }
+        // w [g·C', O', k…] → [g·O', C', k… reversed]
+        let (depth, outputs) = (
+            conv::per_group("input channels", &w.shape[0], groups)?,
+            w.shape[1].clone(),
+        );
+        let kernel = &w.shape[2..];
+        let with_kernel = |front: &[Dim]| Attr::Dims([front, kernel].concat());
+        let split = with_kernel(&[Dim::Const(groups), depth.clone(), outputs.clone()]);
+        let merged = with_kernel(&[&outputs * groups, depth.clone()]);
+        let mut perm = vec![0, 2, 1];
+        perm.extend(3..rank + 1);
+        let mut v = b.call("reshape", &[split], &[inputs[1]])?;
+        v = b.call("transpose", &[Attr::axes(&perm)], &[v])?;
+        v = b.call("reshape", &[merged], &[v])?;
+        let mut starts = vec![Dim::ZERO; 2];
+        starts.extend(kernel.iter().map(|k| k - &Dim::ONE));
+        let mut steps = vec![1; 2];
+        steps.resize(rank, -1);
+        let sizes = b.type_of(v).shape;
+        v = b.call(
+            "slice",
+            &[Attr::Dims(starts), Attr::Dims(sizes), Attr::Ints(steps)],
+            &[v],
+        )?;
+        let edge = |pads: &[Dim], extra: &[i64]| {
+            let edges = (0..spatial).map(|d| {
+                let reach = &window::covered(&kernel[d], dilations[d]) - &Dim::ONE;
+                &(&reach - &pads[d]) + extra[d]
+            });
+            Attr::Dims(edges.collect())
+        };
+        let attrs = [
+            Attr::Ints(vec![1; spatial]),
+            Attr::ints(dilations),
+            edge(op.dims("pads_low"), &vec![0; spatial]),
+            edge(op.dims("pads_high"), op.ints("output_pad")),
+            Attr::Int(groups),
+            Attr::Bool(false),
+            Attr::DType(op.dtype("acc")),
+            Attr::DType(op.dtype("out")),
+        ];
+        Ok(Some(vec![b.call("conv", &attrs, &[y, v])?]))
+    }
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Rounding
+    }
+    fn samples(&self) -> Vec<Sample> {
+        use DType::{F16, F32, I8, I32};
+        let s = |windows: [&[i64]; 5], groups, acc, out, x, w| {
+            let [strides, dilations, low, high, extra] = windows;
+            Sample::new(
+                &[
+                    Attr::ints(strides),
+                    Attr::ints(dilations),
+                    Attr::dims(low),
+                    Attr::dims(high),
+                    Attr::ints(extra),
+                    Attr::Int(groups),
+                    Attr::DType(acc),
+                    Attr::DType(out),
+                ],
+                &[x, w],
+            )
+        };
+        vec![
+            s(
+                [&[2, 2], &[1, 1], &[0, 0], &[0, 0], &[0, 0]],
+                1,
+                F32,
+                F32,
+                (F32, &[1, 3, 4, 2]),
+                (F32, &[3, 2, 2, 2]),
+            ),
+            s(
+                [&[2, 1], &[1, 2], &[1, 0], &[1, 2], &[1, 0]],
+                2,
+                F32,
+                F32,
+                (F32, &[2, 4, 3, 5]),
+                (F32, &[4, 3, 3, 2]),
+            ),
+            s(
+                [&[1], &[1], &[2], &[2], &[0]],
+                1,
+                F32,
+                F16,
+                (F16, &[1, 2, 5]),
+                (F16, &[2, 1, 3]),
+            ),
+            s(
+                [&[3], &[1], &[0], &[1], &[2]],
+                1,
+                I32,
+                I32,
+                (I8, &[2, 1, 1]),
+                (I8, &[1, 2, 2]),
+            ),
+            s(
+                [&[2], &[1], &[0], &[0], &[0]],
+                1,
+                F32,
+                F32,
+                (F32, &[0, 2, 3]),
+                (F32, &[2, 2, 2]),
+            ),
+        ]
+    }
+}
+
+/// The windows of the adjoint convolution slide over the result, one at every element of `x`.
+fn scatter<T: Accumulator>(op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    let (x, w) = (&inputs[0], &inputs[1]);
+    let types = [x, w].map(|t| Type::fixed(t.dtype(), t.shape()));
+    let out = shape::known(&Def.infer(op, &types)?[0].shape);
+    let low = op.sizes("pads_low");
+    let windows = Windows {
+        input: &out[2..],
+        output: &x.shape()[2..],
+        kernel: &w.shape()[2..],
+        strides: op.ints("strides"),
+        dilations: op.ints("dilations"),
+        low: &low,
+    };
+    let runs = if x.is_empty() || out.contains(&0) {
+        vec![]
+    } else {
+        windows.runs()
+    };
+    let step = windows.strides[out.len() - 3] as usize;
+    let count = |x: &[usize]| x.iter().product::<usize>();
+    let (plane_in, plane_out, taps) = (count(&x.shape()[2..]), count(&out[2..]), count(&w.shape()[2..]));
+    let (channels, outputs) = (x.shape()[1], w.shape()[1]);
+    let depth = channels / op.int("groups") as usize;
+    let (xs, ws) = (load::<T>(x), load::<T>(w));
+    let mut sums = vec![T::ZERO; count(&out)];
+    for from in 0..x.shape()[0] * channels {
+        let (n, c) = (from / channels, from % channels);
+        let xs = &xs[from * plane_in..][..plane_in];
+        for o in 0..outputs {
+            let to = n * out[1] + c / depth * outputs + o;
+            let (sums, ws) = (
+                &mut sums[to * plane_out..][..plane_out],
+                &ws[(c * outputs + o) * taps..][..taps],
+            );
+            for r in &runs {
+                let seen = sums[r.input..].iter_mut().step_by(step);
+                for (sum, &x) in seen.zip(&xs[r.out..r.out + r.count]) {
+                    *sum = sum.add_product(x, ws[r.tap]);
+                }
+            }
+        }
+    }
+    Ok(vec![store(&sums, op.dtype("acc"), op.dtype("out"), &out)])
+}

@@ -1,0 +1,89 @@
+//! `gather_nd{batch_dims}(data, indices)`: the last dimension of `indices` holds positions in the dimensions of `data` that
+//! follow the `batch_dims` leading ones: `out[b…, i…, r…] = data[b…, indices[b…, i…, :], r…]`. Indices wrap and clamp as in
+//! `gather`. Source: ONNX `GatherND`.
+
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
+use crate::{DType, Tensor, Type};
+
+/// The operator's definition.
+pub struct Def;
+
+impl OpDef for Def {
+    fn name(&self) -> &'static str {
+        "gather_nd"
+    }
+    fn attrs(&self) -> &'static [(&'static str, AttrKind)] {
+        &[("batch_dims", AttrKind::Int)]
+    }
+    fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
+        arity(inputs, 2)?;
+        let (data, indices, batch) = (&inputs[0], &inputs[1], op.int("batch_dims"));
+        shape::check_index("indices", indices)?;
+        shape::check_rank("indices", indices, 1)?;
+        let q = indices.rank() - 1;
+        if batch < 0 || batch as usize > q || batch as usize >= data.rank() {
+            return Err(format!(
+                "batch_dims {batch} for data {data} and indices {indices}, expected fewer"
+            ));
+        }
+        let batch = batch as usize;
+        if data.shape[..batch] != indices.shape[..batch] {
+            return Err(format!(
+                "data {data} and indices {indices}, expected {batch} equal leading extents"
+            ));
+        }
+        let k = depth(indices, data.rank() - batch)?;
+        let out = [&indices.shape[..q], &data.shape[batch + k..]].concat();
+        for d in &data.shape[batch..batch + k] {
+            shape::check_indexable(d, &out)?;
+        }
+        Ok(vec![Type::new(data.dtype, out)])
+    }
+    fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let (data, indices, batch) = (&inputs[0], &inputs[1], op.axis("batch_dims"));
+        let (q, n) = (indices.shape().len() - 1, data.dtype().bytes());
+        let k = indices.shape()[q];
+        let out = [&indices.shape()[..q], &data.shape()[batch + k..]].concat();
+        let mut bytes = vec![];
+        if !out.contains(&0) {
+            let row: usize = data.shape()[batch + k..].iter().product();
+            for (p, at) in crate::indices(&indices.shape()[..q]).enumerate() {
+                let outer = at[..batch]
+                    .iter()
+                    .zip(data.shape())
+                    .fold(0, |r, (i, extent)| r * extent + i);
+                let r = (0..k).fold(outer, |r, j| {
+                    let extent = data.shape()[batch + j];
+                    r * extent + shape::clamped(indices.get(p * k + j), extent)
+                });
+                bytes.extend_from_slice(&data.bytes()[r * row * n..(r + 1) * row * n]);
+            }
+        }
+        Ok(vec![Tensor::new(data.dtype(), out, bytes)?])
+    }
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+    fn samples(&self) -> Vec<Sample> {
+        use DType::{F32, I32, I64};
+        let s = |batch, data, indices| Sample::new(&[Attr::Int(batch)], &[data, indices]);
+        vec![
+            s(0, (F32, &[3, 4]), (I64, &[5, 2])),
+            s(0, (F32, &[3, 4, 2]), (I32, &[2, 1, 1])),
+            s(1, (F32, &[2, 3, 4]), (I64, &[2, 2, 1])),
+            s(1, (I64, &[2, 3, 1]), (I64, &[2, 2])),
+            s(0, (F32, &[0, 2]), (I64, &[0, 1])),
+        ]
+    }
+}
+
+/// The known number of positions in the last dimension of `indices`, at least 1 and at most `max`.
+///
+/// # Errors
+/// When it is symbolic or out of range.
+pub fn depth(indices: &Type, max: usize) -> Result<usize, String> {
+    match indices.shape.last().and_then(|d| d.as_const()) {
+        Some(k) if k >= 1 && k as usize <= max => Ok(k as usize),
+        _ => Err(format!("indices {indices}, expected a last extent from 1 to {max}")),
+    }
+}

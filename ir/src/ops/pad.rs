@@ -1,0 +1,105 @@
+//! `pad{low, high, interior, fill}(x)`: `interior` fills between neighbours, then `low` and `high` fills at the ends of
+//! each dimension; negative `low` and `high` crop. `out[low + i·(interior + 1)] = x[i]`, `fill` elsewhere.
+//! Source: XLA `Pad`. ONNX `Pad` in mode `constant` has no interior. `fill` converts to the dtype as a cast does.
+//! An empty dimension has no interior to fill: that is an error, so that symbolic extents need no case for it.
+
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, number, shape};
+use crate::{DType, Dim, Tensor, Type};
+
+/// The operator's definition.
+pub struct Def;
+
+/// The extent with `interior` elements between neighbours.
+///
+/// # Errors
+/// When there are no elements but an interior.
+pub fn spread_extent(extent: &Dim, interior: i64) -> Result<Dim, String> {
+    if interior != 0 && extent.is(0) {
+        return Err("an empty dimension has no space between elements, expected at least one element".to_string());
+    }
+    Ok(extent + &(&(extent - &Dim::ONE) * interior))
+}
+
+impl OpDef for Def {
+    fn name(&self) -> &'static str {
+        "pad"
+    }
+    fn attrs(&self) -> &'static [(&'static str, AttrKind)] {
+        &[
+            ("low", AttrKind::Dims),
+            ("high", AttrKind::Dims),
+            ("interior", AttrKind::Ints),
+            ("fill", AttrKind::Num),
+        ]
+    }
+    fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
+        arity(inputs, 1)?;
+        let (x, low, high, interior) = (&inputs[0], op.dims("low"), op.dims("high"), op.ints("interior"));
+        shape::check_len("low", low.len(), x.rank())?;
+        shape::check_len("high", high.len(), x.rank())?;
+        shape::check_len("interior", interior.len(), x.rank())?;
+        shape::check_pads("low", low)?;
+        shape::check_pads("high", high)?;
+        shape::check_steps("interior", interior, 0)?;
+        let mut out = vec![];
+        for (d, n) in x.shape.iter().enumerate() {
+            out.push(&(&spread_extent(n, interior[d])? + &low[d]) + &high[d]);
+        }
+        shape::check_extents("padded shape", &out)?;
+        Ok(vec![Type::new(x.dtype, out)])
+    }
+    fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let (x, low, interior) = (&inputs[0], op.sizes("low"), op.ints("interior"));
+        let shape = shape::known(&self.infer(op, &[Type::fixed(x.dtype(), x.shape())])?[0].shape);
+        let n = x.dtype().bytes();
+        let mut bytes = Tensor::splat(x.dtype(), &shape, number(x.dtype(), op.num("fill")))
+            .bytes()
+            .to_vec();
+        if x.is_empty() || shape.contains(&0) {
+            return Ok(vec![Tensor::new(x.dtype(), shape, bytes)?]);
+        }
+        let places: Vec<Vec<Option<usize>>> = (0..shape.len())
+            .map(|d| {
+                let place = |i: usize| low[d] as i128 + i as i128 * (interior[d] as i128 + 1);
+                let within = |p: i128| (0..shape[d] as i128).contains(&p).then_some(p as usize);
+                (0..x.shape()[d]).map(|i| within(place(i))).collect()
+            })
+            .collect();
+        let (Some((&row, outer)), Some(&to_row)) = (x.shape().split_last(), shape.last()) else {
+            return Ok(vec![x.clone()]);
+        };
+        let columns = &places[outer.len()];
+        for (r, index) in crate::indices(outer).enumerate() {
+            let to = index
+                .iter()
+                .enumerate()
+                .try_fold(0, |to, (d, &i)| Some(to * shape[d] + places[d][i]?));
+            let Some(to) = to else { continue };
+            for (i, column) in columns.iter().enumerate() {
+                if let Some(column) = column {
+                    let (p, to) = (r * row + i, to * to_row + column);
+                    bytes[to * n..(to + 1) * n].copy_from_slice(&x.bytes()[p * n..(p + 1) * n]);
+                }
+            }
+        }
+        Ok(vec![Tensor::new(x.dtype(), shape, bytes)?])
+    }
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+    fn samples(&self) -> Vec<Sample> {
+        let s = |low: &[i64], high: &[i64], interior: &[i64], fill, x| {
+            Sample::new(
+                &[Attr::dims(low), Attr::dims(high), Attr::ints(interior), Attr::num(fill)],
+                &[x],
+            )
+        };
+        vec![
+            s(&[1, 0], &[2, 3], &[0, 0], 0.0, (DType::F32, &[2, 3])),
+            s(&[0, 1, -1], &[0, -1, 2], &[0, 2, 1], 1.5, (DType::F32, &[2, 3, 4])),
+            s(&[-2], &[-1], &[0], 7.0, (DType::I64, &[5])),
+            s(&[0, 2], &[1, 0], &[0, 0], -1.0, (DType::I8, &[0, 1])),
+            s(&[-3], &[1], &[0], f64::NEG_INFINITY, (DType::F32, &[2])),
+        ]
+    }
+}

@@ -1,0 +1,164 @@
+//! `pool{kind, kernel, strides, dilations, pads_low, pads_high, sizes, channels_last}(x)`: with `x [N, C, spatial…]`, or
+//! `[N, spatial…, C]` when `channels_last`: `out[n, c, o…]` combines (`max` or `sum`) `x[n, c, o·stride - low + k·dilation]` over the
+//! taps `k` that fall within `x`; over none it is the identity. The spatial extents of the result are `sizes`, so that the
+//! importer decides about ceil mode. f16 and bf16 are summed in f32. Source: ONNX `MaxPool`; `AveragePool` divides a sum.
+
+use super::window::{self, Windows};
+use super::{Accuracy, Attr, AttrKind, Combine, Op, OpDef, Sample, arity, shape};
+use crate::{DType, Number, Tensor, Type};
+
+/// The operator's definition.
+pub struct Def;
+
+const KINDS: &[Combine] = &[Combine::Max, Combine::Sum];
+
+/// The largest window: no model has one near it, and evaluations are bounded by it.
+const MAX_TAPS: i64 = 1 << 24;
+
+impl OpDef for Def {
+    fn name(&self) -> &'static str {
+        "pool"
+    }
+    fn attrs(&self) -> &'static [(&'static str, AttrKind)] {
+        &[
+            ("kind", AttrKind::Word),
+            ("kernel", AttrKind::Ints),
+            ("strides", AttrKind::Ints),
+            ("dilations", AttrKind::Ints),
+            ("pads_low", AttrKind::Dims),
+            ("pads_high", AttrKind::Dims),
+            ("sizes", AttrKind::Dims),
+            ("channels_last", AttrKind::Bool),
+        ]
+    }
+    fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
+        arity(inputs, 1)?;
+        let x = &inputs[0];
+        Combine::of(op.word("kind"), KINDS)?.check(x.dtype)?;
+        shape::check_rank("x", x, 3)?;
+        let spatial = x.rank() - 2;
+        let (low, high) = (op.dims("pads_low"), op.dims("pads_high"));
+        window::check(spatial, op.ints("strides"), op.ints("dilations"), low, high)?;
+        shape::check_len("kernel", op.ints("kernel").len(), spatial)?;
+        shape::check_steps("kernel", op.ints("kernel"), 1)?;
+        let taps = op.ints("kernel").iter().try_fold(1i64, |n, k| n.checked_mul(*k));
+        if taps.is_none_or(|n| n > MAX_TAPS) {
+            return Err(format!(
+                "kernel {:?}, expected at most {MAX_TAPS} taps",
+                op.ints("kernel")
+            ));
+        }
+        shape::check_len("sizes", op.dims("sizes").len(), spatial)?;
+        shape::check_extents("sizes", op.dims("sizes"))?;
+        let mut out = x.shape.clone();
+        let first = if op.flag("channels_last") { 1 } else { 2 };
+        out[first..first + spatial].clone_from_slice(op.dims("sizes"));
+        Ok(vec![Type::new(x.dtype, out)])
+    }
+    fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let (x, last) = (&inputs[0], op.flag("channels_last"));
+        let (rank, kind, acc) = (
+            x.shape().len(),
+            Combine::of(op.word("kind"), KINDS)?,
+            x.dtype().compute(),
+        );
+        let x = if last {
+            shape::permuted(x, &window::channels_first(rank))
+        } else {
+            x.clone()
+        };
+        let kernel: Vec<usize> = op.axes("kernel");
+        let (sizes, low) = (shape::known(op.dims("sizes")), op.sizes("pads_low"));
+        let windows = Windows {
+            input: &x.shape()[2..],
+            output: &sizes,
+            kernel: &kernel,
+            strides: op.ints("strides"),
+            dilations: op.ints("dilations"),
+            low: &low,
+        };
+        let step = windows.strides[rank - 3] as usize;
+        let elements: Vec<Number> = x.iter().collect();
+        let (plane_in, plane_out) = (
+            x.shape()[2..].iter().product::<usize>(),
+            sizes.iter().product::<usize>(),
+        );
+        let shape = [&x.shape()[..2], &sizes].concat();
+        let runs = if x.is_empty() || shape.contains(&0) {
+            vec![]
+        } else {
+            windows.runs()
+        };
+        let mut values = vec![kind.identity(acc); shape.iter().product()];
+        for plane in 0..shape[0] * shape[1] {
+            for r in &runs {
+                for i in 0..r.count {
+                    let value = &mut values[plane * plane_out + r.out + i];
+                    *value = kind.apply(acc, *value, elements[plane * plane_in + r.input + i * step]);
+                }
+            }
+        }
+        let out = Tensor::from_fn(x.dtype(), &shape, |p| values[p]);
+        Ok(vec![if last {
+            shape::permuted(&out, &window::channels_last(rank))
+        } else {
+            out
+        }])
+    }
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Rounding
+    }
+    fn samples(&self) -> Vec<Sample> {
+        let s = |kind, windows: [&[i64]; 6], last, x| {
+            let [kernel, strides, dilations, low, high, sizes] = windows;
+            Sample::new(
+                &[
+                    Attr::word(kind),
+                    Attr::ints(kernel),
+                    Attr::ints(strides),
+                    Attr::ints(dilations),
+                    Attr::dims(low),
+                    Attr::dims(high),
+                    Attr::dims(sizes),
+                    Attr::Bool(last),
+                ],
+                &[x],
+            )
+        };
+        use DType::{F16, F32, I8};
+        vec![
+            s(
+                "max",
+                [&[2, 2], &[2, 2], &[1, 1], &[0, 0], &[0, 0], &[2, 3]],
+                false,
+                (F32, &[2, 3, 4, 6]),
+            ),
+            s(
+                "max",
+                [&[3, 2], &[2, 1], &[1, 2], &[1, 1], &[1, 1], &[3, 5]],
+                false,
+                (F32, &[1, 2, 5, 5]),
+            ),
+            s(
+                "sum",
+                [&[3, 3], &[1, 2], &[1, 1], &[1, 0], &[1, 1], &[5, 3]],
+                true,
+                (F32, &[1, 5, 6, 2]),
+            ),
+            s("sum", [&[2], &[1], &[1], &[0], &[0], &[6]], false, (F16, &[2, 1, 7])),
+            s("max", [&[2], &[3], &[1], &[0], &[2], &[3]], false, (I8, &[1, 2, 6])),
+            s(
+                "max",
+                [&[1, 1], &[1, 1], &[1, 1], &[3, 0], &[0, 0], &[4, 2]],
+                false,
+                (F32, &[1, 1, 2, 2]),
+            ),
+            s(
+                "sum",
+                [&[2, 2], &[1, 1], &[1, 1], &[0, 0], &[0, 0], &[0, 2]],
+                false,
+                (F32, &[1, 2, 1, 3]),
+            ),
+        ]
+    }
+}

@@ -1,0 +1,81 @@
+//! `slice{starts, sizes, steps}(x)`: `out[i] = x[starts + i·steps]` in every dimension. Steps may be negative, not 0;
+//! every element read is within `x`. Source: XLA `Slice`; ONNX `Slice` and `Split` clamp and normalise their bounds
+//! before. A bound that depends on a symbol is checked when the symbol is known.
+
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
+use crate::{DType, Tensor, Type};
+
+/// The operator's definition.
+pub struct Def;
+
+impl OpDef for Def {
+    fn name(&self) -> &'static str {
+        "slice"
+    }
+    fn attrs(&self) -> &'static [(&'static str, AttrKind)] {
+        &[
+            ("starts", AttrKind::Dims),
+            ("sizes", AttrKind::Dims),
+            ("steps", AttrKind::Ints),
+        ]
+    }
+    fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
+        arity(inputs, 1)?;
+        let (x, starts, sizes, steps) = (&inputs[0], op.dims("starts"), op.dims("sizes"), op.ints("steps"));
+        shape::check_len("starts", starts.len(), x.rank())?;
+        shape::check_len("sizes", sizes.len(), x.rank())?;
+        shape::check_len("steps", steps.len(), x.rank())?;
+        shape::check_extents("sizes", sizes)?;
+        for (d, n) in x.shape.iter().enumerate() {
+            let step = steps[d];
+            if step == 0 {
+                return Err(format!("the step of axis {d} is 0, expected any other"));
+            }
+            let (Some(start), Some(size)) = (starts[d].as_const(), sizes[d].as_const()) else {
+                continue;
+            };
+            let last = start as i128 + (size as i128 - 1) * step as i128;
+            let outside = |i: i128| i < 0 || n.as_const().is_some_and(|n| i >= n as i128);
+            if size > 0 && (outside(start as i128) || outside(last)) {
+                return Err(format!(
+                    "axis {d} of {x} is read from {start} to {last}, which is outside"
+                ));
+            }
+        }
+        Ok(vec![Type::new(x.dtype, sizes)])
+    }
+    fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let (x, sizes) = (&inputs[0], shape::known(op.dims("sizes")));
+        let strides = shape::strides(x.shape());
+        if sizes.contains(&0) {
+            return Ok(vec![shape::pick(x, &sizes, 0, &strides)]);
+        }
+        let base = op
+            .sizes("starts")
+            .iter()
+            .zip(&strides)
+            .map(|(start, stride)| start * stride)
+            .sum();
+        let steps = op.ints("steps").iter().zip(&strides).zip(&sizes);
+        // A single element is not stepped over, and its step may be any number.
+        let steps: Vec<i64> = steps
+            .map(|((s, stride), &n)| if n > 1 { s * stride } else { 0 })
+            .collect();
+        Ok(vec![shape::pick(x, &sizes, base, &steps)])
+    }
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Exact
+    }
+    fn samples(&self) -> Vec<Sample> {
+        let s = |starts: &[i64], sizes: &[i64], steps: &[i64], x| {
+            Sample::new(&[Attr::dims(starts), Attr::dims(sizes), Attr::ints(steps)], &[x])
+        };
+        vec![
+            s(&[1], &[3], &[2], (DType::F32, &[7])),
+            s(&[0, 4, 2], &[2, 2, 1], &[1, -3, 1], (DType::F32, &[2, 5, 3])),
+            s(&[3, 0], &[4, 1], &[-1, 5], (DType::I32, &[4, 1])),
+            s(&[2, 0], &[0, 3], &[1, 1], (DType::F32, &[2, 3])),
+            s(&[], &[], &[], (DType::F32, &[])),
+        ]
+    }
+}

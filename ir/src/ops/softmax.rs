@@ -1,0 +1,94 @@
+//! `softmax{axis}(x)`: `exp(x - max) / Σ exp(x - max)`, maximum and sum along the axis; f16 and bf16 in f32, rounded at the
+//! end. Source: ONNX `Softmax` (opset 13); the shift by the maximum as everywhere, against overflow.
+
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, check_axis, compose, shape};
+use crate::{Build, DType, Number, Tensor, Type, Value};
+
+/// The operator's definition.
+pub struct Def;
+
+/// Checks the type that softmax and its logarithm accept.
+///
+/// # Errors
+/// When it is no float or has no such axis.
+pub fn check(op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
+    arity(inputs, 1)?;
+    shape::check_float("x", &inputs[0])?;
+    check_axis(op.int("axis"), inputs[0].rank())?;
+    Ok(inputs.to_vec())
+}
+
+/// Every line along the axis, as f64, replaced by what `f` makes of it.
+pub fn by_line(op: &Op, x: &Tensor, f: impl Fn(&mut [f64])) -> Tensor {
+    let (axis, strides) = (op.axis("axis"), shape::strides(x.shape()));
+    let (n, step) = (x.shape()[axis], strides[axis] as usize);
+    let mut lines = x.shape().to_vec();
+    lines[axis] = n.min(1);
+    let mut values = x.to_f64s();
+    let mut line = vec![];
+    shape::walk(&lines, 0, &strides, |base| {
+        line.clear();
+        line.extend((0..n).map(|i| values[base + i * step]));
+        f(&mut line);
+        line.iter().enumerate().for_each(|(i, &v)| values[base + i * step] = v);
+    });
+    Tensor::from_fn(x.dtype(), x.shape(), |p| Number::Float(values[p]))
+}
+
+/// `x - max`, with the maximum along the axis, in the computing dtype of `x`.
+///
+/// # Errors
+/// When `x` has no such axis.
+pub fn shifted(b: &mut dyn Build, x: Value, axis: usize) -> Result<Value, String> {
+    let compute = b.type_of(x).dtype.compute();
+    let x = compose::cast(b, x, compute)?;
+    let max = compose::reduce(b, "max", x, &[axis])?;
+    compose::with_spread(b, "sub", x, max)
+}
+
+/// The largest number of a line, or NaN when there is one.
+pub fn maximum(line: &[f64]) -> f64 {
+    line.iter()
+        .fold(f64::NEG_INFINITY, |m, &x| if x.is_nan() || x > m { x } else { m })
+}
+
+impl OpDef for Def {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+    fn attrs(&self) -> &'static [(&'static str, AttrKind)] {
+        &[("axis", AttrKind::Int)]
+    }
+    fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
+        check(op, inputs)
+    }
+    fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        Ok(vec![by_line(op, &inputs[0], |line| {
+            let max = maximum(line);
+            line.iter_mut().for_each(|x| *x = (*x - max).exp());
+            let sum: f64 = line.iter().sum();
+            line.iter_mut().for_each(|x| *x /= sum);
+        })])
+    }
+    fn decompose(&self, op: &Op, b: &mut dyn Build, inputs: &[Value]) -> Result<Option<Vec<Value>>, String> {
+        let (dtype, axis) = (b.type_of(inputs[0]).dtype, op.axis("axis"));
+        let x = shifted(b, inputs[0], axis)?;
+        let e = compose::map(b, "exp", &[x])?;
+        let sum = compose::reduce(b, "sum", e, &[axis])?;
+        let y = compose::with_spread(b, "div", e, sum)?;
+        Ok(Some(vec![compose::cast(b, y, dtype)?]))
+    }
+    fn accuracy(&self) -> Accuracy {
+        Accuracy::Rounding
+    }
+    fn samples(&self) -> Vec<Sample> {
+        let s = |axis, x| Sample::new(&[Attr::Int(axis)], &[x]);
+        vec![
+            s(1, (DType::F32, &[3, 9])),
+            s(1, (DType::F32, &[2, 5, 3])),
+            s(2, (DType::F16, &[2, 1, 7])),
+            s(0, (DType::F64, &[4, 1])),
+            s(1, (DType::F32, &[3, 0])),
+        ]
+    }
+}
