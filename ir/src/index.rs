@@ -3,11 +3,13 @@
 //!
 //! Canonical: like terms are merged, zero terms dropped, terms sorted. `stride of a variable` is therefore a look-up.
 
+mod code;
 mod text;
 
 use crate::Dim;
 use std::fmt;
 
+pub(crate) use code::{BoundCode, IxCode, Slots, Src};
 pub use text::{bounds_text, parse_bound, parse_bounds, parse_ix, parse_range_start};
 
 /// The id of an iteration dimension (level 2) or a loop variable (level 3), printed `i3`.

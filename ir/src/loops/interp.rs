@@ -239,7 +239,7 @@ impl Machine<'_> {
                     end,
                     parallel,
                 } => {
-                    let n = extent.at(t, 0);
+                    let n = extent.at(&t.vars, &t.regs, 0);
                     (t.vars[*var], t.extents[*var]) = (0, n);
                     if n <= 0 {
                         t.pc = *end;
@@ -260,7 +260,7 @@ impl Machine<'_> {
                 }
                 Op::Coordinate { var, axis } => t.vars[*var] = t.coordinates[*axis],
                 Op::Unless { bounds, to } => {
-                    if !bounds.iter().all(|b| b.holds(t, 0)) {
+                    if !bounds.iter().all(|b| b.holds(&t.vars, &t.regs, 0)) {
                         t.pc = *to;
                     }
                 }

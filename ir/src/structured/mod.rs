@@ -15,14 +15,19 @@
 //!     read o0[i0, i2]
 //!     read o1[i2, i1]
 //!     body (v0: f32, v1: f32) { v2 = mul v0 v1 } -> v2
-//!     combine sum(0.0)
+//!     combine free init(f32 0.0) (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+//!       merge (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
 //!     write l0[]
 //!   }
 //!   stage { read l0[] … }
 //! }
 //! ```
+//!
+//! The module `text` describes the text form, [`interp`] what a kernel means in every detail.
 
 pub mod interp;
+#[cfg(test)]
+mod tests;
 mod text;
 mod verify;
 
@@ -141,7 +146,8 @@ pub struct Stage {
     /// merging; the write maps may then use the reduction variables): a scan.
     pub scan: bool,
     /// True when write indices come from data: points are visited in order, writes whose index is out of bounds are
-    /// dropped, and a later write wins.
+    /// dropped, and a later write wins. A scatter may read what it writes (guarded where an index may be out of bounds),
+    /// and sees what earlier points wrote.
     pub scatter: bool,
 }
 

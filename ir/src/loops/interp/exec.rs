@@ -24,7 +24,7 @@ impl Machine<'_> {
             } => {
                 enter(t, s.lanes, 0);
                 if let (Some(stride), true) = (index.stride, guard.is_empty()) {
-                    let first = index.at(t, 0);
+                    let first = index.at(&t.vars, &t.regs, 0);
                     for lane in 0..n {
                         let at = first.wrapping_add(stride.wrapping_mul(lane as i64));
                         t.regs[to + lane] = self.memory.load(*buffer, t.who, at)?;
@@ -33,8 +33,8 @@ impl Machine<'_> {
                 }
                 for lane in 0..n {
                     enter(t, s.lanes, lane);
-                    t.regs[to + lane] = if guard.iter().all(|b| b.holds(t, lane)) {
-                        self.memory.load(*buffer, t.who, index.at(t, lane))?
+                    t.regs[to + lane] = if guard.iter().all(|b| b.holds(&t.vars, &t.regs, lane)) {
+                        self.memory.load(*buffer, t.who, index.at(&t.vars, &t.regs, lane))?
                     } else {
                         *fill
                     };
@@ -43,13 +43,13 @@ impl Machine<'_> {
             Value::Index(ix) => {
                 for lane in 0..n {
                     enter(t, s.lanes, lane);
-                    t.regs[to + lane] = ix.at(t, lane) as u64;
+                    t.regs[to + lane] = ix.at(&t.vars, &t.regs, lane) as u64;
                 }
             }
             Value::InBounds(bounds) => {
                 for lane in 0..n {
                     enter(t, s.lanes, lane);
-                    t.regs[to + lane] = bounds.iter().all(|b| b.holds(t, lane)) as u64;
+                    t.regs[to + lane] = bounds.iter().all(|b| b.holds(&t.vars, &t.regs, lane)) as u64;
                 }
             }
             Value::Prim(p, dtype, [a, b, c]) => {
@@ -71,13 +71,14 @@ impl Machine<'_> {
         for lane in 0..s.lanes.n {
             enter(t, s.lanes, lane);
             let bits = t.regs[s.value.base + lane * s.value.step];
-            self.memory.store(s.buffer, t.who, s.index.at(t, lane), bits)?;
+            self.memory
+                .store(s.buffer, t.who, s.index.at(&t.vars, &t.regs, lane), bits)?;
         }
         Ok(())
     }
 
     pub(super) fn tile(&mut self, t: &mut Thread, c: &TileCode) -> Result<(), String> {
-        let (rows, cols) = (c.rows.at(t, 0), c.cols.at(t, 0));
+        let (rows, cols) = (c.rows.at(&t.vars, &t.regs, 0), c.cols.at(&t.vars, &t.regs, 0));
         if !(0..=c.max_rows).contains(&rows) || !(0..=32).contains(&cols) {
             return Err(format!(
                 "a tile of {rows} rows and {cols} columns, expected at most {} and 32",
@@ -85,10 +86,23 @@ impl Machine<'_> {
             ));
         }
         let (rows, cols) = (rows as usize, cols as usize);
-        let [ps, qs] = [0, 1].map(|i| (c.blocks[i].0.at(t, 0), c.blocks[i].1.at(t, 0)));
-        let k = c.k.at(t, 0);
-        let (a_row, a_k, c_row) = (c.a_row.at(t, 0), c.a_k.at(t, 0), c.c_row.at(t, 0));
-        let (a, b, out) = (c.a_index.at(t, 0), c.b_index.at(t, 0), c.c_index.at(t, 0));
+        let [ps, qs] = [0, 1].map(|i| {
+            (
+                c.blocks[i].0.at(&t.vars, &t.regs, 0),
+                c.blocks[i].1.at(&t.vars, &t.regs, 0),
+            )
+        });
+        let k = c.k.at(&t.vars, &t.regs, 0);
+        let (a_row, a_k, c_row) = (
+            c.a_row.at(&t.vars, &t.regs, 0),
+            c.a_k.at(&t.vars, &t.regs, 0),
+            c.c_row.at(&t.vars, &t.regs, 0),
+        );
+        let (a, b, out) = (
+            c.a_index.at(&t.vars, &t.regs, 0),
+            c.b_index.at(&t.vars, &t.regs, 0),
+            c.c_index.at(&t.vars, &t.regs, 0),
+        );
         let mut sums = vec![0f32; rows * cols];
         if c.accumulate {
             for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {

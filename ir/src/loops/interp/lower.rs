@@ -1,77 +1,10 @@
 //! Lowering of a kernel, under known symbols, to a flat program with jumps.
 
-use super::Thread;
-use crate::index::{Bound, Ix, Reg, Term, Var};
+use crate::index::{Bound, BoundCode, Ix, IxCode, Reg, Slots, Src, Var};
 use crate::loops::{Expr, Kernel, LoopKind, Stmt, Tile, verify};
 use crate::scalar::Prim;
 use crate::{DType, Dim, Fault};
 use rustc_hash::FxHashMap;
-
-/// A register's lanes in the register file: lane `l` is at `base + l*step`.
-#[derive(Clone, Copy)]
-pub(super) struct Src {
-    pub base: usize,
-    pub step: usize,
-}
-
-/// An index expression over slots.
-pub(super) struct IxCode {
-    offset: i64,
-    vars: Box<[(usize, i64)]>,
-    regs: Box<[(Src, i64)]>,
-    nested: Box<[Nested]>,
-    /// The distance between lanes, when it is the same between all.
-    pub stride: Option<i64>,
-}
-
-struct Nested {
-    of: IxCode,
-    by: i64,
-    coefficient: i64,
-    kind: Kind,
-}
-
-enum Kind {
-    Div,
-    Mod,
-    Min,
-}
-
-impl IxCode {
-    /// The value in a lane; the vector loop's variable must have been set to that lane.
-    pub fn at(&self, t: &Thread, lane: usize) -> i64 {
-        let mut sum = self.offset;
-        for &(v, c) in &self.vars {
-            sum = sum.wrapping_add(t.vars[v].wrapping_mul(c));
-        }
-        for (r, c) in &self.regs {
-            sum = sum.wrapping_add((t.regs[r.base + lane * r.step] as i64).wrapping_mul(*c));
-        }
-        for n in &self.nested {
-            let x = n.of.at(t, lane);
-            let x = match n.kind {
-                Kind::Div => x.div_euclid(n.by),
-                Kind::Mod => x.rem_euclid(n.by),
-                Kind::Min => x.min(n.by),
-            };
-            sum = sum.wrapping_add(x.wrapping_mul(n.coefficient));
-        }
-        sum
-    }
-}
-
-/// A bound over slots.
-pub(super) struct BoundCode {
-    index: IxCode,
-    extent: i64,
-}
-
-impl BoundCode {
-    /// Whether it holds in a lane.
-    pub fn holds(&self, t: &Thread, lane: usize) -> bool {
-        (0..self.extent).contains(&self.index.at(t, lane))
-    }
-}
 
 /// How many lanes a statement has, and the slot of the vector loop's variable.
 #[derive(Clone, Copy)]
@@ -256,89 +189,58 @@ struct Lowering<'a> {
     code: Code,
 }
 
+fn slot(vars: &mut FxHashMap<Var, usize>, v: Var) -> usize {
+    let n = vars.len();
+    *vars.entry(v).or_insert(n)
+}
+
+/// A register of one lane has several in a vector loop that assigns it.
+fn src(k: &Kernel, bases: &[usize], vector: &Option<Vector>, r: Reg) -> Src {
+    let own = vector.as_ref().is_some_and(|v| v.own.contains(&r));
+    Src {
+        base: bases[r.0 as usize],
+        step: (own || k.reg(r).lanes > 1) as usize,
+    }
+}
+
 impl Lowering<'_> {
     fn dim(&self, d: &Dim) -> Result<i64, String> {
         d.eval(self.symbols)
             .ok_or_else(|| format!("the dim `{d}` has no value"))
     }
 
-    fn slot(&mut self, v: Var) -> usize {
-        let n = self.vars.len();
-        *self.vars.entry(v).or_insert(n)
-    }
-
     fn src(&self, r: Reg) -> Src {
-        let own = self.vector.as_ref().is_some_and(|v| v.own.contains(&r));
-        Src {
-            base: self.bases[r.0 as usize],
-            step: (own || self.k.reg(r).lanes > 1) as usize,
-        }
+        src(self.k, &self.bases, &self.vector, r)
     }
 
-    fn ix(&mut self, e: &Ix) -> Result<IxCode, String> {
-        let (mut vars, mut regs, mut nested) = (vec![], vec![], vec![]);
-        let lane = self.vector.as_ref().and_then(|v| v.lanes.var);
-        let mut stride = Some(0i64);
-        for (t, c) in &e.terms {
-            let c = self.dim(c)?;
-            match t {
-                Term::Var(v) => {
-                    let slot = self.slot(*v);
-                    if Some(slot) == lane {
-                        stride = stride.map(|s| s.wrapping_add(c));
-                    }
-                    vars.push((slot, c));
-                }
-                Term::Reg(r) => {
-                    let src = self.src(*r);
-                    if src.step > 0 {
-                        stride = None;
-                    }
-                    regs.push((src, c));
-                }
-                Term::Div(e, d) | Term::Mod(e, d) | Term::Min(e, d) => {
-                    let by = self.dim(d)?;
-                    let kind = match t {
-                        Term::Div(..) => Kind::Div,
-                        Term::Mod(..) => Kind::Mod,
-                        _ => Kind::Min,
-                    };
-                    if by <= 0 && !matches!(kind, Kind::Min) {
-                        return Err(format!("a division by `{d}`, which is {by}"));
-                    }
-                    let of = self.ix(e)?;
-                    if of.stride != Some(0) {
-                        stride = None;
-                    }
-                    nested.push(Nested {
-                        of,
-                        by,
-                        coefficient: c,
-                        kind,
-                    });
-                }
-            }
-        }
-        let offset = self.dim(&e.offset)?;
-        Ok(IxCode {
-            offset,
-            vars: vars.into(),
-            regs: regs.into(),
-            nested: nested.into(),
-            stride,
+    fn slot(&mut self, v: Var) -> usize {
+        slot(&mut self.vars, v)
+    }
+
+    fn with_slots<T>(&mut self, f: impl FnOnce(&mut Slots) -> T) -> T {
+        let Lowering {
+            k,
+            symbols,
+            bases,
+            vars,
+            vector,
+            ..
+        } = self;
+        let lane = vector.as_ref().and_then(|v| v.lanes.var);
+        f(&mut Slots {
+            symbols,
+            var: &mut |v| slot(vars, v),
+            reg: &|r| src(k, bases, vector, r),
+            lane,
         })
     }
 
+    fn ix(&mut self, e: &Ix) -> Result<IxCode, String> {
+        self.with_slots(|s| IxCode::new(e, s))
+    }
+
     fn bounds(&mut self, bounds: &[Bound]) -> Result<Box<[BoundCode]>, String> {
-        bounds
-            .iter()
-            .map(|b| {
-                Ok(BoundCode {
-                    index: self.ix(&b.index)?,
-                    extent: self.dim(&b.extent)?,
-                })
-            })
-            .collect()
+        self.with_slots(|s| BoundCode::all(bounds, s))
     }
 
     fn push(&mut self, op: Op) -> usize {

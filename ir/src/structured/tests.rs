@@ -1,0 +1,432 @@
+use super::interp::run;
+use super::*;
+use crate::Tensor;
+
+fn parse(text: &str) -> Kernel {
+    let k: Kernel = text.parse().unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    assert_eq!(k.to_string().parse::<Kernel>().as_ref(), Ok(&k), "{k}");
+    k
+}
+
+#[track_caller]
+fn eval(text: &str, symbols: &[(&str, i64)], inputs: &[Tensor]) -> Vec<Tensor> {
+    let lookup = |s: &str| symbols.iter().find(|(n, _)| *n == s).map(|(_, v)| *v);
+    run(&parse(text), &lookup, inputs).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[track_caller]
+fn fails(text: &str, inputs: &[Tensor], message: &str) {
+    assert_eq!(run(&parse(text), &|_| None, inputs).unwrap_err().to_string(), message);
+}
+
+fn ramp(shape: &[usize]) -> Tensor {
+    Tensor::from_fn(DType::F32, shape, |i| Number::Float(((i * 7 + 3) % 11) as f64 - 4.0))
+}
+
+const NORMALIZE: &str = "kernel @normalize(o0: f32[n, 5] in, o1: f32[n, 5] out) symbols(n) outer(n) {
+  local l0: f32[]
+  local l1: f32[]
+  local l2: f32[5]
+  stage reduce(5) {
+    read o0[i0, i1]
+    body (v0: f32) { } -> v0
+    combine free init(f32:0xff800000) (v0: f32, v1: f32) { v2 = max v0 v1 } -> v2
+      merge (v0: f32, v1: f32) { v2 = max v0 v1 } -> v2
+    write l0[]
+  }
+  stage parallel(5) {
+    read o0[i0, i1]
+    read l0[]
+    body (v0: f32, v1: f32) { v2 = sub v0 v1; v3 = mul v2 v2; v4 = const f32 1.0; v5 = add v3 v4 } -> v5
+    write l2[i1]
+  }
+  stage reduce(5) {
+    read l2[i1]
+    body (v0: f32) { } -> v0
+    combine free init(f32 0.0) (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+      merge (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+    write l1[]
+  }
+  stage parallel(5) {
+    read l2[i1]
+    read l1[]
+    body (v0: f32, v1: f32) { v2 = div v0 v1 } -> v2
+    write o1[i0, i1]
+  }
+}";
+
+#[test]
+fn stages_over_locals() {
+    let x = ramp(&[3, 5]);
+    let y = &eval(NORMALIZE, &[("n", 3)], std::slice::from_ref(&x))[0];
+    for i in 0..3 {
+        let row: Vec<f32> = x.to_f32s()[5 * i..5 * i + 5].to_vec();
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let terms: Vec<f32> = row.iter().map(|v| (v - max) * (v - max) + 1.0).collect();
+        let sum: f32 = terms.iter().sum();
+        for (j, t) in terms.iter().enumerate() {
+            assert_eq!(y.at(&[i, j]).f64(), (t / sum) as f64);
+        }
+    }
+    assert_eq!(eval(NORMALIZE, &[("n", 0)], &[ramp(&[0, 5])])[0].shape(), [0, 5]);
+}
+
+#[test]
+fn a_convolution_with_guards() {
+    let text = "kernel @conv(o0: f32[2, 6, 7] in, o1: f32[3, 2, 3, 3] in, o2: f32[3, 3, 4] out) outer(3, 3, 4) {
+      stage reduce(2, 3, 3) {
+        read o0[i3, 2*i1 + i4 - 1, 2*i2 + i5 - 1]
+          where (2*i1 + i4 - 1 in 0..6, 2*i2 + i5 - 1 in 0..7) else f32 0.5
+        read o1[i0, i3, i4, i5]
+        body (v0: f32, v1: f32) { v2 = mul v0 v1 } -> v2
+        combine free init(f32 0.0) (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+          merge (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+        write o2[i0, i1, i2]
+      }
+    }";
+    let (x, w) = (ramp(&[2, 6, 7]), ramp(&[3, 2, 3, 3]));
+    let y = &eval(text, &[], &[x.clone(), w.clone()])[0];
+    for p in crate::indices(&[3, 3, 4]) {
+        let mut sum = 0.0;
+        for q in crate::indices(&[2, 3, 3]) {
+            let (h, v) = (2 * p[1] + q[1], 2 * p[2] + q[2]);
+            let inside = (1..=6).contains(&h) && (1..=7).contains(&v);
+            let a = if inside { x.at(&[q[0], h - 1, v - 1]).f64() } else { 0.5 };
+            sum += a * w.at(&[p[0], q[0], q[1], q[2]]).f64();
+        }
+        assert_eq!(y.at(&p).f64(), sum);
+    }
+}
+
+#[test]
+fn a_gather_by_computed_indices() {
+    let text = "kernel @take(o0: i32[4] in, o1: f32[n, 2] in, o2: f32[4, 2] out) symbols(n) outer(4, 2) {
+      stage {
+        read o0[i0]
+        index n
+        compute(r0, r1) (v0: i32, v1: i64) {
+          v2 = cast i64 v0; v3 = const i64 0; v4 = lt v2 v3; v5 = add v2 v1; v6 = select v4 v5 v2 } -> v6
+        read o1[r2, i1] where (r2 in 0..n) else f32 -1.0
+        inbounds(r2 in 0..n)
+        body (v0: i32, v1: i64, v2: i64, v3: f32, v4: bool) { v5 = cast f32 v4; v6 = add v3 v5 } -> v6
+        write o2[i0, i1]
+      }
+    }";
+    let indices = Tensor::from_fn(DType::I32, &[4], |i| Number::Int([2, -1, 7, 0][i]));
+    let table = ramp(&[3, 2]);
+    let y = &eval(text, &[("n", 3)], &[indices, table.clone()])[0];
+    let t = |i: usize, j: usize| table.at(&[i, j]).f64() + 1.0;
+    assert_eq!(
+        y.to_f64s(),
+        [t(2, 0), t(2, 1), t(2, 0), t(2, 1), -1.0, -1.0, t(0, 0), t(0, 1)]
+    );
+}
+
+#[test]
+fn an_argmax_by_a_tuple() {
+    let text = "kernel @argmax(o0: f32[3, 6] in, o1: f32[3] out, o2: i64[3] out) outer(3) {
+      stage reduce(6) {
+        read o0[i0, i1]
+        index i1
+        body (v0: f32, v1: i64) { } -> (v0, v1)
+        combine init(f32:0xff800000, i64 0)
+          (v0: f32, v1: i64, v2: f32, v3: i64) { v4 = lt v0 v2; v5 = select v4 v2 v0; v6 = select v4 v3 v1 } -> (v5, v6)
+          merge
+          (v0: f32, v1: i64, v2: f32, v3: i64) { v4 = lt v0 v2; v5 = select v4 v2 v0; v6 = select v4 v3 v1 } -> (v5, v6)
+        write o1[i0]
+        write o2[i0]
+      }
+    }";
+    let x = ramp(&[3, 6]);
+    let y = eval(text, &[], std::slice::from_ref(&x));
+    for i in 0..3 {
+        let row = &x.to_f32s()[6 * i..6 * i + 6];
+        let at = (0..6).rev().max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+        assert_eq!((y[0].get(i).f64(), y[1].get(i).int()), (row[at] as f64, at as i128));
+    }
+}
+
+const CUMSUM: &str = "kernel @cumsum(o0: f32[2, 4] in, o1: f32[2, 4] out) outer(2) {
+  stage reduce(4) scan {
+    read o0[i0, i1]
+    body (v0: f32) { } -> v0
+    combine init(f32 0.0) (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+      merge (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+    write o1[i0, i1]
+  }
+}";
+
+#[test]
+fn a_scan() {
+    let y = &eval(
+        CUMSUM,
+        &[],
+        &[Tensor::from_f32(&[2, 4], &[1., 2., 3., 4., 5., 6., 7., 8.])],
+    )[0];
+    assert_eq!(y.to_f32s(), [1., 3., 6., 10., 5., 11., 18., 26.]);
+}
+
+const SCATTER: &str = "kernel @scatter(o0: f32[4, 2] in, o1: i64[3] in, o2: f32[3, 2] in, o3: f32[4, 2] out) outer() {
+  stage parallel(4, 2) {
+    read o0[i0, i1]
+    body (v0: f32) { } -> v0
+    write o3[i0, i1]
+  }
+  stage parallel(3, 2) scatter {
+    read o1[i0]
+    read o2[i0, i1]
+    read o3[r0, i1] where (r0 in 0..4) else f32 0.0
+    body (v0: i64, v1: f32, v2: f32) { v3 = add v1 v2 } -> v3
+    write o3[r0, i1]
+  }
+}";
+
+#[test]
+fn a_scatter_that_adds() {
+    let inputs = [
+        Tensor::from_f32(&[4, 2], &[0., 1., 2., 3., 4., 5., 6., 7.]),
+        Tensor::from_i64(&[3], &[2, 9, 2]),
+        Tensor::from_f32(&[3, 2], &[10., 20., 30., 40., 50., 60.]),
+    ];
+    let y = &eval(SCATTER, &[], &inputs)[0];
+    assert_eq!(y.to_f32s(), [0., 1., 2., 3., 64., 85., 6., 7.]);
+}
+
+#[test]
+fn packed_panels() {
+    let pack = "kernel @pack(o0: f32[3, 40] in, o1: f32[3, 40] out packed) outer(3, 40) {
+      stage { read o0[i0, i1] body (v0: f32) { } -> v0 write o1[i0, i1] }
+    }";
+    let unpack = pack.replace("in,", "in packed,").replace("out packed", "out");
+    let x = ramp(&[3, 40]);
+    let p = &eval(pack, &[], std::slice::from_ref(&x))[0];
+    assert_eq!(p.shape(), [2, 3, 32]);
+    assert_eq!(p.at(&[1, 2, 5]).f64(), x.at(&[2, 37]).f64());
+    assert_eq!(p.at(&[1, 2, 8]).f64(), 0.0);
+    assert_eq!(eval(&unpack, &[], std::slice::from_ref(p))[0], x);
+}
+
+#[test]
+fn what_the_interpreter_reports() {
+    let copy = |read: &str, write: &str, outer: &str| {
+        format!(
+            "kernel @k(o0: f32[4] in, o1: f32[4] out) outer({outer}) {{
+              stage {{ read o0[{read}] body (v0: f32) {{ }} -> v0 write o1[{write}] }} }}"
+        )
+    };
+    let x = [ramp(&[4])];
+    assert_eq!(eval(&copy("3 - i0", "i0", "4"), &[], &x)[0].get(0), x[0].get(3));
+    fails(
+        &copy("i0 + 1", "i0", "4"),
+        &x,
+        "@k, stage 0 at (3): read 0: index 4 of dimension 0, which has extent 4",
+    );
+    fails(
+        &copy("i0", "i0 + 1", "4"),
+        &x,
+        "@k, stage 0 at (3): write 0: index 4 of dimension 0, which has extent 4",
+    );
+    fails(
+        &copy("i0", "div(i0, 2)", "4"),
+        &x,
+        "@k, stage 0 at (1): write 0: element 0 is written twice",
+    );
+    fails(&copy("i0", "2*i0", "2"), &x, "@k: element 1 of o1 is never written");
+    fails(&copy("i0", "i0", "4"), &[], "@k: 0 tensors given, more expected");
+    fails(
+        &copy("i0", "i0", "4"),
+        &[ramp(&[4]), ramp(&[4])],
+        "@k: 2 tensors given, fewer expected",
+    );
+    fails(
+        &copy("i0", "i0", "4"),
+        &[ramp(&[3])],
+        "@k: o0 is f32[3], expected f32[4]",
+    );
+    let other_point = "kernel @k(o0: f32[4] in, o1: f32[4] out, o2: f32[4] out) outer(4) {
+      stage { read o0[i0] body (v0: f32) { } -> v0 write o1[i0] }
+      stage { read o1[rem(i0 + 3, 4)] body (v0: f32) { } -> v0 write o2[i0] } }";
+    fails(other_point, &x, "@k, stage 1 at (0): read 0: element 3 was not written");
+    let earlier = other_point.replace("rem(i0 + 3, 4)", "0");
+    fails(
+        &earlier,
+        &x,
+        "@k, stage 1 at (1): read 0: element 0 was written by another outer point",
+    );
+    let local = "kernel @k(o0: f32[4] in, o1: f32[4] out) outer(4) {
+      local l0: f32[2]
+      stage { read o0[i0] body (v0: f32) { } -> v0 write l0[0] }
+      stage { read l0[1] body (v0: f32) { } -> v0 write o1[i0] } }";
+    fails(local, &x, "@k, stage 1 at (0): read 0: element 1 was not written");
+    fails(
+        "kernel @k(o0: f32[n] out) symbols(n) outer(n) { stage { body () { v0 = const f32 1.0 } -> v0 write o0[i0] } }",
+        &[],
+        "@k: the dim `n` has no value",
+    );
+}
+
+#[track_caller]
+fn reject(text: &str, message: &str) {
+    let k: Kernel = text.parse().unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    assert_eq!(k.verify().unwrap_err(), format!("kernel @{}{message}", k.name));
+}
+
+/// A kernel of one stage over `i0 < 4`, `i1 < n`.
+fn one(stage: &str) -> String {
+    format!(
+        "kernel @k(o0: f32[4, n] in, o1: i64[4] in, o2: f32[4, n] out) symbols(n) outer(4, n) {{ local l0: f32[] {stage} }}"
+    )
+}
+
+#[test]
+fn rejected_declarations() {
+    reject(
+        "kernel @k(o0: f32[m] in) outer() { }",
+        ": o0: the symbol `m` is not declared",
+    );
+    reject("kernel @k(o0: f32[-1] in) outer() { }", ": o0: an extent of -1");
+    reject(
+        "kernel @k(o0: f32[4] in packed) outer() { }",
+        ": o0 is packed, but has rank 1",
+    );
+    reject("kernel @k() outer(n) { }", ": outer: the symbol `n` is not declared");
+    reject(
+        "kernel @k() outer() { local l0: f32[n] }",
+        ": l0: the symbol `n` is not declared",
+    );
+    reject(
+        "kernel @k() outer() { stage parallel(n) { body () { } -> () } }",
+        ": stage 0: the symbol `n` is not declared",
+    );
+    reject(&one(""), ": no stage writes o2");
+}
+
+#[test]
+fn rejected_stages() {
+    let id = "body (v0: f32) { } -> v0";
+    let w = "write o2[i0, i1]";
+    let stage = |reads: &str, rest: &str| one(&format!("stage {{ {reads} {rest} }}"));
+    let s = |reads: &str, message: &str| reject(&stage(reads, &format!("{id} {w}")), &format!(", stage 0: {message}"));
+    s("read o0[i0]", "read 0: 1 indices for o0 of rank 2");
+    s("read l0[]", "read 0: l0 is not written by an earlier stage");
+    s("read o2[i0, i1]", "read 0: o2 is not written by an earlier stage");
+    s("read o0[i0, i2]", "read 0: i2 is no variable of this stage");
+    s("read o0[r0, i1]", "read 0: r0 is no earlier read");
+    s(
+        "read o0[i0, i1] read o0[r0, i1]",
+        "read 1: r0 is f32, expected i64 in an index",
+    );
+    s(
+        "read o0[i0, i1] where (i0 in 0..m) else f32 0.0",
+        "read 0: the symbol `m` is not declared",
+    );
+    s("index m", "read 0: the symbol `m` is not declared");
+    s("inbounds(i9 in 0..4)", "read 0: i9 is no variable of this stage");
+    s("index i0", "the body takes [F32], the reads are [I64]");
+    s(
+        "compute(r0) (v0: i64) { } -> v0",
+        "read 0: computed from [0], but only 0 reads come before",
+    );
+    s(
+        "index i0 compute(r0) (v0: f32) { } -> v0",
+        "read 1: a function of [F32], given [I64]",
+    );
+    s(
+        "index i0 compute(r0) (v0: i64) { } -> (v0, v0)",
+        "read 1: a function with 2 results, expected one",
+    );
+    let read = "read o0[i0, i1]";
+    let writes = |w: &str, message: &str| reject(&stage(read, &format!("{id} {w}")), &format!(", stage 0: {message}"));
+    writes("", "0 writes for 1 results");
+    writes("write o0[i0, i1]", "write 0: o0 is only read");
+    writes("write o1[i0]", "write 0: a result of f32, but o1 is i64");
+    writes("write o2[i0]", "write 0: 1 indices for o2 of rank 2");
+    writes(
+        "write o2[i0, 0]",
+        "write 0: the map of o2 does not use i1: several points write one element",
+    );
+    writes(
+        "write o2[r0, i1]",
+        "write 0: r0 in the map of a write, which only a scatter may have",
+    );
+    let k = |stage: &str, message: &str| reject(&one(stage), &format!(", stage 0: {message}"));
+    let sum = "combine init(f32 0.0) (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2 merge (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2";
+    k(
+        &format!("stage reduce(4) {{ {read} {id} {w} }}"),
+        "reduction dimensions without a combiner",
+    );
+    k(
+        &format!("stage {{ {read} {id} {sum} {w} }}"),
+        "a combiner without reduction dimensions",
+    );
+    k(
+        &format!("stage scan {{ {read} {id} {w} }}"),
+        "a scan without reduction dimensions",
+    );
+    k(
+        &format!("stage reduce(4) scan scatter {{ {read} {id} {sum} {w} }}"),
+        "both a scan and a scatter",
+    );
+    k(
+        &format!("stage reduce(4) {{ {read} {id} {sum} write o2[i0 + i2, i1] }}"),
+        "write 0: the map of o2 uses i2, which is reduced",
+    );
+    k(
+        &format!("stage parallel(4) {{ {read} {id} write l0[] }}"),
+        "write 0: the map of l0 does not use i2: several points write one element",
+    );
+    let combiner = |c: &str, message: &str| k(&format!("stage reduce(4) {{ {read} {id} {c} {w} }}"), message);
+    combiner(
+        &sum.replace("init(f32 0.0)", "init()"),
+        "0 initial values for 1 accumulators",
+    );
+    combiner(
+        &sum.replace(
+            "merge (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2",
+            "merge (v0: f32) { } -> v0",
+        ),
+        "merge takes [F32], expected [F32, F32]",
+    );
+    combiner(
+        "combine init(f32 0.0) (v0: f32) { } -> v0 merge (v0: f32, v1: f32) { } -> v0",
+        "combiner takes [F32], expected [F32, F32]",
+    );
+    let mut k: Kernel = NORMALIZE.parse().unwrap();
+    k.stages[0].combine.as_mut().unwrap().init[0] = 1 << 40;
+    assert_eq!(
+        k.verify().unwrap_err(),
+        "kernel @normalize, stage 0: the bits 0x10000000000 are no value of f32"
+    );
+    let mut k: Kernel = NORMALIZE.parse().unwrap();
+    k.stages[0].body.outputs.clear();
+    assert!(
+        k.verify()
+            .unwrap_err()
+            .starts_with("kernel @normalize, stage 0: combiner takes")
+    );
+}
+
+#[test]
+fn bad_text_names_its_place() {
+    let err = |s: &str| s.parse::<Kernel>().unwrap_err().to_string();
+    assert_eq!(err("kernel @k(o1: f32[] in) outer() {}"), "1:11: found o1, expected o0");
+    assert_eq!(
+        err("kernel @k(o0: f32[] up) outer() {}"),
+        "1:21: found `up`, expected `in` or `out`"
+    );
+    assert_eq!(err("kernel @k() {}"), "1:13: found `{`, expected `outer`");
+    assert_eq!(
+        err("kernel @k() outer() {\n  stage { peek }\n}"),
+        "2:11: found `peek`, expected `read`, `index`, `inbounds`, `compute` or `body`"
+    );
+    assert_eq!(
+        err("kernel @k() outer() { stage { read o0[] } }"),
+        "1:36: o0 does not exist"
+    );
+    assert_eq!(
+        err("kernel @k() outer() { stage { read x0[] } }"),
+        "1:36: found `x0`, expected an operand or a local"
+    );
+    let fill = "kernel @k(o0: f32[] in) outer() { stage { read o0[] where () else i64 0 } }";
+    assert_eq!(err(fill), "1:67: a fill value of i64, but o0 is f32");
+}
