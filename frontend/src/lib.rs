@@ -1,1 +1,5 @@
-//! Reads ONNX models and safetensors weights into Brolga's tensor IR.
+//! Reads models into Brolga's tensor IR. Invariants: nothing here optimises (constants are folded only where a shape
+//! needs them); whatever a file says is checked before it is used, so bad input is an error and never a panic; weights
+//! stay in the mapped file.
+
+pub mod onnx;

@@ -1,0 +1,670 @@
+//! The walk over a model: names to values, nodes in topological order, functions inlined, everything unsupported
+//! collected.
+//!
+//! Invariants: a name has one definition; a node is imported after the nodes whose results it uses; a result of a node
+//! that is not supported is *unknown*, and a node with an unknown operand is passed over (its operator is still looked up,
+//! so that the final error lists every unsupported operator of the model).
+
+use super::error::{Error, Fail, Unsupported};
+use super::model::{Files, Model};
+use super::node::NodeCtx;
+use super::ops::{self, Handler};
+use super::{symbolic, tensor};
+use brolga_ir::{Dim, Graph, Tensor, Type, Value};
+use onnx_protobuf::{
+    AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
+    tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::Arc;
+
+/// Nodes that a model may have after its functions are inlined. Functions that call functions grow exponentially.
+const MAX_NODES: usize = 2_000_000;
+/// Depth to which functions and subgraphs may nest.
+const MAX_DEPTH: usize = 48;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    Value(Value),
+    /// The result of something unsupported.
+    Unknown,
+    /// An omitted operand of an inlined function.
+    Absent,
+}
+
+/// The names of one graph or function body.
+#[derive(Default)]
+struct Scope<'m> {
+    names: FxHashMap<&'m str, Slot>,
+    /// True for a function's body, which sees no outer names.
+    closed: bool,
+    /// Attributes that a function was called with.
+    attrs: FxHashMap<&'m str, &'m AttributeProto>,
+    versions: FxHashMap<&'m str, i64>,
+    /// What node names of an inlined body begin with.
+    prefix: String,
+}
+
+type FunctionKey<'m> = (&'m str, &'m str, &'m str);
+
+/// The state of an import. Operators' importers add nodes through the methods of [`super::emit`].
+pub struct Importer<'m> {
+    /// The graph under construction.
+    pub graph: Graph,
+    /// The model's files.
+    pub files: &'m mut Files,
+    /// Bytes that one value may have.
+    pub limit: u64,
+    /// The name that new nodes carry.
+    pub(super) origin: Arc<str>,
+    /// Contents of small values that are known (constants and what is computed from them).
+    pub(super) folded: FxHashMap<Value, Tensor>,
+    /// Contents of small integer values that are known as dims.
+    pub(super) known: FxHashMap<Value, Vec<Dim>>,
+    pub(super) scalars: FxHashMap<(brolga_ir::DType, u64), Value>,
+    functions: FxHashMap<FunctionKey<'m>, &'m FunctionProto>,
+    scopes: Vec<Scope<'m>>,
+    missing: Vec<(String, String, String)>,
+    imported: usize,
+    file: String,
+}
+
+/// Imports a parsed model.
+///
+/// # Errors
+/// When the model is wrong, or uses what is not supported.
+pub fn import(model: &mut Model, limit: u64) -> Result<Graph, Error> {
+    let Model { proto, files } = model;
+    let file = files.source.name().to_string();
+    let fail = |message: String| Error::Model {
+        file: file.clone(),
+        message,
+    };
+    let g = &*proto.graph;
+    let mut functions = FxHashMap::default();
+    for f in &proto.functions {
+        let key = (domain(&f.domain), f.name.as_str(), f.overload.as_str());
+        if functions.insert(key, f).is_some() {
+            return Err(fail(format!(
+                "function `{}` of domain `{}` is defined twice",
+                f.name, f.domain
+            )));
+        }
+    }
+    let versions = versions(&proto.opset_import);
+    if let Some(v) = versions.get("").filter(|v| **v < 6) {
+        return Err(fail(format!("operator set version {v}, expected 6 or newer")));
+    }
+    let mut im = Importer {
+        graph: Graph::new(if g.name.is_empty() { "model" } else { &g.name }),
+        files,
+        limit,
+        origin: "".into(),
+        folded: FxHashMap::default(),
+        known: FxHashMap::default(),
+        scalars: FxHashMap::default(),
+        functions,
+        scopes: vec![Scope {
+            versions,
+            ..Scope::default()
+        }],
+        missing: vec![],
+        imported: 0,
+        file: file.clone(),
+    };
+    im.initializers(g)?;
+    im.inputs(g)?;
+    im.nodes(&g.node)?;
+    im.outputs(g)?;
+    im.graph.prune();
+    Ok(im.graph)
+}
+
+/// The canonical form of an operator domain.
+pub fn domain(d: &str) -> &str {
+    if d == "ai.onnx" { "" } else { d }
+}
+
+fn versions(imports: &[OperatorSetIdProto]) -> FxHashMap<&str, i64> {
+    imports.iter().map(|o| (domain(&o.domain), o.version)).collect()
+}
+
+/// An operator's name with its domain, as errors and summaries show it.
+pub fn operator_name(dom: &str, op: &str) -> String {
+    match domain(dom) {
+        "" => op.to_string(),
+        d => format!("{d}::{op}"),
+    }
+}
+
+/// The name of a node, or one made of its operator and position.
+fn node_name(n: &NodeProto, index: usize) -> String {
+    if n.name.is_empty() {
+        format!("{}_{index}", n.op_type)
+    } else {
+        n.name.clone()
+    }
+}
+
+impl<'m> Importer<'m> {
+    fn scope(&self) -> &Scope<'m> {
+        self.scopes.last().expect("the model's own scope stays")
+    }
+    fn scope_mut(&mut self) -> &mut Scope<'m> {
+        self.scopes.last_mut().expect("the model's own scope stays")
+    }
+    fn error(&self, message: String) -> Error {
+        Error::Model {
+            file: self.file.clone(),
+            message,
+        }
+    }
+    fn node_error(&self, node: &str, message: String) -> Error {
+        Error::Node {
+            file: self.file.clone(),
+            node: node.to_string(),
+            message,
+        }
+    }
+
+    fn lookup(&self, name: &str) -> Option<Slot> {
+        for s in self.scopes.iter().rev() {
+            if let Some(v) = s.names.get(name) {
+                return Some(*v);
+            }
+            if s.closed {
+                break;
+            }
+        }
+        None
+    }
+
+    fn define(&mut self, name: &'m str, slot: Slot) -> Result<(), String> {
+        match self.scope_mut().names.insert(name, slot) {
+            Some(_) => Err(format!("`{name}` is defined twice")),
+            None => Ok(()),
+        }
+    }
+
+    fn initializers(&mut self, g: &'m GraphProto) -> Result<(), Error> {
+        for t in &g.initializer {
+            let bad = |im: &Self, e: String| im.error(format!("initializer `{}`: {e}", t.name));
+            let slot = match tensor::constant(t, self.files, self.limit) {
+                Ok(c) => Slot::Value(self.graph.constant(c)),
+                Err(e) if e.starts_with("element type") => {
+                    self.missing.push(("initializer".into(), e, t.name.clone()));
+                    Slot::Unknown
+                }
+                Err(e) => return Err(bad(self, e)),
+            };
+            self.define(&t.name, slot).map_err(|e| bad(self, e))?;
+        }
+        for s in &g.sparse_initializer {
+            self.missing
+                .push(("initializer".into(), "sparse".into(), s.values.name.clone()));
+            self.scope_mut().names.insert(&s.values.name, Slot::Unknown);
+        }
+        Ok(())
+    }
+
+    fn inputs(&mut self, g: &'m GraphProto) -> Result<(), Error> {
+        let initialized: FxHashSet<&str> = g.initializer.iter().map(|t| t.name.as_str()).collect();
+        // Old models list initializers as inputs too: those are constants here. Names of symbols are settled before
+        // fresh ones are made up.
+        let inputs: Vec<&'m ValueInfoProto> = g
+            .input
+            .iter()
+            .filter(|i| !initialized.contains(i.name.as_str()))
+            .collect();
+        let mut symbols = Symbols::default();
+        for i in &inputs {
+            for d in dims(i).into_iter().flatten() {
+                if let Some(DimValue::DimParam(p)) = &d.value {
+                    symbols.of(p);
+                }
+            }
+        }
+        for i in inputs {
+            let bad = |im: &Self, e: String| im.error(format!("input `{}`: {e}", i.name));
+            let slot = match input_type(i, &mut symbols) {
+                Ok(ty) => Slot::Value(self.graph.input(&i.name, ty)),
+                Err(Fail::Unsupported(e)) => {
+                    self.missing.push(("input".into(), e, i.name.clone()));
+                    Slot::Unknown
+                }
+                Err(Fail::Bad(e)) => return Err(bad(self, e)),
+                Err(Fail::Nested(_) | Fail::Skipped) => unreachable!("an input runs no node"),
+            };
+            self.define(&i.name, slot).map_err(|e| bad(self, e))?;
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self, g: &'m GraphProto) -> Result<(), Error> {
+        let mut found = vec![];
+        for o in &g.output {
+            match self.lookup(&o.name) {
+                Some(Slot::Value(v)) => found.push((o, v)),
+                Some(_) => {}
+                None => return Err(self.error(format!("output `{}` is not defined by anything", o.name))),
+            }
+        }
+        if !self.missing.is_empty() {
+            return Err(Error::Unsupported {
+                file: self.file.clone(),
+                items: group(&self.missing),
+            });
+        }
+        for (o, v) in found {
+            if let Some(e) = contradiction(o, self.graph.ty(v)) {
+                return Err(self.error(format!("output `{}` {e}", o.name)));
+            }
+            if self.graph.outputs.iter().any(|(n, _)| *n == o.name) {
+                return Err(self.error(format!("output `{}` is listed twice", o.name)));
+            }
+            self.graph.outputs.push((o.name.clone(), v));
+        }
+        Ok(())
+    }
+
+    fn nodes(&mut self, nodes: &'m [NodeProto]) -> Result<(), Error> {
+        for i in self.order(nodes)? {
+            let n = &nodes[i];
+            let name = format!("{}{}", self.scope().prefix, node_name(n, i));
+            self.imported += 1;
+            if self.imported > MAX_NODES {
+                return Err(self.error(format!("more than {MAX_NODES} nodes with all functions inlined")));
+            }
+            let slots = match self.node(n, &name) {
+                Ok(values) => values,
+                Err(Fail::Bad(message)) => return Err(self.node_error(&name, format!("{}: {message}", n.op_type))),
+                Err(Fail::Nested(e)) => return Err(*e),
+                Err(Fail::Unsupported(feature)) => {
+                    self.missing
+                        .push((operator_name(&n.domain, &n.op_type), feature, name.clone()));
+                    vec![]
+                }
+                Err(Fail::Skipped) => vec![],
+            };
+            for (k, o) in n.output.iter().enumerate().filter(|(_, o)| !o.is_empty()) {
+                let slot = slots.get(k).copied().unwrap_or(Slot::Unknown);
+                self.define(o, slot).map_err(|e| self.node_error(&name, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The nodes' positions such that every node comes after those it depends on; the given order where it is one.
+    fn order(&self, nodes: &'m [NodeProto]) -> Result<Vec<usize>, Error> {
+        let mut producer: FxHashMap<&str, usize> = FxHashMap::default();
+        for (i, n) in nodes.iter().enumerate() {
+            for o in n.output.iter().filter(|o| !o.is_empty()) {
+                if producer.insert(o, i).is_some() {
+                    return Err(self.node_error(&node_name(n, i), format!("`{o}` is defined twice")));
+                }
+            }
+        }
+        let mut users: Vec<Vec<usize>> = vec![vec![]; nodes.len()];
+        let mut waiting = vec![0usize; nodes.len()];
+        let mut sorted = true;
+        for (i, n) in nodes.iter().enumerate() {
+            let mut names = FxHashSet::default();
+            used_names(n, &mut names);
+            for p in names.iter().filter_map(|name| producer.get(name)) {
+                users[*p].push(i);
+                waiting[i] += 1;
+                sorted &= *p < i;
+            }
+        }
+        if sorted {
+            return Ok((0..nodes.len()).collect());
+        }
+        let mut ready: std::collections::BTreeSet<usize> = (0..nodes.len()).filter(|&i| waiting[i] == 0).collect();
+        let mut order = Vec::with_capacity(nodes.len());
+        while let Some(i) = ready.pop_first() {
+            order.push(i);
+            for &u in &users[i] {
+                waiting[u] -= 1;
+                if waiting[u] == 0 {
+                    ready.insert(u);
+                }
+            }
+        }
+        if order.len() < nodes.len() {
+            let stuck: Vec<String> = (0..nodes.len())
+                .filter(|&i| waiting[i] > 0)
+                .take(8)
+                .map(|i| format!("`{}`", node_name(&nodes[i], i)))
+                .collect();
+            return Err(self.error(format!(
+                "nodes depend on each other in a cycle, among them {}",
+                stuck.join(", ")
+            )));
+        }
+        Ok(order)
+    }
+
+    /// Imports one node; the results in the node's order.
+    fn node(&mut self, n: &'m NodeProto, name: &str) -> Result<Vec<Slot>, Fail> {
+        let dom = domain(&n.domain);
+        let function = self
+            .functions
+            .get(&(dom, n.op_type.as_str(), n.overload.as_str()))
+            .copied();
+        let handler: Option<Handler> = ops::lookup(dom, &n.op_type);
+        let mut slots = vec![];
+        for i in &n.input {
+            slots.push(match self.lookup(i) {
+                Some(s) => s,
+                None if i.is_empty() => Slot::Absent,
+                None => return Err(Fail::Bad(format!("operand `{i}` is defined by nothing"))),
+            });
+        }
+        while matches!(slots.last(), Some(Slot::Absent)) {
+            slots.pop();
+        }
+        let mut attrs: Vec<(&'m str, &'m AttributeProto)> = vec![];
+        for a in &n.attribute {
+            if attrs.iter().any(|b| b.0 == a.name) {
+                return Err(Fail::Bad(format!("attribute `{}` is given twice", a.name)));
+            }
+            if a.ref_attr_name.is_empty() {
+                attrs.push((&a.name, a));
+            } else if let Some(&outer) = self.scope().attrs.get(a.ref_attr_name.as_str()) {
+                attrs.push((&a.name, outer));
+            }
+        }
+        if let Some(f) = function {
+            return self.call(f, name, &slots, attrs);
+        }
+        let Some(handler) = handler else {
+            return Err(Fail::Unsupported(String::new()));
+        };
+        let Some(&version) = self.scope().versions.get(dom) else {
+            return Err(Fail::Bad(format!(
+                "the model imports no operator set of domain `{dom}`"
+            )));
+        };
+        if slots.iter().any(|s| matches!(s, Slot::Unknown)) {
+            return Err(Fail::Skipped);
+        }
+        let inputs = slots
+            .iter()
+            .map(|s| if let Slot::Value(v) = s { Some(*v) } else { None })
+            .collect();
+        let ctx = NodeCtx {
+            proto: n,
+            name: name.into(),
+            version,
+            inputs,
+            attrs,
+        };
+        self.origin = ctx.name.clone();
+        let values = match symbolic::evaluate(self, &ctx)? {
+            Some(v) => v,
+            None => handler(self, &ctx)?,
+        };
+        if let Some(k) = (values.len()..n.output.len()).find(|&k| ctx.wants(k)) {
+            return Err(Fail::Unsupported(format!("result {k}")));
+        }
+        Ok(values.into_iter().map(Slot::Value).collect())
+    }
+
+    /// Runs a handler on other operands than the node's own.
+    pub(super) fn rerun(&mut self, ctx: &NodeCtx<'m>, inputs: Vec<Option<Value>>) -> Result<Vec<Value>, Fail> {
+        let handler = ops::lookup(domain(&ctx.proto.domain), ctx.op()).expect("the node was looked up before");
+        let ctx = NodeCtx {
+            proto: ctx.proto,
+            name: ctx.name.clone(),
+            version: ctx.version,
+            inputs,
+            attrs: ctx.attrs.clone(),
+        };
+        handler(self, &ctx)
+    }
+
+    fn call(
+        &mut self,
+        f: &'m FunctionProto,
+        name: &str,
+        inputs: &[Slot],
+        given: Vec<(&'m str, &'m AttributeProto)>,
+    ) -> Result<Vec<Slot>, Fail> {
+        if inputs.len() > f.input.len() {
+            return Err(Fail::Bad(format!(
+                "{} operands, function `{}` takes {}",
+                inputs.len(),
+                f.name,
+                f.input.len()
+            )));
+        }
+        self.check_depth(&f.name)?;
+        let mut attrs: FxHashMap<&'m str, &'m AttributeProto> =
+            f.attribute_proto.iter().map(|a| (a.name.as_str(), a)).collect();
+        attrs.extend(given);
+        let mut versions = versions(&f.opset_import);
+        if versions.is_empty() {
+            versions = self.scope().versions.clone();
+        }
+        let mut scope = Scope {
+            closed: true,
+            attrs,
+            versions,
+            prefix: format!("{name}/"),
+            ..Scope::default()
+        };
+        for (i, formal) in f.input.iter().enumerate() {
+            scope
+                .names
+                .insert(formal, inputs.get(i).copied().unwrap_or(Slot::Absent));
+        }
+        let outputs: Vec<&'m str> = f.output.iter().map(String::as_str).collect();
+        self.body(scope, &f.node, &outputs)
+    }
+
+    /// Imports a subgraph in place, such as the branch of an `If` whose condition is known.
+    ///
+    /// # Errors
+    /// As for the nodes of a model; [`Fail::Skipped`] when a result is unknown.
+    pub fn inline(&mut self, g: &'m GraphProto, name: &str, arguments: &[Value]) -> Result<Vec<Value>, Fail> {
+        self.check_depth(name)?;
+        if arguments.len() != g.input.len() {
+            return Err(Fail::Bad(format!(
+                "{} arguments for a subgraph with {} inputs",
+                arguments.len(),
+                g.input.len()
+            )));
+        }
+        let scope = Scope {
+            attrs: self.scope().attrs.clone(),
+            versions: self.scope().versions.clone(),
+            prefix: format!("{name}/"),
+            names: g
+                .input
+                .iter()
+                .zip(arguments)
+                .map(|(i, v)| (i.name.as_str(), Slot::Value(*v)))
+                .collect(),
+            ..Scope::default()
+        };
+        self.scopes.push(scope);
+        let initialized = self.initializers(g);
+        let scope = self.scopes.pop().expect("pushed above");
+        initialized.map_err(|e| Fail::Nested(Box::new(e)))?;
+        let outputs: Vec<&'m str> = g.output.iter().map(|o| o.name.as_str()).collect();
+        let slots = self.body(scope, &g.node, &outputs)?;
+        slots
+            .into_iter()
+            .map(|s| {
+                if let Slot::Value(v) = s {
+                    Ok(v)
+                } else {
+                    Err(Fail::Skipped)
+                }
+            })
+            .collect()
+    }
+
+    fn check_depth(&self, what: &str) -> Result<(), Fail> {
+        if self.scopes.len() > MAX_DEPTH {
+            return Err(Fail::Bad(format!(
+                "`{what}` nests deeper than {MAX_DEPTH} functions, or calls itself"
+            )));
+        }
+        Ok(())
+    }
+
+    fn body(&mut self, scope: Scope<'m>, nodes: &'m [NodeProto], outputs: &[&'m str]) -> Result<Vec<Slot>, Fail> {
+        self.scopes.push(scope);
+        let done = self.nodes(nodes);
+        let slots: Vec<Option<Slot>> = outputs.iter().map(|o| self.lookup(o)).collect();
+        self.scopes.pop();
+        done.map_err(|e| Fail::Nested(Box::new(e)))?;
+        outputs
+            .iter()
+            .zip(slots)
+            .map(|(o, s)| s.ok_or_else(|| Fail::Bad(format!("its result `{o}` is not defined by anything"))))
+            .collect()
+    }
+}
+
+/// Every name that a node uses, those captured by its subgraphs included.
+fn used_names<'m>(n: &'m NodeProto, names: &mut FxHashSet<&'m str>) {
+    names.extend(n.input.iter().map(String::as_str));
+    for a in &n.attribute {
+        for g in a.g.as_ref().into_iter().chain(&a.graphs) {
+            g.node.iter().for_each(|n| used_names(n, names));
+            names.extend(g.output.iter().map(|o| o.name.as_str()));
+        }
+    }
+}
+
+fn group(missing: &[(String, String, String)]) -> Vec<Unsupported> {
+    let mut items: Vec<Unsupported> = vec![];
+    for (operator, feature, node) in missing {
+        match items
+            .iter_mut()
+            .find(|i| i.operator == *operator && i.feature == *feature)
+        {
+            Some(i) => i.nodes.push(node.clone()),
+            None => items.push(Unsupported {
+                operator: operator.clone(),
+                feature: feature.clone(),
+                nodes: vec![node.clone()],
+            }),
+        }
+    }
+    items.sort_by(|a, b| (&a.operator, &a.feature).cmp(&(&b.operator, &b.feature)));
+    items
+}
+
+/// Symbols by the model's dimension names, which may be any text.
+#[derive(Default)]
+struct Symbols {
+    names: FxHashMap<String, String>,
+    taken: FxHashSet<String>,
+}
+
+impl Symbols {
+    /// The symbol of a dimension name, the same for the same name and different for different ones.
+    fn of(&mut self, param: &str) -> Dim {
+        if let Some(s) = self.names.get(param) {
+            return Dim::sym(s);
+        }
+        let s = self.fresh(param);
+        self.names.insert(param.to_string(), s.clone());
+        Dim::sym(&s)
+    }
+
+    fn fresh(&mut self, wish: &str) -> String {
+        let mut s: String = wish
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        let operators = ["min", "max", "mod", "floordiv", "ceildiv"];
+        if s.is_empty() || s.starts_with(|c: char| c.is_ascii_digit()) || operators.contains(&s.as_str()) {
+            s.insert(0, '_');
+        }
+        let base = s.clone();
+        let mut k = 2;
+        while !self.taken.insert(s.clone()) {
+            s = format!("{base}_{k}");
+            k += 1;
+        }
+        s
+    }
+}
+
+fn dims(v: &ValueInfoProto) -> Option<&[onnx_protobuf::tensor_shape_proto::Dimension]> {
+    match v.type_.as_ref()?.value.as_ref()? {
+        TypeValue::TensorType(t) => Some(&t.shape.as_ref()?.dim),
+        _ => None,
+    }
+}
+
+fn kind(t: Option<&TypeProto>) -> &'static str {
+    match t.and_then(|t| t.value.as_ref()) {
+        Some(TypeValue::TensorType(_)) => "tensor",
+        Some(TypeValue::SequenceType(_)) => "sequence",
+        Some(TypeValue::MapType(_)) => "map",
+        Some(TypeValue::OptionalType(_)) => "optional",
+        Some(TypeValue::SparseTensorType(_)) => "sparse tensor",
+        _ => "unknown type",
+    }
+}
+
+fn input_type(i: &ValueInfoProto, symbols: &mut Symbols) -> Result<Type, Fail> {
+    let Some(TypeValue::TensorType(t)) = i.type_.as_ref().and_then(|t| t.value.as_ref()) else {
+        return Err(Fail::Unsupported(kind(i.type_.as_ref()).into()));
+    };
+    let dtype = tensor::dtype(t.elem_type).map_err(Fail::Unsupported)?;
+    let Some(dims) = dims(i) else {
+        return Err(Fail::Unsupported("a tensor of unknown rank".into()));
+    };
+    let shape = dims
+        .iter()
+        .enumerate()
+        .map(|(axis, d)| match &d.value {
+            Some(DimValue::DimValue(n)) if *n >= 0 => Ok(Dim::Const(*n)),
+            Some(DimValue::DimValue(n)) => Err(Fail::Bad(format!("extent {n} of dimension {axis}"))),
+            Some(DimValue::DimParam(p)) if !p.is_empty() => Ok(symbols.of(p)),
+            _ => Ok(Dim::sym(&symbols.fresh(&format!("{}_{axis}", i.name)))),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let fixed: Vec<i64> = shape.iter().filter_map(Dim::as_const).collect();
+    tensor::extents(&fixed, dtype)?;
+    Ok(Type::new(dtype, shape))
+}
+
+/// How a declared output contradicts the type that the graph gives it; symbolic extents contradict nothing.
+fn contradiction(o: &ValueInfoProto, found: &Type) -> Option<String> {
+    let Some(TypeValue::TensorType(t)) = o.type_.as_ref().and_then(|t| t.value.as_ref()) else {
+        return (kind(o.type_.as_ref()) != "unknown type")
+            .then(|| format!("is declared as a {}, but is {found}", kind(o.type_.as_ref())));
+    };
+    if t.elem_type != 0 && tensor::dtype(t.elem_type).ok() != Some(found.dtype) {
+        return Some(format!(
+            "is declared as {}, but is {found}",
+            tensor::type_name(t.elem_type)
+        ));
+    }
+    let dims = dims(o)?;
+    let declared: Vec<Option<i64>> = dims
+        .iter()
+        .map(|d| match d.value {
+            Some(DimValue::DimValue(n)) => Some(n),
+            _ => None,
+        })
+        .collect();
+    let fits = declared.len() == found.rank()
+        && declared
+            .iter()
+            .zip(&found.shape)
+            .all(|(d, f)| d.is_none() || f.as_const().is_none() || *d == f.as_const());
+    let show = |d: &Option<i64>| d.map_or("?".to_string(), |n| n.to_string());
+    (!fits).then(|| {
+        let shape: Vec<String> = declared.iter().map(show).collect();
+        format!("is declared with shape [{}], but is {found}", shape.join(", "))
+    })
+}

@@ -1,0 +1,90 @@
+//! ONNX models to the tensor IR.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`wire`], [`model`], [`tensor`] | files: mapping, parsing without copying weights, constants |
+//! | [`import`], [`node`] | the walk: names, functions, attributes, the list of what is unsupported |
+//! | [`emit`], [`symbolic`] | adding nodes with explicit broadcasting; shape computations |
+//! | [`ops`] | one file per operator or family, and the table of them |
+//!
+//! Operator-set versions 6 and newer are read; what changed between versions is handled in the operator's file.
+
+mod emit;
+mod error;
+mod import;
+mod model;
+mod node;
+mod ops;
+mod summary;
+mod symbolic;
+mod tensor;
+mod wire;
+
+pub use error::{Error, Unsupported};
+pub use summary::{OperatorCount, Port, Summary, summary};
+
+use brolga_ir::{Graph, Source, Tensor};
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a model is read.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes that a single value of the model may have.
+    pub memory_limit: u64,
+}
+
+impl Default for Options {
+    /// At most 16 GiB a value.
+    fn default() -> Options {
+        Options { memory_limit: 16 << 30 }
+    }
+}
+
+/// Reads a model file. Weights stay in the file, which is mapped for as long as the graph refers to it.
+///
+/// # Errors
+/// When the file cannot be read, is no valid model, or uses operators that are not supported (all of them are listed).
+pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Graph, Error> {
+    let path = path.as_ref();
+    import(model::map(path)?, Some(folder(path)), options)
+}
+
+/// Reads a model in memory, which may have no external data. `name` stands for the file in errors.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_bytes(bytes: Vec<u8>, name: &str, options: &Options) -> Result<Graph, Error> {
+    import(model::bytes(bytes, name), None, options)
+}
+
+fn import(source: Arc<dyn Source>, folder: Option<std::path::PathBuf>, options: &Options) -> Result<Graph, Error> {
+    let mut model = model::Model::parse(source, folder)?;
+    let graph = import::import(&mut model, options.memory_limit)?;
+    tracing::debug!(model = graph.name, nodes = graph.nodes.len(), "imported");
+    Ok(graph)
+}
+
+fn folder(path: &Path) -> std::path::PathBuf {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
+        _ => ".".into(),
+    }
+}
+
+/// Reads a file that holds one TensorProto (`.pb`): its name, and the tensor.
+///
+/// # Errors
+/// When the file cannot be read or is no tensor of a supported element type.
+pub fn tensor_file(path: impl AsRef<Path>, options: &Options) -> Result<(String, Tensor), Error> {
+    let path = path.as_ref();
+    let source = model::map(path)?;
+    let fail = |message: String| Error::Model {
+        file: path.display().to_string(),
+        message,
+    };
+    let proto = model::parse_tensor(&source).map_err(|e| fail(format!("not an ONNX tensor: {e}")))?;
+    let mut files = model::Files::new(source, Some(folder(path)));
+    let c = tensor::constant(&proto, &mut files, options.memory_limit).map_err(fail)?;
+    Ok((proto.name, c.to_tensor()))
+}

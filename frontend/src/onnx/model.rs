@@ -1,0 +1,172 @@
+//! Files: mapping a model and its external data, and parsing it with the weights left where they are.
+//!
+//! Invariant: every range that a file names is checked against the mapped file before a constant refers to it, and an
+//! external-data location never leads out of the model's folder.
+
+use super::{Error, wire};
+use brolga_ir::Source;
+use memmap2::Mmap;
+use onnx_protobuf::{Message, ModelProto, TensorProto};
+use rustc_hash::FxHashMap;
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// A mapped file.
+struct Mapped {
+    map: Mmap,
+    name: String,
+}
+
+impl Source for Mapped {
+    fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Bytes in memory, under a name.
+struct Owned {
+    bytes: Vec<u8>,
+    name: String,
+}
+
+impl Source for Owned {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Maps a file.
+///
+/// # Errors
+/// When it cannot be opened or mapped, or is no regular file.
+pub fn map(path: &Path) -> Result<Arc<dyn Source>, Error> {
+    let name = path.display().to_string();
+    let io = |source| Error::Io {
+        file: name.clone(),
+        source,
+    };
+    let file = File::open(path).map_err(io)?;
+    let meta = file.metadata().map_err(io)?;
+    if !meta.is_file() {
+        return Err(Error::Model {
+            file: name,
+            message: "not a file".into(),
+        });
+    }
+    if meta.len() == 0 {
+        // An empty range cannot be mapped.
+        return Ok(bytes(vec![], &name));
+    }
+    // SAFETY: the mapping is private and read-only. As for every mapped file, another process that truncates it while
+    // it is in use faults this one; nothing here relies on the bytes staying the same after a check, except for their
+    // number.
+    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+    Ok(Arc::new(Mapped { map, name }))
+}
+
+/// Bytes in memory as a source.
+pub fn bytes(bytes: Vec<u8>, name: &str) -> Arc<dyn Source> {
+    Arc::new(Owned {
+        bytes,
+        name: name.to_string(),
+    })
+}
+
+/// A parsed model, its weights still in the file.
+pub struct Model {
+    /// The model, with large payloads replaced by segments of `source` (see [`wire`]).
+    pub proto: ModelProto,
+    /// The model's file.
+    pub files: Files,
+}
+
+/// The model's file and the external-data files that it names.
+pub struct Files {
+    /// The model's own file.
+    pub source: Arc<dyn Source>,
+    /// The folder of external data; `None` for a model in memory.
+    folder: Option<PathBuf>,
+    external: FxHashMap<String, Arc<dyn Source>>,
+}
+
+impl Model {
+    /// Parses a model.
+    ///
+    /// # Errors
+    /// When the bytes are no model.
+    pub fn parse(source: Arc<dyn Source>, folder: Option<PathBuf>) -> Result<Model, Error> {
+        let fail = |message: String| Error::Model {
+            file: source.name().to_string(),
+            message,
+        };
+        let reduced = wire::reduce_model(source.bytes()).map_err(|e| fail(format!("not an ONNX model: {e}")))?;
+        let proto = ModelProto::parse_from_bytes(&reduced).map_err(|e| fail(format!("not an ONNX model: {e}")))?;
+        if proto.graph.is_none() {
+            return Err(fail("not an ONNX model: it has no graph".into()));
+        }
+        Ok(Model {
+            proto,
+            files: Files::new(source, folder),
+        })
+    }
+}
+
+/// Parses a TensorProto with its payload left in the source.
+///
+/// # Errors
+/// When the bytes are no tensor.
+pub fn parse_tensor(source: &Arc<dyn Source>) -> Result<TensorProto, String> {
+    let reduced = wire::reduce_tensor(source.bytes())?;
+    TensorProto::parse_from_bytes(&reduced).map_err(|e| e.to_string())
+}
+
+impl Files {
+    /// The files of a model.
+    pub fn new(source: Arc<dyn Source>, folder: Option<PathBuf>) -> Files {
+        Files {
+            source,
+            folder,
+            external: FxHashMap::default(),
+        }
+    }
+
+    /// The file of a tensor's external data, mapped once.
+    ///
+    /// # Errors
+    /// When the location is not a path inside the model's folder, or the file cannot be mapped.
+    pub fn external(&mut self, location: &str) -> Result<Arc<dyn Source>, String> {
+        if let Some(s) = self.external.get(location) {
+            return Ok(s.clone());
+        }
+        let folder = self
+            .folder
+            .as_deref()
+            .ok_or("external data in a model that has no folder")?;
+        let relative = Path::new(location);
+        let inside = relative
+            .components()
+            .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        if location.is_empty() || !inside {
+            return Err(format!(
+                "external data at `{location}`, expected a path inside the model's folder"
+            ));
+        }
+        let path = folder.join(relative);
+        // A symbolic link may still lead out of the folder.
+        let fail = |e: std::io::Error| format!("external data {}: {e}", path.display());
+        let real = path.canonicalize().map_err(fail)?;
+        if !real.starts_with(folder.canonicalize().map_err(fail)?) {
+            return Err(format!("external data at `{location}` lies outside the model's folder"));
+        }
+        let source = map(&path).map_err(|e| format!("external data {e}"))?;
+        self.external.insert(location.to_string(), source.clone());
+        Ok(source)
+    }
+}

@@ -1,0 +1,139 @@
+//! Operators that make tensors from little: `Constant`, `ConstantOfShape`, `Range`, `EyeLike`, `Shape`, `Size`.
+
+use super::super::{symbolic, tensor};
+use super::*;
+use brolga_ir::{ConstData, Constant, DType, Dim, Tensor, dim};
+
+/// `Constant`, in any of its forms.
+pub fn constant<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(0, 0)?;
+    if let Some(t) = ctx.tensor("value")? {
+        let c = constant_of(im, t)?;
+        return Ok(vec![im.graph.constant(c)]);
+    }
+    let t = if let Some(x) = ctx.opt_float("value_float")? {
+        Tensor::from_f32(&[], &[x as f32])
+    } else if let Some(x) = ctx.floats("value_floats")? {
+        Tensor::from_f32(&[x.len()], x)
+    } else if let Some(x) = ctx.opt_int("value_int")? {
+        Tensor::from_i64(&[], &[x])
+    } else if let Some(x) = ctx.ints("value_ints")? {
+        Tensor::from_i64(&[x.len()], x)
+    } else if let Some((name, _)) = ctx.attrs.first() {
+        return unsupported(format!("attribute `{name}`"));
+    } else {
+        return Err("no value".into());
+    };
+    Ok(vec![im.dense(t)])
+}
+
+fn constant_of(im: &mut Importer<'_>, t: &onnx_protobuf::TensorProto) -> Result<Constant, Fail> {
+    tensor::constant(t, im.files, im.limit).map_err(|e| {
+        if e.starts_with("element type") {
+            Fail::Unsupported(e)
+        } else {
+            Fail::Bad(e)
+        }
+    })
+}
+
+/// `ConstantOfShape`: one value, which is never spread out in memory.
+pub fn constant_of_shape<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let shape = im.dims_operand(ctx.input(0)?, "the shape")?;
+    let value = match ctx.tensor("value")? {
+        Some(t) => constant_of(im, t)?.to_tensor(),
+        None => Tensor::from_f32(&[1], &[0.0]),
+    };
+    if value.len() != 1 {
+        return Err(Fail::Bad(format!("a value of {} elements, expected one", value.len())));
+    }
+    if let Some(d) = shape.iter().find(|d| d.as_const().is_some_and(|c| c < 0)) {
+        return Err(Fail::Bad(format!("an extent of {d}")));
+    }
+    match dim::constants(&shape) {
+        Some(fixed) => one(im.splat_constant(value.dtype(), &fixed, value.get(0))),
+        None => {
+            let scalar = im.graph.constant(Constant {
+                ty: brolga_ir::Type::new(value.dtype(), []),
+                data: ConstData::Dense(value.reshaped(&[])),
+            });
+            one(im.spread(scalar, &shape))
+        }
+    }
+}
+
+/// `Range`: of integers with symbolic bounds, or of known floats.
+pub fn range<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(3, 3)?;
+    let bounds = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
+    let dtype = im.dtype(bounds[0]);
+    if bounds.iter().any(|&b| im.dtype(b) != dtype) {
+        return Err("bounds of different dtypes".into());
+    }
+    let (n, start, delta) = if dtype.is_float() {
+        let mut b = [0.0; 3];
+        for (b, &v) in b.iter_mut().zip(&bounds) {
+            *b = *im.floats_operand(v, "a bound")?.first().ok_or("an empty bound")?;
+        }
+        let n = ((b[1] - b[0]) / b[2]).ceil().max(0.0);
+        if !n.is_finite() || n > i64::MAX as f64 {
+            return Err(Fail::Bad(format!(
+                "a range from {} to {} in steps of {}",
+                b[0], b[1], b[2]
+            )));
+        }
+        (Dim::Const(n as i64), bounds[0], bounds[2])
+    } else {
+        let mut b = vec![];
+        for &v in &bounds {
+            b.push(
+                im.dims_operand(v, "a bound")?
+                    .first()
+                    .cloned()
+                    .ok_or("an empty bound")?,
+            );
+        }
+        let n = match b[2].as_const() {
+            Some(0) => return Err("a step of 0".into()),
+            Some(_) => Dim::max(&(&b[1] - &b[0]).ceil_div(&b[2]), &Dim::ZERO),
+            None => return unsupported("a step that depends on a dimension"),
+        };
+        (n, bounds[0], bounds[2])
+    };
+    let steps = im.iota(dtype, std::slice::from_ref(&n), 0)?;
+    let (start, delta) = (im.reshape(start, vec![])?, im.reshape(delta, vec![])?);
+    let is = |im: &mut Importer<'_>, v, x: f64| im.contents(v).is_some_and(|t| t.get(0).f64() == x);
+    let mut y = steps;
+    if !is(im, delta, 1.0) {
+        y = im.map("mul", &[y, delta])?;
+    }
+    if !is(im, start, 0.0) {
+        y = im.map("add", &[y, start])?;
+    }
+    Ok(vec![y])
+}
+
+/// `EyeLike`: ones on a diagonal.
+pub fn eye_like<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let x = ctx.input(0)?;
+    let shape = im.shape(x);
+    if shape.len() != 2 {
+        return Err(Fail::Bad(format!("{}, expected rank 2", im.ty(x))));
+    }
+    let dtype = match ctx.opt_int("dtype")? {
+        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+        None => im.dtype(x),
+    };
+    let (row, column) = (im.iota(DType::I64, &shape, 0)?, im.iota(DType::I64, &shape, 1)?);
+    let k = ctx.int("k", 0)?;
+    let row = im.map_num("add", row, k as f64)?;
+    let on = im.map("equal", &[row, column])?;
+    one(im.cast(on, dtype))
+}
+
+/// `Shape` and `Size`, which are shape computations.
+pub fn shape<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    symbolic::evaluate(im, ctx)?.ok_or_else(|| Fail::Bad("not a tensor".into()))
+}

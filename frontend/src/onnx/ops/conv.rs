@@ -1,0 +1,195 @@
+//! `Conv` and `ConvTranspose`, with explicit or automatic padding.
+
+use super::*;
+use brolga_ir::{Attr, Dim};
+
+/// Attributes that convolutions and pools share, over the spatial dimensions.
+pub struct Window {
+    /// The kernel's extents.
+    pub kernel: Vec<i64>,
+    /// Steps between windows.
+    pub strides: Vec<i64>,
+    /// Steps between a window's taps.
+    pub dilations: Vec<i64>,
+    /// Padding before.
+    pub low: Vec<Dim>,
+    /// Padding after.
+    pub high: Vec<Dim>,
+}
+
+/// Extents, strides and dilations are at most this: products of them with each other do not overflow.
+const MAX_WINDOW: i64 = 1 << 30;
+
+/// A list of one positive number for each spatial dimension.
+pub fn per_axis<'m>(ctx: &NodeCtx<'m>, name: &str, n: usize, least: i64) -> Result<Option<Vec<i64>>, Fail> {
+    match ctx.ints(name)? {
+        None => Ok(None),
+        Some(l) if l.is_empty() && least == 1 => Ok(None),
+        Some(l) if l.len() == n && l.iter().all(|x| (least..=MAX_WINDOW).contains(x)) => Ok(Some(l.to_vec())),
+        Some(l) => Err(Fail::Bad(format!("{name} {l:?} for {n} spatial dimensions"))),
+    }
+}
+
+/// The window of a convolution or pool over an input of these spatial extents.
+pub fn window<'m>(ctx: &NodeCtx<'m>, spatial: &[Dim], kernel: Vec<i64>) -> Result<Window, Fail> {
+    let n = spatial.len();
+    if kernel.len() != n || kernel.iter().any(|k| !(1..=MAX_WINDOW).contains(k)) {
+        return Err(Fail::Bad(format!("kernel {kernel:?} for {n} spatial dimensions")));
+    }
+    let strides = per_axis(ctx, "strides", n, 1)?.unwrap_or(vec![1; n]);
+    let dilations = per_axis(ctx, "dilations", n, 1)?.unwrap_or(vec![1; n]);
+    let (mut low, mut high) = (vec![Dim::ZERO; n], vec![Dim::ZERO; n]);
+    match ctx.string("auto_pad", "NOTSET")? {
+        "NOTSET" | "" => {
+            if let Some(p) = per_axis(ctx, "pads", 2 * n, -MAX_WINDOW)? {
+                low = p[..n].iter().map(|&p| Dim::Const(p)).collect();
+                high = p[n..].iter().map(|&p| Dim::Const(p)).collect();
+            }
+        }
+        "VALID" => {}
+        mode @ ("SAME_UPPER" | "SAME_LOWER") => {
+            for i in 0..n {
+                // The result has ceil(in / stride) windows.
+                let stride = Dim::Const(strides[i]);
+                let reach = (kernel[i] - 1) * dilations[i] + 1;
+                let last = &(&spatial[i].ceil_div(&stride) + &Dim::Const(-1)) * &stride;
+                let total = Dim::max(&(&(&last + &Dim::Const(reach)) - &spatial[i]), &Dim::ZERO);
+                let half = total.floor_div(&Dim::Const(2));
+                let rest = &total - &half;
+                (low[i], high[i]) = if mode == "SAME_UPPER" {
+                    (half, rest)
+                } else {
+                    (rest, half)
+                };
+            }
+        }
+        m => return Err(Fail::Bad(format!("auto_pad `{m}`"))),
+    }
+    Ok(Window {
+        kernel,
+        strides,
+        dilations,
+        low,
+        high,
+    })
+}
+
+/// Adds a bias [C] to [N, C, …].
+fn add_bias(im: &mut Importer<'_>, y: Value, bias: Option<Value>) -> One {
+    let Some(b) = bias else {
+        return Ok(y);
+    };
+    let shape = im.shape(y);
+    if im.shape(b) != [shape[1].clone()] {
+        return Err(Fail::Bad(format!("bias {} for the result {}", im.ty(b), im.ty(y))));
+    }
+    let axes: Vec<usize> = (1..shape.len() - 1).collect();
+    let b = im.unsqueeze(b, &axes)?;
+    im.map("add", &[y, b])
+}
+
+/// The known kernel extents of a weight, which `kernel_shape` may repeat but not contradict.
+fn kernel_of<'m>(im: &Importer<'m>, ctx: &NodeCtx<'m>, x: Value, w: Value) -> Result<Vec<i64>, Fail> {
+    if im.rank(x) < 3 || im.rank(w) != im.rank(x) {
+        return Err(Fail::Bad(format!(
+            "operands {} and {}, expected equal ranks of 3 or more",
+            im.ty(x),
+            im.ty(w)
+        )));
+    }
+    let kernel: Option<Vec<i64>> = im.shape(w)[2..].iter().map(Dim::as_const).collect();
+    let Some(kernel) = kernel else {
+        return unsupported("a kernel of symbolic extents");
+    };
+    match ctx.ints("kernel_shape")? {
+        Some(k) if k != kernel => Err(Fail::Bad(format!("kernel_shape {k:?} for the weight {}", im.ty(w)))),
+        _ => Ok(kernel),
+    }
+}
+
+/// `Conv`.
+pub fn conv<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 3)?;
+    let (x, w) = (ctx.input(0)?, ctx.input(1)?);
+    let y = im.conv_nodes(ctx, x, w)?;
+    one(add_bias(im, y, ctx.optional(2)))
+}
+
+impl Importer<'_> {
+    /// A convolution with a node's window attributes, without bias.
+    ///
+    /// # Errors
+    /// When shapes or attributes do not fit.
+    pub fn conv_nodes<'c>(&mut self, ctx: &NodeCtx<'c>, x: Value, w: Value) -> One {
+        let kernel = kernel_of(self, ctx, x, w)?;
+        let win = window(ctx, &self.shape(x)[2..], kernel)?;
+        let dtype = self.dtype(x);
+        let acc = self.accumulator(dtype);
+        let attrs = [
+            Attr::Ints(win.strides),
+            Attr::Ints(win.dilations),
+            Attr::Dims(win.low),
+            Attr::Dims(win.high),
+            Attr::Int(ctx.int("group", 1)?),
+            Attr::Bool(false),
+            Attr::DType(acc),
+            Attr::DType(dtype),
+        ];
+        self.op("conv", &attrs, &[x, w])
+    }
+}
+
+/// `ConvTranspose`. With `output_shape` (or automatic padding) the padding follows from the result's extents.
+pub fn conv_transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 3)?;
+    let (x, w) = (ctx.input(0)?, ctx.input(1)?);
+    let kernel = kernel_of(im, ctx, x, w)?;
+    let n = kernel.len();
+    let spatial = im.shape(x)[2..].to_vec();
+    let strides = per_axis(ctx, "strides", n, 1)?.unwrap_or(vec![1; n]);
+    let dilations = per_axis(ctx, "dilations", n, 1)?.unwrap_or(vec![1; n]);
+    let extra = per_axis(ctx, "output_padding", n, 0)?.unwrap_or(vec![0; n]);
+    let wanted = ctx.ints("output_shape")?.filter(|s| !s.is_empty());
+    if let Some(s) = wanted
+        && s.len() != n
+    {
+        return Err(Fail::Bad(format!("output_shape {s:?} for {n} spatial dimensions")));
+    }
+    let auto = ctx.string("auto_pad", "NOTSET")?;
+    let (mut low, mut high) = (vec![Dim::ZERO; n], vec![Dim::ZERO; n]);
+    if wanted.is_some() || auto.starts_with("SAME") {
+        for i in 0..n {
+            let reach = (kernel[i] - 1) * dilations[i] + 1 + extra[i];
+            let full = &(&(&spatial[i] + &Dim::Const(-1)) * strides[i]) + &Dim::Const(reach);
+            let out = match wanted {
+                Some(s) => Dim::Const(s[i]),
+                None => &spatial[i] * strides[i],
+            };
+            // A result larger than all that the kernel reaches is filled up at its end.
+            let total = &full - &out;
+            let half = total.floor_div(&Dim::Const(2));
+            let rest = &total - &half;
+            (low[i], high[i]) = match auto {
+                _ if total.as_const().is_some_and(|t| t < 0) => (Dim::ZERO, total),
+                "SAME_UPPER" => (half, rest),
+                _ => (rest, half),
+            };
+        }
+    } else if let Some(p) = per_axis(ctx, "pads", 2 * n, -MAX_WINDOW)? {
+        low = p[..n].iter().map(|&p| Dim::Const(p)).collect();
+        high = p[n..].iter().map(|&p| Dim::Const(p)).collect();
+    }
+    let dtype = im.dtype(x);
+    let attrs = [
+        Attr::Ints(strides),
+        Attr::Ints(dilations),
+        Attr::Dims(low),
+        Attr::Dims(high),
+        Attr::Ints(extra),
+        Attr::Int(ctx.int("group", 1)?),
+        Attr::DType(im.accumulator(dtype)),
+        Attr::DType(dtype),
+    ];
+    let y = im.op("conv_transpose", &attrs, &[x, w])?;
+    one(add_bias(im, y, ctx.optional(2)))
+}

@@ -1,0 +1,20 @@
+//! `CumSum` and `CumProd`.
+
+use super::*;
+use brolga_ir::Attr;
+
+/// Both: the axis is an operand.
+pub fn cumulative<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    let x = ctx.input(0)?;
+    let axis = im.ints_operand(ctx.input(1)?, "the axis")?;
+    let axis = node::axis(*axis.first().ok_or("an empty axis")?, im.rank(x))?;
+    let kind = if ctx.op() == "CumSum" { "sum" } else { "prod" };
+    let attrs = [
+        Attr::word(kind),
+        Attr::Int(axis as i64),
+        Attr::Bool(ctx.flag("exclusive", false)?),
+        Attr::Bool(ctx.flag("reverse", false)?),
+    ];
+    one(im.op("scan", &attrs, &[x]))
+}

@@ -1,0 +1,153 @@
+//! Reading by index: `Gather`, `GatherElements`, `GatherND`, `Compress`, `OneHot`, `ReverseSequence`, `Trilu`.
+
+use super::*;
+use brolga_ir::{Attr, DType, Dim};
+
+/// `Gather`.
+pub fn gather<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
+    let axis = node::axis(ctx.int("axis", 0)?, im.rank(x))?;
+    let n = im.shape(x)[axis].clone();
+    let index = im.contents(indices).filter(|t| t.dtype().is_int()).map(|t| t.to_i64s());
+    if let (Some(n), Some(list)) = (n.as_const(), &index)
+        && let Some(i) = list.iter().find(|&&i| i < -n || i >= n)
+    {
+        return Err(Fail::Bad(format!("index {i} into axis {axis} of {}", im.ty(x))));
+    }
+    // One known index is a slice, which later passes read through.
+    if let Some([i]) = index.as_deref()
+        && n.as_const().is_some()
+    {
+        let i = if *i < 0 { &n + &Dim::Const(*i) } else { Dim::Const(*i) };
+        let y = im.slice_axis(x, axis, i, Dim::ONE)?;
+        let mut shape = im.shape(x);
+        shape.splice(axis..=axis, im.shape(indices));
+        return one(im.reshape(y, shape));
+    }
+    one(im.gather(axis, x, indices))
+}
+
+/// `GatherElements`.
+pub fn gather_elements<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
+    let axis = node::axis(ctx.int("axis", 0)?, im.rank(x))?;
+    one(im.op("gather_elements", &[Attr::Int(axis as i64)], &[x, indices]))
+}
+
+/// `GatherND`.
+pub fn gather_nd<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    let batch = ctx.int("batch_dims", 0)?;
+    one(im.op("gather_nd", &[Attr::Int(batch)], &[ctx.input(0)?, ctx.input(1)?]))
+}
+
+/// `Compress` by a known condition.
+pub fn compress<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    let (mut x, condition) = (ctx.input(0)?, ctx.input(1)?);
+    let axis = match ctx.opt_int("axis")? {
+        Some(a) => node::axis(a, im.rank(x))?,
+        None => {
+            let n = im.ty(x).len();
+            x = im.reshape(x, vec![n])?;
+            0
+        }
+    };
+    let keep = im.ints_operand(condition, "a condition")?;
+    let n = im.shape(x)[axis].as_const();
+    let chosen: Vec<i64> = (0..).zip(&keep).filter(|(_, k)| **k != 0).map(|(i, _)| i).collect();
+    if let (Some(n), Some(last)) = (n, chosen.last())
+        && *last >= n
+    {
+        return Err(Fail::Bad(format!(
+            "a condition that selects element {last} of axis {axis} of {}",
+            im.ty(x)
+        )));
+    }
+    let indices = im.ints(&chosen);
+    one(im.gather(axis, x, indices))
+}
+
+/// `OneHot`: `indices == 0, 1, 2 …` along a new axis selects `on` or `off`.
+pub fn one_hot<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(3, 3)?;
+    let (indices, depth, values) = (ctx.input(0)?, ctx.input(1)?, ctx.input(2)?);
+    let depth = match im.contents(depth) {
+        Some(t) if t.len() == 1 => Dim::Const(t.get(0).int() as i64),
+        _ => im
+            .dims_operand(depth, "the depth")?
+            .first()
+            .cloned()
+            .ok_or("an empty depth")?,
+    };
+    if depth.as_const().is_some_and(|d| d < 0) {
+        return Err(Fail::Bad(format!("a depth of {depth}")));
+    }
+    let rank = im.rank(indices) + 1;
+    let axis = node::axis(ctx.int("axis", -1)?, rank)?;
+    let i = im.cast(indices, DType::I64)?;
+    let d = im.dim_scalar(&depth, DType::I64)?;
+    let wrapped = im.map("add", &[i, d])?;
+    let below = im.map_num("less", i, 0.0)?;
+    let i = im.map("where", &[below, wrapped, i])?;
+    let i = im.unsqueeze(i, &[axis])?;
+    let mut shape = im.shape(i);
+    shape[axis] = depth;
+    let classes = im.iota(DType::I64, &shape, axis)?;
+    let hit = im.map("equal", &[i, classes])?;
+    let off = im.slice_axis(values, 0, Dim::ZERO, Dim::ONE)?;
+    let on = im.slice_axis(values, 0, Dim::ONE, Dim::ONE)?;
+    let (off, on) = (im.reshape(off, vec![])?, im.reshape(on, vec![])?);
+    one(im.map("where", &[hit, on, off]))
+}
+
+/// `ReverseSequence`: the first `sequence_lens[b]` elements of every batch entry reversed.
+pub fn reverse_sequence<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    let (x, lengths) = (ctx.input(0)?, ctx.input(1)?);
+    let shape = im.shape(x);
+    let time = node::axis(ctx.int("time_axis", 0)?, shape.len())?;
+    let batch = node::axis(ctx.int("batch_axis", 1)?, shape.len())?;
+    if time == batch {
+        return Err("the time axis is the batch axis".into());
+    }
+    let at = im.iota(DType::I64, &shape, time)?;
+    let lengths = im.cast(lengths, DType::I64)?;
+    let mut wide = vec![Dim::ONE; shape.len()];
+    wide[batch] = shape[batch].clone();
+    let lengths = im.reshape(lengths, wide)?;
+    let lengths = im.spread(lengths, &shape)?;
+    let last = im.map_num("sub", lengths, 1.0)?;
+    let back = im.map("sub", &[last, at])?;
+    let inside = im.map("less", &[at, lengths])?;
+    let index = im.map("where", &[inside, back, at])?;
+    one(im.op("gather_elements", &[Attr::Int(time as i64)], &[x, index]))
+}
+
+/// `Trilu`: the upper (`column - row >= k`) or lower (`<= k`) part, zero elsewhere.
+pub fn trilu<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 2)?;
+    let x = ctx.input(0)?;
+    let shape = im.shape(x);
+    let rank = shape.len();
+    if rank < 2 {
+        return Err(Fail::Bad(format!("{}, expected rank 2 or more", im.ty(x))));
+    }
+    let k = match ctx.optional(1) {
+        Some(k) => im.reshape(k, vec![])?,
+        None => im.scalar(DType::I64, 0.0),
+    };
+    let plane = &shape[rank - 2..];
+    let (row, column) = (im.iota(DType::I64, plane, 0)?, im.iota(DType::I64, plane, 1)?);
+    let distance = im.map("sub", &[column, row])?;
+    let test = if ctx.flag("upper", true)? {
+        "greater_or_equal"
+    } else {
+        "less_or_equal"
+    };
+    let keep = im.map(test, &[distance, k])?;
+    let zero = im.scalar(im.dtype(x), 0.0);
+    one(im.map("where", &[keep, x, zero]))
+}

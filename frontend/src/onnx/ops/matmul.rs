@@ -1,0 +1,102 @@
+//! `MatMul` and `Gemm`, as contractions.
+
+use super::*;
+use brolga_ir::{Dim, dim::product};
+
+impl Importer<'_> {
+    /// numpy's matmul. Batch dimensions of the right operand that are all 1 (or none) need no batch: the left operand's
+    /// are then free. Others are broadcast where they differ.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn matmul(&mut self, a: Value, b: Value) -> One {
+        let (sa, sb) = (self.shape(a), self.shape(b));
+        if sa.is_empty() || sb.is_empty() {
+            return Err(Fail::Bad(format!(
+                "operands {} and {}, expected rank 1 or more",
+                self.ty(a),
+                self.ty(b)
+            )));
+        }
+        let (ra, rb) = (sa.len(), sb.len());
+        if rb == 1 {
+            return self.contract(a, b, [&[], &[]], [&[ra - 1], &[0]]);
+        }
+        if ra == 1 && rb == 2 {
+            return self.contract(a, b, [&[], &[]], [&[0], &[0]]);
+        }
+        if ra == 1 {
+            let a = self.unsqueeze(a, &[0])?;
+            let y = self.matmul(a, b)?;
+            let axis = self.rank(y) - 2;
+            return self.squeeze(y, &[axis]);
+        }
+        let (ba, bb) = (&sa[..ra - 2], &sb[..rb - 2]);
+        if bb.iter().all(|d| d.is(1)) {
+            let flat = self.reshape(b, sb[rb - 2..].to_vec())?;
+            let y = self.contract(a, flat, [&[], &[]], [&[ra - 1], &[0]])?;
+            let lead = rb.saturating_sub(ra);
+            let mut shape = vec![Dim::ONE; lead];
+            shape.extend(self.shape(y));
+            return self.reshape(y, shape);
+        }
+        let batch = self.broadcast_shapes(&[ba.to_vec(), bb.to_vec()])?;
+        let mut side = |v: Value, s: &[Dim]| {
+            let shape = [&batch[..], &s[s.len() - 2..]].concat();
+            self.spread(v, &shape)
+        };
+        let (a, b) = (side(a, &sa)?, side(b, &sb)?);
+        let n = batch.len();
+        let axes: Vec<usize> = (0..n).collect();
+        self.contract(a, b, [&axes, &axes], [&[n + 1], &[n]])
+    }
+}
+
+/// `MatMul`.
+pub fn matmul<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    one(im.matmul(ctx.input(0)?, ctx.input(1)?))
+}
+
+/// `Gemm`: `alpha A' B' + beta C`; transposed operands are contracted over their other dimension.
+pub fn gemm<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 3)?;
+    let (mut a, b) = (ctx.input(0)?, ctx.input(1)?);
+    if im.rank(a) > 2 && ctx.version < 7 {
+        let s = im.shape(a);
+        a = im.reshape(a, vec![s[0].clone(), product(&s[1..])])?;
+    }
+    if im.rank(a) != 2 || im.rank(b) != 2 {
+        return Err(Fail::Bad(format!(
+            "operands {} and {}, expected rank 2",
+            im.ty(a),
+            im.ty(b)
+        )));
+    }
+    let (ta, tb) = (ctx.flag("transA", false)?, ctx.flag("transB", false)?);
+    let mut y = im.contract(a, b, [&[], &[]], [&[usize::from(!ta)], &[usize::from(tb)]])?;
+    let (alpha, beta) = (ctx.float("alpha", 1.0)?, ctx.float("beta", 1.0)?);
+    if alpha != 1.0 {
+        y = scale(im, y, alpha)?;
+    }
+    let Some(mut c) = ctx.optional(2) else {
+        return Ok(vec![y]);
+    };
+    if beta != 1.0 {
+        c = scale(im, c, beta)?;
+    }
+    let shape = im.shape(y);
+    let c = im.spread(c, &shape)?;
+    one(im.map("add", &[y, c]))
+}
+
+/// A value times a float, which an integer Gemm rounds toward zero at the end.
+fn scale(im: &mut Importer<'_>, v: Value, by: f64) -> One {
+    let dtype = im.dtype(v);
+    if dtype.is_float() || by.fract() == 0.0 {
+        return im.map_num("mul", v, by);
+    }
+    let wide = im.cast(v, brolga_ir::DType::F64)?;
+    let y = im.map_num("mul", wide, by)?;
+    im.cast(y, dtype)
+}

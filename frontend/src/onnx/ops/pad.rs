@@ -1,0 +1,91 @@
+//! `Pad`: by a constant as the IR's `pad`; by reflection, repetition or wrapping as a gather with known indices.
+
+use super::*;
+use brolga_ir::Dim;
+
+/// `Pad`: amounts are an attribute before version 11, an operand since.
+pub fn pad<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 4)?;
+    let x = ctx.input(0)?;
+    let rank = im.rank(x);
+    let amounts: Vec<Dim> = match (ctx.optional(1), ctx.ints("pads")?) {
+        (Some(v), _) => im.dims_operand(v, "pads")?,
+        (None, Some(p)) => p.iter().map(|&p| Dim::Const(p)).collect(),
+        (None, None) => return Err("pads are missing".into()),
+    };
+    let axes: Vec<usize> = match ctx.optional(3) {
+        Some(v) => im
+            .ints_operand(v, "axes")?
+            .iter()
+            .map(|&a| node::axis(a, rank))
+            .collect::<Result<_, _>>()?,
+        None => (0..rank).collect(),
+    };
+    if amounts.len() != 2 * axes.len() {
+        return Err(Fail::Bad(format!("{} pads for {} axes", amounts.len(), axes.len())));
+    }
+    let (mut low, mut high) = (vec![Dim::ZERO; rank], vec![Dim::ZERO; rank]);
+    for (i, &a) in axes.iter().enumerate() {
+        low[a] = amounts[i].clone();
+        high[a] = amounts[axes.len() + i].clone();
+    }
+    let mode = ctx.string("mode", "constant")?;
+    if mode != "constant" {
+        return one(im.pad_by_index(x, &low, &high, mode));
+    }
+    let value = match ctx.optional(2) {
+        Some(v) => match im.contents(v) {
+            Some(t) if t.len() == 1 => t.get(0).f64(),
+            Some(t) => return Err(Fail::Bad(format!("a value of {} elements, expected one", t.len()))),
+            None => return unsupported("a value computed from data"),
+        },
+        None => ctx.float("value", 0.0)?,
+    };
+    one(im.pad(x, low, high, vec![0; rank], value))
+}
+
+impl Importer<'_> {
+    /// Padding whose elements are copies of the operand's.
+    ///
+    /// # Errors
+    /// When an extent that is padded, or its amount, is not known, or there is nothing to copy.
+    pub fn pad_by_index(&mut self, x: Value, low: &[Dim], high: &[Dim], mode: &str) -> One {
+        let mut y = x;
+        for (axis, (low, high)) in low.iter().zip(high).enumerate() {
+            if low.is(0) && high.is(0) {
+                continue;
+            }
+            let n = self.shape(y)[axis].clone();
+            let (Some(n), Some(low), Some(high)) = (n.as_const(), low.as_const(), high.as_const()) else {
+                return unsupported(format!("mode {mode} with symbolic extents"));
+            };
+            let size = n.checked_add(low).and_then(|s| s.checked_add(high));
+            let Some(size) = size.filter(|s| (0..1 << 32).contains(s)) else {
+                return Err(Fail::Bad(format!("pads {low} and {high} of extent {n}")));
+            };
+            if n == 0 && size > 0 {
+                return Err(Fail::Bad(format!("mode {mode} of an empty dimension")));
+            }
+            let source = |i: i64| -> Result<i64, Fail> {
+                Ok(match mode {
+                    "edge" => i.clamp(0, n - 1),
+                    "wrap" => i.rem_euclid(n),
+                    "reflect" if n == 1 => 0,
+                    "reflect" => {
+                        let p = i.rem_euclid(2 * (n - 1));
+                        if p < n { p } else { 2 * (n - 1) - p }
+                    }
+                    m => {
+                        return Err(Fail::Bad(format!(
+                            "mode `{m}`, expected constant, edge, reflect or wrap"
+                        )));
+                    }
+                })
+            };
+            let index = (0..size).map(|i| source(i - low)).collect::<Result<Vec<_>, _>>()?;
+            let index = self.ints(&index);
+            y = self.gather(axis, y, index)?;
+        }
+        Ok(y)
+    }
+}

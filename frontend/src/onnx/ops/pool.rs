@@ -1,0 +1,213 @@
+//! `MaxPool`, `AveragePool`, `LpPool` and their global forms.
+//!
+//! The result's extents are `floor((in + pads - reach) / stride) + 1`, or the same with `ceil` under `ceil_mode`, where a
+//! window that would start in the padding after the end is dropped (a window starts before `in + pads_low`).
+
+use super::conv::{Window, window};
+use super::*;
+use brolga_ir::{Attr, DType, Dim, Number, Tensor};
+
+struct Pool {
+    window: Window,
+    /// The result's spatial extents.
+    sizes: Vec<Dim>,
+    spatial: Vec<Dim>,
+}
+
+fn plan<'m>(im: &Importer<'m>, ctx: &NodeCtx<'m>, x: Value) -> Result<Pool, Fail> {
+    if im.rank(x) < 3 {
+        return Err(Fail::Bad(format!("{}, expected rank 3 or more", im.ty(x))));
+    }
+    let spatial = im.shape(x)[2..].to_vec();
+    let kernel = ctx
+        .ints("kernel_shape")?
+        .ok_or("attribute `kernel_shape` is missing")?
+        .to_vec();
+    let w = window(ctx, &spatial, kernel)?;
+    let ceil = ctx.flag("ceil_mode", false)?;
+    let sizes = (0..spatial.len())
+        .map(|i| {
+            let stride = Dim::Const(w.strides[i]);
+            let reach = Dim::Const((w.kernel[i] - 1) * w.dilations[i] + 1);
+            let padded = &(&spatial[i] + &w.low[i]) + &w.high[i];
+            let room = &padded - &reach;
+            if ceil {
+                let starts = (&spatial[i] + &w.low[i]).ceil_div(&stride);
+                Dim::min(&(&room.ceil_div(&stride) + &Dim::ONE), &starts)
+            } else {
+                &room.floor_div(&stride) + &Dim::ONE
+            }
+        })
+        .collect();
+    Ok(Pool {
+        window: w,
+        sizes,
+        spatial,
+    })
+}
+
+impl Pool {
+    fn emit(&self, im: &mut Importer<'_>, kind: &str, x: Value) -> One {
+        let w = &self.window;
+        let attrs = [
+            Attr::word(kind),
+            Attr::Ints(w.kernel.clone()),
+            Attr::Ints(w.strides.clone()),
+            Attr::Ints(w.dilations.clone()),
+            Attr::Dims(w.low.clone()),
+            Attr::Dims(w.high.clone()),
+            Attr::Dims(self.sizes.clone()),
+            Attr::Bool(false),
+        ];
+        im.op("pool", &attrs, &[x])
+    }
+
+    /// How many elements each window averages over, as a constant where extents are known; a pool of ones elsewhere.
+    fn counts(&self, im: &mut Importer<'_>, include_pad: bool, dtype: DType) -> One {
+        let n = self.spatial.len();
+        let mut known: Option<Vec<Vec<usize>>> = Some(vec![]);
+        for i in 0..n {
+            let axis = self.axis_counts(i, include_pad);
+            known = known.zip(axis).map(|(mut all, a)| {
+                all.push(a);
+                all
+            });
+        }
+        if let Some(axes) = known {
+            if let Some(same) = axes.iter().map(|a| all_equal(a)).collect::<Option<Vec<usize>>>() {
+                return Ok(im.scalar(dtype, same.iter().product::<usize>() as f64));
+            }
+            let shape: Vec<usize> = axes.iter().map(Vec::len).collect();
+            let values: Vec<usize> = brolga_ir::indices(&shape)
+                .map(|index| index.iter().zip(&axes).map(|(&i, a)| a[i]).product())
+                .collect();
+            let t = Tensor::from_fn(dtype, &shape, |p| Number::Float(values[p] as f64));
+            return Ok(im.dense(t));
+        }
+        let mut shape = vec![Dim::ONE; 2];
+        shape.extend(self.spatial.iter().cloned());
+        let mut ones = im.splat(dtype, &shape, 1.0)?;
+        if include_pad {
+            let edge = |d: &[Dim]| [&[Dim::ZERO, Dim::ZERO][..], d].concat();
+            let (low, high) = (edge(&self.window.low), edge(&self.window.high));
+            ones = im.pad(ones, low, high, vec![0; n + 2], 1.0)?;
+            let bare = Pool {
+                window: Window {
+                    low: vec![Dim::ZERO; n],
+                    high: vec![Dim::ZERO; n],
+                    kernel: self.window.kernel.clone(),
+                    strides: self.window.strides.clone(),
+                    dilations: self.window.dilations.clone(),
+                },
+                sizes: self.sizes.clone(),
+                spatial: self.spatial.clone(),
+            };
+            return bare.emit(im, "sum", ones);
+        }
+        self.emit(im, "sum", ones)
+    }
+
+    /// The number of counted taps of each window along one axis.
+    fn axis_counts(&self, i: usize, include_pad: bool) -> Option<Vec<usize>> {
+        let w = &self.window;
+        let (size, low) = (self.sizes[i].as_const()?, w.low[i].as_const()?);
+        let (extent, high) = (self.spatial[i].as_const()?, w.high[i].as_const()?);
+        let (first, end) = if include_pad {
+            (-low, extent + high)
+        } else {
+            (0, extent)
+        };
+        if !(0..1 << 20).contains(&size) || w.kernel[i] > 1 << 20 {
+            return None;
+        }
+        let count = |o: i64| {
+            let taps = (0..w.kernel[i]).map(|k| o * w.strides[i] - low + k * w.dilations[i]);
+            taps.filter(|p| (first..end).contains(p)).count()
+        };
+        Some((0..size).map(count).collect())
+    }
+}
+
+fn all_equal(counts: &[usize]) -> Option<usize> {
+    let first = *counts.first()?;
+    counts.iter().all(|&c| c == first).then_some(first)
+}
+
+/// `MaxPool`; its second result is not supported.
+pub fn max<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let x = ctx.input(0)?;
+    one(plan(im, ctx, x)?.emit(im, "max", x))
+}
+
+/// `AveragePool`.
+pub fn average<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let x = ctx.input(0)?;
+    let dtype = im.dtype(x);
+    let p = plan(im, ctx, x)?;
+    let wide = im.widen(x)?;
+    let sum = p.emit(im, "sum", wide)?;
+    let counts = p.counts(im, ctx.flag("count_include_pad", false)?, im.dtype(sum))?;
+    let y = im.map("div", &[sum, counts])?;
+    one(im.cast(y, dtype))
+}
+
+/// `LpPool`: `(Σ |x|^p)^(1/p)`.
+pub fn lp<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let x = ctx.input(0)?;
+    let p = ctx.int("p", 2)?;
+    let pool = plan(im, ctx, x)?;
+    one(norm(im, x, p, |im, v| pool.emit(im, "sum", v)))
+}
+
+fn norm<'m>(im: &mut Importer<'m>, x: Value, p: i64, sum: impl FnOnce(&mut Importer<'m>, Value) -> One) -> One {
+    if p < 1 {
+        return Err(Fail::Bad(format!("p = {p}, expected 1 or more")));
+    }
+    let a = im.op("abs", &[], &[x])?;
+    let powered = match p {
+        1 => a,
+        2 => im.map("mul", &[x, x])?,
+        _ => im.map_num("pow", a, p as f64)?,
+    };
+    let s = sum(im, powered)?;
+    match p {
+        1 => Ok(s),
+        2 => im.op("sqrt", &[], &[s]),
+        _ => im.map_num("pow", s, 1.0 / p as f64),
+    }
+}
+
+fn spatial_axes(im: &Importer<'_>, x: Value) -> Result<Vec<usize>, Fail> {
+    match im.rank(x) {
+        0..2 => Err(Fail::Bad(format!("{}, expected rank 2 or more", im.ty(x)))),
+        r => Ok((2..r).collect()),
+    }
+}
+
+/// `GlobalAveragePool`.
+pub fn global_average<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let x = ctx.input(0)?;
+    let axes = spatial_axes(im, x)?;
+    one(im.mean(&axes, x))
+}
+
+/// `GlobalMaxPool`.
+pub fn global_max<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let x = ctx.input(0)?;
+    let axes = spatial_axes(im, x)?;
+    one(im.reduce("max", &axes, x))
+}
+
+/// `GlobalLpPool`.
+pub fn global_lp<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let x = ctx.input(0)?;
+    let axes = spatial_axes(im, x)?;
+    let p = ctx.int("p", 2)?;
+    one(norm(im, x, p, |im, v| im.reduce("sum", &axes, v)))
+}

@@ -1,0 +1,155 @@
+//! Operators that only rename positions: `Reshape`, `Flatten`, `Squeeze`, `Unsqueeze`, `Expand`, `Tile`, `Transpose`,
+//! `Identity`.
+
+use super::*;
+use brolga_ir::{Attr, Dim, dim::product};
+
+/// `Identity`.
+pub fn identity<'m>(_: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    Ok(vec![ctx.input(0)?])
+}
+
+/// `Reshape`: 0 copies an extent (unless `allowzero`), one -1 is inferred.
+pub fn reshape<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    let x = ctx.input(0)?;
+    let from = im.shape(x);
+    let mut to = im.dims_operand(ctx.input(1)?, "the shape")?;
+    if !ctx.flag("allowzero", false)? {
+        for (i, d) in to.iter_mut().enumerate() {
+            if d.is(0) {
+                *d = from
+                    .get(i)
+                    .cloned()
+                    .ok_or_else(|| Fail::Bad(format!("extent {i} is copied from {}", im.ty(x))))?;
+            }
+        }
+    }
+    let open: Vec<usize> = (0..to.len()).filter(|&i| to[i].is(-1)).collect();
+    let show = format!("{to:?}");
+    match open[..] {
+        [] => {}
+        [i] => {
+            let rest = product(to.iter().enumerate().filter(|(k, _)| *k != i).map(|(_, d)| d));
+            let total = product(&from);
+            if rest.is(0) {
+                return Err(Fail::Bad(format!("the open extent of {show} cannot be inferred")));
+            }
+            to[i] = total
+                .exact_div(&rest)
+                .or_else(|| {
+                    // Common factors that are no single term, such as (seq + 1), cancel by extent.
+                    let mut left = from.clone();
+                    for d in to.iter().enumerate().filter(|(k, _)| *k != i).map(|(_, d)| d) {
+                        let p = left.iter().position(|l| l == d)?;
+                        left.remove(p);
+                    }
+                    Some(product(&left))
+                })
+                .unwrap_or_else(|| total.floor_div(&rest));
+        }
+        _ => return Err(Fail::Bad(format!("shape {show} has more than one -1"))),
+    }
+    if let Some(d) = to.iter().find(|d| d.as_const().is_some_and(|c| c < 0)) {
+        return Err(Fail::Bad(format!("shape {show} has the extent {d}")));
+    }
+    one(im.reshape(x, to))
+}
+
+/// `Flatten`: two dimensions, split at `axis`.
+pub fn flatten<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let x = ctx.input(0)?;
+    let shape = im.shape(x);
+    // Unlike an axis, the split may also stand after the last dimension.
+    let axis = match ctx.int("axis", 1)? {
+        a if a == shape.len() as i64 => shape.len(),
+        a => node::axis(a, shape.len())?,
+    };
+    one(im.reshape(x, vec![product(&shape[..axis]), product(&shape[axis..])]))
+}
+
+/// The axes of `Squeeze` and `Unsqueeze`: an attribute before version 13, an operand since.
+fn axes_of<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Option<Vec<i64>>, Fail> {
+    match (ctx.optional(1), ctx.ints("axes")?) {
+        (Some(v), _) => Ok(Some(im.ints_operand(v, "axes")?)),
+        (None, a) => Ok(a.map(<[i64]>::to_vec)),
+    }
+}
+
+/// `Squeeze`.
+pub fn squeeze<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 2)?;
+    let x = ctx.input(0)?;
+    let shape = im.shape(x);
+    let axes = match axes_of(im, ctx)? {
+        Some(a) => node::axes(&a, shape.len())?,
+        None => (0..shape.len()).filter(|&i| shape[i].is(1)).collect(),
+    };
+    one(im.squeeze(x, &axes))
+}
+
+/// `Unsqueeze`.
+pub fn unsqueeze<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 2)?;
+    let x = ctx.input(0)?;
+    let axes = axes_of(im, ctx)?.ok_or("axes are missing")?;
+    let axes = node::axes(&axes, im.rank(x) + axes.len())?;
+    one(im.unsqueeze(x, &axes))
+}
+
+/// `Expand`: both the operand and the shape broadcast.
+pub fn expand<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    let x = ctx.input(0)?;
+    let to = im.dims_operand(ctx.input(1)?, "the shape")?;
+    let shape = im.broadcast_shapes(&[im.shape(x), to])?;
+    one(im.spread(x, &shape))
+}
+
+/// `Tile`: every axis repeated, as a broadcast along a new axis before it.
+pub fn tile<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    let x = ctx.input(0)?;
+    let shape = im.shape(x);
+    let repeats = im.dims_operand(ctx.input(1)?, "repeats")?;
+    if repeats.len() != shape.len() {
+        return Err(Fail::Bad(format!("{} repeats for {}", repeats.len(), im.ty(x))));
+    }
+    let (mut apart, mut wide, mut to) = (vec![], vec![], vec![]);
+    for (d, r) in shape.iter().zip(&repeats) {
+        if !r.is(1) {
+            apart.push(Dim::ONE);
+            wide.push(r.clone());
+        }
+        apart.push(d.clone());
+        wide.push(d.clone());
+        to.push(d * r);
+    }
+    let y = im.reshape(x, apart)?;
+    let y = if wide == im.shape(y) {
+        y
+    } else {
+        im.op("broadcast", &[Attr::Dims(wide)], &[y])?
+    };
+    one(im.reshape(y, to))
+}
+
+/// `Transpose`: reversed dimensions unless `perm` says otherwise.
+pub fn transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let x = ctx.input(0)?;
+    let rank = im.rank(x);
+    let perm: Vec<usize> = match ctx.ints("perm")? {
+        None => (0..rank).rev().collect(),
+        Some(p) => {
+            node::axes(p, rank)?;
+            if p.len() != rank {
+                return Err(Fail::Bad(format!("a permutation {p:?} of {}", im.ty(x))));
+            }
+            p.iter().map(|&a| node::axis(a, rank)).collect::<Result<_, _>>()?
+        }
+    };
+    one(im.transpose(x, &perm))
+}

@@ -1,0 +1,182 @@
+//! `Slice`, `Split`, `Concat`.
+
+use super::*;
+use brolga_ir::Dim;
+
+/// `Concat`.
+pub fn concat<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    let mut vs = ctx.variadic()?;
+    let rank = im.rank(vs[0]);
+    let axis = ctx.opt_int("axis")?.ok_or("attribute `axis` is missing")?;
+    let axis = node::axis(axis, rank)?;
+    if let Some(&v) = vs.iter().find(|&&v| im.rank(v) != rank) {
+        return Err(Fail::Bad(format!(
+            "operands {} and {}, expected equal ranks",
+            im.ty(vs[0]),
+            im.ty(v)
+        )));
+    }
+    // Other extents must agree; symbolic ones that are not the same expression get a guard.
+    for other in (0..rank).filter(|&a| a != axis) {
+        let mut d = im.shape(vs[0])[other].clone();
+        for &v in &vs[1..] {
+            let e = im.shape(v)[other].clone();
+            d = im.require_equal(&d, &e).map_err(|_| {
+                Fail::Bad(format!(
+                    "operands {} and {} to be joined along axis {axis}",
+                    im.ty(vs[0]),
+                    im.ty(v)
+                ))
+            })?;
+        }
+        for v in &mut vs {
+            if im.shape(*v)[other] != d {
+                *v = im.slice_axis(*v, other, Dim::ZERO, d.clone())?;
+            }
+        }
+    }
+    one(im.concat(axis, &vs))
+}
+
+/// `Slice`: bounds are attributes before version 10, operands since.
+pub fn slice<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 5)?;
+    let x = ctx.input(0)?;
+    let shape = im.shape(x);
+    let dims = |l: &[i64]| l.iter().map(|&i| Dim::Const(i)).collect::<Vec<_>>();
+    let (starts, ends, axes, steps) = if ctx.version < 10 {
+        let list = |name: &str| -> Result<Vec<Dim>, Fail> {
+            Ok(dims(
+                ctx.ints(name)?
+                    .ok_or_else(|| Fail::Bad(format!("attribute `{name}` is missing")))?,
+            ))
+        };
+        (
+            list("starts")?,
+            list("ends")?,
+            ctx.ints("axes")?.map(<[i64]>::to_vec),
+            None,
+        )
+    } else {
+        let starts = im.dims_operand(ctx.input(1)?, "starts")?;
+        let ends = im.dims_operand(ctx.input(2)?, "ends")?;
+        let axes = ctx.optional(3).map(|v| im.ints_operand(v, "axes")).transpose()?;
+        let steps = ctx.optional(4).map(|v| im.ints_operand(v, "steps")).transpose()?;
+        (starts, ends, axes, steps)
+    };
+    let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps_in = steps.unwrap_or_else(|| vec![1; starts.len()]);
+    if [ends.len(), axes.len(), steps_in.len()] != [starts.len(); 3] {
+        return Err(Fail::Bad(format!(
+            "{} starts, {} ends, {} axes and {} steps, expected equal numbers",
+            starts.len(),
+            ends.len(),
+            axes.len(),
+            steps_in.len()
+        )));
+    }
+    node::axes(&axes, shape.len())?;
+    let mut from = vec![Dim::ZERO; shape.len()];
+    let mut sizes = shape.clone();
+    let mut steps = vec![1i64; shape.len()];
+    for (i, &a) in axes.iter().enumerate() {
+        let a = node::axis(a, shape.len())?;
+        (from[a], sizes[a]) = range(&starts[i], &ends[i], steps_in[i], &shape[a])?;
+        // Steps beyond any extent read at most one element; the arithmetic on them is kept small.
+        steps[a] = steps_in[i].clamp(-(1 << 40), 1 << 40);
+    }
+    one(im.slice(x, from, sizes, steps))
+}
+
+/// The first position and the number of elements of `start:end:step` on an extent, as numpy clamps them.
+fn range(start: &Dim, end: &Dim, step: i64, n: &Dim) -> Result<(Dim, Dim), Fail> {
+    if step == 0 {
+        return Err("a step of 0".into());
+    }
+    // From here on constants are small enough that sums of them do not overflow.
+    let limit = |d: &Dim| match d.as_const() {
+        Some(c) => Dim::Const(c.clamp(-(1 << 60), 1 << 60)),
+        None => d.clone(),
+    };
+    let absolute = |d: &Dim| -> Result<Dim, Fail> {
+        let d = limit(d);
+        match d.as_const() {
+            Some(c) if c < 0 => Ok(&d + n),
+            Some(_) => Ok(d),
+            None if d.is_nonnegative() => Ok(d),
+            None if (&d * -1).is_nonnegative() => Ok(&d + n),
+            None => unsupported(format!("a bound {d} of unknown sign")),
+        }
+    };
+    let huge = |d: &Dim| d.as_const().is_some_and(|c| c >= i32::MAX as i64);
+    let clamp = |d: Dim, low: Dim, high: &Dim| {
+        if huge(&d) && high.as_const().is_none() {
+            // Exporters write the largest integer for "to the end".
+            high.clone()
+        } else {
+            Dim::min(&Dim::max(&d, &low), high)
+        }
+    };
+    let (low, high) = if step > 0 {
+        (Dim::ZERO, n.clone())
+    } else {
+        (Dim::Const(-1), n - &Dim::ONE)
+    };
+    let first = clamp(absolute(start)?, if step > 0 { Dim::ZERO } else { low.clone() }, &high);
+    let last = match end.as_const() {
+        // With a negative step, an end so far below zero that adding the extent does not help is "before the first".
+        Some(c) if step < 0 && c <= i32::MIN as i64 => Dim::Const(-1),
+        _ => clamp(absolute(end)?, low, &high),
+    };
+    let step = step.clamp(-(1 << 40), 1 << 40);
+    let size = Dim::max(&(&last - &first).ceil_div(&Dim::Const(step)), &Dim::ZERO);
+    // An empty range reads nothing; its start is put where it is inside.
+    let first = if size.is(0) { Dim::ZERO } else { first };
+    Ok((first, size))
+}
+
+/// `Split`: by sizes (an attribute before version 13, an operand since) or into equal parts, the last of which may be
+/// smaller.
+pub fn split<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 2)?;
+    let x = ctx.input(0)?;
+    let shape = im.shape(x);
+    let axis = node::axis(ctx.int("axis", 0)?, shape.len())?;
+    let n = shape[axis].clone();
+    let parts = ctx.proto.output.len();
+    let sizes: Vec<Dim> = match (ctx.optional(1), ctx.ints("split")?) {
+        (Some(v), _) => im.dims_operand(v, "sizes")?,
+        (None, Some(s)) => s.iter().map(|&s| Dim::Const(s)).collect(),
+        (None, None) => {
+            let parts = ctx.int("num_outputs", parts as i64)?;
+            if parts < 1 || parts > 1 << 20 {
+                return Err(Fail::Bad(format!("{parts} parts")));
+            }
+            let size = n.ceil_div(&Dim::Const(parts));
+            let whole = n.exact_div(&Dim::Const(parts)).is_some();
+            (0..parts)
+                .map(|i| {
+                    if whole || i + 1 < parts && n.as_const().is_none() {
+                        size.clone()
+                    } else {
+                        Dim::max(&Dim::min(&(&n - &(&size * i)), &size), &Dim::ZERO)
+                    }
+                })
+                .collect()
+        }
+    };
+    if sizes.len() < parts {
+        return Err(Fail::Bad(format!("{} sizes for {parts} results", sizes.len())));
+    }
+    let total = sizes.iter().fold(Dim::ZERO, |s, d| &s + d);
+    if sizes.iter().any(|d| d.as_const().is_some_and(|c| c < 0)) || im.require_equal(&total, &n).is_err() {
+        return Err(Fail::Bad(format!("sizes {sizes:?} of axis {axis} of {}", im.ty(x))));
+    }
+    let mut start = Dim::ZERO;
+    let mut out = vec![];
+    for s in sizes {
+        out.push(im.slice_axis(x, axis, start.clone(), s.clone())?);
+        start = &start + &s;
+    }
+    Ok(out)
+}

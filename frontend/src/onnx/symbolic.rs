@@ -1,0 +1,227 @@
+//! Shape computations, done at import: integer tensors whose elements are known as dims (`Shape` and what is computed
+//! from it) are followed through the operators that exporters use between `Shape` and `Reshape`.
+//!
+//! Movement operators need no code of their own here: they are run on constants that hold *positions* in a list of dims,
+//! through their ordinary importers, and what comes out says which dim went where.
+//!
+//! ```text
+//! Concat(Unsqueeze(Gather(Shape(x: [batch, seq, 64]), 1)), [8])  -->  dims [seq, 8]
+//! ```
+
+use super::emit::SMALL;
+use super::error::Fail;
+use super::import::{Importer, domain};
+use super::node::NodeCtx;
+use brolga_ir::dim::product;
+use brolga_ir::{DType, Dim, Tensor, Value};
+
+/// The results of a node, when they are known dims and the ordinary importer would lose that.
+///
+/// # Errors
+/// When the node is wrong.
+pub fn evaluate<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Option<Vec<Value>>, Fail> {
+    if !domain(&ctx.proto.domain).is_empty() {
+        return Ok(None);
+    }
+    match ctx.op() {
+        "Shape" | "Size" => return shape(im, ctx),
+        _ => {}
+    }
+    // Without a symbolic operand, folding of constants does all there is to do.
+    if !ctx.inputs.iter().flatten().any(|v| im.known.contains_key(v)) {
+        return Ok(None);
+    }
+    match ctx.op() {
+        "Gather" | "GatherND" | "GatherElements" | "Slice" | "Reshape" | "Squeeze" | "Unsqueeze" | "Expand"
+        | "Split" | "Transpose" | "Tile" | "Flatten" | "Identity" => movement(im, ctx, 1),
+        "Concat" => movement(im, ctx, ctx.inputs.len()),
+        "Cast" => {
+            let to = super::tensor::dtype(ctx.int("to", 0)? as i32);
+            if to.is_ok_and(|t| t.is_int()) {
+                elementwise(im, ctx)
+            } else {
+                Ok(None)
+            }
+        }
+        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Min" | "Max" | "Equal" | "Where" | "Neg" | "Less" | "Greater"
+        | "LessOrEqual" | "GreaterOrEqual" => elementwise(im, ctx),
+        "ReduceProd" | "ReduceSum" | "ReduceMin" | "ReduceMax" => reduce(im, ctx),
+        _ => Ok(None),
+    }
+}
+
+fn shape(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
+    ctx.arity(1, 1)?;
+    let dims = im.shape(ctx.input(0)?);
+    if ctx.op() == "Size" {
+        return Ok(Some(vec![im.dims_value(DType::I64, &[], vec![product(&dims)])?]));
+    }
+    let rank = dims.len() as i64;
+    let clamp = |x: i64| (if x < 0 { x.saturating_add(rank) } else { x }).clamp(0, rank) as usize;
+    let start = clamp(ctx.int("start", 0)?);
+    let end = clamp(ctx.int("end", rank)?).max(start);
+    let dims = dims[start..end].to_vec();
+    Ok(Some(vec![im.dims_value(DType::I64, &[dims.len()], dims)?]))
+}
+
+/// The dims and the shape of a value whose elements are known.
+fn operand(im: &mut Importer<'_>, v: Value) -> Option<(Vec<usize>, Vec<Dim>)> {
+    let shape = im.fixed_shape(v)?;
+    let dims = im.dims_of(v)?;
+    (dims.len() == shape.iter().product::<usize>() && dims.len() <= SMALL).then_some((shape, dims))
+}
+
+fn movement<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, data: usize) -> Result<Option<Vec<Value>>, Fail> {
+    let mut pool: Vec<Dim> = vec![];
+    let mut inputs = ctx.inputs.clone();
+    let dtype = im.dtype(ctx.input(0)?);
+    for (i, slot) in inputs.iter_mut().enumerate() {
+        let Some(v) = *slot else { continue };
+        if i < data {
+            let Some((shape, dims)) = operand(im, v) else {
+                return Ok(None);
+            };
+            let first = pool.len() as i64;
+            let positions: Vec<i64> = (first..first + dims.len() as i64).collect();
+            pool.extend(dims);
+            *slot = Some(im.dense(Tensor::from_i64(&[positions.len()], &positions).reshaped(&shape)));
+        } else if im.dtype(v).is_int() && im.known.contains_key(&v) {
+            // A symbolic shape operand: the result has no known number of elements, unless the dims are known after all.
+            return Ok(None);
+        }
+    }
+    let moved = im.rerun(ctx, inputs)?;
+    let mut out = vec![];
+    for v in moved {
+        let (Some(positions), Some(shape)) = (im.contents(v), im.fixed_shape(v)) else {
+            return Ok(None);
+        };
+        let dims = positions.to_i64s().iter().map(|&p| pool[p as usize].clone()).collect();
+        out.push(im.dims_value(dtype, &shape, dims)?);
+    }
+    Ok(Some(out))
+}
+
+fn elementwise(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
+    let values = ctx.variadic()?;
+    let mut operands = vec![];
+    for &v in &values {
+        match operand(im, v) {
+            Some(o) => operands.push(o),
+            None => return Ok(None),
+        }
+    }
+    let shape = im.broadcast_shape(&values)?;
+    let Some(shape) = brolga_ir::dim::constants(&shape) else {
+        return Ok(None);
+    };
+    if shape.iter().product::<usize>() > SMALL {
+        return Ok(None);
+    }
+    let mut out = vec![];
+    for index in brolga_ir::indices(&shape) {
+        let args: Vec<&Dim> = operands
+            .iter()
+            .map(|(s, dims)| {
+                let lead = shape.len() - s.len();
+                let p = s
+                    .iter()
+                    .zip(&index[lead..])
+                    .fold(0, |p, (&n, &i)| p * n + if n == 1 { 0 } else { i });
+                &dims[p]
+            })
+            .collect();
+        match function(ctx.op(), &args) {
+            Some(d) => out.push(d),
+            None => return Ok(None),
+        }
+    }
+    let dtype = match ctx.op() {
+        "Cast" => super::tensor::dtype(ctx.int("to", 0)? as i32)?,
+        "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => DType::Bool,
+        "Where" => im.dtype(values[1]),
+        _ => im.dtype(values[0]),
+    };
+    Ok(Some(vec![im.dims_value(dtype, &shape, out)?]))
+}
+
+/// One element of an element-wise operator, when it is a dim.
+fn function(op: &str, args: &[&Dim]) -> Option<Dim> {
+    let fold = |f: &dyn Fn(&Dim, &Dim) -> Dim| args[1..].iter().fold(args[0].clone(), |a, b| f(&a, b));
+    let sign = |d: &Dim| match d {
+        Dim::Const(c) => Some(c.signum()),
+        // A symbol may be 0, so that nothing more than "not negative" is ever known of a sum without a constant.
+        d => (d - &Dim::ONE).is_nonnegative().then_some(1),
+    };
+    // The sign of a - b, or None when it depends on the symbols.
+    let order = |a: &Dim, b: &Dim| sign(&(a - b)).or_else(|| sign(&(b - a)).map(|s| -s));
+    let bool_dim = |b: bool| Some(Dim::from(b as i64));
+    let (a, b) = (args[0], *args.get(1).unwrap_or(&args[0]));
+    Some(match op {
+        "Cast" => a.clone(),
+        "Neg" => a * -1,
+        "Add" => a + b,
+        "Sub" => a - b,
+        "Mul" => a * b,
+        // Integers divide toward zero; both are the floor where neither is negative.
+        "Div" => match (a.as_const(), b.as_const()) {
+            (Some(x), Some(y)) => Dim::Const(x.checked_div(y)?),
+            _ if b.is(0) => return None,
+            _ if a.is_nonnegative() && b.is_nonnegative() => a.floor_div(b),
+            _ => a.exact_div(b)?,
+        },
+        "Mod" if b.is(0) => return None,
+        "Mod" => a.modulo(b),
+        "Min" => fold(&|x, y| x.min(y)),
+        "Max" => fold(&|x, y| x.max(y)),
+        "Equal" if a == b => Dim::ONE,
+        "Equal" if args.iter().all(|d| d.as_const().is_some()) => Dim::ZERO,
+        // A dim is never the -1 of Reshape and Expand.
+        "Equal" => match order(a, b) {
+            Some(s) => return bool_dim(s == 0),
+            None if (a.is_nonnegative() && b.as_const().is_some_and(|c| c < 0))
+                || (b.is_nonnegative() && a.as_const().is_some_and(|c| c < 0)) =>
+            {
+                Dim::ZERO
+            }
+            None => return None,
+        },
+        "Less" => return order(a, b).and_then(|s| bool_dim(s < 0)),
+        "Greater" => return order(a, b).and_then(|s| bool_dim(s > 0)),
+        "LessOrEqual" => return order(a, b).and_then(|s| bool_dim(s <= 0)),
+        "GreaterOrEqual" => return order(a, b).and_then(|s| bool_dim(s >= 0)),
+        "Where" => match a.as_const()? {
+            0 => args[2].clone(),
+            _ => b.clone(),
+        },
+        _ => return None,
+    })
+}
+
+fn reduce(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
+    let v = ctx.input(0)?;
+    let Some((shape, dims)) = operand(im, v) else {
+        return Ok(None);
+    };
+    if shape.len() != 1 || dims.is_empty() {
+        return Ok(None);
+    }
+    // The only axis is reduced, whichever way it is named; with no axes and the no-op flag nothing is.
+    let axes = match (ctx.optional(1), ctx.ints("axes")?) {
+        (Some(a), _) => im.ints_operand(a, "axes")?,
+        (None, Some(a)) => a.to_vec(),
+        (None, None) => vec![],
+    };
+    if axes.is_empty() && ctx.flag("noop_with_empty_axes", false)? {
+        return Ok(None);
+    }
+    let total = dims[1..].iter().fold(dims[0].clone(), |a, b| match ctx.op() {
+        "ReduceProd" => &a * b,
+        "ReduceSum" => &a + b,
+        "ReduceMin" => Dim::min(&a, b),
+        _ => Dim::max(&a, b),
+    });
+    let shape: &[usize] = if ctx.flag("keepdims", true)? { &[1] } else { &[] };
+    let dtype = im.dtype(v);
+    Ok(Some(vec![im.dims_value(dtype, shape, vec![total])?]))
+}
