@@ -75,10 +75,9 @@ fn scan(l: &mut Lowerer, node: &Node) -> Result<(), String> {
         });
     }
     let mut s = StageBuilder::default();
-    let acc = ty.dtype.compute();
+    let acc = ty.dtype;
     let combine = combiner(op.word("kind"), acc)?;
     let mut e = l.emit(&mut s, node.inputs[0], &from, &guard)?;
-    e = s.cast(e, acc)?;
     if !guard.is_empty() {
         let inside = s.read(brolga_ir::structured::Read::InBounds(guard), brolga_ir::DType::Bool);
         let identity = brolga_ir::decode(acc, &combine.init[0].to_le_bytes()[..acc.bytes()]);
@@ -91,11 +90,7 @@ fn scan(l: &mut Lowerer, node: &Node) -> Result<(), String> {
     }];
     let stage = l.push_stage(s, dims, &[e], Some(combine), vec![(RESULT, at)])?;
     stage.scan = true;
-    if acc != ty.dtype {
-        Err(format!("a scan of {}", ty.dtype))
-    } else {
-        Ok(())
-    }
+    Ok(())
 }
 
 fn scatter(l: &mut Lowerer, node: &Node) -> Result<(), String> {

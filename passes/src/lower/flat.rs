@@ -237,12 +237,6 @@ impl Flat {
         }
     }
 
-    /// A variable of its own.
-    pub fn fresh(&mut self) -> Var {
-        self.next_var += 1;
-        Var(self.next_var - 1)
-    }
-
     /// The dtype of what a target holds.
     pub fn dtype(&self, t: Target) -> DType {
         match t {

@@ -36,61 +36,66 @@ impl Default for Knobs {
 
 /// Loop kernels of a flat kernel: one, or one a stage when its stages share no outer dimension.
 pub fn schedule(flat: &Flat, knobs: Knobs) -> Vec<Kernel> {
-    if flat.outer.is_empty() && flat.stages.len() > 1 && flat.locals.is_empty() {
-        let one = |(i, s): (usize, &FlatStage)| {
-            let name = format!("{}_{i}", flat.name);
-            single(
-                &Flat {
-                    name,
-                    stages: vec![s.clone()],
-                    ..flat.clone()
-                },
-                knobs,
-            )
-        };
-        return flat.stages.iter().enumerate().map(one).collect();
+    parts(flat).iter().map(|f| single(f, knobs)).collect()
+}
+
+/// The parts that become kernels of their own: a flat kernel, or its stages when they share no outer dimension. The
+/// dimensions of a lone parallel stage are outer ones in them.
+pub(super) fn parts(flat: &Flat) -> Vec<Flat> {
+    let split = flat.outer.is_empty() && flat.stages.len() > 1 && flat.locals.is_empty();
+    let mut out = match split {
+        true => {
+            let one = |(i, s): (usize, &FlatStage)| Flat {
+                name: format!("{}_{i}", flat.name),
+                stages: vec![s.clone()],
+                ..flat.clone()
+            };
+            flat.stages.iter().enumerate().map(one).collect()
+        }
+        false => vec![flat.clone()],
+    };
+    out.iter_mut().for_each(absorb);
+    out
+}
+
+/// Makes the dimensions of a lone parallel stage outer ones.
+fn absorb(flat: &mut Flat) {
+    let [s] = &mut flat.stages[..] else { return };
+    if s.scatter || s.scan || s.reduces() {
+        return;
     }
-    vec![single(flat, knobs)]
+    flat.outer.extend(s.dims.drain(..).map(|(v, d)| (v, d.extent)));
+    flat.outer.retain(|(_, d)| !d.is(1));
+    let units: Vec<Var> = flat.outer.iter().map(|(v, _)| *v).collect();
+    let keep = |v: Var| {
+        if units.contains(&v) {
+            Ix::var(v)
+        } else {
+            Ix::constant(0)
+        }
+    };
+    for r in &mut s.reads {
+        match r {
+            FlatRead::Element { index, guard, .. } => {
+                *index = index.substitute(&keep, &Ix::reg);
+                guard
+                    .iter_mut()
+                    .for_each(|b| b.index = b.index.substitute(&keep, &Ix::reg));
+            }
+            FlatRead::Index(ix) => *ix = ix.substitute(&keep, &Ix::reg),
+            FlatRead::InBounds(b) => b.iter_mut().for_each(|b| b.index = b.index.substitute(&keep, &Ix::reg)),
+            FlatRead::Computed(..) => {}
+        }
+    }
+    s.writes.iter_mut().for_each(|w| w.1 = w.1.substitute(&keep, &Ix::reg));
 }
 
 fn single(flat: &Flat, knobs: Knobs) -> Kernel {
-    let mut flat = flat.clone();
-    if let [s] = &mut flat.stages[..]
-        && !s.scatter
-        && !s.scan
-        && s.dims.iter().all(|(_, d)| d.kind == IterKind::Parallel)
-    {
-        // A lone parallel stage: its dimensions are outer ones.
-        flat.outer.extend(s.dims.drain(..).map(|(v, d)| (v, d.extent)));
-        flat.outer.retain(|(_, d)| !d.is(1));
-        let units: Vec<Var> = flat.outer.iter().map(|(v, _)| *v).collect();
-        let keep = |v: Var| {
-            if units.contains(&v) {
-                Ix::var(v)
-            } else {
-                Ix::constant(0)
-            }
-        };
-        for r in &mut s.reads {
-            match r {
-                FlatRead::Element { index, guard, .. } => {
-                    *index = index.substitute(&keep, &Ix::reg);
-                    guard
-                        .iter_mut()
-                        .for_each(|b| b.index = b.index.substitute(&keep, &Ix::reg));
-                }
-                FlatRead::Index(ix) => *ix = ix.substitute(&keep, &Ix::reg),
-                FlatRead::InBounds(b) => b.iter_mut().for_each(|b| b.index = b.index.substitute(&keep, &Ix::reg)),
-                FlatRead::Computed(..) => {}
-            }
-        }
-        s.writes.iter_mut().for_each(|w| w.1 = w.1.substitute(&keep, &Ix::reg));
-    }
     if flat.stages.iter().any(|s| s.scatter) {
-        return scatter(&flat);
+        return scatter(flat);
     }
     let tiles = flat.locals.iter().any(|l| !l.shape.is_empty());
-    let vector = vector_dim(&flat);
+    let vector = vector_dim(flat);
     let rows = tiles
         || flat
             .stages
@@ -100,17 +105,17 @@ fn single(flat: &Flat, knobs: Knobs) -> Kernel {
             // Reductions along contiguous data: lanes along the reduction, unless an outer dimension is contiguous too.
             let reduces = flat.stages.iter().any(|s| s.reduces() && !s.scan);
             reduces
-                && vector.is_none_or(|v| !contiguous_reads(&flat, v))
+                && vector.is_none_or(|v| !contiguous_reads(flat, v))
                 && flat.stages.iter().all(reduction_contiguous)
         };
     if rows && flat.stages.iter().all(|s| !s.scan) {
-        row_kernel(&flat, knobs)
+        row_kernel(flat, knobs)
     } else {
-        point_kernel(&flat, vector, knobs)
+        point_kernel(flat, vector, knobs)
     }
 }
 
-fn stride_is_one(ix: &Ix, v: Var) -> bool {
+pub(super) fn stride_is_one(ix: &Ix, v: Var) -> bool {
     ix.stride(v).is_some_and(|s| s.is(1))
 }
 
@@ -132,7 +137,7 @@ fn contiguous_reads(flat: &Flat, v: Var) -> bool {
 }
 
 /// True when a reducing stage reads contiguously along its innermost dimension.
-fn reduction_contiguous(s: &FlatStage) -> bool {
+pub(super) fn reduction_contiguous(s: &FlatStage) -> bool {
     let Some((v, d)) = s.dims.last() else { return true };
     let few = d.extent.as_const().is_some_and(|n| n < 8);
     !few && s
@@ -172,7 +177,7 @@ fn split_parallel(outer: &[(Var, Dim)], tasks: i64) -> (Vec<(Var, Dim)>, Vec<(Va
     (outer[..cut].to_vec(), outer[cut..].to_vec())
 }
 
-fn look_up(map: &[(Var, Ix)], v: Var) -> Ix {
+pub(super) fn look_up(map: &[(Var, Ix)], v: Var) -> Ix {
     map.iter()
         .find(|(u, _)| *u == v)
         .map_or_else(|| Ix::var(v), |(_, ix)| ix.clone())
@@ -269,7 +274,7 @@ fn lanes_of(nest: &Nest, lanes: u32, body: Vec<Stmt>) -> Vec<Stmt> {
 }
 
 /// All stages at a point (or at `lanes` points).
-fn point_stages(nest: &mut Nest, out: &mut Vec<Stmt>, lanes: u32, at: &Point) {
+pub(super) fn point_stages(nest: &mut Nest, out: &mut Vec<Stmt>, lanes: u32, at: &Point) {
     let flat = nest.flat;
     for stage in &flat.stages {
         if !stage.reduces() {
@@ -322,7 +327,7 @@ fn keep_lanes(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, values: V
     stage.writes.iter().zip(values).map(|x| keep(nest, x)).collect()
 }
 
-fn accumulators(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32) -> Vec<Reg> {
+pub(super) fn accumulators(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32) -> Vec<Reg> {
     let combine = stage.combine.as_ref().expect("a reducing stage has a combiner");
     let dtypes: Vec<DType> = combine.body.output_dtypes();
     let init = combine.init.iter().zip(dtypes).map(|(&bits, dtype)| {
@@ -334,7 +339,7 @@ fn accumulators(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: 
 }
 
 /// `accs = body(accs, values)`.
-fn merge(nest: &mut Nest, out: &mut Vec<Stmt>, body: &brolga_ir::scalar::Body, accs: &[Reg], values: &[Reg]) {
+pub(super) fn merge(nest: &mut Nest, out: &mut Vec<Stmt>, body: &brolga_ir::scalar::Body, accs: &[Reg], values: &[Reg]) {
     let inputs = [accs, values].concat();
     let merged = nest.body(out, body, &inputs);
     for (&a, m) in accs.iter().zip(merged) {
@@ -386,7 +391,7 @@ fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32
     let combine = stage.combine.as_ref().filter(|_| stage.reduces());
     let wide = lanes > 1 && full.as_const() != Some(0) && combine.is_none_or(|c| c.free);
     // A point of the innermost dimension: its whole vectors first, then the tail, lane by lane.
-    let mut pass = |nest: &mut Nest, wide: bool, count: &Ix, accs: Option<&[Reg]>| -> Vec<Stmt> {
+    let pass = |nest: &mut Nest, wide: bool, count: &Ix, accs: Option<&[Reg]>| -> Vec<Stmt> {
         let (c, lane) = (nest.var(), nest.var());
         let here = if wide {
             &Ix::var(c).scale(&w) + &Ix::var(lane)
@@ -470,7 +475,7 @@ fn merge_lanes(
 }
 
 /// Everything in order, in one task: writes may collide.
-fn scatter(flat: &Flat) -> Kernel {
+pub(super) fn scatter(flat: &Flat) -> Kernel {
     let mut nest = Nest::new(flat);
     let stage = &flat.stages[0];
     let mut body = vec![];

@@ -193,7 +193,7 @@ impl<'g> Lowerer<'g> {
             .filter(|&&n| self.graph.nodes[n].inputs.contains(&v))
             .count();
         let ty = self.graph.ty(v);
-        let full = self.axes.iter().any(|&a| !ty.shape[a].is(1));
+        let full = ty.rank() == self.outer_of.len() && self.axes.iter().any(|&a| !ty.shape[a].is(1));
         let cost = brolga_ir::scalar::lookup(node.op.name())
             .and_then(|f| {
                 f.body(
@@ -351,7 +351,9 @@ impl<'g> Lowerer<'g> {
         };
         let locals: Vec<u32> = values.iter().map(|&e| self.local(s.dtype(e), vec![])).collect();
         let writes = locals.iter().map(|&l| (Place::Local(l), vec![])).collect();
-        self.push_stage(s, dims, &values, Some(combine), writes)?;
+        let dims: Vec<IterDim> = dims;
+        let combine = (!dims.is_empty()).then_some(combine);
+        self.push_stage(s, dims, &values, combine, writes)?;
         // The result of an arg-reduction is its second accumulator.
         self.reduced
             .insert(v, *locals.last().expect("at least one accumulator"));
@@ -421,7 +423,13 @@ impl<'g> Lowerer<'g> {
                 }
             }
             let dtype = self.kernel.locals[local as usize].dtype;
-            let e = s.element(Place::Local(local), vec![], vec![], dtype);
+            let mut e = s.element(Place::Local(local), vec![], vec![], dtype);
+            if self.node(v).is_some_and(|n| n.op.name() == "arg_reduce") {
+                // Where nothing was better than the worst value (no elements, or NaN only), the position is the first.
+                let (nowhere, first) = (s.constant(dtype, NOWHERE), s.constant(dtype, Number::Int(0)));
+                let none = s.call("equal", None, &[e, nowhere])?;
+                e = s.call("where", None, &[none, first, e])?;
+            }
             return s.cast(e, ty.dtype);
         }
         if let Some(&local) = self.rows.get(&v) {
@@ -656,6 +664,9 @@ fn extreme(dtype: DType, largest: bool) -> i128 {
         (false, false) => 0,
     }
 }
+
+/// The position of an arg-reduction that has seen nothing yet.
+const NOWHERE: Number = Number::Int(i64::MAX as i128);
 
 /// (value, position) pairs: the better value wins, and of equal ones the lower (or, with `last`, the higher) position.
 fn arg_combiner(max: bool, last: bool, dtype: DType) -> Result<Combine, String> {

@@ -29,23 +29,10 @@ impl Default for Options {
 
 /// Schedules every kernel of a structured program.
 pub fn to_loops(structured: &Structured, options: Options) -> Program {
-    let program = Program {
-        name: structured.name.clone(),
-        symbols: structured.symbols.clone(),
-        guards: structured.guards.clone(),
-        inputs: structured.inputs.clone(),
-        outputs: structured.outputs.clone(),
-        slots: structured.slots.clone(),
-        kernels: vec![],
-        init: vec![],
-        steps: vec![],
-        arena: None,
-    };
     let mut s = Scheduler {
-        program,
+        out: Emitter::new(structured),
         options,
         panels: FxHashMap::default(),
-        known: FxHashMap::default(),
         flats: structured.kernels.iter().map(flat::Flat::new).collect(),
     };
     for (steps, init) in [(&structured.init, true), (&structured.steps, false)] {
@@ -60,20 +47,18 @@ pub fn to_loops(structured: &Structured, options: Options) -> Program {
                         init,
                     );
                 }
-                other => s.program.steps.push(other.clone()),
+                other => s.out.program.steps.push(other.clone()),
             }
         }
     }
-    s.program
+    s.out.program
 }
 
 struct Scheduler {
-    program: Program,
+    out: Emitter,
     options: Options,
     /// Panels made of a slot.
     panels: FxHashMap<(SlotId, tile::Packing), SlotId>,
-    /// Kernels by structure (their names cleared).
-    known: FxHashMap<loops::Kernel, u32>,
     flats: Vec<flat::Flat>,
 }
 
@@ -89,7 +74,7 @@ impl Scheduler {
         let flat = self.flats[index].clone();
         let Some(c) = tile::Contraction::find(&flat) else {
             for k in generic::schedule(&flat, generic::Knobs::default()) {
-                self.call(k, args.clone(), origin, init);
+                self.out.call(k, args.clone(), origin, init);
             }
             return;
         };
@@ -100,7 +85,7 @@ impl Scheduler {
             max_rows: self.options.max_rows,
             resident: self.options.resident,
         };
-        self.call(c.schedule(&flat, knobs), args, origin, init);
+        self.out.call(c.schedule(&flat, knobs), args, origin, init);
     }
 
     /// The slot of an operand's panels, packed when first needed.
@@ -122,7 +107,7 @@ impl Scheduler {
         if let Some(&s) = self.panels.get(&key) {
             return s;
         }
-        let constant = matches!(self.program.slot(slot).storage, Storage::Weight(_) | Storage::Computed);
+        let constant = matches!(self.out.program.slot(slot).storage, Storage::Weight(_) | Storage::Computed);
         let operand = &flat.buffers[packing.operand.0 as usize];
         let ty = Type::new(operand.dtype, packing.shape());
         let storage = if constant {
@@ -130,19 +115,49 @@ impl Scheduler {
         } else {
             Storage::Temp(None)
         };
-        self.program.slots.push(Slot {
+        self.out.program.slots.push(Slot {
             ty,
             storage,
             packed: true,
         });
-        let panels = SlotId(self.program.slots.len() as u32 - 1);
+        let panels = SlotId(self.out.program.slots.len() as u32 - 1);
         let kernel = tile::pack(&packing, operand, format!("pack_{name}"), flat.symbols.clone());
-        self.call(kernel, vec![slot, panels], origin, constant);
+        self.out.call(kernel, vec![slot, panels], origin, constant);
         self.panels.insert(key, panels);
         panels
     }
+}
 
-    fn call(&mut self, mut kernel: loops::Kernel, args: Vec<SlotId>, origin: &[Arc<str>], init: bool) {
+/// The scheduled program under construction. Structurally equal kernels stand in it once.
+pub(super) struct Emitter {
+    pub program: Program,
+    /// Kernels by structure (their names cleared).
+    known: FxHashMap<loops::Kernel, u32>,
+}
+
+impl Emitter {
+    /// A program with the slots of a structured one, and no steps.
+    pub fn new(structured: &Structured) -> Emitter {
+        let program = Program {
+            name: structured.name.clone(),
+            symbols: structured.symbols.clone(),
+            guards: structured.guards.clone(),
+            inputs: structured.inputs.clone(),
+            outputs: structured.outputs.clone(),
+            slots: structured.slots.clone(),
+            kernels: vec![],
+            init: vec![],
+            steps: vec![],
+            arena: None,
+        };
+        Emitter {
+            program,
+            known: FxHashMap::default(),
+        }
+    }
+
+    /// Adds a call of a kernel.
+    pub fn call(&mut self, mut kernel: loops::Kernel, args: Vec<SlotId>, origin: &[Arc<str>], init: bool) {
         let name = std::mem::take(&mut kernel.name);
         let index = match self.known.get(&kernel) {
             Some(&i) => i,

@@ -314,7 +314,7 @@ impl Contraction {
             .sum();
         let lanes: i64 = if insts <= 10 { 16 } else { 8 };
         let r = nest.var();
-        let mut part = |nest: &mut Nest, lanes: i64, start: &Ix, count: Ix| -> Vec<Stmt> {
+        let part = |nest: &mut Nest, lanes: i64, start: &Ix, count: Ix| -> Vec<Stmt> {
             let (j, lane) = (nest.var(), nest.var());
             let mut column = start + &Ix::var(j).scale(&Dim::Const(lanes));
             if lanes > 1 {

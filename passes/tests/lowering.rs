@@ -1,0 +1,189 @@
+//! Every operator on every sample, through every level: the tensor IR's reference evaluation (which never goes through
+//! its lowering) ≡ structured kernels ≡ loop nests.
+
+use brolga_ir::graph::GraphBuilder;
+use brolga_ir::loops::interp::BufferData;
+use brolga_ir::ops::{self, Accuracy, Sample};
+use brolga_ir::program::{Program, SlotId, Step, Storage};
+use brolga_ir::{Build, DType, Graph, Number, Op, Tensor, Type, Value, structured};
+use brolga_passes::lower;
+use std::cell::RefCell;
+
+/// `y = store(op(x…))`, composites without a kernel decomposed with every part stored.
+fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
+    let mut graph = Graph::new("sample");
+    let inputs: Vec<Value> = (0..)
+        .zip(&sample.inputs)
+        .map(|(i, (d, s))| graph.input(&format!("x{i}"), Type::fixed(*d, s)))
+        .collect();
+    let origin: std::sync::Arc<str> = "node".into();
+    let mut b = Stored(GraphBuilder { graph: &mut graph, origin: origin.clone() });
+    let class = brolga_passes::fusion::class(op);
+    let outs = match class {
+        brolga_passes::fusion::Class::Composite => op.def().decompose(op, &mut b, &inputs)?.expect("a composite"),
+        _ => graph.add(op.clone(), &inputs, &origin).map_err(|e| e.message)?,
+    };
+    for (i, v) in outs.into_iter().enumerate() {
+        let v = match class {
+            brolga_passes::fusion::Class::Host => v,
+            _ => graph.add(Op::new("store", &[])?, &[v], &origin).map_err(|e| e.message)?[0],
+        };
+        graph.outputs.push((format!("y{i}"), v));
+    }
+    graph.verify().map_err(|e| e.to_string())?;
+    Ok(graph)
+}
+
+/// Builds with a store after every operation, as without fusion.
+struct Stored<'a>(GraphBuilder<'a>);
+
+impl Build for Stored<'_> {
+    fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String> {
+        let v = self.0.op(op, inputs)?;
+        self.0.op(Op::new("store", &[])?, &[v])
+    }
+    fn type_of(&self, v: Value) -> Type {
+        self.0.type_of(v)
+    }
+    fn scalar(&mut self, dtype: DType, x: Number) -> Value {
+        self.0.scalar(dtype, x)
+    }
+}
+
+/// Runs the steps of a program over bytes a slot; `call` runs one kernel.
+fn execute<K>(
+    p: &Program<K>,
+    inputs: &[Tensor],
+    call: impl Fn(&K, &[SlotId], &[RefCell<Vec<u8>>]) -> Result<(), String>,
+) -> Result<Vec<Tensor>, String> {
+    let known = |d: &brolga_ir::Dim| d.as_const().expect("samples have known extents") as usize;
+    let memory: Vec<RefCell<Vec<u8>>> = p
+        .slots
+        .iter()
+        .map(|s| match &s.storage {
+            Storage::Input(i) => inputs[*i as usize].bytes().to_vec(),
+            Storage::Weight(data) => {
+                brolga_ir::Constant { ty: s.ty.clone(), data: data.clone() }.to_tensor().bytes().to_vec()
+            }
+            _ => vec![0xAA; known(&s.bytes())],
+        })
+        .map(RefCell::new)
+        .collect();
+    let tensor = |s: SlotId| {
+        let slot = p.slot(s);
+        let shape: Vec<usize> = slot.ty.shape.iter().map(known).collect();
+        Tensor::new(slot.ty.dtype, shape, memory[s.0 as usize].borrow().clone())
+    };
+    for step in p.init.iter().chain(&p.steps) {
+        match step {
+            Step::Call { kernel, args, .. } => call(&p.kernels[*kernel as usize], args, &memory)?,
+            Step::Copy { from, to } => {
+                let bytes = memory[from.0 as usize].borrow().clone();
+                *memory[to.0 as usize].borrow_mut() = bytes;
+            }
+            Step::Host { op, inputs, outputs, .. } => {
+                let args = inputs.iter().map(|&s| tensor(s)).collect::<Result<Vec<_>, _>>()?;
+                for (t, o) in op.eval(&args)?.iter().zip(outputs) {
+                    *memory[o.0 as usize].borrow_mut() = t.bytes().to_vec();
+                }
+            }
+        }
+    }
+    p.outputs.iter().map(|&(_, s)| tensor(s)).collect()
+}
+
+fn run_structured(k: &structured::Kernel, args: &[SlotId], memory: &[RefCell<Vec<u8>>]) -> Result<(), String> {
+    let shape = |o: &structured::Operand| brolga_ir::dim::constants(&o.ty.shape).expect("known");
+    let n = k.operands.len() - 1;
+    let inputs = (0..n)
+        .map(|i| {
+            let o = &k.operands[i];
+            Tensor::new(o.ty.dtype, shape(o), memory[args[i].0 as usize].borrow().clone())
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let outs = structured::interp::run(k, &|_| None, &inputs).map_err(|e| format!("{e}\n{k}"))?;
+    *memory[args[n].0 as usize].borrow_mut() = outs[0].bytes().to_vec();
+    Ok(())
+}
+
+fn run_loops(k: &brolga_ir::loops::Kernel, args: &[SlotId], memory: &[RefCell<Vec<u8>>]) -> Result<(), String> {
+    let mut data: Vec<Vec<u8>> = args.iter().map(|s| memory[s.0 as usize].borrow().clone()).collect();
+    let buffers: Vec<BufferData> = data
+        .iter_mut()
+        .zip(&k.buffers)
+        .map(|(d, b)| match b.scope {
+            brolga_ir::loops::Scope::In => BufferData::from(&d[..]),
+            _ => BufferData::from(&mut d[..]),
+        })
+        .collect();
+    brolga_ir::loops::interp::run(k, &|_| None, &buffers).map_err(|e| format!("{e}\n{k}"))?;
+    for ((s, d), b) in args.iter().zip(data).zip(&k.buffers) {
+        if b.scope == brolga_ir::loops::Scope::Out {
+            *memory[s.0 as usize].borrow_mut() = d;
+        }
+    }
+    Ok(())
+}
+
+/// The largest difference over the largest magnitude; infinite when kinds of values differ.
+fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    if a.dtype() != b.dtype() || a.shape() != b.shape() {
+        return f64::INFINITY;
+    }
+    let scale = b.iter().map(|x| x.f64().abs()).filter(|x| x.is_finite()).fold(1e-30, f64::max);
+    let one = |(x, y): (Number, Number)| match (x.f64(), y.f64()) {
+        (x, y) if x == y || (x.is_nan() && y.is_nan()) => 0.0,
+        (x, y) => (x - y).abs() / scale,
+    };
+    a.iter().zip(b.iter()).map(one).fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) })
+}
+
+#[test]
+fn every_operator_means_the_same_on_every_level() {
+    let (mut checked, mut wrong) = (0, vec![]);
+    for def in ops::all() {
+        for (i, sample) in def.samples().iter().enumerate() {
+            let op = Op::new(def.name(), &sample.attrs).expect("samples are valid");
+            let one = || -> Result<(), String> {
+                let graph = graph_of(&op, sample)?;
+                let structured = lower::to_structured(&graph).map_err(|e| e.to_string())?;
+                let loops = lower::to_loops(&structured, lower::Options { max_rows: 6, resident: 1 << 10 });
+                for k in &loops.kernels {
+                    k.verify().map_err(|e| format!("{e}\n{k}"))?;
+                }
+                for seed in 0..2 {
+                    let inputs = sample.operands(seed);
+                    let want = op.eval(&inputs)?;
+                    // 16-bit results are rounded once more where a composite stores its parts.
+                    let tolerance = match (def.accuracy(), want[0].dtype()) {
+                        (Accuracy::Exact, _) => 0.0,
+                        (_, DType::F16) => 2e-3,
+                        (_, DType::BF16) => 2e-2,
+                        (_, DType::F64) => 1e-12,
+                        _ => 2e-6,
+                    };
+                    let found = execute(&structured, &inputs, run_structured)?;
+                    for (f, w) in found.iter().zip(&want) {
+                        if distance(f, w) > tolerance {
+                            return Err(format!("structured: {f:?}, expected {w:?}"));
+                        }
+                    }
+                    let found = execute(&loops, &inputs, run_loops)?;
+                    for (f, w) in found.iter().zip(&want) {
+                        if distance(f, w) > tolerance {
+                            let text: Vec<String> = loops.kernels.iter().map(|k| k.to_string()).collect();
+                            return Err(format!("loops: {f:?}, expected {w:?}\n{}", text.join("\n")));
+                        }
+                    }
+                }
+                Ok(())
+            };
+            checked += 1;
+            if let Err(e) = one() {
+                wrong.push(format!("{} sample {i} {sample:?}: {e}", def.name()));
+            }
+        }
+    }
+    assert!(checked > 100, "{checked} samples");
+    assert!(wrong.is_empty(), "{} of {checked}:\n{}", wrong.len(), wrong.join("\n\n"));
+}
