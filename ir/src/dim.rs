@@ -7,6 +7,9 @@
 //!
 //! Text: `2*batch*seq + 3`, `floordiv(seq + 1, 2)`, `min(seq, 16)`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -196,11 +199,11 @@ impl Dim {
     pub fn modulo(&self, b: &Dim) -> Dim {
         Dim::op(DimOp::Mod, self.clone(), b.clone())
     }
-    /// The smaller of both.
+    /// The smaller of both. Write `Dim::min(&a, &b)`: on an owned dim, `a.min(b)` is the structural order's `Ord::min`.
     pub fn min(&self, b: &Dim) -> Dim {
         Dim::op(DimOp::Min, self.clone(), b.clone())
     }
-    /// The larger of both.
+    /// The larger of both. Write `Dim::max(&a, &b)`, as for [`Dim::min`].
     pub fn max(&self, b: &Dim) -> Dim {
         Dim::op(DimOp::Max, self.clone(), b.clone())
     }
@@ -213,7 +216,7 @@ impl Dim {
         };
         let mut out = vec![];
         for (m, c) in self.terms() {
-            if bc == 0 || c % bc != 0 {
+            if c.checked_rem(bc)? != 0 {
                 return None;
             }
             let mut m = m.to_vec();

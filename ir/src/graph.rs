@@ -5,6 +5,13 @@
 //! carries the model node's name in [`Node::origin`]. Shapes broadcast only through the `broadcast` operator. Constants
 //! are never copied into the graph: a [`Constant`] is small bytes, a range of a mapped file, or one value splat.
 
+mod base64;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use text::{Files, parse, parse_op};
+
 use crate::{Attr, DType, Dim, Number, Op, Symbol, Tensor};
 use std::fmt;
 use std::sync::Arc;
@@ -111,6 +118,34 @@ pub struct Constant {
 }
 
 impl Constant {
+    /// Checks that the elements are what the type says, and within their file.
+    fn check(&self) -> Result<(), String> {
+        let shape = crate::dim::constants(&self.ty.shape);
+        let size = shape.as_deref().and_then(crate::tensor::element_count);
+        let size = size.and_then(|n| n.checked_mul(self.ty.dtype.bytes()));
+        let (Some(shape), Some(size)) = (shape, size) else {
+            return Err(format!("a constant of type {}, expected known extents", self.ty));
+        };
+        match &self.data {
+            ConstData::Dense(t) if t.dtype() != self.ty.dtype || t.shape() != shape => Err(format!(
+                "a constant of type {} with elements of {}{:?}",
+                self.ty,
+                t.dtype(),
+                t.shape()
+            )),
+            ConstData::File { source, offset }
+                if offset.checked_add(size).is_none_or(|end| end > source.bytes().len()) =>
+            {
+                Err(format!(
+                    "a constant of {size} bytes at offset {offset} of {}, which has {}",
+                    source.name(),
+                    source.bytes().len()
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The elements as a tensor (a copy, except for dense data).
     pub fn to_tensor(&self) -> Tensor {
         let shape = crate::dim::constants(&self.ty.shape).expect("a constant has a known shape");
@@ -237,6 +272,16 @@ impl Graph {
 
     /// Appends an input. Symbols of its shape are added to [`Graph::symbols`].
     pub fn input(&mut self, name: &str, ty: Type) -> Value {
+        self.add_symbols(&ty);
+        let v = self.value(ty, Def::Input(self.inputs.len() as u32));
+        self.inputs.push(Input {
+            name: name.to_string(),
+            value: v,
+        });
+        v
+    }
+
+    fn add_symbols(&mut self, ty: &Type) {
         let symbols = &mut self.symbols;
         for d in &ty.shape {
             d.for_each_symbol(&mut |s| {
@@ -245,12 +290,6 @@ impl Graph {
                 }
             });
         }
-        let v = self.value(ty, Def::Input(self.inputs.len() as u32));
-        self.inputs.push(Input {
-            name: name.to_string(),
-            value: v,
-        });
-        v
     }
 
     /// Appends a constant.
@@ -330,13 +369,50 @@ impl Graph {
                 );
             }
         }
+        let mut constants = vec![false; self.constants.len()];
         for (i, v) in self.values.iter().enumerate() {
-            match v.def {
-                Def::Node(..) => {}
-                Def::Input(k) if (k as usize) < self.inputs.len() => defined[i] = true,
-                Def::Const(k) if self.constants.get(k as usize).is_some_and(|c| c.ty == v.ty) => defined[i] = true,
-                d => return fail("", format!("value %{i} has the definition {d:?}, which does not exist")),
+            let exists = match v.def {
+                Def::Node(..) => continue,
+                Def::Input(k) => self
+                    .inputs
+                    .get(k as usize)
+                    .is_some_and(|input| input.value.0 as usize == i),
+                Def::Const(k) => {
+                    self.constants.get(k as usize).is_some_and(|c| c.ty == v.ty)
+                        && !std::mem::replace(&mut constants[k as usize], true)
+                }
+            };
+            if !exists {
+                return fail(
+                    "",
+                    format!("value %{i} has the definition {:?}, which does not exist", v.def),
+                );
             }
+            defined[i] = true;
+        }
+        for (k, c) in self.constants.iter().enumerate() {
+            if !constants[k] {
+                return fail("", format!("constant {k} of type {} has no value", c.ty));
+            }
+            if let Err(e) = c.check() {
+                return fail("", e);
+            }
+        }
+        let mut unknown = None;
+        for input in &self.inputs {
+            self.ty(input.value).shape.iter().for_each(|d| {
+                d.for_each_symbol(&mut |s| {
+                    if !self.symbols.contains(s) {
+                        unknown = Some(format!(
+                            "input `{}` has the symbol `{s}`, which the graph lacks",
+                            input.name
+                        ));
+                    }
+                });
+            });
+        }
+        if let Some(message) = unknown {
+            return fail("", message);
         }
         for (n, node) in self.nodes.iter().enumerate() {
             if let Some(v) = node
@@ -379,6 +455,9 @@ impl Graph {
                     );
                 }
             }
+        }
+        if let Some(i) = defined.iter().position(|d| !d) {
+            return fail("", format!("value %{i} is no result of the node that it names"));
         }
         for (name, v) in &self.outputs {
             if !defined.get(v.0 as usize).copied().unwrap_or(false) {
@@ -461,7 +540,9 @@ impl Graph {
         for (a, b) in &self.guards {
             let (x, y) = (a.eval(&lookup), b.eval(&lookup));
             if x.is_none() || x != y {
-                return Err(format!("the model needs {a} = {b}, which the inputs' shapes make {x:?} and {y:?}"));
+                return Err(format!(
+                    "the model needs {a} = {b}, which the inputs' shapes make {x:?} and {y:?}"
+                ));
             }
         }
         Ok(env)

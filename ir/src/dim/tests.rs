@@ -1,0 +1,148 @@
+//! Laws of dims: canonical forms are equal exactly when the polynomials are, and operations agree with integers.
+
+use super::{Atom, Dim, DimOp, constants, product};
+
+fn n() -> Dim {
+    Dim::sym("n")
+}
+fn m() -> Dim {
+    Dim::sym("m")
+}
+fn at(d: &Dim, n: i64, m: i64) -> Option<i64> {
+    d.eval(&|s| match s {
+        "n" => Some(n),
+        "m" => Some(m),
+        _ => None,
+    })
+}
+
+#[test]
+fn equal_polynomials_are_equal() {
+    assert_eq!(n() + m(), m() + n());
+    assert_eq!(n() * m() + n(), (m() + Dim::ONE) * n());
+    assert_eq!((n() + m()) * (n() - m()), n() * n() - m() * m());
+    assert_eq!(n() - n(), Dim::ZERO);
+    assert_eq!(n() * Dim::ZERO, Dim::Const(0));
+    assert_eq!(&(&n() * 3) - &(&n() * 2), n());
+    assert_ne!(n() * n(), n());
+    assert_ne!(n() + Dim::ONE, n());
+}
+
+#[test]
+fn operations_fold() {
+    let k = |x| Dim::Const(x);
+    assert_eq!(k(-7).floor_div(&k(2)), k(-4));
+    assert_eq!(k(-7).ceil_div(&k(2)), k(-3));
+    assert_eq!(k(-7).modulo(&k(2)), k(1));
+    assert_eq!((&n() * 6).floor_div(&k(3)), &n() * 2);
+    assert_eq!((n() * m()).ceil_div(&m()), n());
+    assert_eq!((&n() * 6).modulo(&k(3)), k(0));
+    assert_eq!(Dim::min(&n(), &(&n() + 1)), n());
+    assert_eq!(Dim::max(&n(), &(&n() + 1)), &n() + 1);
+    assert_eq!(Dim::max(&n(), &k(0)), n());
+    assert_eq!(Dim::min(&k(0), &n()), k(0));
+    assert_eq!(Dim::min(&n(), &m()), Dim::min(&m(), &n()));
+    assert!(matches!(k(1).floor_div(&k(0)), Dim::Sum(_)), "a division by zero stays");
+    assert_eq!(at(&k(1).floor_div(&k(0)), 0, 0), None);
+}
+
+#[test]
+fn division_is_exact_or_none() {
+    assert_eq!((&(n() * m()) * 6).exact_div(&(&n() * 2)), Some(&m() * 3));
+    assert_eq!((&n() * 6 + m()).exact_div(&Dim::Const(3)), None);
+    assert_eq!((&n() + 1).exact_div(&(&n() + 1)), Some(Dim::ONE));
+    assert_eq!((n() * n() - Dim::ONE).exact_div(&(&n() + 1)), None);
+    assert_eq!(n().exact_div(&Dim::ZERO), None);
+    assert_eq!(Dim::ZERO.exact_div(&Dim::ZERO), None);
+    assert_eq!(Dim::ZERO.exact_div(&n()), Some(Dim::ZERO));
+    assert_eq!(Dim::Const(i64::MIN).exact_div(&Dim::Const(-1)), None);
+}
+
+#[test]
+fn substitution_canonicalises_again() {
+    let half = n().floor_div(&Dim::Const(2));
+    let twice = |s: &str| (s == "n").then(|| &m() * 2);
+    assert_eq!(half.substitute(&twice), m());
+    assert_eq!((n() * m() + half).substitute(&twice), &(m() * m()) * 2 + m());
+    assert_eq!(Dim::min(&n(), &m()).substitute(&|_| Some(Dim::Const(3))), Dim::Const(3));
+    assert_eq!(n().substitute(&|_| None), n());
+}
+
+#[test]
+fn text_is_readable() {
+    for (d, text) in [
+        (Dim::ZERO, "0"),
+        (Dim::Const(-3), "-3"),
+        (&n() + 3, "n + 3"),
+        (&(&(n() * m()) * 2) - &Dim::Const(1), "2*m*n - 1"),
+        (&Dim::ZERO - &n(), "-n"),
+        (&Dim::Const(5) - &(&n() * 2), "-2*n + 5"),
+        ((&n() + 1).floor_div(&Dim::Const(2)), "floordiv(n + 1, 2)"),
+        (m() * Dim::max(&n(), &Dim::Const(4)), "m*max(4, n)"),
+        (Dim::sym("a b"), "\"a b\""),
+    ] {
+        assert_eq!(d.to_string(), text);
+        assert_eq!(crate::text::parse_dim(&mut crate::text::Lexer::new(text)).unwrap(), d);
+    }
+}
+
+#[test]
+fn evaluation_has_no_value_beyond_integers() {
+    assert_eq!(at(&(n() * m()), 1 << 40, 1 << 40), None);
+    assert_eq!(at(&n().floor_div(&m()), 1, 0), None);
+    assert_eq!(at(&Dim::sym("other"), 1, 1), None);
+    assert_eq!(at(&(n() * m() - n()), 6, 7), Some(36));
+}
+
+#[test]
+fn operations_agree_with_integers() {
+    // Whatever folding and canonicalising did, the values are those of the operation on the operands' values.
+    let ops = [DimOp::FloorDiv, DimOp::CeilDiv, DimOp::Mod, DimOp::Min, DimOp::Max];
+    let k = |x| Dim::Const(x);
+    let dims = [
+        k(0),
+        k(1),
+        k(-3),
+        k(4),
+        n(),
+        m(),
+        &n() * 4,
+        &n() - &m(),
+        n() * m(),
+        &(&n() * 2) + 1,
+    ];
+    for a in &dims {
+        for b in &dims {
+            for (x, y) in [(0, 0), (1, 3), (5, 2), (7, 7)] {
+                let (u, v) = (at(a, x, y).unwrap(), at(b, x, y).unwrap());
+                assert_eq!(at(&(a + b), x, y), Some(u + v));
+                assert_eq!(at(&(a - b), x, y), Some(u - v));
+                assert_eq!(at(&(a * b), x, y), Some(u * v));
+                for op in ops {
+                    if let Some(want) = op.eval(u, v) {
+                        let d = Dim::op(op, a.clone(), b.clone());
+                        assert_eq!(at(&d, x, y), Some(want), "{d} at n = {x}, m = {y}");
+                    }
+                }
+                if a.is_nonnegative() {
+                    assert!(u >= 0, "{a} at n = {x}, m = {y}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_are_found() {
+    assert_eq!(n().as_symbol().map(|s| &**s), Some("n"));
+    assert_eq!((&n() * 2).as_symbol(), None);
+    let mut seen = vec![];
+    (n() * Dim::min(&n(), &m())).for_each_symbol(&mut |s| seen.push(s.to_string()));
+    seen.sort();
+    assert_eq!(seen, ["m", "n", "n"]);
+    assert_eq!(product(&[Dim::Const(2), n(), Dim::Const(3)]), &n() * 6);
+    assert_eq!(constants(&[Dim::Const(2), Dim::Const(0)]), Some(vec![2, 0]));
+    assert_eq!(constants(&[Dim::Const(-1)]), None);
+    assert_eq!(constants(&[n()]), None);
+    assert!(!Dim::atom(Atom::Op(DimOp::Max, Dim::Const(-1), Dim::Const(-2))).is_nonnegative());
+}
