@@ -159,8 +159,8 @@ impl Target {
             Cpu::X86_64 => &[],
             Cpu::X86_64V3 => &["avx2", "bmi1", "bmi2", "fma", "lzcnt", "popcnt", "sse4.2"],
             Cpu::X86_64V4 => &[
-                "avx2", "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl", "bmi1", "bmi2", "fma", "lzcnt", "popcnt",
-                "sse4.2",
+                "avx2", "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl", "bmi1", "bmi2", "fma", "lzcnt",
+                "popcnt", "sse4.2",
             ],
             Cpu::Aarch64 => &[],
         }

@@ -1,0 +1,505 @@
+//! A loop kernel becomes one function `void name(args*, i64 begin, i64 end, u32 worker)`, the ABI's loop body.
+//!
+//! `args` points to the parameters' pointers in order, then the pointer to the values of the symbols, the scratch memory
+//! of worker 0, and the distance in bytes to the next worker's. `begin..end` is the range of the parallel loop; a kernel
+//! without one is called once with `0..1`.
+//!
+//! A guarded load selects between the element's address and that of a stack slot which holds the fill value, so it takes
+//! no branch and never reads out of bounds. Registers assigned outside of vector loops are Cranelift variables, one for
+//! each 128-bit chunk where they have lanes.
+
+use crate::Error;
+use crate::emit::{CONSTANT, Emit, Unit, clif, element};
+use crate::index::{VarValue, Vars};
+use crate::lanes::Vector;
+use crate::simd::{Val, chunk, chunks, mask_type};
+use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
+use brolga_ir::loops::{self, Buf, Expr, LoopKind, Scope, Stmt};
+use brolga_ir::scalar::Prim;
+use brolga_ir::{DType, Dim};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, StackSlot, Value, types};
+use cranelift_frontend::Variable;
+use cranelift_module::{FuncId, Linkage};
+use rustc_hash::FxHashMap;
+
+/// The most products of a loop variable that an innermost loop carries; more would only spill.
+const MAX_PRODUCTS: usize = 6;
+
+/// Compiles a kernel under a name.
+pub(crate) fn define(unit: &mut Unit, k: &loops::Kernel, name: &str) -> Result<FuncId, Error> {
+    let signature = unit.signature(&[types::I64, types::I64, types::I64, types::I32], None);
+    let id = unit.declare(name, Linkage::Local, &signature)?;
+    unit.define(id, |e| Kernel::new(e, k)?.run())?;
+    Ok(id)
+}
+
+/// A kernel under construction.
+pub(crate) struct Kernel<'k, 'a, 'm> {
+    pub e: &'k mut Emit<'a, 'm>,
+    pub k: &'k loops::Kernel,
+    pub vars: Vars,
+    /// The open vector loop.
+    pub vector: Option<Vector>,
+    bases: Vec<Value>,
+    variables: FxHashMap<Reg, Vec<Variable>>,
+    fills: FxHashMap<u64, StackSlot>,
+    range: (Value, Value),
+    pub tile_args: Option<StackSlot>,
+}
+
+impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
+    fn new(e: &'k mut Emit<'a, 'm>, k: &'k loops::Kernel) -> Result<Kernel<'k, 'a, 'm>, Error> {
+        let p = e.params();
+        let (args, begin, end, worker) = (p[0], p[1], p[2], p[3]);
+        let count = k.params().count();
+        let field = |e: &mut Emit, i: usize| e.b.ins().load(types::I64, CONSTANT, args, 8 * i as i32);
+        e.dims = Some(field(e, count));
+        let mut this = Kernel {
+            e,
+            k,
+            vars: Vars::default(),
+            vector: None,
+            bases: vec![],
+            variables: FxHashMap::default(),
+            fills: FxHashMap::default(),
+            range: (begin, end),
+            tile_args: None,
+        };
+        this.prepare()?;
+        let mut scratch: Option<Value> = None;
+        let mut offset = Dim::ZERO;
+        for (i, b) in k.buffers.iter().enumerate() {
+            let base = match b.scope {
+                Scope::In | Scope::Out if i < count => field(this.e, i),
+                Scope::In | Scope::Out => {
+                    return Err(this.error(format!("b{i} is a parameter behind a buffer that is none")));
+                }
+                Scope::Worker => {
+                    let first = match scratch {
+                        Some(s) => s,
+                        None => {
+                            let (base, stride) = (field(this.e, count + 1), field(this.e, count + 2));
+                            let w = this.e.b.ins().uextend(types::I64, worker);
+                            let at = this.e.b.ins().imul(w, stride);
+                            this.e.b.ins().iadd(base, at)
+                        }
+                    };
+                    scratch = Some(first);
+                    let at = this.e.dim(&offset)?;
+                    let bytes = &b.len * b.dtype.bytes() as i64;
+                    offset = &offset + &(&(&bytes + 63).floor_div(&Dim::Const(64)) * 64);
+                    this.e.b.ins().iadd(first, at)
+                }
+                Scope::Private => {
+                    let bytes = b.len.as_const().map(|n| n * b.dtype.bytes() as i64);
+                    let Some(bytes) = bytes.and_then(|n| u32::try_from(n).ok()) else {
+                        return Err(this.error(format!("private b{i} has length {}, expected a constant one", b.len)));
+                    };
+                    let slot = this.e.slot(bytes.max(1), 4);
+                    this.e.slot_addr(slot)
+                }
+                Scope::Shared => return Err(this.error(format!("b{i} is shared memory, which CPU kernels have not"))),
+            };
+            this.bases.push(base);
+        }
+        Ok(this)
+    }
+
+    fn run(mut self) -> Result<(), Error> {
+        self.stmts(&self.k.body)?;
+        self.e.b.ins().return_(&[]);
+        Ok(())
+    }
+
+    pub fn error(&self, what: String) -> Error {
+        Error::Kernel {
+            kernel: self.k.name.clone(),
+            what,
+        }
+    }
+
+    /// Everything that the entry block computes once: dims, variables of registers, slots with fill values.
+    fn prepare(&mut self) -> Result<(), Error> {
+        let mut dims: Vec<Dim> = vec![];
+        visit_indices(&self.k.body, &mut |e| {
+            e.for_each_dim(&mut |d| {
+                let constant = d.terms().iter().find(|(m, _)| m.is_empty()).map_or(0, |t| t.1);
+                let d = d - &Dim::Const(constant);
+                if d.as_const().is_none() && !dims.contains(&d) {
+                    dims.push(d);
+                }
+            });
+        });
+        self.e.prepare_dims(&dims)?;
+
+        let mut assigned: Vec<Reg> = vec![];
+        let mut fills: Vec<(DType, u64)> = vec![];
+        visit(&self.k.body, false, &mut |s, in_vector| {
+            let Stmt::Set(r, e) = s else { return };
+            if (!in_vector || self.k.reg(*r).lanes > 1) && !assigned.contains(r) {
+                assigned.push(*r);
+            }
+            if let Expr::Load {
+                buffer, guard, fill, ..
+            } = e
+                && !guard.is_empty()
+            {
+                fills.push((self.k.buffer(*buffer).dtype, *fill));
+            }
+        });
+        for r in assigned {
+            let info = self.k.reg(r);
+            let (ty, n) = match (info.lanes, info.dtype) {
+                (0 | 1, d) => (clif(d), 1),
+                (l, DType::Bool) => (mask_type(8), chunks(l, 8)),
+                (l, d) => (chunk(d), chunks(l, d.bits() as u32)),
+            };
+            let variables = (0..n).map(|_| self.e.b.declare_var(ty)).collect();
+            self.variables.insert(r, variables);
+        }
+        for (d, fill) in fills {
+            let pattern = repeated(d, fill);
+            if self.fills.contains_key(&pattern) {
+                continue;
+            }
+            let slot = self.e.slot(16, 4);
+            let (v, at) = (self.e.int(pattern as i64), self.e.slot_addr(slot));
+            self.e.b.ins().store(element(), v, at, 0);
+            self.e.b.ins().store(element(), v, at, 8);
+            self.fills.insert(pattern, slot);
+        }
+        Ok(())
+    }
+
+    fn stmts(&mut self, body: &[Stmt]) -> Result<(), Error> {
+        for s in body {
+            self.stmt(s)?;
+        }
+        Ok(())
+    }
+
+    fn stmt(&mut self, s: &Stmt) -> Result<(), Error> {
+        match s {
+            Stmt::For {
+                var,
+                kind,
+                extent,
+                body,
+            } => self.for_loop(*var, *kind, extent, body),
+            Stmt::Set(r, e) => {
+                let info = self.k.reg(*r);
+                if info.lanes > 1 {
+                    return self.set_all_lanes(*r, e);
+                }
+                let v = self.expr(info.dtype, e)?;
+                self.write_variable(*r, &[v])
+            }
+            Stmt::Store { buffer, index, value } => {
+                let v = self.read_scalar(*value)?;
+                let (at, offset) = self.address(*buffer, index)?;
+                self.e.b.ins().store(element(), v, at, offset);
+                Ok(())
+            }
+            Stmt::If { bounds, then } => {
+                let Some(cond) = self.bounds(bounds)? else {
+                    return self.stmts(then);
+                };
+                let open = self.e.begin_if(cond);
+                self.stmts(then)?;
+                self.e.end_if(open);
+                Ok(())
+            }
+            Stmt::Barrier => Err(self.error("a barrier, which CPU kernels have not".into())),
+            Stmt::Tile(t) => self.tile(t),
+        }
+    }
+
+    fn for_loop(&mut self, var: Var, kind: LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), Error> {
+        let constant = |this: &Self| {
+            let n = extent.as_const();
+            n.ok_or_else(|| {
+                this.error(format!(
+                    "{kind:?} loop over {var} has extent {extent}, expected a constant"
+                ))
+            })
+        };
+        match kind {
+            LoopKind::Serial => {
+                let (from, to) = (self.e.int(0), self.ix(extent)?);
+                self.computed_loop(var, from, to, body)
+            }
+            LoopKind::Parallel => {
+                let (from, to) = self.range;
+                self.computed_loop(var, from, to, body)
+            }
+            LoopKind::Unrolled => {
+                for i in 0..constant(self)? {
+                    let before = self.vars.values.insert(var, VarValue::Known(i));
+                    self.stmts(body)?;
+                    self.restore(var, before);
+                }
+                Ok(())
+            }
+            LoopKind::Vector => {
+                let lanes = constant(self)?;
+                let Ok(lanes @ 1..) = u32::try_from(lanes) else {
+                    return Ok(());
+                };
+                self.vector_loop(var, lanes, body)
+            }
+            LoopKind::Block(_) | LoopKind::Thread(_) => Err(self.error(format!("{kind:?} loop, which CPUs have not"))),
+        }
+    }
+
+    pub fn restore(&mut self, var: Var, before: Option<VarValue>) {
+        match before {
+            Some(v) => self.vars.values.insert(var, v),
+            None => self.vars.values.remove(&var),
+        };
+    }
+
+    fn computed_loop(&mut self, var: Var, from: Value, to: Value, body: &[Stmt]) -> Result<(), Error> {
+        let coefficients = if innermost(body) { products(body, var) } else { vec![] };
+        let mut steps = vec![];
+        let mut first = vec![];
+        for c in &coefficients {
+            let step = self.e.dim(c)?;
+            let zero = self.e.known(from) == Some(0);
+            first.push(if zero { from } else { self.e.b.ins().imul(from, step) });
+            steps.push(step);
+        }
+        let open = self.e.begin_loop(from, to, &first);
+        self.vars.depth += 1;
+        let before = self.vars.values.insert(var, VarValue::Value(open.i, self.vars.depth));
+        for (c, v) in coefficients.iter().zip(&open.carried) {
+            self.vars.products.insert((var, c.clone()), *v);
+        }
+        self.stmts(body)?;
+        let next: Vec<Value> = open
+            .carried
+            .iter()
+            .zip(&steps)
+            .map(|(v, s)| self.e.b.ins().iadd(*v, *s))
+            .collect();
+        self.e.end_loop(open, &next);
+        for c in &coefficients {
+            self.vars.products.remove(&(var, c.clone()));
+        }
+        self.vars.depth -= 1;
+        self.restore(var, before);
+        Ok(())
+    }
+
+    /// The address of an element, as a pointer and a displacement.
+    pub fn address(&mut self, b: Buf, index: &Ix) -> Result<(Value, i32), Error> {
+        let base = self.bases[b.0 as usize];
+        let bytes = self.k.buffer(b).dtype.bytes() as i64;
+        let (sum, constant) = self.ix_parts(index)?;
+        let mut at = match sum {
+            None => base,
+            Some(s) => {
+                let s = self.e.times(s, bytes);
+                self.e.b.ins().iadd(base, s)
+            }
+        };
+        let displacement = constant.wrapping_mul(bytes);
+        let offset = match i32::try_from(displacement) {
+            // Room for the chunks of a vector.
+            Ok(d) if d.unsigned_abs() < 1 << 30 => d,
+            _ => {
+                at = self.e.b.ins().iadd_imm_s(at, displacement);
+                0
+            }
+        };
+        Ok((at, offset))
+    }
+
+    /// An address that is replaced by that of the fill value where the condition does not hold.
+    pub fn guarded(&mut self, cond: Option<Value>, at: Value, offset: i32, d: DType, fill: u64) -> (Value, i32) {
+        let Some(cond) = cond else { return (at, offset) };
+        let slot = self.fills[&repeated(d, fill)];
+        let there = self.e.slot_addr(slot);
+        let here = self.e.b.ins().iadd_imm_s(at, i64::from(offset));
+        (self.e.b.ins().select(cond, here, there), 0)
+    }
+
+    /// Loads one element; a bool becomes 0 or 1.
+    pub fn load_scalar(&mut self, d: DType, at: Value, offset: i32) -> Value {
+        let v = self.e.b.ins().load(clif(d), element(), at, offset);
+        if d == DType::Bool {
+            self.e.b.ins().icmp_imm_s(IntCC::NotEqual, v, 0)
+        } else {
+            v
+        }
+    }
+
+    /// The dtype that a primitive works on.
+    pub fn prim_dtype(&self, p: Prim, x: &[Reg; 3]) -> DType {
+        self.k.reg(if p == Prim::Select { x[1] } else { x[0] }).dtype
+    }
+
+    fn expr(&mut self, d: DType, e: &Expr) -> Result<Value, Error> {
+        Ok(match e {
+            Expr::Const(bits) => self.e.constant(d, *bits),
+            Expr::Load {
+                buffer,
+                index,
+                guard,
+                fill,
+            } => {
+                let cond = self.bounds(guard)?;
+                let dtype = self.k.buffer(*buffer).dtype;
+                let (at, offset) = self.address(*buffer, index)?;
+                let (at, offset) = self.guarded(cond, at, offset, dtype, *fill);
+                self.load_scalar(dtype, at, offset)
+            }
+            Expr::Index(i) => self.ix(i)?,
+            Expr::InBounds(b) => match self.bounds(b)? {
+                Some(v) => v,
+                None => self.e.constant(DType::Bool, 1),
+            },
+            Expr::Prim(p, x) => {
+                let t = self.prim_dtype(*p, x);
+                let mut args = [None; 3];
+                for (i, r) in x.iter().take(p.arity()).enumerate() {
+                    args[i] = Some(self.read_scalar(*r)?);
+                }
+                let Some(first) = args[0] else {
+                    return Err(self.error(format!("`{}` without operands", p.name())));
+                };
+                self.e.prim(*p, t, args.map(|a| a.unwrap_or(first)))?
+            }
+            Expr::Copy(r) => self.read_scalar(*r)?,
+            Expr::Lane(r, l) => self.read_lane(*r, *l)?,
+        })
+    }
+
+    /// One lane of a register with lanes.
+    pub fn read_lane(&mut self, r: Reg, l: u32) -> Result<Value, Error> {
+        let info = self.k.reg(r);
+        let v = self.read_kept(r)?;
+        if l >= info.lanes.max(1) {
+            return Err(self.error(format!("lane {l} of {r}, which has {}", info.lanes)));
+        }
+        Ok(self.e.lane(&v, info.dtype, l))
+    }
+
+    /// A register's value for one lane: that which is being addressed, inside a vector loop.
+    pub fn read_scalar(&mut self, r: Reg) -> Result<Value, Error> {
+        let lane = self.vector.as_ref().map(|v| v.lane);
+        let v = self.read(r)?;
+        match (&v, lane) {
+            (Val::Uniform(v), _) => Ok(*v),
+            (_, Some(l)) => Ok(self.e.lane(&v, self.k.reg(r).dtype, l)),
+            (_, None) => Err(self.error(format!("{r} has lanes and is read as one value"))),
+        }
+    }
+
+    /// A register as its readers find it.
+    pub fn read(&mut self, r: Reg) -> Result<Val, Error> {
+        if let Some(v) = self.vector.as_ref().and_then(|v| v.locals.get(&r)) {
+            return Ok(v.clone());
+        }
+        self.read_kept(r)
+    }
+
+    fn read_kept(&mut self, r: Reg) -> Result<Val, Error> {
+        let info = self.k.reg(r);
+        let Some(variables) = self.variables.get(&r) else {
+            return Err(self.error(format!("{r} is read outside the vector loop that assigns it")));
+        };
+        let values: Vec<Value> = variables.iter().map(|v| self.e.b.use_var(*v)).collect();
+        Ok(match (info.lanes, info.dtype) {
+            (0 | 1, _) => Val::Uniform(values[0]),
+            (_, DType::Bool) => Val::Mask(8, values),
+            _ => Val::Lanes(values),
+        })
+    }
+
+    pub fn write_variable(&mut self, r: Reg, values: &[Value]) -> Result<(), Error> {
+        let Some(variables) = self.variables.get(&r) else {
+            return Err(self.error(format!("{r} is not among the kernel's registers")));
+        };
+        for (variable, v) in variables.iter().zip(values) {
+            self.e.b.def_var(*variable, *v);
+        }
+        Ok(())
+    }
+}
+
+/// Bits of an element, repeated to 64.
+fn repeated(d: DType, bits: u64) -> u64 {
+    let width = d.bits();
+    let bits = if width == 64 { bits } else { bits & ((1 << width) - 1) };
+    (0..64 / width).fold(0, |all, i| all | bits << (i * width))
+}
+
+/// True when no loop that runs as a loop stands inside.
+fn innermost(body: &[Stmt]) -> bool {
+    let mut inner = true;
+    visit(body, false, &mut |s, _| {
+        if let Stmt::For { kind, .. } = s {
+            inner &= matches!(kind, LoopKind::Vector | LoopKind::Unrolled);
+        }
+    });
+    inner
+}
+
+/// The coefficients of a variable in the indices of a body that a shift cannot apply.
+fn products(body: &[Stmt], var: Var) -> Vec<Dim> {
+    let mut out: Vec<Dim> = vec![];
+    visit_indices(body, &mut |e| {
+        for (t, c) in &e.terms {
+            let shift = c.as_const().is_some_and(|c| c.unsigned_abs().count_ones() == 1);
+            if *t == Term::Var(var) && !shift && !out.contains(c) && out.len() < MAX_PRODUCTS {
+                out.push(c.clone());
+            }
+        }
+    });
+    out
+}
+
+/// Calls `f` with every statement, and whether it stands in a vector loop.
+fn visit(body: &[Stmt], in_vector: bool, f: &mut dyn FnMut(&Stmt, bool)) {
+    for s in body {
+        f(s, in_vector);
+        match s {
+            Stmt::For { kind, body, .. } => visit(body, in_vector || *kind == LoopKind::Vector, f),
+            Stmt::If { then, .. } => visit(then, in_vector, f),
+            _ => {}
+        }
+    }
+}
+
+/// Calls `f` with every index expression of a body; extents of bounds as constant ones.
+fn visit_indices(body: &[Stmt], f: &mut dyn FnMut(&Ix)) {
+    visit(body, false, &mut |s, _| {
+        let bounds = |f: &mut dyn FnMut(&Ix), b: &[Bound]| {
+            for b in b {
+                f(&b.index);
+                f(&Ix::constant(b.extent.clone()));
+            }
+        };
+        match s {
+            Stmt::For { extent, .. } => f(extent),
+            Stmt::Set(_, Expr::Load { index, guard, .. }) => {
+                f(index);
+                bounds(f, guard);
+            }
+            Stmt::Set(_, Expr::Index(i)) => f(i),
+            Stmt::Set(_, Expr::InBounds(b)) | Stmt::If { bounds: b, .. } => bounds(f, b),
+            Stmt::Store { index, .. } => f(index),
+            Stmt::Tile(t) => {
+                let [(n0, s0), (n1, s1)] = &t.blocks;
+                for e in [
+                    &t.a_index, &t.a_row, &t.a_k, n0, s0, n1, s1, &t.k, &t.b_index, &t.c_index, &t.c_row, &t.rows,
+                    &t.cols,
+                ] {
+                    f(e);
+                }
+            }
+            Stmt::Set(..) | Stmt::Barrier => {}
+        }
+    });
+}

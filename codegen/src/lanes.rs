@@ -1,0 +1,398 @@
+//! Vector loops: every statement once, on all lanes.
+//!
+//! An access whose index moves by one element a lane is whole chunks; one whose index is the same on every lane is a
+//! scalar; any other is done lane by lane. A guard that is the same on every lane guards the chunks; one that differs is
+//! tested on the first and the last lane, and only when one of them is out of bounds is the access done lane by lane.
+
+use crate::Error;
+use crate::emit::element;
+use crate::index::VarValue;
+use crate::kernel::Kernel;
+use crate::simd::{Val, chunk, chunks, mask_type};
+use brolga_ir::index::{Bound, Ix, Reg, Var};
+use brolga_ir::loops::{Buf, Expr, Stmt};
+use brolga_ir::scalar::Prim;
+use brolga_ir::{DType, Dim};
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+use rustc_hash::FxHashMap;
+
+/// An open vector loop.
+pub(crate) struct Vector {
+    /// Its variable; none where a register with lanes is assigned outside of a vector loop.
+    var: Option<Var>,
+    lanes: u32,
+    /// Registers that live only in the loop.
+    pub locals: FxHashMap<Reg, Val>,
+    /// The lane that scalars are read of.
+    pub lane: u32,
+}
+
+/// How an index moves over the lanes.
+enum Motion {
+    Fixed,
+    Affine(Dim),
+    Free,
+}
+
+impl Kernel<'_, '_, '_> {
+    pub fn vector_loop(&mut self, var: Var, lanes: u32, body: &[Stmt]) -> Result<(), Error> {
+        if self.vector.is_some() {
+            return Err(self.error(format!("vector loop over {var} inside another")));
+        }
+        self.vector = Some(Vector {
+            var: Some(var),
+            lanes,
+            locals: FxHashMap::default(),
+            lane: 0,
+        });
+        let before = self.vars.values.insert(var, VarValue::Known(0));
+        for s in body {
+            match s {
+                Stmt::Set(r, e) => {
+                    let v = self.expr_lanes(self.k.reg(*r).dtype, e)?;
+                    self.set_lanes(*r, v)?;
+                }
+                Stmt::Store { buffer, index, value } => {
+                    let v = self.read(*value)?;
+                    self.store_lanes(*buffer, index, &v)?;
+                }
+                _ => return Err(self.error(format!("the vector loop over {var} holds more than sets and stores"))),
+            }
+        }
+        self.restore(var, before);
+        self.vector = None;
+        Ok(())
+    }
+
+    /// Assigns all lanes of a register, outside of a vector loop.
+    pub fn set_all_lanes(&mut self, r: Reg, e: &Expr) -> Result<(), Error> {
+        self.vector = Some(Vector {
+            var: None,
+            lanes: self.k.reg(r).lanes,
+            locals: FxHashMap::default(),
+            lane: 0,
+        });
+        let v = self.expr_lanes(self.k.reg(r).dtype, e)?;
+        self.set_lanes(r, v)?;
+        self.vector = None;
+        Ok(())
+    }
+
+    fn lanes(&self) -> u32 {
+        self.vector.as_ref().map_or(1, |v| v.lanes)
+    }
+
+    fn set_lanes(&mut self, r: Reg, v: Val) -> Result<(), Error> {
+        let (info, lanes) = (self.k.reg(r), self.lanes());
+        if info.lanes <= 1 {
+            if let Some(open) = &mut self.vector {
+                open.locals.insert(r, v);
+            }
+            return Ok(());
+        }
+        if info.lanes != lanes {
+            return Err(self.error(format!(
+                "{r} has {} lanes and is assigned in a vector loop of {lanes}",
+                info.lanes
+            )));
+        }
+        let values = if info.dtype == DType::Bool {
+            self.e.mask_of(&v, 8, lanes)
+        } else {
+            self.e.chunks_of(&v, info.dtype, lanes)
+        };
+        self.write_variable(r, &values)
+    }
+
+    /// Makes a lane the one that indices and scalars are of.
+    fn at_lane(&mut self, l: u32) {
+        if let Some(v) = &mut self.vector {
+            v.lane = l;
+            if let Some(var) = v.var {
+                self.vars.values.insert(var, VarValue::Known(i64::from(l)));
+            }
+        }
+    }
+
+    fn motion(&mut self, e: &Ix) -> Result<Motion, Error> {
+        let mut regs = vec![];
+        e.for_each_reg(&mut |r| regs.push(r));
+        for r in regs {
+            if !matches!(self.read(r)?, Val::Uniform(_)) {
+                return Ok(Motion::Free);
+            }
+        }
+        let Some(var) = self.vector.as_ref().and_then(|v| v.var) else {
+            return Ok(Motion::Fixed);
+        };
+        Ok(match e.stride(var) {
+            None => Motion::Free,
+            Some(s) if s.is(0) => Motion::Fixed,
+            Some(s) => Motion::Affine(s),
+        })
+    }
+
+    fn expr_lanes(&mut self, d: DType, e: &Expr) -> Result<Val, Error> {
+        self.at_lane(0);
+        match e {
+            Expr::Const(bits) => Ok(Val::Uniform(self.e.constant(d, *bits))),
+            Expr::Load {
+                buffer,
+                index,
+                guard,
+                fill,
+            } => self.load_lanes(*buffer, index, guard, *fill),
+            Expr::Index(i) => self.index_lanes(i),
+            Expr::InBounds(b) => self.bounds_lanes(b),
+            Expr::Prim(p, x) => {
+                let t = self.prim_dtype(*p, x);
+                let a = self.read(x[0])?;
+                let b = if p.arity() > 1 { self.read(x[1])? } else { a.clone() };
+                let c = if p.arity() > 2 { self.read(x[2])? } else { a.clone() };
+                self.e.prim_lanes(*p, t, [&a, &b, &c], self.lanes())
+            }
+            Expr::Copy(r) => self.read(*r),
+            Expr::Lane(r, l) => Ok(Val::Uniform(self.read_lane(*r, *l)?)),
+        }
+    }
+
+    fn load_lanes(&mut self, buffer: Buf, index: &Ix, guard: &[Bound], fill: u64) -> Result<Val, Error> {
+        let d = self.k.buffer(buffer).dtype;
+        let (mut fixed, mut moving, mut affine) = (vec![], vec![], true);
+        for b in guard {
+            match self.motion(&b.index)? {
+                Motion::Fixed => fixed.push(b.clone()),
+                m => {
+                    affine &= matches!(m, Motion::Affine(_));
+                    moving.push(b.clone());
+                }
+            }
+        }
+        let motion = self.motion(index)?;
+        let whole = match &motion {
+            Motion::Affine(s) => s.is(1),
+            _ => false,
+        };
+        if moving.is_empty() {
+            if matches!(motion, Motion::Fixed) {
+                let cond = self.bounds(&fixed)?;
+                let (at, offset) = self.address(buffer, index)?;
+                let (at, offset) = self.guarded(cond, at, offset, d, fill);
+                return Ok(Val::Uniform(self.load_scalar(d, at, offset)));
+            }
+            if whole {
+                let cond = self.bounds(&fixed)?;
+                let v = self.load_chunks(buffer, index, cond, fill)?;
+                return Ok(self.loaded(d, v));
+            }
+        }
+        if !(whole && affine) {
+            let v = self.load_each(buffer, index, guard, fill)?;
+            return Ok(self.e.collect(d, &v));
+        }
+        // Affine bounds hold on all lanes when they hold on the first and the last.
+        let first = self.bounds(guard)?;
+        self.at_lane(self.lanes() - 1);
+        let last = self.bounds(&moving)?;
+        self.at_lane(0);
+        let cond = match (first, last) {
+            (Some(a), Some(b)) => self.e.b.ins().band(a, b),
+            (Some(a), None) | (None, Some(a)) => a,
+            (None, None) => {
+                let v = self.load_chunks(buffer, index, None, fill)?;
+                return Ok(self.loaded(d, v));
+            }
+        };
+        let types = vec![chunk(d); chunks(self.lanes(), d.bits() as u32)];
+        let fork = self.e.begin_fork(cond, &types);
+        let all = self.load_chunks(buffer, index, None, fill)?;
+        self.e.fork_else(&fork, &all);
+        let each = self.load_each(buffer, index, guard, fill)?;
+        // Bools stay bytes here, as the other arm has them.
+        let each = match self.e.collect(if d == DType::Bool { DType::U8 } else { d }, &each) {
+            Val::Lanes(v) | Val::Mask(_, v) => v,
+            Val::Uniform(v) => vec![v],
+        };
+        let v = self.e.end_fork(fork, &each);
+        Ok(self.loaded(d, v))
+    }
+
+    /// Chunks as they came from memory become a value.
+    fn loaded(&mut self, d: DType, v: Vec<Value>) -> Val {
+        if d != DType::Bool {
+            return Val::Lanes(v);
+        }
+        Val::Mask(8, v.into_iter().map(|v| self.e.not_zero(DType::U8, v)).collect())
+    }
+
+    fn load_each(&mut self, buffer: Buf, index: &Ix, guard: &[Bound], fill: u64) -> Result<Vec<Value>, Error> {
+        let d = self.k.buffer(buffer).dtype;
+        let mut out = vec![];
+        for l in 0..self.lanes() {
+            self.at_lane(l);
+            let cond = self.bounds(guard)?;
+            let (at, offset) = self.address(buffer, index)?;
+            let (at, offset) = self.guarded(cond, at, offset, d, fill);
+            out.push(self.load_scalar(d, at, offset));
+        }
+        self.at_lane(0);
+        Ok(out)
+    }
+
+    fn load_chunks(&mut self, buffer: Buf, index: &Ix, cond: Option<Value>, fill: u64) -> Result<Vec<Value>, Error> {
+        let d = self.k.buffer(buffer).dtype;
+        let (at, offset) = self.address(buffer, index)?;
+        let per = (16 / d.bytes()) as u32;
+        let mut out = vec![];
+        for first in (0..self.lanes()).step_by(per as usize) {
+            let offset = offset + (first as usize * d.bytes()) as i32;
+            let (at, offset) = self.guarded(cond, at, offset, d, fill);
+            let n = per.min(self.lanes() - first);
+            out.push(self.load_part(d, n, at, offset));
+        }
+        Ok(out)
+    }
+
+    /// A chunk of which only the first `n` lanes are there.
+    fn load_part(&mut self, d: DType, n: u32, at: Value, offset: i32) -> Value {
+        let ty = chunk(d);
+        if n == ty.lane_count() {
+            return self.e.b.ins().load(ty, element(), at, offset);
+        }
+        let whole = match n as usize * d.bytes() {
+            4 => Some((types::I32, types::I32X4)),
+            8 => Some((types::I64, types::I64X2)),
+            _ => None,
+        };
+        if let Some((one, vector)) = whole {
+            let v = self.e.b.ins().load(one, element(), at, offset);
+            let v = self.e.b.ins().scalar_to_vector(vector, v);
+            return self.e.bits_as(v, ty);
+        }
+        let bytes = d.bytes() as i32;
+        let mut out = self.e.b.ins().load(ty.lane_type(), element(), at, offset);
+        out = self.e.b.ins().splat(ty, out);
+        for l in 1..n {
+            let x = self
+                .e
+                .b
+                .ins()
+                .load(ty.lane_type(), element(), at, offset + l as i32 * bytes);
+            out = self.e.b.ins().insertlane(out, x, l as u8);
+        }
+        out
+    }
+
+    fn store_lanes(&mut self, buffer: Buf, index: &Ix, v: &Val) -> Result<(), Error> {
+        let d = self.k.buffer(buffer).dtype;
+        let lanes = self.lanes();
+        self.at_lane(0);
+        match self.motion(index)? {
+            Motion::Affine(s) if s.is(1) => {
+                let values = if d == DType::Bool {
+                    let m = self.e.mask_of(v, 8, lanes);
+                    let one = self.e.int_const(mask_type(8), 1);
+                    m.into_iter().map(|m| self.e.b.ins().band(m, one)).collect()
+                } else {
+                    self.e.chunks_of(v, d, lanes)
+                };
+                let (at, offset) = self.address(buffer, index)?;
+                let per = (16 / d.bytes()) as u32;
+                for (i, v) in values.into_iter().enumerate() {
+                    let n = per.min(lanes - i as u32 * per);
+                    self.store_part(d, n, v, at, offset + 16 * i as i32);
+                }
+            }
+            Motion::Fixed => {
+                // Lanes write one after the other, so the last one's value stays.
+                let x = self.e.lane(v, d, lanes - 1);
+                let (at, offset) = self.address(buffer, index)?;
+                self.e.b.ins().store(element(), x, at, offset);
+            }
+            _ => {
+                for l in 0..lanes {
+                    self.at_lane(l);
+                    let x = self.e.lane(v, d, l);
+                    let (at, offset) = self.address(buffer, index)?;
+                    self.e.b.ins().store(element(), x, at, offset);
+                }
+                self.at_lane(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn store_part(&mut self, d: DType, n: u32, v: Value, at: Value, offset: i32) {
+        let ty = chunk(d);
+        if n == ty.lane_count() {
+            self.e.b.ins().store(element(), v, at, offset);
+            return;
+        }
+        let vector = match n as usize * d.bytes() {
+            4 => Some(types::I32X4),
+            8 => Some(types::I64X2),
+            _ => None,
+        };
+        if let Some(vector) = vector {
+            let v = self.e.bits_as(v, vector);
+            let x = self.e.b.ins().extractlane(v, 0);
+            self.e.b.ins().store(element(), x, at, offset);
+            return;
+        }
+        for l in 0..n {
+            let x = self.e.b.ins().extractlane(v, l as u8);
+            self.e
+                .b
+                .ins()
+                .store(element(), x, at, offset + l as i32 * d.bytes() as i32);
+        }
+    }
+
+    /// The value of an index on every lane, i64.
+    fn index_lanes(&mut self, e: &Ix) -> Result<Val, Error> {
+        let lanes = self.lanes();
+        self.at_lane(0);
+        match self.motion(e)? {
+            Motion::Fixed => Ok(Val::Uniform(self.ix(e)?)),
+            Motion::Affine(s) if s.as_const().is_some() => {
+                let s = s.as_const().unwrap_or_default();
+                let first = self.ix(e)?;
+                let first = self.e.b.ins().splat(types::I64X2, first);
+                let mut out = vec![];
+                for i in 0..chunks(lanes, 64) as i64 {
+                    let bytes: Vec<u8> = [2 * i, 2 * i + 1]
+                        .iter()
+                        .flat_map(|l| l.wrapping_mul(s).to_le_bytes())
+                        .collect();
+                    let c = self.e.b.func.dfg.constants.insert(bytes.as_slice().into());
+                    let c = self.e.b.ins().vconst(types::I64X2, c);
+                    out.push(self.e.b.ins().iadd(first, c));
+                }
+                Ok(Val::Lanes(out))
+            }
+            _ => {
+                let mut each = vec![];
+                for l in 0..lanes {
+                    self.at_lane(l);
+                    each.push(self.ix(e)?);
+                }
+                self.at_lane(0);
+                Ok(self.e.collect(DType::I64, &each))
+            }
+        }
+    }
+
+    fn bounds_lanes(&mut self, bounds: &[Bound]) -> Result<Val, Error> {
+        let lanes = self.lanes();
+        let mut all = Val::Uniform(self.e.constant(DType::Bool, 1));
+        for b in bounds {
+            let i = self.index_lanes(&b.index)?;
+            let (zero, n) = (Val::Uniform(self.e.int(0)), Val::Uniform(self.e.dim(&b.extent)?));
+            let from = self.e.prim_lanes(Prim::Le, DType::I64, [&zero, &i, &i], lanes)?;
+            let to = self.e.prim_lanes(Prim::Lt, DType::I64, [&i, &n, &n], lanes)?;
+            let both = self.e.prim_lanes(Prim::And, DType::Bool, [&from, &to, &to], lanes)?;
+            all = self.e.prim_lanes(Prim::And, DType::Bool, [&all, &both, &both], lanes)?;
+        }
+        Ok(all)
+    }
+}

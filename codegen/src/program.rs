@@ -1,0 +1,636 @@
+//! A program becomes three functions of the ABI and one local function for each kernel that it calls.
+//!
+//! `NAME_run` checks the context and then only calls: kernels through `parallel_for` where there is enough work, host
+//! operators through the context. Pointers are computed where they are used: inputs and outputs are loaded from the
+//! caller's arrays, temporaries are offsets in the arena, constants offsets in the weights. The workers' scratch lies behind
+//! the temporaries.
+//!
+//! `NAME_init` (see [`compile_init`]) has the same signature, but finds the memory of **every** slot in its second
+//! argument, by the number of the slot: it runs in the compiler, which decides where constants lie.
+
+use crate::emit::{CONSTANT, Emit, Unit};
+use crate::helpers::Helper;
+use crate::{Error, kernel};
+use brolga_abi::ctx::offset;
+use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
+use brolga_ir::index::{Ix, Term};
+use brolga_ir::loops::{self, LoopKind, Stmt};
+use brolga_ir::program::{Program, SlotId, Step, Storage};
+use brolga_ir::{Dim, Op};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, StackSlot, Value, types};
+use cranelift_module::{FuncId, Linkage};
+use std::sync::Arc;
+
+/// Work below which a kernel runs on the calling thread, in units of about a cycle: waking workers costs microseconds.
+const PARALLEL_WORK: i64 = 40_000;
+
+/// The functions of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// `NAME_run`.
+    pub run: FuncId,
+    /// `NAME_plan`.
+    pub plan: FuncId,
+    /// `NAME_shapes`.
+    pub shapes: FuncId,
+    /// Kernels that are called, by their index in the program: symbol and function.
+    pub kernels: Vec<Option<(String, FuncId)>>,
+}
+
+/// The names of the model's nodes that `Ctx::error_node` counts: those of the steps, in order, each once.
+pub fn nodes(program: &Program) -> Vec<Arc<str>> {
+    let mut out: Vec<Arc<str>> = vec![];
+    let mut add = |name: &Arc<str>| {
+        if !out.contains(name) {
+            out.push(name.clone());
+        }
+    };
+    for s in &program.steps {
+        if let Step::Host { origin, .. } = s {
+            add(origin);
+        }
+    }
+    out
+}
+
+/// The host operators of a program in the order of `Ctx::host`, with the steps that call them.
+pub fn host_steps(program: &Program) -> Vec<(&Op, &Step)> {
+    program
+        .steps
+        .iter()
+        .filter_map(|s| match s {
+            Step::Host { op, .. } => Some((op, s)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Bytes of scratch that the initial steps need for one worker; `NAME_init` finds it at the start of the arena.
+pub fn init_scratch_bytes(program: &Program) -> Dim {
+    scratch(program, &program.init)
+}
+
+fn scratch(program: &Program, steps: &[Step]) -> Dim {
+    steps.iter().fold(Dim::ZERO, |most, s| match s {
+        Step::Call { kernel, .. } => Dim::max(&most, &program.kernels[*kernel as usize].scratch_bytes()),
+        _ => most,
+    })
+}
+
+/// Compiles `NAME_run`, `NAME_plan` and `NAME_shapes` into a unit whose prefix is `NAME`. `weights` gives the byte offset in
+/// the weights of every constant slot that the steps read.
+///
+/// # Errors
+/// What a kernel or the program holds that the back end cannot compile.
+pub fn compile_program(
+    unit: &mut Unit,
+    program: &Program,
+    weights: &dyn Fn(SlotId) -> Option<u64>,
+) -> Result<Compiled, Error> {
+    let kernels = compile_kernels(unit, program, &program.steps)?;
+    let plan = define_plan(unit, program)?;
+    let shapes = define_shapes(unit, program)?;
+    let run = define_run(unit, program, "run", &kernels, Place::Run { plan, weights })?;
+    Ok(Compiled {
+        run,
+        plan,
+        shapes,
+        kernels,
+    })
+}
+
+/// Compiles `NAME_init`, which runs the initial steps. Its second argument points to a pointer for each slot of the
+/// program (aliases by the slot they stand for); its arena is scratch memory: the context's number of workers times
+/// [`init_scratch_bytes`].
+///
+/// # Errors
+/// As [`compile_program`].
+pub fn compile_init(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
+    let kernels = compile_kernels(unit, program, &program.init)?;
+    define_run(unit, program, "init", &kernels, Place::Init)
+}
+
+type Kernels = Vec<Option<(String, FuncId)>>;
+
+fn compile_kernels(unit: &mut Unit, program: &Program, steps: &[Step]) -> Result<Kernels, Error> {
+    let mut out: Kernels = vec![None; program.kernels.len()];
+    for s in steps {
+        let Step::Call { kernel: k, .. } = s else { continue };
+        let at = *k as usize;
+        if out[at].is_some() {
+            continue;
+        }
+        let Some(k) = program.kernels.get(at) else {
+            return Err(Error::Program {
+                program: program.name.clone(),
+                what: format!("a step calls kernel {at}, but there are {}", program.kernels.len()),
+            });
+        };
+        let name = format!("{}_k{at}_{}", unit.prefix, brolga_ir::program::identifier(&k.name));
+        out[at] = Some((name.clone(), kernel::define(unit, k, &name)?));
+    }
+    Ok(out)
+}
+
+/// Where slots are found.
+enum Place<'w> {
+    Run {
+        plan: FuncId,
+        weights: &'w dyn Fn(SlotId) -> Option<u64>,
+    },
+    Init,
+}
+
+fn name(unit: &Unit, function: &str) -> String {
+    format!("{}_{function}", unit.prefix)
+}
+
+fn return_code(e: &mut Emit, code: ErrorCode) {
+    let v = e.b.ins().iconst(types::I32, code as i64);
+    e.b.ins().return_(&[v]);
+}
+
+/// Returns a status when a condition holds.
+fn return_if(e: &mut Emit, cond: Value, status: i32) {
+    let (out, on) = (e.b.create_block(), e.b.create_block());
+    e.b.ins().brif(cond, out, &[], on, &[]);
+    e.b.switch_to_block(out);
+    e.b.seal_block(out);
+    e.b.set_cold_block(out);
+    let v = e.b.ins().iconst(types::I32, i64::from(status));
+    e.b.ins().return_(&[v]);
+    e.b.switch_to_block(on);
+    e.b.seal_block(on);
+}
+
+/// `NAME_plan(dims, workers, arena_bytes*)`.
+fn define_plan(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
+    let arena = planned(program)?;
+    let per_worker = scratch(program, &program.steps);
+    let signature = unit.signature(&[types::I64, types::I32, types::I64], Some(types::I32));
+    let id = unit.declare(&name(unit, "plan"), Linkage::Export, &signature)?;
+    unit.define(id, |e| {
+        let p = e.params();
+        e.dims = Some(p[0]);
+        for s in &program.symbols {
+            let v = e.symbol(s)?;
+            let negative = e.b.ins().icmp_imm_s(IntCC::SignedLessThan, v, 0);
+            return_if(e, negative, ErrorCode::BadDims as i32);
+        }
+        for (i, g) in program.guards.iter().enumerate() {
+            let (a, b) = (e.dim(&g.equal.0)?, e.dim(&g.equal.1)?);
+            let differ = e.b.ins().icmp(IntCC::NotEqual, a, b);
+            return_if(e, differ, ErrorCode::Guard.status(i as u32));
+        }
+        let workers = e.b.ins().uextend(types::I64, p[1]);
+        let size = {
+            let (a, s) = (e.dim_magnitude(&arena)?, e.dim_magnitude(&per_worker)?);
+            let w = e.b.ins().fcvt_from_sint(types::F64, workers);
+            let s = e.b.ins().fmul(w, s);
+            e.b.ins().fadd(a, s)
+        };
+        let limit = e.b.ins().f64const(2f64.powi(62));
+        let huge = e.b.ins().fcmp(
+            cranelift_codegen::ir::condcodes::FloatCC::GreaterThanOrEqual,
+            size,
+            limit,
+        );
+        return_if(e, huge, ErrorCode::BadDims as i32);
+        let at = scratch_start(e, &arena)?;
+        let s = e.dim(&per_worker)?;
+        let s = e.b.ins().imul(s, workers);
+        let total = e.b.ins().iadd(at, s);
+        e.b.ins().store(MemFlagsData::trusted(), total, p[2], 0);
+        return_code(e, ErrorCode::Ok);
+        Ok(())
+    })?;
+    Ok(id)
+}
+
+fn planned(program: &Program) -> Result<Dim, Error> {
+    program.arena.clone().ok_or_else(|| Error::Program {
+        program: program.name.clone(),
+        what: "its memory is not planned; expected an arena size".into(),
+    })
+}
+
+/// The first multiple of 64 behind the arena's temporaries.
+fn scratch_start(e: &mut Emit, arena: &Dim) -> Result<Value, Error> {
+    let a = e.dim(arena)?;
+    let a = e.b.ins().iadd_imm_s(a, 63);
+    Ok(e.b.ins().band_imm_s(a, -64))
+}
+
+/// `NAME_shapes(dims, out)`.
+fn define_shapes(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
+    let signature = unit.signature(&[types::I64, types::I64], Some(types::I32));
+    let id = unit.declare(&name(unit, "shapes"), Linkage::Export, &signature)?;
+    unit.define(id, |e| {
+        let p = e.params();
+        e.dims = Some(p[0]);
+        let extents = program.outputs.iter().flat_map(|(_, s)| &program.slot(*s).ty.shape);
+        for (i, d) in extents.enumerate() {
+            let v = e.dim(d)?;
+            e.b.ins().store(MemFlagsData::trusted(), v, p[1], 8 * i as i32);
+        }
+        return_code(e, ErrorCode::Ok);
+        Ok(())
+    })?;
+    Ok(id)
+}
+
+fn define_run(
+    unit: &mut Unit,
+    program: &Program,
+    function: &str,
+    kernels: &Kernels,
+    place: Place,
+) -> Result<FuncId, Error> {
+    let signature = unit.signature(&[types::I64; 3], Some(types::I32));
+    let id = unit.declare(&name(unit, function), Linkage::Export, &signature)?;
+    let steps = if matches!(place, Place::Init) {
+        &program.init
+    } else {
+        &program.steps
+    };
+    unit.define(id, |e| {
+        let p = e.params();
+        let fail = e.block(&[types::I32, types::I32]);
+        let mut r = Run {
+            ctx: p[0],
+            inputs: p[1],
+            outputs: p[2],
+            program,
+            kernels,
+            place,
+            fail,
+            scratch: None,
+            args: None,
+            hosts: 0,
+            nodes: nodes(program),
+            e,
+        };
+        r.enter(steps)?;
+        for s in steps {
+            r.step(s)?;
+        }
+        return_code(r.e, ErrorCode::Ok);
+        r.failure();
+        Ok(())
+    })?;
+    Ok(id)
+}
+
+/// The entry function under construction.
+struct Run<'r, 'a, 'm> {
+    ctx: Value,
+    inputs: Value,
+    outputs: Value,
+    program: &'r Program,
+    kernels: &'r Kernels,
+    place: Place<'r>,
+    /// Takes a status and a node.
+    fail: Block,
+    /// The workers' scratch: its start and the bytes of each.
+    scratch: Option<(Value, Value)>,
+    args: Option<StackSlot>,
+    hosts: u32,
+    nodes: Vec<Arc<str>>,
+    e: &'r mut Emit<'a, 'm>,
+}
+
+impl Run<'_, '_, '_> {
+    fn error(&self, what: String) -> Error {
+        Error::Program {
+            program: self.program.name.clone(),
+            what,
+        }
+    }
+
+    fn field(&mut self, ty: cranelift_codegen::ir::Type, offset: i32) -> Value {
+        self.e.b.ins().load(ty, CONSTANT, self.ctx, offset)
+    }
+
+    /// Leaves with a status when a condition holds.
+    fn fail_if(&mut self, cond: Value, status: Value, node: u32) {
+        let on = self.e.b.create_block();
+        let node = self.e.b.ins().iconst(types::I32, i64::from(node));
+        self.e
+            .b
+            .ins()
+            .brif(cond, self.fail, &[status.into(), node.into()], on, &[]);
+        self.e.b.switch_to_block(on);
+        self.e.b.seal_block(on);
+    }
+
+    fn fail_with(&mut self, cond: Value, code: ErrorCode, node: u32) {
+        let status = self.e.b.ins().iconst(types::I32, code as i64);
+        self.fail_if(cond, status, node);
+    }
+
+    /// The block that every failure leads to: the context keeps the first error.
+    fn failure(&mut self) {
+        let flags = MemFlagsData::trusted();
+        let fail = self.fail;
+        self.e.b.switch_to_block(fail);
+        self.e.b.seal_block(fail);
+        self.e.b.set_cold_block(fail);
+        let (status, node) = (self.e.b.block_params(fail)[0], self.e.b.block_params(fail)[1]);
+        let before = self.e.b.ins().load(types::I32, flags, self.ctx, offset::ERROR_CODE);
+        let first = self.e.b.ins().icmp_imm_s(IntCC::Equal, before, 0);
+        let open = self.e.begin_if(first);
+        self.e.b.ins().store(flags, status, self.ctx, offset::ERROR_CODE);
+        self.e.b.ins().store(flags, node, self.ctx, offset::ERROR_NODE);
+        self.e.end_if(open);
+        self.e.b.ins().return_(&[status]);
+    }
+
+    fn enter(&mut self, steps: &[Step]) -> Result<(), Error> {
+        let version = self.field(types::I32, offset::ABI_VERSION);
+        let other = self
+            .e
+            .b
+            .ins()
+            .icmp_imm_s(IntCC::NotEqual, version, i64::from(ABI_VERSION));
+        self.fail_with(other, ErrorCode::AbiVersion, NO_NODE);
+        self.e.dims = Some(self.field(types::I64, offset::DIMS));
+        let per_worker = scratch(self.program, steps);
+        if let Place::Run { plan, .. } = self.place {
+            let dims = self.field(types::I64, offset::DIMS);
+            let workers = self.field(types::I32, offset::WORKERS);
+            let slot = self.e.slot(8, 3);
+            let out = self.e.slot_addr(slot);
+            let status = self.e.call_value(plan, &[dims, workers, out]);
+            let bad = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);
+            self.fail_if(bad, status, NO_NODE);
+            let need = self.e.b.ins().load(types::I64, MemFlagsData::trusted(), out, 0);
+            let have = self.field(types::I64, offset::ARENA_BYTES);
+            let small = self.e.b.ins().icmp(IntCC::UnsignedLessThan, have, need);
+            self.fail_with(small, ErrorCode::ArenaTooSmall, NO_NODE);
+        }
+        // Dims of steps stand in the entry's scope, so that no step computes them again.
+        let mut dims = vec![per_worker.clone()];
+        for s in steps {
+            if let Step::Call { kernel, .. } = s {
+                let k = &self.program.kernels[*kernel as usize];
+                dims.extend(k.parallel_extent().and_then(|n| n.as_dim().cloned()));
+            }
+        }
+        self.e.prepare_dims(&dims)?;
+        if !per_worker.is(0) {
+            let arena = self.field(types::I64, offset::ARENA);
+            let start = match self.place {
+                Place::Run { .. } => {
+                    let size = planned(self.program)?;
+                    let at = scratch_start(self.e, &size)?;
+                    self.e.b.ins().iadd(arena, at)
+                }
+                Place::Init => arena,
+            };
+            let stride = self.e.dim(&per_worker)?;
+            self.scratch = Some((start, stride));
+        }
+        Ok(())
+    }
+
+    /// The address of a slot's memory.
+    fn slot(&mut self, s: SlotId) -> Result<Value, Error> {
+        let root = self.program.root(s);
+        let entry =
+            |this: &mut Self, array: Value, i: u32| this.e.b.ins().load(types::I64, CONSTANT, array, 8 * i as i32);
+        if matches!(self.place, Place::Init) {
+            return Ok(entry(self, self.inputs, root.0));
+        }
+        match &self.program.slot(root).storage {
+            Storage::Input(i) => Ok(entry(self, self.inputs, *i)),
+            Storage::Output(i) => Ok(entry(self, self.outputs, *i)),
+            Storage::Temp(Some(at)) => {
+                let arena = self.field(types::I64, offset::ARENA);
+                let at = self.e.dim(at)?;
+                Ok(self.e.b.ins().iadd(arena, at))
+            }
+            Storage::Temp(None) => Err(self.error(format!("{s} has no offset in the arena"))),
+            Storage::Weight(_) | Storage::Computed => {
+                let Place::Run { weights, .. } = &self.place else {
+                    return Err(self.error(format!("{s} has no memory")));
+                };
+                let Some(at) = weights(root) else {
+                    return Err(self.error(format!("the constant {s} has no offset in the weights")));
+                };
+                let base = self.field(types::I64, offset::WEIGHTS);
+                Ok(self.e.b.ins().iadd_imm_s(base, at as i64))
+            }
+            Storage::Alias(_) => Err(self.error(format!("{s} stands for itself"))),
+        }
+    }
+
+    fn step(&mut self, s: &Step) -> Result<(), Error> {
+        match s {
+            Step::Call { kernel, args, .. } => self.call(*kernel, args),
+            Step::Copy { from, to } => {
+                let bytes = self.program.slot(*from).bytes();
+                let n = self.e.dim(&bytes)?;
+                let (from, to) = (self.slot(*from)?, self.slot(*to)?);
+                let f = self.e.unit.helper(Helper::Copy)?;
+                self.e.call(f, &[to, from, n]);
+                Ok(())
+            }
+            Step::Host {
+                inputs,
+                outputs,
+                origin,
+                ..
+            } => self.host(inputs, outputs, origin),
+        }
+    }
+
+    /// A stack slot that all calls share; kernels have returned before it is filled again.
+    fn array(&mut self, values: &[Value]) -> Value {
+        let longest = 8 * self.longest();
+        let slot = match self.args {
+            Some(s) => s,
+            None => self.e.slot(longest, 3),
+        };
+        self.args = Some(slot);
+        let at = self.e.slot_addr(slot);
+        for (i, v) in values.iter().enumerate() {
+            self.e.b.ins().store(MemFlagsData::trusted(), *v, at, 8 * i as i32);
+        }
+        at
+    }
+
+    fn longest(&self) -> u32 {
+        let of = |s: &Step| match s {
+            Step::Call { args, .. } => args.len() + 3,
+            Step::Host { inputs, outputs, .. } => inputs.len() + outputs.len(),
+            Step::Copy { .. } => 0,
+        };
+        let steps = self.program.steps.iter().chain(&self.program.init);
+        steps.map(of).max().unwrap_or(0).max(1) as u32
+    }
+
+    fn call(&mut self, index: u32, slots: &[SlotId]) -> Result<(), Error> {
+        let k = &self.program.kernels[index as usize];
+        let params = k.params().count();
+        if params != slots.len() {
+            return Err(self.error(format!(
+                "kernel `{}` has {params} parameters and is called with {}",
+                k.name,
+                slots.len()
+            )));
+        }
+        let Some((_, body)) = self.kernels[index as usize] else {
+            return Err(self.error(format!("kernel `{}` was not compiled", k.name)));
+        };
+        let mut fields = vec![];
+        for s in slots {
+            fields.push(self.slot(*s)?);
+        }
+        let zero = self.e.int(0);
+        let (start, stride) = self.scratch.unwrap_or((zero, zero));
+        let dims = self.field(types::I64, offset::DIMS);
+        fields.extend([dims, start, stride]);
+        let args = self.array(&fields);
+        let first_worker = self.e.b.ins().iconst(types::I32, 0);
+        let Some(extent) = k.parallel_extent() else {
+            let one = self.e.int(1);
+            self.e.call(body, &[args, zero, one, first_worker]);
+            return Ok(());
+        };
+        let Some(extent) = extent.as_dim() else {
+            return Err(self.error(format!(
+                "the parallel loop of kernel `{}` has extent {extent}, expected a dim",
+                k.name
+            )));
+        };
+        let n = self.e.dim(extent)?;
+        let work = work(&k.body);
+        let serial_only =
+            extent.as_const().is_some_and(|n| n <= 1) || work.as_const().is_some_and(|w| w < PARALLEL_WORK);
+        if serial_only {
+            self.e.call(body, &[args, zero, n, first_worker]);
+            return Ok(());
+        }
+        let parallel_for = self.field(types::I64, offset::PARALLEL_FOR);
+        let mut cond = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, parallel_for, 0);
+        if extent.as_const().is_none() {
+            let many = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, n, 1);
+            cond = self.e.b.ins().band(cond, many);
+        }
+        if work.as_const().is_none() {
+            let w = self.e.dim(&work)?;
+            let much = self
+                .e
+                .b
+                .ins()
+                .icmp_imm_s(IntCC::SignedGreaterThanOrEqual, w, PARALLEL_WORK);
+            cond = self.e.b.ins().band(cond, much);
+        }
+        let fork = self.e.begin_fork(cond, &[]);
+        let signature = self
+            .e
+            .unit
+            .signature(&[types::I64, types::I64, types::I64, types::I64], Some(types::I32));
+        let signature = self.e.b.import_signature(signature);
+        let body_ref = self.e.func_ref(body);
+        let pointer = self.e.b.ins().func_addr(types::I64, body_ref);
+        let call = self
+            .e
+            .b
+            .ins()
+            .call_indirect(signature, parallel_for, &[self.ctx, pointer, args, n]);
+        let status = self.e.b.inst_results(call)[0];
+        let failed = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);
+        self.fail_with(failed, ErrorCode::ParallelFailed, NO_NODE);
+        self.e.fork_else(&fork, &[]);
+        self.e.call(body, &[args, zero, n, first_worker]);
+        self.e.end_fork(fork, &[]);
+        Ok(())
+    }
+
+    fn host(&mut self, inputs: &[SlotId], outputs: &[SlotId], origin: &Arc<str>) -> Result<(), Error> {
+        let node = self
+            .nodes
+            .iter()
+            .position(|n| n == origin)
+            .map_or(NO_NODE, |i| i as u32);
+        let index = self.hosts;
+        self.hosts += 1;
+        let mut pointers = vec![];
+        for s in inputs.iter().chain(outputs) {
+            pointers.push(self.slot(*s)?);
+        }
+        let ins = self.array(&pointers);
+        let outs = self.e.b.ins().iadd_imm_s(ins, 8 * inputs.len() as i64);
+        let table = self.field(types::I64, offset::HOST);
+        let missing = self.e.b.ins().icmp_imm_s(IntCC::Equal, table, 0);
+        self.fail_with(missing, ErrorCode::HostMissing, node);
+        let f = self.e.b.ins().load(types::I64, CONSTANT, table, 8 * index as i32);
+        let missing = self.e.b.ins().icmp_imm_s(IntCC::Equal, f, 0);
+        self.fail_with(missing, ErrorCode::HostMissing, node);
+        let user = self.field(types::I64, offset::HOST_USER);
+        let number = self.e.b.ins().iconst(types::I32, i64::from(index));
+        let params = [types::I64, types::I32, types::I64, types::I64, types::I64];
+        let signature = self.e.unit.signature(&params, Some(types::I32));
+        let signature = self.e.b.import_signature(signature);
+        let call = self
+            .e
+            .b
+            .ins()
+            .call_indirect(signature, f, &[user, number, self.ctx, ins, outs]);
+        let status = self.e.b.inst_results(call)[0];
+        let failed = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);
+        self.fail_with(failed, ErrorCode::HostFailed, node);
+        Ok(())
+    }
+}
+
+/// About how many cycles a body takes.
+fn work(body: &[Stmt]) -> Dim {
+    let mut sum = Dim::ZERO;
+    for s in body {
+        let w = match s {
+            Stmt::For { kind, extent, body, .. } => {
+                let n = match kind {
+                    // A statement on four lanes is one instruction.
+                    LoopKind::Vector => Dim::Const(extent.as_const().unwrap_or(1).max(4) / 4),
+                    _ => bound(extent),
+                };
+                &n * &work(body)
+            }
+            Stmt::If { then, .. } => work(then),
+            Stmt::Tile(t) => {
+                let [(n0, _), (n1, _)] = &t.blocks;
+                let columns = Dim::Const(i64::from(t.max_rows.max(1)));
+                let steps = &(&bound(n0) * &bound(n1)) * &bound(&t.k);
+                &(&columns * &steps) + 50
+            }
+            Stmt::Set(..) | Stmt::Store { .. } | Stmt::Barrier => Dim::ONE,
+        };
+        sum = &sum + &w;
+    }
+    sum
+}
+
+/// An extent without loop variables: a partial block counts as a whole one.
+fn bound(e: &Ix) -> Dim {
+    let mut d = e.offset.clone();
+    for (t, c) in &e.terms {
+        if let Term::Min(_, most) = t {
+            d = &d + &(most * c);
+        } else {
+            d = &d + 8;
+        }
+    }
+    d
+}
+
+/// A kernel that stands alone, for tests and tuning: defined under its own name and exported.
+///
+/// # Errors
+/// What it holds that the back end cannot compile.
+pub fn compile_kernel(unit: &mut Unit, k: &loops::Kernel) -> Result<FuncId, Error> {
+    let name = format!("{}_{}", unit.prefix, brolga_ir::program::identifier(&k.name));
+    kernel::define(unit, k, &name)
+}

@@ -1,0 +1,445 @@
+//! One emitter a primitive, on scalars; those of floats and integers that CLIF spells alike for vectors serve both.
+//!
+//! Invariant: every case is as the table of [`Prim`] defines it, on every CPU: divisors and shift amounts are made safe with
+//! selects, floats become integers by saturating conversions, and what the CPU lacks (fused multiply-add, rounding before
+//! SSE4.1, 16-bit floats everywhere) is expanded into instructions that it has, never into a library call.
+//!
+//! The conversions of f16 follow F. Giesen, "half to float" (public domain gist, 2012): an addition of a magic number lets
+//! the float unit round and normalise what is subnormal.
+
+use crate::Error;
+use crate::emit::{Emit, clif};
+use crate::helpers::Helper;
+use brolga_ir::scalar::Prim;
+use brolga_ir::{Cpu, DType};
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
+
+impl Emit<'_, '_> {
+    /// A constant's bits, zero-extended, as a scalar.
+    pub fn constant(&mut self, d: DType, bits: u64) -> Value {
+        match d {
+            DType::F32 => self.b.ins().f32const(f32::from_bits(bits as u32)),
+            DType::F64 => self.b.ins().f64const(f64::from_bits(bits)),
+            DType::Bool => self.b.ins().iconst(types::I8, i64::from(bits != 0)),
+            _ => self.b.ins().iconst(clif(d), bits as i64),
+        }
+    }
+
+    /// A primitive on scalars. `t` is the dtype of its operands (of the last two, for `select`).
+    pub fn prim(&mut self, p: Prim, t: DType, x: [Value; 3]) -> Result<Value, Error> {
+        let [a, b, c] = x;
+        Ok(match p {
+            Prim::Select => self.b.ins().select(a, b, c),
+            Prim::Cast(to) => self.cast(t, to, a),
+            Prim::Bitcast(to) => self.bits_as(a, clif(to)),
+            Prim::Rem if t.is_float() => self.float_rem(t, a, b)?,
+            Prim::Fma if !self.unit.target.has_fma => {
+                let helper = if t == DType::F32 { Helper::Fma32 } else { Helper::Fma64 };
+                let f = self.unit.helper(helper)?;
+                self.call_value(f, &[a, b, c])
+            }
+            _ if t.is_float() => self.float(p, x),
+            Prim::Div | Prim::Rem => self.int_div(p == Prim::Rem, t, a, b),
+            Prim::Shl | Prim::Shr => self.shift(p == Prim::Shl, t, a, b),
+            _ => self.integer(p, t, a, b),
+        })
+    }
+
+    fn float_rem(&mut self, t: DType, a: Value, b: Value) -> Result<Value, Error> {
+        let f = self.unit.helper(Helper::Rem64)?;
+        if t == DType::F64 {
+            return Ok(self.call_value(f, &[a, b]));
+        }
+        // Exact in f64, and so is the way back: the remainder has no more bits than its operands.
+        let (a, b) = (
+            self.b.ins().fpromote(types::F64, a),
+            self.b.ins().fpromote(types::F64, b),
+        );
+        let r = self.call_value(f, &[a, b]);
+        Ok(self.b.ins().fdemote(types::F32, r))
+    }
+
+    /// Floats, scalars or vectors. Comparisons give 0 or 1 for scalars, masks for vectors.
+    pub fn float(&mut self, p: Prim, [a, b, c]: [Value; 3]) -> Value {
+        let i = self.b.ins();
+        match p {
+            Prim::Add => i.fadd(a, b),
+            Prim::Sub => i.fsub(a, b),
+            Prim::Mul => i.fmul(a, b),
+            Prim::Div => i.fdiv(a, b),
+            Prim::Fma => i.fma(a, b, c),
+            Prim::Neg => i.fneg(a),
+            Prim::Abs => i.fabs(a),
+            Prim::Min => i.fmin(a, b),
+            Prim::Max => i.fmax(a, b),
+            Prim::Sqrt => i.sqrt(a),
+            Prim::Eq => i.fcmp(FloatCC::Equal, a, b),
+            Prim::Ne => i.fcmp(FloatCC::NotEqual, a, b),
+            Prim::Lt => i.fcmp(FloatCC::LessThan, a, b),
+            Prim::Le => i.fcmp(FloatCC::LessThanOrEqual, a, b),
+            Prim::Floor | Prim::Ceil | Prim::Trunc | Prim::Round if self.unit.target.cpu == Cpu::X86_64 => {
+                self.round_by_addition(p, a)
+            }
+            Prim::Floor => self.b.ins().floor(a),
+            Prim::Ceil => self.b.ins().ceil(a),
+            Prim::Trunc => self.b.ins().trunc(a),
+            Prim::Round => self.b.ins().nearest(a),
+            // The verifier admits nothing else for floats.
+            _ => a,
+        }
+    }
+
+    /// Rounding without SSE4.1: adding and subtracting 2^23 (2^52) rounds to nearest even what is smaller; what is not
+    /// smaller is whole, infinite or NaN.
+    fn round_by_addition(&mut self, p: Prim, x: Value) -> Value {
+        let ty = self.type_of(x);
+        let wide = ty.lane_type() == types::F64;
+        let limit = self.float_const(ty, if wide { 2f64.powi(52) } else { 2f64.powi(23) });
+        let one = self.float_const(ty, 1.0);
+        let magnitude = self.b.ins().fabs(x);
+        let small = self.b.ins().fcmp(FloatCC::LessThan, magnitude, limit);
+        let up = self.b.ins().fadd(magnitude, limit);
+        let nearest = self.b.ins().fsub(up, limit);
+        let rounded = match p {
+            Prim::Round => nearest,
+            Prim::Trunc => {
+                let over = self.b.ins().fcmp(FloatCC::GreaterThan, nearest, magnitude);
+                let less = self.b.ins().fsub(nearest, one);
+                self.choose(over, less, nearest)
+            }
+            _ => {
+                let signed = self.with_sign_of(nearest, x);
+                let (cc, step) = if p == Prim::Floor {
+                    (FloatCC::GreaterThan, self.b.ins().fsub(signed, one))
+                } else {
+                    (FloatCC::LessThan, self.b.ins().fadd(signed, one))
+                };
+                let beyond = self.b.ins().fcmp(cc, signed, x);
+                let r = self.choose(beyond, step, signed);
+                self.b.ins().fabs(r)
+            }
+        };
+        let signed = self.with_sign_of(rounded, x);
+        self.choose(small, signed, x)
+    }
+
+    /// A float constant, on every lane.
+    pub fn float_const(&mut self, ty: Type, x: f64) -> Value {
+        let scalar = if ty.lane_type() == types::F64 {
+            self.b.ins().f64const(x)
+        } else {
+            self.b.ins().f32const(x as f32)
+        };
+        if ty.is_vector() {
+            self.b.ins().splat(ty, scalar)
+        } else {
+            scalar
+        }
+    }
+
+    /// An integer constant, on every lane.
+    pub fn int_const(&mut self, ty: Type, x: i64) -> Value {
+        let mask = if ty.lane_bits() == 64 {
+            x
+        } else {
+            x & ((1 << ty.lane_bits()) - 1)
+        };
+        let scalar = self.b.ins().iconst(ty.lane_type(), mask);
+        if ty.is_vector() {
+            self.b.ins().splat(ty, scalar)
+        } else {
+            scalar
+        }
+    }
+
+    /// The magnitude of `m`, which is not negative, with the sign of `s`.
+    fn with_sign_of(&mut self, m: Value, s: Value) -> Value {
+        let ty = self.type_of(m);
+        if !ty.is_vector() {
+            return self.b.ins().fcopysign(m, s);
+        }
+        let ints = ty.as_truthy();
+        let sign = self.int_const(ints, i64::MIN >> (64 - ty.lane_bits()));
+        let (mi, si) = (self.bits_as(m, ints), self.bits_as(s, ints));
+        let si = self.b.ins().band(si, sign);
+        let r = self.b.ins().bor(mi, si);
+        self.bits_as(r, ty)
+    }
+
+    /// `cond ? a : b`, where `cond` is what a comparison gave: 0 or 1 for scalars, a mask for vectors.
+    pub fn choose(&mut self, cond: Value, a: Value, b: Value) -> Value {
+        let ty = self.type_of(a);
+        if ty.is_vector() {
+            let cond = self.bits_as(cond, ty);
+            self.b.ins().bitselect(cond, a, b)
+        } else {
+            self.b.ins().select(cond, a, b)
+        }
+    }
+
+    /// The same bits as another type of the same width.
+    pub fn bits_as(&mut self, v: Value, ty: Type) -> Value {
+        let from = self.type_of(v);
+        if from == ty {
+            return v;
+        }
+        // The order of lanes matters on big-endian machines only, but must be named when the lanes' width changes.
+        let flags = if from.lane_bits() == ty.lane_bits() {
+            MemFlagsData::new()
+        } else {
+            MemFlagsData::new().with_endianness(cranelift_codegen::ir::Endianness::Little)
+        };
+        self.b.ins().bitcast(ty, flags, v)
+    }
+
+    /// Integers and bools but for division, shifts and casts; scalars, or vectors where CLIF has the instruction.
+    pub fn integer(&mut self, p: Prim, t: DType, a: Value, b: Value) -> Value {
+        let signed = t.is_signed();
+        let cc = |s, u| if signed { s } else { u };
+        match p {
+            Prim::Add => self.b.ins().iadd(a, b),
+            Prim::Sub => self.b.ins().isub(a, b),
+            Prim::Mul => self.b.ins().imul(a, b),
+            Prim::Neg => self.b.ins().ineg(a),
+            Prim::Abs if signed => self.b.ins().iabs(a),
+            Prim::Abs => a,
+            Prim::Min if signed => self.b.ins().smin(a, b),
+            Prim::Min => self.b.ins().umin(a, b),
+            Prim::Max if signed => self.b.ins().smax(a, b),
+            Prim::Max => self.b.ins().umax(a, b),
+            Prim::Eq => self.b.ins().icmp(IntCC::Equal, a, b),
+            Prim::Ne => self.b.ins().icmp(IntCC::NotEqual, a, b),
+            Prim::Lt => {
+                let cc = cc(IntCC::SignedLessThan, IntCC::UnsignedLessThan);
+                self.b.ins().icmp(cc, a, b)
+            }
+            Prim::Le => {
+                let cc = cc(IntCC::SignedLessThanOrEqual, IntCC::UnsignedLessThanOrEqual);
+                self.b.ins().icmp(cc, a, b)
+            }
+            Prim::And => self.b.ins().band(a, b),
+            Prim::Or => self.b.ins().bor(a, b),
+            Prim::Xor => self.b.ins().bxor(a, b),
+            Prim::Not if t == DType::Bool => self.b.ins().bxor_imm_s(a, 1),
+            Prim::Not => self.b.ins().bnot(a),
+            // The verifier admits nothing else for integers.
+            _ => a,
+        }
+    }
+
+    fn int_div(&mut self, rem: bool, t: DType, a: Value, b: Value) -> Value {
+        let ty = self.type_of(a);
+        let known = self.known(b).map(|k| k << (64 - ty.bits()) >> (64 - ty.bits()));
+        if matches!(known, Some(k) if k != 0 && k != -1) {
+            return match (t.is_signed(), rem) {
+                (true, false) => self.b.ins().sdiv(a, b),
+                (true, true) => self.b.ins().srem(a, b),
+                (false, false) => self.b.ins().udiv(a, b),
+                (false, true) => self.b.ins().urem(a, b),
+            };
+        }
+        let (zero, one) = (self.b.ins().iconst(ty, 0), self.b.ins().iconst(ty, 1));
+        let by_zero = self.b.ins().icmp(IntCC::Equal, b, zero);
+        if !t.is_signed() {
+            let safe = self.b.ins().select(by_zero, one, b);
+            return if rem {
+                // x % 1 is the 0 that is wanted.
+                self.b.ins().urem(a, safe)
+            } else {
+                let q = self.b.ins().udiv(a, safe);
+                self.b.ins().select(by_zero, zero, q)
+            };
+        }
+        let minus = self.int_const(ty, -1);
+        let by_minus = self.b.ins().icmp(IntCC::Equal, b, minus);
+        let unsafe_divisor = self.b.ins().bor(by_zero, by_minus);
+        let safe = self.b.ins().select(unsafe_divisor, one, b);
+        if rem {
+            return self.b.ins().srem(a, safe);
+        }
+        let q = self.b.ins().sdiv(a, safe);
+        let negated = self.b.ins().ineg(a);
+        let q = self.b.ins().select(by_minus, negated, q);
+        self.b.ins().select(by_zero, zero, q)
+    }
+
+    fn shift(&mut self, left: bool, t: DType, a: Value, b: Value) -> Value {
+        let ty = self.type_of(a);
+        let bits = i64::from(ty.bits());
+        if !left && t.is_signed() {
+            let most = self.b.ins().iconst(ty, bits - 1);
+            let by = self.b.ins().umin(b, most);
+            return self.b.ins().sshr(a, by);
+        }
+        let shifted = if left {
+            self.b.ins().ishl(a, b)
+        } else {
+            self.b.ins().ushr(a, b)
+        };
+        let width = self.b.ins().iconst(ty, bits);
+        let (inside, zero) = (
+            self.b.ins().icmp(IntCC::UnsignedLessThan, b, width),
+            self.b.ins().iconst(ty, 0),
+        );
+        self.b.ins().select(inside, shifted, zero)
+    }
+
+    /// A conversion of scalars.
+    pub fn cast(&mut self, from: DType, to: DType, x: Value) -> Value {
+        use DType::*;
+        if from == to {
+            return x;
+        }
+        match (from, to) {
+            (F16 | BF16, Bool) => {
+                let magnitude = self.b.ins().band_imm_s(x, 0x7fff);
+                self.b.ins().icmp_imm_s(IntCC::NotEqual, magnitude, 0)
+            }
+            (F16 | BF16, _) => {
+                let wide = self.b.ins().uextend(types::I32, x);
+                let f = self.float_from_16(from, wide);
+                self.cast(F32, to, f)
+            }
+            (_, F16 | BF16) => {
+                let f = self.cast(from, F32, x);
+                let bits = self.float_to_16(to, f);
+                self.b.ins().ireduce(types::I16, bits)
+            }
+            (F32, F64) => self.b.ins().fpromote(types::F64, x),
+            (F64, F32) => self.b.ins().fdemote(types::F32, x),
+            (F32 | F64, Bool) => {
+                let zero = self.float_const(clif(from), 0.0);
+                self.b.ins().fcmp(FloatCC::NotEqual, x, zero)
+            }
+            (F32 | F64, I64 | I32) => self.b.ins().fcvt_to_sint_sat(clif(to), x),
+            (F32 | F64, U64 | U32) => self.b.ins().fcvt_to_uint_sat(clif(to), x),
+            (F32 | F64, _) => {
+                let wide = self.b.ins().fcvt_to_sint_sat(types::I32, x);
+                let wide = self.clamp_to(to, wide);
+                self.b.ins().ireduce(clif(to), wide)
+            }
+            (Bool | I8 | I16 | U8 | U16, F32 | F64) => {
+                let wide = self.extend(from, types::I32, x);
+                self.b.ins().fcvt_from_sint(clif(to), wide)
+            }
+            (U32, F32 | F64) => {
+                let wide = self.b.ins().uextend(types::I64, x);
+                self.b.ins().fcvt_from_sint(clif(to), wide)
+            }
+            (U64, F32 | F64) => self.b.ins().fcvt_from_uint(clif(to), x),
+            (_, F32 | F64) => self.b.ins().fcvt_from_sint(clif(to), x),
+            (_, Bool) => self.b.ins().icmp_imm_s(IntCC::NotEqual, x, 0),
+            _ => match to.bits().cmp(&from.bits()) {
+                std::cmp::Ordering::Less => self.b.ins().ireduce(clif(to), x),
+                std::cmp::Ordering::Equal => x,
+                std::cmp::Ordering::Greater => self.extend(from, clif(to), x),
+            },
+        }
+    }
+
+    fn extend(&mut self, from: DType, ty: Type, x: Value) -> Value {
+        if from.is_signed() {
+            self.b.ins().sextend(ty, x)
+        } else {
+            self.b.ins().uextend(ty, x)
+        }
+    }
+
+    /// Bounds 32-bit integers, scalars or vectors, to the range of an 8- or 16-bit dtype.
+    pub fn clamp_to(&mut self, to: DType, x: Value) -> Value {
+        let bits = to.bits() as u32;
+        let (low, high) = if to.is_signed() {
+            (-1i64 << (bits - 1), (1i64 << (bits - 1)) - 1)
+        } else {
+            (0, (1i64 << bits) - 1)
+        };
+        let ty = self.type_of(x);
+        let (low, high) = (self.int_const(ty, low), self.int_const(ty, high));
+        let x = self.b.ins().smax(x, low);
+        self.b.ins().smin(x, high)
+    }
+
+    /// f32 from the zero-extended bits of an f16 or bf16, scalars or vectors.
+    pub fn float_from_16(&mut self, from: DType, x: Value) -> Value {
+        let ints = self.type_of(x);
+        let floats = if ints.is_vector() { types::F32X4 } else { types::F32 };
+        if from == DType::BF16 {
+            let bits = self.b.ins().ishl_imm_u(x, 16);
+            return self.bits_as(bits, floats);
+        }
+        let k = |e: &mut Self, c: i64| e.int_const(ints, c);
+        let (rest, exponent) = (k(self, 0x7fff), k(self, 0x7c00 << 13));
+        let magnitude = self.b.ins().band(x, rest);
+        let shifted = self.b.ins().ishl_imm_u(magnitude, 13);
+        let e = self.b.ins().band(shifted, exponent);
+        let (rebias, more) = (k(self, (127 - 15) << 23), k(self, (128 - 16) << 23));
+        let normal = self.b.ins().iadd(shifted, rebias);
+        // Infinity and NaN.
+        let special = self.b.ins().iadd(normal, more);
+        // Zero and subnormals: the subtraction normalises.
+        let one = k(self, 1 << 23);
+        let magic = k(self, 113 << 23);
+        let raised = self.b.ins().iadd(normal, one);
+        let (raised, magic) = (self.bits_as(raised, floats), self.bits_as(magic, floats));
+        let small = self.b.ins().fsub(raised, magic);
+        let small = self.bits_as(small, ints);
+        let zero = k(self, 0);
+        let is_special = self.b.ins().icmp(IntCC::Equal, e, exponent);
+        let is_small = self.b.ins().icmp(IntCC::Equal, e, zero);
+        let bits = self.choose(is_special, special, normal);
+        let bits = self.choose(is_small, small, bits);
+        let sign = self.b.ins().bxor(x, magnitude);
+        let sign = self.b.ins().ishl_imm_u(sign, 16);
+        let bits = self.b.ins().bor(bits, sign);
+        self.bits_as(bits, floats)
+    }
+
+    /// The bits of f32 rounded to f16 or bf16, zero-extended to 32 bits; scalars or vectors.
+    pub fn float_to_16(&mut self, to: DType, x: Value) -> Value {
+        let floats = self.type_of(x);
+        let ints = if floats.is_vector() { types::I32X4 } else { types::I32 };
+        let k = |e: &mut Self, c: i64| e.int_const(ints, c);
+        let bits = self.bits_as(x, ints);
+        let rest = k(self, 0x7fff_ffff);
+        let magnitude = self.b.ins().band(bits, rest);
+        let sign = self.b.ins().bxor(bits, magnitude);
+        let sign = self.b.ins().ushr_imm_u(sign, 16);
+        let infinity = k(self, 255 << 23);
+        let is_nan = self.b.ins().icmp(IntCC::SignedGreaterThan, magnitude, infinity);
+        let one = k(self, 1);
+        let result = if to == DType::BF16 {
+            let odd = self.b.ins().ushr_imm_u(magnitude, 16);
+            let odd = self.b.ins().band(odd, one);
+            let half = k(self, 0x7fff);
+            let up = self.b.ins().iadd(magnitude, half);
+            let up = self.b.ins().iadd(up, odd);
+            let rounded = self.b.ins().ushr_imm_u(up, 16);
+            let nan = k(self, 0x7fc0);
+            self.choose(is_nan, nan, rounded)
+        } else {
+            let odd = self.b.ins().ushr_imm_u(magnitude, 13);
+            let odd = self.b.ins().band(odd, one);
+            let rebias = k(self, ((15 - 127) << 23) + 0xfff);
+            let normal = self.b.ins().iadd(magnitude, rebias);
+            let normal = self.b.ins().iadd(normal, odd);
+            let normal = self.b.ins().ushr_imm_u(normal, 13);
+            // Below the smallest normal f16 the addition rounds.
+            let magic = k(self, ((127 - 15) + (23 - 10) + 1) << 23);
+            let (m, f) = (self.bits_as(magic, floats), self.bits_as(magnitude, floats));
+            let sum = self.b.ins().fadd(f, m);
+            let sum = self.bits_as(sum, ints);
+            let small = self.b.ins().isub(sum, magic);
+            let smallest = k(self, 113 << 23);
+            let is_small = self.b.ins().icmp(IntCC::SignedLessThan, magnitude, smallest);
+            let r = self.choose(is_small, small, normal);
+            let limit = k(self, (127 + 16) << 23);
+            let fits = self.b.ins().icmp(IntCC::SignedLessThan, magnitude, limit);
+            let overflow = k(self, 0x7c00);
+            let r = self.choose(fits, r, overflow);
+            let nan = k(self, 0x7e00);
+            self.choose(is_nan, nan, r)
+        };
+        self.b.ins().bor(result, sign)
+    }
+}

@@ -1,0 +1,399 @@
+//! Register tiles: calls of the assembled kernels where the target has them, else of one that Cranelift compiles.
+//!
+//! A tile may be larger than a kernel of the target's family: rows are cut into groups, as equal as can be where their
+//! number is known, and on AVX2 a panel of 32 columns is two kernels beside each other. Where the number of rows is known
+//! only at run time, a jump table leads to the kernel.
+
+use crate::Error;
+use crate::emit::{CONSTANT, Emit, Unit, element};
+use crate::kernel::Kernel;
+use crate::x86::{Isa, TileArgs, TileKey, balance_rows, max_rows};
+use brolga_ir::TileFamily;
+use brolga_ir::index::Ix;
+use brolga_ir::loops::Tile;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, JumpTableData, MemFlagsData, Value, types};
+use cranelift_module::{FuncId, Linkage};
+
+/// A tile on an assembled family.
+struct Plan {
+    isa: Isa,
+    vectors: u8,
+    unit_k: bool,
+    limit: u8,
+    max_rows: u32,
+}
+
+const ARGS: MemFlagsData = MemFlagsData::trusted();
+
+impl Kernel<'_, '_, '_> {
+    pub fn tile(&mut self, t: &Tile) -> Result<(), Error> {
+        let slot = match self.tile_args {
+            Some(s) => s,
+            None => self.e.slot(TileArgs::SIZE as u32, 3),
+        };
+        self.tile_args = Some(slot);
+        let args = self.e.slot_addr(slot);
+
+        let pointer = |this: &mut Self, b, index: &Ix| -> Result<Value, Error> {
+            let (at, offset) = this.address(b, index)?;
+            Ok(this.e.b.ins().iadd_imm_s(at, i64::from(offset)))
+        };
+        let a = pointer(self, t.a, &t.a_index)?;
+        let b = pointer(self, t.b, &t.b_index)?;
+        let c = pointer(self, t.c, &t.c_index)?;
+        let a_row = self.bytes(&t.a_row)?;
+        let c_row = self.bytes(&t.c_row)?;
+        let [(blocks0, step0), (blocks1, step1)] = &t.blocks;
+        let fields = [
+            (TileArgs::A, a),
+            (TileArgs::B, b),
+            (TileArgs::C, c),
+            (TileArgs::A_ROW, a_row),
+            (TileArgs::A_K, self.bytes(&t.a_k)?),
+            (TileArgs::C_ROW, c_row),
+            (TileArgs::K, self.ix(&t.k)?),
+            (TileArgs::BLOCKS0, self.ix(blocks0)?),
+            (TileArgs::A_BLOCK0, self.bytes(step0)?),
+            (TileArgs::BLOCKS1, self.ix(blocks1)?),
+            (TileArgs::A_BLOCK1, self.bytes(step1)?),
+            (TileArgs::COLS, self.ix(&t.cols)?),
+            (TileArgs::ACCUMULATE, self.e.int(i64::from(t.accumulate))),
+        ];
+        for (offset, v) in fields {
+            self.e.b.ins().store(ARGS, v, args, offset as i32);
+        }
+        let rows = self.ix(&t.rows)?;
+        let isa = match self.e.unit.target.tile {
+            TileFamily::Avx512 => Isa::Avx512,
+            TileFamily::Avx2 => Isa::Avx2,
+            TileFamily::Generic => {
+                let f = self.e.unit.generic_tile()?;
+                self.e.call(f, &[args, rows]);
+                return Ok(());
+            }
+        };
+        let cols = t.cols.as_const();
+        let narrow = cols.is_some_and(|n| n <= 16);
+        let vectors = if isa == Isa::Avx512 && narrow { 1 } else { 2 };
+        let plan = Plan {
+            isa,
+            vectors,
+            unit_k: t.a_k.as_const() == Some(1),
+            limit: max_rows(isa, vectors),
+            max_rows: t.max_rows,
+        };
+        self.rows(&plan, args, rows, (a, a_row), (c, c_row))?;
+        if isa == Isa::Avx2 && !narrow {
+            // The right half of the panel.
+            let n = fields[11].1;
+            let rest = self.e.b.ins().iadd_imm_s(n, -16);
+            let more = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, rest, 0);
+            let open = self.e.begin_if(more);
+            let (b, c) = (self.e.b.ins().iadd_imm_s(b, 64), self.e.b.ins().iadd_imm_s(c, 64));
+            for (offset, v) in [
+                (TileArgs::A, a),
+                (TileArgs::B, b),
+                (TileArgs::C, c),
+                (TileArgs::COLS, rest),
+            ] {
+                self.e.b.ins().store(ARGS, v, args, offset as i32);
+            }
+            self.rows(&plan, args, rows, (a, a_row), (c, c_row))?;
+            self.e.end_if(open);
+        }
+        Ok(())
+    }
+
+    /// A distance in bytes.
+    fn bytes(&mut self, e: &Ix) -> Result<Value, Error> {
+        let v = self.ix(e)?;
+        Ok(self.e.times(v, 4))
+    }
+
+    /// All rows of a tile, whose arguments stand for the first.
+    fn rows(
+        &mut self,
+        plan: &Plan,
+        args: Value,
+        rows: Value,
+        (a, a_row): (Value, Value),
+        (c, c_row): (Value, Value),
+    ) -> Result<(), Error> {
+        let limit = i64::from(plan.limit);
+        if let Some(n) = self.e.known(rows) {
+            let n = usize::try_from(n).unwrap_or(0);
+            let (big, size, small, less) = balance_rows(n, usize::from(plan.limit));
+            let sizes = std::iter::repeat_n(size, big).chain(std::iter::repeat_n(less, small));
+            let mut first = 0;
+            for size in sizes {
+                if first > 0 {
+                    let r = self.e.int(first);
+                    self.start_at(args, r, (a, a_row), (c, c_row));
+                }
+                let f = self.e.unit.tile(plan.key(size as u8))?;
+                self.e.call(f, &[args]);
+                first += size as i64;
+            }
+            return Ok(());
+        }
+        if plan.max_rows <= u32::from(plan.limit) {
+            return self.switch(plan, args, rows, plan.max_rows.max(1));
+        }
+        let up = self.e.b.ins().iadd_imm_s(rows, limit - 1);
+        let by = self.e.int(limit);
+        let zero = self.e.int(0);
+        let up = self.e.b.ins().smax(up, zero);
+        let groups = self.e.b.ins().udiv(up, by);
+        let open = self.e.begin_loop(zero, groups, &[]);
+        let first = self.e.times(open.i, limit);
+        let rest = self.e.b.ins().isub(rows, first);
+        let n = self.e.b.ins().smin(rest, by);
+        self.start_at(args, first, (a, a_row), (c, c_row));
+        self.switch(plan, args, n, plan.limit.into())?;
+        self.e.end_loop(open, &[]);
+        Ok(())
+    }
+
+    fn start_at(&mut self, args: Value, row: Value, (a, a_row): (Value, Value), (c, c_row): (Value, Value)) {
+        for (offset, first, step) in [(TileArgs::A, a, a_row), (TileArgs::C, c, c_row)] {
+            let d = self.e.b.ins().imul(row, step);
+            let at = self.e.b.ins().iadd(first, d);
+            self.e.b.ins().store(ARGS, at, args, offset as i32);
+        }
+    }
+
+    /// Calls the kernel of `rows`, which is at most `most`; none for no rows.
+    fn switch(&mut self, plan: &Plan, args: Value, rows: Value, most: u32) -> Result<(), Error> {
+        let done = self.e.b.create_block();
+        let cases: Vec<_> = (1..=most).map(|_| self.e.b.create_block()).collect();
+        let pool = &mut self.e.b.func.dfg.value_lists;
+        let call = |b, pool: &mut _| cranelift_codegen::ir::BlockCall::new(b, [], pool);
+        let default = call(done, pool);
+        let table: Vec<_> = std::iter::once(&done).chain(&cases).map(|b| call(*b, pool)).collect();
+        let table = self.e.b.create_jump_table(JumpTableData::new(default, &table));
+        let n = self.e.b.ins().ireduce(types::I32, rows);
+        self.e.b.ins().br_table(n, table);
+        for (i, case) in cases.into_iter().enumerate() {
+            self.e.b.switch_to_block(case);
+            self.e.b.seal_block(case);
+            let f = self.e.unit.tile(plan.key(i as u8 + 1))?;
+            self.e.call(f, &[args]);
+            self.e.b.ins().jump(done, &[]);
+        }
+        self.e.b.switch_to_block(done);
+        self.e.b.seal_block(done);
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn key(&self, rows: u8) -> TileKey {
+        TileKey {
+            isa: self.isa,
+            rows,
+            vectors: self.vectors,
+            unit_k: self.unit_k,
+        }
+    }
+}
+
+/// Rows of the block that the compiled kernel keeps in registers, and `f32` vectors in a row of it.
+const BLOCK: (usize, usize) = (4, 2);
+
+/// The kernel for any CPU: `void(TileArgs*, i64 rows)`, any number of rows, up to 32 columns.
+pub(crate) fn define_generic(unit: &mut Unit) -> Result<FuncId, Error> {
+    let signature = unit.signature(&[types::I64, types::I64], None);
+    let id = unit.declare("brolga_tile_generic", Linkage::Local, &signature)?;
+    unit.define(id, |e| {
+        let p = e.params();
+        let f = Fields::new(e, p[0]);
+        let zero = e.int(0);
+        let whole = e.floor_div_const(p[1], BLOCK.0 as i64);
+        e.counted(zero, whole, &[], |e, i, _| {
+            let r = e.times(i, BLOCK.0 as i64);
+            columns(e, &f, r, BLOCK.0)?;
+            Ok(vec![])
+        })?;
+        let first = e.times(whole, BLOCK.0 as i64);
+        e.counted(first, p[1], &[], |e, r, _| {
+            columns(e, &f, r, 1)?;
+            Ok(vec![])
+        })?;
+        e.b.ins().return_(&[]);
+        Ok(())
+    })?;
+    Ok(id)
+}
+
+/// The arguments, loaded.
+struct Fields {
+    a: Value,
+    b: Value,
+    c: Value,
+    a_row: Value,
+    a_k: Value,
+    c_row: Value,
+    k: Value,
+    blocks: [(Value, Value); 2],
+    cols: Value,
+    accumulate: Value,
+}
+
+impl Fields {
+    fn new(e: &mut Emit, args: Value) -> Fields {
+        let mut get = |offset: usize| e.b.ins().load(types::I64, CONSTANT, args, offset as i32);
+        Fields {
+            a: get(TileArgs::A),
+            b: get(TileArgs::B),
+            c: get(TileArgs::C),
+            a_row: get(TileArgs::A_ROW),
+            a_k: get(TileArgs::A_K),
+            c_row: get(TileArgs::C_ROW),
+            k: get(TileArgs::K),
+            blocks: [
+                (get(TileArgs::BLOCKS0), get(TileArgs::A_BLOCK0)),
+                (get(TileArgs::BLOCKS1), get(TileArgs::A_BLOCK1)),
+            ],
+            cols: get(TileArgs::COLS),
+            accumulate: get(TileArgs::ACCUMULATE),
+        }
+    }
+}
+
+impl Emit<'_, '_> {
+    fn floor_div_const(&mut self, a: Value, b: i64) -> Value {
+        let b = self.int(b);
+        self.floor_div(a, b, false)
+    }
+}
+
+/// All columns of some rows.
+fn columns(e: &mut Emit, f: &Fields, row: Value, rows: usize) -> Result<(), Error> {
+    let width = 4 * BLOCK.1 as i64;
+    let at = e.b.ins().imul(row, f.a_row);
+    let a = e.b.ins().iadd(f.a, at);
+    let at = e.b.ins().imul(row, f.c_row);
+    let c = e.b.ins().iadd(f.c, at);
+    let up = e.b.ins().iadd_imm_s(f.cols, width - 1);
+    let groups = e.floor_div_const(up, width);
+    let zero = e.int(0);
+    e.counted(zero, groups, &[], |e, i, _| {
+        let j = e.times(i, 4 * width);
+        let (b, c) = (e.b.ins().iadd(f.b, j), e.b.ins().iadd(c, j));
+        let acc = sums(e, f, a, b, rows)?;
+        let taken = e.times(i, width);
+        let left = e.b.ins().isub(f.cols, taken);
+        let full = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, left, width);
+        let fork = e.begin_fork(full, &[]);
+        store(e, f, c, &acc)?;
+        e.fork_else(&fork, &[]);
+        store_some(e, f, c, &acc, left)?;
+        e.end_fork(fork, &[]);
+        Ok(vec![])
+    })?;
+    Ok(())
+}
+
+/// The sums of a block: `rows` times [`BLOCK`]`.1` vectors.
+fn sums(e: &mut Emit, f: &Fields, a: Value, b: Value, rows: usize) -> Result<Vec<Value>, Error> {
+    let zero = e.int(0);
+    let none = e.float_const(types::F32X4, 0.0);
+    let mut carried = vec![none; rows * BLOCK.1];
+    carried.push(b);
+    let acc = e.counted(zero, f.blocks[0].0, &carried, |e, p, carried| {
+        let at = e.b.ins().imul(p, f.blocks[0].1);
+        let a = e.b.ins().iadd(a, at);
+        e.counted(zero, f.blocks[1].0, carried, |e, q, carried| {
+            let at = e.b.ins().imul(q, f.blocks[1].1);
+            let a = e.b.ins().iadd(a, at);
+            let mut carried = carried.to_vec();
+            carried.push(a);
+            let mut out = e.counted(zero, f.k, &carried, |e, _, carried| Ok(step(e, f, carried, rows)))?;
+            out.pop();
+            Ok(out)
+        })
+    })?;
+    Ok(acc[..rows * BLOCK.1].to_vec())
+}
+
+/// One step of the sum: the accumulators, the pointers to B and A, before and after.
+fn step(e: &mut Emit, f: &Fields, carried: &[Value], rows: usize) -> Vec<Value> {
+    let n = rows * BLOCK.1;
+    let (b, a) = (carried[n], carried[n + 1]);
+    let panel: Vec<Value> = (0..BLOCK.1)
+        .map(|v| e.b.ins().load(types::F32X4, element(), b, 16 * v as i32))
+        .collect();
+    let mut out = vec![];
+    let mut row = a;
+    for r in 0..rows {
+        if r > 0 {
+            row = e.b.ins().iadd(row, f.a_row);
+        }
+        let x = e.b.ins().load(types::F32, element(), row, 0);
+        let x = e.b.ins().splat(types::F32X4, x);
+        for (v, y) in panel.iter().enumerate() {
+            let acc = carried[r * BLOCK.1 + v];
+            out.push(if e.unit.target.has_fma {
+                e.b.ins().fma(x, *y, acc)
+            } else {
+                let p = e.b.ins().fmul(x, *y);
+                e.b.ins().fadd(acc, p)
+            });
+        }
+    }
+    out.push(e.b.ins().iadd_imm_s(b, 128));
+    out.push(e.b.ins().iadd(a, f.a_k));
+    out
+}
+
+/// Writes or adds whole vectors.
+fn store(e: &mut Emit, f: &Fields, c: Value, acc: &[Value]) -> Result<(), Error> {
+    let mut row = c;
+    for (r, vectors) in acc.chunks(BLOCK.1).enumerate() {
+        if r > 0 {
+            row = e.b.ins().iadd(row, f.c_row);
+        }
+        for (v, acc) in vectors.iter().enumerate() {
+            let offset = 16 * v as i32;
+            let sum = e.either(
+                f.accumulate,
+                &[types::F32X4],
+                |e| {
+                    let old = e.b.ins().load(types::F32X4, element(), row, offset);
+                    Ok(vec![e.b.ins().fadd(*acc, old)])
+                },
+                |_| Ok(vec![*acc]),
+            )?;
+            e.b.ins().store(element(), sum[0], row, offset);
+        }
+    }
+    Ok(())
+}
+
+/// Writes or adds the first `left` columns.
+fn store_some(e: &mut Emit, f: &Fields, c: Value, acc: &[Value], left: Value) -> Result<(), Error> {
+    let mut row = c;
+    for (r, vectors) in acc.chunks(BLOCK.1).enumerate() {
+        if r > 0 {
+            row = e.b.ins().iadd(row, f.c_row);
+        }
+        for j in 0..4 * vectors.len() {
+            let inside = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, left, j as i64);
+            let open = e.begin_if(inside);
+            let x = e.b.ins().extractlane(vectors[j / 4], (j % 4) as u8);
+            let sum = e.either(
+                f.accumulate,
+                &[types::F32],
+                |e| {
+                    let old = e.b.ins().load(types::F32, element(), row, 4 * j as i32);
+                    Ok(vec![e.b.ins().fadd(x, old)])
+                },
+                |_| Ok(vec![x]),
+            )?;
+            e.b.ins().store(element(), sum[0], row, 4 * j as i32);
+            e.end_if(open);
+        }
+    }
+    Ok(())
+}

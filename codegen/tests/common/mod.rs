@@ -1,0 +1,184 @@
+//! Runs single kernels through the JIT.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use brolga_codegen::program::compile_kernel;
+use brolga_codegen::{Jit, target};
+use brolga_ir::index::{Ix, Reg, Var};
+use brolga_ir::loops::{Buf, Buffer, Expr, Kernel, LoopKind, RegInfo, Scope, Stmt};
+use brolga_ir::scalar::Prim;
+use brolga_ir::{DType, Dim, Target};
+use std::ffi::c_void;
+
+/// The targets that this machine runs.
+pub fn targets() -> Vec<Target> {
+    Target::NAMES
+        .iter()
+        .filter_map(|n| Target::by_name(n))
+        .filter(target::runs_here)
+        .collect()
+}
+
+/// Bytes at a multiple of 64.
+pub struct Aligned(Vec<u8>, usize, usize);
+
+impl Aligned {
+    pub fn new(bytes: &[u8]) -> Aligned {
+        let mut v = vec![0xa5; bytes.len() + 64];
+        let at = v.as_ptr().align_offset(64);
+        v[at..at + bytes.len()].copy_from_slice(bytes);
+        Aligned(v, at, bytes.len())
+    }
+    pub fn bytes(&self) -> &[u8] {
+        &self.0[self.1..self.1 + self.2]
+    }
+    pub fn ptr(&mut self) -> *mut u8 {
+        self.0[self.1..].as_mut_ptr()
+    }
+}
+
+/// Compiles a kernel.
+pub fn jit(target: &Target, k: &Kernel) -> (Jit, *const u8) {
+    let (jit, id) = Jit::new(target, "t", &k.symbols, |u| compile_kernel(u, k)).unwrap_or_else(|e| panic!("{e}"));
+    let at = jit.address(id);
+    (jit, at)
+}
+
+/// Runs a kernel over buffers, which are its parameters' bytes, in as many pieces as there are workers.
+pub fn run(target: &Target, k: &Kernel, buffers: &mut [Vec<u8>], dims: &[i64], workers: u32) {
+    let (_jit, at) = jit(target, k);
+    // SAFETY: the address is a kernel's, which has the signature of the ABI's loop body.
+    let body: brolga_abi::Body = unsafe { std::mem::transmute(at) };
+    let lookup = |s: &str| {
+        let i = k.symbols.iter().position(|x| &**x == s)?;
+        Some(dims[i])
+    };
+    let stride = k.scratch_bytes().eval(&lookup).unwrap();
+    let mut scratch = Aligned::new(&vec![0; stride as usize * workers as usize]);
+    let mut memory: Vec<Aligned> = buffers.iter().map(|b| Aligned::new(b)).collect();
+    let mut args: Vec<*mut u8> = memory.iter_mut().map(Aligned::ptr).collect();
+    args.push(dims.as_ptr().cast_mut().cast());
+    args.push(scratch.ptr());
+    args.push(stride as usize as *mut u8);
+    let n = match k.parallel_extent() {
+        Some(n) => n.as_dim().unwrap().eval(&lookup).unwrap(),
+        None => 1,
+    };
+    let piece = (n + i64::from(workers) - 1) / i64::from(workers);
+    for w in 0..i64::from(workers) {
+        let (begin, end) = ((w * piece).min(n), ((w + 1) * piece).min(n));
+        // SAFETY: the arguments are laid out as the kernel expects, and the test's kernels stay inside their buffers.
+        unsafe { body(args.as_mut_ptr().cast::<c_void>(), begin, end, w as u32) };
+    }
+    for (b, m) in buffers.iter_mut().zip(&memory) {
+        b.copy_from_slice(m.bytes());
+    }
+}
+
+/// A small builder of kernels.
+pub struct Build {
+    pub k: Kernel,
+}
+
+impl Build {
+    pub fn new(name: &str, symbols: &[&str]) -> Build {
+        Build {
+            k: Kernel {
+                name: name.into(),
+                symbols: symbols.iter().map(|s| (*s).into()).collect(),
+                buffers: vec![],
+                regs: vec![],
+                body: vec![],
+            },
+        }
+    }
+    pub fn buffer(&mut self, dtype: DType, len: impl Into<Dim>, scope: Scope) -> Buf {
+        self.k.buffers.push(Buffer {
+            dtype,
+            len: len.into(),
+            scope,
+        });
+        Buf(self.k.buffers.len() as u32 - 1)
+    }
+    pub fn reg(&mut self, dtype: DType) -> Reg {
+        self.lanes(dtype, 1)
+    }
+    pub fn lanes(&mut self, dtype: DType, lanes: u32) -> Reg {
+        self.k.regs.push(RegInfo { dtype, lanes });
+        Reg(self.k.regs.len() as u32 - 1)
+    }
+}
+
+pub fn load(buffer: Buf, index: Ix) -> Expr {
+    Expr::Load {
+        buffer,
+        index,
+        guard: vec![],
+        fill: 0,
+    }
+}
+
+pub fn store(buffer: Buf, index: Ix, value: Reg) -> Stmt {
+    Stmt::Store { buffer, index, value }
+}
+
+pub fn prim(p: Prim, x: &[Reg]) -> Expr {
+    let at = |i: usize| *x.get(i).unwrap_or(&x[0]);
+    Expr::Prim(p, [at(0), at(1), at(2)])
+}
+
+pub fn each(var: u32, kind: LoopKind, extent: impl Into<Dim>, body: Vec<Stmt>) -> Stmt {
+    Stmt::For {
+        var: Var(var),
+        kind,
+        extent: Ix::constant(extent.into()),
+        body,
+    }
+}
+
+/// `Σ coefficient * variable + offset`.
+pub fn affine(terms: &[(u32, i64)], offset: i64) -> Ix {
+    terms.iter().fold(Ix::constant(offset), |sum, (v, c)| {
+        &sum + &Ix::var(Var(*v)).scale(&Dim::Const(*c))
+    })
+}
+
+pub fn bytes_of(dtype: DType, bits: &[u64]) -> Vec<u8> {
+    bits.iter()
+        .flat_map(|b| b.to_le_bytes()[..dtype.bytes()].to_vec())
+        .collect()
+}
+
+pub fn bits_of(dtype: DType, bytes: &[u8]) -> Vec<u64> {
+    bytes
+        .chunks(dtype.bytes())
+        .map(|c| {
+            let mut b = [0; 8];
+            b[..c.len()].copy_from_slice(c);
+            u64::from_le_bytes(b)
+        })
+        .collect()
+}
+
+pub fn f32s(x: &[f32]) -> Vec<u8> {
+    x.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+pub fn as_f32s(b: &[u8]) -> Vec<f32> {
+    b.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect()
+}
+
+/// A generator of numbers that look random.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+    pub fn f32(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
