@@ -1,1 +1,172 @@
-//! Brolga's file, differential, conformance and tidy tests.
+//! What Brolga's tests share: the test data, and comparisons with reference files.
+//!
+//! The data are archives in `tests/data` (see the README there); they are unpacked once, below the target folder.
+
+use brolga_ir::{DType, Number, Tensor};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+/// The archives of `tests/data`.
+const ARCHIVES: [&str; 4] = ["small-models", "onnx-light", "onnx-node", "onnx-pytorch"];
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests are a member crate of the workspace")
+}
+
+/// The folder of an unpacked archive of `tests/data`, named without `.tar.zst`.
+///
+/// # Panics
+/// When the archive cannot be read or unpacked: tests cannot go on without their data.
+pub fn data(archive: &str) -> PathBuf {
+    assert!(ARCHIVES.contains(&archive), "there is no archive `{archive}`");
+    let file = root().join("tests/data").join(format!("{archive}.tar.zst"));
+    let bytes = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    // Named by content, so that a changed archive is unpacked again; renamed when whole, so that tests of several
+    // processes may do it at once.
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, &b| {
+        (h ^ b as u64).wrapping_mul(0x100_0000_01b3)
+    });
+    let home = root().join("target/test-data");
+    let dir = home.join(format!("{archive}-{hash:016x}"));
+    if !dir.exists() {
+        std::fs::create_dir_all(&home).expect("the target folder can be written");
+        let fresh = tempfile::tempdir_in(&home).expect("the target folder can be written");
+        let tar = zstd::Decoder::new(&bytes[..]).expect("the archive is zstd");
+        tar::Archive::new(tar).unpack(fresh.path()).expect("the archive is tar");
+        let fresh = fresh.keep();
+        if std::fs::rename(&fresh, &dir).is_err() {
+            // Somebody else was first.
+            assert!(dir.exists(), "{} cannot be made", dir.display());
+            std::fs::remove_dir_all(&fresh).expect("our own folder can be removed");
+        }
+    }
+    dir
+}
+
+/// The small networks that a session of this version must run, in the order of the data's description.
+pub const SMALL_MODELS: [&str; 21] = [
+    "mlp",
+    "resnet",
+    "mobilenet",
+    "efficientnet",
+    "densenet",
+    "inception",
+    "unet",
+    "convnext",
+    "vit",
+    "swin",
+    "bert",
+    "bert_dyn",
+    "gpt2",
+    "llama",
+    "whisper",
+    "t5",
+    "tcn",
+    "detector",
+    "generator",
+    "video",
+    "moe",
+];
+
+/// A small network: its file, inputs and reference outputs by name.
+pub struct SmallModel {
+    /// The ONNX file.
+    pub path: PathBuf,
+    /// Inputs.
+    pub inputs: BTreeMap<String, Tensor>,
+    /// Reference outputs, from ONNX Runtime with optimisation off.
+    pub outputs: BTreeMap<String, Tensor>,
+}
+
+/// A small network of the data.
+///
+/// # Panics
+/// When its files cannot be read.
+pub fn small_model(name: &str) -> SmallModel {
+    let dir = data("small-models");
+    SmallModel {
+        path: dir.join(format!("{name}.onnx")),
+        inputs: npz(&dir.join(format!("{name}.in.npz"))),
+        outputs: npz(&dir.join(format!("{name}.ref.npz"))),
+    }
+}
+
+/// The arrays of an `.npz` file.
+///
+/// # Panics
+/// When it cannot be read, or holds a dtype that no test uses.
+pub fn npz(path: &Path) -> BTreeMap<String, Tensor> {
+    let mut npz = npyz::npz::NpzArchive::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let names: Vec<String> = npz.array_names().map(str::to_string).collect();
+    names.into_iter().map(|n| (n.clone(), array(&mut npz, &n))).collect()
+}
+
+fn array(npz: &mut npyz::npz::NpzArchive<std::io::BufReader<std::fs::File>>, name: &str) -> Tensor {
+    let dtype = npz.by_name(name).expect("listed").expect("listed").dtype().descr();
+    macro_rules! read {
+        ($t:ty, $d:expr, $n:expr) => {{
+            let a = npz.by_name(name).expect("listed").expect("listed");
+            let shape: Vec<usize> = a.shape().iter().map(|&d| d as usize).collect();
+            let values: Vec<$t> = a.into_vec().expect("the elements fit the dtype");
+            let number: fn($t) -> Number = $n;
+            Tensor::from_fn($d, &shape, |i| number(values[i]))
+        }};
+    }
+    match dtype.trim_matches(['\'', '"', '<', '|', '=']) {
+        "f4" => read!(f32, DType::F32, |x| Number::Float(x as f64)),
+        "f8" => read!(f64, DType::F64, Number::Float),
+        "i8" => read!(i64, DType::I64, |x| Number::Int(x as i128)),
+        "i4" => read!(i32, DType::I32, |x| Number::Int(x as i128)),
+        "u1" => read!(u8, DType::U8, |x| Number::Int(x as i128)),
+        "i1" => read!(i8, DType::I8, |x| Number::Int(x as i128)),
+        "b1" => read!(bool, DType::Bool, Number::from),
+        d => panic!("`{name}` has the numpy dtype {d}"),
+    }
+}
+
+/// The conformance cases' tolerances: `[rtol, atol]` by `FOLDER/CASE`, as numpy's `assert_allclose` applies them.
+pub static TOLERANCES: LazyLock<BTreeMap<String, (f64, f64)>> = LazyLock::new(|| {
+    let text = std::fs::read_to_string(data("onnx-node").join("tolerances.json")).expect("the archive holds them");
+    let all: BTreeMap<String, (f64, f64)> = serde_json::from_str(&text).expect("pairs by name");
+    all
+});
+
+/// Why two tensors differ by more than `atol + rtol * |expected|`, or `None` when they do not. Equal infinities are equal,
+/// and NaN equals NaN.
+pub fn mismatch(found: &Tensor, expected: &Tensor, rtol: f64, atol: f64) -> Option<String> {
+    if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
+        return Some(format!("{found:?}, expected {expected:?}"));
+    }
+    let worst = found
+        .iter()
+        .zip(expected.iter())
+        .enumerate()
+        .find(|(_, (f, e))| match (f.f64(), e.f64()) {
+            (f, e) if f == e || (f.is_nan() && e.is_nan()) => false,
+            (f, e) => !((f - e).abs() <= atol + rtol * e.abs()),
+        });
+    worst.map(|(i, (f, e))| format!("element {i} is {}, expected {} (of {found:?})", f.f64(), e.f64()))
+}
+
+/// The largest difference over the largest magnitude of the expected values (finite ones); infinite where only one of
+/// both is finite.
+pub fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
+    if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
+        return f64::INFINITY;
+    }
+    let scale = expected
+        .iter()
+        .map(|x| x.f64().abs())
+        .filter(|x| x.is_finite())
+        .fold(f64::MIN_POSITIVE, f64::max);
+    let one = |(f, e): (Number, Number)| match (f.f64(), e.f64()) {
+        (f, e) if f == e || (f.is_nan() && e.is_nan()) => 0.0,
+        (f, e) if f.is_finite() && e.is_finite() => (f - e).abs() / scale,
+        _ => f64::INFINITY,
+    };
+    found.iter().zip(expected.iter()).map(one).fold(0.0, f64::max)
+}
