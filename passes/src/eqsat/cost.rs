@@ -22,7 +22,7 @@ const DEPTHWISE: f64 = 0.15;
 /// Windows with channels first: scalar loads.
 const WINDOW_FIRST: f64 = 0.03;
 /// A window in which bounds are tested at every tap, against one whose padding its producer laid out.
-const GUARDED: f64 = 0.3;
+pub const GUARDED: f64 = 0.3;
 /// What a strided access costs, in accesses of consecutive elements.
 pub const STRIDED: f64 = 4.0;
 

@@ -26,6 +26,9 @@ const BESIDE: f64 = 0.02;
 /// What every operator costs at least, in seconds: of equal terms the smaller is taken, and no cycle is free.
 const PER_TERM: f64 = 1.0e-9;
 
+/// What a kernel that runs at compile time costs.
+const PER_CONSTANT: f64 = 1.0e-8;
+
 /// Constants up to this many bytes are worth computing at compile time even when that spreads a smaller one.
 const SMALL_CONSTANT: f64 = 4096.0;
 
@@ -158,8 +161,10 @@ pub struct Settled {
     pub stored: f64,
     /// Which operands have to be stored.
     pub store_operands: Vec<bool>,
-    /// True when it is to be stored wherever it is used: a constant that is computed at compile time.
-    pub always: bool,
+    /// True for a constant that is worth an array: who is not constant reads that, computed at compile time.
+    pub array: bool,
+    /// True when what is inlined reads in strides or behind a margin, which a window cannot run through at speed.
+    pub rough: bool,
 }
 
 /// A position in the queue: by cost, then by class and choice, so that the result never depends on chance.
@@ -237,7 +242,8 @@ fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> Optio
         inline: below + memory,
         stored: below + memory,
         store_operands: vec![],
-        always: false,
+        array: cs.constant[c],
+        rough: false,
     };
     if cs.is_splat(c) {
         return Some(leaf(Form::Tensor, 0.0, PER_TERM));
@@ -266,7 +272,7 @@ fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> Optio
         return Some(leaf(Form::Tensor, 0.0, below + cost::PER_KERNEL));
     }
     let mut best: Option<Settled> = None;
-    for stored in store_choices(choice, settled) {
+    for stored in store_choices(cs, settled, c, choice) {
         let forms: Vec<Form> = (0..choice.operands.len())
             .map(|i| if stored[i] { Form::Tensor } else { child(i).form.clone() })
             .collect();
@@ -289,7 +295,9 @@ fn along(costs: impl Iterator<Item = f64>) -> f64 {
 
 fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: Form, stored: Vec<bool>) -> Settled {
     let choice = &cs.choices[c][k];
+    let op = choice.op.as_ref().expect("only operators have operands to combine");
     let (mut compute, mut memory) = choice.cost;
+    let mut rough = op.name() == "pad" || choice.cost.1 > 0.0;
     for (i, &o) in choice.operands.iter().enumerate() {
         let s = settled[o].as_ref().expect("operands are settled first");
         if stored[i] {
@@ -297,61 +305,62 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
         } else {
             compute += s.compute;
             memory += s.memory;
+            rough |= s.rough;
         }
+    }
+    if rough && (fusion::class(op) == Class::Window || op.name() == "conv") {
+        compute /= cost::GUARDED;
+        rough = false;
     }
     let below = along(choice.operands.iter().enumerate().map(|(i, &o)| {
         let s = settled[o].as_ref().expect("operands are settled first");
         if stored[i] { s.stored } else { s.below }
     })) + PER_TERM;
-    let out = cs.ty(c);
-    let memory = memory.max(0.0);
-    if cs.constant[c] && form != Form::Tensor && is_folded(cs, settled, choice, &stored, out) {
-        return Settled {
-            choice: k,
-            form,
-            compute: 0.0,
-            memory: cs.model.traffic(out),
-            below,
-            inline: below,
-            stored: below,
-            store_operands: stored,
-            always: true,
+    let (out, memory, free) = (cs.ty(c), memory.max(0.0), form == Form::Tensor);
+    let constant = cs.constant[c];
+    let (inline, stored_cost) = if constant {
+        // The kernel runs at compile time; fewer are still better.
+        (below, below + if free { 0.0 } else { PER_CONSTANT })
+    } else {
+        let write = cs.model.traffic(out);
+        let kernel = if free {
+            compute.max(memory)
+        } else {
+            cs.model.kernel(compute, memory + write)
         };
-    }
-    let write = cs.model.traffic(out);
-    let free = form == Form::Tensor;
+        (compute.max(memory) + below, kernel + below)
+    };
+    let array = constant && (free || is_array(cs, settled, choice, out));
     Settled {
         choice: k,
         form,
         compute,
         memory,
         below,
-        inline: compute.max(memory) + below,
-        stored: if free {
-            compute.max(memory) + below
-        } else {
-            cs.model.kernel(compute, memory + write) + below
-        },
+        inline,
+        stored: stored_cost,
         store_operands: stored,
-        always: false,
+        array,
+        rough,
     }
 }
 
 /// True when a constant expression is worth an array in the artefact: it is not (much) larger than those it is made of.
-fn is_folded(cs: &Classes, settled: &[Option<Settled>], choice: &Choice, stored: &[bool], out: &Type) -> bool {
-    let given: f64 = choice
+fn is_array(cs: &Classes, settled: &[Option<Settled>], choice: &Choice, out: &Type) -> bool {
+    let op = choice.op.as_ref().map_or("", |o| o.name());
+    if op == "broadcast" {
+        return false;
+    }
+    let arrays = choice
         .operands
         .iter()
-        .enumerate()
-        .filter(|&(i, &o)| stored[i] || settled[o].as_ref().is_some_and(|s| s.form == Form::Tensor))
-        .filter(|&(_, &o)| !cs.is_splat(o))
-        .map(|(_, &o)| cost::bytes(cs.ty(o)))
-        .sum();
+        .filter(|&&o| settled[o].as_ref().is_some_and(|s| s.array) && !cs.is_splat(o));
+    let given: f64 = arrays.map(|&o| cost::bytes(cs.ty(o))).sum();
     cost::bytes(out) <= given * 1.01 + SMALL_CONSTANT
 }
 
 /// The ways to store or inline operands that are worth a look.
-fn store_choices(choice: &Choice, settled: &[Option<Settled>]) -> Vec<Vec<bool>> {
+fn store_choices(cs: &Classes, settled: &[Option<Settled>], c: At, choice: &Choice) -> Vec<Vec<bool>> {
     const FEW: usize = 3;
     let n = choice.operands.len();
     let sol = |i: usize| {
@@ -359,7 +368,9 @@ fn store_choices(choice: &Choice, settled: &[Option<Settled>]) -> Vec<Vec<bool>>
             .as_ref()
             .expect("operands are settled first")
     };
-    let base: Vec<bool> = (0..n).map(|i| sol(i).always).collect();
+    let base: Vec<bool> = (0..n)
+        .map(|i| sol(i).array && !cs.constant[c] && sol(i).form != Form::Tensor)
+        .collect();
     let open: Vec<usize> = (0..n).filter(|&i| !base[i] && sol(i).form != Form::Tensor).collect();
     if open.len() <= FEW {
         let with = |mask: usize| {

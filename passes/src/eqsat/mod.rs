@@ -13,16 +13,121 @@
 //! The cut representation and this extraction are the project's own; the e-graph is `egg` (Willsey et al., "egg: fast and
 //! extensible equality saturation", POPL 2021).
 
+pub mod apply;
 pub mod build;
 pub mod cost;
 pub mod extract;
+pub mod functions;
 pub mod lang;
 pub mod plan;
+pub mod predicates;
+pub mod rules;
+pub mod saturate;
+pub mod sexp;
 
-use brolga_ir::{Graph, Target};
+use crate::pass::{Context, Pass, PassError};
+use brolga_ir::{Def, Graph, Target};
 use cost::CostModel;
 use extract::{At, Classes};
 use plan::Plan;
+use rules::{Exactness, RuleSet};
+use saturate::{Limits, Report};
+use std::sync::{Arc, LazyLock};
+
+/// Which rules a pass uses.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Rules {
+    /// The embedded ones.
+    #[default]
+    All,
+    /// None: every operator is a kernel of its own.
+    None,
+    /// The embedded ones that are exact.
+    Exact,
+    /// Those of a text: its name and its content.
+    Text(String, Arc<str>),
+}
+
+/// E-nodes that each operation of the graph is worth before saturation stops.
+const NODES_PER_OPERATION: usize = 60;
+/// E-nodes that the smallest graph may grow to.
+const LEAST_NODES: usize = 4000;
+/// Rounds by default: transposes move by one operation in each.
+const ROUNDS: usize = 40;
+
+/// The pass.
+#[derive(Clone, Debug, Default)]
+pub struct EqSat {
+    /// `rules=all|none|exact|FILE`.
+    pub rules: Rules,
+    /// `nodes=N`: e-nodes at which saturation stops; 0 chooses by the graph's size.
+    pub nodes: usize,
+    /// `iters=N`: rounds; 0 for the default.
+    pub iters: usize,
+}
+
+impl Pass for EqSat {
+    fn name(&self) -> &'static str {
+        "eqsat"
+    }
+    fn options(&self) -> String {
+        let mut out = vec![];
+        match &self.rules {
+            Rules::All => {}
+            Rules::None => out.push("rules=none".to_string()),
+            Rules::Exact => out.push("rules=exact".to_string()),
+            Rules::Text(name, _) => out.push(format!("rules={name}")),
+        }
+        out.extend((self.nodes > 0).then(|| format!("nodes={}", self.nodes)));
+        out.extend((self.iters > 0).then(|| format!("iters={}", self.iters)));
+        out.join(" ")
+    }
+    fn run(&self, g: &Graph, cx: &mut Context) -> Result<Graph, PassError> {
+        let fail = |e: String| PassError::new("eqsat", e);
+        let custom;
+        let set = match &self.rules {
+            Rules::None => return unfused(g, &cx.target).map_err(fail),
+            Rules::All => embedded(),
+            Rules::Exact => {
+                custom = embedded().clone().up_to(Exactness::Exact);
+                &custom
+            }
+            Rules::Text(name, text) => {
+                custom = RuleSet::parse(name, text).map_err(|e| fail(e.to_string()))?;
+                &custom
+            }
+        };
+        let nodes = if self.nodes > 0 {
+            self.nodes
+        } else {
+            (g.nodes.len() * NODES_PER_OPERATION).max(LEAST_NODES)
+        };
+        let limits = Limits {
+            nodes,
+            iters: if self.iters > 0 { self.iters } else { ROUNDS },
+        };
+        let (out, report) = optimize(g, set, limits, &cx.target).map_err(fail)?;
+        tracing::debug!("eqsat: {report}");
+        cx.remarks.push(format!("eqsat: {report}"));
+        Ok(out)
+    }
+}
+
+/// The embedded rules, parsed once.
+pub fn embedded() -> &'static RuleSet {
+    static EMBEDDED: LazyLock<RuleSet> = LazyLock::new(RuleSet::embedded);
+    &EMBEDDED
+}
+
+/// The best graph that rules find, and what saturation did.
+///
+/// # Errors
+/// When a rule is wrong or an operator has no kernel.
+pub fn optimize(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<(Graph, Report), String> {
+    let mut built = build::build(g)?;
+    let report = saturate::saturate(&mut built.eg, set, limits).map_err(|e| e.to_string())?;
+    Ok((extract_graph(g, &built, target)?, report))
+}
 
 /// The kernels of a graph as it stands: every operator is stored, composite operators are decomposed.
 ///
@@ -46,6 +151,18 @@ pub fn extract_graph(g: &Graph, built: &build::Built, target: &Target) -> Result
     let mut out = plan::emit(g, &built.eg, &cs, &plan, &roots)?;
     out.prune();
     Ok(out)
+}
+
+/// The number of kernels that run with the model: stores of what depends on an input. Constant ones run at compile time.
+pub fn kernels(g: &Graph) -> usize {
+    let mut varies: Vec<bool> = g.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
+    let mut count = 0;
+    for node in &g.nodes {
+        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !cost::known(&node.op);
+        node.outputs.iter().for_each(|o| varies[o.0 as usize] = v);
+        count += (v && node.op.name() == "store") as usize;
+    }
+    count
 }
 
 #[cfg(test)]

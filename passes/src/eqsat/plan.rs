@@ -37,7 +37,6 @@ impl Plan {
             }
             let s = settled[c].as_ref().ok_or_else(|| unreached(cs, settled, c))?;
             plan.choice[c] = Some(s.choice);
-            plan.stored[c] |= s.always;
             for (i, &o) in plan.operands(cs, c).to_vec().iter().enumerate() {
                 plan.stored[o] |= s.store_operands.get(i).copied().unwrap_or(false) || plan.is_store(cs, c);
                 todo.push(o);
@@ -95,7 +94,13 @@ impl Plan {
                 let again = (n - 1) as f64 * s.compute.max(s.memory);
                 let write_and_read = cs.model.traffic(cs.ty(c)) * (n + 1) as f64;
                 let heavy = matches!(s.form, Form::Anchor | Form::Rows(_));
-                self.stored[c] = heavy || again > super::cost::PER_KERNEL + write_and_read;
+                // A constant is computed once, whoever reads it: stored, unless it is spread from a smaller one.
+                let cheap = if cs.constant[c] {
+                    !s.array
+                } else {
+                    again <= super::cost::PER_KERNEL + write_and_read
+                };
+                self.stored[c] = heavy || !cheap;
             }
             let mine = if self.stored[c] || s.form == Form::Tensor {
                 vec![c]

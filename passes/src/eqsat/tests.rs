@@ -114,3 +114,29 @@ fn without_rules_every_operator_is_a_kernel() {
         .count();
     assert_eq!(stores, others, "every operator but a reshape of a tensor is stored");
 }
+
+#[test]
+fn the_embedded_rules_fuse_a_residual_block() {
+    let g = block();
+    let mut cx = Context::new(Target::x86_64_v4());
+    let out = EqSat::default().run(&g, &mut cx).unwrap();
+    out.verify().unwrap();
+    assert!(distance(&g, &out) < 1e-5);
+    eprintln!("{}", cx.remarks[0]);
+    for n in &out.nodes {
+        eprintln!(
+            "{:?} = {} {:?} {:?} [{}]",
+            n.outputs,
+            n.op.name(),
+            n.op.attrs(),
+            n.inputs,
+            n.origin
+        );
+    }
+    let baseline = kernels(&unfused(&g, &Target::x86_64_v4()).unwrap());
+    assert!(
+        kernels(&out) * 2 <= baseline,
+        "{} kernels, {baseline} without rules",
+        kernels(&out)
+    );
+}

@@ -1,0 +1,355 @@
+//! Applying a rule where it matches: its conditions, its right side, the union.
+//!
+//! The right side becomes a [`NewTerms`] first, typed term by term, and only then part of an e-graph (or, in the checker,
+//! of a graph). So a rule that is wrong about types is refused by its name before it has done harm.
+
+use super::build::add_op;
+use super::functions::{Arg, Stream};
+use super::lang::{Data, EGraph, Kind, Term, list_items};
+use super::rules::{Cond, Expr, Rule, Variant, egg_var};
+use brolga_ir::{Attr, Dim, Number, Op, Type};
+use egg::{Id, Subst};
+use std::sync::Arc;
+
+/// A value on a right side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ref {
+    /// A class that exists.
+    Class(Id),
+    /// A term of [`NewTerms`].
+    New(usize),
+}
+
+/// A term to be made.
+#[derive(Clone, Debug)]
+pub enum NewTerm {
+    /// An operator.
+    Op(Op, Vec<Ref>),
+    /// A rank-0 number, as a stream.
+    Number(Term),
+}
+
+/// The terms of a right side, operands first.
+#[derive(Clone, Debug, Default)]
+pub struct NewTerms {
+    /// The terms with their types.
+    pub terms: Vec<(NewTerm, Stream)>,
+}
+
+/// A right side for one match.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// The new terms.
+    pub new: NewTerms,
+    /// The result.
+    pub root: Ref,
+}
+
+/// Why a right side cannot be made.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Refusal {
+    /// A function does not apply, or a condition does not hold.
+    NoMatch,
+    /// An operator on the right does not accept its operands, or the types of the sides differ: the rule is wrong.
+    Wrong(String),
+}
+
+#[derive(Clone)]
+enum Val {
+    Attr(Arc<Attr>),
+    Stream(Ref),
+    List(Vec<Ref>),
+}
+
+/// The facts of a class, as an argument.
+fn stream_of(data: &Data, class: Id) -> Option<Stream> {
+    let Kind::Value(ty) = &data.kind else { return None };
+    Some(Stream {
+        ty: ty.clone(),
+        constant: data.constant,
+        splat: data.splat,
+        class: Some(class),
+    })
+}
+
+struct Maker<'a> {
+    eg: &'a EGraph,
+    subst: &'a Subst,
+    new: NewTerms,
+    locals: Vec<(String, Val)>,
+}
+
+/// The right side of a rule's variant for a match, when its conditions hold.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn replacement(eg: &EGraph, v: &Variant, class: Id, subst: &Subst) -> Result<Replacement, Refusal> {
+    let mut m = Maker {
+        eg,
+        subst,
+        new: NewTerms::default(),
+        locals: vec![],
+    };
+    for c in &v.conditions {
+        if !m.holds(c)? {
+            return Err(Refusal::NoMatch);
+        }
+    }
+    let root = match m.value(&v.right)? {
+        Val::Stream(r) => r,
+        _ => return Err(Refusal::Wrong("the right side is an attribute or a list".into())),
+    };
+    let found = m.stream(root);
+    if let Kind::Value(want) = &eg[class].data.kind
+        && found.ty != *want
+    {
+        // Under symbols two equal extents may be written differently: then the rule is not wrong, only of no use here.
+        let known = |t: &Type| t.shape.iter().all(|d| d.as_const().is_some());
+        return Err(if known(&found.ty) && known(want) {
+            Refusal::Wrong(format!("the left side has type {want}, the right side {}", found.ty))
+        } else {
+            Refusal::NoMatch
+        });
+    }
+    Ok(Replacement { new: m.new, root })
+}
+
+impl Maker<'_> {
+    fn stream(&self, r: Ref) -> Stream {
+        match r {
+            Ref::Class(id) => stream_of(&self.eg[id].data, id).expect("a variable of streams is bound to one"),
+            Ref::New(i) => self.new.terms[i].1.clone(),
+        }
+    }
+
+    fn holds(&mut self, c: &Cond) -> Result<bool, Refusal> {
+        match c {
+            Cond::Not(c) => Ok(!self.holds(c)?),
+            Cond::Equal(a, b) => match (self.argument(a)?, self.argument(b)?) {
+                (Arg::Attr(a), Arg::Attr(b)) => {
+                    Ok(a == b || Arg::Attr(a).dims().is_some_and(|x| Some(x) == Arg::Attr(b).dims()))
+                }
+                _ => Err(Refusal::Wrong("`=` compares attributes".into())),
+            },
+            Cond::Is(p, args) => {
+                let args: Result<Vec<Arg>, Refusal> = args.iter().map(|a| self.argument(a)).collect();
+                Ok((p.run)(self.eg, &args?).unwrap_or(false))
+            }
+        }
+    }
+
+    fn argument(&mut self, e: &Expr) -> Result<Arg, Refusal> {
+        Ok(match self.value(e)? {
+            Val::Attr(a) => Arg::Attr(a),
+            Val::Stream(r) => Arg::Stream(self.stream(r)),
+            Val::List(l) => Arg::List(l.into_iter().map(|r| self.stream(r)).collect()),
+        })
+    }
+
+    fn value(&mut self, e: &Expr) -> Result<Val, Refusal> {
+        match e {
+            Expr::Lit(a) => Ok(Val::Attr(a.clone())),
+            Expr::Var(name) => self.variable(name),
+            Expr::Call(f, args) => {
+                let args: Result<Vec<Arg>, Refusal> = args.iter().map(|a| self.argument(a)).collect();
+                (f.run)(&args?).map(|a| Val::Attr(Arc::new(a))).ok_or(Refusal::NoMatch)
+            }
+            Expr::Splat(x, like) => self.splat(x, like),
+            Expr::SplatIn(x, dtype, shape) => {
+                let shape = self.argument(shape)?.dims().ok_or(Refusal::NoMatch)?;
+                let Arg::Stream(d) = self.argument(dtype)? else {
+                    return Err(Refusal::Wrong("`splat` takes the dtype of a stream".into()));
+                };
+                let x = self.argument(x)?.num().ok_or(Refusal::NoMatch)?;
+                self.spread(super::predicates::literal(d.ty.dtype, x), &Type::new(d.ty.dtype, shape))
+            }
+            Expr::Nil => Ok(Val::List(vec![])),
+            Expr::Cons(a, b) => match (self.value(a)?, self.value(b)?) {
+                (Val::Stream(a), Val::List(b)) => Ok(Val::List([vec![a], b].concat())),
+                _ => Err(Refusal::Wrong("`cons` takes a stream and a list".into())),
+            },
+            Expr::Each(name, list, body) => {
+                let Val::List(items) = self.value(list)? else {
+                    return Err(Refusal::Wrong("`each` takes a list".into()));
+                };
+                let mut out = vec![];
+                for item in items {
+                    self.locals.push((name.clone(), Val::Stream(item)));
+                    let v = self.value(body);
+                    self.locals.pop();
+                    match v? {
+                        Val::Stream(r) => out.push(r),
+                        _ => return Err(Refusal::Wrong("`each` makes streams".into())),
+                    }
+                }
+                Ok(Val::List(out))
+            }
+            Expr::Op(id, args) => {
+                let n = id.def().attrs().len();
+                let mut attrs: Vec<Attr> = vec![];
+                let mut operands: Vec<Ref> = vec![];
+                for (i, a) in args.iter().enumerate() {
+                    match self.value(a)? {
+                        Val::Attr(a) if i < n => attrs.push((*a).clone()),
+                        Val::Stream(r) if i >= n => operands.push(r),
+                        Val::List(l) if i >= n => operands.extend(l),
+                        _ => {
+                            return Err(Refusal::Wrong(format!(
+                                "argument {i} of {} is of the wrong sort",
+                                id.name()
+                            )));
+                        }
+                    }
+                }
+                // A list of integers may stand for dims.
+                for (a, (_, kind)) in attrs.iter_mut().zip(id.def().attrs()) {
+                    if *kind == brolga_ir::ops::AttrKind::Dims
+                        && let Attr::Ints(v) = a
+                    {
+                        *a = Attr::dims(v);
+                    }
+                }
+                let op = Op::new(id.name(), &attrs).map_err(Refusal::Wrong)?;
+                self.add(op, operands).map(Val::Stream)
+            }
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<Val, Refusal> {
+        if let Some((_, v)) = self.locals.iter().rev().find(|(n, _)| n == name) {
+            return Ok(v.clone());
+        }
+        let id = *self.subst.get(egg_var(name)).expect("the parser checked the scope");
+        let id = self.eg.find(id);
+        Ok(match &self.eg[id].data.kind {
+            Kind::Attr(a) => Val::Attr(a.clone()),
+            Kind::List(_) => Val::List(list_items(self.eg, id).into_iter().map(Ref::Class).collect()),
+            Kind::Value(_) => Val::Stream(Ref::Class(id)),
+            Kind::Tuple(_) => return Err(Refusal::NoMatch),
+        })
+    }
+
+    fn splat(&mut self, x: &Expr, like: &Expr) -> Result<Val, Refusal> {
+        let Arg::Stream(like) = self.argument(like)? else {
+            return Err(Refusal::Wrong("`splat` takes the type of a stream".into()));
+        };
+        let x = match self.argument(x)? {
+            Arg::Stream(s) => s.splat.ok_or(Refusal::NoMatch)?,
+            a => super::predicates::literal(like.ty.dtype, a.num().ok_or(Refusal::NoMatch)?),
+        };
+        self.spread(x, &like.ty.clone())
+    }
+
+    fn spread(&mut self, x: Number, ty: &Type) -> Result<Val, Refusal> {
+        let scalar = Stream {
+            ty: Arc::new(Type::new(ty.dtype, vec![])),
+            constant: true,
+            splat: Some(x),
+            class: None,
+        };
+        self.new
+            .terms
+            .push((NewTerm::Number(Term::scalar(ty.dtype, x)), scalar));
+        let mut r = Ref::New(self.new.terms.len() - 1);
+        let op = |name, shape: Vec<Dim>| Op::new(name, &[Attr::Dims(shape)]).map_err(Refusal::Wrong);
+        if ty.rank() > 0 {
+            r = self.add(op("reshape", vec![Dim::ONE; ty.rank()])?, vec![r])?;
+            if ty.shape.iter().any(|d| !d.is(1)) {
+                r = self.add(op("broadcast", ty.shape.clone())?, vec![r])?;
+            }
+        }
+        Ok(Val::Stream(r))
+    }
+
+    fn add(&mut self, op: Op, operands: Vec<Ref>) -> Result<Ref, Refusal> {
+        let streams: Vec<Stream> = operands.iter().map(|&r| self.stream(r)).collect();
+        let types: Vec<Type> = streams.iter().map(|s| (*s.ty).clone()).collect();
+        let symbolic = types.iter().any(|t| t.shape.iter().any(|d| d.as_const().is_none()));
+        let out = match op.infer(&types) {
+            Ok(mut t) if t.len() == 1 => t.remove(0),
+            Ok(_) => return Err(Refusal::Wrong(format!("{} has several results", op.name()))),
+            Err(_) if symbolic => return Err(Refusal::NoMatch),
+            Err(e) => return Err(Refusal::Wrong(format!("{}: {e}", op.name()))),
+        };
+        let constant = streams.iter().all(|s| s.constant);
+        let movement = matches!(op.name(), "reshape" | "broadcast" | "transpose" | "slice");
+        let splat = if movement { streams[0].splat } else { None };
+        let stream = Stream {
+            ty: Arc::new(out),
+            constant,
+            splat,
+            class: None,
+        };
+        self.new.terms.push((NewTerm::Op(op, operands), stream));
+        Ok(Ref::New(self.new.terms.len() - 1))
+    }
+}
+
+impl Replacement {
+    /// Adds the terms that the result needs to the e-graph; gives the result's class.
+    pub fn add_to(&self, eg: &mut EGraph) -> Id {
+        let needed = self.needed();
+        let mut ids: Vec<Option<Id>> = vec![None; self.new.terms.len()];
+        let id_of = |ids: &[Option<Id>], r: Ref| match r {
+            Ref::Class(id) => id,
+            Ref::New(i) => ids[i].expect("operands come first"),
+        };
+        for (i, (term, _)) in self.new.terms.iter().enumerate() {
+            if !needed[i] {
+                continue;
+            }
+            ids[i] = Some(match term {
+                NewTerm::Number(t) => {
+                    let t = eg.add(t.clone());
+                    eg.add(Term::Load([t]))
+                }
+                NewTerm::Op(op, operands) => {
+                    let operands: Vec<Id> = operands.iter().map(|&r| id_of(&ids, r)).collect();
+                    add_op(eg, op, &operands)
+                }
+            });
+        }
+        id_of(&ids, self.root)
+    }
+
+    /// Which terms the result needs: some are made only for their types.
+    pub fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.new.terms.len()];
+        if let Ref::New(i) = self.root {
+            needed[i] = true;
+        }
+        for i in (0..needed.len()).rev() {
+            if let (true, (NewTerm::Op(_, operands), _)) = (needed[i], &self.new.terms[i]) {
+                for r in operands {
+                    if let Ref::New(j) = r {
+                        needed[*j] = true;
+                    }
+                }
+            }
+        }
+        needed
+    }
+}
+
+/// A rule that is wrong.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[error("rule `{rule}` ({origin}): {message}")]
+pub struct RuleError {
+    /// The rule.
+    pub rule: String,
+    /// Where it stands.
+    pub origin: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl RuleError {
+    /// An error of a rule.
+    pub fn new(rule: &Rule, message: String) -> RuleError {
+        RuleError {
+            rule: rule.name.clone(),
+            origin: rule.origin.clone(),
+            message,
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The names that rules may use: attribute functions, predicates, operator sets. **One name, one row** of a table.
+//!
+//! A function that does not apply to its arguments gives `None`, and the rule does not match there.
+
+use super::predicates;
+use brolga_ir::{Attr, DType, Dim, Number, Type, scalar};
+use egg::Id;
+use std::sync::Arc;
+
+/// What is known of a stream that a variable is bound to.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Its type.
+    pub ty: Arc<Type>,
+    /// True when no input is needed to compute it.
+    pub constant: bool,
+    /// The value of every element, when known.
+    pub splat: Option<Number>,
+    /// Its class; `None` for a term that a right side makes.
+    pub class: Option<Id>,
+}
+
+/// An argument of a function or predicate.
+#[derive(Clone, Debug)]
+pub enum Arg {
+    /// An attribute.
+    Attr(Arc<Attr>),
+    /// A stream.
+    Stream(Stream),
+    /// A list of streams.
+    List(Vec<Stream>),
+}
+
+impl Arg {
+    /// The integers of an attribute.
+    pub fn ints(&self) -> Option<&[i64]> {
+        match self {
+            Arg::Attr(a) => match &**a {
+                Attr::Ints(v) => Some(v),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    /// The dims of an attribute; integers count as dims.
+    pub fn dims(&self) -> Option<Vec<Dim>> {
+        match self {
+            Arg::Attr(a) => match &**a {
+                Attr::Dims(v) => Some(v.clone()),
+                Attr::Ints(v) => Some(v.iter().map(|&i| Dim::Const(i)).collect()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    /// An integer attribute.
+    pub fn int(&self) -> Option<i64> {
+        match self {
+            Arg::Attr(a) => match **a {
+                Attr::Int(i) => Some(i),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    /// A boolean attribute.
+    pub fn flag(&self) -> Option<bool> {
+        match self {
+            Arg::Attr(a) => match **a {
+                Attr::Bool(b) => Some(b),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    /// A number: an attribute, or what a stream is everywhere.
+    pub fn num(&self) -> Option<f64> {
+        match self {
+            Arg::Attr(a) => match **a {
+                Attr::Num(b) => Some(f64::from_bits(b)),
+                Attr::Int(i) => Some(i as f64),
+                _ => None,
+            },
+            Arg::Stream(s) => Some(s.splat?.f64()),
+            Arg::List(_) => None,
+        }
+    }
+    /// A stream.
+    pub fn stream(&self) -> Option<&Stream> {
+        match self {
+            Arg::Stream(s) => Some(s),
+            _ => None,
+        }
+    }
+    /// A stream's extents.
+    pub fn shape(&self) -> Option<&[Dim]> {
+        Some(&self.stream()?.ty.shape)
+    }
+    /// A stream's rank.
+    pub fn rank(&self) -> Option<usize> {
+        Some(self.shape()?.len())
+    }
+}
+
+/// An attribute function.
+pub struct Function {
+    /// Its name.
+    pub name: &'static str,
+    /// What it gives.
+    pub doc: &'static str,
+    /// The function.
+    pub run: fn(&[Arg]) -> Option<Attr>,
+}
+
+/// A side condition.
+pub struct Predicate {
+    /// Its name.
+    pub name: &'static str,
+    /// When it holds.
+    pub doc: &'static str,
+    /// The test.
+    pub run: predicates::Test,
+}
+
+macro_rules! named_debug {
+    ($($t:ty),*) => {$(
+        impl std::fmt::Debug for $t {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name)
+            }
+        }
+    )*};
+}
+named_debug!(Function, Predicate);
+
+/// The attribute function of a name.
+pub fn function(name: &str) -> Option<&'static Function> {
+    FUNCTIONS.iter().find(|f| f.name == name)
+}
+
+/// The predicate of a name.
+pub fn predicate(name: &str) -> Option<&'static Predicate> {
+    predicates::PREDICATES.iter().find(|f| f.name == name)
+}
+
+/// The operators of a set that rules may range over.
+pub fn operator_set(name: &str) -> Option<Vec<&'static str>> {
+    let maps = |n: usize| {
+        scalar::functions()
+            .iter()
+            .filter(|f| f.arity == n && !f.is_cast())
+            .map(|f| f.name)
+            .collect()
+    };
+    match name {
+        "unary-map" => Some(maps(1)),
+        "binary-map" => Some(maps(2)),
+        "softmaxes" => Some(vec!["softmax", "log_softmax"]),
+        _ => None,
+    }
+}
+
+macro_rules! functions {
+    ($($name:literal $doc:literal $run:expr;)*) => {
+        /// Every attribute function.
+        pub static FUNCTIONS: &[Function] = &[$(Function { name: $name, doc: $doc, run: $run }),*];
+    };
+}
+
+functions! {
+    "shape-of" "the extents of a stream" |a| Some(Attr::Dims(a[0].shape()?.to_vec()));
+    "dtype-of" "the dtype of a stream" |a| Some(Attr::DType(a[0].stream()?.ty.dtype));
+    "number-of" "the number that a stream is everywhere" |a| Some(Attr::num(a[0].num()?));
+    "compose-perm" "the transpose that is the first of the second" |a| {
+        let (p, q) = (a[0].ints()?, a[1].ints()?);
+        at(q, p).map(Attr::Ints)
+    };
+    "inverse-perm" "the transpose that undoes one" |a| inverse(a[0].ints()?).map(Attr::Ints);
+    "permute" "a list of one entry for every dim, transposed" |a| permuted(&a[1], a[0].ints()?);
+    "unpermute" "a list of one entry for every dim, before the transpose" |a| permuted(&a[1], &inverse(a[0].ints()?)?);
+    "axes-through-perm" "axes of a transpose's result as axes of its operand" |a| at(a[0].ints()?, a[1].ints()?).map(Attr::Ints);
+    "sorted-axes-through-perm" "the same, in ascending order" |a| {
+        let mut v = at(a[0].ints()?, a[1].ints()?)?;
+        v.sort_unstable();
+        Some(Attr::Ints(v))
+    };
+    "axis-through-perm" "the same for one axis" |a| Some(Attr::Int(*a[0].ints()?.get(a[1].int()? as usize)?));
+    "add-dims" "the sums of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x + y).map(Attr::Dims);
+    "scale-dims" "the products of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x * y).map(Attr::Dims);
+    "mul-ints" "the products of two lists of integers" |a| zip(a[0].ints()?, a[1].ints()?, |x, y| x * y).map(Attr::Ints);
+    "zeros" "as many dims, all 0" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].dims()?.len()]));
+    "zeros-for" "integers 0, one for every dim of a stream" |a| Some(Attr::Ints(vec![0; a[0].rank()?]));
+    "zero-dims-for" "dims 0, one for every dim of a stream" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].rank()?]));
+    "around-spatial" "margins of the spatial dims of channels-last data, for all dims" |a| {
+        Some(Attr::Dims([&[Dim::ZERO][..], &a[0].dims()?, &[Dim::ZERO]].concat()))
+    };
+    "strides-for" "steps of the spatial dims of channels-last data, for all dims" |a| {
+        Some(Attr::Ints([&[1][..], a[0].ints()?, &[1]].concat()))
+    };
+    "strided-shape" "the extents of channels-last data of which every n-th position is taken" |a| {
+        let (x, s) = (a[0].shape()?, a[1].ints()?);
+        let mut out = x.to_vec();
+        for (d, &step) in out[1..x.len() - 1].iter_mut().zip(s) {
+            *d = &(&*d - &Dim::ONE).floor_div(&Dim::Const(step)) + &Dim::ONE;
+        }
+        Some(Attr::Dims(out))
+    };
+    "perm-last" "the transpose that moves dim 1 to the end" |a| {
+        let r = a[0].rank()? as i64;
+        (r >= 2).then(|| Attr::Ints([0].into_iter().chain(2..r).chain([1]).collect()))
+    };
+    "perm-first" "the transpose that moves the last dim to place 1" |a| {
+        let r = a[0].rank()? as i64;
+        (r >= 2).then(|| Attr::Ints([0, r - 1].into_iter().chain(1..r - 1).collect()))
+    };
+    "perm-weights" "the transpose from [O, I, window…] to [window…, I, O]" |a| {
+        let r = a[0].rank()? as i64;
+        (r >= 2).then(|| Attr::Ints((2..r).chain([1, 0]).collect()))
+    };
+    "last-axis" "the last axis, as a list" |a| Some(Attr::Ints(vec![a[0].rank()?.checked_sub(1)? as i64]));
+    "out-channels" "the extents of the weights with all but the output channels 1" |a| {
+        let w = a[0].shape()?;
+        axis_vector(w, if a[1].flag()? { w.len() - 1 } else { 0 })
+    };
+    "axis-vector" "a stream's extents with all but one axis 1" |a| axis_vector(a[0].shape()?, usize::try_from(a[1].int()?).ok()?);
+    "matrix-of" "the last two extents" |a| {
+        let w = a[0].shape()?;
+        Some(Attr::Dims(w[w.len().checked_sub(2)?..].to_vec()))
+    };
+    "spatial-axes" "the axes of windows" |a| {
+        let (first, r) = (if a[1].flag()? { 1 } else { 2 }, a[0].rank()? as i64);
+        Some(Attr::Ints((first..first + r - 2).collect()))
+    };
+    "spatial-extents" "the extents of the axes of windows, where known" |a| {
+        let (first, x) = (if a[1].flag()? { 1 } else { 2 }, a[0].shape()?);
+        x.get(first..first + x.len().checked_sub(2)?)?.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>().map(Attr::Ints)
+    };
+    "window-of" "the extents of the weights' window, where known" |a| {
+        a[0].shape()?.get(2..)?.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>().map(Attr::Ints)
+    };
+    "shuffle-matrix" "the extents [C, window·O] of transposed-convolution weights" |a| {
+        let w = a[0].shape()?;
+        Some(Attr::Dims(vec![w[0].clone(), &brolga_ir::dim::product(&w[2..]) * &w[1]]))
+    };
+    "shuffle-split" "the extents [N, spatial…, window…, O] of a transposed convolution's products" |a| {
+        let (x, w) = (a[0].shape()?, a[1].shape()?);
+        Some(Attr::Dims([&x[..1], &x[2..], &w[2..], &w[1..2]].concat()))
+    };
+    "shuffle-perm" "the transpose that puts each window dim behind its spatial dim" |a| {
+        let n = a[0].rank()? as i64 - 2;
+        Some(Attr::Ints([0].into_iter().chain((0..n).flat_map(|i| [1 + i, 1 + n + i])).chain([1 + 2 * n]).collect()))
+    };
+    "shuffle-merged" "the extents [N, spatial·window…, O]" |a| {
+        let (x, w) = (a[0].shape()?, a[1].shape()?);
+        let spatial = zip(&x[2..], &w[2..], |p, q| p * q)?;
+        Some(Attr::Dims([&x[..1], &spatial, &w[1..2]].concat()))
+    };
+    "perm-after-reshape" "see `regroup`: the transpose that remains" |a| {
+        regroup(a[0].ints()?, a[1].shape()?, &a[2].dims()?).map(|r| Attr::Ints(r.1))
+    };
+    "shape-before-perm" "see `regroup`: the extents that the reshape gives" |a| {
+        regroup(a[0].ints()?, a[1].shape()?, &a[2].dims()?).map(|r| Attr::Dims(r.0))
+    };
+    "perm-of-free" "the order of a contraction's free dims that a transpose of its left operand makes" |a| {
+        let (p, lc) = (a[0].ints()?, a[1].ints()?);
+        let free: Vec<i64> = (0..p.len() as i64).filter(|d| !lc.contains(d)).map(|d| p[d as usize]).collect();
+        let mut sorted = free.clone();
+        sorted.sort_unstable();
+        let mut out: Vec<i64> = free.iter().filter_map(|f| sorted.iter().position(|s| s == f)).map(|i| i as i64).collect();
+        let right = a[2].rank()? - a[3].ints()?.len();
+        out.extend((0..right).map(|i| (free.len() + i) as i64));
+        Some(Attr::Ints(out))
+    };
+    "unbatched" "contracted axes after leading batch axes are dropped" |a| {
+        let (rb, rc) = (a[0].ints()?, a[1].ints()?);
+        Some(Attr::Ints(rc.iter().map(|c| c - rb.iter().filter(|b| *b < c).count() as i64).collect()))
+    };
+    "without-dims" "a stream's extents but for some axes" |a| {
+        let (drop, x) = (a[0].ints()?, a[1].shape()?);
+        Some(Attr::Dims(x.iter().enumerate().filter(|(d, _)| !drop.contains(&(*d as i64))).map(|(_, e)| e.clone()).collect()))
+    };
+    "first-axis" "the first of a list of axes" |a| Some(Attr::Int(*a[0].ints()?.first()?));
+    "tail-shape" "the extents from an axis on" |a| {
+        Some(Attr::Dims(a[0].shape()?.get(usize::try_from(a[1].int()?).ok()?..)?.to_vec()))
+    };
+}
+
+fn at(list: &[i64], positions: &[i64]) -> Option<Vec<i64>> {
+    positions
+        .iter()
+        .map(|&p| list.get(usize::try_from(p).ok()?).copied())
+        .collect()
+}
+
+/// The inverse of a permutation.
+fn inverse(p: &[i64]) -> Option<Vec<i64>> {
+    let mut out = vec![0; p.len()];
+    for (i, &d) in p.iter().enumerate() {
+        *out.get_mut(usize::try_from(d).ok()?)? = i as i64;
+    }
+    Some(out)
+}
+
+fn permuted(list: &Arg, p: &[i64]) -> Option<Attr> {
+    match list.ints() {
+        Some(v) => at(v, p).map(Attr::Ints),
+        None => {
+            let v = list.dims()?;
+            let picked: Option<Vec<Dim>> = p.iter().map(|&d| v.get(d as usize).cloned()).collect();
+            picked.map(Attr::Dims)
+        }
+    }
+}
+
+fn zip<T, U>(a: &[T], b: &[T], f: impl Fn(&T, &T) -> U) -> Option<Vec<U>> {
+    (a.len() == b.len()).then(|| a.iter().zip(b).map(|(x, y)| f(x, y)).collect())
+}
+
+fn axis_vector(shape: &[Dim], axis: usize) -> Option<Attr> {
+    let mut out = vec![Dim::ONE; shape.len()];
+    *out.get_mut(axis)? = shape[axis].clone();
+    Some(Attr::Dims(out))
+}
+
+/// `reshape{s}(transpose{p}(x)) = transpose{q}(reshape{t}(x))`: gives `(t, q)` when the reshape only merges or splits
+/// dims that are neighbours in `x` too. The dims of both shapes are cut into the smallest groups of equal size.
+fn regroup(p: &[i64], x: &[Dim], s: &[Dim]) -> Option<(Vec<Dim>, Vec<i64>)> {
+    let from: Vec<&Dim> = p.iter().map(|&d| x.get(d as usize)).collect::<Option<_>>()?;
+    let (mut i, mut j) = (0, 0);
+    // (first operand dim of x, dims of s)
+    let mut groups: Vec<(i64, std::ops::Range<usize>)> = vec![];
+    while i < from.len() && j < s.len() {
+        let (i0, j0) = (i, j);
+        let (mut a, mut b) = (from[i].clone(), s[j].clone());
+        (i, j) = (i + 1, j + 1);
+        while a != b {
+            if b.exact_div(&a).is_some() && i < from.len() {
+                a = &a * from[i];
+                i += 1;
+            } else if a.exact_div(&b).is_some() && j < s.len() {
+                b = &b * &s[j];
+                j += 1;
+            } else {
+                return None;
+            }
+        }
+        if i0 + 1 < i && (i0 + 1..i).any(|k| p[k] != p[k - 1] + 1) {
+            return None;
+        }
+        groups.push((p[i0], j0..j));
+    }
+    if i < from.len() || j < s.len() {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by_key(|&g| groups[g].0);
+    let (mut shape, mut place) = (vec![], vec![0; s.len()]);
+    for &g in &order {
+        for d in groups[g].1.clone() {
+            place[d] = shape.len() as i64;
+            shape.push(s[d].clone());
+        }
+    }
+    Some((shape, place))
+}
+
+/// True for the dtypes in which arithmetic is done.
+pub fn is_compute(d: DType) -> bool {
+    matches!(d, DType::F32 | DType::F64)
+}

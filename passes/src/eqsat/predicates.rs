@@ -1,0 +1,134 @@
+//! The side conditions of rules. **One name, one row.**
+
+use super::functions::{Arg, Predicate, Stream, is_compute};
+use super::lang::{EGraph, Term};
+use brolga_ir::{DType, Dim, Number, dim};
+
+/// The type of a test: the e-graph, for the few that look at a class, and the arguments. `None` counts as false.
+pub type Test = fn(&EGraph, &[Arg]) -> Option<bool>;
+
+macro_rules! predicates {
+    ($($name:literal $doc:literal $run:expr;)*) => {
+        /// Every predicate.
+        pub static PREDICATES: &[Predicate] = &[$(Predicate { name: $name, doc: $doc, run: $run }),*];
+    };
+}
+
+predicates! {
+    "is-constant" "no input is needed to compute the stream" |_, a| Some(a[0].stream()?.constant);
+    "is-number" "the stream is one known value everywhere" |_, a| Some(a[0].stream()?.splat.is_some());
+    "is-splat" "the stream is this number, rounded to its dtype, everywhere" |_, a| {
+        let s = a[0].stream()?;
+        Some(s.splat?.f64() == Number::Float(a[1].num()?).to(s.ty.dtype).f64())
+    };
+    "is-near" "the stream is within four in ten million of this number everywhere" |_, a| {
+        let (x, want) = (a[0].num()?, a[1].num()?);
+        Some((x - want).abs() <= 4e-7 * want.abs())
+    };
+    "is-positive-zero" "the stream is 0 everywhere, not -0" |_, a| {
+        let x = a[0].num()?;
+        Some(x == 0.0 && x.is_sign_positive())
+    };
+    "is-negative-zero" "the stream is -0 everywhere" |_, a| {
+        let x = a[0].num()?;
+        Some(x == 0.0 && x.is_sign_negative())
+    };
+    "is-invertible" "the stream is a finite number with a finite reciprocal" |_, a| {
+        let x = a[0].num()?;
+        Some(x.is_finite() && x.abs() > 1e-30 && x.abs() < 1e30)
+    };
+    "is-float" "the dtype is a float" |_, a| Some(a[0].stream()?.ty.dtype.is_float());
+    "is-compute" "the dtype is f32 or f64" |_, a| Some(is_compute(a[0].stream()?.ty.dtype));
+    "is-integer" "the dtype is an integer" |_, a| Some(a[0].stream()?.ty.dtype.is_int());
+    "has-rank" "the stream has this rank" |_, a| Some(a[0].rank()? as i64 == a[1].int()?);
+    "is-identity" "the permutation moves nothing" |_, a| Some(a[0].ints()?.iter().enumerate().all(|(i, &p)| p == i as i64));
+    "is-zeros" "every entry is 0" |_, a| Some(a[0].dims()?.iter().all(|d| d.is(0)));
+    "is-ones" "every entry is 1" |_, a| Some(a[0].dims()?.iter().all(|d| d.is(1)));
+    "is-zeros-both" "every entry of both is 0" |_, a| {
+        Some(a[0].dims()?.iter().chain(&a[1].dims()?).all(|d| d.is(0)))
+    };
+    "is-natural" "every entry is known not to be negative" |_, a| Some(a[0].dims()?.iter().all(Dim::is_nonnegative));
+    "is-nonempty" "the list has an entry" |_, a| Some(!a[0].ints()?.is_empty());
+    "single" "the list has one entry" |_, a| Some(a[0].ints()?.len() == 1);
+    "leading" "the axes are 0, 1, …" |_, a| Some(a[0].ints()?.iter().enumerate().all(|(i, &d)| d == i as i64));
+    "trailing-axes" "the axes are the last of the stream, in order" |_, a| {
+        let (axes, r) = (a[0].ints()?, a[1].rank()?);
+        let first = r.checked_sub(axes.len())?;
+        Some(!axes.is_empty() && axes.iter().enumerate().all(|(i, &d)| d == (first + i) as i64))
+    };
+    "moves-only-units" "the permutation leaves the extents other than 1 in order" |_, a| {
+        let (p, x) = (a[0].ints()?, a[1].shape()?);
+        let wide: Vec<i64> = p.iter().copied().filter(|&d| !x[d as usize].is(1)).collect();
+        let moved = p.iter().enumerate().any(|(i, &d)| d != i as i64);
+        Some(moved && wide.is_sorted())
+    };
+    "takes-transpose" "transposing costs nothing: a constant, what is spread, or what a transpose made" takes_transpose;
+    "channel-only" "a vector of one factor for every output channel of weights, at the place of the result's channels" |_, a| {
+        let (v, w, last) = (a[0].shape()?, a[1].shape()?, a[2].flag()?);
+        let (at, o) = if last { (v.len() - 1, w.len() - 1) } else { (1, 0) };
+        Some(v.len() == w.len() && is_vector(v, at, &w[o]))
+    };
+    "vector-on-axis" "all but one axis of the first have extent 1, and that one is an axis of the second" |_, a| {
+        let (v, w) = (a[0].shape()?, a[2].shape()?);
+        let (at, o) = (usize::try_from(a[1].int()?).ok()?, usize::try_from(a[3].int()?).ok()?);
+        Some(is_vector(v, at, w.get(o)?))
+    };
+    "vector-on-last" "all but the last axis of the first have extent 1, and that one is an axis of the second" |_, a| {
+        let (v, w) = (a[0].shape()?, a[1].shape()?);
+        Some(is_vector(v, v.len().checked_sub(1)?, w.get(usize::try_from(a[2].int()?).ok()?)?))
+    };
+    "unit-window" "the window of channels-last weights is of extent 1" |_, a| {
+        let w = a[0].shape()?;
+        Some(w[..w.len().checked_sub(2)?].iter().all(|d| d.is(1)))
+    };
+    "keeps-free-order" "the permutation leaves the dims that are neither batch nor contracted in order" |_, a| {
+        let (p, b, c) = (a[0].ints()?, a[1].ints()?, a[2].ints()?);
+        let free = |d: &i64| !b.contains(d) && !c.contains(d);
+        let kept: Vec<i64> = (0..p.len() as i64).filter(free).map(|d| p[d as usize]).collect();
+        Some(kept.is_sorted())
+    };
+    "swaps-free" "the permutation swaps a contraction's free dims of both sides" |_, a| {
+        let (p, nb, nc) = (a[0].ints()?, a[3].ints()?.len(), a[4].ints()?.len());
+        let (l, r) = (a[1].rank()?.checked_sub(nb + nc)?, a[2].rank()?.checked_sub(nb + nc)?);
+        let want = (0..nb).chain(nb + l..nb + l + r).chain(nb..nb + l);
+        Some(l > 0 && r > 0 && p.len() == nb + l + r && want.eq(p.iter().map(|&d| d as usize)))
+    };
+    "spreads-only" "the broadcast of the stream stretches these axes, which have extent 1, and no others" |_, a| {
+        let (to, from, axes) = (a[0].dims()?, a[1].shape()?, a[2].ints()?);
+        let stretched = |d: usize| axes.contains(&(d as i64));
+        Some((0..from.len()).all(|d| if stretched(d) { from[d].is(1) } else { from[d] == to[d] }))
+    };
+    "is-mean-factor" "the number is one over the number of elements of a stream along axes" |_, a| {
+        let (n, x) = (a[0].num()?, a[1].shape()?);
+        let count = dim::product(a[2].ints()?.iter().map(|&d| &x[d as usize])).as_const()? as f64;
+        Some(count > 0.0 && (n * count - 1.0).abs() < 1e-6)
+    };
+    "is-tail" "the stream has extent 1 before the axis and the extents of the other from it on" |_, a| {
+        let (w, x, axis) = (a[0].shape()?, a[1].shape()?, usize::try_from(a[2].int()?).ok()?);
+        let same = |d: usize| if d < axis { w[d].is(1) } else { w[d] == x[d] };
+        Some(w.len() == x.len() && (0..x.len()).all(same))
+    };
+}
+
+fn is_vector(v: &[Dim], at: usize, extent: &Dim) -> bool {
+    v.iter()
+        .enumerate()
+        .all(|(d, e)| if d == at { e == extent } else { e.is(1) })
+}
+
+fn takes_transpose(eg: &EGraph, a: &[Arg]) -> Option<bool> {
+    let one = |s: &Stream| {
+        let made = |t: &Term| matches!(t, Term::Op(op, _) if matches!(op.name(), "transpose" | "broadcast"));
+        s.constant || s.class.is_some_and(|c| eg[c].nodes.iter().any(made))
+    };
+    Some(match &a[0] {
+        Arg::Stream(s) => one(s),
+        Arg::List(items) => items.iter().all(one),
+        Arg::Attr(_) => false,
+    })
+}
+
+/// The number in a dtype that a rule's literal means.
+pub fn literal(dtype: DType, x: f64) -> Number {
+    Number::Float(x).to(dtype)
+}
