@@ -85,6 +85,20 @@ pub fn check_dtypes(lhs: &Type, rhs: &Type, acc: DType, out: DType) -> Result<()
     Ok(())
 }
 
+/// Adds `x · factor` to every sum, with every `step`-th element of `xs`.
+pub fn add_scaled<T: Accumulator>(sums: &mut [T], xs: &[T], step: usize, factor: T) {
+    if step == 1 {
+        // The common case on its own is three times as fast: a variable step hides from the compiler what is contiguous.
+        for (sum, &x) in sums.iter_mut().zip(xs) {
+            *sum = sum.add_product(x, factor);
+        }
+    } else {
+        for (sum, &x) in sums.iter_mut().zip(xs.iter().step_by(step)) {
+            *sum = sum.add_product(x, factor);
+        }
+    }
+}
+
 /// The elements of an operand.
 pub fn load<T: Accumulator>(x: &Tensor) -> Vec<T> {
     x.iter().map(T::from_number).collect()

@@ -3,7 +3,7 @@
 //! result's are the batch dimensions (in the order of `lhs_batch`), then the free ones of lhs, then those of rhs, in order.
 //! Products are summed in `acc` and converted to `out`. Source: XLA `DotGeneral`; ONNX `MatMul`, `Gemm` and `Einsum`.
 
-use super::accumulate::{Accumulator, check_dtypes, load, store};
+use super::accumulate::{Accumulator, add_scaled, check_dtypes, load, store};
 use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
 use crate::{DType, Dim, Tensor, Type};
 use std::num::Wrapping;
@@ -135,10 +135,7 @@ fn product<T: Accumulator>(op: &Op, s: &Sides, inputs: &[Tensor]) -> Result<Vec<
         for (row, out) in sums.chunks_exact_mut(n).enumerate() {
             let b = row / m;
             for i in 0..k {
-                let a = l[row * k + i];
-                for (o, &x) in out.iter_mut().zip(&r[(b * k + i) * n..]) {
-                    *o = o.add_product(a, x);
-                }
+                add_scaled(out, &r[(b * k + i) * n..], 1, l[row * k + i]);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! `out[n, o, p…] = Σ_{c, k…} x[n, g(o)·C/groups + c, p·stride - low + k·dilation] · w[o, c, k…]`, zero outside `x`; layout as
 //! `x`. Output extents are `floordiv(n + low + high - dilation·(kernel - 1) - 1, stride) + 1`. Source: ONNX `Conv`.
 
-use super::accumulate::{Accumulator, check_dtypes, load, store};
+use super::accumulate::{Accumulator, add_scaled, check_dtypes, load, store};
 use super::window::{self, Windows};
 use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
 use crate::{DType, Dim, Tensor, Type};
@@ -28,7 +28,11 @@ pub fn per_group(what: &str, channels: &Dim, groups: i64) -> Result<Dim, String>
 
 /// Where the output channels, a group's input channels and the first kernel dimension stand in the weights.
 fn weight_dims(rank: usize, channels_last: bool) -> (usize, usize, usize) {
-    if channels_last { (rank - 1, rank - 2, 0) } else { (0, 1, 2) }
+    if channels_last {
+        (rank - 1, rank - 2, 0)
+    } else {
+        (0, 1, 2)
+    }
 }
 
 impl OpDef for Def {
@@ -217,11 +221,7 @@ fn convolve<T: Accumulator>(op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, S
                 &ws[(o * depth + c) * taps..][..taps],
             );
             for r in &runs {
-                let tap = ws[r.tap];
-                let seen = xs[r.input..].iter().step_by(step);
-                for (sum, &x) in sums[r.out..r.out + r.count].iter_mut().zip(seen) {
-                    *sum = sum.add_product(x, tap);
-                }
+                add_scaled(&mut sums[r.out..r.out + r.count], &xs[r.input..], step, ws[r.tap]);
             }
         }
     }

@@ -2,8 +2,8 @@
 //! shape, which is the result's. The reference evaluation evaluates the row's body on every element.
 
 use super::{Accuracy, AttrKind, Op, OpDef, Sample};
-use crate::scalar::{self, Function};
-use crate::{Tensor, Type};
+use crate::scalar::{self, Function, Scalar};
+use crate::{DType, Tensor, Type};
 use std::sync::LazyLock;
 
 /// The operator of one scalar function.
@@ -43,12 +43,16 @@ impl OpDef for Map {
         let to = self.0.is_cast().then(|| op.dtype("to"));
         let body = self.0.body(&dtypes, to)?;
         let out = self.0.result(&dtypes, to)?;
-        let mut args = vec![];
-        Ok(vec![Tensor::from_fn(out, inputs[0].shape(), |i| {
-            args.clear();
-            args.extend(inputs.iter().map(|t| t.get(i)));
-            body.eval(&args)[0]
-        })])
+        // By their bits: a number would not carry the payload of a NaN, which `bitcast` shows.
+        let (mut values, mut bytes) = (vec![], Vec::with_capacity(inputs[0].len() * out.bytes()));
+        for i in 0..inputs[0].len() {
+            values.clear();
+            values.extend(inputs.iter().map(|t| scalar_at(t, i)));
+            body.run(&mut values);
+            let result = values[body.outputs[0].0 as usize];
+            bytes.extend_from_slice(&result.bits.to_le_bytes()[..out.bytes()]);
+        }
+        Ok(vec![Tensor::new(out, inputs[0].shape().to_vec(), bytes)?])
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
@@ -56,4 +60,14 @@ impl OpDef for Map {
     fn samples(&self) -> Vec<Sample> {
         self.0.samples()
     }
+}
+
+/// The element at a row-major position.
+fn scalar_at(t: &Tensor, i: usize) -> Scalar {
+    let (dtype, n) = (t.dtype(), t.dtype().bytes());
+    let mut bits = [0; 8];
+    bits[..n].copy_from_slice(&t.bytes()[i * n..(i + 1) * n]);
+    let bits = u64::from_le_bytes(bits);
+    let bits = if dtype == DType::Bool { (bits != 0) as u64 } else { bits };
+    Scalar { dtype, bits }
 }

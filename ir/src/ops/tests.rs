@@ -324,8 +324,9 @@ fn hostile_attributes_and_operands_are_errors_not_panics() {
     );
 }
 
-fn eval(name: &str, attrs: &[Attr], inputs: &[Tensor]) -> Vec<f64> {
-    Op::new(name, attrs).unwrap().eval(inputs).unwrap()[0].to_f64s()
+fn eval(name: &str, attrs: &[Attr], inputs: &[&Tensor]) -> Vec<f64> {
+    let inputs: Vec<Tensor> = inputs.iter().map(|&t| t.clone()).collect();
+    Op::new(name, attrs).unwrap().eval(&inputs).unwrap()[0].to_f64s()
 }
 
 fn f32s(shape: &[usize], values: &[f32]) -> Tensor {
@@ -340,37 +341,34 @@ fn counting(shape: &[usize]) -> Tensor {
 fn movement_by_hand() {
     let x = counting(&[2, 3]);
     assert_eq!(
-        eval("transpose", &[Attr::ints(&[1, 0])], &[x.clone()]),
+        eval("transpose", &[Attr::ints(&[1, 0])], &[&x]),
         [0., 3., 1., 4., 2., 5.]
     );
     let slice = [Attr::dims(&[1, 2]), Attr::dims(&[2, 2]), Attr::ints(&[-1, -2])];
-    assert_eq!(eval("slice", &slice, &[x.clone()]), [5., 3., 2., 0.]);
+    assert_eq!(eval("slice", &slice, &[&x]), [5., 3., 2., 0.]);
     let pad = [
         Attr::dims(&[0, 1]),
         Attr::dims(&[0, -1]),
         Attr::ints(&[1, 0]),
         Attr::num(9.0),
     ];
-    assert_eq!(eval("pad", &pad, &[x.clone()]), [9., 0., 1., 9., 9., 9., 9., 3., 4.]);
-    let stretched = eval("broadcast", &[Attr::dims(&[2, 2])], &[f32s(&[2, 1], &[5., 6.])]);
+    assert_eq!(eval("pad", &pad, &[&x]), [9., 0., 1., 9., 9., 9., 9., 3., 4.]);
+    let stretched = eval("broadcast", &[Attr::dims(&[2, 2])], &[&f32s(&[2, 1], &[5., 6.])]);
     assert_eq!(stretched, [5., 5., 6., 6.]);
-    let joined = eval("concat", &[Attr::Int(1)], &[x.clone(), f32s(&[2, 1], &[7., 8.])]);
+    let joined = eval("concat", &[Attr::Int(1)], &[&x, &f32s(&[2, 1], &[7., 8.])]);
     assert_eq!(joined, [0., 1., 2., 7., 3., 4., 5., 8.]);
     // -1 counts from the end; 7 and -9 are clamped.
     let index = Tensor::from_i64(&[4], &[-1, 0, 7, -9]);
     assert_eq!(
-        eval("gather", &[Attr::Int(1)], &[x.clone(), index]),
+        eval("gather", &[Attr::Int(1)], &[&x, &index]),
         [2., 0., 2., 0., 5., 3., 5., 3.]
     );
     let index = Tensor::from_i64(&[1, 3], &[1, 0, -1]);
-    assert_eq!(
-        eval("gather_elements", &[Attr::Int(0)], &[x.clone(), index]),
-        [3., 1., 5.]
-    );
+    assert_eq!(eval("gather_elements", &[Attr::Int(0)], &[&x, &index]), [3., 1., 5.]);
     let index = Tensor::from_i64(&[2, 2], &[1, 0, 0, -1]);
-    assert_eq!(eval("gather_nd", &[Attr::Int(0)], &[x.clone(), index]), [3., 2.]);
+    assert_eq!(eval("gather_nd", &[Attr::Int(0)], &[&x, &index]), [3., 2.]);
     let index = Tensor::from_i64(&[2, 1], &[1, 0]);
-    assert_eq!(eval("gather_nd", &[Attr::Int(1)], &[x, index]), [1., 3.]);
+    assert_eq!(eval("gather_nd", &[Attr::Int(1)], &[&x, &index]), [1., 3.]);
     let iota = [Attr::DType(DType::I32), Attr::dims(&[2, 3]), Attr::Int(1)];
     assert_eq!(eval("iota", &iota, &[]), [0., 1., 2., 0., 1., 2.]);
 }
@@ -381,13 +379,7 @@ fn scatters_by_hand() {
     // In order: the last update of an element stays; indices out of range are dropped.
     let index = Tensor::from_i64(&[4, 1], &[1, -1, 1, 9]);
     let updates = f32s(&[4], &[10., 20., 30., 40.]);
-    let with = |word: &str| {
-        eval(
-            "scatter_nd",
-            &[Attr::word(word)],
-            &[x.clone(), index.clone(), updates.clone()],
-        )
-    };
+    let with = |word: &str| eval("scatter_nd", &[Attr::word(word)], &[&x, &index, &updates]);
     assert_eq!(with("none"), [1., 30., 3., 20.]);
     assert_eq!(with("add"), [1., 42., 3., 24.]);
     assert_eq!(with("mul"), [1., 600., 3., 80.]);
@@ -397,7 +389,11 @@ fn scatters_by_hand() {
     let index = Tensor::from_i64(&[1, 2], &[1, 0]);
     let attrs = [Attr::Int(0), Attr::word("add")];
     assert_eq!(
-        eval("scatter_elements", &attrs, &[data, index, f32s(&[1, 2], &[10., 20.])]),
+        eval(
+            "scatter_elements",
+            &attrs,
+            &[&data, &index, &f32s(&[1, 2], &[10., 20.])]
+        ),
         [1., 22., 13., 4.]
     );
 }
@@ -406,7 +402,7 @@ fn scatters_by_hand() {
 fn reductions_by_hand() {
     let nan = f32::NAN;
     let x = f32s(&[2, 3], &[1., nan, 3., -0.0, 0.0, -5.]);
-    let reduce = |kind: &str, x: &Tensor| eval("reduce", &[Attr::word(kind), Attr::ints(&[1])], &[x.clone()]);
+    let reduce = |kind: &str, x: &Tensor| eval("reduce", &[Attr::word(kind), Attr::ints(&[1])], &[x]);
     assert!(reduce("max", &x)[0].is_nan() && reduce("min", &x)[0].is_nan());
     assert_eq!(reduce("max", &x)[1].to_bits(), 0.0f64.to_bits());
     assert_eq!(reduce("max", &f32s(&[1, 0], &[])), [f64::NEG_INFINITY]);
@@ -418,13 +414,7 @@ fn reductions_by_hand() {
         Number::Float(if i == 0 { 2048.0 } else { 1.0 })
     });
     assert_eq!(reduce("sum", &half), [2050.0]);
-    let arg = |kind: &str, last| {
-        eval(
-            "arg_reduce",
-            &[Attr::word(kind), Attr::Int(1), Attr::Bool(last)],
-            &[x.clone()],
-        )
-    };
+    let arg = |kind: &str, last| eval("arg_reduce", &[Attr::word(kind), Attr::Int(1), Attr::Bool(last)], &[&x]);
     assert_eq!(arg("max", false), [1., 0.]);
     assert_eq!(arg("max", true), [1., 1.]);
     assert_eq!(arg("min", false), [1., 2.]);
@@ -435,7 +425,7 @@ fn reductions_by_hand() {
             Attr::Bool(exclusive),
             Attr::Bool(reverse),
         ];
-        eval("scan", &attrs, &[f32s(&[3], &[1., 2., 4.])])
+        eval("scan", &attrs, &[&f32s(&[3], &[1., 2., 4.])])
     };
     assert_eq!(scan(false, false), [1., 3., 7.]);
     assert_eq!(scan(true, false), [0., 1., 3.]);
@@ -457,7 +447,7 @@ fn contractions_by_hand() {
         eval(
             "contract",
             &[lb, rb, lc, rc, Attr::DType(acc), Attr::DType(out)],
-            &[l.clone(), r.clone()],
+            &[l, r],
         )
     };
     let (f, i) = (DType::F32, DType::I32);
@@ -488,19 +478,19 @@ fn windows_by_hand() {
         let mut attrs = window(low, high).to_vec();
         attrs.extend([Attr::Int(1), Attr::Bool(false)]);
         attrs.extend(float.clone());
-        eval("conv", &attrs, &[x.clone(), w.clone()])
+        eval("conv", &attrs, &[&x, &w])
     };
     assert_eq!(conv(&[0, 0], &[0, 0]), [4310., 5421.]);
     assert_eq!(conv(&[0, 1], &[0, -1]), [3000., 4310.]);
     let mut attrs = window(&[0, 0], &[0, 0]).to_vec();
     attrs.extend([Attr::ints(&[0, 0]), Attr::Int(1)]);
     attrs.extend(float);
-    let spread = eval("conv_transpose", &attrs, &[f32s(&[1, 1, 1, 2], &[1., 2.]), w]);
+    let spread = eval("conv_transpose", &attrs, &[&f32s(&[1, 1, 1, 2], &[1., 2.]), &w]);
     assert_eq!(spread, [1., 12., 20., 100., 1200., 2000.]);
     let mut attrs = vec![Attr::word("max"), Attr::ints(&[2, 2])];
     attrs.extend(window(&[1, 0], &[0, 1]));
     attrs.extend([Attr::dims(&[3, 3]), Attr::Bool(false)]);
-    assert_eq!(eval("pool", &attrs, &[x]), [1., 2., 2., 4., 5., 5., 4., 5., 5.]);
+    assert_eq!(eval("pool", &attrs, &[&x]), [1., 2., 2., 4., 5., 5., 4., 5., 5.]);
 }
 
 #[test]
@@ -515,41 +505,28 @@ fn norms_by_hand() {
     };
     let a = 1.0 / 5f64.sqrt();
     let axis = [Attr::Int(1), Attr::num(0.0)];
+    near(eval("layer_norm", &axis, &[&x, &one, &zero]), [-3. * a, -a, a, 3. * a]);
     near(
-        eval("layer_norm", &axis, &[x.clone(), one.clone(), zero.clone()]),
-        [-3. * a, -a, a, 3. * a],
-    );
-    near(
-        eval("rms_norm", &axis, &[x.clone(), one.clone()]),
+        eval("rms_norm", &axis, &[&x, &one]),
         [1., 3., 5., 7.].map(|v: f64| v / 21f64.sqrt()),
     );
     let groups = [Attr::Int(2), Attr::num(0.0)];
-    near(
-        eval("group_norm", &groups, &[x.clone(), one.clone(), zero.clone()]),
-        [-1., 1., -1., 1.],
-    );
+    near(eval("group_norm", &groups, &[&x, &one, &zero]), [-1., 1., -1., 1.]);
     let four = f32s(&[4], &[4.; 4]);
     near(
-        eval(
-            "batch_norm",
-            &[Attr::num(0.0)],
-            &[x.clone(), one.clone(), zero, one, four],
-        ),
+        eval("batch_norm", &[Attr::num(0.0)], &[&x, &one, &zero, &one, &four]),
         [0., 1., 2., 3.],
     );
     let lrn = [Attr::Int(2), Attr::num(2.0), Attr::num(1.0), Attr::num(0.0)];
-    near(
-        eval("lrn", &lrn, &[x.clone()]),
-        [1. / 10., 3. / 34., 5. / 74., 7. / 49.],
-    );
+    near(eval("lrn", &lrn, &[&x]), [1. / 10., 3. / 34., 5. / 74., 7. / 49.]);
     let e: Vec<f64> = [1f64, 3., 5., 7.].iter().map(|v| v.exp()).collect();
     let sum: f64 = e.iter().sum();
     near(
-        eval("softmax", &[Attr::Int(1)], &[x.clone()]),
+        eval("softmax", &[Attr::Int(1)], &[&x]),
         [e[0] / sum, e[1] / sum, e[2] / sum, e[3] / sum],
     );
     near(
-        eval("log_softmax", &[Attr::Int(1)], &[x]),
+        eval("log_softmax", &[Attr::Int(1)], &[&x]),
         [1., 3., 5., 7.].map(|v| v - sum.ln()),
     );
 }
