@@ -10,6 +10,7 @@ mod base64;
 mod tests;
 mod text;
 
+pub(crate) use text::parse_constant;
 pub use text::{Files, parse, parse_op};
 
 use crate::{Attr, DType, Dim, Number, Op, Symbol, Tensor};

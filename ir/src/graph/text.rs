@@ -392,7 +392,7 @@ fn parse_attr(l: &mut Lexer, kind: AttrKind) -> Result<Attr> {
 }
 
 /// What follows `const`: the type and the elements.
-fn parse_constant(l: &mut Lexer, files: Files) -> Result<Constant> {
+pub(crate) fn parse_constant(l: &mut Lexer, files: Files) -> Result<Constant> {
     let place = l.place();
     let ty = text::parse_type(l)?;
     let fail = |l: &Lexer, message: String| l.error_at(place, message);

@@ -53,6 +53,40 @@ impl BufferData<'_> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// A copy of the bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        match self {
+            BufferData::Read(b) => b.to_vec(),
+            BufferData::Write(c) => c.iter().map(Cell::get).collect(),
+        }
+    }
+    /// Replaces all bytes.
+    ///
+    /// # Errors
+    /// When the memory is only read, or has another size.
+    pub fn copy_from(&self, bytes: &[u8]) -> Result<(), String> {
+        match self {
+            BufferData::Read(_) => Err("memory that is only read is written".into()),
+            BufferData::Write(c) if c.len() != bytes.len() => {
+                Err(format!("{} bytes written to memory of {}", bytes.len(), c.len()))
+            }
+            BufferData::Write(c) => {
+                c.iter().zip(bytes).for_each(|(c, b)| c.set(*b));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<'a> BufferData<'a> {
+    /// A range of the memory, when it lies inside.
+    pub fn part(&self, offset: usize, bytes: usize) -> Option<BufferData<'a>> {
+        let range = offset..offset.checked_add(bytes)?;
+        Some(match self {
+            BufferData::Read(b) => BufferData::Read(b.get(range)?),
+            BufferData::Write(c) => BufferData::Write(c.get(range)?),
+        })
+    }
 }
 
 /// The most bytes of scratch that a run may need, so that hostile text cannot exhaust memory.

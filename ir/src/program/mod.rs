@@ -8,17 +8,32 @@
 //! only and are run once by the compiler (packing, merged weights), straight into the artefact.
 //!
 //! ```text
-//! program @mlp(input: f32[3, 40]) -> (y: f32[3, 10]) {
-//!   weight s1: f32[64, 40] = file("mlp.onnx", 132)
+//! program @mlp(input: s0) -> (y: s7) arena 768 {
+//!   input s0: f32[3, 40] = 0
+//!   weight s1: f32[64, 40] file("mlp.onnx", 132)
+//!   computed s2: f32[40, 64] packed
 //!   temp s4: f32[3, 64] at 0
-//!   init { call @pack_0(s1) -> s2 }
-//!   call @dense_0(s0, s2, s3) -> s4
-//!   call @dense_1(s4, s5, s6) -> s7
+//!   …
+//!   init {
+//!     call @pack_0(s1, s2)
+//!   }
+//!   call @dense_0(s0, s2, s3, s4) origin("Gemm_0")
+//!   call @dense_1(s4, s5, s6, s7) origin("Gemm_1")
 //! }
+//! loops @pack_0(…
 //! ```
 
-use crate::graph::ConstData;
-use crate::{Dim, Op, Symbol, Type, loops};
+pub mod interp;
+mod kernel;
+#[cfg(test)]
+mod tests;
+mod text;
+mod verify;
+
+pub use kernel::{Callable, Param};
+
+use crate::graph::{ConstData, Constant};
+use crate::{Dim, Op, Symbol, Tensor, Type, loops};
 use std::fmt;
 use std::sync::Arc;
 
@@ -54,7 +69,7 @@ pub enum Storage {
     Alias(SlotId),
 }
 
-/// A tensor in memory.
+/// A tensor in memory. Equal slots have the same type and, for weights, the same elements.
 #[derive(Clone)]
 pub struct Slot {
     /// Its type; row-major unless `packed`.
@@ -63,6 +78,24 @@ pub struct Slot {
     pub storage: Storage,
     /// True for panels (see [`crate::structured::Operand::packed`]).
     pub packed: bool,
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, o: &Slot) -> bool {
+        let constant = |data: &ConstData| Constant {
+            ty: self.ty.clone(),
+            data: data.clone(),
+        };
+        let same = match (&self.storage, &o.storage) {
+            (Storage::Input(a), Storage::Input(b)) | (Storage::Output(a), Storage::Output(b)) => a == b,
+            (Storage::Temp(a), Storage::Temp(b)) => a == b,
+            (Storage::Weight(a), Storage::Weight(b)) => self.ty == o.ty && constant(a) == constant(b),
+            (Storage::Computed, Storage::Computed) => true,
+            (Storage::Alias(a), Storage::Alias(b)) => a == b,
+            _ => false,
+        };
+        same && self.ty == o.ty && self.packed == o.packed
+    }
 }
 
 impl Slot {
@@ -116,6 +149,17 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Calls `f` with every slot that the step reads or writes.
+    pub fn for_each_slot(&self, f: &mut dyn FnMut(SlotId)) {
+        match self {
+            Step::Call { args, .. } => args.iter().for_each(|s| f(*s)),
+            Step::Copy { from, to } => [from, to].into_iter().for_each(|s| f(*s)),
+            Step::Host { inputs, outputs, .. } => inputs.iter().chain(outputs).for_each(|s| f(*s)),
+        }
+    }
+}
+
 /// A fact that the compiler assumed; checked at entry.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Guard {
@@ -126,7 +170,7 @@ pub struct Guard {
 }
 
 /// The host side of a model, over kernels of a level: structured ones (a model at level 2), or loop nests.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Program<K = loops::Kernel> {
     /// The model's name; the symbol prefix of generated code is derived from it.
     pub name: String,
@@ -161,6 +205,47 @@ impl<K> Program<K> {
     /// A slot's declaration.
     pub fn slot(&self, s: SlotId) -> &Slot {
         &self.slots[s.0 as usize]
+    }
+
+    /// The symbols' values under which the inputs have the given shapes.
+    ///
+    /// # Errors
+    /// When number, dtype, rank or an extent contradicts the inputs' types.
+    pub fn bind(&self, inputs: &[Tensor]) -> Result<Vec<(Symbol, i64)>, String> {
+        if inputs.len() != self.inputs.len() {
+            return Err(format!("{} inputs given, {} expected", inputs.len(), self.inputs.len()));
+        }
+        let mut env: Vec<(Symbol, i64)> = vec![];
+        let ports = || {
+            self.inputs
+                .iter()
+                .zip(inputs)
+                .map(|((name, s), t)| (name, &self.slot(*s).ty, t))
+        };
+        for (_, ty, t) in ports() {
+            for (d, &n) in ty.shape.iter().zip(t.shape()) {
+                if let Some(s) = d.as_symbol()
+                    && !env.iter().any(|(k, _)| k == s)
+                {
+                    env.push((s.clone(), n as i64));
+                }
+            }
+        }
+        let lookup = |s: &str| env.iter().find(|(k, _)| **k == *s).map(|(_, v)| *v);
+        for (name, ty, t) in ports() {
+            let fits = ty.dtype == t.dtype()
+                && ty.rank() == t.shape().len()
+                && ty
+                    .shape
+                    .iter()
+                    .zip(t.shape())
+                    .all(|(d, &n)| d.eval(&lookup) == Some(n as i64));
+            if !fits {
+                let found = format!("{}{:?}", t.dtype(), t.shape());
+                return Err(format!("input `{name}` is {found}, expected {ty} (symbols: {env:?})"));
+            }
+        }
+        Ok(env)
     }
 }
 

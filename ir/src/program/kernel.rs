@@ -1,0 +1,131 @@
+//! What a program needs to know of its kernels, whatever their level.
+
+use super::storage_elements;
+use crate::loops::interp::BufferData;
+use crate::text::{Lexer, Result};
+use crate::{DType, Dim, Fault, Symbol, Tensor, Type, loops, structured};
+use std::fmt;
+
+/// A parameter of a kernel.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Param {
+    /// Element type.
+    pub dtype: DType,
+    /// Elements in memory.
+    pub elements: Dim,
+    /// True when the kernel writes it.
+    pub written: bool,
+    /// The tensor's type and whether it is in panels, where the level has tensors.
+    pub tensor: Option<(Type, bool)>,
+}
+
+/// A function that a program calls: a structured kernel or a loop nest.
+pub trait Callable: Clone + PartialEq + fmt::Display {
+    /// Its name.
+    fn name(&self) -> &str;
+    /// The symbols that its dims use.
+    fn symbols(&self) -> &[Symbol];
+    /// Its parameters, in the order of a call's arguments.
+    fn params(&self) -> Vec<Param>;
+    /// Checks its invariants.
+    ///
+    /// # Errors
+    /// The first violation.
+    fn verify(&self) -> std::result::Result<(), String>;
+    /// Reads its text.
+    ///
+    /// # Errors
+    /// Where the text is none.
+    fn parse(l: &mut Lexer) -> Result<Self>;
+    /// Runs its reference interpreter on memory, one a parameter.
+    ///
+    /// # Errors
+    /// What the interpreter reports.
+    fn run(&self, symbols: &dyn Fn(&str) -> Option<i64>, memory: &[BufferData]) -> std::result::Result<(), Fault>;
+}
+
+impl Callable for loops::Kernel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+    fn params(&self) -> Vec<Param> {
+        let param = |b: &loops::Buffer| Param {
+            dtype: b.dtype,
+            elements: b.len.clone(),
+            written: b.scope == loops::Scope::Out,
+            tensor: None,
+        };
+        self.params().map(param).collect()
+    }
+    fn verify(&self) -> std::result::Result<(), String> {
+        self.verify()
+    }
+    fn parse(l: &mut Lexer) -> Result<loops::Kernel> {
+        loops::Kernel::parse(l)
+    }
+    fn run(&self, symbols: &dyn Fn(&str) -> Option<i64>, memory: &[BufferData]) -> std::result::Result<(), Fault> {
+        loops::interp::run(self, symbols, memory)
+    }
+}
+
+impl Callable for structured::Kernel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+    fn params(&self) -> Vec<Param> {
+        let param = |o: &structured::Operand| Param {
+            dtype: o.ty.dtype,
+            elements: storage_elements(&o.ty, o.packed),
+            written: o.role == structured::Role::Out,
+            tensor: Some((o.ty.clone(), o.packed)),
+        };
+        self.operands.iter().map(param).collect()
+    }
+    fn verify(&self) -> std::result::Result<(), String> {
+        self.verify()
+    }
+    fn parse(l: &mut Lexer) -> Result<structured::Kernel> {
+        structured::Kernel::parse(l)
+    }
+    fn run(&self, symbols: &dyn Fn(&str) -> Option<i64>, memory: &[BufferData]) -> std::result::Result<(), Fault> {
+        let fail = |e: String| Fault::new(&self.name, "", e);
+        let mut inputs = vec![];
+        for (o, m) in self.operands.iter().zip(memory) {
+            if o.role == structured::Role::In {
+                let shape: Option<Vec<usize>> = storage_shape(&o.ty, o.packed)
+                    .iter()
+                    .map(|d| d.eval(symbols).and_then(|n| usize::try_from(n).ok()))
+                    .collect();
+                let shape = shape.ok_or_else(|| fail(format!("the type {} has no value", o.ty)))?;
+                inputs.push(Tensor::new(o.ty.dtype, shape, m.to_vec()).map_err(fail)?);
+            }
+        }
+        let mut outputs = structured::interp::run(self, symbols, &inputs)?.into_iter();
+        for (o, m) in self.operands.iter().zip(memory) {
+            if o.role == structured::Role::Out
+                && let Some(t) = outputs.next()
+            {
+                m.copy_from(t.bytes()).map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The extents of a tensor in memory.
+fn storage_shape(ty: &Type, packed: bool) -> Vec<Dim> {
+    let mut shape = ty.shape.clone();
+    if packed && let [.., k, n] = &ty.shape[..] {
+        shape.splice(
+            ty.rank() - 2..,
+            [n.ceil_div(&Dim::Const(32)), k.clone(), Dim::Const(32)],
+        );
+    }
+    shape
+}

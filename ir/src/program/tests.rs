@@ -1,0 +1,363 @@
+use super::interp::run;
+use super::*;
+use crate::graph::Source;
+use crate::{DType, Number, structured};
+
+/// A file of the f32 values 0, 1, 2, ….
+struct Ramp(Vec<u8>);
+
+impl Source for Ramp {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+    fn name(&self) -> &str {
+        "ramp.bin"
+    }
+}
+
+fn files(name: &str) -> Option<Arc<dyn Source>> {
+    let bytes = (0..64).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    (name == "ramp.bin").then(|| Arc::new(Ramp(bytes)) as Arc<dyn Source>)
+}
+
+#[track_caller]
+fn parse<K: Callable>(text: &str) -> Program<K> {
+    let p = Program::parse(text, &files).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    assert!(Program::parse(&p.to_string(), &files).unwrap() == p, "{p}");
+    p
+}
+
+const KERNELS: &str = "
+loops @double(b0: f32[4] in, b1: f32[4] out) {
+  for i0 serial 0..4 {
+    r0: f32 = load b0[i0]
+    r1: f32 = add r0 r0
+    store b1[i0] = r1
+  }
+}
+loops @add(b0: f32[4*n] in, b1: f32[4] in, b2: f32[4*n] out) symbols(n) {
+  for i0 parallel 0..n {
+    for i1 vector 0..4 {
+      r0: f32 = load b0[4*i0 + i1]
+      r1: f32 = load b1[i1]
+      r2: f32 = add r0 r1
+      store b2[4*i0 + i1] = r2
+    }
+  }
+}";
+
+/// y = relu(x + 2w) + 0.5 + (x + 2w), z = w.
+fn model(arena: &str, places: [&str; 3]) -> String {
+    let [a, b, c] = places;
+    format!(
+        "program @model(x: s0) -> (y: s8, \"the w\": s9) symbols(n){arena} {{
+  guard n == 2*floordiv(n, 2): \"rows come in pairs\"
+  input s0: f32[n, 4] = 0
+  weight s1: f32[4] file(\"ramp.bin\", 12)
+  computed s2: f32[4]
+  weight s3: f32[4] splat 0.5
+  temp s4: f32[n, 4]{a}
+  alias s5: f32[4*n] = s4
+  temp s6: f32[4*n]{b}
+  temp s7: f32[n, 4]{c}
+  output s8: f32[n, 4] = 0
+  output s9: f32[4] = 1
+  init {{
+    call @double(s1, s2)
+  }}
+  call @add(s0, s2, s4) origin(\"Add_0\", \"Mul \\\"1\\\"\")
+  host relu(s5) -> (s6) origin(\"Relu_2\")
+  call @add(s6, s3, s7)
+  host add(s4, s7) -> (s8)
+  copy s1 -> s9
+}}{KERNELS}"
+    )
+}
+
+fn check(p: &Program, rows: usize) -> bool {
+    let x = Tensor::from_fn(DType::F32, &[rows, 4], |i| Number::Float(i as f64 * 3.0 - 20.0));
+    let out = run(p, std::slice::from_ref(&x)).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(out[1].to_f32s(), [3., 4., 5., 6.]);
+    let want = (0..rows * 4).map(|i| {
+        let t = x.to_f32s()[i] + 2.0 * ((i % 4) as f32 + 3.0);
+        t.max(0.0) + 0.5 + t
+    });
+    out[0].to_f32s() == want.collect::<Vec<f32>>()
+}
+
+#[test]
+fn a_program_runs_with_and_without_a_plan() {
+    let free = parse(&model("", ["", "", ""]));
+    let planned = parse(&model(" arena 48*n", [" at 0", " at 16*n", " at 32*n"]));
+    for rows in [0, 2, 6] {
+        assert!(check(&free, rows) && check(&planned, rows), "{rows} rows");
+    }
+    // s6 dies where s7 is born: with known sizes the verifier would see it, with symbols the result is wrong.
+    let wrong = parse(&model(" arena 32*n", [" at 0", " at 16*n", " at 0"]));
+    assert!(!check(&wrong, 2));
+    assert_ne!(free, planned);
+    assert_eq!(planned.scratch_bytes(), Dim::ZERO);
+}
+
+#[test]
+fn a_structured_program() {
+    let text = "program @two(x: s0) -> (y: s3) symbols(n) {
+  input s0: f32[n, 4] = 0
+  weight s1: f32[4, 3] file(\"ramp.bin\", 0)
+  computed s2: f32[4, 3] packed
+  output s3: f32[n, 3] = 0
+  init { call @pack(s1, s2) }
+  call @dense(s0, s2, s3) origin(\"MatMul\")
+}
+kernel @pack(o0: f32[4, 3] in, o1: f32[4, 3] out packed) outer(4, 3) {
+  stage { read o0[i0, i1] body (v0: f32) { } -> v0 write o1[i0, i1] }
+}
+kernel @dense(o0: f32[n, 4] in, o1: f32[4, 3] in packed, o2: f32[n, 3] out) symbols(n) outer(n, 3) {
+  stage reduce(4) {
+    read o0[i0, i2]
+    read o1[i2, i1]
+    body (v0: f32, v1: f32) { v2 = mul v0 v1 } -> v2
+    combine free init(f32 0.0) (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+      merge (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+    write o2[i0, i1]
+  }
+}";
+    let p: Program<structured::Kernel> = parse(text);
+    let x = Tensor::from_f32(&[2, 4], &[1., 0., 0., 0., 1., 1., 1., 1.]);
+    assert_eq!(run(&p, &[x]).unwrap()[0].to_f32s(), [0., 1., 2., 18., 22., 26.]);
+    let e = parse::<structured::Kernel>(&text.replace("s2: f32[4, 3] packed", "s2: f32[4, 3]"))
+        .verify()
+        .unwrap_err();
+    assert_eq!(
+        e,
+        "program @two, initial step 0: s2 has 12 elements, but parameter 1 of @pack has 128"
+    );
+    let e = parse::<structured::Kernel>(&text.replace("output s3: f32[n, 3]", "output s3: f32[3, n]")).verify();
+    assert_eq!(
+        e.unwrap_err(),
+        "program @two, step 0: s3 is f32[3, n], but parameter 2 of @dense is f32[n, 3]"
+    );
+}
+
+#[test]
+fn what_the_interpreter_reports() {
+    let p: Program = parse(&model("", ["", "", ""]));
+    let fails = |p: &Program, inputs: &[Tensor], message: &str| {
+        assert_eq!(run(p, inputs).unwrap_err().to_string(), format!("@model{message}"));
+    };
+    let x = |shape: &[usize]| Tensor::splat(DType::F32, shape, Number::Float(1.0));
+    fails(&p, &[], ": 0 inputs given, 1 expected");
+    fails(
+        &p,
+        &[x(&[2, 3])],
+        ": input `x` is f32[2, 3], expected f32[n, 4] (symbols: [(\"n\", 2)])",
+    );
+    fails(
+        &p,
+        &[x(&[3, 4])],
+        ": 2*floordiv(n, 2) == n does not hold: rows come in pairs"
+            .replace("2*floordiv(n, 2) == n", "n == 2*floordiv(n, 2)")
+            .as_str(),
+    );
+    let outside: Program = parse(&model(" arena 16*n", [" at 0", " at 16*n", " at 0"]));
+    fails(
+        &outside,
+        &[x(&[2, 4])],
+        ": s6 lies at 32, outside of an arena of 32 bytes",
+    );
+    let bad: Program = parse(&model("", ["", "", ""]).replace("load b1[i1]", "load b1[i1 + 1]"));
+    fails(
+        &bad,
+        &[x(&[2, 4])],
+        ", step 0: @add, statement 0.0.1: load from b1[4], which has 4 elements",
+    );
+}
+
+#[track_caller]
+fn reject(change: &[(&str, &str)], message: &str) {
+    let mut text = model("", ["", "", ""]);
+    for (from, to) in change {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    let p: Program = Program::parse(&text, &files).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    assert_eq!(p.verify().unwrap_err(), format!("program @model{message}"));
+}
+
+#[test]
+fn rejected_slots() {
+    reject(
+        &[("guard n ==", "guard m ==")],
+        ": guard `rows come in pairs`: the symbol `m` is not declared",
+    );
+    reject(
+        &[("temp s4: f32[n, 4]", "temp s4: f32[n, m]")],
+        ": s4: the symbol `m` is not declared",
+    );
+    reject(
+        &[("temp s4: f32[n, 4]", "temp s4: f32[n, 4] at m")],
+        ": s4: the symbol `m` is not declared",
+    );
+    reject(
+        &[("temp s4: f32[n, 4]", "temp s4: f32[n, -4]")],
+        ": s4: a negative extent in f32[n, -4]",
+    );
+    reject(
+        &[("symbols(n)", "symbols(n) arena k")],
+        ": arena: the symbol `k` is not declared",
+    );
+    reject(&[("= s4", "= s5")], ": s5: an alias of itself");
+    reject(&[("= s4", "= s40")], ": s5: an alias of s40, which does not exist");
+    reject(
+        &[("s5: f32[4*n]", "s5: f32[n]")],
+        ": s5: an alias of 4*n bytes of s4, which has 16*n",
+    );
+    reject(
+        &[("input s0: f32[n, 4]", "input s0: f32[n, 4] packed")],
+        ": s0: panels in the memory of the model or the caller",
+    );
+    reject(
+        &[("temp s6: f32[4*n]", "temp s6: f32[4*n] packed")],
+        ": s6: panels of rank 1",
+    );
+    reject(
+        &[("(x: s0)", "(x: s4)")],
+        ": s0: input 0 is another slot or does not exist",
+    );
+    reject(&[("(x: s0)", "(x: s0, z: s4)")], ": s4 is not input 1, `z`");
+    reject(
+        &[("(y: s8,", "(y: s4,")],
+        ": s8: output 0 is another slot or does not exist",
+    );
+    reject(
+        &[("f32[4] = 1", "f32[4] = 2")],
+        ": s9: output 2 is another slot or does not exist",
+    );
+}
+
+#[test]
+fn rejected_steps() {
+    let second = "\nloops @twice(b0: f32[1] in) { }";
+    let mut p: Program = Program::parse(&(model("", ["", "", ""]) + second), &files).unwrap();
+    p.kernels[2].name = "add".into();
+    assert_eq!(p.verify().unwrap_err(), "program @model: a second kernel @add");
+    reject(
+        &[("load b1[i1]", "load b1[i9]")],
+        ": kernel @add, statement 0.0.1: i9 is no variable here",
+    );
+    reject(
+        &[
+            ("symbols(n) {\n  guard", "symbols(k) {\n  guard"),
+            ("guard n == 2*floordiv(n, 2)", "guard 0 == 0"),
+            ("s0: f32[n, 4]", "s0: f32[k, 4]"),
+            ("s4: f32[n, 4]", "s4: f32[k, 4]"),
+            ("s5: f32[4*n]", "s5: f32[4*k]"),
+            ("s6: f32[4*n]", "s6: f32[4*k]"),
+            ("s7: f32[n, 4]", "s7: f32[k, 4]"),
+            ("s8: f32[n, 4]", "s8: f32[k, 4]"),
+        ],
+        ": kernel @add has a symbol that the program has not: Some(\"n\")",
+    );
+    reject(
+        &[("call @add(s0, s2, s4)", "call @add(s0, s4)")],
+        ", step 0: 2 arguments for @add, which has 3 parameters",
+    );
+    reject(
+        &[("call @add(s0, s2, s4)", "call @add(s0, s77, s4)")],
+        ", step 0: s77 does not exist",
+    );
+    reject(
+        &[("call @add(s0, s2, s4)", "call @add(s0, s6, s4)")],
+        ", step 0: s6 has 4*n elements, but parameter 1 of @add has 4",
+    );
+    reject(
+        &[("s3: f32[4] splat", "s3: i64[4] splat")],
+        ", step 2: s3 is i64, but parameter 1 of @add is f32",
+    );
+    reject(
+        &[("copy s1 -> s9", "copy s4 -> s9")],
+        ", step 4: a copy of 16*n bytes from s4 to 16 bytes of s9",
+    );
+    reject(
+        &[("copy s1 -> s9", "copy s3 -> s1")],
+        ", step 4: s1 is written, which this step must not do",
+    );
+    reject(
+        &[("s4) origin", "s6) origin"), ("relu(s5)", "relu(s5)")],
+        ", step 1: s5 is read before it is written",
+    );
+    reject(
+        &[("copy s1 -> s9", "copy s9 -> s9")],
+        ", step 4: s9 is read before it is written",
+    );
+    reject(&[("copy s1 -> s9", "")], ": no step writes the output `the w`, s9");
+    reject(&[("call @double(s1, s2)", "")], ": no initial step computes s2");
+    reject(
+        &[("call @double(s1, s2)", "copy s1 -> s9")],
+        ", initial step 0: s9 is written, which this step must not do",
+    );
+    reject(
+        &[("call @add(s6, s3, s7)", "copy s1 -> s2")],
+        ", step 2: s2 is written, which this step must not do",
+    );
+    reject(
+        &[("relu(s5) -> (s6)", "relu(s4) -> (s6)")],
+        ", step 1: relu gives [f32[n, 4]], the slots are [f32[4*n]]",
+    );
+    reject(
+        &[("relu(s5) -> (s6)", "add(s5) -> (s6)")],
+        ", step 1: add: `add` of (f32), expected 2 operands",
+    );
+}
+
+#[test]
+fn rejected_plans() {
+    let known = |arena: &str, places: [&str; 3]| {
+        let text = model(arena, places)
+            .replace("symbols(n)", "")
+            .replace("4*n", "8")
+            .replace("for i0 parallel 0..n", "for i0 parallel 0..2");
+        let text = text
+            .replace("[n, 4]", "[2, 4]")
+            .replace("n == 2*floordiv(n, 2)", "0 == 0");
+        Program::<loops::Kernel>::parse(&text, &files).unwrap().verify()
+    };
+    known(" arena 96", [" at 0", " at 32", " at 64"]).unwrap();
+    let e = known(" arena 96", [" at 0", " at 32", ""]).unwrap_err();
+    assert_eq!(e, "program @model: s7 has no place in the arena");
+    let e = known(" arena 64", [" at 0", " at 32", " at 64"]).unwrap_err();
+    assert_eq!(e, "program @model: s7 lies at 64..96 of an arena of 64 bytes");
+    let e = known(" arena 96", [" at 0", " at 64", " at 16"]).unwrap_err();
+    assert_eq!(
+        e,
+        "program @model: s4 and s7 live at the same time and overlap in the arena"
+    );
+}
+
+#[test]
+fn bad_text_names_its_place() {
+    let err = |s: &str| Program::<loops::Kernel>::parse(s, &files).unwrap_err().to_string();
+    assert_eq!(err("programme @p"), "1:1: found `programme`, expected `program`");
+    assert_eq!(
+        err("program @p() -> () {\n  temp s1: f32[]\n}"),
+        "2:8: found s1, expected s0"
+    );
+    assert_eq!(
+        err("program @p() -> () {\n  call @k()\n}"),
+        "2:8: there is no kernel @k"
+    );
+    assert_eq!(
+        err("program @p() -> () {\n  jump\n}"),
+        "2:3: found `jump`, expected a slot, `call`, `copy`, `host` or `}`"
+    );
+    assert_eq!(
+        err("program @p() -> () { host relu(s0) -> (s1) origin(\"a\", \"b\") }"),
+        "1:44: a host operator with several origins"
+    );
+    assert_eq!(
+        err("program @p() -> () { }\nloops @k() { }\nloops @k() { }"),
+        "3:1: a second kernel @k"
+    );
+    let e = err("program @p() -> () { weight s0: f32[2] file(\"x.bin\", 0) }");
+    assert_eq!(e, "1:45: there is no file \"x.bin\" at hand");
+}

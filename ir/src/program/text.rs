@@ -1,0 +1,329 @@
+//! The text form of programs; parsing what was printed gives the same program. The kernels stand behind it, in their own
+//! form, in the order of [`Program::kernels`].
+//!
+//! ```text
+//! program @mlp(input: s0) -> (y: s7) symbols(batch) arena 4096 {
+//!   guard batch == 8*n: "the batch is whole tiles"
+//!   input s0: f32[batch, 40] = 0
+//!   weight s1: f32[64, 40] file("mlp.onnx", 132)
+//!   computed s2: f32[40, 64] packed
+//!   temp s3: f32[batch, 64] at 0
+//!   temp s4: f32[batch, 64]                     // not planned
+//!   alias s5: f32[64, batch] = s3
+//!   output s7: f32[batch, 10] = 0
+//!   init {
+//!     call @pack(s1, s2)
+//!   }
+//!   call @dense(s0, s2, s3) origin("Gemm_0")
+//!   copy s3 -> s7
+//!   host softmax{axis=1}(s3) -> (s7) origin("sm")
+//! }
+//! loops @pack(…
+//! ```
+
+use super::{Callable, Guard, Program, Slot, SlotId, Step, Storage};
+use crate::graph::{Constant, Files, parse_constant, parse_op};
+use crate::loops::text::{parse_symbols, symbols_text};
+use crate::text::{Lexer, Result, global, name, parse_dim, parse_global, parse_id, parse_type};
+use rustc_hash::FxHashMap;
+use std::fmt;
+
+fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    let all: Vec<String> = items.into_iter().map(|x| x.to_string()).collect();
+    all.join(", ")
+}
+
+fn origin_text<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let all = list(names.into_iter().map(|n| format!("{n:?}")));
+    if all.is_empty() { all } else { format!(" origin({all})") }
+}
+
+impl<K: Callable> fmt::Display for Program<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = |p: &[(String, SlotId)]| list(p.iter().map(|(n, s)| format!("{}: {s}", name(n))));
+        write!(
+            f,
+            "program {}({}) -> ({})",
+            global(&self.name),
+            ports(&self.inputs),
+            ports(&self.outputs)
+        )?;
+        f.write_str(&symbols_text(&self.symbols))?;
+        if let Some(bytes) = &self.arena {
+            write!(f, " arena {bytes}")?;
+        }
+        f.write_str(" {\n")?;
+        for g in &self.guards {
+            writeln!(f, "  guard {} == {}: {:?}", g.equal.0, g.equal.1, g.reason)?;
+        }
+        for (i, s) in self.slots.iter().enumerate() {
+            let ty = format!("s{i}: {}{}", s.ty, if s.packed { " packed" } else { "" });
+            match &s.storage {
+                Storage::Input(k) => writeln!(f, "  input {ty} = {k}")?,
+                Storage::Output(k) => writeln!(f, "  output {ty} = {k}")?,
+                Storage::Temp(None) => writeln!(f, "  temp {ty}")?,
+                Storage::Temp(Some(at)) => writeln!(f, "  temp {ty} at {at}")?,
+                Storage::Weight(data) => {
+                    let c = Constant {
+                        ty: s.ty.clone(),
+                        data: data.clone(),
+                    };
+                    writeln!(f, "  weight {ty} {c}")?;
+                }
+                Storage::Computed => writeln!(f, "  computed {ty}")?,
+                Storage::Alias(of) => writeln!(f, "  alias {ty} = {of}")?,
+            }
+        }
+        if !self.init.is_empty() {
+            f.write_str("  init {\n")?;
+            self.init.iter().try_for_each(|s| writeln!(f, "    {}", self.step(s)))?;
+            f.write_str("  }\n")?;
+        }
+        self.steps.iter().try_for_each(|s| writeln!(f, "  {}", self.step(s)))?;
+        f.write_str("}")?;
+        self.kernels.iter().try_for_each(|k| write!(f, "\n{k}"))
+    }
+}
+
+impl<K: Callable> fmt::Debug for Program<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<K: Callable> Program<K> {
+    fn step(&self, s: &Step) -> String {
+        match s {
+            Step::Call { kernel, args, origin } => {
+                let name = self.kernels.get(*kernel as usize).map_or("?", |k| k.name());
+                format!(
+                    "call {}({}){}",
+                    global(name),
+                    list(args),
+                    origin_text(origin.iter().map(|o| &**o))
+                )
+            }
+            Step::Copy { from, to } => format!("copy {from} -> {to}"),
+            Step::Host {
+                op,
+                inputs,
+                outputs,
+                origin,
+            } => {
+                let origin = origin_text(Some(&**origin).filter(|o| !o.is_empty()));
+                format!("host {op}({}) -> ({}){origin}", list(inputs), list(outputs))
+            }
+        }
+    }
+
+    /// Reads a program; [`Program::verify`] says whether it is a valid one. `files` finds the files of weights.
+    ///
+    /// # Errors
+    /// Where the text is no program, names no kernel or one twice, or names a file that is not there.
+    pub fn parse(text: &str, files: Files) -> Result<Program<K>> {
+        let mut l = Lexer::new(text);
+        l.expect("program")?;
+        let name = parse_global(&mut l)?;
+        let inputs = ports(&mut l)?;
+        l.expect("->")?;
+        let outputs = ports(&mut l)?;
+        let symbols = parse_symbols(&mut l)?;
+        let arena = if l.eat("arena") { Some(parse_dim(&mut l)?) } else { None };
+        l.expect("{")?;
+        let mut p = Parser {
+            l: &mut l,
+            files,
+            slots: vec![],
+            calls: vec![],
+        };
+        let guards = p.guards()?;
+        while p.slot()? {}
+        let mut init = vec![];
+        if p.l.eat("init") {
+            p.l.expect("{")?;
+            init = p.steps()?;
+        }
+        let steps = p.steps()?;
+        let (slots, calls) = (p.slots, p.calls);
+        let mut known: FxHashMap<String, u32> = FxHashMap::default();
+        let mut kernels = vec![];
+        while !l.at_end() {
+            let place = l.place();
+            let k = K::parse(&mut l)?;
+            if known.insert(k.name().to_string(), kernels.len() as u32).is_some() {
+                return Err(l.error_at(place, format!("a second kernel {}", global(k.name()))));
+            }
+            kernels.push(k);
+        }
+        let mut program = Program {
+            name,
+            symbols,
+            guards,
+            inputs,
+            outputs,
+            slots,
+            kernels,
+            init,
+            steps,
+            arena,
+        };
+        // Calls come before the kernels that they name, so they were numbered in order of appearance.
+        for s in program.init.iter_mut().chain(&mut program.steps) {
+            if let Step::Call { kernel, .. } = s {
+                let (name, place) = &calls[*kernel as usize];
+                let found = known.get(name).copied();
+                *kernel = found.ok_or_else(|| l.error_at(*place, format!("there is no kernel {}", global(name))))?;
+            }
+        }
+        Ok(program)
+    }
+}
+
+/// `(name: s0, …)`.
+fn ports(l: &mut Lexer) -> Result<Vec<(String, SlotId)>> {
+    l.expect("(")?;
+    l.list(")", |l| {
+        let name = l.name()?;
+        l.expect(":")?;
+        Ok((name, slot_id(l)?))
+    })
+}
+
+fn slot_id(l: &mut Lexer) -> Result<SlotId> {
+    Ok(SlotId(parse_id(l, 's')?))
+}
+
+struct Parser<'p, 'a> {
+    l: &'p mut Lexer<'a>,
+    files: Files<'p>,
+    slots: Vec<Slot>,
+    /// The kernels that calls name, and where.
+    calls: Vec<(String, usize)>,
+}
+
+impl Parser<'_, '_> {
+    fn guards(&mut self) -> Result<Vec<Guard>> {
+        let mut out = vec![];
+        while self.l.eat("guard") {
+            let a = parse_dim(self.l)?;
+            self.l.expect("==")?;
+            let b = parse_dim(self.l)?;
+            self.l.expect(":")?;
+            out.push(Guard {
+                equal: (a, b),
+                reason: self.l.string()?,
+            });
+        }
+        Ok(out)
+    }
+
+    /// One slot, when there is another.
+    fn slot(&mut self) -> Result<bool> {
+        const KINDS: [&str; 6] = ["input", "output", "temp", "weight", "computed", "alias"];
+        let Some(kind) = KINDS.into_iter().find(|k| self.l.is(k)) else {
+            return Ok(false);
+        };
+        self.l.bump();
+        let place = self.l.place();
+        let SlotId(id) = slot_id(self.l)?;
+        if id as usize != self.slots.len() {
+            return Err(self
+                .l
+                .error_at(place, format!("found s{id}, expected s{}", self.slots.len())));
+        }
+        self.l.expect(":")?;
+        if kind == "weight" {
+            let Constant { ty, data } = parse_constant(self.l, self.files)?;
+            self.slots.push(Slot {
+                ty,
+                storage: Storage::Weight(data),
+                packed: false,
+            });
+            return Ok(true);
+        }
+        let ty = parse_type(self.l)?;
+        let packed = self.l.eat("packed");
+        let storage = match kind {
+            "input" => Storage::Input(self.position()?),
+            "output" => Storage::Output(self.position()?),
+            "temp" => Storage::Temp(if self.l.eat("at") {
+                Some(parse_dim(self.l)?)
+            } else {
+                None
+            }),
+            "computed" => Storage::Computed,
+            _ => {
+                self.l.expect("=")?;
+                Storage::Alias(slot_id(self.l)?)
+            }
+        };
+        self.slots.push(Slot { ty, storage, packed });
+        Ok(true)
+    }
+
+    fn position(&mut self) -> Result<u32> {
+        self.l.expect("=")?;
+        let place = self.l.place();
+        let i = self.l.index()?;
+        u32::try_from(i).map_err(|_| self.l.error_at(place, format!("{i} is no position")))
+    }
+
+    fn origin(&mut self) -> Result<Vec<std::sync::Arc<str>>> {
+        if !self.l.eat("origin") {
+            return Ok(vec![]);
+        }
+        self.l.expect("(")?;
+        self.l.list(")", |l| Ok(l.string()?.into()))
+    }
+
+    /// Steps up to the closing brace.
+    fn steps(&mut self) -> Result<Vec<Step>> {
+        let mut out = vec![];
+        while !self.l.eat("}") {
+            out.push(self.step()?);
+        }
+        Ok(out)
+    }
+
+    fn step(&mut self) -> Result<Step> {
+        if self.l.eat("call") {
+            let place = self.l.place();
+            self.calls.push((parse_global(self.l)?, place));
+            self.l.expect("(")?;
+            let args = self.l.list(")", slot_id)?;
+            return Ok(Step::Call {
+                kernel: self.calls.len() as u32 - 1,
+                args,
+                origin: self.origin()?,
+            });
+        }
+        if self.l.eat("copy") {
+            let from = slot_id(self.l)?;
+            self.l.expect("->")?;
+            return Ok(Step::Copy {
+                from,
+                to: slot_id(self.l)?,
+            });
+        }
+        if self.l.eat("host") {
+            let op = parse_op(self.l)?;
+            self.l.expect("(")?;
+            let inputs = self.l.list(")", slot_id)?;
+            self.l.expect("->")?;
+            self.l.expect("(")?;
+            let outputs = self.l.list(")", slot_id)?;
+            let place = self.l.place();
+            let mut origin = self.origin()?;
+            if origin.len() > 1 {
+                return Err(self.l.error_at(place, "a host operator with several origins"));
+            }
+            return Ok(Step::Host {
+                op,
+                inputs,
+                outputs,
+                origin: origin.pop().unwrap_or_else(|| "".into()),
+            });
+        }
+        Err(self.l.unexpected("a slot, `call`, `copy`, `host` or `}`"))
+    }
+}
