@@ -9,6 +9,8 @@ mod finals;
 mod flat;
 mod gather;
 mod generic;
+mod gpu;
+mod gpu_contract;
 mod group;
 mod nest;
 mod schedule;
@@ -18,10 +20,11 @@ mod window;
 
 use crate::fusion::{Class, class};
 use brolga_ir::graph::GraphBuilder;
-use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
+use brolga_ir::program::{Guard, Program, Slot, SlotId, Step, Storage};
 use brolga_ir::{Def, Dim, Graph, Node, NodeError, Type, Value, structured};
 use group::{in_memory, lower_group};
 use rustc_hash::FxHashMap;
+pub use gpu::{BlockTile, GpuOptions, to_gpu_loops};
 pub use schedule::{Options, to_loops};
 
 /// A model at level 2: steps over slots that call structured kernels.
@@ -53,6 +56,7 @@ fn expand(graph: &Graph) -> Result<Graph, NodeError> {
         map[input.value.0 as usize] = Some(out.input(&input.name, graph.ty(input.value).clone()));
     }
     out.symbols.clone_from(&graph.symbols);
+    out.guards.clone_from(&graph.guards);
     for (i, v) in graph.values.iter().enumerate() {
         if let Def::Const(c) = v.def {
             map[i] = Some(out.constant(graph.constants[c as usize].clone()));
@@ -90,6 +94,13 @@ fn expand(graph: &Graph) -> Result<Graph, NodeError> {
     Ok(out)
 }
 
+fn guard((a, b): &(Dim, Dim)) -> Guard {
+    Guard {
+        equal: (a.clone(), b.clone()),
+        reason: "shapes of the model".into(),
+    }
+}
+
 struct Lowerer<'g> {
     graph: &'g Graph,
     program: Structured,
@@ -106,7 +117,7 @@ impl<'g> Lowerer<'g> {
         let program = Program {
             name: graph.name.clone(),
             symbols: graph.symbols.clone(),
-            guards: vec![],
+            guards: graph.guards.iter().map(guard).collect(),
             inputs: vec![],
             outputs: vec![],
             slots: vec![],
