@@ -6,9 +6,11 @@
 //! are never copied into the graph: a [`Constant`] is small bytes, a range of a mapped file, or one value splat.
 
 mod base64;
+mod interp;
 #[cfg(test)]
 mod tests;
 mod text;
+mod verify;
 
 pub(crate) use text::parse_constant;
 pub use text::{Files, parse, parse_op};
@@ -119,34 +121,6 @@ pub struct Constant {
 }
 
 impl Constant {
-    /// Checks that the elements are what the type says, and within their file.
-    fn check(&self) -> Result<(), String> {
-        let shape = crate::dim::constants(&self.ty.shape);
-        let size = shape.as_deref().and_then(crate::tensor::element_count);
-        let size = size.and_then(|n| n.checked_mul(self.ty.dtype.bytes()));
-        let (Some(shape), Some(size)) = (shape, size) else {
-            return Err(format!("a constant of type {}, expected known extents", self.ty));
-        };
-        match &self.data {
-            ConstData::Dense(t) if t.dtype() != self.ty.dtype || t.shape() != shape => Err(format!(
-                "a constant of type {} with elements of {}{:?}",
-                self.ty,
-                t.dtype(),
-                t.shape()
-            )),
-            ConstData::File { source, offset }
-                if offset.checked_add(size).is_none_or(|end| end > source.bytes().len()) =>
-            {
-                Err(format!(
-                    "a constant of {size} bytes at offset {offset} of {}, which has {}",
-                    source.name(),
-                    source.bytes().len()
-                ))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The elements as a tensor (a copy, except for dense data).
     pub fn to_tensor(&self) -> Tensor {
         let shape = crate::dim::constants(&self.ty.shape).expect("a constant has a known shape");
@@ -348,205 +322,6 @@ impl Graph {
             Def::Const(c) => Some(&self.constants[c as usize]),
             _ => None,
         }
-    }
-
-    /// Checks the invariants that the module states.
-    ///
-    /// # Errors
-    /// The first violation, with the node it belongs to.
-    pub fn verify(&self) -> Result<(), NodeError> {
-        let mut defined = vec![false; self.values.len()];
-        let fail = |node: &str, message: String| {
-            Err(NodeError {
-                node: node.to_string(),
-                message,
-            })
-        };
-        for (i, input) in self.inputs.iter().enumerate() {
-            if self.values.get(input.value.0 as usize).map(|v| v.def) != Some(Def::Input(i as u32)) {
-                return fail(
-                    "",
-                    format!("input `{}` is not defined by its value {}", input.name, input.value),
-                );
-            }
-        }
-        let mut constants = vec![false; self.constants.len()];
-        for (i, v) in self.values.iter().enumerate() {
-            let exists = match v.def {
-                Def::Node(..) => continue,
-                Def::Input(k) => self
-                    .inputs
-                    .get(k as usize)
-                    .is_some_and(|input| input.value.0 as usize == i),
-                Def::Const(k) => {
-                    self.constants.get(k as usize).is_some_and(|c| c.ty == v.ty)
-                        && !std::mem::replace(&mut constants[k as usize], true)
-                }
-            };
-            if !exists {
-                return fail(
-                    "",
-                    format!("value %{i} has the definition {:?}, which does not exist", v.def),
-                );
-            }
-            defined[i] = true;
-        }
-        for (k, c) in self.constants.iter().enumerate() {
-            if !constants[k] {
-                return fail("", format!("constant {k} of type {} has no value", c.ty));
-            }
-            if let Err(e) = c.check() {
-                return fail("", e);
-            }
-        }
-        let mut unknown = None;
-        for input in &self.inputs {
-            self.ty(input.value).shape.iter().for_each(|d| {
-                d.for_each_symbol(&mut |s| {
-                    if !self.symbols.contains(s) {
-                        unknown = Some(format!(
-                            "input `{}` has the symbol `{s}`, which the graph lacks",
-                            input.name
-                        ));
-                    }
-                });
-            });
-        }
-        if let Some(message) = unknown {
-            return fail("", message);
-        }
-        for (n, node) in self.nodes.iter().enumerate() {
-            if let Some(v) = node
-                .inputs
-                .iter()
-                .find(|v| !defined.get(v.0 as usize).copied().unwrap_or(false))
-            {
-                return fail(
-                    &node.origin,
-                    format!("{} uses {v} before its definition", node.op.name()),
-                );
-            }
-            let types: Vec<Type> = node.inputs.iter().map(|&v| self.ty(v).clone()).collect();
-            let want = match node.op.infer(&types) {
-                Ok(t) => t,
-                Err(e) => return fail(&node.origin, format!("{}: {e}", node.op.name())),
-            };
-            if want.len() != node.outputs.len() {
-                return fail(
-                    &node.origin,
-                    format!(
-                        "{} has {} results, expected {}",
-                        node.op.name(),
-                        node.outputs.len(),
-                        want.len()
-                    ),
-                );
-            }
-            for (k, (&o, ty)) in node.outputs.iter().zip(&want).enumerate() {
-                let Some(info) = self.values.get(o.0 as usize) else {
-                    return fail(&node.origin, format!("result {o} does not exist"));
-                };
-                if info.def != Def::Node(n as u32, k as u32) || std::mem::replace(&mut defined[o.0 as usize], true) {
-                    return fail(&node.origin, format!("result {o} has two definitions"));
-                }
-                if info.ty != *ty {
-                    return fail(
-                        &node.origin,
-                        format!("result {o} has type {}, {} infers {ty}", info.ty, node.op.name()),
-                    );
-                }
-            }
-        }
-        if let Some(i) = defined.iter().position(|d| !d) {
-            return fail("", format!("value %{i} is no result of the node that it names"));
-        }
-        for (name, v) in &self.outputs {
-            if !defined.get(v.0 as usize).copied().unwrap_or(false) {
-                return fail("", format!("output `{name}` is {v}, which is not defined"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The reference interpreter of level 1: the outputs for the given inputs, in the graph's orders.
-    ///
-    /// # Errors
-    /// When an input does not fit its type, two inputs give a symbol different values, or an operator's reference
-    /// evaluation fails; the error names the node.
-    pub fn eval(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, NodeError> {
-        let fail = |node: &str, message: String| NodeError {
-            node: node.to_string(),
-            message,
-        };
-        let env = self.bind(inputs).map_err(|e| fail("", e))?;
-        let lookup = |s: &str| env.iter().find(|(k, _)| &**k == s).map(|(_, v)| *v);
-        // Values are dropped at their last use: an interpreter of a large network would else hold all of it.
-        let mut last = vec![0usize; self.values.len()];
-        for (n, node) in self.nodes.iter().enumerate() {
-            node.inputs.iter().for_each(|v| last[v.0 as usize] = n);
-        }
-        self.outputs.iter().for_each(|(_, v)| last[v.0 as usize] = usize::MAX);
-        let mut values: Vec<Option<Tensor>> = vec![None; self.values.len()];
-        let get = |values: &Vec<Option<Tensor>>, v: Value| match self.def(v) {
-            Def::Input(i) => inputs[i as usize].clone(),
-            Def::Const(c) => self.constants[c as usize].to_tensor(),
-            Def::Node(..) => values[v.0 as usize].clone().expect("the graph is in topological order"),
-        };
-        for (n, node) in self.nodes.iter().enumerate() {
-            let args: Vec<Tensor> = node.inputs.iter().map(|&v| get(&values, v)).collect();
-            let op = node.op.concrete(&lookup).map_err(|e| fail(&node.origin, e))?;
-            let outs = op
-                .eval(&args)
-                .map_err(|e| fail(&node.origin, format!("{}: {e}", op.name())))?;
-            for (&o, t) in node.outputs.iter().zip(outs) {
-                values[o.0 as usize] = Some(t);
-            }
-            for v in &node.inputs {
-                if last[v.0 as usize] == n {
-                    values[v.0 as usize] = None;
-                }
-            }
-        }
-        Ok(self.outputs.iter().map(|&(_, v)| get(&values, v)).collect())
-    }
-
-    /// The symbols' values under which the inputs have the given shapes.
-    ///
-    /// # Errors
-    /// When dtype, rank or an extent contradicts an input's type.
-    pub fn bind(&self, inputs: &[Tensor]) -> Result<Vec<(Symbol, i64)>, String> {
-        if inputs.len() != self.inputs.len() {
-            return Err(format!("{} inputs given, {} expected", inputs.len(), self.inputs.len()));
-        }
-        let mut env: Vec<(Symbol, i64)> = vec![];
-        for (input, t) in self.inputs.iter().zip(inputs) {
-            let ty = self.ty(input.value);
-            let bad = || format!("input `{}` is {}{:?}, expected {ty}", input.name, t.dtype(), t.shape());
-            if t.dtype() != ty.dtype || t.shape().len() != ty.rank() {
-                return Err(bad());
-            }
-            for (d, &n) in ty.shape.iter().zip(t.shape()) {
-                if let Some(s) = d.as_symbol() {
-                    match env.iter().find(|(k, _)| k == s) {
-                        Some((_, v)) if *v != n as i64 => return Err(format!("{}: `{s}` is {v} elsewhere", bad())),
-                        Some(_) => {}
-                        None => env.push((s.clone(), n as i64)),
-                    }
-                } else if d.as_const().is_some_and(|c| c != n as i64) {
-                    return Err(bad());
-                }
-            }
-        }
-        let lookup = |s: &str| env.iter().find(|(k, _)| &**k == s).map(|(_, v)| *v);
-        for (a, b) in &self.guards {
-            let (x, y) = (a.eval(&lookup), b.eval(&lookup));
-            if x.is_none() || x != y {
-                return Err(format!(
-                    "the model needs {a} = {b}, which the inputs' shapes make {x:?} and {y:?}"
-                ));
-            }
-        }
-        Ok(env)
     }
 
     /// Removes nodes and constants that no output needs, and renumbers values in order of definition.

@@ -1,0 +1,87 @@
+//! The reference interpreter of graphs: one node after the other, by its operator's reference evaluation.
+
+use super::{Def, Graph, NodeError, Value};
+use crate::{Symbol, Tensor};
+
+impl Graph {
+    /// The reference interpreter of level 1: the outputs for the given inputs, in the graph's orders.
+    ///
+    /// # Errors
+    /// When an input does not fit its type, two inputs give a symbol different values, or an operator's reference
+    /// evaluation fails; the error names the node.
+    pub fn eval(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, NodeError> {
+        let fail = |node: &str, message: String| NodeError {
+            node: node.to_string(),
+            message,
+        };
+        let env = self.bind(inputs).map_err(|e| fail("", e))?;
+        let lookup = |s: &str| env.iter().find(|(k, _)| &**k == s).map(|(_, v)| *v);
+        // Values are dropped at their last use: an interpreter of a large network would else hold all of it.
+        let mut last = vec![0usize; self.values.len()];
+        for (n, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|v| last[v.0 as usize] = n);
+        }
+        self.outputs.iter().for_each(|(_, v)| last[v.0 as usize] = usize::MAX);
+        let mut values: Vec<Option<Tensor>> = vec![None; self.values.len()];
+        let get = |values: &Vec<Option<Tensor>>, v: Value| match self.def(v) {
+            Def::Input(i) => inputs[i as usize].clone(),
+            Def::Const(c) => self.constants[c as usize].to_tensor(),
+            Def::Node(..) => values[v.0 as usize].clone().expect("the graph is in topological order"),
+        };
+        for (n, node) in self.nodes.iter().enumerate() {
+            let args: Vec<Tensor> = node.inputs.iter().map(|&v| get(&values, v)).collect();
+            let op = node.op.concrete(&lookup).map_err(|e| fail(&node.origin, e))?;
+            let outs = op
+                .eval(&args)
+                .map_err(|e| fail(&node.origin, format!("{}: {e}", op.name())))?;
+            for (&o, t) in node.outputs.iter().zip(outs) {
+                values[o.0 as usize] = Some(t);
+            }
+            for v in &node.inputs {
+                if last[v.0 as usize] == n {
+                    values[v.0 as usize] = None;
+                }
+            }
+        }
+        Ok(self.outputs.iter().map(|&(_, v)| get(&values, v)).collect())
+    }
+
+    /// The symbols' values under which the inputs have the given shapes.
+    ///
+    /// # Errors
+    /// When dtype, rank or an extent contradicts an input's type.
+    pub fn bind(&self, inputs: &[Tensor]) -> Result<Vec<(Symbol, i64)>, String> {
+        if inputs.len() != self.inputs.len() {
+            return Err(format!("{} inputs given, {} expected", inputs.len(), self.inputs.len()));
+        }
+        let mut env: Vec<(Symbol, i64)> = vec![];
+        for (input, t) in self.inputs.iter().zip(inputs) {
+            let ty = self.ty(input.value);
+            let bad = || format!("input `{}` is {}{:?}, expected {ty}", input.name, t.dtype(), t.shape());
+            if t.dtype() != ty.dtype || t.shape().len() != ty.rank() {
+                return Err(bad());
+            }
+            for (d, &n) in ty.shape.iter().zip(t.shape()) {
+                if let Some(s) = d.as_symbol() {
+                    match env.iter().find(|(k, _)| k == s) {
+                        Some((_, v)) if *v != n as i64 => return Err(format!("{}: `{s}` is {v} elsewhere", bad())),
+                        Some(_) => {}
+                        None => env.push((s.clone(), n as i64)),
+                    }
+                } else if d.as_const().is_some_and(|c| c != n as i64) {
+                    return Err(bad());
+                }
+            }
+        }
+        let lookup = |s: &str| env.iter().find(|(k, _)| &**k == s).map(|(_, v)| *v);
+        for (a, b) in &self.guards {
+            let (x, y) = (a.eval(&lookup), b.eval(&lookup));
+            if x.is_none() || x != y {
+                return Err(format!(
+                    "the model needs {a} = {b}, which the inputs' shapes make {x:?} and {y:?}"
+                ));
+            }
+        }
+        Ok(env)
+    }
+}

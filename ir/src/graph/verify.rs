@@ -1,0 +1,154 @@
+//! The verifier of graphs: the invariants that [`crate::graph`] states.
+
+use super::{ConstData, Constant, Def, Graph, NodeError};
+use crate::Type;
+
+impl Constant {
+    /// Checks that the elements are what the type says, and within their file.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let shape = crate::dim::constants(&self.ty.shape);
+        let size = shape.as_deref().and_then(crate::tensor::element_count);
+        let size = size.and_then(|n| n.checked_mul(self.ty.dtype.bytes()));
+        let (Some(shape), Some(size)) = (shape, size) else {
+            return Err(format!("a constant of type {}, expected known extents", self.ty));
+        };
+        match &self.data {
+            ConstData::Dense(t) if t.dtype() != self.ty.dtype || t.shape() != shape => Err(format!(
+                "a constant of type {} with elements of {}{:?}",
+                self.ty,
+                t.dtype(),
+                t.shape()
+            )),
+            ConstData::File { source, offset }
+                if offset.checked_add(size).is_none_or(|end| end > source.bytes().len()) =>
+            {
+                Err(format!(
+                    "a constant of {size} bytes at offset {offset} of {}, which has {}",
+                    source.name(),
+                    source.bytes().len()
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Graph {
+    /// Checks the invariants that the module states.
+    ///
+    /// # Errors
+    /// The first violation, with the node it belongs to.
+    pub fn verify(&self) -> Result<(), NodeError> {
+        let mut defined = vec![false; self.values.len()];
+        let fail = |node: &str, message: String| {
+            Err(NodeError {
+                node: node.to_string(),
+                message,
+            })
+        };
+        for (i, input) in self.inputs.iter().enumerate() {
+            if self.values.get(input.value.0 as usize).map(|v| v.def) != Some(Def::Input(i as u32)) {
+                return fail(
+                    "",
+                    format!("input `{}` is not defined by its value {}", input.name, input.value),
+                );
+            }
+        }
+        let mut constants = vec![false; self.constants.len()];
+        for (i, v) in self.values.iter().enumerate() {
+            let exists = match v.def {
+                Def::Node(..) => continue,
+                Def::Input(k) => self
+                    .inputs
+                    .get(k as usize)
+                    .is_some_and(|input| input.value.0 as usize == i),
+                Def::Const(k) => {
+                    self.constants.get(k as usize).is_some_and(|c| c.ty == v.ty)
+                        && !std::mem::replace(&mut constants[k as usize], true)
+                }
+            };
+            if !exists {
+                return fail(
+                    "",
+                    format!("value %{i} has the definition {:?}, which does not exist", v.def),
+                );
+            }
+            defined[i] = true;
+        }
+        for (k, c) in self.constants.iter().enumerate() {
+            if !constants[k] {
+                return fail("", format!("constant {k} of type {} has no value", c.ty));
+            }
+            if let Err(e) = c.check() {
+                return fail("", e);
+            }
+        }
+        let mut unknown = None;
+        for input in &self.inputs {
+            self.ty(input.value).shape.iter().for_each(|d| {
+                d.for_each_symbol(&mut |s| {
+                    if !self.symbols.contains(s) {
+                        unknown = Some(format!(
+                            "input `{}` has the symbol `{s}`, which the graph lacks",
+                            input.name
+                        ));
+                    }
+                });
+            });
+        }
+        if let Some(message) = unknown {
+            return fail("", message);
+        }
+        for (n, node) in self.nodes.iter().enumerate() {
+            if let Some(v) = node
+                .inputs
+                .iter()
+                .find(|v| !defined.get(v.0 as usize).copied().unwrap_or(false))
+            {
+                return fail(
+                    &node.origin,
+                    format!("{} uses {v} before its definition", node.op.name()),
+                );
+            }
+            let types: Vec<Type> = node.inputs.iter().map(|&v| self.ty(v).clone()).collect();
+            let want = match node.op.infer(&types) {
+                Ok(t) => t,
+                Err(e) => return fail(&node.origin, format!("{}: {e}", node.op.name())),
+            };
+            if want.len() != node.outputs.len() {
+                return fail(
+                    &node.origin,
+                    format!(
+                        "{} has {} results, expected {}",
+                        node.op.name(),
+                        node.outputs.len(),
+                        want.len()
+                    ),
+                );
+            }
+            for (k, (&o, ty)) in node.outputs.iter().zip(&want).enumerate() {
+                let Some(info) = self.values.get(o.0 as usize) else {
+                    return fail(&node.origin, format!("result {o} does not exist"));
+                };
+                if info.def != Def::Node(n as u32, k as u32) || std::mem::replace(&mut defined[o.0 as usize], true) {
+                    return fail(&node.origin, format!("result {o} has two definitions"));
+                }
+                if info.ty != *ty {
+                    return fail(
+                        &node.origin,
+                        format!("result {o} has type {}, {} infers {ty}", info.ty, node.op.name()),
+                    );
+                }
+            }
+        }
+        if let Some(i) = defined.iter().position(|d| !d) {
+            return fail("", format!("value %{i} is no result of the node that it names"));
+        }
+        for (name, v) in &self.outputs {
+            if !defined.get(v.0 as usize).copied().unwrap_or(false) {
+                return fail("", format!("output `{name}` is {v}, which is not defined"));
+            }
+        }
+        Ok(())
+    }
+}
