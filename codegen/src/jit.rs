@@ -3,7 +3,7 @@
 //! Invariant: the memory is one region, reserved up front so that calls inside it always reach; it is freed when the
 //! [`Jit`] is dropped, so nobody may run its functions after that. It is immutable once made, hence shared freely.
 
-use crate::target::{Purpose, isa};
+use crate::target::isa;
 use crate::{Error, Unit};
 use brolga_ir::{Symbol, Target};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
@@ -42,7 +42,7 @@ impl Jit {
                 ),
             });
         }
-        let isa = isa(target, Purpose::Jit)?;
+        let isa = isa(target)?;
         let memory = ArenaMemoryProvider::new_with_size(RESERVE).map_err(|e| Error::Memory(e.to_string()))?;
         let mut builder = JITBuilder::with_isa(isa, cranelift_module::default_libcall_names());
         builder.memory_provider(Box::new(memory));

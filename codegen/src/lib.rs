@@ -5,6 +5,7 @@
 //! | [`target`] | Cranelift's settings for a target; the target of this machine |
 //! | [`program`] | a program becomes `NAME_run`, `NAME_plan` and `NAME_shapes`; one function a kernel |
 //! | [`jit`], [`object`], [`image`] | the same code in memory, in an object file, in an artefact |
+//! | [`ptx`] | GPU kernels as PTX text |
 //! | [`listing`] | CLIF and assembly as text |
 //! | [`x86`] | the x86 vector IR: register tiles |
 //!
@@ -23,6 +24,7 @@ mod lanes;
 pub mod listing;
 pub mod object;
 pub mod program;
+pub mod ptx;
 mod scalar;
 mod simd;
 pub mod target;

@@ -250,10 +250,9 @@ impl Emit<'_, '_> {
         let arity = p.arity();
         let args: Vec<Vec<Value>> = x[..arity].iter().map(|v| self.chunks_of(v, t, lanes)).collect();
         let mut out = vec![];
-        for i in 0..args[0].len() {
-            let a = args[0][i];
-            let b = if arity > 1 { args[1][i] } else { a };
-            let c = if arity > 2 { args[2][i] } else { a };
+        for (i, &a) in args[0].iter().enumerate() {
+            let b = args.get(1).map_or(a, |x| x[i]);
+            let c = args.get(2).map_or(a, |x| x[i]);
             out.push(if t.is_float() {
                 if p == Prim::Fma && !self.unit.target.has_fma {
                     self.soft_fma32x4(a, b, c)

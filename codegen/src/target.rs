@@ -10,31 +10,23 @@ use cranelift_codegen::settings::{self, Configurable};
 use std::str::FromStr;
 use target_lexicon::Triple;
 
-/// What the generated code is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
-    /// An object file or an image: position independent.
-    Object,
-    /// Memory of this process.
-    Jit,
-}
-
 /// The instruction set with Brolga's settings.
 ///
 /// # Errors
 /// For a triple that Cranelift was not built for.
-pub fn isa(target: &Target, purpose: Purpose) -> Result<OwnedTargetIsa, Error> {
+pub fn isa(target: &Target) -> Result<OwnedTargetIsa, Error> {
     let fail = |what: String| Error::Target {
         name: target.name.to_owned(),
         what,
     };
     let triple = Triple::from_str(target.triple).map_err(|e| fail(e.to_string()))?;
     let mut flags = settings::builder();
-    let pic = if purpose == Purpose::Object { "true" } else { "false" };
     let verify = if cfg!(debug_assertions) { "true" } else { "false" };
     for (name, value) in [
         ("opt_level", "speed"),
-        ("is_pic", pic),
+        // Everything that code refers to is in its own module and therefore reached relative to the program counter. With
+        // "true" Cranelift would take addresses of local functions from a global offset table, which an image has not.
+        ("is_pic", "false"),
         ("enable_verifier", verify),
         ("enable_probestack", "false"),
         ("enable_heap_access_spectre_mitigation", "false"),

@@ -106,8 +106,8 @@ fn special(d: DType) -> Vec<u64> {
             3e-8,
             0.1,
             1.0000001,
-            1.00390625,
-            1.01171875,
+            1.0 + 1.0 / 256.0,
+            1.0 + 3.0 / 256.0,
             2049.0,
             2051.0,
             6.1e-5,
@@ -227,7 +227,7 @@ fn check(target: &Target, p: Prim, t: DType, lanes: i64, fixed: Option<usize>) {
     }
     let to = p.result(&x).unwrap();
     let mut tuples = cases(&x);
-    while tuples.len() % (lanes.max(1) as usize) != 0 {
+    while !tuples.len().is_multiple_of(lanes.max(1) as usize) {
         tuples.push(tuples[0].clone());
     }
     let k = kernel(p, &x, to, lanes, fixed, tuples.len() as i64);

@@ -1,0 +1,418 @@
+//! Whole programs: entry functions, plan, shapes, constants, host operators, parallel loops, errors; in memory, as an
+//! object file and as an image, with what an object file may leave undefined.
+
+mod common;
+
+use brolga_abi::{Body, Ctx, ErrorCode, HostFn, NO_NODE, ParallelFor, PlanFn, RunFn, ShapesFn, abi_fn};
+use brolga_codegen::image::image;
+use brolga_codegen::object::object;
+use brolga_codegen::{Compiled, Jit, Unit, compile_init, compile_program};
+use brolga_ir::graph::Source;
+use brolga_ir::program::{Program, SlotId};
+use brolga_ir::scalar::Prim;
+use brolga_ir::{DType, Dim, Number, Target, Tensor};
+use common::*;
+use object::{Object, ObjectSymbol};
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// y = relu(x + 2w) + 0.5 + (x + 2w), z = w.
+const MODEL: &str = r#"program @model(x: s0) -> (y: s8, "the w": s9) symbols(n) arena 64*n {
+  guard n == 2*floordiv(n, 2): "rows come in pairs"
+  input s0: f32[n, 4] = 0
+  weight s1: f32[4] file("ramp.bin", 12)
+  computed s2: f32[4]
+  weight s3: f32[4] splat 0.5
+  temp s4: f32[n, 4] at 0
+  alias s5: f32[4*n] = s4
+  temp s6: f32[4*n] at 16*n
+  temp s7: f32[n, 4] at 32*n
+  output s8: f32[n, 4] = 0
+  output s9: f32[4] = 1
+  init {
+    call @double(s1, s2)
+  }
+  call @add(s0, s2, s4) origin("Add_0", "Mul \"1\"")
+  host relu(s5) -> (s6) origin("Relu_2")
+  call @add(s6, s3, s7)
+  host add(s4, s7) -> (s8)
+  copy s1 -> s9
+}
+loops @double(b0: f32[4] in, b1: f32[4] out) {
+  for i0 serial 0..4 {
+    r0: f32 = load b0[i0]
+    r1: f32 = add r0 r0
+    store b1[i0] = r1
+  }
+}
+loops @add(b0: f32[4*n] in, b1: f32[4] in, b2: f32[4*n] out) symbols(n) {
+  for i0 parallel 0..n {
+    for i1 vector 0..4 {
+      r0: f32 = load b0[4*i0 + i1]
+      r1: f32 = load b1[i1]
+      r2: f32 = add r0 r1
+      store b2[4*i0 + i1] = r2
+    }
+  }
+}"#;
+
+/// A file of the f32 values 0, 1, 2, ….
+struct Ramp(Vec<u8>);
+
+impl Source for Ramp {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+    fn name(&self) -> &str {
+        "ramp.bin"
+    }
+}
+
+fn model() -> Program {
+    let files = |name: &str| {
+        let bytes = (0..64).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        (name == "ramp.bin").then(|| Arc::new(Ramp(bytes)) as Arc<dyn Source>)
+    };
+    Program::parse(MODEL, &files).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Where the constants lie in the weights.
+fn layout(s: SlotId) -> Option<u64> {
+    match s.0 {
+        1 => Some(0),
+        2 => Some(64),
+        3 => Some(128),
+        _ => None,
+    }
+}
+
+fn build(unit: &mut Unit) -> Result<Compiled, brolga_codegen::Error> {
+    compile_program(unit, &model(), &layout)
+}
+
+struct Functions {
+    run: RunFn,
+    plan: PlanFn,
+    shapes: ShapesFn,
+}
+
+impl Functions {
+    /// # Safety
+    /// The addresses are those of a program's functions.
+    unsafe fn new(run: *const u8, plan: *const u8, shapes: *const u8) -> Functions {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Functions {
+                run: std::mem::transmute::<*const u8, RunFn>(run),
+                plan: std::mem::transmute::<*const u8, PlanFn>(plan),
+                shapes: std::mem::transmute::<*const u8, ShapesFn>(shapes),
+            }
+        }
+    }
+}
+
+thread_local! {
+    static PARALLEL_CALLS: Cell<u32> = const { Cell::new(0) };
+}
+
+abi_fn! {
+    unsafe fn in_pieces(ctx: *mut Ctx, body: Body, arg: *mut c_void, n: i64) -> i32 {
+        PARALLEL_CALLS.set(PARALLEL_CALLS.get() + 1);
+        // SAFETY: a program calls this with its own context and a body that belongs to `arg`.
+        unsafe {
+            let workers = i64::from((*ctx).workers);
+            for w in 0..workers {
+                body(arg, w * n / workers, (w + 1) * n / workers, w as u32);
+            }
+        }
+        0
+    }
+}
+
+abi_fn! {
+    unsafe fn relu(_u: *mut c_void, i: u32, ctx: *mut Ctx, ins: *const *const c_void, outs: *const *mut c_void) -> i32 {
+        assert_eq!(i, 0);
+        // SAFETY: the program passes tensors of 4n elements.
+        unsafe {
+            let (x, y) = ((*ins).cast::<f32>(), (*outs).cast::<f32>());
+            for i in 0..4 * *(*ctx).dims as usize {
+                *y.add(i) = (*x.add(i)).max(0.0);
+            }
+        }
+        0
+    }
+}
+
+abi_fn! {
+    unsafe fn add(_u: *mut c_void, i: u32, ctx: *mut Ctx, ins: *const *const c_void, outs: *const *mut c_void) -> i32 {
+        assert_eq!(i, 1);
+        // SAFETY: the program passes tensors of 4n elements.
+        unsafe {
+            let (x, z, y) = ((*ins).cast::<f32>(), (*ins.add(1)).cast::<f32>(), (*outs).cast::<f32>());
+            for i in 0..4 * *(*ctx).dims as usize {
+                *y.add(i) = *x.add(i) + *z.add(i);
+            }
+        }
+        0
+    }
+}
+
+abi_fn! {
+    unsafe fn fails(_u: *mut c_void, _i: u32, _ctx: *mut Ctx, _a: *const *const c_void, _b: *const *mut c_void) -> i32 {
+        5
+    }
+}
+
+/// The packed weights, as the initial steps make them.
+fn weights(target: &Target) -> Aligned {
+    let program = model();
+    let (jit, id) = Jit::new(target, "m", &program.symbols, |u| compile_init(u, &program)).unwrap();
+    // SAFETY: the function has the signature of `run`.
+    let init = unsafe { std::mem::transmute::<*const u8, RunFn>(jit.address(id)) };
+    let mut blob = vec![0u8; 192];
+    blob[..16].copy_from_slice(&f32s(&[3.0, 4.0, 5.0, 6.0]));
+    blob[128..144].copy_from_slice(&f32s(&[0.5; 4]));
+    let mut blob = Aligned::new(&blob);
+    let base = blob.ptr();
+    let slots: Vec<*mut u8> = (0..10)
+        .map(|s| layout(SlotId(s)).map_or(std::ptr::null_mut(), |at| base.wrapping_add(at as usize)))
+        .collect();
+    let mut ctx = Ctx::new();
+    // SAFETY: the steps touch slots 1 and 2, which have memory.
+    let status = unsafe { init(&raw mut ctx, slots.as_ptr().cast(), std::ptr::null()) };
+    assert_eq!(status, 0);
+    blob
+}
+
+/// Runs the model on some rows and compares it with the interpreter.
+fn check(f: &Functions, target: &Target, rows: i64, workers: u32, parallel: Option<ParallelFor>) {
+    let x = Tensor::from_fn(DType::F32, &[rows as usize, 4], |i| {
+        Number::Float(i as f64 * 3.0 - 20.0)
+    });
+    let want = brolga_ir::program::interp::run(&model(), std::slice::from_ref(&x)).unwrap();
+    let mut weights = weights(target);
+    let dims = [rows];
+    let mut bytes = 0;
+    let mut shape = [0i64; 3];
+    // SAFETY: one symbol, three extents.
+    unsafe {
+        assert_eq!((f.plan)(dims.as_ptr(), workers, &raw mut bytes), 0);
+        assert_eq!((f.shapes)(dims.as_ptr(), shape.as_mut_ptr()), 0);
+    }
+    assert_eq!(bytes, 64 * rows as u64);
+    assert_eq!(shape, [rows, 4, 4]);
+    let mut arena = Aligned::new(&vec![0; bytes as usize]);
+    let host: [HostFn; 2] = [relu, add];
+    let mut ctx = Ctx {
+        workers,
+        weights: weights.ptr(),
+        arena: arena.ptr(),
+        arena_bytes: bytes,
+        dims: dims.as_ptr(),
+        parallel_for: parallel,
+        host: host.as_ptr(),
+        ..Ctx::new()
+    };
+    let (mut y, mut z) = (vec![0f32; 4 * rows as usize], vec![0f32; 4]);
+    let input: Vec<f32> = x.to_f32s();
+    let (ins, outs) = ([input.as_ptr()], [y.as_mut_ptr(), z.as_mut_ptr()]);
+    // SAFETY: all tensors have the sizes that the dims mean.
+    let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_ptr().cast()) };
+    assert_eq!(status, 0);
+    assert_eq!(y, want[0].to_f32s());
+    assert_eq!(z, want[1].to_f32s());
+}
+
+fn jit_functions(target: &Target) -> (Jit, Functions) {
+    let (jit, made) = Jit::new(target, "model", &model().symbols, build).unwrap();
+    // SAFETY: these are the program's functions.
+    let f = unsafe { Functions::new(jit.address(made.run), jit.address(made.plan), jit.address(made.shapes)) };
+    (jit, f)
+}
+
+#[test]
+fn a_program_in_memory() {
+    for target in targets() {
+        let (_jit, f) = jit_functions(&target);
+        for rows in [0, 2, 6] {
+            check(&f, &target, rows, 1, None);
+        }
+        let before = PARALLEL_CALLS.get();
+        check(&f, &target, 2, 3, Some(in_pieces));
+        assert_eq!(PARALLEL_CALLS.get(), before, "too little work for workers");
+        check(&f, &target, 20_000, 3, Some(in_pieces));
+        assert_eq!(PARALLEL_CALLS.get(), before + 2);
+    }
+}
+
+#[test]
+fn the_first_error_is_kept() {
+    let target = &targets()[0];
+    let (_jit, f) = jit_functions(target);
+    let run = |dims: &[i64], change: &dyn Fn(&mut Ctx)| {
+        let mut weights = weights(target);
+        let mut arena = Aligned::new(&[0; 1024]);
+        let mut ctx = Ctx {
+            weights: weights.ptr(),
+            arena: arena.ptr(),
+            arena_bytes: 1024,
+            dims: dims.as_ptr(),
+            ..Ctx::new()
+        };
+        change(&mut ctx);
+        let (x, mut y, mut z) = ([0f32; 16], [0f32; 16], [0f32; 4]);
+        let (ins, outs) = ([x.as_ptr()], [y.as_mut_ptr(), z.as_mut_ptr()]);
+        // SAFETY: there is memory for up to four rows.
+        let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_ptr().cast()) };
+        assert_eq!(status, ctx.error_code);
+        (ErrorCode::split(status).unwrap(), ctx.error_node)
+    };
+    assert_eq!(
+        run(&[4], &|c| c.abi_version = 99),
+        ((ErrorCode::AbiVersion, 0), NO_NODE)
+    );
+    assert_eq!(run(&[3], &|_| {}), ((ErrorCode::Guard, 0), NO_NODE));
+    assert_eq!(run(&[-2], &|_| {}), ((ErrorCode::BadDims, 0), NO_NODE));
+    assert_eq!(run(&[1 << 60], &|_| {}), ((ErrorCode::BadDims, 0), NO_NODE));
+    assert_eq!(
+        run(&[4], &|c| c.arena_bytes = 255),
+        ((ErrorCode::ArenaTooSmall, 0), NO_NODE)
+    );
+    assert_eq!(run(&[4], &|_| {}), ((ErrorCode::HostMissing, 0), 0));
+    let host: [HostFn; 2] = [fails, fails];
+    assert_eq!(run(&[4], &|c| c.host = host.as_ptr()), ((ErrorCode::HostFailed, 0), 0));
+    assert_eq!(
+        brolga_codegen::program::nodes(&model())[0].as_ref(),
+        "Relu_2",
+        "node 0 is the failing one"
+    );
+}
+
+#[test]
+fn an_image_runs_wherever_it_is_mapped() {
+    for target in targets() {
+        let (image, made) = image(&target, "model", &model().symbols, build).unwrap();
+        assert!(made.kernels[0].is_none() && made.kernels[1].is_some());
+        let mut map = memmap2::MmapMut::map_anon(image.bytes.len()).unwrap();
+        map.copy_from_slice(&image.bytes);
+        let map = map.make_exec().unwrap();
+        let at = |name: &str| map.as_ptr().wrapping_add(image.offset(name).unwrap() as usize);
+        // SAFETY: these are the program's functions.
+        let f = unsafe { Functions::new(at("model_run"), at("model_plan"), at("model_shapes")) };
+        check(&f, &target, 20_000, 2, Some(in_pieces));
+    }
+    assert!(
+        image(&targets()[0], "model", &[], build).is_err(),
+        "symbols are missing"
+    );
+}
+
+#[test]
+fn the_same_program_gives_the_same_bytes() {
+    for name in Target::NAMES {
+        let target = Target::by_name(name).unwrap();
+        let bytes = || {
+            object(&target, "model", &model().symbols, Some(&[1, 2, 3]), build)
+                .unwrap()
+                .0
+        };
+        assert_eq!(bytes(), bytes(), "{name}");
+    }
+}
+
+/// Every primitive on every dtype in one kernel, as scalars and in lanes.
+fn everything() -> Vec<brolga_ir::loops::Kernel> {
+    use brolga_ir::loops::{LoopKind, Scope, Stmt};
+    let mut out = vec![];
+    for lanes in [1, 8] {
+        let mut b = Build::new("everything", &[]);
+        let mut body = vec![];
+        for d in DType::ALL {
+            let (x, r) = (b.buffer(d, 64, Scope::Out), b.reg(d));
+            body.push(Stmt::Set(r, load(x, affine(&[(0, 1)], 0))));
+        }
+        for p in Prim::all() {
+            for (i, d) in DType::ALL.into_iter().enumerate() {
+                let mut dtypes = vec![d; p.arity()];
+                let mut regs = vec![brolga_ir::index::Reg(i as u32); p.arity()];
+                if p == Prim::Select {
+                    dtypes[0] = DType::Bool;
+                    regs[0] = brolga_ir::index::Reg(DType::ALL.len() as u32 - 1);
+                }
+                let Ok(to) = p.result(&dtypes) else { continue };
+                let r = b.reg(to);
+                body.push(Stmt::Set(r, prim(p, &regs)));
+                let at = DType::ALL.iter().position(|x| *x == to).unwrap();
+                body.push(store(brolga_ir::loops::Buf(at as u32), affine(&[(0, 1)], 8), r));
+            }
+        }
+        let kind = if lanes == 1 { LoopKind::Serial } else { LoopKind::Vector };
+        b.k.body = vec![each(0, kind, Dim::Const(lanes), body)];
+        out.push(b.k);
+    }
+    out
+}
+
+#[test]
+fn an_object_leaves_nothing_undefined() {
+    for name in Target::NAMES {
+        let target = Target::by_name(name).unwrap();
+        let (bytes, _) = object(&target, "model", &model().symbols, Some(&[7; 100]), |u| {
+            for (i, k) in everything().iter().enumerate() {
+                let k = brolga_ir::loops::Kernel {
+                    name: format!("k{i}"),
+                    ..k.clone()
+                };
+                brolga_codegen::program::compile_kernel(u, &k)?;
+            }
+            build(u)
+        })
+        .unwrap();
+        let file = object::File::parse(&bytes[..]).unwrap();
+        let undefined: Vec<_> = file
+            .symbols()
+            .filter(|s| s.is_undefined())
+            .map(|s| s.name().unwrap().to_owned())
+            .filter(|s| !s.is_empty())
+            .collect();
+        assert_eq!(undefined, Vec::<String>::new(), "{name}");
+        let mut exported: Vec<_> = file
+            .symbols()
+            .filter(|s| s.is_global() && s.is_definition())
+            .map(|s| s.name().unwrap().to_owned())
+            .collect();
+        exported.sort();
+        assert_eq!(
+            exported,
+            ["model_plan", "model_run", "model_shapes", "model_weights"],
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn listings_show_every_function() {
+    for name in Target::NAMES {
+        let target = Target::by_name(name).unwrap();
+        let (_, listings) = object(&target, "model", &model().symbols, None, |u| {
+            u.keep_listings();
+            build(u)?;
+            Ok(u.take_listings())
+        })
+        .unwrap();
+        let names: Vec<&str> = listings.iter().map(|l| l.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["model_k1_add", "model_plan", "model_shapes", "brolga_copy", "model_run"]
+        );
+        for l in &listings {
+            assert!(
+                l.ir.contains("block0") && l.asm.contains("ret") && l.bytes > 0,
+                "{} {}",
+                l.name,
+                l.asm
+            );
+        }
+    }
+}
