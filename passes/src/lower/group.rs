@@ -425,7 +425,7 @@ impl<'g> Lowerer<'g> {
             let dtype = self.kernel.locals[local as usize].dtype;
             let mut e = s.element(Place::Local(local), vec![], vec![], dtype);
             if self.node(v).is_some_and(|n| n.op.name() == "arg_reduce") {
-                // Where nothing was better than the worst value (no elements, or NaN only), the position is the first.
+                // Where there were no elements, the position is the first.
                 let (nowhere, first) = (s.constant(dtype, NOWHERE), s.constant(dtype, Number::Int(0)));
                 let none = s.call("equal", None, &[e, nowhere])?;
                 e = s.call("where", None, &[none, first, e])?;
@@ -678,12 +678,18 @@ fn arg_combiner(max: bool, last: bool, dtype: DType) -> Result<Combine, String> 
     let body: Body = {
         let mut b = Builder::new(&[dtype, DType::I64, dtype, DType::I64]);
         let (a, i, x, j) = (b.input(0), b.input(1), b.input(2), b.input(3));
-        let better = if max {
-            b.call("less", &[a, x], None)?
+        // NaN is the extreme of both kinds, as in numpy.
+        let ordered = if max { b.call("less", &[a, x], None)? } else { b.call("less", &[x, a], None)? };
+        let same = b.call("equal", &[a, x], None)?;
+        let (better, equal) = if dtype.is_float() {
+            let (na, nx) = (b.call("is_nan", &[a], None)?, b.call("is_nan", &[x], None)?);
+            let fresh = b.call("not", &[na], None)?;
+            let first = b.call("and", &[nx, fresh], None)?;
+            let both = b.call("and", &[na, nx], None)?;
+            (b.call("or", &[ordered, first], None)?, b.call("or", &[same, both], None)?)
         } else {
-            b.call("less", &[x, a], None)?
+            (ordered, same)
         };
-        let equal = b.call("equal", &[a, x], None)?;
         let earlier = if last {
             b.call("less", &[i, j], None)?
         } else {
