@@ -1,1 +1,59 @@
-//! Brolga, an optimising compiler for machine-learning models: library and command line.
+//! Brolga's front door: an ONNX file becomes a [`Session`] to run, or an object file, an archive, a shared library or an
+//! artefact to ship.
+//!
+//! ```
+//! # fn main() -> Result<(), brolga::Error> {
+//! use brolga::{Session, View};
+//!
+//! # let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/digits/digits.onnx");
+//! let session = Session::load(model)?;
+//! let image = [0.0f32; 64];
+//! let outputs = session.run(&[View::of(&image, &[1, 1, 8, 8])])?;
+//! assert_eq!(outputs[0].shape(), [1, 10]);
+//! let scores = outputs[0].as_slice::<f32>().expect("the model's output is f32");
+//! assert!(scores.iter().all(|s| s.is_finite()));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what stands there |
+//! | --- | --- |
+//! | [`session`] | load, run, share between threads, drop |
+//! | [`mod@compile`] | options, and what compiling gives |
+//! | [`levels`] | the way down through the levels, one function a step |
+//! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
+//! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
+//! | [`host`] | host operators by their reference evaluation |
+//! | [`tensors`], [`npy`] | conversions between the crates' tensors; `.npy` and `.npz` files |
+//! | [`error`] | everything that can go wrong |
+//!
+//! Invariant: this is the only crate that knows all the others. What is wired here to a back end stands in `backend`.
+
+mod archive;
+mod backend;
+pub mod compile;
+pub mod error;
+pub mod host;
+pub mod levels;
+pub mod npy;
+pub mod output;
+mod pipeline;
+pub mod session;
+pub mod source;
+pub mod tensors;
+pub mod weights;
+
+pub use brolga_abi as abi;
+pub use brolga_codegen as codegen;
+pub use brolga_frontend as frontend;
+pub use brolga_ir as ir;
+pub use brolga_passes as passes;
+pub use brolga_runtime as runtime;
+
+pub use brolga_runtime::{Buffer, DType, Element, View, ViewMut};
+pub use compile::{Compiled, Options, Timings, compile, compile_file};
+pub use error::Error;
+pub use session::{Session, SessionOptions};
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

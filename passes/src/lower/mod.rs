@@ -106,6 +106,8 @@ struct Lowerer<'g> {
     program: Structured,
     /// Slots of values in memory.
     slots: FxHashMap<Value, SlotId>,
+    /// Slots of the same memory under other shapes.
+    aliases: FxHashMap<(SlotId, Type), SlotId>,
     /// Kernels by structure (their names cleared).
     known: FxHashMap<structured::Kernel, u32>,
     /// Slots whose contents depend on constants only.
@@ -130,6 +132,7 @@ impl<'g> Lowerer<'g> {
             graph,
             program,
             slots: FxHashMap::default(),
+            aliases: FxHashMap::default(),
             known: FxHashMap::default(),
             constant: vec![],
         };
@@ -147,8 +150,14 @@ impl<'g> Lowerer<'g> {
         SlotId(self.program.slots.len() as u32 - 1)
     }
 
-    /// The slot of a value in memory; a constant's is made when it is first used.
+    /// The slot of a value in memory, of its type; a constant's is made when it is first used.
     fn memory(&mut self, v: Value) -> Result<SlotId, String> {
+        let s = self.root(v)?;
+        Ok(self.under(s, self.graph.ty(v).clone()))
+    }
+
+    /// The slot of the memory that a value, or what it is a reshape of, lies in.
+    fn root(&mut self, v: Value) -> Result<SlotId, String> {
         let v = in_memory(self.graph, v).ok_or_else(|| format!("{v} is not in memory"))?;
         if let Some(&s) = self.slots.get(&v) {
             return Ok(s);
@@ -162,6 +171,19 @@ impl<'g> Lowerer<'g> {
         Ok(s)
     }
 
+    /// The same memory under another shape.
+    fn under(&mut self, s: SlotId, ty: Type) -> SlotId {
+        if self.program.slot(s).ty == ty {
+            return s;
+        }
+        if let Some(&alias) = self.aliases.get(&(s, ty.clone())) {
+            return alias;
+        }
+        let alias = self.slot(ty.clone(), Storage::Alias(s), false, self.constant[s.0 as usize]);
+        self.aliases.insert((s, ty), alias);
+        alias
+    }
+
     /// The slot that a node's result gets: the caller's buffer for an output, a temporary, or a computed constant.
     fn result(&mut self, v: Value, constant: bool) -> SlotId {
         let ty = self.graph.ty(v).clone();
@@ -170,14 +192,15 @@ impl<'g> Lowerer<'g> {
             .outputs
             .iter()
             .position(|(_, o)| in_memory(self.graph, *o) == Some(v));
-        let storage = match (constant, output) {
-            (true, _) => Storage::Computed,
-            (false, Some(i)) => Storage::Output(i as u32),
-            (false, None) => Storage::Temp(None),
+        let (storage, place) = match (constant, output) {
+            (true, _) => (Storage::Computed, ty.clone()),
+            // The output may be a reshape of the result.
+            (false, Some(i)) => (Storage::Output(i as u32), self.graph.ty(self.graph.outputs[i].1).clone()),
+            (false, None) => (Storage::Temp(None), ty.clone()),
         };
-        let s = self.slot(ty, storage, false, constant);
+        let s = self.slot(place, storage, false, constant);
         self.slots.insert(v, s);
-        s
+        self.under(s, ty)
     }
 
     fn node(&mut self, node: &'g Node) -> Result<(), String> {
@@ -207,7 +230,7 @@ impl<'g> Lowerer<'g> {
         let (x, v) = (node.inputs[0], node.outputs[0]);
         if let Some(memory) = in_memory(self.graph, x) {
             // A store of something in memory is that memory.
-            let s = self.memory(memory)?;
+            let s = self.root(memory)?;
             self.slots.insert(v, s);
             return Ok(());
         }
@@ -271,11 +294,9 @@ impl<'g> Lowerer<'g> {
     /// Outputs that are inputs, constants, or the same value as an earlier output are copied.
     fn outputs(&mut self) {
         for (i, (name, v)) in self.graph.outputs.iter().enumerate() {
-            let from = self.memory(*v).expect("an output is in memory");
+            let from = self.root(*v).expect("an output is in memory");
             let here = matches!(self.program.slot(from).storage, Storage::Output(k) if k as usize == i);
             let slot = if here {
-                // The kernel's result may have another shape of the same memory.
-                self.program.slots[from.0 as usize].ty = self.graph.ty(*v).clone();
                 from
             } else {
                 let to = self.slot(self.graph.ty(*v).clone(), Storage::Output(i as u32), false, false);

@@ -97,8 +97,9 @@ impl Scheduler {
         name: &str,
         origin: &[Arc<str>],
     ) -> SlotId {
+        let root = self.program.root(slot);
         let key = (
-            slot,
+            root,
             tile::Packing {
                 operand: loops::Buf(0),
                 ..packing.clone()

@@ -1,0 +1,86 @@
+//! `brolga emit`: a model at one of the levels, as text.
+
+use super::{CompileArgs, Outcome, print};
+use brolga::{levels, source};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// A level to print.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// The optimised tensor graph
+    Tensor,
+    /// Structured kernels
+    Structured,
+    /// Loop nests
+    Loops,
+    /// The program: steps, slots and the memory plan
+    Program,
+    /// Cranelift's IR, and the vector IR of assembled kernels
+    Clif,
+    /// Assembly
+    Asm,
+    /// PTX for NVIDIA GPUs
+    Ptx,
+}
+
+/// Print a model at one of the levels
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  brolga emit model.onnx --stage tensor
+  brolga emit model.onnx --stage asm --cpu x86-64-v4")]
+pub struct Emit {
+    /// The model: ONNX, or a printed tensor graph
+    model: PathBuf,
+    /// The level
+    #[arg(long, value_name = "STAGE")]
+    stage: Stage,
+    /// Write here instead of to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    compile: CompileArgs,
+}
+
+impl Emit {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let text = self.text()?;
+        match &self.output {
+            Some(path) => Ok(brolga::output::write(path, text.as_bytes())?),
+            None => print(&text),
+        }
+    }
+
+    fn text(&self) -> Result<String, super::Failure> {
+        let options = self.compile.options()?;
+        let graph = source::graph(&self.model, options.memory_limit)?;
+        let graph = levels::specialise(&graph, &options.sizes)?;
+        if matches!(self.stage, Stage::Clif | Stage::Asm) {
+            let compiled = brolga::compile(&graph, &brolga::Options { sizes: vec![], ..options })?;
+            self.compile.remark(&compiled.remarks);
+            let parts = compiled.listings()?.into_iter().map(|l| {
+                let body = if self.stage == Stage::Clif { &l.ir } else { &l.asm };
+                format!("; {} ({} bytes)\n{}\n\n", l.name, l.bytes, body.trim_end())
+            });
+            return Ok(parts.collect());
+        }
+        let (cut, remarks) = levels::optimise(&graph, &options)?;
+        self.compile.remark(&remarks);
+        if self.stage == Stage::Tensor {
+            return Ok(cut.to_string());
+        }
+        let structured = levels::structured(&cut, &options)?;
+        Ok(match self.stage {
+            Stage::Structured => structured.to_string(),
+            Stage::Loops => levels::loops(&structured, &options.target)
+                .kernels
+                .iter()
+                .map(|k| format!("{k}\n"))
+                .collect(),
+            Stage::Ptx => return Err("PTX is not wired to this command yet".into()),
+            _ => levels::program(&structured, &options)?.to_string(),
+        })
+    }
+}

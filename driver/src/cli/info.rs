@@ -1,0 +1,156 @@
+//! `brolga info`: what a model holds, supported or not.
+
+use super::{CompileArgs, Outcome, print};
+use brolga::frontend::onnx::{self, Port, Summary};
+use brolga::ir::{Dim, Graph};
+use brolga::source::{self, Kind};
+use clap::Args;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// Tell what a model holds
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  brolga info model.onnx
+  brolga info model.onnx --set seq=128 --json")]
+pub struct Info {
+    /// The model: ONNX, or a compiled artefact
+    model: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compile: CompileArgs,
+}
+
+impl Info {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        if source::kind(&self.model)? == Kind::Artefact {
+            return self.artefact();
+        }
+        let options = self.compile.options()?;
+        let summary = onnx::summary(&self.model)?;
+        let imported = source::graph(&self.model, options.memory_limit)
+            .and_then(|g| brolga::levels::specialise(&g, &options.sizes));
+        let (flops, problem) = match imported {
+            Ok(g) => (Some(flops(&g)), None),
+            Err(e) => (None, Some(e.to_string())),
+        };
+        if self.json {
+            return print(&format!("{:#}\n", json(&summary, flops.as_ref(), problem.as_deref())));
+        }
+        print(&text(&summary, flops.as_ref(), problem.as_deref()))
+    }
+
+    fn artefact(&self) -> Outcome {
+        let bytes = std::fs::read(&self.model).map_err(|e| brolga::Error::io(&self.model, e))?;
+        let artefact = brolga::abi::artefact::Artefact::parse(&bytes)
+            .map_err(|e| brolga::Error::file(&self.model, e.to_string()))?;
+        let m = artefact.meta();
+        let inputs: Vec<String> =
+            m.inputs.iter().map(|i| format!("{}: {}{}", i.name, i.dtype, m.input_shape(i))).collect();
+        let outputs: Vec<String> = m.outputs.iter().map(|o| format!("{}: {}{}", o.name, o.dtype, o.shape)).collect();
+        let hosts: Vec<&str> = m.host_ops.iter().map(|h| h.node.as_str()).collect();
+        if self.json {
+            let report = serde_json::json!({
+                "name": m.name, "compiler": m.compiler, "target": m.target, "features": m.features,
+                "inputs": inputs, "outputs": outputs, "kernels": m.kernels.len(),
+                "weights_bytes": m.weights_bytes, "host_operators": hosts,
+            });
+            return print(&format!("{report:#}\n"));
+        }
+        let mut out = format!("artefact     {}, compiled by {} for {}\n", m.name, m.compiler, m.target);
+        let _ = writeln!(out, "CPU features {}", m.features.join(" "));
+        list(&mut out, "inputs", inputs.into_iter());
+        list(&mut out, "outputs", outputs.into_iter());
+        let _ = writeln!(out, "kernels      {}\nweights      {} bytes", m.kernels.len(), m.weights_bytes);
+        if !hosts.is_empty() {
+            let _ = writeln!(out, "host ops     {}", hosts.join(", "));
+        }
+        print(&out)
+    }
+}
+
+/// Floating-point operations of the contractions and convolutions, which are nearly all: a multiplication and an addition
+/// for each product.
+fn flops(g: &Graph) -> Dim {
+    let mut sum = Dim::ZERO;
+    for n in &g.nodes {
+        let ty = |i: usize| g.ty(n.inputs[i]);
+        let products = match n.op.name() {
+            "contract" => {
+                let summed = n.op.axes("lhs_contract").into_iter().map(|a| ty(0).shape[a].clone());
+                summed.fold(g.ty(n.outputs[0]).len(), |p, d| &p * &d)
+            }
+            // Weights are [out, in / groups, window…].
+            "conv" => brolga::ir::dim::product(ty(1).shape.iter().skip(1)) * g.ty(n.outputs[0]).len(),
+            _ => continue,
+        };
+        sum = &sum + &(&products * 2);
+    }
+    sum
+}
+
+fn shape(p: &Port) -> String {
+    match &p.shape {
+        Some(dims) => format!("{}: {}[{}]", p.name, p.dtype, dims.join(", ")),
+        None => format!("{}: {} of unknown rank", p.name, p.dtype),
+    }
+}
+
+fn list(out: &mut String, title: &str, rows: impl Iterator<Item = String>) {
+    let mut title = title;
+    for row in rows {
+        let _ = writeln!(out, "{title:<12} {row}");
+        title = "";
+    }
+}
+
+fn text(s: &Summary, flops: Option<&Dim>, problem: Option<&str>) -> String {
+    let mut out = format!("model        {}\nproducer     {}\n", s.name, s.producer);
+    list(
+        &mut out,
+        "opset",
+        s.opsets.iter().map(|(d, v)| format!("{} {v}", if d.is_empty() { "ai.onnx" } else { d })),
+    );
+    list(&mut out, "inputs", s.inputs.iter().map(shape));
+    list(&mut out, "outputs", s.outputs.iter().map(shape));
+    let _ = writeln!(out, "parameters   {} ({} bytes)", s.parameters, s.parameter_bytes);
+    if let Some(f) = flops {
+        let _ = writeln!(out, "FLOPs        {f} in contractions and convolutions");
+    }
+    list(
+        &mut out,
+        "operators",
+        s.operators.iter().map(|o| {
+            let mark = if o.supported { "" } else { "   (not supported)" };
+            format!("{:>5} {}{mark}", o.count, o.operator)
+        }),
+    );
+    let _ = match problem {
+        Some(p) => writeln!(out, "not supported: {p}"),
+        None => writeln!(out, "supported    yes"),
+    };
+    out
+}
+
+fn json(s: &Summary, flops: Option<&Dim>, problem: Option<&str>) -> serde_json::Value {
+    let port = |p: &Port| serde_json::json!({"name": p.name, "dtype": p.dtype, "shape": p.shape});
+    let operators = s.operators.iter().map(|o| {
+        serde_json::json!({"operator": o.operator, "count": o.count, "supported": o.supported})
+    });
+    serde_json::json!({
+        "name": s.name,
+        "producer": s.producer,
+        "opsets": s.opsets.iter().map(|(d, v)| serde_json::json!({"domain": d, "version": v})).collect::<Vec<_>>(),
+        "inputs": s.inputs.iter().map(port).collect::<Vec<_>>(),
+        "outputs": s.outputs.iter().map(port).collect::<Vec<_>>(),
+        "parameters": s.parameters,
+        "parameter_bytes": s.parameter_bytes,
+        "flops": flops.map(|f| f.as_const().map_or_else(|| serde_json::json!(f.to_string()), |n| serde_json::json!(n))),
+        "operators": operators.collect::<Vec<_>>(),
+        "problem": problem,
+    })
+}

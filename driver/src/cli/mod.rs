@@ -1,0 +1,229 @@
+//! The commands, one file each, and what they share: options of compiling, errors, exit codes.
+//!
+//! Exit codes: 0 for success, 1 for a comparison that failed, 2 for everything that went wrong (bad arguments included).
+//! Results go to standard output, everything else to standard error; colours only to a terminal.
+
+mod compile;
+mod emit;
+mod info;
+mod opt;
+mod run;
+
+use brolga::Options;
+use brolga::ir::Target;
+use clap::{Args, Parser, Subcommand};
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// An optimising compiler for machine-learning models.
+#[derive(Parser)]
+#[command(name = "brolga", version, about, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  brolga run model.onnx --inputs inputs.npz --output outputs.npz
+  brolga compile model.onnx -o model.o --header model.h
+  brolga info model.onnx";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a model or a compiled artefact
+    Run(run::Run),
+    /// Compile a model ahead of time
+    Compile(compile::Compile),
+    /// Run passes over a printed tensor graph
+    Opt(opt::Opt),
+    /// Print a model at one of the levels
+    Emit(emit::Emit),
+    /// Tell what a model holds
+    Info(info::Info),
+}
+
+/// What goes wrong: an error for people, or a comparison that failed and has been reported.
+enum Failure {
+    Error(String),
+    Differs,
+}
+
+impl<E: std::fmt::Display> From<E> for Failure {
+    fn from(e: E) -> Failure {
+        Failure::Error(e.to_string())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Run(c) => c.run(),
+        Command::Compile(c) => c.run(),
+        Command::Opt(c) => c.run(),
+        Command::Emit(c) => c.run(),
+        Command::Info(c) => c.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Differs) => ExitCode::from(1),
+        Err(Failure::Error(message)) => {
+            let (red, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+            // Where standard error is closed, nobody is left to tell.
+            let _ = writeln!(std::io::stderr(), "{red}error:{plain} {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// A note to standard error.
+fn note(message: &str) {
+    let (cyan, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;36m", "\x1b[0m") } else { ("", "") };
+    // Where standard error is closed, nobody is left to tell.
+    let _ = writeln!(std::io::stderr(), "{cyan}note:{plain} {message}");
+}
+
+/// Writes to standard output; a reader that has gone away (`| head`) ends the program quietly.
+fn print(text: &str) -> Outcome {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Options of every command that compiles.
+#[derive(Args, Clone)]
+struct CompileArgs {
+    /// CPU level: x86-64, x86-64-v3, x86-64-v4, aarch64 or native
+    #[arg(long, value_name = "CPU", value_parser = cpu)]
+    cpu: Option<Target>,
+    /// Target triple, such as aarch64-unknown-linux-gnu
+    #[arg(long, value_name = "TRIPLE", value_parser = triple)]
+    target: Option<Target>,
+    /// Size of a symbolic dimension, such as seq=128 (may be repeated)
+    #[arg(long = "set", value_name = "SYMBOL=N", value_parser = size)]
+    sizes: Vec<(String, i64)>,
+    /// Passes, such as canonicalize,eqsat{rules=none}
+    #[arg(long, value_name = "PASSES")]
+    pipeline: Option<String>,
+    /// Rewrite rules: none, or a file of rules
+    #[arg(long, value_name = "FILE|none")]
+    rules: Option<String>,
+    /// Most memory for constants and for a run, such as 512M or 16G
+    #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = bytes)]
+    memory_limit: u64,
+    /// Print the IR after this pass or level, or after all, to standard error
+    #[arg(long, value_name = "PASS|all")]
+    print_ir_after: Option<String>,
+    /// Verify the IR after every pass and level
+    #[arg(long)]
+    verify_each: bool,
+    /// Say what was optimised, and what was not and why
+    #[arg(long)]
+    remarks: bool,
+}
+
+impl CompileArgs {
+    fn options(&self) -> Result<Options, String> {
+        let target = match (&self.cpu, &self.target) {
+            (Some(c), Some(t)) if c.triple != t.triple => {
+                return Err(format!("--cpu {} is none of --target {}'s", c.name, t.triple));
+            }
+            (Some(c), _) => c.clone(),
+            (None, Some(t)) => t.clone(),
+            (None, None) => brolga::codegen::target::native()
+                .ok_or("this machine's architecture is none that Brolga makes code for; give --target")?,
+        };
+        let defaults = Options::default();
+        Ok(Options {
+            target,
+            pipeline: self.pipeline.clone(),
+            rules: self.rules.clone(),
+            memory_limit: self.memory_limit,
+            verify: self.verify_each || defaults.verify,
+            print_after: self.print_ir_after.clone().map(|which| {
+                let observer: brolga::compile::Observer = Arc::new(|pass: &str, ir: &str| {
+                    // Where standard error is closed, nobody is left to tell.
+                    let _ = writeln!(std::io::stderr(), "// after {pass}\n{ir}");
+                });
+                (which, observer)
+            }),
+            sizes: self.sizes.clone(),
+        })
+    }
+
+    fn remark(&self, remarks: &[String]) {
+        if self.remarks {
+            remarks.iter().for_each(|r| note(r));
+        }
+    }
+}
+
+fn cpu(name: &str) -> Result<Target, String> {
+    brolga::codegen::target::by_name(name)
+        .ok_or_else(|| format!("expected native or one of {}", Target::NAMES.join(", ")))
+}
+
+fn triple(name: &str) -> Result<Target, String> {
+    let native = brolga::codegen::target::native().filter(|t| t.triple == name);
+    let known = [Target::baseline(), Target::aarch64()];
+    native.or_else(|| known.iter().find(|t| t.triple == name).cloned()).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|t| t.triple).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+fn size(text: &str) -> Result<(String, i64), String> {
+    let (name, n) = text.split_once('=').ok_or("expected SYMBOL=N")?;
+    match n.trim().parse() {
+        Ok(n) if n >= 0 => Ok((name.trim().to_owned(), n)),
+        _ => Err(format!("`{n}` is no size, expected a number from 0 on")),
+    }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        unit => return Err(format!("unknown unit `{unit}`, expected K, M, G or T")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("`{digits}` is no number of bytes"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| "more bytes than 64 bits can count".into())
+}
+
+/// A duration for people.
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_units() {
+        assert_eq!(bytes("512M"), Ok(512 << 20));
+        assert_eq!(bytes("1024"), Ok(1024));
+        assert!(bytes("x").is_err() && bytes("1q").is_err() && bytes("99999999999G").is_err());
+        assert_eq!(size("seq=128"), Ok(("seq".into(), 128)));
+        assert!(size("seq").is_err() && size("seq=-1").is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! `brolga opt`: text IR in, a pipeline, text IR out.
+
+use super::{CompileArgs, Outcome, print};
+use brolga::{Error, levels, source};
+use clap::Args;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Run passes over a printed tensor graph
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  brolga opt graph.txt --pipeline canonicalize
+  brolga emit model.onnx --stage tensor --pipeline '' | brolga opt - --pipeline eqsat")]
+pub struct Opt {
+    /// The graph as text, an ONNX model, or - for text from standard input
+    input: PathBuf,
+    /// Write here instead of to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    compile: CompileArgs,
+}
+
+impl Opt {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let options = self.compile.options()?;
+        let graph = if self.input == Path::new("-") {
+            let mut text = String::new();
+            let path = Path::new("<stdin>");
+            std::io::stdin().read_to_string(&mut text).map_err(|e| Error::io(path, e))?;
+            source::parse_graph(&text, path)?
+        } else {
+            source::graph(&self.input, options.memory_limit)?
+        };
+        let graph = levels::specialise(&graph, &options.sizes)?;
+        let (graph, remarks) = levels::optimise(&graph, &options)?;
+        self.compile.remark(&remarks);
+        match &self.output {
+            Some(path) => Ok(brolga::output::write(path, graph.to_string().as_bytes())?),
+            None => print(&graph.to_string()),
+        }
+    }
+}

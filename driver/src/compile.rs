@@ -1,0 +1,251 @@
+//! Compiling: options, phases, and the result.
+//!
+//! [`compile`] goes down through the [levels](crate::levels) and evaluates the constants; machine code is made by what
+//! asks for it: a session, or one of the files of [`crate::output`].
+
+use crate::levels::{self, Level};
+use crate::weights::{self, Packed};
+use crate::{Error, Result, host, source, tensors};
+use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
+use brolga_ir::program::Program;
+use brolga_ir::{Dim, Graph, NodeError, Target};
+use brolga_passes::pass::Pass;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Shown a pass's name and the IR after it, printed.
+pub type Observer = Arc<dyn Fn(&str, &str) + Send + Sync>;
+
+/// How a model is compiled.
+#[derive(Clone)]
+pub struct Options {
+    /// The machine to compile for.
+    pub target: Target,
+    /// Passes as text, such as `canonicalize,eqsat{rules=exact}`; `None` is the default pipeline.
+    pub pipeline: Option<String>,
+    /// Rewrite rules: `None` the built-in ones, else `none` or a file.
+    pub rules: Option<String>,
+    /// Bytes that constants, and one value of the model, may take.
+    pub memory_limit: u64,
+    /// Verifies the IR after every pass and at every level.
+    pub verify: bool,
+    /// Whom the IR is shown to, after this pass or `all`.
+    pub print_after: Option<(String, Observer)>,
+    /// Sizes for symbolic dimensions.
+    pub sizes: Vec<(String, i64)>,
+}
+
+impl Default for Options {
+    /// For this machine, at most 16 GiB; verifying in debug builds.
+    fn default() -> Options {
+        Options {
+            target: brolga_codegen::target::native().unwrap_or_else(Target::baseline),
+            pipeline: None,
+            rules: None,
+            memory_limit: 16 << 30,
+            verify: cfg!(debug_assertions),
+            print_after: None,
+            sizes: vec![],
+        }
+    }
+}
+
+impl Options {
+    /// The passes of the pipeline.
+    ///
+    /// # Errors
+    /// When its text is wrong.
+    pub fn passes(&self) -> Result<Vec<Box<dyn Pass>>> {
+        let text = match (&self.pipeline, &self.rules) {
+            (Some(p), None) => p.clone(),
+            (Some(_), Some(_)) => {
+                let message = "give either a pipeline or rules; in a pipeline, write `eqsat{rules=…}`";
+                return Err(Error::Option(message.into()));
+            }
+            (None, None) => crate::pipeline::DEFAULT.to_owned(),
+            (None, Some(rules)) => format!("canonicalize,eqsat{{rules={rules}}}"),
+        };
+        crate::pipeline::parse(&text).map_err(Error::Option)
+    }
+
+    pub(crate) fn show(&self, pass: &str, ir: &dyn fmt::Display) {
+        if let Some((which, observer)) = &self.print_after
+            && (which == pass || which == "all")
+        {
+            observer(pass, &ir.to_string());
+        }
+    }
+
+    /// What decides the code, for the key of the compile cache.
+    pub fn describe(&self) -> String {
+        let passes = (&self.pipeline, &self.rules);
+        format!("{:?} {passes:?} {:?}", self.target.name, self.sizes)
+    }
+}
+
+/// How long each phase took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Reading and importing the model.
+    pub load: Duration,
+    /// The passes.
+    pub optimise: Duration,
+    /// Structured kernels, loop nests, the memory plan.
+    pub lower: Duration,
+    /// Evaluating constants.
+    pub constants: Duration,
+    /// Making machine code.
+    pub codegen: Duration,
+}
+
+impl Timings {
+    /// All phases but the first.
+    pub fn compile(&self) -> Duration {
+        self.optimise + self.lower + self.constants + self.codegen
+    }
+}
+
+/// A compiled model, of which machine code, sessions and files are made.
+pub struct Compiled {
+    /// What a C caller's symbols begin with.
+    pub prefix: String,
+    /// The machine it is compiled for.
+    pub target: Target,
+    /// Loop nests and steps.
+    pub program: Program,
+    /// Evaluated constants.
+    pub packed: Packed,
+    /// What the program says of itself; offsets of code are filled in where there is code.
+    pub meta: Meta,
+    /// How long it took.
+    pub timings: Timings,
+    /// What passes did, and what they did not and why.
+    pub remarks: Vec<String>,
+}
+
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compiled")
+            .field("meta", &self.meta)
+            .field("timings", &self.timings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads and compiles a model file.
+///
+/// # Errors
+/// When it is no model, uses what is not supported, or does not fit in memory.
+pub fn compile_file(path: impl AsRef<Path>, options: &Options) -> Result<Compiled> {
+    let start = Instant::now();
+    let graph = source::graph(path.as_ref(), options.memory_limit)?;
+    let load = start.elapsed();
+    let mut c = compile(&graph, options)?;
+    c.timings.load = load;
+    Ok(c)
+}
+
+/// Compiles a graph.
+///
+/// # Errors
+/// When a pass or a level fails, naming the node; when constants do not fit in memory.
+pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled> {
+    let mut timings = Timings::default();
+    let specialised;
+    let graph = if options.sizes.is_empty() {
+        graph
+    } else {
+        specialised = levels::specialise(graph, &options.sizes)?;
+        &specialised
+    };
+    let start = Instant::now();
+    let (cut, remarks) = levels::optimise(graph, options)?;
+    timings.optimise = start.elapsed();
+    let start = Instant::now();
+    let structured = levels::structured(&cut, options)?;
+    let program = levels::program(&structured, options)?;
+    timings.lower = start.elapsed();
+    finish(program, options, remarks, timings)
+}
+
+/// Compiles a graph whose `level` is printed and read back on the way.
+///
+/// # Errors
+/// As [`compile`]; when the text is not read back.
+pub fn compile_through_text(graph: &Graph, options: &Options, level: Level) -> Result<Compiled> {
+    let program = levels::through_text(graph, options, level)?;
+    finish(program, options, vec![], Timings::default())
+}
+
+fn finish(mut program: Program, options: &Options, remarks: Vec<String>, mut timings: Timings) -> Result<Compiled> {
+    let start = Instant::now();
+    let native = brolga_codegen::target::native().ok_or_else(|| {
+        Error::Option("this machine's architecture is none that Brolga makes code for; it cannot evaluate constants".into())
+    })?;
+    let packed = weights::pack(&program, &native, options.memory_limit)?;
+    timings.constants = start.elapsed();
+    let meta = describe(&program, options, &packed)?;
+    levels::forget_constants(&mut program);
+    Ok(Compiled {
+        prefix: brolga_abi::symbol_prefix(&program.name),
+        target: options.target.clone(),
+        program,
+        packed,
+        meta,
+        timings,
+        remarks,
+    })
+}
+
+fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Meta> {
+    let lower = |source| Error::Lower {
+        model: program.name.clone(),
+        source,
+    };
+    let symbol = |s: &brolga_ir::Symbol| program.symbols.iter().position(|x| x == s);
+    let mut inputs = vec![];
+    for (name, slot) in &program.inputs {
+        let ty = &program.slot(*slot).ty;
+        let dim = |d: &Dim| match (d.as_const(), d.as_symbol().and_then(symbol)) {
+            (Some(n), _) => Ok(AbiDim::Const(n)),
+            (None, Some(s)) => Ok(AbiDim::Symbol(s as u32)),
+            (None, None) => Err(lower(NodeError {
+                node: String::new(),
+                message: format!("input `{name}` has the extent {d}, expected a number or a symbol"),
+            })),
+        };
+        inputs.push(Input {
+            name: name.clone(),
+            dtype: tensors::abi_dtype(ty.dtype),
+            dims: ty.shape.iter().map(dim).collect::<Result<_>>()?,
+        });
+    }
+    let outputs = program.outputs.iter().map(|(name, slot)| {
+        let ty = &program.slot(*slot).ty;
+        let dims: Vec<String> = ty.shape.iter().map(Dim::to_string).collect();
+        Output {
+            name: name.clone(),
+            dtype: tensors::abi_dtype(ty.dtype),
+            rank: ty.rank() as u32,
+            shape: format!("[{}]", dims.join(", ")),
+        }
+    });
+    let guards = program.guards.iter().map(|g| format!("{} = {} ({})", g.equal.0, g.equal.1, g.reason));
+    let meta = Meta {
+        name: program.name.clone(),
+        target: options.target.triple.to_owned(),
+        features: options.target.features().iter().map(|f| (*f).to_owned()).collect(),
+        compiler: concat!("brolga ", env!("CARGO_PKG_VERSION")).to_owned(),
+        symbols: program.symbols.iter().map(|s| s.to_string()).collect(),
+        inputs,
+        outputs: outputs.collect(),
+        guards: guards.collect(),
+        host_ops: host::describe(program).map_err(lower)?,
+        nodes: brolga_codegen::program::nodes(program).iter().map(|n| n.to_string()).collect(),
+        weights_bytes: packed.bytes().len() as u64,
+        ..Meta::default()
+    };
+    Ok(meta)
+}

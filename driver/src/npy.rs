@@ -1,0 +1,211 @@
+//! NumPy's `.npy` and `.npz` files (through `npyz`).
+//!
+//! Invariant: tensors are little endian and row-major; a file in another byte order or in Fortran order is converted
+//! when it is read. bfloat16, which NumPy lacks, is written as f32.
+
+use crate::{Error, Result};
+use brolga_ir::{DType, Tensor};
+use npyz::npz::{NpzArchive, NpzWriter};
+use npyz::{DType as NpyType, Endianness, NpyHeader, Order, TypeChar, WriterBuilder};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, Write};
+use std::path::Path;
+
+/// Reads a `.npy` file.
+///
+/// # Errors
+/// When it cannot be read, or holds a dtype that the IR lacks.
+pub fn read_npy(path: &Path) -> Result<Tensor> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    read_array(BufReader::new(file)).map_err(|e| Error::file(path, format!("not a .npy file of numbers: {e}")))
+}
+
+/// Reads the arrays of a `.npz` file, in the file's order.
+///
+/// # Errors
+/// When it cannot be read, or an array's dtype is none of the IR's.
+pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let bad = |e: std::io::Error| Error::file(path, format!("not a .npz file: {e}"));
+    let mut archive = NpzArchive::new(BufReader::new(file)).map_err(bad)?;
+    let zip = archive.zip_archive();
+    let mut arrays = vec![];
+    for i in 0..zip.len() {
+        let entry = zip.by_index(i).map_err(|e| bad(std::io::Error::other(e)))?;
+        let Some(name) = npyz::npz::array_name_from_file_name(entry.name()) else {
+            continue;
+        };
+        let name = name.to_owned();
+        let array = read_array(entry).map_err(|e| Error::file(path, format!("array `{name}`: {e}")))?;
+        arrays.push((name, array));
+    }
+    Ok(arrays)
+}
+
+/// Writes arrays into a `.npz` file, which appears complete or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_npz(path: &Path, arrays: &[(String, Tensor)]) -> Result<()> {
+    let fail = |e| Error::io(path, e);
+    let mut file = brolga_abi::artefact::AtomicFile::create(path).map_err(fail)?;
+    write_arrays(&mut file, arrays).map_err(fail)?;
+    file.commit().map_err(fail)
+}
+
+fn write_arrays(file: impl Write + Seek, arrays: &[(String, Tensor)]) -> std::io::Result<()> {
+    let mut npz = NpzWriter::new(file);
+    let zip = npz.zip_writer();
+    let options = || npyz::zip::write::FileOptions::default().compression_method(npyz::zip::CompressionMethod::Stored);
+    for (name, tensor) in arrays {
+        // A slash would be a folder in the archive.
+        let file = npyz::npz::file_name_from_array_name(name);
+        zip.start_file(file, options())?;
+        let widened;
+        let tensor = match tensor.dtype() {
+            DType::BF16 => {
+                widened = tensor.cast(DType::F32);
+                &widened
+            }
+            _ => tensor,
+        };
+        let shape: Vec<u64> = tensor.shape().iter().map(|&n| n as u64).collect();
+        let ty = type_string(tensor.dtype()).parse().map_err(std::io::Error::other)?;
+        npyz::WriteOptions::new_header_only()
+            .dtype(NpyType::Plain(ty))
+            .shape(&shape)
+            .writer(&mut *zip)
+            .write_header_only()?;
+        zip.write_all(tensor.bytes())?;
+    }
+    zip.finish()?;
+    Ok(())
+}
+
+fn type_string(d: DType) -> &'static str {
+    match d {
+        DType::F64 => "<f8",
+        DType::F32 | DType::BF16 => "<f4",
+        DType::F16 => "<f2",
+        DType::I64 => "<i8",
+        DType::I32 => "<i4",
+        DType::I16 => "<i2",
+        DType::I8 => "|i1",
+        DType::U64 => "<u8",
+        DType::U32 => "<u4",
+        DType::U16 => "<u2",
+        DType::U8 => "|u1",
+        DType::Bool => "|b1",
+    }
+}
+
+/// The most bytes that are taken on the header's word alone; beyond, memory grows with what is there.
+const TRUSTED: usize = 1 << 24;
+
+fn read_array(mut r: impl Read) -> Result<Tensor, String> {
+    let header = NpyHeader::from_reader(&mut r).map_err(|e| e.to_string())?;
+    let dtype = header.dtype();
+    let NpyType::Plain(ty) = &dtype else {
+        return Err(format!("a record type {}, expected numbers", dtype.descr()));
+    };
+    let found = match (ty.type_char(), ty.size_field()) {
+        (TypeChar::Float, 8) => DType::F64,
+        (TypeChar::Float, 4) => DType::F32,
+        (TypeChar::Float, 2) => DType::F16,
+        (TypeChar::Int, 8) => DType::I64,
+        (TypeChar::Int, 4) => DType::I32,
+        (TypeChar::Int, 2) => DType::I16,
+        (TypeChar::Int, 1) => DType::I8,
+        (TypeChar::Uint, 8) => DType::U64,
+        (TypeChar::Uint, 4) => DType::U32,
+        (TypeChar::Uint, 2) => DType::U16,
+        (TypeChar::Uint, 1) => DType::U8,
+        (TypeChar::Bool, 1) => DType::Bool,
+        _ => return Err(format!("elements of type {}, expected numbers or booleans", dtype.descr())),
+    };
+    let shape: Option<Vec<usize>> = header.shape().iter().map(|&n| usize::try_from(n).ok()).collect();
+    let size = shape
+        .as_ref()
+        .and_then(|s| s.iter().try_fold(found.bytes(), |n, &d| n.checked_mul(d)));
+    let (Some(shape), Some(size)) = (shape, size) else {
+        return Err(format!("shape {:?} is too large", header.shape()));
+    };
+    let mut bytes = Vec::with_capacity(size.min(TRUSTED));
+    r.take(size as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| e.to_string())?;
+    if bytes.len() < size {
+        return Err(format!("{} bytes of data, expected {size}", bytes.len()));
+    }
+    bytes.truncate(size);
+    if ty.endianness() == Endianness::Big {
+        bytes.chunks_exact_mut(found.bytes()).for_each(<[u8]>::reverse);
+    }
+    if header.order() == Order::Fortran && shape.len() > 1 {
+        bytes = row_major(&bytes, &shape, found.bytes());
+    }
+    Tensor::new(found, shape, bytes)
+}
+
+/// Column-major elements in row-major order.
+fn row_major(from: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
+    let mut strides = vec![size; shape.len()];
+    for d in 1..shape.len() {
+        strides[d] = strides[d - 1] * shape[d - 1];
+    }
+    brolga_ir::indices(shape)
+        .flat_map(|index| {
+            let at: usize = index.iter().zip(&strides).map(|(i, s)| i * s).sum();
+            from[at..at + size].iter().copied()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brolga_ir::Number;
+
+    #[test]
+    fn every_dtype_survives_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("all.npz");
+        let arrays: Vec<(String, Tensor)> = DType::ALL
+            .into_iter()
+            .filter(|d| *d != DType::BF16)
+            .map(|d| {
+                let t = Tensor::from_fn(d, &[2, 0, 3], |_| Number::Int(0));
+                let u = Tensor::from_fn(d, &[2, 3], |i| Number::Int((i % 2) as i128));
+                [(format!("{d}_empty"), t), (d.to_string(), u)]
+            })
+            .collect::<Vec<_>>()
+            .concat();
+        write_npz(&path, &arrays).unwrap();
+        assert_eq!(read_npz(&path).unwrap(), arrays);
+    }
+
+    #[test]
+    fn other_orders_are_converted() {
+        let header = |descr: &str, fortran: &str| {
+            let mut text = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': (2, 3), }}");
+            while !(text.len() + 11).is_multiple_of(64) {
+                text.push(' ');
+            }
+            text.push('\n');
+            let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+            bytes.extend((text.len() as u16).to_le_bytes());
+            bytes.extend(text.as_bytes());
+            bytes
+        };
+        let expected = Tensor::from_fn(DType::I16, &[2, 3], |i| Number::Int(i as i128));
+        let mut columns = header("<i2", "True");
+        [0i16, 3, 1, 4, 2, 5].iter().for_each(|x| columns.extend(x.to_le_bytes()));
+        assert_eq!(read_array(&columns[..]).unwrap(), expected);
+        let mut big = header(">i2", "False");
+        (0..6i16).for_each(|x| big.extend(x.to_be_bytes()));
+        assert_eq!(read_array(&big[..]).unwrap(), expected);
+        big.pop();
+        assert!(read_array(&big[..]).unwrap_err().contains("11 bytes of data, expected 12"));
+        assert!(read_array(&header("<c8", "False")[..]).is_err());
+    }
+}

@@ -1,0 +1,211 @@
+//! What compiling leaves on disk. Every file appears complete or not at all, and the same model with the same options
+//! gives the same bytes.
+
+use crate::compile::Compiled;
+use crate::{Error, Result, archive, backend};
+use brolga_abi::artefact::{AtomicFile, Writer};
+use brolga_abi::{Entries, HeaderWeights, Kernel, Meta, header};
+use brolga_codegen::listing::Listing;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// Where a program's weights go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WeightsIn {
+    /// Into the object, under `PREFIX_weights`.
+    Object,
+    /// Into a file of their own ([`Compiled::write_weights`]), which the caller loads.
+    File,
+}
+
+impl WeightsIn {
+    fn header(self) -> HeaderWeights {
+        match self {
+            WeightsIn::Object => HeaderWeights::Embedded,
+            WeightsIn::File => HeaderWeights::File,
+        }
+    }
+}
+
+impl Compiled {
+    pub(crate) fn input(&self) -> backend::Input<'_> {
+        backend::Input {
+            program: &self.program,
+            target: &self.target,
+            prefix: &self.prefix,
+            packed: &self.packed,
+        }
+    }
+
+    pub(crate) fn codegen(&self, source: brolga_codegen::Error) -> Error {
+        Error::Codegen {
+            model: self.meta.name.clone(),
+            source,
+        }
+    }
+
+    /// The symbols that an object file exports.
+    pub fn symbols(&self, weights: WeightsIn) -> Vec<String> {
+        let names: &[&str] = match weights {
+            WeightsIn::Object => &["plan", "shapes", "run", "weights"],
+            WeightsIn::File => &["plan", "shapes", "run"],
+        };
+        names.iter().map(|n| format!("{}_{n}", self.prefix)).collect()
+    }
+
+    /// The bytes of an object file.
+    ///
+    /// # Errors
+    /// When the code cannot be made.
+    pub fn object(&self, weights: WeightsIn) -> Result<Vec<u8>> {
+        backend::object_file(self.input(), weights == WeightsIn::Object).map_err(|e| self.codegen(e))
+    }
+
+    /// Writes an object file.
+    ///
+    /// # Errors
+    /// When the code cannot be made or the file cannot be written.
+    pub fn write_object(&self, path: &Path, weights: WeightsIn) -> Result<()> {
+        write(path, &self.object(weights)?)
+    }
+
+    /// Writes a static library of one object file.
+    ///
+    /// # Errors
+    /// As [`Compiled::write_object`].
+    pub fn write_archive(&self, path: &Path, weights: WeightsIn) -> Result<()> {
+        let object = self.object(weights)?;
+        let name = format!("{}.o", self.prefix);
+        write(path, &archive::archive(&name, &object, &self.symbols(weights)))
+    }
+
+    /// Links a shared library with the C compiler: the one that `CC` names, else `cc`, else the target's.
+    ///
+    /// # Errors
+    /// As [`Compiled::write_object`]; when there is no C compiler, or it fails.
+    pub fn write_shared(&self, path: &Path, weights: WeightsIn) -> Result<()> {
+        let io = |e| Error::io(path, e);
+        let object = self.object(weights)?;
+        let temporary = |extension: &str| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.with_file_name(format!(".{name}.{}.{extension}", std::process::id()))
+        };
+        let (object_path, library_path) = (temporary("o"), temporary("so"));
+        let remove = || {
+            for p in [&object_path, &library_path] {
+                // A file that is not there needs no removing.
+                let _ = std::fs::remove_file(p);
+            }
+        };
+        let linked = std::fs::write(&object_path, &object)
+            .map_err(io)
+            .and_then(|()| link(&object_path, &library_path, self.target.triple))
+            .and_then(|()| std::fs::rename(&library_path, path).map_err(io));
+        remove();
+        linked
+    }
+
+    /// Writes the weights as a file of their own.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_weights(&self, path: &Path) -> Result<()> {
+        write(path, self.packed.bytes())
+    }
+
+    /// The C header of the object file.
+    pub fn header(&self, weights: WeightsIn) -> String {
+        header(&self.prefix, &self.meta, weights.header())
+    }
+
+    /// Writes the C header of the object file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_header(&self, path: &Path, weights: WeightsIn) -> Result<()> {
+        write(path, self.header(weights).as_bytes())
+    }
+
+    /// Writes an artefact, which [`crate::Session::load`] maps.
+    ///
+    /// # Errors
+    /// When the code cannot be made or the file cannot be written.
+    pub fn write_artefact(&self, path: &Path) -> Result<()> {
+        let (image, kernels) = backend::flat_image(self.input()).map_err(|e| self.codegen(e))?;
+        let offset = |name: &str| image.offset(name).map_err(|e| self.codegen(e));
+        let entry = |name: &str| offset(&format!("{}_{name}", self.prefix));
+        let kernels = kernels.into_iter().map(|name| {
+            Ok(Kernel {
+                offset: offset(&name)?,
+                name,
+                flops: None,
+                bytes: None,
+            })
+        });
+        let meta = Meta {
+            entries: Entries {
+                run: entry("run")?,
+                plan: entry("plan")?,
+                shapes: entry("shapes")?,
+            },
+            kernels: kernels.collect::<Result<_>>()?,
+            ..self.meta.clone()
+        };
+        let store = || -> std::io::Result<()> {
+            let mut writer = Writer::create(path)?;
+            writer.meta(&meta)?;
+            writer.code(&image.bytes)?;
+            writer.weights(|out| out.write_all(self.packed.bytes()))?;
+            writer.commit()
+        };
+        store().map_err(|e| Error::io(path, e))
+    }
+
+    /// CLIF and assembly of every function.
+    ///
+    /// # Errors
+    /// When the code cannot be made.
+    pub fn listings(&self) -> Result<Vec<Listing>> {
+        backend::listings(self.input()).map_err(|e| self.codegen(e))
+    }
+}
+
+/// Writes a file that appears complete or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let store = || -> std::io::Result<()> {
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(bytes)?;
+        file.commit()
+    };
+    store().map_err(|e| Error::io(path, e))
+}
+
+fn link(object: &Path, library: &Path, triple: &str) -> Result<()> {
+    let here = triple.split('-').next() == Some(std::env::consts::ARCH);
+    let compiler = match std::env::var("CC") {
+        Ok(cc) if !cc.is_empty() => cc,
+        _ if here => "cc".to_owned(),
+        // Debian's and most distributions' name of a cross compiler.
+        _ => format!("{}-gcc", triple.replace("-unknown", "")),
+    };
+    let result = Command::new(&compiler)
+        .args(["-shared", "-Wl,--build-id=none", "-o"])
+        .arg(library)
+        .arg(object)
+        .output();
+    match result {
+        Ok(out) if out.status.success() => Ok(()),
+        Ok(out) => Err(Error::Linker(format!(
+            "the C compiler `{compiler}` did not link the library: {}",
+            String::from_utf8_lossy(&out.stderr).trim()
+        ))),
+        Err(e) => Err(Error::Linker(format!(
+            "a shared library is linked by a C compiler, but `{compiler}` cannot be started ({e}); install one, name it in \
+             the environment variable CC, or write an object file (.o) or a static library (.a) instead"
+        ))),
+    }
+}

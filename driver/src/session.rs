@@ -1,0 +1,218 @@
+//! A model that is ready to run.
+//!
+//! A session is `Send + Sync`; runs of one session may overlap, and any number of sessions may live at once. Dropping the
+//! last one that uses them frees code, weights and arenas.
+
+use crate::compile::{Compiled, Options, Timings, compile_file};
+use crate::host::Reference;
+use crate::source::{Kind, kind};
+use crate::{Error, Result, backend};
+use brolga_abi::{Input, Meta, Output};
+use brolga_ir::Target;
+use brolga_runtime::{Buffer, Executor, HostOps, Program, View, ViewMut};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How a session is made; see [`Session::options`].
+#[derive(Clone, Default)]
+pub struct SessionOptions {
+    compile: Options,
+    threads: usize,
+}
+
+impl SessionOptions {
+    /// Threads of parallel loops, the caller's included; 0, the default, is one for each core.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Bytes that constants, and the memory of a run, may take.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.compile.memory_limit = bytes;
+        self
+    }
+
+    /// The machine to compile for; it has to be one that this machine runs.
+    pub fn target(mut self, target: Target) -> Self {
+        self.compile.target = target;
+        self
+    }
+
+    /// A size for a symbolic dimension: the code is made for this size only, and may be faster for it.
+    pub fn size(mut self, symbol: &str, extent: i64) -> Self {
+        self.compile.sizes.push((symbol.to_owned(), extent));
+        self
+    }
+
+    /// All options of compiling at once.
+    pub fn compile(mut self, options: Options) -> Self {
+        self.compile = options;
+        self
+    }
+
+    /// Loads an ONNX model, a printed tensor graph or an artefact.
+    ///
+    /// An artefact is machine code and is trusted as a program that is started: load only those from compilers that you
+    /// trust, and do not change the file in place while the session lives.
+    ///
+    /// # Errors
+    /// When the file is no model, does not fit this machine, or uses what is not supported.
+    pub fn load(self, path: impl AsRef<Path>) -> Result<Session> {
+        let path = path.as_ref();
+        if kind(path)? == Kind::Artefact {
+            return self.open(path);
+        }
+        compile_file(path, &self.compile)?.session_with(self.threads, self.compile.memory_limit)
+    }
+
+    fn open(self, path: &Path) -> Result<Session> {
+        if !self.compile.sizes.is_empty() {
+            return Err(Error::file(path, "an artefact is compiled already; sizes are set when it is compiled"));
+        }
+        let start = Instant::now();
+        // SAFETY: the documentation of `load` asks for an artefact that is trusted and does not change.
+        let program = unsafe { Program::open(path) }?;
+        let mut session = Session::new(program, self.threads, self.compile.memory_limit, Some(path.to_owned()))?;
+        session.timings.load = start.elapsed();
+        Ok(session)
+    }
+}
+
+/// A model, ready to run.
+///
+/// ```
+/// # fn main() -> Result<(), brolga::Error> {
+/// # let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/digits/digits.onnx");
+/// let session = brolga::Session::options().threads(1).load(model)?;
+/// assert_eq!(session.inputs()[0].name, "images");
+///
+/// let images = vec![0.0f32; 3 * 64];
+/// let mut logits = [0.0f32; 30];
+/// session.run_into(
+///     &[brolga::View::of(&images, &[3, 1, 8, 8])],
+///     &mut [brolga::ViewMut::of(&mut logits, &[3, 10])],
+/// )?;
+/// assert_eq!(logits[..10], logits[20..]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    executor: Executor,
+    timings: Timings,
+}
+
+impl Session {
+    /// Loads an ONNX model or an artefact with default options; see [`SessionOptions::load`].
+    ///
+    /// # Errors
+    /// When the file is no model, does not fit this machine, or uses what is not supported.
+    pub fn load(path: impl AsRef<Path>) -> Result<Session> {
+        Session::options().load(path)
+    }
+
+    /// Options to be changed before loading.
+    pub fn options() -> SessionOptions {
+        SessionOptions::default()
+    }
+
+    fn new(program: Program, threads: usize, memory_limit: u64, path: Option<PathBuf>) -> Result<Session> {
+        let host = Reference::new(program.meta()).map_err(|message| Error::File {
+            path: path.unwrap_or_else(|| PathBuf::from(&program.meta().name)),
+            message,
+        })?;
+        let options = brolga_runtime::Options {
+            threads,
+            memory_limit,
+            host: host.map(|h| h as Arc<dyn HostOps>),
+        };
+        Ok(Session {
+            executor: Executor::with_options(Arc::new(program), options)?,
+            timings: Timings::default(),
+        })
+    }
+
+    /// The model's inputs, in order.
+    pub fn inputs(&self) -> &[Input] {
+        &self.meta().inputs
+    }
+
+    /// The model's outputs, in order.
+    pub fn outputs(&self) -> &[Output] {
+        &self.meta().outputs
+    }
+
+    /// Everything that the program says of itself.
+    pub fn meta(&self) -> &Meta {
+        self.executor.program().meta()
+    }
+
+    /// The running part.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// How long loading and compiling took.
+    pub fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    /// Runs on inputs in the model's order, and returns the outputs in theirs.
+    ///
+    /// # Errors
+    /// When an input does not fit, a check of the model fails, or there is no memory.
+    pub fn run(&self, inputs: &[View<'_>]) -> Result<Vec<Buffer>> {
+        Ok(self.executor.run(inputs)?)
+    }
+
+    /// [`Session::run`] with inputs by name, in any order.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; when a name is unknown or missing.
+    pub fn run_named(&self, inputs: &[(&str, View<'_>)]) -> Result<Vec<Buffer>> {
+        Ok(self.executor.run_named(inputs)?)
+    }
+
+    /// Runs into the caller's tensors, of the shapes that [`Session::output_shapes`] tells.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; when an output does not fit.
+    pub fn run_into(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+        Ok(self.executor.run_into(inputs, outputs)?)
+    }
+
+    /// The shapes of the outputs for inputs like these.
+    ///
+    /// # Errors
+    /// When an input does not fit.
+    pub fn output_shapes(&self, inputs: &[View<'_>]) -> Result<Vec<Vec<usize>>> {
+        Ok(self.executor.output_shapes(inputs)?)
+    }
+}
+
+impl Compiled {
+    /// Makes code for this process, and a session of it, with one thread for each core.
+    ///
+    /// # Errors
+    /// When the target is not this machine's, or there is no executable memory.
+    pub fn session(self) -> Result<Session> {
+        self.session_with(0, u64::MAX)
+    }
+
+    /// [`Compiled::session`] with a number of threads (0: one for each core) and a bound on the memory of a run.
+    ///
+    /// # Errors
+    /// As [`Compiled::session`].
+    pub fn session_with(mut self, threads: usize, memory_limit: u64) -> Result<Session> {
+        let start = Instant::now();
+        let code = backend::jit(self.input()).map_err(|e| self.codegen(e))?;
+        self.timings.codegen = start.elapsed();
+        // SAFETY: the functions are those of the program that the metadata was made from.
+        let program = unsafe { Program::new(self.meta, code, self.packed.weights()) }?;
+        let mut session = Session::new(program, threads, memory_limit, None)?;
+        session.timings = self.timings;
+        Ok(session)
+    }
+}
