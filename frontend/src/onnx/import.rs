@@ -9,11 +9,12 @@ use super::error::{Error, Fail, Unsupported};
 use super::model::{Files, Model};
 use super::node::NodeCtx;
 use super::ops::{self, Handler};
-use super::{symbolic, tensor};
+use super::signature::{Symbols, contradiction, dims, input_type};
+use super::{Options, symbolic, tensor};
 use brolga_ir::{Dim, Graph, Tensor, Type, Value};
 use onnx_protobuf::{
-    AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
-    tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue,
+    AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
+    tensor_shape_proto::dimension::Value as DimValue,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -22,6 +23,11 @@ use std::sync::Arc;
 const MAX_NODES: usize = 2_000_000;
 /// Depth to which functions and subgraphs may nest.
 const MAX_DEPTH: usize = 48;
+
+/// The oldest operator set that is read.
+const OLDEST: i64 = 6;
+/// Operators that older sets define in the same way.
+const ALWAYS_THE_SAME: [&str; 6] = ["Constant", "Identity", "Not", "Shape", "Size", "Transpose"];
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +80,7 @@ pub struct Importer<'m> {
 ///
 /// # Errors
 /// When the model is wrong, or uses what is not supported.
-pub fn import(model: &mut Model, limit: u64) -> Result<Graph, Error> {
+pub fn import(model: &mut Model, options: &Options) -> Result<Graph, Error> {
     let Model { proto, files } = model;
     let file = files.source.name().to_string();
     let fail = |message: String| Error::Model {
@@ -93,13 +99,10 @@ pub fn import(model: &mut Model, limit: u64) -> Result<Graph, Error> {
         }
     }
     let versions = versions(&proto.opset_import);
-    if let Some(v) = versions.get("").filter(|v| **v < 6) {
-        return Err(fail(format!("operator set version {v}, expected 6 or newer")));
-    }
     let mut im = Importer {
         graph: Graph::new(if g.name.is_empty() { "model" } else { &g.name }),
         files,
-        limit,
+        limit: options.memory_limit,
         origin: "".into(),
         folded: FxHashMap::default(),
         known: FxHashMap::default(),
@@ -114,7 +117,7 @@ pub fn import(model: &mut Model, limit: u64) -> Result<Graph, Error> {
         file: file.clone(),
     };
     im.initializers(g)?;
-    im.inputs(g)?;
+    im.inputs(g, &options.fixed)?;
     im.nodes(&g.node)?;
     im.outputs(g)?;
     im.graph.prune();
@@ -208,7 +211,7 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    fn inputs(&mut self, g: &'m GraphProto) -> Result<(), Error> {
+    fn inputs(&mut self, g: &'m GraphProto, fixed: &[(String, Tensor)]) -> Result<(), Error> {
         let initialized: FxHashSet<&str> = g.initializer.iter().map(|t| t.name.as_str()).collect();
         // Old models list initializers as inputs too: those are constants here. Names of symbols are settled before
         // fresh ones are made up.
@@ -225,9 +228,21 @@ impl<'m> Importer<'m> {
                 }
             }
         }
+        if let Some(f) = fixed.iter().find(|f| !inputs.iter().any(|i| i.name == f.0)) {
+            return Err(self.error(format!("there is no input `{}` to fix", f.0)));
+        }
         for i in inputs {
             let bad = |im: &Self, e: String| im.error(format!("input `{}`: {e}", i.name));
+            let given = fixed.iter().find(|f| f.0 == i.name).map(|f| &f.1);
             let slot = match input_type(i, &mut symbols) {
+                Ok(ty) if given.is_some() => {
+                    let t = given.expect("checked by the guard").clone();
+                    let found = Type::fixed(t.dtype(), t.shape());
+                    if contradiction(i, &found).is_some() {
+                        return Err(bad(self, format!("fixed to {found}, expected {ty}")));
+                    }
+                    Slot::Value(self.dense(t))
+                }
                 Ok(ty) => Slot::Value(self.graph.input(&i.name, ty)),
                 Err(Fail::Unsupported(e)) => {
                     self.missing.push(("input".into(), e, i.name.clone()));
@@ -386,6 +401,11 @@ impl<'m> Importer<'m> {
                 "the model imports no operator set of domain `{dom}`"
             )));
         };
+        if version < OLDEST && dom.is_empty() && !ALWAYS_THE_SAME.contains(&n.op_type.as_str()) {
+            return Err(Fail::Unsupported(format!(
+                "operator set version {version}, {OLDEST} and newer are read"
+            )));
+        }
         if slots.iter().any(|s| matches!(s, Slot::Unknown)) {
             return Err(Fail::Skipped);
         }
@@ -557,114 +577,4 @@ fn group(missing: &[(String, String, String)]) -> Vec<Unsupported> {
     }
     items.sort_by(|a, b| (&a.operator, &a.feature).cmp(&(&b.operator, &b.feature)));
     items
-}
-
-/// Symbols by the model's dimension names, which may be any text.
-#[derive(Default)]
-struct Symbols {
-    names: FxHashMap<String, String>,
-    taken: FxHashSet<String>,
-}
-
-impl Symbols {
-    /// The symbol of a dimension name, the same for the same name and different for different ones.
-    fn of(&mut self, param: &str) -> Dim {
-        if let Some(s) = self.names.get(param) {
-            return Dim::sym(s);
-        }
-        let s = self.fresh(param);
-        self.names.insert(param.to_string(), s.clone());
-        Dim::sym(&s)
-    }
-
-    fn fresh(&mut self, wish: &str) -> String {
-        let mut s: String = wish
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect();
-        let operators = ["min", "max", "mod", "floordiv", "ceildiv"];
-        if s.is_empty() || s.starts_with(|c: char| c.is_ascii_digit()) || operators.contains(&s.as_str()) {
-            s.insert(0, '_');
-        }
-        let base = s.clone();
-        let mut k = 2;
-        while !self.taken.insert(s.clone()) {
-            s = format!("{base}_{k}");
-            k += 1;
-        }
-        s
-    }
-}
-
-fn dims(v: &ValueInfoProto) -> Option<&[onnx_protobuf::tensor_shape_proto::Dimension]> {
-    match v.type_.as_ref()?.value.as_ref()? {
-        TypeValue::TensorType(t) => Some(&t.shape.as_ref()?.dim),
-        _ => None,
-    }
-}
-
-fn kind(t: Option<&TypeProto>) -> &'static str {
-    match t.and_then(|t| t.value.as_ref()) {
-        Some(TypeValue::TensorType(_)) => "tensor",
-        Some(TypeValue::SequenceType(_)) => "sequence",
-        Some(TypeValue::MapType(_)) => "map",
-        Some(TypeValue::OptionalType(_)) => "optional",
-        Some(TypeValue::SparseTensorType(_)) => "sparse tensor",
-        _ => "unknown type",
-    }
-}
-
-fn input_type(i: &ValueInfoProto, symbols: &mut Symbols) -> Result<Type, Fail> {
-    let Some(TypeValue::TensorType(t)) = i.type_.as_ref().and_then(|t| t.value.as_ref()) else {
-        return Err(Fail::Unsupported(kind(i.type_.as_ref()).into()));
-    };
-    let dtype = tensor::dtype(t.elem_type).map_err(Fail::Unsupported)?;
-    let Some(dims) = dims(i) else {
-        return Err(Fail::Unsupported("a tensor of unknown rank".into()));
-    };
-    let shape = dims
-        .iter()
-        .enumerate()
-        .map(|(axis, d)| match &d.value {
-            Some(DimValue::DimValue(n)) if *n >= 0 => Ok(Dim::Const(*n)),
-            Some(DimValue::DimValue(n)) => Err(Fail::Bad(format!("extent {n} of dimension {axis}"))),
-            Some(DimValue::DimParam(p)) if !p.is_empty() => Ok(symbols.of(p)),
-            _ => Ok(Dim::sym(&symbols.fresh(&format!("{}_{axis}", i.name)))),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let fixed: Vec<i64> = shape.iter().filter_map(Dim::as_const).collect();
-    tensor::extents(&fixed, dtype)?;
-    Ok(Type::new(dtype, shape))
-}
-
-/// How a declared output contradicts the type that the graph gives it; symbolic extents contradict nothing.
-fn contradiction(o: &ValueInfoProto, found: &Type) -> Option<String> {
-    let Some(TypeValue::TensorType(t)) = o.type_.as_ref().and_then(|t| t.value.as_ref()) else {
-        return (kind(o.type_.as_ref()) != "unknown type")
-            .then(|| format!("is declared as a {}, but is {found}", kind(o.type_.as_ref())));
-    };
-    if t.elem_type != 0 && tensor::dtype(t.elem_type).ok() != Some(found.dtype) {
-        return Some(format!(
-            "is declared as {}, but is {found}",
-            tensor::type_name(t.elem_type)
-        ));
-    }
-    let dims = dims(o)?;
-    let declared: Vec<Option<i64>> = dims
-        .iter()
-        .map(|d| match d.value {
-            Some(DimValue::DimValue(n)) => Some(n),
-            _ => None,
-        })
-        .collect();
-    let fits = declared.len() == found.rank()
-        && declared
-            .iter()
-            .zip(&found.shape)
-            .all(|(d, f)| d.is_none() || f.as_const().is_none() || *d == f.as_const());
-    let show = |d: &Option<i64>| d.map_or("?".to_string(), |n| n.to_string());
-    (!fits).then(|| {
-        let shape: Vec<String> = declared.iter().map(show).collect();
-        format!("is declared with shape [{}], but is {found}", shape.join(", "))
-    })
 }

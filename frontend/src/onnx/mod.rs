@@ -2,10 +2,10 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`wire`], [`model`], [`tensor`] | files: mapping, parsing without copying weights, constants |
-//! | [`import`], [`node`] | the walk: names, functions, attributes, the list of what is unsupported |
-//! | [`emit`], [`symbolic`] | adding nodes with explicit broadcasting; shape computations |
-//! | [`ops`] | one file per operator or family, and the table of them |
+//! | `wire`, `model`, `tensor` | files: mapping, parsing without copying weights, constants |
+//! | `import`, `node`, `signature` | the walk: names, functions, attributes, inputs and outputs, what is unsupported |
+//! | `emit`, `symbolic` | adding nodes with explicit broadcasting; shape computations |
+//! | `ops` | one file per operator or family, and the table of them |
 //!
 //! Operator-set versions 6 and newer are read; what changed between versions is handled in the operator's file.
 
@@ -15,6 +15,7 @@ mod import;
 mod model;
 mod node;
 mod ops;
+mod signature;
 mod summary;
 mod symbolic;
 mod tensor;
@@ -32,12 +33,18 @@ use std::sync::Arc;
 pub struct Options {
     /// Bytes that a single value of the model may have.
     pub memory_limit: u64,
+    /// Inputs with a value that is known already: they become constants, and are no inputs of the graph. This is the way
+    /// to read a model that takes a shape, axes or a number of results as an input.
+    pub fixed: Vec<(String, Tensor)>,
 }
 
 impl Default for Options {
-    /// At most 16 GiB a value.
+    /// At most 16 GiB a value, no fixed inputs.
     fn default() -> Options {
-        Options { memory_limit: 16 << 30 }
+        Options {
+            memory_limit: 16 << 30,
+            fixed: vec![],
+        }
     }
 }
 
@@ -60,7 +67,7 @@ pub fn load_bytes(bytes: Vec<u8>, name: &str, options: &Options) -> Result<Graph
 
 fn import(source: Arc<dyn Source>, folder: Option<std::path::PathBuf>, options: &Options) -> Result<Graph, Error> {
     let mut model = model::Model::parse(source, folder)?;
-    let graph = import::import(&mut model, options.memory_limit)?;
+    let graph = import::import(&mut model, options)?;
     tracing::debug!(model = graph.name, nodes = graph.nodes.len(), "imported");
     Ok(graph)
 }

@@ -83,11 +83,6 @@ impl<'m> NodeCtx<'m> {
         }
     }
 
-    /// True when the attribute is given.
-    pub fn has(&self, name: &str) -> bool {
-        self.attrs.iter().any(|a| a.0 == name)
-    }
-
     /// An integer attribute, when given.
     ///
     /// # Errors

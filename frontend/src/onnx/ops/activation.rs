@@ -97,10 +97,11 @@ pub fn clip<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let bounds: [Option<Value>; 2] = if ctx.version < 11 {
         let dtype = im.dtype(x);
         // Exporters write the largest finite floats where they mean "no bound", which changes nothing here.
-        [("min", f32::MIN), ("max", f32::MAX)].map(|(name, none)| match ctx.opt_float(name) {
-            Ok(Some(b)) if b != none as f64 => Some(im.scalar(dtype, b)),
-            _ => None,
-        })
+        let mut bound = |name: &str, none: f32| -> Result<Option<Value>, Fail> {
+            let b = ctx.opt_float(name)?.filter(|&b| b != none as f64);
+            Ok(b.map(|b| im.scalar(dtype, b)))
+        };
+        [bound("min", f32::MIN)?, bound("max", f32::MAX)?]
     } else {
         [ctx.optional(1), ctx.optional(2)]
     };
@@ -182,4 +183,19 @@ pub fn shrink<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let y = im.map("where", &[high, down, zero])?;
     let y = im.map("where", &[low, up, y])?;
     one(im.cast(y, dtype))
+}
+
+/// `SwiGLU`: the Swish of the first operand times the second.
+pub fn swiglu<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 2)?;
+    let (a, b) = (ctx.input(0)?, ctx.input(1)?);
+    if im.ty(a) != im.ty(b) {
+        return Err(Fail::Bad(format!(
+            "operands {} and {}, expected equal types",
+            im.ty(a),
+            im.ty(b)
+        )));
+    }
+    let s = swish_of(im, a, ctx.float("alpha", 1.0)?)?;
+    one(im.map("mul", &[s, b]))
 }

@@ -31,5 +31,14 @@ pub fn bit_cast<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     if im.dtype(x) == to {
         return Ok(vec![x]);
     }
+    // A bool is a byte that is 0 or 1.
+    let x = if im.dtype(x) == DType::Bool {
+        im.cast(x, DType::U8)?
+    } else {
+        x
+    };
+    if im.dtype(x) == to || (to == DType::Bool && im.dtype(x).bytes() == 1) {
+        return one(im.cast(x, to));
+    }
     one(im.op("bitcast", &[Attr::DType(to)], &[x]))
 }

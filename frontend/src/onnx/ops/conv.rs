@@ -193,3 +193,47 @@ pub fn conv_transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let y = im.op("conv_transpose", &attrs, &[x, w])?;
     one(add_bias(im, y, ctx.optional(2)))
 }
+
+/// `CausalConvWithState`: a depthwise convolution over [state, input], where the state is the end of what came before
+/// (zeros at first); the end of both together is the next state.
+pub fn causal<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 4)?;
+    let (x, w) = (ctx.input(0)?, ctx.input(1)?);
+    let shape = im.shape(x);
+    if shape.len() != 3 || im.rank(w) != 3 {
+        return Err(Fail::Bad(format!(
+            "operands {} and {}, expected rank 3",
+            im.ty(x),
+            im.ty(w)
+        )));
+    }
+    let (Some(channels), Some(k)) = (shape[1].as_const(), im.shape(w)[2].as_const()) else {
+        return unsupported("symbolic channels");
+    };
+    let dtype = im.dtype(x);
+    let state = [shape[0].clone(), shape[1].clone(), Dim::Const(k - 1)];
+    let past = match ctx.optional(3) {
+        Some(p) => p,
+        None => im.splat(dtype, &state, 0.0)?,
+    };
+    let all = im.concat(2, &[past, x])?;
+    let attrs = [
+        Attr::Ints(vec![1]),
+        Attr::Ints(vec![1]),
+        Attr::Dims(vec![Dim::ZERO]),
+        Attr::Dims(vec![Dim::ZERO]),
+        Attr::Int(channels),
+        Attr::Bool(false),
+        Attr::DType(im.accumulator(dtype)),
+        Attr::DType(dtype),
+    ];
+    let y = im.op("conv", &attrs, &[all, w])?;
+    let mut y = add_bias(im, y, ctx.optional(2))?;
+    match ctx.string("activation", "none")? {
+        "none" => {}
+        "silu" | "swish" => y = im.op("silu", &[], &[y])?,
+        a => return Err(Fail::Bad(format!("activation `{a}`, expected none, silu or swish"))),
+    }
+    let next = im.slice_axis(all, 2, shape[2].clone(), Dim::Const(k - 1))?;
+    Ok(vec![y, next])
+}

@@ -16,5 +16,9 @@ pub fn cumulative<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         Attr::Bool(ctx.flag("exclusive", false)?),
         Attr::Bool(ctx.flag("reverse", false)?),
     ];
-    one(im.op("scan", &attrs, &[x]))
+    // A running value is kept in the type that arithmetic is done in.
+    let dtype = im.dtype(x);
+    let x = im.cast(x, dtype.compute())?;
+    let y = im.op("scan", &attrs, &[x])?;
+    one(im.cast(y, dtype))
 }

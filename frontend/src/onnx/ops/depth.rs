@@ -41,7 +41,7 @@ pub fn depth_to_space<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     one(im.reshape(y, vec![n, c, &h * &b, &w * &b]))
 }
 
-/// `SpaceToDepth`: [n, c, h·b, w·b] → [n, b·b·c, h, w].
+/// `SpaceToDepth`: [n, c, h·b, w·b] → [n, b·b·c, h, w], in the same two orders of channels (DCR before version 28).
 pub fn space_to_depth<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let (x, s, b) = block(im, ctx)?;
     let (h, w) = (part(&s[2], &b, "the height")?, part(&s[3], &b, "the width")?);
@@ -50,6 +50,11 @@ pub fn space_to_depth<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         x,
         vec![n.clone(), c.clone(), h.clone(), b.clone(), w.clone(), b.clone()],
     )?;
-    let y = im.transpose(y, &[0, 3, 5, 1, 2, 4])?;
+    let perm = match ctx.string("mode", "DCR")? {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        m => return Err(Fail::Bad(format!("mode `{m}`, expected DCR or CRD"))),
+    };
+    let y = im.transpose(y, &perm)?;
     one(im.reshape(y, vec![n, &(&b * &b) * &c, h, w]))
 }

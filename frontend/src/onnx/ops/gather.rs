@@ -74,14 +74,9 @@ pub fn compress<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
 pub fn one_hot<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(3, 3)?;
     let (indices, depth, values) = (ctx.input(0)?, ctx.input(1)?, ctx.input(2)?);
-    let depth = match im.contents(depth) {
-        Some(t) if t.len() == 1 => Dim::Const(t.get(0).int() as i64),
-        _ => im
-            .dims_operand(depth, "the depth")?
-            .first()
-            .cloned()
-            .ok_or("an empty depth")?,
-    };
+    let depth = im.cast(depth, DType::I64)?;
+    let depth = im.dims_operand(depth, "the depth")?;
+    let depth = depth.first().cloned().ok_or("an empty depth")?;
     if depth.as_const().is_some_and(|d| d < 0) {
         return Err(Fail::Bad(format!("a depth of {depth}")));
     }

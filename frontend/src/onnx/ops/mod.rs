@@ -12,6 +12,7 @@ use brolga_ir::Value;
 
 mod activation;
 mod arg;
+mod attention;
 mod cast;
 mod constant;
 mod control;
@@ -22,15 +23,19 @@ mod dropout;
 mod einsum;
 mod elementwise;
 mod gather;
+mod image;
 mod loss;
 mod matmul;
 mod normalization;
 mod pad;
 mod pool;
+mod quantize;
 mod reduce;
 mod reshape;
 mod resize;
+mod rotary;
 mod scatter;
+mod signal;
 mod slice;
 mod softmax;
 
@@ -50,6 +55,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Acos", elementwise::unary),
     ("Acosh", elementwise::unary),
     ("Add", elementwise::binary),
+    ("AffineGrid", image::affine_grid),
     ("And", elementwise::binary),
     ("ArgMax", arg::arg_reduce),
     ("ArgMin", arg::arg_reduce),
@@ -57,6 +63,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Asinh", elementwise::unary),
     ("Atan", elementwise::unary),
     ("Atanh", elementwise::unary),
+    ("Attention", attention::attention),
     ("AveragePool", pool::average),
     ("BatchNormalization", normalization::batch),
     ("BitCast", cast::bit_cast),
@@ -65,24 +72,30 @@ static TABLE: &[(&str, Handler)] = &[
     ("BitwiseNot", elementwise::unary),
     ("BitwiseOr", elementwise::binary),
     ("BitwiseXor", elementwise::binary),
+    ("BlackmanWindow", signal::window),
     ("Cast", cast::cast),
     ("CastLike", cast::cast_like),
+    ("CausalConvWithState", conv::causal),
     ("Ceil", elementwise::unary),
     ("Celu", activation::celu),
+    ("CenterCropPad", image::center_crop_pad),
     ("Clip", activation::clip),
     ("Compress", gather::compress),
     ("Concat", slice::concat),
     ("Constant", constant::constant),
     ("ConstantOfShape", constant::constant_of_shape),
     ("Conv", conv::conv),
+    ("ConvInteger", quantize::conv_integer),
     ("ConvTranspose", conv::conv_transpose),
     ("Cos", elementwise::unary),
     ("Cosh", elementwise::unary),
     ("CumProd", cumulative::cumulative),
     ("CumSum", cumulative::cumulative),
     ("DepthToSpace", depth::depth_to_space),
+    ("DequantizeLinear", quantize::dequantize),
     ("Div", elementwise::binary),
     ("Dropout", dropout::dropout),
+    ("DynamicQuantizeLinear", quantize::dynamic_quantize),
     ("Einsum", einsum::einsum),
     ("Elu", activation::elu),
     ("Equal", elementwise::binary),
@@ -103,6 +116,8 @@ static TABLE: &[(&str, Handler)] = &[
     ("Greater", elementwise::binary),
     ("GreaterOrEqual", elementwise::binary),
     ("GroupNormalization", normalization::group),
+    ("HammingWindow", signal::window),
+    ("HannWindow", signal::window),
     ("HardSigmoid", activation::hard_sigmoid),
     ("HardSwish", activation::hard_swish),
     ("Hardmax", softmax::hardmax),
@@ -121,6 +136,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("LpNormalization", normalization::lp),
     ("LpPool", pool::lp),
     ("MatMul", matmul::matmul),
+    ("MatMulInteger", quantize::matmul_integer),
     ("Max", elementwise::variadic),
     ("MaxPool", pool::max),
     ("Mean", elementwise::mean),
@@ -137,6 +153,9 @@ static TABLE: &[(&str, Handler)] = &[
     ("PRelu", activation::prelu),
     ("Pad", pad::pad),
     ("Pow", elementwise::pow),
+    ("QLinearConv", quantize::qlinear_conv),
+    ("QLinearMatMul", quantize::qlinear_matmul),
+    ("QuantizeLinear", quantize::quantize),
     ("RMSNormalization", normalization::rms),
     ("Range", constant::range),
     ("Reciprocal", elementwise::unary),
@@ -154,6 +173,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Reshape", reshape::reshape),
     ("Resize", resize::resize),
     ("ReverseSequence", gather::reverse_sequence),
+    ("RotaryEmbedding", rotary::rotary),
     ("Round", elementwise::unary),
     ("Scatter", scatter::elements),
     ("ScatterElements", scatter::elements),
@@ -177,6 +197,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Squeeze", reshape::squeeze),
     ("Sub", elementwise::binary),
     ("Sum", elementwise::variadic),
+    ("SwiGLU", activation::swiglu),
     ("Swish", activation::swish),
     ("Tan", elementwise::unary),
     ("Tanh", elementwise::unary),

@@ -149,7 +149,7 @@ pub fn split<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         (None, Some(s)) => s.iter().map(|&s| Dim::Const(s)).collect(),
         (None, None) => {
             let parts = ctx.int("num_outputs", parts as i64)?;
-            if parts < 1 || parts > 1 << 20 {
+            if !(1..=1 << 20).contains(&parts) {
                 return Err(Fail::Bad(format!("{parts} parts")));
             }
             let size = n.ceil_div(&Dim::Const(parts));

@@ -1,0 +1,249 @@
+//! Quantisation, composed of casts, scalings and integer contractions: `QuantizeLinear`, `DequantizeLinear`,
+//! `DynamicQuantizeLinear`, `QLinearMatMul`, `QLinearConv`, `MatMulInteger`, `ConvInteger`.
+
+use super::super::tensor;
+use super::*;
+use brolga_ir::{DType, Dim, dim::product};
+
+/// A scale or zero point in a form that broadcasts against `x`: for all, for each index of an axis, or for each block of
+/// an axis.
+fn parameter<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, p: Value, x: Value) -> One {
+    let (shape, own) = (im.shape(x), im.shape(p));
+    if product(&own).is(1) {
+        return im.reshape(p, vec![]);
+    }
+    let axis = node::axis(ctx.int("axis", 1)?, shape.len())?;
+    let block = ctx.int("block_size", 0)?;
+    if block == 0 {
+        if own.len() != 1 {
+            return Err(Fail::Bad(format!(
+                "parameter {} for axis {axis} of {}",
+                im.ty(p),
+                im.ty(x)
+            )));
+        }
+        let mut wide = vec![Dim::ONE; shape.len()];
+        wide[axis] = own[0].clone();
+        return im.reshape(p, wide);
+    }
+    if own.len() != shape.len() || block < 0 {
+        return Err(Fail::Bad(format!(
+            "parameter {} for blocks of {block} of {}",
+            im.ty(p),
+            im.ty(x)
+        )));
+    }
+    let mut wide = own;
+    wide.insert(axis + 1, Dim::Const(block));
+    let p = im.unsqueeze(p, &[axis + 1])?;
+    let p = im.spread(p, &wide)?;
+    let mut flat = wide;
+    let length = flat.remove(axis + 1);
+    flat[axis] = &flat[axis] * &length;
+    let p = im.reshape(p, flat)?;
+    // The last block may be cut short.
+    im.slice_axis(p, axis, Dim::ZERO, shape[axis].clone())
+}
+
+/// The range of a quantised dtype.
+fn range(dtype: DType) -> Result<(f64, f64), Fail> {
+    Ok(match dtype {
+        DType::U8 => (0.0, 255.0),
+        DType::I8 => (-128.0, 127.0),
+        DType::U16 => (0.0, 65535.0),
+        DType::I16 => (-32768.0, 32767.0),
+        d => return unsupported(format!("quantisation to {d}")),
+    })
+}
+
+impl Importer<'_> {
+    /// `saturate(round(x / scale) + zero)` in a quantised dtype, computed in f32 or f64.
+    fn quantized(&mut self, x: Value, scale: Value, zero: Option<Value>, to: DType) -> One {
+        let (low, high) = range(to)?;
+        let y = self.map("div", &[x, scale])?;
+        let y = self.op("round", &[], &[y])?;
+        let mut y = self.widen(y)?;
+        if let Some(z) = zero {
+            let z = self.cast(z, self.dtype(y))?;
+            y = self.map("add", &[y, z])?;
+        }
+        let y = self.map_num("max", y, low)?;
+        let y = self.map_num("min", y, high)?;
+        self.cast(y, to)
+    }
+
+    /// An integer operand less its zero point, in i32.
+    fn centered(&mut self, x: Value, zero: Option<Value>) -> One {
+        let x = self.cast(x, DType::I32)?;
+        match zero {
+            None => Ok(x),
+            Some(z) => {
+                let z = self.cast(z, DType::I32)?;
+                self.map("sub", &[x, z])
+            }
+        }
+    }
+
+    /// Parameters of each row (or of all) of a matrix operand, against its last two dimensions.
+    fn per_row(&mut self, p: Value) -> One {
+        match self.rank(p) {
+            0 => Ok(p),
+            1 if product(&self.shape(p)).is(1) => self.reshape(p, vec![]),
+            1 => self.unsqueeze(p, &[1]),
+            _ => Ok(p),
+        }
+    }
+}
+
+/// `QuantizeLinear`.
+pub fn quantize<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 3)?;
+    let (mut x, mut scale) = (ctx.input(0)?, ctx.input(1)?);
+    let to = match (ctx.optional(2), ctx.int("output_dtype", 0)?) {
+        (Some(z), _) => im.dtype(z),
+        (None, 0) => DType::U8,
+        (None, code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+    };
+    if let Some(code) = ctx.opt_int("precision")?.filter(|&c| c != 0) {
+        let precision = tensor::dtype(code as i32).map_err(Fail::Unsupported)?;
+        x = im.cast(x, precision)?;
+        scale = im.cast(scale, precision)?;
+    }
+    if !im.dtype(x).is_float() {
+        x = im.cast(x, im.dtype(scale))?;
+    } else {
+        scale = im.cast(scale, im.dtype(x))?;
+    }
+    let scale = parameter(im, ctx, scale, x)?;
+    let zero = match ctx.optional(2) {
+        Some(z) => Some(parameter(im, ctx, z, x)?),
+        None => None,
+    };
+    one(im.quantized(x, scale, zero, to))
+}
+
+/// `DequantizeLinear`: `(x - zero) scale`.
+pub fn dequantize<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 3)?;
+    let (x, scale) = (ctx.input(0)?, ctx.input(1)?);
+    let to = match ctx.int("output_dtype", 0)? {
+        0 => im.dtype(scale),
+        code => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+    };
+    let scale = parameter(im, ctx, scale, x)?;
+    let mut y = im.cast(x, DType::F32)?;
+    if let Some(z) = ctx.optional(2) {
+        let z = parameter(im, ctx, z, x)?;
+        let z = im.cast(z, DType::F32)?;
+        y = im.map("sub", &[y, z])?;
+    }
+    let scale = im.cast(scale, DType::F32)?;
+    let y = im.map("mul", &[y, scale])?;
+    one(im.cast(y, to))
+}
+
+/// `DynamicQuantizeLinear`: to u8, by the range of the data, which is made to contain 0.
+pub fn dynamic_quantize<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let x = ctx.input(0)?;
+    let axes: Vec<usize> = (0..im.rank(x)).collect();
+    let mut bound = |kind: &str| {
+        let b = im.reduce(kind, &axes, x)?;
+        let b = im.reshape(b, vec![])?;
+        im.map_num(kind, b, 0.0)
+    };
+    let (max, min) = (bound("max")?, bound("min")?);
+    let width = im.map("sub", &[max, min])?;
+    let flat = im.map_num("equal", width, 0.0)?;
+    let unit = im.scalar(im.dtype(x), 1.0);
+    let width = im.map("where", &[flat, unit, width])?;
+    let scale = im.map_num("div", width, 255.0)?;
+    let zero = im.map("div", &[min, scale])?;
+    let zero = im.op("neg", &[], &[zero])?;
+    let zero = im.map_num("max", zero, 0.0)?;
+    let zero = im.map_num("min", zero, 255.0)?;
+    let zero = im.op("round", &[], &[zero])?;
+    let y = im.quantized(x, scale, Some(zero), DType::U8)?;
+    let zero = im.cast(zero, DType::U8)?;
+    Ok(vec![y, scale, zero])
+}
+
+/// `MatMulInteger`, to i32.
+pub fn matmul_integer<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 4)?;
+    let za = match ctx.optional(2) {
+        Some(z) => Some(im.per_row(z)?),
+        None => None,
+    };
+    let a = im.centered(ctx.input(0)?, za)?;
+    let b = im.centered(ctx.input(1)?, ctx.optional(3))?;
+    one(im.matmul(a, b))
+}
+
+/// `QLinearMatMul`: operands a, its scale and zero point, b likewise, and those of the result.
+pub fn qlinear_matmul<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(8, 8)?;
+    let za = im.per_row(ctx.input(2)?)?;
+    let a = im.centered(ctx.input(0)?, Some(za))?;
+    let b = im.centered(ctx.input(3)?, Some(ctx.input(5)?))?;
+    let y = im.matmul(a, b)?;
+    let sa = im.per_row(ctx.input(1)?)?;
+    let scale = [sa, ctx.input(4)?, ctx.input(6)?];
+    one(requantize(im, y, scale, ctx.input(7)?))
+}
+
+/// An i32 accumulator scaled by a scale product over the result's scale.
+fn requantize(im: &mut Importer<'_>, y: Value, [sa, sb, sy]: [Value; 3], zero: Value) -> One {
+    let to = im.dtype(zero);
+    let y = im.cast(y, DType::F32)?;
+    let mut wide = |v: Value| im.cast(v, DType::F32);
+    let (sa, sb, sy) = (wide(sa)?, wide(sb)?, wide(sy)?);
+    let s = im.map("mul", &[sa, sb])?;
+    let y = im.map("mul", &[y, s])?;
+    im.quantized(y, sy, Some(zero), to)
+}
+
+/// A parameter of each output channel, against [O, …].
+fn per_channel(im: &mut Importer<'_>, p: Value, trailing: usize) -> One {
+    if product(&im.shape(p)).is(1) {
+        return im.reshape(p, vec![]);
+    }
+    let axes: Vec<usize> = (1..=trailing).collect();
+    im.unsqueeze(p, &axes)
+}
+
+/// `ConvInteger`, to i32.
+pub fn conv_integer<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(2, 4)?;
+    let x = im.centered(ctx.input(0)?, ctx.optional(2))?;
+    let w = ctx.input(1)?;
+    let zw = match ctx.optional(3) {
+        Some(z) => Some(per_channel(im, z, im.rank(w).saturating_sub(1))?),
+        None => None,
+    };
+    let w = im.centered(w, zw)?;
+    one(im.conv_nodes(ctx, x, w))
+}
+
+/// `QLinearConv`: operands x, its scale and zero point, w likewise, those of the result, and a bias in i32.
+pub fn qlinear_conv<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+    ctx.arity(8, 9)?;
+    let zx = im.reshape(ctx.input(2)?, vec![])?;
+    let x = im.centered(ctx.input(0)?, Some(zx))?;
+    let w = ctx.input(3)?;
+    let rank = im.rank(w);
+    let zw = per_channel(im, ctx.input(5)?, rank.saturating_sub(1))?;
+    let w = im.centered(w, Some(zw))?;
+    let mut y = im.conv_nodes(ctx, x, w)?;
+    let spatial = rank - 2;
+    if let Some(b) = ctx.optional(8) {
+        let axes: Vec<usize> = (1..=spatial).collect();
+        let b = im.unsqueeze(b, &axes)?;
+        y = im.map("add", &[y, b])?;
+    }
+    let scale_w = per_channel(im, ctx.input(4)?, spatial)?;
+    let scale_x = im.reshape(ctx.input(1)?, vec![])?;
+    let scale_y = im.reshape(ctx.input(6)?, vec![])?;
+    let zero = im.reshape(ctx.input(7)?, vec![])?;
+    one(requantize(im, y, [scale_x, scale_w, scale_y], zero))
+}

@@ -1,0 +1,125 @@
+//! Declared types: what the inputs' types become, and whether an output's type contradicts what is declared.
+
+use super::error::Fail;
+use super::tensor;
+use brolga_ir::{Dim, Type};
+use onnx_protobuf::{
+    TypeProto, ValueInfoProto, tensor_shape_proto::Dimension, tensor_shape_proto::dimension::Value as DimValue,
+    type_proto::Value as TypeValue,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// Symbols by the model's dimension names, which may be any text.
+#[derive(Default)]
+pub struct Symbols {
+    names: FxHashMap<String, String>,
+    taken: FxHashSet<String>,
+}
+
+impl Symbols {
+    /// The symbol of a dimension name, the same for the same name and different for different ones.
+    pub fn of(&mut self, param: &str) -> Dim {
+        if let Some(s) = self.names.get(param) {
+            return Dim::sym(s);
+        }
+        let s = self.fresh(param);
+        self.names.insert(param.to_string(), s.clone());
+        Dim::sym(&s)
+    }
+
+    fn fresh(&mut self, wish: &str) -> String {
+        let mut s: String = wish
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        let operators = ["min", "max", "mod", "floordiv", "ceildiv"];
+        if s.is_empty() || s.starts_with(|c: char| c.is_ascii_digit()) || operators.contains(&s.as_str()) {
+            s.insert(0, '_');
+        }
+        let base = s.clone();
+        let mut k = 2;
+        while !self.taken.insert(s.clone()) {
+            s = format!("{base}_{k}");
+            k += 1;
+        }
+        s
+    }
+}
+
+/// The declared dimensions of an input or output, when it is a tensor of known rank.
+pub fn dims(v: &ValueInfoProto) -> Option<&[Dimension]> {
+    match v.type_.as_ref()?.value.as_ref()? {
+        TypeValue::TensorType(t) => Some(&t.shape.as_ref()?.dim),
+        _ => None,
+    }
+}
+
+fn kind(t: Option<&TypeProto>) -> &'static str {
+    match t.and_then(|t| t.value.as_ref()) {
+        Some(TypeValue::TensorType(_)) => "tensor",
+        Some(TypeValue::SequenceType(_)) => "sequence",
+        Some(TypeValue::MapType(_)) => "map",
+        Some(TypeValue::OptionalType(_)) => "optional",
+        Some(TypeValue::SparseTensorType(_)) => "sparse tensor",
+        _ => "unknown type",
+    }
+}
+
+/// The type of an input; dimensions without a name get a symbol named after input and axis.
+///
+/// # Errors
+/// When it is no tensor of a known rank and a supported element type, or an extent is negative.
+pub fn input_type(i: &ValueInfoProto, symbols: &mut Symbols) -> Result<Type, Fail> {
+    let Some(TypeValue::TensorType(t)) = i.type_.as_ref().and_then(|t| t.value.as_ref()) else {
+        return Err(Fail::Unsupported(kind(i.type_.as_ref()).into()));
+    };
+    let dtype = tensor::dtype(t.elem_type).map_err(Fail::Unsupported)?;
+    let Some(dims) = dims(i) else {
+        return Err(Fail::Unsupported("a tensor of unknown rank".into()));
+    };
+    let shape = dims
+        .iter()
+        .enumerate()
+        .map(|(axis, d)| match &d.value {
+            Some(DimValue::DimValue(n)) if *n >= 0 => Ok(Dim::Const(*n)),
+            Some(DimValue::DimValue(n)) => Err(Fail::Bad(format!("extent {n} of dimension {axis}"))),
+            Some(DimValue::DimParam(p)) if !p.is_empty() => Ok(symbols.of(p)),
+            _ => Ok(Dim::sym(&symbols.fresh(&format!("{}_{axis}", i.name)))),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let fixed: Vec<i64> = shape.iter().filter_map(Dim::as_const).collect();
+    tensor::extents(&fixed, dtype)?;
+    Ok(Type::new(dtype, shape))
+}
+
+/// How a declared output contradicts the type that the graph gives it; symbolic extents contradict nothing.
+pub fn contradiction(o: &ValueInfoProto, found: &Type) -> Option<String> {
+    let Some(TypeValue::TensorType(t)) = o.type_.as_ref().and_then(|t| t.value.as_ref()) else {
+        return (kind(o.type_.as_ref()) != "unknown type")
+            .then(|| format!("is declared as a {}, but is {found}", kind(o.type_.as_ref())));
+    };
+    if t.elem_type != 0 && tensor::dtype(t.elem_type).ok() != Some(found.dtype) {
+        return Some(format!(
+            "is declared as {}, but is {found}",
+            tensor::type_name(t.elem_type)
+        ));
+    }
+    let dims = dims(o)?;
+    let declared: Vec<Option<i64>> = dims
+        .iter()
+        .map(|d| match d.value {
+            Some(DimValue::DimValue(n)) => Some(n),
+            _ => None,
+        })
+        .collect();
+    let fits = declared.len() == found.rank()
+        && declared
+            .iter()
+            .zip(&found.shape)
+            .all(|(d, f)| d.is_none() || f.as_const().is_none() || *d == f.as_const());
+    let show = |d: &Option<i64>| d.map_or("?".to_string(), |n| n.to_string());
+    (!fits).then(|| {
+        let shape: Vec<String> = declared.iter().map(show).collect();
+        format!("is declared with shape [{}], but is {found}", shape.join(", "))
+    })
+}
