@@ -3,6 +3,9 @@
 use super::*;
 use brolga_ir::Dim;
 
+/// Lists of indices are made at import: longer ones are refused.
+const MAX_INDEX: i64 = 1 << 26;
+
 /// `Pad`: amounts are an attribute before version 11, an operand since.
 pub fn pad<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(1, 4)?;
@@ -60,7 +63,7 @@ impl Importer<'_> {
                 return unsupported(format!("mode {mode} with symbolic extents"));
             };
             let size = n.checked_add(low).and_then(|s| s.checked_add(high));
-            let Some(size) = size.filter(|s| (0..1 << 32).contains(s)) else {
+            let Some(size) = size.filter(|s| (0..MAX_INDEX).contains(s) && n < 1 << 40) else {
                 return Err(Fail::Bad(format!("pads {low} and {high} of extent {n}")));
             };
             if n == 0 && size > 0 {

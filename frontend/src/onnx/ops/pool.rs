@@ -7,6 +7,9 @@ use super::conv::{Window, window};
 use super::*;
 use brolga_ir::{Attr, DType, Dim, Number, Tensor};
 
+/// Counts are made at import where they are this few, by a pool of ones elsewhere.
+const MAX_COUNTED: i64 = 1 << 22;
+
 struct Pool {
     window: Window,
     /// The result's spatial extents.
@@ -73,7 +76,8 @@ impl Pool {
                 all
             });
         }
-        if let Some(axes) = known {
+        let made = |axes: &Vec<Vec<usize>>| axes.iter().try_fold(1usize, |n, a| n.checked_mul(a.len()));
+        if let Some(axes) = known.filter(|a| made(a).is_some_and(|n| n <= MAX_COUNTED as usize)) {
             if let Some(same) = axes.iter().map(|a| all_equal(a)).collect::<Option<Vec<usize>>>() {
                 return Ok(im.scalar(dtype, same.iter().product::<usize>() as f64));
             }
@@ -117,7 +121,7 @@ impl Pool {
         } else {
             (0, extent)
         };
-        if !(0..1 << 20).contains(&size) || w.kernel[i] > 1 << 20 {
+        if size < 0 || size.checked_mul(w.kernel[i])? > MAX_COUNTED {
             return None;
         }
         let count = |o: i64| {

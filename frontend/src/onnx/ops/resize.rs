@@ -6,6 +6,9 @@
 use super::*;
 use brolga_ir::{Attr, DType, Dim, Number, Tensor};
 
+/// Index lists and matrices are made at import: larger ones are refused.
+const MAX_MADE: i64 = 1 << 26;
+
 /// What of a node is the same for all axes.
 struct Mode {
     nearest: bool,
@@ -230,7 +233,12 @@ impl Importer<'_> {
         if p.from == 0 && p.to > 0 {
             return Err("an empty dimension, expected at least one element".into());
         }
-        if p.from.max(1).saturating_mul(p.to) > 1 << 28 {
+        let made = if mode.nearest {
+            p.to
+        } else {
+            p.from.max(1).saturating_mul(p.to)
+        };
+        if made > MAX_MADE {
             return Err(Fail::Bad(format!("axis {axis} from {} to {} elements", p.from, p.to)));
         }
         if mode.nearest {
