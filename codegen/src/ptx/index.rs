@@ -103,13 +103,15 @@ impl Printer<'_> {
                 self.asm.put_head(format_args!("xor.b64 {signs}, {x}, {y}"));
                 let test = if op == DimOp::CeilDiv { "ge" } else { "lt" };
                 self.asm.put_head(format_args!("setp.{test}.s64 {wrong}, {signs}, 0"));
-                self.asm.put_head(format_args!("setp.ne.and.s64 {wrong}, {r}, 0, {wrong}"));
+                self.asm
+                    .put_head(format_args!("setp.ne.and.s64 {wrong}, {r}, 0, {wrong}"));
                 let (correction, to) = match op {
                     DimOp::Mod => (y, r),
                     DimOp::FloorDiv => (self.head_constant(-1), q),
                     _ => (self.head_constant(1), q),
                 };
-                self.asm.put_head(format_args!("selp.b64 {by}, {correction}, 0, {wrong}"));
+                self.asm
+                    .put_head(format_args!("selp.b64 {by}, {correction}, 0, {wrong}"));
                 self.head("add.s64", to, by)
             }
         }
@@ -189,7 +191,11 @@ impl Printer<'_> {
             let c = self.dim(c);
             sum = self.multiply_add(x, c, sum, small);
         }
-        self.scopes.last_mut().expect("the kernel's own scope").sums.insert(ix.clone(), sum);
+        self.scopes
+            .last_mut()
+            .expect("the kernel's own scope")
+            .sums
+            .insert(ix.clone(), sum);
         sum
     }
 
@@ -209,7 +215,11 @@ impl Printer<'_> {
             Int::Known(c) => inside((c, c), I32),
             Int::Reg(r) => r.class == Class::B32,
         };
-        let (bits, class) = if small { ("s32", Class::B32) } else { ("s64", Class::B64) };
+        let (bits, class) = if small {
+            ("s32", Class::B32)
+        } else {
+            ("s64", Class::B64)
+        };
         if c == Int::Known(1) {
             let (x, s) = (self.reg_of(x, class), self.operand(sum, class));
             let d = self.asm.reg(class);
@@ -301,7 +311,11 @@ impl Printer<'_> {
             Int::Reg(r) if r.class == class => r,
             Int::Reg(r) => {
                 let d = self.asm.reg(class);
-                let op = if class == Class::B64 { "cvt.s64.s32" } else { "cvt.u32.u64" };
+                let op = if class == Class::B64 {
+                    "cvt.s64.s32"
+                } else {
+                    "cvt.u32.u64"
+                };
                 put!(self.asm, "{op} {d}, {r}");
                 d
             }
@@ -356,7 +370,11 @@ impl Printer<'_> {
         let b = self.k.buffer(buffer);
         let (bytes, shared) = (b.dtype.bytes() as i64, b.scope == brolga_ir::loops::Scope::Shared);
         // The known part of the index goes into the instruction.
-        let offset = ix.offset.as_const().and_then(|c| c.checked_mul(bytes)).filter(|&o| inside((o, o), I32));
+        let offset = ix
+            .offset
+            .as_const()
+            .and_then(|c| c.checked_mul(bytes))
+            .filter(|&o| inside((o, o), I32));
         let rest = match offset {
             Some(_) => Ix {
                 terms: ix.terms.clone(),
@@ -367,7 +385,12 @@ impl Printer<'_> {
         let base = self.bases[buffer.0 as usize];
         let address = if rest.as_const() == Some(0) {
             base
-        } else if let Some(&r) = self.scopes.iter().rev().find_map(|s| s.addresses.get(&(buffer, rest.clone()))) {
+        } else if let Some(&r) = self
+            .scopes
+            .iter()
+            .rev()
+            .find_map(|s| s.addresses.get(&(buffer, rest.clone())))
+        {
             r
         } else {
             let x = self.sum(&rest);

@@ -191,7 +191,11 @@ impl Printer<'_> {
                 Err(fail(self.k, "a parallel or vector loop in a kernel for a GPU"))
             }
             LoopKind::Block(d) | LoopKind::Thread(d) => {
-                let name = if matches!(kind, LoopKind::Block(_)) { "ctaid" } else { "tid" };
+                let name = if matches!(kind, LoopKind::Block(_)) {
+                    "ctaid"
+                } else {
+                    "tid"
+                };
                 let r = self.asm.reg(Class::B32);
                 put!(self.asm, "mov.u32 {r}, %{name}.{}", dimension(d));
                 // A grid has fewer than 2^31 blocks.
@@ -263,7 +267,11 @@ impl Printer<'_> {
                 let (space, dtype) = (space(b.scope), b.dtype);
                 let guard = self.bounds(guard);
                 let (at, d) = (self.address(*buffer, index), self.reg(r));
-                let to = if dtype == DType::Bool { self.asm.reg(Class::B32) } else { d };
+                let to = if dtype == DType::Bool {
+                    self.asm.reg(Class::B32)
+                } else {
+                    d
+                };
                 let mut only = String::new();
                 if let Some(p) = guard {
                     put!(self.asm, "mov.{} {to}, {}", to.class.ty(), fill_of(dtype, *fill));

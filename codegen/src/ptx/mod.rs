@@ -24,9 +24,9 @@ mod reg;
 mod scalar;
 
 use crate::Error;
+use brolga_ir::Dim;
 use brolga_ir::loops::{Kernel, LoopKind, Stmt};
 use brolga_ir::program::{Program, identifier};
-use brolga_ir::Dim;
 
 /// The GPU architecture that PTX is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -72,9 +72,7 @@ pub fn launch(kernel: &Kernel) -> Launch {
     fn walk(stmts: &[Stmt], out: &mut Launch) {
         for s in stmts {
             match s {
-                Stmt::For {
-                    kind, extent, body, ..
-                } => {
+                Stmt::For { kind, extent, body, .. } => {
                     match kind {
                         LoopKind::Block(d) => out.grid[*d as usize] = extent.offset.clone(),
                         LoopKind::Thread(d) => out.block[*d as usize] = extent.as_const().unwrap_or(1) as u32,

@@ -48,13 +48,6 @@ impl Asm {
         }
     }
 
-    /// A constant in a register.
-    pub fn constant(&mut self, dtype: DType, bits: u64) -> R {
-        let d = self.of(dtype);
-        put!(self, "mov.{} {d}, {}", d.class.ty(), immediate(dtype, bits));
-        d
-    }
-
     /// Extends an integer of 8 or 16 bits to its register.
     fn extend(&mut self, t: DType, d: R, a: R) {
         match t {
@@ -68,7 +61,11 @@ impl Asm {
 
     /// A place for a result of 32-bit arithmetic: the destination, or a temporary that [`Asm::extend`] finishes.
     fn unextended(&mut self, t: DType, d: R) -> R {
-        if t.is_int() && t.bits() < 32 { self.reg(Class::B32) } else { d }
+        if t.is_int() && t.bits() < 32 {
+            self.reg(Class::B32)
+        } else {
+            d
+        }
     }
 
     /// `d = p(args)`, for operands of dtype `t` (the last two, for `select`).
@@ -289,7 +286,9 @@ impl Asm {
             (_, DType::BF16) => put!(self, "cvt.rn.bf16.f32 {d}, {a}"),
             (DType::F32, DType::F64) => put!(self, "cvt.f64.f32 {d}, {a}"),
             (DType::F64, DType::F32) => put!(self, "cvt.rn.f32.f64 {d}, {a}"),
-            (DType::F32 | DType::F64, DType::Bool) => put!(self, "setp.neu.{} {d}, {a}, {}", ty(from), immediate(from, 0)),
+            (DType::F32 | DType::F64, DType::Bool) => {
+                put!(self, "setp.neu.{} {d}, {a}, {}", ty(from), immediate(from, 0))
+            }
             (DType::F32 | DType::F64, _) => self.float_to_int(from, to, d, a),
             (DType::Bool, _) => {
                 let one = match to {
