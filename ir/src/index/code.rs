@@ -154,6 +154,11 @@ impl BoundCode {
         bounds.iter().map(one).collect()
     }
 
+    /// The index, and the exclusive upper bound.
+    pub fn parts(&self) -> (&IxCode, i64) {
+        (&self.index, self.extent)
+    }
+
     /// Whether it holds in a lane.
     pub fn holds(&self, vars: &[i64], regs: &[u64], lane: usize) -> bool {
         (0..self.extent).contains(&self.index.at(vars, regs, lane))

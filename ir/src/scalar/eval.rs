@@ -180,7 +180,8 @@ macro_rules! float_prim {
         }
     }};
 }
-pub(crate) fn eval_bits(p: Prim, t: DType, a: u64, b: u64, c: u64) -> u64 {
+#[inline(always)]
+pub(super) fn eval_bits(p: Prim, t: DType, a: u64, b: u64, c: u64) -> u64 {
     match p {
         Prim::Select => return if a != 0 { b } else { c },
         Prim::Bitcast(_) => return a,

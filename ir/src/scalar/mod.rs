@@ -15,12 +15,16 @@ mod build;
 mod eval;
 mod functions;
 mod prim;
+mod rows;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 pub use build::Builder;
-pub(crate) use eval::eval_bits;
 pub use eval::{Scalar, eval_prim};
 pub use functions::{Function, Rule, functions, lookup};
+pub(crate) use rows::eval_rows;
 
 /// The id of a value of a body: inputs first, then instructions, in order. Printed `v3`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

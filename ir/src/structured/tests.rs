@@ -146,6 +146,115 @@ fn an_argmax_by_a_tuple() {
     }
 }
 
+/// Points run side by side, in strips of lanes: over the widest outer dimension, or over one of the stage's own.
+#[test]
+fn many_points() {
+    let text =
+        "kernel @wide(o0: f32[3, 150] in, o1: i64[150] in, o2: f32[150, 3] out, o3: f32[3, 150] out) outer(3, 150) {
+      local l0: f32[2]
+      stage parallel(2) {
+        read o0[i0, -2*i1 + 3*i2 + 200] where (-2*i1 + 3*i2 + 200 in 0..150) else f32 -1.0
+        body (v0: f32) { } -> v0
+        write l0[1 - i2]
+      }
+      stage reduce(2, 3) {
+        read l0[i2]
+        read o1[i1]
+        read o0[i3, r1] where (r1 + i2 in 0..150, r1 in 0..150) else f32 0.5
+        read o0[i0, rem(i1 + i3, 150)] where (3*i1 + i3 - 7 in 0..200) else f32 0.25
+        body (v0: f32, v1: i64, v2: f32, v3: f32) { v4 = mul v0 v2; v5 = add v4 v3 } -> v5
+        combine free init(f32 0.0) (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+          merge (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+        write o2[149 - i1, i0]
+      }
+      stage { read o2[149 - i1, i0] index i1 body (v0: f32, v1: i64) { v2 = cast f32 v1; v3 = add v0 v2 } -> v3
+        write o3[i0, i1] }
+    }";
+    let x = ramp(&[3, 150]);
+    let at: Vec<i64> = (0..150).map(|i| (i * 37 + 5) % 160 - 5).collect();
+    let y = eval(text, &[], &[x.clone(), Tensor::from_i64(&[150], &at)]);
+    let get = |i: usize, j: i64, ok: bool, fill: f32| if ok { x.at(&[i, j as usize]).f64() as f32 } else { fill };
+    for i in 0..3usize {
+        for j in 0..150i64 {
+            let near = |c: i64| {
+                let k = -2 * j + 3 * c + 200;
+                get(i, k, (0..150).contains(&k), -1.0)
+            };
+            let mut sum = 0f32;
+            for b in 0..2i64 {
+                for c in 0..3i64 {
+                    let k = at[j as usize];
+                    let ok = (0..150).contains(&(k + b)) && (0..150).contains(&k);
+                    let far = get(c as usize, k, ok, 0.5);
+                    let late = get(i, (j + c) % 150, (0..200).contains(&(3 * j + c - 7)), 0.25);
+                    sum += near(1 - b) * far + late;
+                }
+            }
+            assert_eq!(y[0].at(&[149 - j as usize, i]).f64(), sum as f64, "({i}, {j})");
+            assert_eq!(y[1].at(&[i, j as usize]).f64(), (sum + j as f32) as f64, "({i}, {j})");
+        }
+    }
+    // The same without an outer domain: the stage's own widest dimension gets the lanes.
+    let own = "kernel @own(o0: f32[3, 150] in, o1: f32[150, 3] out) outer() {
+      local l0: f32[150]
+      stage parallel(150) reduce(3) {
+        read o0[i1, 149 - i0] where (i0 + i1 - 1 in 0..149) else f32 9.0
+        body (v0: f32) { } -> v0
+        combine free init(f32 0.0) (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+          merge (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2
+        write l0[i0]
+      }
+      stage parallel(3, 150) { read l0[i1] read o0[i0, i1] body (v0: f32, v1: f32) { v2 = add v0 v1 } -> v2 write o1[i1, i0] }
+    }";
+    let y = &eval(own, &[], std::slice::from_ref(&x))[0];
+    for j in 0..150usize {
+        let sum: f64 = (0..3)
+            .map(|i| {
+                if (1..150).contains(&(i + j)) {
+                    x.at(&[i, 149 - j]).f64()
+                } else {
+                    9.0
+                }
+            })
+            .sum();
+        (0..3).for_each(|i| assert_eq!(y.at(&[j, i]).f64(), sum + x.at(&[i, j]).f64()));
+    }
+    let copy = "kernel @k(o0: f32[200] in, o1: f32[200] out) outer(200) {
+      stage { read o0[i0 + 1] body (v0: f32) { } -> v0 write o1[i0] } }";
+    fails(
+        copy,
+        &[ramp(&[200])],
+        "@k, stage 0 at (199): read 0: index 200 of dimension 0, which has extent 200",
+    );
+    let twice = "kernel @k(o0: f32[200] in, o1: f32[200] out) outer(200) {
+      stage { read o0[i0] body (v0: f32) { } -> v0 write o1[div(i0, 2)] } }";
+    assert!(
+        run(&parse(twice), &|_| None, &[ramp(&[200])])
+            .unwrap_err()
+            .message
+            .contains("element 0 is written twice")
+    );
+    let scan = "kernel @s(o0: f32[3, 100] in, o1: f32[3, 100] out) outer(100) {
+      stage reduce(3) scan {
+        read o0[i1, i0]
+        body (v0: f32) { } -> v0
+        combine init(f32 0.0, f32 1.0) (v0: f32, v1: f32, v2: f32) { v3 = add v0 v2 } -> (v1, v3)
+          merge (v0: f32, v1: f32, v2: f32, v3: f32) { } -> (v0, v1)
+        write o1[i1, i0]
+        write o1[i1, i0]
+      }
+    }";
+    let y = &eval(scan, &[], &[ramp(&[3, 100])])[0];
+    let x = ramp(&[3, 100]);
+    for j in 0..100 {
+        let (mut a, mut b) = (0.0, 1.0);
+        for i in 0..3 {
+            (a, b) = (b, a + x.at(&[i, j]).f64());
+            assert_eq!(y.at(&[i, j]).f64(), b);
+        }
+    }
+}
+
 const CUMSUM: &str = "kernel @cumsum(o0: f32[2, 4] in, o1: f32[2, 4] out) outer(2) {
   stage reduce(4) scan {
     read o0[i0, i1]
@@ -241,7 +350,7 @@ fn what_the_interpreter_reports() {
     fails(
         &copy("i0", "i0", "4"),
         &[ramp(&[3])],
-        "@k: o0 is f32[3], expected f32[4]",
+        "@k: o0: found f32[3], expected f32[4]",
     );
     let other_point = "kernel @k(o0: f32[4] in, o1: f32[4] out, o2: f32[4] out) outer(4) {
       stage { read o0[i0] body (v0: f32) { } -> v0 write o1[i0] }

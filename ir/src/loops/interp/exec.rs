@@ -2,7 +2,7 @@
 
 use super::lower::{Lanes, SetCode, StoreCode, TileCode, Value};
 use super::{Machine, Thread};
-use crate::scalar::eval_bits;
+use crate::scalar::eval_rows;
 
 /// Sets the vector loop's variable.
 fn enter(t: &mut Thread, lanes: Lanes, lane: usize) {
@@ -22,14 +22,12 @@ impl Machine<'_> {
                 guard,
                 fill,
             } => {
-                enter(t, s.lanes, 0);
                 if let (Some(stride), true) = (index.stride, guard.is_empty()) {
+                    enter(t, s.lanes, 0);
                     let first = index.at(&t.vars, &t.regs, 0);
-                    for lane in 0..n {
-                        let at = first.wrapping_add(stride.wrapping_mul(lane as i64));
-                        t.regs[to + lane] = self.memory.load(*buffer, t.who, at)?;
-                    }
-                    return Ok(());
+                    return self
+                        .memory
+                        .load_lanes(*buffer, t.who, first, stride, &mut t.regs[to..to + n]);
                 }
                 for lane in 0..n {
                     enter(t, s.lanes, lane);
@@ -52,11 +50,8 @@ impl Machine<'_> {
                     t.regs[to + lane] = bounds.iter().all(|b| b.holds(&t.vars, &t.regs, lane)) as u64;
                 }
             }
-            Value::Prim(p, dtype, [a, b, c]) => {
-                for lane in 0..n {
-                    let [x, y, z] = [a, b, c].map(|r| t.regs[r.base + lane * r.step]);
-                    t.regs[to + lane] = eval_bits(*p, *dtype, x, y, z);
-                }
+            Value::Prim(p, dtype, from) => {
+                eval_rows(*p, *dtype, &mut t.regs, from.map(|r| (r.base, r.step)), to, n);
             }
             Value::Copy(a) => {
                 for lane in 0..n {

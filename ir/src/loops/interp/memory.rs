@@ -171,30 +171,76 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// Consecutive f32 elements.
-    pub fn load_row(&mut self, buffer: usize, who: Who, first: i64, row: &mut [f32]) -> Result<(), String> {
-        let plain = self.slots[buffer].shadow.is_empty() && self.slots[buffer].written.is_empty();
-        let end = first.saturating_add(row.len() as i64);
-        if plain && first >= 0 && end <= self.slots[buffer].len as i64 {
-            let s = &self.slots[buffer];
-            for (i, x) in row.iter_mut().enumerate() {
-                *x = f32::from_le_bytes(bytes(s, first as usize + i));
+    /// The bits of the elements `first`, `first + stride`, …
+    pub fn load_lanes(
+        &mut self,
+        buffer: usize,
+        who: Who,
+        first: i64,
+        stride: i64,
+        out: &mut [u64],
+    ) -> Result<(), String> {
+        let s = &self.slots[buffer];
+        let last = first.wrapping_add(stride.wrapping_mul(out.len() as i64 - 1));
+        let range = 0..s.len as i64;
+        if s.is_plain() && range.contains(&first) && range.contains(&last) {
+            let at = |lane: usize| (first + stride * lane as i64) as usize;
+            match s.bytes {
+                1 => out
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, x)| *x = bytes::<1>(s, at(i))[0] as u64),
+                2 => out
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, x)| *x = u16::from_le_bytes(bytes(s, at(i))) as u64),
+                4 => out
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, x)| *x = u32::from_le_bytes(bytes(s, at(i))) as u64),
+                _ => out
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, x)| *x = u64::from_le_bytes(bytes(s, at(i)))),
             }
             return Ok(());
         }
-        for (i, x) in (first..).zip(row) {
-            *x = f32::from_bits(self.load(buffer, who, i)? as u32);
+        for (lane, x) in (0..).zip(out) {
+            *x = self.load(buffer, who, first.wrapping_add(stride.wrapping_mul(lane)))?;
+        }
+        Ok(())
+    }
+
+    /// Consecutive f32 elements.
+    pub fn load_row(&mut self, buffer: usize, who: Who, first: i64, row: &mut [f32]) -> Result<(), String> {
+        let mut lanes = [0u64; 32];
+        for (i, part) in row.chunks_mut(32).enumerate() {
+            let lanes = &mut lanes[..part.len()];
+            self.load_lanes(buffer, who, first + 32 * i as i64, 1, lanes)?;
+            part.iter_mut()
+                .zip(lanes)
+                .for_each(|(x, bits)| *x = f32::from_bits(*bits as u32));
         }
         Ok(())
     }
 }
 
+impl Slot<'_> {
+    /// Memory of which nothing is remembered.
+    fn is_plain(&self) -> bool {
+        self.shadow.is_empty() && self.written.is_empty()
+    }
+}
+
 fn bytes<const N: usize>(s: &Slot, at: usize) -> [u8; N] {
+    let mut out = [0; N];
     match s.data {
-        BufferData::Read(b) => std::array::from_fn(|i| b[at * N + i]),
+        BufferData::Read(b) => out.copy_from_slice(&b[at * N..(at + 1) * N]),
         BufferData::Write(c) => {
-            let c = &c[at * N..(at + 1) * N];
-            std::array::from_fn(|i| c[i].get())
+            for (x, c) in out.iter_mut().zip(&c[at * N..(at + 1) * N]) {
+                *x = c.get();
+            }
         }
     }
+    out
 }

@@ -107,7 +107,7 @@ fn index_terms_and_branches() {
       }";
     let index = [5i64, 4, 3, 2, 1, 0];
     let table = ramp(12);
-    let mut out = vec![0u8; 24];
+    let mut out = [0u8; 24];
     let bytes: Vec<u8> = index.iter().flat_map(|x| x.to_le_bytes()).collect();
     let values: Vec<u8> = table.iter().flat_map(|x| x.to_le_bytes()).collect();
     run(

@@ -1,0 +1,191 @@
+//! Operands and locals: their elements, and who wrote them.
+
+use super::{LANES, Points};
+use crate::DType;
+
+/// The most elements of one output or local, so that hostile text cannot exhaust memory.
+const MAX_ELEMENTS: usize = 1 << 32;
+
+enum Data<'a> {
+    Read(&'a [u8]),
+    Own {
+        bytes: Vec<u8>,
+        /// The outer point and the stage that wrote an element last, both counted from 1.
+        writer: Vec<(u32, u32)>,
+    },
+}
+
+/// An operand, or a local of the lanes.
+pub(super) struct Memory<'a> {
+    dtype: DType,
+    pub shape: Vec<i64>,
+    packed: bool,
+    /// For a local: how many lanes have one.
+    copies: Option<usize>,
+    data: Data<'a>,
+}
+
+/// Positions of the lanes: lane `l` is at `first + l*step`, row-major.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub first: i64,
+    pub step: i64,
+}
+
+impl Row {
+    fn at(self, lane: usize) -> usize {
+        (self.first + self.step * lane as i64) as usize
+    }
+}
+
+impl<'a> Memory<'a> {
+    pub fn new(dtype: DType, shape: Vec<i64>, packed: bool, copies: Option<usize>) -> Result<Memory<'a>, String> {
+        match shape.iter().find(|d| **d < 0) {
+            Some(d) => Err(format!("an extent of {d}")),
+            None => Ok(Memory {
+                dtype,
+                shape,
+                packed,
+                copies,
+                data: Data::Read(&[]),
+            }),
+        }
+    }
+
+    /// Takes the elements of a tensor.
+    pub fn read_only(&mut self, bytes: &'a [u8]) {
+        self.data = Data::Read(bytes);
+    }
+
+    /// Takes memory of its own: garbage, but for the padding of panels.
+    pub fn allocate(&mut self) -> Result<(), String> {
+        let shape = self.storage_shape();
+        let n = crate::tensor::element_count(&shape).and_then(|n| n.checked_mul(self.copies.unwrap_or(1)));
+        let n = n
+            .filter(|n| *n <= MAX_ELEMENTS)
+            .ok_or_else(|| format!("{shape:?} has too many elements"))?;
+        let garbage = if self.packed { 0 } else { 0xff };
+        self.data = Data::Own {
+            bytes: vec![garbage; n * self.dtype.bytes()],
+            writer: vec![(0, 0); n],
+        };
+        Ok(())
+    }
+
+    /// The extents in memory.
+    pub fn storage_shape(&self) -> Vec<usize> {
+        let mut shape: Vec<usize> = self.shape.iter().map(|d| *d as usize).collect();
+        if self.packed
+            && let [.., k, n] = shape[..]
+        {
+            let rank = shape.len();
+            shape.splice(rank - 2.., [n.div_ceil(32), k, 32]);
+        }
+        shape
+    }
+
+    /// The index in memory of an element, given its row-major position in the logical type.
+    fn storage(&self, position: usize, lane: usize) -> usize {
+        match self.copies {
+            Some(1) => position,
+            Some(_) => position * LANES + lane,
+            None if self.packed => self.panel(position),
+            None => position,
+        }
+    }
+
+    fn panel(&self, position: usize) -> usize {
+        let [.., k, n] = self.shape[..] else { return position };
+        let (k, n) = (k as usize, n as usize);
+        let (batch, row, column) = (position / (k * n), position / n % k, position % n);
+        ((batch * n.div_ceil(32) + column / 32) * k + row) * 32 + column % 32
+    }
+
+    /// Reads the elements of lanes `from..from + out.len()`.
+    pub fn load(&self, row: Row, from: usize, points: Points, out: &mut [u64]) -> Result<(), String> {
+        let bytes = match &self.data {
+            Data::Read(b) => *b,
+            Data::Own { bytes, writer } => {
+                for lane in from..from + out.len() {
+                    let position = row.at(lane);
+                    let by = writer[self.storage(position, lane)].0;
+                    if by != points.of(lane) {
+                        return Err(match (by, self.copies) {
+                            (0, _) | (_, Some(_)) => format!("element {position} was not written"),
+                            _ => format!("element {position} was written by another outer point"),
+                        });
+                    }
+                }
+                bytes
+            }
+        };
+        match self.dtype.bytes() {
+            1 => self.gather::<1>(bytes, row, from, out, |b| b[0] as u64),
+            2 => self.gather(bytes, row, from, out, |b| u16::from_le_bytes(b) as u64),
+            4 => self.gather(bytes, row, from, out, |b| u32::from_le_bytes(b) as u64),
+            _ => self.gather(bytes, row, from, out, u64::from_le_bytes),
+        }
+        Ok(())
+    }
+
+    fn gather<const N: usize>(
+        &self,
+        bytes: &[u8],
+        row: Row,
+        from: usize,
+        out: &mut [u64],
+        bits: impl Fn([u8; N]) -> u64,
+    ) {
+        for (lane, x) in (from..).zip(out) {
+            let at = self.storage(row.at(lane), lane) * N;
+            let mut b = [0u8; N];
+            b.copy_from_slice(&bytes[at..at + N]);
+            *x = bits(b);
+        }
+    }
+
+    /// Writes the elements of lanes `from..from + values.len()`; `once` when a stage must not write an element twice.
+    pub fn store(
+        &mut self,
+        row: Row,
+        from: usize,
+        points: Points,
+        stage: u32,
+        once: bool,
+        values: &[u64],
+    ) -> Result<(), String> {
+        let n = self.dtype.bytes();
+        for (lane, x) in (from..).zip(values) {
+            let position = row.at(lane);
+            let at = self.storage(position, lane);
+            let by = (points.of(lane), stage);
+            let local = self.copies.is_some();
+            let Data::Own { bytes, writer } = &mut self.data else {
+                return Err("the operand is only read".into());
+            };
+            if once && if local { writer[at] == by } else { writer[at].1 == by.1 } {
+                return Err(format!("element {position} is written twice"));
+            }
+            writer[at] = by;
+            bytes[at * n..(at + 1) * n].copy_from_slice(&x.to_le_bytes()[..n]);
+        }
+        Ok(())
+    }
+
+    /// The first element that nothing wrote.
+    pub fn unwritten(&self) -> Option<usize> {
+        let Data::Own { writer, .. } = &self.data else {
+            return None;
+        };
+        let elements = self.shape.iter().product::<i64>() as usize;
+        (0..elements).find(|&e| writer[self.storage(e, 0)].0 == 0)
+    }
+
+    /// The elements.
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self.data {
+            Data::Read(b) => b.to_vec(),
+            Data::Own { bytes, .. } => bytes,
+        }
+    }
+}
