@@ -10,7 +10,14 @@ use crate::ops::{Attr, Sample};
 use crate::{DType, ops::SampleType};
 use std::sync::LazyLock;
 
+mod activation;
 mod arithmetic;
+mod exponential;
+mod hyperbolic;
+mod trigonometric;
+
+#[cfg(test)]
+mod tests;
 
 /// Which dtypes a function takes, and what it gives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -179,7 +186,11 @@ impl Function {
 /// Every function, sorted by name.
 pub fn functions() -> &'static [Function] {
     static ALL: LazyLock<Vec<Function>> = LazyLock::new(|| {
-        let mut all: Vec<Function> = [arithmetic::rows()].into_iter().flatten().collect();
+        let mut all = arithmetic::rows();
+        all.extend(exponential::rows());
+        all.extend(hyperbolic::rows());
+        all.extend(trigonometric::rows());
+        all.extend(activation::rows());
         all.sort_by_key(|f| f.name);
         all
     });
@@ -221,16 +232,58 @@ fn exact(
     }
 }
 
+/// A row of a function of one operand that rounds more than once.
+fn approximate(
+    name: &'static str,
+    rule: Rule,
+    expansion: fn(&mut Builder, &[V]) -> V,
+    bound: Bound,
+    reference: fn(&[f64]) -> f64,
+    domain: &'static [(f64, f64)],
+) -> Function {
+    Function {
+        name,
+        arity: 1,
+        rule,
+        expansion,
+        bound,
+        reference,
+        domain,
+    }
+}
+
+fn is_double(b: &Builder, x: V) -> bool {
+    b.dtype(x) == DType::F64
+}
+
+/// `c[0] + c[1] x + c[2] x^2 + …` by Horner's scheme.
+fn poly(b: &mut Builder, x: V, c: &[f64]) -> V {
+    let (last, rest) = c.split_last().expect("a polynomial has coefficients");
+    let mut sum = b.lit(x, *last);
+    for c in rest.iter().rev() {
+        let c = b.lit(x, *c);
+        sum = b.fma(sum, x, c);
+    }
+    sum
+}
+
+/// An f64 function on f64, or on f32 by way of f64, where it is right but for rare double roundings.
+fn in_double(b: &mut Builder, x: V, f: fn(&mut Builder, V) -> V) -> V {
+    let dtype = b.dtype(x);
+    let wide = b.cast(DType::F64, x);
+    let r = f(b, wide);
+    b.cast(dtype, r)
+}
+
 /// The signed integer type of a float's width, on which bit tricks are done.
 fn int_type(d: DType) -> DType {
     if d == DType::F64 { DType::I64 } else { DType::I32 }
 }
 
-/// `|a|` with the sign of `b`.
+/// A non-negative value with the sign of another one.
 fn copy_sign(b: &mut Builder, magnitude: V, sign: V) -> V {
     let d = b.dtype(magnitude);
-    let (m, s) = (b.abs(magnitude), b.bitcast(int_type(d), sign));
-    let m = b.bitcast(int_type(d), m);
+    let (m, s) = (b.bitcast(int_type(d), magnitude), b.bitcast(int_type(d), sign));
     let bit = b.int(s, 1 << (d.bits() - 1));
     let s = b.and(s, bit);
     let r = b.or(m, s);
