@@ -236,15 +236,16 @@ impl<'g> Lowerer<'g> {
         }
         let name = format!("{}_{}", self.kernel_name(x), self.program.kernels.len());
         let group = lower_group(self.graph, x)?;
-        let mut args = group
-            .inputs
-            .iter()
-            .map(|&i| self.memory(i))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut args = vec![];
+        for (&i, operand) in group.inputs.iter().zip(&group.kernel.operands) {
+            let s = self.root(i)?;
+            args.push(self.under(s, operand.ty.clone()));
+        }
         let known_shape = self.graph.ty(v).shape.iter().all(|d| d.as_const().is_some());
         let constant = known_shape && args.iter().all(|s| self.constant[s.0 as usize]);
         let result = self.result(v, constant);
-        args.push(result);
+        let written = group.kernel.operands[group.inputs.len()].ty.clone();
+        args.push(self.under(self.program.root(result), written));
         if self.program.slot(result).ty.is_empty() {
             return Ok(());
         }

@@ -97,7 +97,7 @@ impl Scheduler {
         name: &str,
         origin: &[Arc<str>],
     ) -> SlotId {
-        let root = self.program.root(slot);
+        let root = self.out.program.root(slot);
         let key = (
             root,
             tile::Packing {
@@ -108,7 +108,7 @@ impl Scheduler {
         if let Some(&s) = self.panels.get(&key) {
             return s;
         }
-        let constant = matches!(self.out.program.slot(slot).storage, Storage::Weight(_) | Storage::Computed);
+        let constant = matches!(self.out.program.slot(root).storage, Storage::Weight(_) | Storage::Computed);
         let operand = &flat.buffers[packing.operand.0 as usize];
         let ty = Type::new(operand.dtype, packing.shape());
         let storage = if constant {
