@@ -1,0 +1,390 @@
+//! GPU schedules and their PTX, on a machine without a GPU: the loop interpreter runs the schedules (which reports races,
+//! wrong barriers and accesses out of bounds), results are compared with the tensor level's reference evaluation and
+//! with the models' reference files, and `ptxas` assembles what is printed.
+//!
+//! `ptxas` is `$BROLGA_PTXAS`, or stands on the path; it comes with CUDA and with PyPI's `nvidia-cuda-nvcc`.
+
+use brolga_codegen::ptx::{self, Arch};
+use brolga_ir::loops::{Kernel, Scope, Stmt};
+use brolga_ir::program::{Program, Step, interp};
+use brolga_ir::{DType, Graph, Number, Target, Tensor};
+use brolga_passes::eqsat::{self, EqSat};
+use brolga_passes::lower::{GpuOptions, to_gpu_loops, to_structured};
+use brolga_passes::pass::{Context, Pass};
+use brolga_tests::{relative_error, small_model};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The planned GPU program of a cut graph.
+fn scheduled(cut: &Graph, options: GpuOptions) -> Program {
+    let structured = to_structured(cut).unwrap_or_else(|e| panic!("{e}"));
+    let mut program = to_gpu_loops(&structured, options);
+    brolga_passes::memory::plan(&mut program);
+    program.verify().unwrap_or_else(|e| panic!("{e}\n{program}"));
+    program
+}
+
+/// A graph as the pipeline cuts it.
+fn optimised(g: &Graph) -> Graph {
+    let mut cx = Context::new(Target::x86_64_v3());
+    EqSat::default().run(g, &mut cx).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn parse(text: &str) -> Graph {
+    Graph::parse(text, &|_| None).unwrap_or_else(|e| panic!("{e} in\n{text}"))
+}
+
+/// Small values with fractions, signs and repetitions.
+fn values(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
+    Tensor::from_fn(dtype, shape, |i| match dtype {
+        DType::Bool => Number::Int(((i * 7 + seed) % 3 == 0) as i128),
+        d if d.is_int() => Number::Int(((i * 5 + seed * 3) % 7) as i128),
+        _ => Number::Float(((i * 7 + seed * 5) % 23) as f64 / 8.0 - 1.25),
+    })
+}
+
+/// Runs a graph's GPU schedules, fused and unfused, and compares with the graph's own evaluation.
+fn check_graph(g: &Graph, options: GpuOptions, shapes: &[&[usize]]) -> Vec<Kernel> {
+    let inputs: Vec<Tensor> = g
+        .inputs
+        .iter()
+        .zip(shapes)
+        .enumerate()
+        .map(|(i, (input, shape))| values(g.ty(input.value).dtype, shape, i + 1))
+        .collect();
+    let expected = g.eval(&inputs).unwrap_or_else(|e| panic!("{e}"));
+    let unfused = eqsat::unfused(g, &Target::x86_64_v3()).unwrap_or_else(|e| panic!("{e}"));
+    let mut kernels = vec![];
+    for cut in [unfused, optimised(g)] {
+        let program = scheduled(&cut, options);
+        let found = interp::run(&program, &inputs).unwrap_or_else(|e| panic!("{e}\n{program}"));
+        for (f, e) in found.iter().zip(&expected) {
+            let error = relative_error(f, e);
+            assert!(error < 1e-6, "{error} off: {f:?}, expected {e:?}\n{program}");
+        }
+        kernels = program.kernels;
+    }
+    kernels
+}
+
+/// Options under which even small contractions use the large tile.
+fn large_tiles() -> GpuOptions {
+    let mut options = GpuOptions {
+        blocks: 1,
+        ..GpuOptions::default()
+    };
+    options.small = options.large;
+    options
+}
+
+/// Whether a statement somewhere in the kernel fulfils a condition.
+fn any(stmts: &[Stmt], f: &dyn Fn(&Stmt) -> bool) -> bool {
+    stmts.iter().any(|s| {
+        f(s) || match s {
+            Stmt::For { body, .. } | Stmt::If { then: body, .. } => any(body, f),
+            _ => false,
+        }
+    })
+}
+
+fn has_barrier(k: &Kernel) -> bool {
+    any(&k.body, &|s| matches!(s, Stmt::Barrier))
+}
+
+fn has_shared(k: &Kernel) -> bool {
+    k.buffers.iter().any(|b| b.scope == Scope::Shared)
+}
+
+fn threads(k: &Kernel) -> u32 {
+    ptx::launch(k).block.iter().product()
+}
+
+#[test]
+fn maps_of_ragged_extent() {
+    let g = parse(
+        "graph @map(%0 x: f32[7, 45], %1 y: f32[45]) {
+           %2 = transpose{perm=[1, 0]}(%0)
+           %3 = reshape{shape=[45, 1]}(%1)
+           %4 = broadcast{shape=[45, 7]}(%3)
+           %5 = add(%2, %4)
+           %6 = tanh(%5)
+           return z = %6
+         }",
+    );
+    let kernels = check_graph(&g, GpuOptions::default(), &[&[7, 45], &[45]]);
+    assert!(kernels.iter().all(|k| threads(k) == 256));
+}
+
+#[test]
+fn contractions_with_ragged_tiles() {
+    let attrs = |out| format!("lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out={out}");
+    let g = parse(&format!(
+        "graph @dense(%0 x: f32[37, 50], %1 w: f32[50, 41], %2 b: f32[41]) {{
+           %3 = contract{{{}}}(%0, %1)
+           %4 = reshape{{shape=[1, 41]}}(%2)
+           %5 = broadcast{{shape=[37, 41]}}(%4)
+           %6 = add(%3, %5)
+           %7 = relu(%6)
+           return y = %7
+         }}",
+        attrs("f32")
+    ));
+    for options in [GpuOptions::default(), large_tiles()] {
+        let kernels = check_graph(&g, options, &[&[37, 50], &[50, 41], &[41]]);
+        assert_eq!(kernels.len(), 1, "bias and activation are the contraction's epilogue");
+        let k = &kernels[0];
+        assert!(has_barrier(k) && has_shared(k) && threads(k) >= 128, "{k}");
+    }
+}
+
+#[test]
+fn batched_and_transposed_contractions() {
+    let g = parse(
+        "graph @scores(%0 q: f32[2, 3, 20, 8], %1 k: f32[2, 3, 20, 8]) {
+           %2 = contract{lhs_batch=[0, 1] rhs_batch=[0, 1] lhs_contract=[3] rhs_contract=[3] acc=f32 out=f32}(%0, %1)
+           return y = %2
+         }",
+    );
+    let kernels = check_graph(&g, GpuOptions::default(), &[&[2, 3, 20, 8], &[2, 3, 20, 8]]);
+    assert!(kernels.iter().all(has_shared));
+}
+
+#[test]
+fn half_precision_contractions() {
+    let g = parse(
+        "graph @half(%0 x: f16[33, 18], %1 w: f16[18, 35]) {
+           %2 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%0, %1)
+           return y = %2
+         }",
+    );
+    let kernels = check_graph(&g, GpuOptions::default(), &[&[33, 18], &[18, 35]]);
+    assert!(kernels.iter().all(has_shared));
+}
+
+#[test]
+fn matrix_vector_products_are_rows() {
+    let g = parse(
+        "graph @gemv(%0 x: f32[1, 300], %1 w: f32[300, 9]) {
+           %2 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%0, %1)
+           return y = %2
+         }",
+    );
+    check_graph(&g, GpuOptions::default(), &[&[1, 300], &[300, 9]]);
+}
+
+/// A convolution with padding, strides and groups.
+fn convolution(groups: usize, extents: [usize; 2]) -> Graph {
+    let [h, w] = extents;
+    parse(&format!(
+        "graph @conv(%0 x: f32[2, 8, {h}, {w}], %1 w: f32[12, {}, 3, 3]) {{
+           %2 = conv{{strides=[2, 1] dilations=[1, 1] pads_low=[1, 1] pads_high=[1, 1] groups={groups} channels_last=false acc=f32 out=f32}}(%0, %1)
+           %3 = relu(%2)
+           return y = %3
+         }}",
+        8 / groups
+    ))
+}
+
+#[test]
+fn convolutions_are_implicit_products() {
+    let kernels = check_graph(
+        &convolution(1, [9, 7]),
+        GpuOptions::default(),
+        &[&[2, 8, 9, 7], &[12, 8, 3, 3]],
+    );
+    assert!(kernels.iter().any(has_shared));
+    check_graph(&convolution(1, [9, 7]), large_tiles(), &[&[2, 8, 9, 7], &[12, 8, 3, 3]]);
+    check_graph(
+        &convolution(4, [5, 6]),
+        GpuOptions::default(),
+        &[&[2, 8, 5, 6], &[12, 2, 3, 3]],
+    );
+}
+
+#[test]
+fn rows_in_shared_memory() {
+    for n in [5, 32, 77, 300] {
+        let g = parse(&format!(
+            "graph @softmax(%0 x: f32[6, {n}]) {{
+               %1 = softmax{{axis=1}}(%0)
+               return y = %1
+             }}"
+        ));
+        let kernels = check_graph(&g, GpuOptions::default(), &[&[6, n]]);
+        assert!(
+            kernels.iter().any(|k| has_barrier(k) && has_shared(k)),
+            "{}",
+            kernels[0]
+        );
+    }
+}
+
+#[test]
+fn rows_of_unknown_length() {
+    let g = parse(
+        "graph @softmax(%0 x: f32[batch, seq]) symbols(batch, seq) {
+           %1 = softmax{axis=1}(%0)
+           return y = %1
+         }",
+    );
+    for (batch, seq) in [(3, 1), (1, 129), (2, 40), (0, 4)] {
+        check_graph(&g, GpuOptions::default(), &[&[batch, seq]]);
+    }
+}
+
+#[test]
+fn rows_too_long_for_shared_memory_are_computed_again() {
+    let g = parse(
+        "graph @softmax(%0 x: f32[2, 150]) {
+           %1 = softmax{axis=1}(%0)
+           return y = %1
+         }",
+    );
+    let options = GpuOptions {
+        shared_bytes: 64,
+        ..GpuOptions::default()
+    };
+    check_graph(&g, options, &[&[2, 150]]);
+}
+
+#[test]
+fn pairs_merge_in_shared_memory() {
+    for (axis, n) in [(0, 200), (1, 200), (1, 3)] {
+        let g = parse(&format!(
+            "graph @arg(%0 x: f32[200, {n}]) {{
+               %1 = arg_reduce{{kind=max axis={axis} last=false}}(%0)
+               return y = %1
+             }}"
+        ));
+        check_graph(&g, GpuOptions::default(), &[&[200, n]]);
+    }
+}
+
+#[test]
+fn concatenation_scan_and_gather() {
+    let g = parse(
+        "graph @mixed(%0 x: f32[4, 30], %1 y: f32[4, 11], %2 i: i64[5]) {
+           %3 = concat{axis=1}(%0, %1)
+           %4 = scan{kind=sum axis=1 exclusive=false reverse=true}(%0)
+           %5 = gather{axis=1}(%0, %2)
+           return a = %3, b = %4, c = %5
+         }",
+    );
+    check_graph(&g, GpuOptions::default(), &[&[4, 30], &[4, 11], &[5]]);
+}
+
+#[test]
+fn scatters_keep_their_order() {
+    let g = parse(
+        "graph @scatter(%0 x: f32[9, 4], %1 i: i64[6, 1], %2 u: f32[6, 4]) {
+           %3 = scatter_nd{reduction=none}(%0, %1, %2)
+           return y = %3
+         }",
+    );
+    check_graph(&g, GpuOptions::default(), &[&[9, 4], &[6, 1], &[6, 4]]);
+}
+
+/// A model's program for a GPU.
+fn model(name: &str) -> (Program, Vec<Tensor>, Vec<(String, Tensor)>) {
+    let m = small_model(name);
+    let options = brolga_frontend::onnx::Options::default();
+    let g = brolga_frontend::onnx::load(&m.path, &options).unwrap_or_else(|e| panic!("{e}"));
+    let program = scheduled(&optimised(&g), GpuOptions::default());
+    let inputs = program.inputs.iter().map(|(n, _)| m.inputs[n].clone()).collect();
+    let outputs = program
+        .outputs
+        .iter()
+        .map(|(n, _)| (n.clone(), m.outputs[n].clone()))
+        .collect();
+    (program, inputs, outputs)
+}
+
+/// Runs a model's GPU program in the interpreter and compares with its reference file.
+fn check_model(name: &str) {
+    let (program, inputs, expected) = model(name);
+    let found = interp::run(&program, &inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
+    for (f, (output, e)) in found.iter().zip(&expected) {
+        let error = relative_error(f, e);
+        assert!(error < 1e-4, "{name}: {output} is {error} off");
+    }
+    let contraction = |k: &&Kernel| k.buffers.iter().filter(|b| b.scope == Scope::Shared).count() == 2;
+    let contractions: Vec<&Kernel> = program.kernels.iter().filter(contraction).collect();
+    assert!(!contractions.is_empty(), "{name} has no contraction on block tiles");
+    assert!(contractions.iter().all(|k| has_barrier(k) && threads(k) >= 128));
+    let called = |s: &Step| matches!(s, Step::Call { .. } | Step::Copy { .. });
+    assert!(program.steps.iter().all(called), "{name} has steps that no GPU runs");
+}
+
+#[test]
+fn mlp_matches_its_reference() {
+    check_model("mlp");
+}
+
+#[test]
+fn resnet_matches_its_reference() {
+    check_model("resnet");
+}
+
+#[test]
+fn bert_matches_its_reference() {
+    check_model("bert");
+}
+
+#[test]
+fn symbolic_bert_matches_its_reference() {
+    check_model("bert_dyn");
+}
+
+/// `ptxas`, or why there is none.
+fn assembler() -> Option<PathBuf> {
+    let found = match std::env::var_os("BROLGA_PTXAS") {
+        Some(path) => Some(PathBuf::from(path)),
+        None => std::env::var_os("PATH").and_then(|all| {
+            let mut candidates = std::env::split_paths(&all).map(|p| p.join("ptxas"));
+            candidates.find(|p| p.is_file())
+        }),
+    };
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "no ptxas: set BROLGA_PTXAS");
+        eprintln!("skipped: there is no ptxas (set BROLGA_PTXAS, or install PyPI's nvidia-cuda-nvcc)");
+    }
+    found
+}
+
+/// Assembles a module; the assembler's words when it refuses.
+fn assemble(ptxas: &PathBuf, text: &str, arch: Arch, name: &str) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (from, to) = (dir.path().join("module.ptx"), dir.path().join("module.cubin"));
+    std::fs::write(&from, text).expect("it can be written");
+    let out = Command::new(ptxas)
+        .args(["-arch", arch.name(), "--output-file"])
+        .args([&to, &from])
+        .output()
+        .unwrap_or_else(|e| panic!("{}: {e}", ptxas.display()));
+    let words = String::from_utf8_lossy(&out.stderr);
+    let lines: Vec<&str> = text.lines().collect();
+    let quoted: Vec<String> = words
+        .lines()
+        .filter_map(|l| l.split_once("line ")?.1.split(';').next()?.trim().parse::<usize>().ok())
+        .map(|n| format!("{n}: {}", lines.get(n - 1).unwrap_or(&"")))
+        .collect();
+    assert!(
+        out.status.success(),
+        "{name}, {}: {words}\n{}",
+        arch.name(),
+        quoted.join("\n")
+    );
+}
+
+#[test]
+fn ptxas_assembles_every_kernel_of_the_models() {
+    let Some(ptxas) = assembler() else { return };
+    for name in ["mlp", "resnet", "bert", "bert_dyn"] {
+        let (program, ..) = model(name);
+        for arch in Arch::ALL {
+            let text = ptx::print_program(&program, arch).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(text.matches(".visible .entry").count(), program.kernels.len());
+            assemble(&ptxas, &text, arch, name);
+        }
+    }
+}
