@@ -216,7 +216,15 @@ fn split(b: &mut Builder, x: V) -> (V, V) {
     let (up, zero) = (b.int(k, up), b.int(k, 0));
     let correction = b.select(subnormal, up, zero);
     let k = b.sub(k, correction);
-    (b.cast(dtype, k), m)
+    if dtype != DType::F64 {
+        return (b.cast(dtype, k), m);
+    }
+    // Few machines convert vectors of 64-bit integers: k goes into the low bits of 1.5 2^52.
+    let magic = b.lit(m, 6755399441055744.0);
+    let bits = b.bitcast(DType::I64, magic);
+    let bits = b.add(bits, k);
+    let k = b.bitcast(DType::F64, bits);
+    (b.sub(k, magic), m)
 }
 
 /// `log(1 + f)` for `-1/3 <= f <= 1/3`, f32: `f - f^2/2 + f^3 p(f)`; relative error 3.7e-8.

@@ -103,9 +103,13 @@ fn reduce(b: &mut Builder, x: V) -> Reduced {
     } else {
         [1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15]
     };
-    let per = b.lit(x, FRAC_2_PI);
-    let n = b.mul(x, per);
-    let n = b.round(n);
+    // Rounds to an integer, whose low bits are then those of t.
+    let (per, magic) = (
+        b.lit(x, FRAC_2_PI),
+        b.lit(x, if double { 6755399441055744.0 } else { 12582912.0 }),
+    );
+    let t = b.fma(x, per, magic);
+    let n = b.sub(t, magic);
     let r = parts.into_iter().fold(x, |r, part| {
         let part = b.lit(x, -part);
         b.fma(n, part, r)
@@ -124,7 +128,7 @@ fn reduce(b: &mut Builder, x: V) -> Reduced {
     let (one, minus_half) = (b.lit(x, 1.0), b.lit(x, -0.5));
     let c = b.fma(z, c, minus_half);
     let cos = b.fma(z, c, one);
-    let quadrant = b.cast(int_type(b.dtype(x)), n);
+    let quadrant = b.bitcast(int_type(b.dtype(x)), t);
     Reduced { sin, cos, quadrant }
 }
 
