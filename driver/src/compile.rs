@@ -10,6 +10,7 @@ use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
 use brolga_ir::program::Program;
 use brolga_ir::{Dim, Graph, NodeError, Target};
 use brolga_passes::pass::Pass;
+use brolga_passes::registry::{Files, Pipeline};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +38,15 @@ pub struct Options {
     pub sizes: Vec<(String, i64)>,
 }
 
+/// Files that a pipeline names.
+struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &str) -> Result<String, String> {
+        std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))
+    }
+}
+
 impl Default for Options {
     /// For this machine, at most 16 GiB; verifying in debug builds.
     fn default() -> Options {
@@ -53,21 +63,23 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The passes of the pipeline.
+    /// The passes of the pipeline; an empty text has none.
     ///
     /// # Errors
-    /// When its text is wrong.
+    /// When its text is wrong, or a file of rules cannot be read.
     pub fn passes(&self) -> Result<Vec<Box<dyn Pass>>> {
         let text = match (&self.pipeline, &self.rules) {
+            (Some(p), None) if p.trim().is_empty() => return Ok(vec![]),
             (Some(p), None) => p.clone(),
             (Some(_), Some(_)) => {
                 let message = "give either a pipeline or rules; in a pipeline, write `eqsat{rules=…}`";
                 return Err(Error::Option(message.into()));
             }
-            (None, None) => crate::pipeline::DEFAULT.to_owned(),
+            (None, None) => Pipeline::DEFAULT.to_owned(),
             (None, Some(rules)) => format!("canonicalize,eqsat{{rules={rules}}}"),
         };
-        crate::pipeline::parse(&text).map_err(Error::Option)
+        let pipeline = Pipeline::parse_with(&text, &Disk).map_err(|e| Error::Option(e.to_string()))?;
+        Ok(pipeline.passes)
     }
 
     pub(crate) fn show(&self, pass: &str, ir: &dyn fmt::Display) {

@@ -37,7 +37,6 @@ pub mod host;
 pub mod levels;
 pub mod npy;
 pub mod output;
-mod pipeline;
 pub mod session;
 pub mod source;
 pub mod tensors;

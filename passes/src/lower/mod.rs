@@ -21,7 +21,7 @@ mod window;
 use crate::fusion::{Class, class};
 use brolga_ir::graph::GraphBuilder;
 use brolga_ir::program::{Guard, Program, Slot, SlotId, Step, Storage};
-use brolga_ir::{Def, Dim, Graph, Node, NodeError, Type, Value, structured};
+use brolga_ir::{Attr, Def, Dim, Graph, Node, NodeError, Type, Value, structured};
 use group::{in_memory, lower_group};
 use rustc_hash::FxHashMap;
 pub use gpu::{BlockTile, GpuOptions, to_gpu_loops};
@@ -241,8 +241,7 @@ impl<'g> Lowerer<'g> {
             let s = self.root(i)?;
             args.push(self.under(s, operand.ty.clone()));
         }
-        let known_shape = self.graph.ty(v).shape.iter().all(|d| d.as_const().is_some());
-        let constant = known_shape && args.iter().all(|s| self.constant[s.0 as usize]);
+        let constant = args.iter().all(|s| self.constant[s.0 as usize]) && !self.is_symbolic(x);
         let result = self.result(v, constant);
         let written = group.kernel.operands[group.inputs.len()].ty.clone();
         args.push(self.under(self.program.root(result), written));
@@ -269,14 +268,8 @@ impl<'g> Lowerer<'g> {
 
     /// A kernel's name: its heaviest operator's.
     fn kernel_name(&self, root: Value) -> &'static str {
-        let (mut todo, mut best) = (vec![root], (0, "map"));
-        let mut seen = rustc_hash::FxHashSet::default();
-        while let Some(v) = todo.pop() {
-            let Def::Node(n, _) = self.graph.def(v) else { continue };
-            if in_memory(self.graph, v).is_some() || !seen.insert(n) {
-                continue;
-            }
-            let node = &self.graph.nodes[n as usize];
+        let mut best = (0, "map");
+        self.for_each_node(root, &mut |node| {
             let weight = match class(&node.op) {
                 Class::Contract => 5,
                 Class::Window | Class::Final => 4,
@@ -287,9 +280,35 @@ impl<'g> Lowerer<'g> {
             if weight > best.0 {
                 best = (weight, node.op.name());
             }
+        });
+        best.1
+    }
+
+    /// True when a stream depends on a symbol: then it is no constant, even where its operands are.
+    fn is_symbolic(&self, root: Value) -> bool {
+        let unknown = |d: &Dim| d.as_const().is_none();
+        let mut found = false;
+        self.for_each_node(root, &mut |node| {
+            let attr = |a: &Attr| matches!(a, Attr::Dims(ds) if ds.iter().any(unknown));
+            let shape = |v: &Value| self.graph.ty(*v).shape.iter().any(unknown);
+            found |= node.op.attrs().iter().any(attr) || node.outputs.iter().any(shape);
+        });
+        found
+    }
+
+    /// Visits the nodes of a stream, down to what is in memory.
+    fn for_each_node(&self, root: Value, f: &mut dyn FnMut(&Node)) {
+        let mut todo = vec![root];
+        let mut seen = rustc_hash::FxHashSet::default();
+        while let Some(v) = todo.pop() {
+            let Def::Node(n, _) = self.graph.def(v) else { continue };
+            if in_memory(self.graph, v).is_some() || !seen.insert(n) {
+                continue;
+            }
+            let node = &self.graph.nodes[n as usize];
+            f(node);
             todo.extend(&node.inputs);
         }
-        best.1
     }
 
     /// Outputs that are inputs, constants, or the same value as an earlier output are copied.
