@@ -27,9 +27,9 @@ use rustc_hash::FxHashMap;
 const MAX_PRODUCTS: usize = 6;
 
 /// Compiles a kernel under a name.
-pub(crate) fn define(unit: &mut Unit, k: &loops::Kernel, name: &str) -> Result<FuncId, Error> {
+pub(crate) fn define(unit: &mut Unit, k: &loops::Kernel, name: &str, linkage: Linkage) -> Result<FuncId, Error> {
     let signature = unit.signature(&[types::I64, types::I64, types::I64, types::I32], None);
-    let id = unit.declare(name, Linkage::Local, &signature)?;
+    let id = unit.declare(name, linkage, &signature)?;
     unit.define(id, |e| Kernel::new(e, k)?.run())?;
     Ok(id)
 }
@@ -134,10 +134,10 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
         self.e.prepare_dims(&dims)?;
 
         let mut assigned: Vec<Reg> = vec![];
-        let mut fills: Vec<(DType, u64)> = vec![];
-        visit(&self.k.body, false, &mut |s, in_vector| {
+        let mut fills: Vec<(DType, u64, u32)> = vec![];
+        visit(&self.k.body, 0, &mut |s, lanes| {
             let Stmt::Set(r, e) = s else { return };
-            if (!in_vector || self.k.reg(*r).lanes > 1) && !assigned.contains(r) {
+            if (lanes == 0 || self.k.reg(*r).lanes > 1) && !assigned.contains(r) {
                 assigned.push(*r);
             }
             if let Expr::Load {
@@ -145,7 +145,8 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             } = e
                 && !guard.is_empty()
             {
-                fills.push((self.k.buffer(*buffer).dtype, *fill));
+                let lanes = lanes.max(self.k.reg(*r).lanes).max(1);
+                fills.push((self.k.buffer(*buffer).dtype, *fill, lanes));
             }
         });
         for r in assigned {
@@ -158,15 +159,22 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             let variables = (0..n).map(|_| self.e.b.declare_var(ty)).collect();
             self.variables.insert(r, variables);
         }
-        for (d, fill) in fills {
-            let pattern = repeated(d, fill);
-            if self.fills.contains_key(&pattern) {
-                continue;
+        // One slot for each fill value, long enough for the widest load of it.
+        let mut slots: Vec<(u64, u32)> = vec![];
+        for (d, fill, lanes) in fills {
+            let (pattern, bytes) = (repeated(d, fill), (lanes * d.bytes() as u32).next_multiple_of(16));
+            match slots.iter_mut().find(|(p, _)| *p == pattern) {
+                Some((_, n)) => *n = bytes.max(*n),
+                None => slots.push((pattern, bytes)),
             }
-            let slot = self.e.slot(16, 4);
+        }
+        for (pattern, bytes) in slots {
+            let slot = self.e.slot(bytes, 4);
             let (v, at) = (self.e.int(pattern as i64), self.e.slot_addr(slot));
-            self.e.b.ins().store(element(), v, at, 0);
-            self.e.b.ins().store(element(), v, at, 8);
+            let v = self.e.b.ins().splat(types::I64X2, v);
+            for offset in (0..bytes as i32).step_by(16) {
+                self.e.b.ins().store(element(), v, at, offset);
+            }
             self.fills.insert(pattern, slot);
         }
         Ok(())
@@ -438,7 +446,7 @@ fn repeated(d: DType, bits: u64) -> u64 {
 /// True when no loop that runs as a loop stands inside.
 fn innermost(body: &[Stmt]) -> bool {
     let mut inner = true;
-    visit(body, false, &mut |s, _| {
+    visit(body, 0, &mut |s, _| {
         if let Stmt::For { kind, .. } = s {
             inner &= matches!(kind, LoopKind::Vector | LoopKind::Unrolled);
         }
@@ -460,13 +468,19 @@ fn products(body: &[Stmt], var: Var) -> Vec<Dim> {
     out
 }
 
-/// Calls `f` with every statement, and whether it stands in a vector loop.
-fn visit(body: &[Stmt], in_vector: bool, f: &mut dyn FnMut(&Stmt, bool)) {
+/// Calls `f` with every statement and the lanes of the vector loop it stands in, 0 outside of one.
+fn visit(body: &[Stmt], lanes: u32, f: &mut dyn FnMut(&Stmt, u32)) {
     for s in body {
-        f(s, in_vector);
+        f(s, lanes);
         match s {
-            Stmt::For { kind, body, .. } => visit(body, in_vector || *kind == LoopKind::Vector, f),
-            Stmt::If { then, .. } => visit(then, in_vector, f),
+            Stmt::For { kind, extent, body, .. } => {
+                let inner = match kind {
+                    LoopKind::Vector => extent.as_const().map_or(1, |n| n.clamp(1, 1 << 16) as u32),
+                    _ => lanes,
+                };
+                visit(body, inner, f);
+            }
+            Stmt::If { then, .. } => visit(then, lanes, f),
             _ => {}
         }
     }
@@ -474,7 +488,7 @@ fn visit(body: &[Stmt], in_vector: bool, f: &mut dyn FnMut(&Stmt, bool)) {
 
 /// Calls `f` with every index expression of a body; extents of bounds as constant ones.
 fn visit_indices(body: &[Stmt], f: &mut dyn FnMut(&Ix)) {
-    visit(body, false, &mut |s, _| {
+    visit(body, 0, &mut |s, _| {
         let bounds = |f: &mut dyn FnMut(&Ix), b: &[Bound]| {
             for b in b {
                 f(&b.index);

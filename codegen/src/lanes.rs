@@ -242,11 +242,11 @@ impl Kernel<'_, '_, '_> {
     fn load_chunks(&mut self, buffer: Buf, index: &Ix, cond: Option<Value>, fill: u64) -> Result<Vec<Value>, Error> {
         let d = self.k.buffer(buffer).dtype;
         let (at, offset) = self.address(buffer, index)?;
+        let (at, offset) = self.guarded(cond, at, offset, d, fill);
         let per = (16 / d.bytes()) as u32;
         let mut out = vec![];
         for first in (0..self.lanes()).step_by(per as usize) {
             let offset = offset + (first as usize * d.bytes()) as i32;
-            let (at, offset) = self.guarded(cond, at, offset, d, fill);
             let n = per.min(self.lanes() - first);
             out.push(self.load_part(d, n, at, offset));
         }

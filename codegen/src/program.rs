@@ -128,7 +128,7 @@ fn compile_kernels(unit: &mut Unit, program: &Program, steps: &[Step]) -> Result
             });
         };
         let name = format!("{}_k{at}_{}", unit.prefix, brolga_ir::program::identifier(&k.name));
-        out[at] = Some((name.clone(), kernel::define(unit, k, &name)?));
+        out[at] = Some((name.clone(), kernel::define(unit, k, &name, Linkage::Local)?));
     }
     Ok(out)
 }
@@ -626,11 +626,11 @@ fn bound(e: &Ix) -> Dim {
     d
 }
 
-/// A kernel that stands alone, for tests and tuning: defined under its own name and exported.
+/// A kernel that stands alone, for tests and tuning, exported under the prefix and its own name.
 ///
 /// # Errors
 /// What it holds that the back end cannot compile.
 pub fn compile_kernel(unit: &mut Unit, k: &loops::Kernel) -> Result<FuncId, Error> {
     let name = format!("{}_{}", unit.prefix, brolga_ir::program::identifier(&k.name));
-    kernel::define(unit, k, &name)
+    kernel::define(unit, k, &name, Linkage::Export)
 }

@@ -220,48 +220,105 @@ fn same(d: DType, a: u64, b: u64) -> bool {
     a == b || nan(a) && nan(b)
 }
 
+/// A primitive with its operands' values, as a kernel.
+struct Case {
+    p: Prim,
+    t: DType,
+    x: Vec<DType>,
+    to: DType,
+    lanes: i64,
+    fixed: Option<usize>,
+    tuples: Vec<Vec<u64>>,
+}
+
+impl Case {
+    fn new(p: Prim, t: DType, lanes: i64, fixed: Option<usize>) -> Option<Case> {
+        let x = operands(p, t);
+        if x.is_empty() {
+            return None;
+        }
+        let to = p.result(&x).unwrap();
+        let mut tuples = cases(&x);
+        while !tuples.len().is_multiple_of(lanes.max(1) as usize) {
+            tuples.push(tuples[0].clone());
+        }
+        Some(Case {
+            p,
+            t,
+            x,
+            to,
+            lanes,
+            fixed,
+            tuples,
+        })
+    }
+
+    fn kernel(&self) -> Kernel {
+        kernel(
+            self.p,
+            &self.x,
+            self.to,
+            self.lanes,
+            self.fixed,
+            self.tuples.len() as i64,
+        )
+    }
+
+    /// The operands' bytes, then room for the result.
+    fn buffers(&self) -> Vec<Vec<u8>> {
+        let operand = |(i, d): (usize, &DType)| bytes_of(*d, &self.tuples.iter().map(|t| t[i]).collect::<Vec<_>>());
+        let mut buffers: Vec<Vec<u8>> = self.x.iter().enumerate().map(operand).collect();
+        buffers.push(vec![0; self.tuples.len() * self.to.bytes()]);
+        buffers
+    }
+}
+
 fn check(target: &Target, p: Prim, t: DType, lanes: i64, fixed: Option<usize>) {
-    let x = operands(p, t);
-    if x.is_empty() {
+    let Some(case) = Case::new(p, t, lanes, fixed) else {
         return;
-    }
-    let to = p.result(&x).unwrap();
-    let mut tuples = cases(&x);
-    while !tuples.len().is_multiple_of(lanes.max(1) as usize) {
-        tuples.push(tuples[0].clone());
-    }
-    let k = kernel(p, &x, to, lanes, fixed, tuples.len() as i64);
-    let mut buffers: Vec<Vec<u8>> = x
-        .iter()
-        .enumerate()
-        .map(|(i, d)| bytes_of(*d, &tuples.iter().map(|t| t[i]).collect::<Vec<_>>()))
-        .collect();
-    buffers.push(vec![0; tuples.len() * to.bytes()]);
-    run(target, &k, &mut buffers, &[], 1);
-    let got = bits_of(to, buffers.last().unwrap());
-    for (n, got) in got.iter().enumerate() {
-        let args: Vec<Scalar> = x
-            .iter()
-            .enumerate()
-            .map(|(i, d)| {
-                let n = if fixed == Some(i) {
-                    n - n % lanes.max(1) as usize
-                } else {
-                    n
-                };
-                Scalar {
-                    dtype: *d,
-                    bits: tuples[n][i],
-                }
-            })
-            .collect();
-        let want = eval_prim(p, t, &args).bits;
-        assert!(
-            same(to, *got, want),
-            "{} {p:?} of {t}, {lanes} lanes, fixed {fixed:?}: {:x?} gave {got:#x}, expected {want:#x}",
-            target.name,
-            args.iter().map(|a| a.bits).collect::<Vec<_>>()
-        );
+    };
+    let mut buffers = case.buffers();
+    run(target, &case.kernel(), &mut buffers, &[], 1);
+    case.compare(target, buffers.last().unwrap());
+}
+
+impl Case {
+    fn compare(&self, target: &Target, got: &[u8]) {
+        let Case {
+            p,
+            t,
+            x,
+            to,
+            lanes,
+            fixed,
+            tuples,
+        } = self;
+        let (p, t, to, lanes, fixed) = (*p, *t, *to, *lanes, *fixed);
+        let got = bits_of(to, got);
+        for (n, got) in got.iter().enumerate() {
+            let args: Vec<Scalar> = x
+                .iter()
+                .enumerate()
+                .map(|(i, d)| {
+                    let n = if fixed == Some(i) {
+                        n - n % lanes.max(1) as usize
+                    } else {
+                        n
+                    };
+                    Scalar {
+                        dtype: *d,
+                        bits: tuples[n][i],
+                    }
+                })
+                .collect();
+            let want = eval_prim(p, t, &args).bits;
+            assert!(
+                same(to, *got, want),
+                "{} {p:?} of {t}, {lanes} lanes, fixed {fixed:?}: {:x?} gave {got:#x}, expected {want:#x}",
+                target.name,
+                args.iter().map(|a| a.bits).collect::<Vec<_>>()
+            );
+        }
     }
 }
 
@@ -318,4 +375,142 @@ fn an_operand_that_is_the_same_on_every_lane() {
             }
         }
     }
+}
+
+/// Operands that the compiler knows, which it may use for shorter code.
+#[test]
+fn an_operand_that_is_a_constant() {
+    use Prim::*;
+    let all = targets();
+    for target in [&all[0], &all[all.len() - 1]] {
+        for p in [Min, Max, Div, Rem, Shl, Shr, Mul, Lt] {
+            for t in DType::ALL {
+                let x = operands(p, t);
+                if x.is_empty() {
+                    continue;
+                }
+                let to = p.result(&x).unwrap();
+                let values = special(t);
+                let floats = [0.0, -0.0, 1.0, -2.5, f64::NAN, f64::INFINITY];
+                let constants: Vec<u64> = match t {
+                    DType::F32 => floats.iter().map(|c| u64::from((*c as f32).to_bits())).collect(),
+                    DType::F64 => floats.iter().map(|c| c.to_bits()).collect(),
+                    DType::Bool => vec![0, 1],
+                    _ => values
+                        .iter()
+                        .copied()
+                        .take(16)
+                        .step_by(3)
+                        .chain([u64::MAX >> (64 - t.bits())])
+                        .collect(),
+                };
+                for (i, c) in constants.iter().enumerate() {
+                    let (lanes, first) = (if i % 2 == 0 { 8 } else { 1 }, i % 3 == 0);
+                    let mut values = values.clone();
+                    values.resize(values.len().next_multiple_of(8), 0);
+                    let n = values.len() as i64;
+                    let mut b = Build::new("constant", &[]);
+                    let (input, out) = (b.buffer(t, n, Scope::In), b.buffer(to, n, Scope::Out));
+                    let (v, k, r) = (b.reg(t), b.reg(t), b.reg(to));
+                    let at = affine(&[(0, lanes), (1, 1)], 0);
+                    let order = if first { [k, v] } else { [v, k] };
+                    let body = vec![
+                        Stmt::Set(v, load(input, at.clone())),
+                        Stmt::Set(k, brolga_ir::loops::Expr::Const(*c)),
+                        Stmt::Set(r, prim(p, &order)),
+                        store(out, at, r),
+                    ];
+                    let kind = if lanes == 1 { LoopKind::Serial } else { LoopKind::Vector };
+                    b.k.body = vec![each(0, LoopKind::Serial, n / lanes, vec![each(1, kind, lanes, body)])];
+                    let mut buffers = vec![bytes_of(t, &values), vec![0; values.len() * to.bytes()]];
+                    run(target, &b.k, &mut buffers, &[], 1);
+                    for (v, got) in values.iter().zip(bits_of(to, &buffers[1])) {
+                        let [a, z] = if first { [*c, *v] } else { [*v, *c] };
+                        let args = [a, z].map(|bits| Scalar { dtype: t, bits });
+                        let want = eval_prim(p, t, &args).bits;
+                        assert!(
+                            same(to, got, want),
+                            "{} {p:?} of {t}: {a:#x} {z:#x} gave {got:#x}, not {want:#x}",
+                            target.name
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same on AArch64, through an object file, a C program and an emulator.
+#[test]
+fn aarch64_under_an_emulator() {
+    use std::fmt::Write as _;
+    use std::process::Command;
+    let missing = ["aarch64-linux-gnu-gcc", "qemu-aarch64"]
+        .into_iter()
+        .find(|tool| Command::new(tool).arg("--version").output().is_err());
+    if let Some(tool) = missing {
+        println!("skipped: no {tool}");
+        return;
+    }
+    let target = Target::aarch64();
+    let cases: Vec<Case> = [0, 8, 3]
+        .into_iter()
+        .flat_map(|lanes| {
+            Prim::all().flat_map(move |p| DType::ALL.into_iter().filter_map(move |t| Case::new(p, t, lanes, None)))
+        })
+        .collect();
+    let (mut data, mut declarations, mut calls) = (vec![], String::new(), String::new());
+    let mut largest = 0;
+    for (i, c) in cases.iter().enumerate() {
+        let buffers = c.buffers();
+        let (out, ins) = buffers.split_last().unwrap();
+        let mut args = String::new();
+        for b in ins {
+            data.resize(data.len().next_multiple_of(64), 0u8);
+            let _ = write!(args, "(char *)t_weights + {}, ", data.len());
+            data.extend_from_slice(b);
+        }
+        largest = largest.max(out.len());
+        let _ = writeln!(declarations, "void t_p{i}(void *, long, long, int);");
+        let _ = writeln!(
+            calls,
+            "  {{ char *a[] = {{ {args}out, 0, 0, 0 }}; t_p{i}(a, 0, 1, 0); fwrite(out, 1, {}, stdout); }}",
+            out.len()
+        );
+    }
+    let main = format!(
+        "#include <stdio.h>\nextern const char t_weights[];\nstatic char out[{largest}] __attribute__((aligned(64)));\n\
+         {declarations}int main(void) {{\n{calls}  return 0;\n}}\n"
+    );
+    let (object, ()) = brolga_codegen::object::object(&target, "t", &[], Some(&data), |u| {
+        for (i, c) in cases.iter().enumerate() {
+            let k = Kernel {
+                name: format!("p{i}"),
+                ..c.kernel()
+            };
+            brolga_codegen::program::compile_kernel(u, &k)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("aarch64-prims");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str| folder.join(name);
+    std::fs::write(file("prims.o"), object).unwrap();
+    std::fs::write(file("main.c"), main).unwrap();
+    let cc = Command::new("aarch64-linux-gnu-gcc")
+        .args(["-static", "-O1", "-o"])
+        .args([file("prims"), file("main.c"), file("prims.o")])
+        .output()
+        .unwrap();
+    assert!(cc.status.success(), "{}", String::from_utf8_lossy(&cc.stderr));
+    let run = Command::new("qemu-aarch64").arg(file("prims")).output().unwrap();
+    assert!(run.status.success(), "{:?}", run.status);
+    let mut rest = &run.stdout[..];
+    for c in &cases {
+        let (now, then) = rest.split_at(c.tuples.len() * c.to.bytes());
+        c.compare(&target, now);
+        rest = then;
+    }
+    assert!(cases.len() > 900 && rest.is_empty());
 }
