@@ -132,10 +132,13 @@ kernel @dense(o0: f32[n, 4] in, o1: f32[4, 3] in packed, o2: f32[n, 3] out) symb
         e,
         "program @two, initial step 0: s2 has 12 elements, but parameter 1 of @pack has 128"
     );
-    let e = parse::<structured::Kernel>(&text.replace("output s3: f32[n, 3]", "output s3: f32[3, n]")).verify();
+    parse::<structured::Kernel>(&text.replace("output s3: f32[n, 3]", "output s3: f32[3, n]"))
+        .verify()
+        .unwrap();
+    let e = parse::<structured::Kernel>(&text.replace("s2: f32[4, 3] packed", "s2: f32[4, 5] packed")).verify();
     assert_eq!(
         e.unwrap_err(),
-        "program @two, step 0: s3 is f32[3, n], but parameter 2 of @dense is f32[n, 3]"
+        "program @two, initial step 0: s2 is f32[4, 5] in panels, but parameter 1 of @pack is f32[4, 3] in panels"
     );
 }
 

@@ -6,7 +6,7 @@
 //!   types) of the parameters;
 //! - a step reads only what earlier steps wrote, inputs and constants, and writes only temporaries and outputs; the
 //!   initial steps read weights, and read and write computed constants;
-//! - every output and every computed constant is written;
+//! - every output and every computed constant is written, unless it has no elements;
 //! - once planned, every temporary in use has a place in the arena, and two that live at the same time do not overlap (where
 //!   offsets and sizes are known integers).
 
@@ -32,7 +32,7 @@ impl<K: Callable> Program<K> {
         let mut defined: Vec<bool> = self
             .slots
             .iter()
-            .map(|s| matches!(s.storage, Storage::Weight(_)))
+            .map(|s| matches!(s.storage, Storage::Weight(_)) || s.ty.is_empty())
             .collect();
         self.run_through(&self.init, true, &mut defined)?;
         for (i, s) in self.slots.iter().enumerate() {

@@ -44,6 +44,10 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
         .max_by_key(|&d| outer[d])
         .filter(|&d| outer[d] >= FEW && !scatter);
 
+    let wanted = k.operands.iter().filter(|o| o.role == Role::In).count();
+    if inputs.len() != wanted {
+        return Err(fail(format!("{} tensors given, {wanted} expected", inputs.len())));
+    }
     let mut tensors = inputs.iter();
     let mut places = vec![];
     for (i, o) in k.operands.iter().enumerate() {
@@ -51,9 +55,7 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
         let shape = extents(&o.ty.shape).map_err(fail)?;
         let mut p = Memory::new(o.ty.dtype, shape, o.packed, None).map_err(fail)?;
         if o.role == Role::In {
-            let t = tensors
-                .next()
-                .ok_or_else(|| fail(format!("{} tensors given, more expected", inputs.len())))?;
+            let Some(t) = tensors.next() else { continue };
             let want = p.storage_shape();
             if t.dtype() != o.ty.dtype || t.shape() != want {
                 return Err(fail(format!(
@@ -68,9 +70,6 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
             p.allocate().map_err(fail)?;
         }
         places.push(p);
-    }
-    if tensors.next().is_some() {
-        return Err(fail(format!("{} tensors given, fewer expected", inputs.len())));
     }
     for (i, l) in k.locals.iter().enumerate() {
         let fail = |e: String| fail(format!("l{i}: {e}"));

@@ -341,11 +341,11 @@ fn what_the_interpreter_reports() {
         "@k, stage 0 at (1): write 0: element 0 is written twice",
     );
     fails(&copy("i0", "2*i0", "2"), &x, "@k: element 1 of o1 is never written");
-    fails(&copy("i0", "i0", "4"), &[], "@k: 0 tensors given, more expected");
+    fails(&copy("i0", "i0", "4"), &[], "@k: 0 tensors given, 1 expected");
     fails(
         &copy("i0", "i0", "4"),
         &[ramp(&[4]), ramp(&[4])],
-        "@k: 2 tensors given, fewer expected",
+        "@k: 2 tensors given, 1 expected",
     );
     fails(
         &copy("i0", "i0", "4"),
