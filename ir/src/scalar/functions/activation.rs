@@ -34,7 +34,7 @@ pub fn rows() -> Vec<Function> {
             |x| x[0].max(0.0) + (-x[0].abs()).exp().ln_1p(),
             &[ANY],
         ),
-        approximate("mish", Float, mish, ulp(4.5, 5.0), mish_reference, &[UPPER]),
+        approximate("mish", Float, mish, ulp(4.0, 5.0), mish_reference, &[UPPER]),
         approximate("softsign", Float, softsign, ulp(1.5, 1.5), softsign_reference, &[ANY]),
         approximate(
             "erf",
@@ -174,8 +174,8 @@ fn mish(b: &mut Builder, x: &[V]) -> V {
     let x = b.max(x[0], low);
     let capped = b.min(x, high);
     let e = Exp::new(b, capped, None).value(b);
-    let n = b.add(e, two);
-    let n = b.mul(e, n);
+    let twice = b.add(e, e);
+    let n = b.fma(e, e, twice);
     let d = b.add(n, two);
     let ratio = b.div(n, d);
     b.mul(x, ratio)
