@@ -14,14 +14,17 @@
 //! | [`memory`] | aligned memory that may fail |
 //! | [`host`] | operators that a program calls back for |
 //! | [`features`] | what this machine's CPU can do |
+//! | `cuda` | with the feature `cuda`: programs on NVIDIA GPUs |
 //! | [`error`] | everything that can go wrong |
 //!
 //! Invariants: a caller's mistake is an [`Error`] that names the tensor, never a panic and never undefined behaviour;
 //! `unsafe` stands only in [`program`] (mapping, calling `plan` and `shapes`), `call` (calling `run`, and being
-//! called back), [`pool`] (lending a loop body to the threads) and [`tensor`] (numbers as bytes). A program and an executor are
+//! called back), [`pool`] (lending a loop body to the threads), [`tensor`] (numbers as bytes) and `cuda` (the driver). A program and an executor are
 //! `Send + Sync`, and runs of one executor may overlap.
 
 mod call;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod error;
 pub mod executor;
 pub mod features;
