@@ -5,3 +5,5 @@ pub mod decompose;
 pub mod pass;
 pub mod lower;
 pub mod memory;
+pub mod canonicalize;
+pub mod registry;

@@ -317,8 +317,8 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
         if stored[i] { s.stored } else { s.below }
     })) + PER_TERM;
     let (out, memory, free) = (cs.ty(c), memory.max(0.0), form == Form::Tensor);
-    let constant = cs.constant[c];
-    let (inline, stored_cost) = if constant {
+    let array = cs.constant[c] && (free || is_array(cs, settled, choice, out));
+    let (inline, stored_cost) = if array {
         // The kernel runs at compile time; fewer are still better.
         (below, below + if free { 0.0 } else { PER_CONSTANT })
     } else {
@@ -330,7 +330,6 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
         };
         (compute.max(memory) + below, kernel + below)
     };
-    let array = constant && (free || is_array(cs, settled, choice, out));
     Settled {
         choice: k,
         form,
@@ -368,8 +367,12 @@ fn store_choices(cs: &Classes, settled: &[Option<Settled>], c: At, choice: &Choi
             .as_ref()
             .expect("operands are settled first")
     };
+    // A constant that is an array is computed at compile time, so what runs with the model reads it; so does a spread of
+    // it, which is no array itself.
+    let spread = choice.op.as_ref().is_some_and(|o| o.name() == "broadcast");
+    let reads_arrays = !cs.constant[c] || spread;
     let base: Vec<bool> = (0..n)
-        .map(|i| sol(i).array && !cs.constant[c] && sol(i).form != Form::Tensor)
+        .map(|i| reads_arrays && sol(i).array && sol(i).form != Form::Tensor)
         .collect();
     let open: Vec<usize> = (0..n).filter(|&i| !base[i] && sol(i).form != Form::Tensor).collect();
     if open.len() <= FEW {

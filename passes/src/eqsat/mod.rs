@@ -15,9 +15,11 @@
 
 pub mod apply;
 pub mod build;
+pub mod check;
 pub mod cost;
 pub mod extract;
 pub mod functions;
+mod generate;
 pub mod lang;
 pub mod plan;
 pub mod predicates;

@@ -200,11 +200,7 @@ impl RuleSet {
                 body.extend(items.next());
             }
             let law = laws.get(&head.place().line).cloned().unwrap_or_default();
-            let rule = match parse_rule(file, head.place(), &body, law) {
-                Err((_, m)) if m.starts_with("there is no operator") => continue,
-                r => r,
-            }
-            .map_err(|(p, m)| fail(p, m))?; // INTERIM
+            let rule = parse_rule(file, head.place(), &body, law).map_err(|(p, m)| fail(p, m))?;
             if self.rules.iter().any(|r| r.name == rule.name) {
                 return Err(fail(head.place(), format!("there are two rules `{}`", rule.name)));
             }

@@ -140,3 +140,119 @@ fn the_embedded_rules_fuse_a_residual_block() {
         kernels(&out)
     );
 }
+
+#[test]
+fn every_rule_is_sound() {
+    let reports = check::check_rules(embedded(), 7);
+    let bad: Vec<String> = reports
+        .iter()
+        .filter(|r| r.failure.is_some() || !r.varied)
+        .map(|r| {
+            let why = r
+                .failure
+                .as_deref()
+                .unwrap_or("no instance of rank 3 with an extent of 1 and different extents");
+            format!("rule `{}` ({} of {}): {why}", r.rule, r.accepted, r.attempts)
+        })
+        .collect();
+    assert!(
+        bad.is_empty(),
+        "{} of {} rules:\n{}",
+        bad.len(),
+        reports.len(),
+        bad.join("\n\n")
+    );
+}
+
+#[test]
+fn wrong_rules_are_caught() {
+    let failure = |rule: &str| {
+        let set = RuleSet::parse("wrong.rules", rule).unwrap();
+        check::check_rules(&set, 1).remove(0).failure.expect(rule)
+    };
+    // A sign, an order of operands, an axis that a transpose moved, a zero that was negative, a type.
+    assert!(failure("rule a [reassociate] (relu (neg ?x)) => (neg (relu ?x))").contains("element"));
+    assert!(failure("rule a [reassociate] (sub ?x ?y) => (sub ?y ?x)").contains("element"));
+    assert!(
+        failure("rule a [reassociate] (softmax ?a (transpose ?p ?x)) => (transpose ?p (softmax ?a ?x))")
+            .contains("element")
+    );
+    assert!(failure("rule a [exact] (add ?x 0) => ?x").contains("element"));
+    assert!(failure("rule a [exact] (mul (mul ?x ?y) ?z) => (mul ?x (mul ?y ?z))").contains("element"));
+    assert!(failure("rule a [exact] (less ?x ?y) => ?x").contains("the left side has type bool"));
+    assert!(failure("rule a [exact] (is_nan ?x) => (and ?x ?x)").contains("and: "));
+    // A condition that never holds.
+    assert!(
+        failure("rule a [exact] (neg ?x) => ?x if (is-number ?x) (not (is-number ?x))").contains("only 0 instances")
+    );
+}
+
+#[test]
+fn mistakes_in_rule_files_have_places() {
+    let error = |rule: &str| RuleSet::parse("r", rule).err().expect(rule).to_string();
+    assert_eq!(
+        error("rule a [exact]\n  (nagate ?x) => ?x"),
+        "r:2:3: there is no operator `nagate`"
+    );
+    assert_eq!(
+        error("rule a [exact] (neg ?x) => ?y"),
+        "r:1:28: `?y` does not occur on the left"
+    );
+    assert_eq!(
+        error("rule a [exact] ?x => ?x"),
+        "r:1:16: a left side that is a variable would match everything"
+    );
+    assert_eq!(
+        error("rule a [exact] (neg ?x ?y) => ?x"),
+        "r:1:16: `neg` with 2 arguments, expected 1: attributes [], then 1 operands"
+    );
+    assert_eq!(
+        error("rule a [fast] (neg ?x) => ?x"),
+        "r:1:8: expected [exact], [reassociate] or [approximate]"
+    );
+    assert_eq!(
+        error("rule a [exact] (neg ?x => ?x"),
+        "r:1:16: found `(` without its `)`"
+    );
+    assert_eq!(
+        error("rule a [exact] (neg ?x) => ?x if (is-big ?x)"),
+        "r:1:34: there is no predicate `is-big`"
+    );
+    assert_eq!(
+        error("rule a [exact] (mul ?x 2) => (mul ?x 2)"),
+        "r:1:38: found `2`, expected an operand: a number is `(splat 2 ?like)`"
+    );
+    assert_eq!(
+        error("rule a [exact] (reduce sum ?x ?x) => ?x"),
+        "r:1:31: `?x` is Attr(Ints) and Stream"
+    );
+    let twice = "rule a [exact] (neg ?x) => ?x rule a [exact] (neg ?x) => ?x";
+    assert_eq!(error(twice), "r:1:31: there are two rules `a`");
+}
+
+#[test]
+fn a_rule_that_changes_a_type_is_an_error_with_its_name() {
+    let set = RuleSet::parse("r", "rule shrink [exact] (relu ?x) => (reduce max [1] ?x)").unwrap();
+    let with_fusion = RuleSet {
+        rules: [&embedded().rules[..2], &set.rules[..]].concat(),
+    };
+    let e = optimize(
+        &block(),
+        &with_fusion,
+        Limits { iters: 9, nodes: 9000 },
+        &Target::x86_64_v4(),
+    )
+    .unwrap_err();
+    assert!(e.starts_with("rule `shrink` (r:1): the left side has type"), "{e}");
+}
+
+#[test]
+fn the_same_graph_gives_the_same_kernels() {
+    let run = || {
+        EqSat::default()
+            .run(&block(), &mut Context::new(Target::x86_64_v4()))
+            .unwrap()
+    };
+    let (a, b) = (run(), run());
+    assert!(a == b, "two runs differ");
+}

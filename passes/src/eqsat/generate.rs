@@ -1,0 +1,908 @@
+//! Random instances of a rule's left side, for the checker.
+//!
+//! Types are drawn where nothing fixes them and follow from there: an operator that decides its own type (a contraction, a
+//! reduction, a bound variable) is made first, its siblings are then made to fit. What does not fit in the end is no
+//! instance; the checker tries the next seed.
+
+use super::functions::is_compute;
+use super::lang::OpId;
+use super::rules::{Cond, Exactness, Expr, Pat, Variant};
+use brolga_ir::scalar::{self, Rule as MapRule};
+use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Number, Op, Tensor, Type, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a variable of the left side was made.
+#[derive(Clone, Debug)]
+enum Bound {
+    Stream(Value),
+    Attr(Arc<Attr>),
+    List,
+}
+
+/// What the conditions ask of a stream variable.
+#[derive(Clone, Default)]
+struct Hint {
+    constant: bool,
+    number: Option<f64>,
+    any_number: bool,
+    mean_of: Option<(String, String)>,
+    rank: Option<usize>,
+}
+
+/// Makes one instance.
+pub struct Generator {
+    state: u64,
+    exactness: Exactness,
+    g: Graph,
+    given: Vec<Tensor>,
+    bound: BTreeMap<String, Bound>,
+    hints: BTreeMap<String, Hint>,
+    dtype: DType,
+}
+
+const WIDE: [usize; 8] = [1, 1, 2, 2, 3, 3, 4, 5];
+
+impl Generator {
+    /// A generator for one attempt.
+    pub fn new(seed: u64, exactness: Exactness) -> Generator {
+        Generator {
+            state: seed,
+            exactness,
+            g: Graph::new("instance"),
+            given: vec![],
+            bound: BTreeMap::new(),
+            hints: BTreeMap::new(),
+            dtype: DType::F32,
+        }
+    }
+
+    /// The values of an instance's inputs.
+    pub fn inputs(&self) -> Vec<Tensor> {
+        self.given.clone()
+    }
+
+    /// A graph with the left side of a rule, and its value.
+    pub fn instance(&mut self, v: &Variant) -> Option<(Graph, Value)> {
+        self.read_conditions(&v.conditions, false);
+        self.dtype = self.pick_dtype(&v.conditions);
+        let root = self.pattern(&v.left, None)?;
+        Some((std::mem::take(&mut self.g), root))
+    }
+
+    fn next(&mut self) -> u64 {
+        // SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+    fn extent(&mut self) -> usize {
+        self.pick(&WIDE)
+    }
+
+    fn pick_dtype(&mut self, conditions: &[Cond]) -> DType {
+        let asks = |name: &str| conditions.iter().any(|c| matches!(c, Cond::Is(p, _) if p.name == name));
+        if asks("is-integer") {
+            return self.pick(&[DType::I64, DType::I32, DType::U8]);
+        }
+        if asks("is-compute") || asks("is-mean-factor") || self.exactness != Exactness::Exact {
+            return self.pick(&[DType::F32, DType::F32, DType::F32, DType::F64]);
+        }
+        if asks("is-float") {
+            return self.pick(&[DType::F32, DType::F64, DType::F16]);
+        }
+        self.pick(&[
+            DType::F32,
+            DType::F32,
+            DType::F32,
+            DType::F64,
+            DType::I64,
+            DType::I32,
+            DType::Bool,
+        ])
+    }
+
+    fn read_conditions(&mut self, conditions: &[Cond], negated: bool) {
+        for c in conditions {
+            match c {
+                Cond::Not(c) => self.read_conditions(std::slice::from_ref(c), !negated),
+                Cond::Is(p, args) if !negated => {
+                    let Some(Expr::Var(name)) = args.first() else { continue };
+                    let hint = self.hints.entry(name.clone()).or_default();
+                    match (p.name, &args[1..]) {
+                        ("is-constant", _) => hint.constant = true,
+                        ("is-number" | "is-invertible", _) => hint.any_number = true,
+                        ("is-positive-zero", _) => hint.number = Some(0.0),
+                        ("is-negative-zero", _) => hint.number = Some(-0.0),
+                        ("is-splat" | "is-near", [Expr::Lit(a)]) => {
+                            hint.number = match **a {
+                                Attr::Num(b) => Some(f64::from_bits(b)),
+                                Attr::Int(i) => Some(i as f64),
+                                _ => None,
+                            }
+                        }
+                        ("is-mean-factor", [Expr::Var(x), Expr::Var(a)]) => hint.mean_of = Some((x.clone(), a.clone())),
+                        ("has-rank", [Expr::Lit(a)]) => {
+                            if let Attr::Int(i) = **a {
+                                hint.rank = Some(i as usize);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn shape(&mut self, rank: Option<usize>) -> Vec<Dim> {
+        let rank = rank.unwrap_or_else(|| self.pick(&[1, 2, 3, 3, 4, 4]));
+        (0..rank)
+            .map(|_| {
+                if self.chance(1) {
+                    Dim::ZERO
+                } else {
+                    Dim::from(self.extent())
+                }
+            })
+            .collect()
+    }
+
+    fn element(&mut self, dtype: DType) -> Number {
+        let special = self.exactness == Exactness::Exact && self.chance(4);
+        match dtype {
+            DType::Bool => Number::Int(self.below(2) as i128),
+            d if d.is_float() && special => {
+                Number::Float(self.pick(&[-0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]))
+            }
+            // Few values are exact in binary, so that every rounding shows.
+            d if d.is_float() => Number::Float((self.below(4001) as f64 - 2000.0) / 997.0),
+            d if d.is_signed() => Number::Int(self.below(15) as i128 - 7),
+            _ => Number::Int(self.below(15) as i128),
+        }
+    }
+
+    fn tensor(&mut self, ty: &Type) -> Option<Tensor> {
+        let shape: Vec<usize> = ty
+            .shape
+            .iter()
+            .map(|d| usize::try_from(d.as_const()?).ok())
+            .collect::<Option<_>>()?;
+        if shape.iter().product::<usize>() > 20_000 {
+            return None;
+        }
+        let n: usize = shape.iter().product();
+        let values: Vec<Number> = (0..n).map(|_| self.element(ty.dtype)).collect();
+        Some(Tensor::from_fn(ty.dtype, &shape, |i| values[i]))
+    }
+
+    fn leaf(&mut self, name: &str, ty: &Type) -> Option<Value> {
+        let hint = self.hints.get(name).cloned().unwrap_or_default();
+        let splat = |x: f64| Constant {
+            ty: ty.clone(),
+            data: ConstData::Splat(Number::Float(x).to(ty.dtype)),
+        };
+        if let Some(x) = hint.number {
+            return Some(self.g.constant(splat(x)));
+        }
+        if let Some((x, axes)) = &hint.mean_of {
+            let (Some(Bound::Stream(x)), Some(Bound::Attr(axes))) = (self.bound.get(x), self.bound.get(axes)) else {
+                return None;
+            };
+            let Attr::Ints(axes) = &**axes else { return None };
+            let shape = &self.g.ty(*x).shape;
+            let count: i64 = axes
+                .iter()
+                .map(|&a| shape[a as usize].as_const().unwrap_or(1))
+                .product();
+            let x = 1.0 / count.max(1) as f64;
+            return Some(self.g.constant(splat(x)));
+        }
+        if hint.any_number {
+            let x = self.pick(&[0.5, 2.0, -1.5, 3.0, 0.25, 1.0, -4.0]);
+            return Some(self.g.constant(splat(x)));
+        }
+        let t = self.tensor(ty)?;
+        if hint.constant || self.chance(20) {
+            return Some(self.g.dense(t));
+        }
+        self.given.push(t);
+        Some(self.g.input(&format!("x{}", self.given.len()), ty.clone()))
+    }
+
+    /// True when the pattern's type is not free: it holds a bound variable or an operator that decides its own type.
+    fn natural(&self, p: &Pat) -> bool {
+        match p {
+            Pat::Var(v) => matches!(self.bound.get(v), Some(Bound::Stream(_) | Bound::List)),
+            Pat::Op(op, args) => {
+                let decides = [
+                    "contract",
+                    "conv",
+                    "conv_transpose",
+                    "pool",
+                    "concat",
+                    "gather",
+                    "reduce",
+                    "slice",
+                    "pad",
+                    "layer_norm",
+                    "rms_norm",
+                ];
+                decides.contains(&op.name()) || args[op.def().attrs().len()..].iter().any(|a| self.natural(a))
+            }
+            Pat::Cons(a, b) => self.natural(a) || self.natural(b),
+            _ => false,
+        }
+    }
+
+    fn add(&mut self, op: OpId, attrs: &[Attr], operands: &[Value]) -> Option<Value> {
+        let op = Op::new(op.name(), attrs).ok()?;
+        Some(self.g.add(op, operands, &"left".into()).ok()?[0])
+    }
+
+    fn pattern(&mut self, p: &Pat, want: Option<&Type>) -> Option<Value> {
+        match p {
+            Pat::Var(name) => {
+                if let Some(b) = self.bound.get(name) {
+                    return match b {
+                        Bound::Stream(v) => Some(*v),
+                        _ => None,
+                    };
+                }
+                let rank = self.hints.get(name).and_then(|h| h.rank);
+                let ty = match want {
+                    Some(t) => t.clone(),
+                    None => Type::new(self.dtype, self.shape(rank)),
+                };
+                let v = self.leaf(name, &ty)?;
+                self.bound.insert(name.clone(), Bound::Stream(v));
+                Some(v)
+            }
+            // The rule of fusion: the stream of a tensor that something else reads.
+            Pat::Load(_) => {
+                let ty = Type::new(DType::F32, self.shape(None));
+                let x = self.leaf("?s", &ty)?;
+                let neg = OpId::of("neg")?;
+                let a = self.add(neg, &[], &[x])?;
+                self.add(neg, &[], &[a])?;
+                Some(a)
+            }
+            Pat::Op(op, args) => {
+                let (attrs, operands) = args.split_at(op.def().attrs().len());
+                self.operator(*op, attrs, operands, want)
+            }
+            _ => None,
+        }
+    }
+
+    /// The attribute of a pattern, drawn by `draw` when nothing has fixed it.
+    fn attr(&mut self, p: &Pat, draw: impl FnOnce(&mut Self) -> Option<Attr>) -> Option<Attr> {
+        match p {
+            Pat::Lit(a) => Some((**a).clone()),
+            Pat::Var(name) => match self.bound.get(name) {
+                Some(Bound::Attr(a)) => Some((**a).clone()),
+                Some(_) => None,
+                None => {
+                    let a = draw(self)?;
+                    self.bound.insert(name.clone(), Bound::Attr(Arc::new(a.clone())));
+                    Some(a)
+                }
+            },
+            _ => None,
+        }
+    }
+
+    /// What an attribute is already, if it is.
+    fn fixed(&self, p: &Pat) -> Option<Attr> {
+        match p {
+            Pat::Lit(a) => Some((**a).clone()),
+            Pat::Var(name) => match self.bound.get(name) {
+                Some(Bound::Attr(a)) => Some((**a).clone()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn operator(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat], want: Option<&Type>) -> Option<Value> {
+        match op.name() {
+            "transpose" => self.transpose(op, attrs, operands, want),
+            "reshape" => {
+                let natural = self.natural(&operands[0]);
+                let target = want.cloned().unwrap_or_else(|| Type::new(self.dtype, vec![]));
+                let x = if natural || want.is_none() {
+                    self.pattern(&operands[0], None)?
+                } else {
+                    let shape = self.refactored(&target.shape)?;
+                    self.pattern(&operands[0], Some(&Type::new(target.dtype, shape)))?
+                };
+                let from = self.g.ty(x).shape.clone();
+                let shape = self.attr(&attrs[0], |r| match want {
+                    Some(t) => Some(Attr::Dims(t.shape.clone())),
+                    None => r.refactored(&from).map(Attr::Dims),
+                })?;
+                self.add(op, &[shape], &[x])
+            }
+            "broadcast" => self.broadcast(op, attrs, operands, want),
+            "reduce" => self.reduce(op, attrs, operands, want),
+            "softmax" | "log_softmax" => {
+                let x = self.pattern(&operands[0], want)?;
+                let rank = self.g.ty(x).rank();
+                let axis = self.attr(&attrs[0], |r| (rank > 0).then(|| Attr::Int(r.below(rank) as i64)))?;
+                self.add(op, &[axis], &[x])
+            }
+            "cast" => {
+                let from = self.pick(&[self.dtype, DType::F32, DType::F64, DType::I64]);
+                let shape = want.map_or_else(|| self.shape(None), |t| t.shape.clone());
+                let x = self.pattern(&operands[0], Some(&Type::new(from, shape)))?;
+                let to = want.map_or(self.g.ty(x).dtype, |t| t.dtype);
+                let to = self.attr(&attrs[0], |r| {
+                    Some(Attr::DType(if r.chance(50) {
+                        to
+                    } else {
+                        r.pick(&[DType::F32, DType::I64])
+                    }))
+                })?;
+                self.add(op, &[to], &[x])
+            }
+            "pad" => self.pad(op, attrs, operands),
+            "slice" => self.slice(op, attrs, operands),
+            "concat" => self.concat(op, attrs, operands),
+            "gather" => {
+                let x = self.pattern(&operands[0], None)?;
+                let rank = self.g.ty(x).rank();
+                let axis = self.attr(&attrs[0], |r| (rank > 0).then(|| Attr::Int(r.below(rank) as i64)))?;
+                let n = self.extent();
+                let i = self.pattern(&operands[1], Some(&Type::fixed(DType::I64, &[n])))?;
+                self.add(op, &[axis], &[x, i])
+            }
+            "contract" => self.contract(op, attrs, operands),
+            "conv" => self.conv(op, attrs, operands),
+            "conv_transpose" => self.conv_transpose(op, attrs, operands),
+            "pool" => self.pool(op, attrs, operands),
+            "layer_norm" | "rms_norm" => {
+                let float = Type::new(self.dtype, self.shape(None));
+                let x = self.pattern(&operands[0], Some(want.unwrap_or(&float)))?;
+                let ty = self.g.ty(x).clone();
+                let axis = self.attr(&attrs[0], |r| {
+                    (ty.rank() > 0).then(|| Attr::Int(r.below(ty.rank()) as i64))
+                })?;
+                let eps = self.attr(&attrs[1], |r| Some(Attr::num(r.pick(&[1e-2, 1e-3, 0.5]))))?;
+                let Attr::Int(at) = axis else { return None };
+                let tail = Type::new(ty.dtype, ty.shape[at as usize..].to_vec());
+                let mut all = vec![x];
+                for p in &operands[1..] {
+                    all.push(self.pattern(p, Some(&tail))?);
+                }
+                self.add(op, &[axis, eps], &all)
+            }
+            name => match scalar::lookup(name) {
+                Some(f) => self.map(op, f, operands, want),
+                None => None,
+            },
+        }
+    }
+
+    fn map(&mut self, op: OpId, f: &scalar::Function, operands: &[Pat], want: Option<&Type>) -> Option<Value> {
+        let shape = want.map(|t| t.shape.clone());
+        let wanted = want.map_or(self.dtype, |t| t.dtype);
+        let dtype = match f.rule {
+            MapRule::Order | MapRule::Test => self.pick(&[DType::F32, DType::F64]),
+            MapRule::Equality => self.pick(&[DType::F32, DType::I64]),
+            MapRule::Logic => DType::Bool,
+            MapRule::Bits if !wanted.is_int() => self.pick(&[DType::I64, DType::I32, DType::U8]),
+            MapRule::Float if !is_compute(wanted) && wanted != DType::F16 => DType::F32,
+            MapRule::Number if wanted == DType::Bool => DType::I64,
+            _ => wanted,
+        };
+        // Operands whose types are not free come first; the others follow them.
+        let mut order: Vec<usize> = (0..operands.len()).collect();
+        order.sort_by_key(|&i| !self.natural(&operands[i]));
+        let mut values: Vec<Option<Value>> = vec![None; operands.len()];
+        let mut shape = shape;
+        for i in order {
+            let d = if f.rule == MapRule::Where && i == 0 {
+                DType::Bool
+            } else {
+                dtype
+            };
+            let s = match &shape {
+                Some(s) => s.clone(),
+                None => self.shape(None),
+            };
+            let natural = self.natural(&operands[i]);
+            let ask = Type::new(d, s);
+            let v = self.pattern(&operands[i], if natural && shape.is_none() { None } else { Some(&ask) })?;
+            shape = Some(self.g.ty(v).shape.clone());
+            values[i] = Some(v);
+        }
+        let values: Vec<Value> = values.into_iter().flatten().collect();
+        self.add(op, &[], &values)
+    }
+
+    fn permutation(&mut self, rank: usize) -> Vec<i64> {
+        let mut p: Vec<i64> = (0..rank as i64).collect();
+        if self.chance(85) {
+            for i in (1..rank).rev() {
+                let j = self.below(i + 1);
+                p.swap(i, j);
+            }
+        }
+        p
+    }
+
+    fn transpose(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat], want: Option<&Type>) -> Option<Value> {
+        let draw = |rank: usize| move |r: &mut Self| Some(Attr::Ints(r.permutation(rank)));
+        match want {
+            Some(t) if !self.natural(&operands[0]) => {
+                let perm = self.attr(&attrs[0], draw(t.rank()))?;
+                let Attr::Ints(p) = &perm else { return None };
+                if p.len() != t.rank() {
+                    return None;
+                }
+                let mut shape = vec![Dim::ZERO; p.len()];
+                p.iter().zip(&t.shape).for_each(|(&d, e)| shape[d as usize] = e.clone());
+                let x = self.pattern(&operands[0], Some(&Type::new(t.dtype, shape)))?;
+                self.add(op, &[perm], &[x])
+            }
+            _ => {
+                let x = self.pattern(&operands[0], None)?;
+                let rank = self.g.ty(x).rank();
+                // Now and then the one that swaps the two last dims, which contractions ask about.
+                let perm = self.attr(&attrs[0], |r| {
+                    let mut p = r.permutation(rank);
+                    if rank >= 2 && r.chance(30) {
+                        p = (0..rank as i64).collect();
+                        p.swap(rank - 2, rank - 1);
+                    }
+                    Some(Attr::Ints(p))
+                })?;
+                self.add(op, &[perm], &[x])
+            }
+        }
+    }
+
+    fn broadcast(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat], want: Option<&Type>) -> Option<Value> {
+        let fixed = match self.fixed(&attrs[0]) {
+            Some(Attr::Dims(d)) => Some(d),
+            _ => None,
+        };
+        if self.natural(&operands[0]) {
+            let x = self.pattern(&operands[0], None)?;
+            let from = self.g.ty(x).shape.clone();
+            let shape = self.attr(&attrs[0], |r| {
+                let stretch = |d: &Dim, r: &mut Self| if d.is(1) { Dim::from(r.extent()) } else { d.clone() };
+                Some(Attr::Dims(match want {
+                    Some(t) => t.shape.clone(),
+                    None => from.iter().map(|d| stretch(d, r)).collect(),
+                }))
+            })?;
+            return self.add(op, &[shape], &[x]);
+        }
+        let dtype = want.map_or(self.dtype, |t| t.dtype);
+        let shape = match (fixed, want) {
+            (Some(s), _) => s,
+            (None, Some(t)) => t.shape.clone(),
+            (None, None) => self.shape(None),
+        };
+        // Vectors along one axis, leading ones, or any subset.
+        let mut small = shape.clone();
+        let style = self.below(3);
+        let (at, first) = (self.below(shape.len()), self.below(shape.len() + 1));
+        for (d, e) in small.iter_mut().enumerate() {
+            let one = match style {
+                0 => d != at,
+                1 => d < first,
+                _ => self.chance(50),
+            };
+            if one {
+                *e = Dim::ONE;
+            }
+        }
+        let x = self.pattern(&operands[0], Some(&Type::new(dtype, small)))?;
+        let shape = self.attr(&attrs[0], |_| Some(Attr::Dims(shape)))?;
+        self.add(op, &[shape], &[x])
+    }
+
+    fn reduce(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat], _: Option<&Type>) -> Option<Value> {
+        let x = self.pattern(&operands[0], None)?;
+        let ty = self.g.ty(x).clone();
+        let words: &[&str] = if ty.dtype == DType::Bool {
+            &["and", "or"]
+        } else {
+            &["sum", "max", "min", "prod"]
+        };
+        let kind = self.attr(&attrs[0], |r| Some(Attr::word(r.pick(words))))?;
+        let axes = self.attr(&attrs[1], |r| {
+            let first = r.below(ty.rank().max(1));
+            let trailing = r.chance(50);
+            let axes: Vec<i64> = (0..ty.rank())
+                .filter(|&d| if trailing { d >= first } else { r.chance(50) })
+                .map(|d| d as i64)
+                .collect();
+            (!axes.is_empty()).then_some(Attr::Ints(axes))
+        })?;
+        self.add(op, &[kind, axes], &[x])
+    }
+
+    /// Another shape of as many elements.
+    fn refactored(&mut self, shape: &[Dim]) -> Option<Vec<Dim>> {
+        let mut out: Vec<i64> = shape.iter().map(Dim::as_const).collect::<Option<_>>()?;
+        for _ in 0..1 + self.below(2) {
+            match self.below(3) {
+                0 if out.len() >= 2 => {
+                    let i = self.below(out.len() - 1);
+                    let d = out.remove(i + 1);
+                    out[i] *= d;
+                }
+                1 => {
+                    let i = self.below(out.len() + 1);
+                    out.insert(i, 1);
+                }
+                _ if !out.is_empty() => {
+                    let i = self.below(out.len());
+                    if let Some(f) = (2..=out[i]).find(|f| out[i] % f == 0) {
+                        out[i] /= f;
+                        out.insert(i, f);
+                    }
+                }
+                _ => {}
+            }
+        }
+        (out.len() <= 6).then(|| out.into_iter().map(Dim::Const).collect())
+    }
+
+    fn pad(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat]) -> Option<Value> {
+        let x = self.pattern(&operands[0], None)?;
+        let rank = self.g.ty(x).rank();
+        let style = self.below(3);
+        let draw = move |r: &mut Self| {
+            let one = |r: &mut Self| {
+                if style == 0 {
+                    0
+                } else {
+                    r.below(4) as i64 - (style == 2) as i64
+                }
+            };
+            Some(Attr::Dims((0..rank).map(|_| Dim::Const(one(r))).collect()))
+        };
+        let low = self.attr(&attrs[0], draw)?;
+        let high = self.attr(&attrs[1], draw)?;
+        let plain = self.chance(60);
+        let inner = self.attr(&attrs[2], |r| {
+            Some(Attr::Ints(
+                (0..rank).map(|_| if plain { 0 } else { r.below(3) as i64 }).collect(),
+            ))
+        })?;
+        let fill = self.attr(&attrs[3], |r| Some(Attr::num(r.pick(&[0.0, 1.0, -2.0]))))?;
+        self.add(op, &[low, high, inner, fill], &[x])
+    }
+
+    fn slice(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat]) -> Option<Value> {
+        let x = self.pattern(&operands[0], None)?;
+        let from: Vec<i64> = self.g.ty(x).shape.iter().map(Dim::as_const).collect::<Option<_>>()?;
+        // Of a pad: the part that was padded, now and then.
+        let inner = match (&operands[0], self.chance(50)) {
+            (Pat::Op(o, args), true) if o.name() == "pad" => match (self.fixed(&args[0]), &args[4]) {
+                (Some(Attr::Dims(low)), Pat::Var(v)) => match self.bound.get(v) {
+                    Some(Bound::Stream(v)) => Some((low, self.g.ty(*v).shape.clone())),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        };
+        let whole = self.chance(25);
+        let (mut starts, mut sizes, mut steps) = (vec![], vec![], vec![]);
+        for &n in &from {
+            let step = if whole || inner.is_some() {
+                1
+            } else {
+                self.pick(&[1, 1, 2, 3, -1, -2])
+            };
+            let start = if whole || n == 0 {
+                0
+            } else {
+                self.below(n as usize) as i64
+            };
+            let room = if n == 0 {
+                0
+            } else if step > 0 {
+                (n - 1 - start) / step + 1
+            } else {
+                start / -step + 1
+            };
+            let size = if whole { n } else { self.below(room as usize + 1) as i64 };
+            starts.push(Dim::Const(start));
+            sizes.push(Dim::Const(size));
+            steps.push(step);
+        }
+        if let Some((low, size)) = inner {
+            (starts, sizes) = (low, size);
+        }
+        let starts = self.attr(&attrs[0], |_| Some(Attr::Dims(starts)))?;
+        let sizes = self.attr(&attrs[1], |_| Some(Attr::Dims(sizes)))?;
+        let steps = self.attr(&attrs[2], |_| Some(Attr::Ints(steps)))?;
+        self.add(op, &[starts, sizes, steps], &[x])
+    }
+
+    fn concat(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat]) -> Option<Value> {
+        let mut list = &operands[0];
+        let mut values: Vec<Value> = vec![];
+        let mut axis = self.fixed(&attrs[0]);
+        loop {
+            let base = values.first().map(|&v| self.g.ty(v).clone());
+            if let (None, Some(t)) = (&axis, &base) {
+                let rank = t.rank();
+                axis = Some(self.attr(&attrs[0], |r| (rank > 0).then(|| Attr::Int(r.below(rank) as i64)))?);
+            }
+            let sibling = |r: &mut Self| {
+                let (Some(mut t), Some(Attr::Int(a))) = (base.clone(), axis.clone()) else {
+                    return None;
+                };
+                t.shape[a as usize] = Dim::from(r.extent());
+                Some(t)
+            };
+            match list {
+                Pat::Nil => break,
+                Pat::Cons(head, tail) => {
+                    let want = sibling(self);
+                    let v = self.pattern(head, want.as_ref())?;
+                    values.push(v);
+                    list = tail;
+                }
+                Pat::Var(name) => {
+                    let mut rest = vec![];
+                    for i in 0..1 + self.below(2) {
+                        let t = match sibling(self) {
+                            Some(t) => t,
+                            None => Type::new(self.dtype, self.shape(Some(3))),
+                        };
+                        // What a transpose made, or a constant: rules ask for either.
+                        let t = Type::new(t.dtype, t.shape);
+                        let v = self.leaf(&format!("{name}.{i}"), &t)?;
+                        rest.push(if self.chance(60) {
+                            let reversed: Vec<i64> = (0..t.rank() as i64).rev().collect();
+                            let perm = [Attr::Ints(reversed)];
+                            let transpose = OpId::of("transpose")?;
+                            let there = self.add(transpose, &perm, &[v])?;
+                            self.add(transpose, &perm, &[there])?
+                        } else {
+                            v
+                        });
+                    }
+                    self.bound.insert(name.clone(), Bound::List);
+                    values.extend(rest);
+                    break;
+                }
+                _ => return None,
+            }
+        }
+        let rank = self.g.ty(*values.first()?).rank();
+        let axis = self.attr(&attrs[0], |r| (rank > 0).then(|| Attr::Int(r.below(rank) as i64)))?;
+        self.add(op, &[axis], &values)
+    }
+
+    fn contract(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat]) -> Option<Value> {
+        let count = |r: &Self, i: usize| match r.fixed(&attrs[i]) {
+            Some(Attr::Ints(v)) => Some(v.len()),
+            _ => None,
+        };
+        let nb = count(self, 0)
+            .or(count(self, 1))
+            .unwrap_or_else(|| self.pick(&[0, 0, 1, 1, 2]));
+        let nc = count(self, 2)
+            .or(count(self, 3))
+            .unwrap_or_else(|| self.pick(&[1, 1, 1, 2]));
+        let shared: Vec<Dim> = (0..nb + nc).map(|_| Dim::from(self.extent())).collect();
+        let mut shapes = vec![];
+        let mut chosen = vec![];
+        for side in 0..2 {
+            let free = self.pick(&[1, 1, 1, 2, 0]);
+            let rank = nb + nc + free;
+            let (b, c) = (self.fixed(&attrs[side]), self.fixed(&attrs[2 + side]));
+            let take = |a: Option<Attr>| match a {
+                Some(Attr::Ints(v)) => Some(v),
+                _ => None,
+            };
+            let (b, c) = (take(b), take(c));
+            let mut places: Vec<i64> = if self.chance(60) {
+                (0..rank as i64).collect()
+            } else {
+                self.permutation(rank)
+            };
+            let b = b.unwrap_or_else(|| places[..nb].to_vec());
+            places.retain(|p| !b.contains(p));
+            if self.chance(40) {
+                places.reverse();
+            }
+            let c = c.unwrap_or_else(|| places.iter().copied().take(nc).collect());
+            if b.iter().chain(&c).any(|&p| p as usize >= rank) || b.len() != nb || c.len() != nc {
+                return None;
+            }
+            let mut shape: Vec<Dim> = (0..rank).map(|_| Dim::from(self.extent())).collect();
+            b.iter()
+                .chain(&c)
+                .zip(&shared)
+                .for_each(|(&p, e)| shape[p as usize] = e.clone());
+            shapes.push(Type::new(self.dtype, shape));
+            chosen.push((b, c));
+        }
+        let x = self.pattern(&operands[0], Some(&shapes[0]))?;
+        let y = self.pattern(&operands[1], Some(&shapes[1]))?;
+        let mut all = vec![];
+        for (i, v) in [&chosen[0].0, &chosen[1].0, &chosen[0].1, &chosen[1].1]
+            .into_iter()
+            .enumerate()
+        {
+            all.push(self.attr(&attrs[i], |_| Some(Attr::Ints(v.clone())))?);
+        }
+        let dtype = self.dtype;
+        for p in &attrs[4..6] {
+            all.push(self.attr(p, |_| Some(Attr::DType(dtype)))?);
+        }
+        self.add(op, &all, &[x, y])
+    }
+
+    /// Spatial attributes and extents: (kernel, strides, dilations, low, high, extents).
+    fn windows(&mut self, n: usize) -> [Vec<i64>; 6] {
+        let (unit, plain, dense) = (self.chance(40), self.chance(50), self.chance(50));
+        let mut out: [Vec<i64>; 6] = Default::default();
+        for _ in 0..n {
+            let k = if unit { 1 } else { 1 + self.below(3) as i64 };
+            let d = if dense { 1 } else { 1 + self.below(2) as i64 };
+            let s = if dense && self.chance(50) {
+                1
+            } else {
+                1 + self.below(2) as i64
+            };
+            let (l, h) = if plain {
+                (0, 0)
+            } else {
+                (self.below(3) as i64, self.below(2) as i64)
+            };
+            let covered = (k - 1) * d + 1;
+            let x = (covered - l - h).max(1) + self.below(4) as i64;
+            for (v, e) in out.iter_mut().zip([k, s, d, l, h, x]) {
+                v.push(e);
+            }
+        }
+        out
+    }
+
+    fn conv(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat]) -> Option<Value> {
+        let n = 1 + self.below(2);
+        let [k, s, d, l, h, x] = self.windows(n);
+        let last = self.attr(&attrs[5], |r| Some(Attr::Bool(r.chance(50))))?;
+        let groups = self.attr(&attrs[4], |r| Some(Attr::Int(r.pick(&[1, 1, 2, 3]))))?;
+        let (Attr::Bool(last), Attr::Int(g)) = (last, groups) else {
+            return None;
+        };
+        let (c, o) = (1 + self.below(3) as i64, g * (1 + self.below(3) as i64));
+        let batch = 1 + self.below(2) as i64;
+        let (xs, ws) = if last {
+            ([&[batch][..], &x, &[g * c]].concat(), [&k[..], &[c, o]].concat())
+        } else {
+            ([&[batch, g * c][..], &x].concat(), [&[o, c][..], &k].concat())
+        };
+        let ty = |v: &[i64]| Type::new(self.dtype, v.iter().map(|&e| Dim::Const(e)).collect::<Vec<_>>());
+        let (xs, ws) = (ty(&xs), ty(&ws));
+        let x = self.pattern(&operands[0], Some(&xs))?;
+        let w = self.pattern(&operands[1], Some(&ws))?;
+        let dtype = Attr::DType(self.dtype);
+        let drawn = [
+            Attr::Ints(s),
+            Attr::Ints(d),
+            Attr::dims(&l),
+            Attr::dims(&h),
+            Attr::Int(g),
+            Attr::Bool(last),
+            dtype.clone(),
+            dtype,
+        ];
+        let all: Option<Vec<Attr>> = attrs
+            .iter()
+            .zip(drawn)
+            .map(|(p, a)| self.attr(p, |_| Some(a)))
+            .collect();
+        self.add(op, &all?, &[x, w])
+    }
+
+    fn conv_transpose(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat]) -> Option<Value> {
+        let n = 1 + self.below(2);
+        let [k, mut s, mut d, mut l, mut h, x] = self.windows(n);
+        let mut extra = vec![0; n];
+        if self.chance(60) {
+            s.clone_from(&k);
+            for v in [&mut l, &mut h] {
+                v.fill(0);
+            }
+            d.fill(1);
+        } else if self.chance(50) {
+            extra = s.iter().map(|s| s - 1).collect();
+        }
+        let groups = self.attr(&attrs[5], |r| Some(Attr::Int(r.pick(&[1, 2]))))?;
+        let Attr::Int(g) = groups else { return None };
+        let (c, o, batch) = (
+            1 + self.below(3) as i64,
+            1 + self.below(3) as i64,
+            1 + self.below(2) as i64,
+        );
+        let ty = |v: Vec<i64>| Type::new(self.dtype, v.iter().map(|&e| Dim::Const(e)).collect::<Vec<_>>());
+        let (xs, ws) = (
+            ty([&[batch, g * c][..], &x].concat()),
+            ty([&[g * c, o][..], &k].concat()),
+        );
+        let x = self.pattern(&operands[0], Some(&xs))?;
+        let w = self.pattern(&operands[1], Some(&ws))?;
+        let dtype = Attr::DType(self.dtype);
+        let drawn = [
+            Attr::Ints(s),
+            Attr::Ints(d),
+            Attr::dims(&l),
+            Attr::dims(&h),
+            Attr::Ints(extra),
+            Attr::Int(g),
+            dtype.clone(),
+            dtype,
+        ];
+        let all: Option<Vec<Attr>> = attrs
+            .iter()
+            .zip(drawn)
+            .map(|(p, a)| self.attr(p, |_| Some(a)))
+            .collect();
+        self.add(op, &all?, &[x, w])
+    }
+
+    fn pool(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat]) -> Option<Value> {
+        let n = 1 + self.below(2);
+        let [mut k, s, mut d, mut l, mut h, x] = self.windows(n);
+        if self.chance(40) {
+            k.clone_from(&x);
+            for v in [&mut l, &mut h] {
+                v.fill(0);
+            }
+            d.fill(1);
+        }
+        let last = self.attr(&attrs[7], |r| Some(Attr::Bool(r.chance(50))))?;
+        let Attr::Bool(last) = last else { return None };
+        let (c, batch) = (1 + self.below(3) as i64, 1 + self.below(2) as i64);
+        let xs = if last {
+            [&[batch][..], &x, &[c]].concat()
+        } else {
+            [&[batch, c][..], &x].concat()
+        };
+        let xs = Type::new(self.dtype, xs.iter().map(|&e| Dim::Const(e)).collect::<Vec<_>>());
+        let sizes: Vec<i64> = (0..n)
+            .map(|i| (x[i] + l[i] + h[i] - ((k[i] - 1) * d[i] + 1)).max(0) / s[i] + 1)
+            .collect();
+        let x = self.pattern(&operands[0], Some(&xs))?;
+        let drawn = [
+            Attr::word(if self.chance(50) { "max" } else { "sum" }),
+            Attr::Ints(k),
+            Attr::Ints(s),
+            Attr::Ints(d),
+            Attr::dims(&l),
+            Attr::dims(&h),
+            Attr::dims(&sizes),
+            Attr::Bool(last),
+        ];
+        let all: Option<Vec<Attr>> = attrs
+            .iter()
+            .zip(drawn)
+            .map(|(p, a)| self.attr(p, |_| Some(a)))
+            .collect();
+        self.add(op, &all?, &[x])
+    }
+}
