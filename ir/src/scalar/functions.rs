@@ -49,7 +49,7 @@ pub enum Rule {
 pub struct Bound {
     /// In units in the last place of an f32 result; 0 when it is the reference rounded to nearest.
     pub f32: f64,
-    /// The same for f64.
+    /// The same for f64, the error of the reference (within 1 ULP, where std has the function) included.
     pub f64: f64,
     /// Results smaller than this are measured in units of this magnitude (0: always in their own units).
     pub floor: f64,

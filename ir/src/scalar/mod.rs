@@ -6,6 +6,9 @@
 //! higher precision. All primitives are total: the table in [`Prim`] defines every case, never a trap. f16 and bf16 are
 //! storage types: only `Cast` and `Bitcast` accept or give them.
 //!
+//! A NaN that arithmetic makes has no defined sign or payload (the evaluator gives the canonical quiet one), so results
+//! are compared with any NaN equal to any other; `neg`, `abs`, `select` and `bitcast` move bits and keep them.
+//!
 //! Text: `(v0: f32, v1: f32) { v2 = add v0 v1; v3 = const f32 1.0; v4 = max v2 v3 } -> v4`.
 
 use crate::DType;
@@ -23,7 +26,7 @@ mod tests;
 
 pub use build::Builder;
 pub use eval::{Scalar, eval_prim};
-pub use functions::{Function, Rule, functions, lookup};
+pub use functions::{Bound, Function, Rule, functions, lookup};
 pub(crate) use rows::eval_rows;
 
 /// The id of a value of a body: inputs first, then instructions, in order. Printed `v3`.
