@@ -48,6 +48,8 @@ pub(super) struct Lowerer<'g> {
     graph: &'g Graph,
     kernel: Kernel,
     inputs: Vec<Value>,
+    /// Operands before this one belong to the sides of a contraction.
+    own: usize,
     origin: Vec<Arc<str>>,
     /// Locals of reductions that stages have computed.
     reduced: FxHashMap<Value, u32>,
@@ -84,6 +86,7 @@ pub fn lower_group(graph: &Graph, root: Value) -> Result<Lowered, String> {
         graph,
         kernel,
         inputs: vec![],
+        own: 0,
         origin: vec![],
         reduced: FxHashMap::default(),
         rows: FxHashMap::default(),
@@ -393,7 +396,16 @@ impl<'g> Lowerer<'g> {
                 kind: IterKind::Reduction,
             })
             .collect();
-        Ok((self.emit(s, lhs, &la, &[])?, self.emit(s, rhs, &ra, &[])?, dims))
+        Ok((self.side(s, lhs, &la, &[])?, self.side(s, rhs, &ra, &[])?, dims))
+    }
+
+    /// One side of a contraction. It gets operands of its own, even where another read has the same memory: the schedule
+    /// may replace the operand by its panels.
+    pub(super) fn side(&mut self, s: &mut StageBuilder, v: Value, at: &[Ix], guard: &[Bound]) -> Result<E, String> {
+        self.own = self.inputs.len();
+        let e = self.emit(s, v, at, guard)?;
+        self.own = self.inputs.len();
+        Ok(e)
     }
 
     /// The expression of a value at a point.
@@ -550,7 +562,7 @@ impl<'g> Lowerer<'g> {
 
     /// The operand that reads a tensor in memory under a type.
     pub(super) fn operand(&mut self, memory: Value, ty: Type) -> Place {
-        let known = (0..self.inputs.len()).find(|&i| self.inputs[i] == memory && self.kernel.operands[i].ty == ty);
+        let known = (self.own..self.inputs.len()).find(|&i| self.inputs[i] == memory && self.kernel.operands[i].ty == ty);
         Place::Operand(known.unwrap_or_else(|| {
             self.inputs.push(memory);
             self.kernel.operands.push(Operand {

@@ -113,7 +113,7 @@ pub fn conv(l: &mut Lowerer, s: &mut StageBuilder, node: &Node, n: u32) -> Resul
         kind: IterKind::Reduction,
     };
     let dims = kernel.into_iter().chain([per_group.clone()]).map(reduction).collect();
-    let a = l.emit(s, node.inputs[0], &at, &guard)?;
-    let b = l.emit(s, node.inputs[1], &weight, &[])?;
+    let a = l.side(s, node.inputs[0], &at, &guard)?;
+    let b = l.side(s, node.inputs[1], &weight, &[])?;
     Ok((a, b, dims))
 }
