@@ -1,14 +1,50 @@
 //! What Brolga's tests share: the test data, and comparisons with reference files.
 //!
 //! The data are archives in `tests/data` (see the README there); they are unpacked once, below the target folder.
+//! [`onnx_case`] reads ONNX's backend cases; [`aot`] links compiled models with a C program and runs it.
 
-use brolga_ir::{DType, Number, Tensor};
+pub mod aot;
+pub mod onnx_case;
+
+use brolga::{Session, tensors};
+use brolga_ir::{DType, Number, Target, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// The archives of `tests/data`.
 const ARCHIVES: [&str; 4] = ["small-models", "onnx-light", "onnx-node", "onnx-pytorch"];
+
+/// Says why a test is left out; under `CI` that is a failure.
+///
+/// # Panics
+/// When the environment variable `CI` is set.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "a test is skipped under CI: {reason}");
+    eprintln!("skipped: {reason}");
+}
+
+/// Whether golden files are to be rewritten instead of compared: the environment variable `BLESS` is set.
+pub fn blessing() -> bool {
+    std::env::var_os("BLESS").is_some()
+}
+
+/// The CPU levels that this machine runs.
+pub fn targets() -> Vec<Target> {
+    let all = Target::NAMES.iter().filter_map(|n| Target::by_name(n));
+    all.filter(brolga_codegen::target::runs_here).collect()
+}
+
+/// Runs a session on inputs by name; gives its outputs by name, in the model's order.
+///
+/// # Errors
+/// What the session reports.
+pub fn run(session: &Session, inputs: &BTreeMap<String, Tensor>) -> brolga::Result<Vec<(String, Tensor)>> {
+    let views: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), tensors::view(t))).collect();
+    let outputs = session.run_named(&views)?;
+    let names = session.outputs().iter().map(|o| o.name.clone());
+    Ok(names.zip(outputs.iter().map(tensors::to_tensor)).collect())
+}
 
 /// The repository's root.
 pub fn root() -> &'static Path {

@@ -1,0 +1,136 @@
+//! A backend case of the ONNX project: a model, and folders of inputs and expected outputs.
+//!
+//! ```text
+//! node/test_relu/model.onnx   node/test_relu/test_data_set_0/{input_0.pb, output_0.pb}
+//! ```
+
+use crate::{TOLERANCES, mismatch, run};
+use brolga::{Options, Session};
+use brolga_frontend::onnx::{self, Error};
+use brolga_ir::Tensor;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Inputs of up to this many elements may be fixed when a model's shapes depend on their values.
+const LARGEST_FIXED: usize = 64;
+
+/// Why a case does not pass: a class that stays the same when a message is worded better, and the message.
+#[derive(Debug)]
+pub struct Failure {
+    /// One or a few words.
+    pub class: String,
+    /// All there is to say.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure.
+    pub fn new(class: impl Into<String>, message: impl ToString) -> Failure {
+        Failure {
+            class: class.into(),
+            message: message.to_string(),
+        }
+    }
+}
+
+/// Compiles a case and compares the results of all its data sets with the expected ones. `name` is `FOLDER/CASE`, `home`
+/// is where FOLDER lies. Gives whether inputs had to be fixed.
+///
+/// A shape, axes or a number of results that comes in as an input is fixed to its value when the model is read, as a
+/// caller of the library would; at least one input has to stay.
+///
+/// # Errors
+/// Why the case does not pass.
+pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Result<bool, Failure> {
+    let dir = home.join(name);
+    let model = dir.join("model.onnx");
+    let names: Vec<String> = match onnx::summary(&model) {
+        Ok(s) => s.inputs.into_iter().map(|p| p.name).collect(),
+        Err(e) => return Err(Failure::new("not read", e)),
+    };
+    let read = onnx::Options {
+        memory_limit: options.memory_limit,
+        fixed: vec![],
+    };
+    let tensor = |set: usize, kind: &str, i: usize| {
+        let file = dir.join(format!("test_data_set_{set}/{kind}_{i}.pb"));
+        onnx::tensor_file(file, &read)
+            .map(|(_, t)| t)
+            .map_err(|e| Failure::new("not a tensor of a supported type", e))
+    };
+    let (graph, fixed) = match onnx::load(&model, &read) {
+        Ok(g) => (g, false),
+        Err(e) => {
+            let needs_values = matches!(&e, Error::Unsupported { items, .. }
+                if items.iter().all(|i| i.feature.contains("computed from data")));
+            if !needs_values {
+                return Err(import(&e));
+            }
+            let small = |t: &Tensor| t.len() <= LARGEST_FIXED && !t.dtype().is_float();
+            let mut fixed = vec![];
+            for (i, n) in names.iter().enumerate() {
+                let t = tensor(0, "input", i)?;
+                if small(&t) {
+                    fixed.push((n.clone(), t));
+                }
+            }
+            if fixed.is_empty() || fixed.len() == names.len() {
+                return Err(import(&e));
+            }
+            let read = onnx::Options { fixed, ..read.clone() };
+            (onnx::load(&model, &read).map_err(|e| import(&e))?, true)
+        }
+    };
+    let (rtol, atol) = TOLERANCES.get(name).copied().unwrap_or((1e-3, 1e-7));
+    let session = brolga::compile(&graph, options)
+        .and_then(|c| c.session_with(threads, options.memory_limit))
+        .map_err(|e| Failure::new("not compiled", e))?;
+    let mut sets = 0;
+    while dir.join(format!("test_data_set_{sets}")).exists() {
+        compare(&session, &names, (rtol, atol), &|kind, i| tensor(sets, kind, i))?;
+        sets += 1;
+    }
+    match sets {
+        0 => Err(Failure::new("no data", format!("{} has no data set", dir.display()))),
+        _ => Ok(fixed),
+    }
+}
+
+fn compare(
+    session: &Session,
+    names: &[String],
+    (rtol, atol): (f64, f64),
+    tensor: &dyn Fn(&str, usize) -> Result<Tensor, Failure>,
+) -> Result<(), Failure> {
+    let mut inputs = BTreeMap::new();
+    for input in session.inputs() {
+        let i = names.iter().position(|n| *n == input.name);
+        let i = i.ok_or_else(|| Failure::new("not run", format!("there is no input `{}`", input.name)))?;
+        inputs.insert(input.name.clone(), tensor("input", i)?);
+    }
+    let outputs = run(session, &inputs).map_err(|e| Failure::new("not run", e))?;
+    for (i, (n, found)) in outputs.iter().enumerate() {
+        if let Some(m) = mismatch(found, &tensor("output", i)?, rtol, atol) {
+            return Err(Failure::new("wrong", format!("output `{n}`: {m}")));
+        }
+    }
+    Ok(())
+}
+
+fn import(e: &Error) -> Failure {
+    match e {
+        Error::Unsupported { items, .. } => {
+            let mut what: Vec<String> = items
+                .iter()
+                .map(|i| match i.feature.as_str() {
+                    "" => i.operator.clone(),
+                    f => format!("{} ({f})", i.operator),
+                })
+                .collect();
+            what.sort();
+            what.dedup();
+            Failure::new(format!("unsupported: {}", what.join(", ")), e)
+        }
+        _ => Failure::new("not imported", e),
+    }
+}

@@ -1,0 +1,214 @@
+//! Models compiled ahead of time, as a C caller has them: linked with a C program and compared with the references.
+
+use brolga::output::WeightsIn;
+use brolga::{Compiled, Options, Session};
+use brolga_ir::{Target, Tensor};
+use brolga_tests::aot::{Harness, Kind, dims, has, undefined};
+use brolga_tests::{SmallModel, relative_error, run, skip, small_model};
+
+/// As for the small models: other orders of sums.
+const TOLERANCE: f64 = 2e-5;
+
+fn compiled(m: &SmallModel, target: Option<Target>) -> Compiled {
+    let mut options = Options::default();
+    options.target = target.unwrap_or(options.target);
+    brolga::compile_file(&m.path, &options).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn inputs(m: &SmallModel, c: &Compiled) -> Vec<Tensor> {
+    c.meta.inputs.iter().map(|i| m.inputs[&i.name].clone()).collect()
+}
+
+/// Compiles, links, runs, compares.
+fn linked(name: &str, kind: Kind, place: WeightsIn, target: Option<Target>) {
+    let m = small_model(name);
+    let c = compiled(&m, target);
+    let (given, outputs) = (inputs(&m, &c), c.meta.outputs.clone());
+    let dims = dims(&c.meta, &given);
+    let found = Harness::build(c, kind, place).run(&given, &dims);
+    for (o, f) in outputs.iter().zip(&found) {
+        let error = relative_error(f, &m.outputs[&o.name]);
+        assert!(
+            error <= TOLERANCE,
+            "{name}, {kind:?}: output `{}` is off by {error:e}",
+            o.name
+        );
+    }
+}
+
+fn cc() -> bool {
+    let there = has("cc");
+    if !there {
+        skip("there is no C compiler `cc`");
+    }
+    there
+}
+
+#[test]
+fn object_files_run_from_c() {
+    if cc() {
+        for name in ["mlp", "resnet", "bert", "bert_dyn"] {
+            linked(name, Kind::Object, WeightsIn::Object, None);
+        }
+    }
+}
+
+#[test]
+fn every_cpu_level_runs_from_c() {
+    if cc() {
+        for target in brolga_tests::targets() {
+            linked("mlp", Kind::Object, WeightsIn::Object, Some(target));
+        }
+    }
+}
+
+#[test]
+fn archives_run_from_c() {
+    if cc() {
+        linked("mlp", Kind::Archive, WeightsIn::Object, None);
+        linked("bert_dyn", Kind::Archive, WeightsIn::File, None);
+    }
+}
+
+#[test]
+fn shared_libraries_run_from_c() {
+    if cc() {
+        linked("resnet", Kind::Shared, WeightsIn::Object, None);
+        linked("mlp", Kind::Shared, WeightsIn::File, None);
+    }
+}
+
+#[test]
+fn weights_may_be_a_file_of_their_own() {
+    if cc() {
+        for name in ["mlp", "resnet", "bert"] {
+            linked(name, Kind::Object, WeightsIn::File, None);
+        }
+    }
+}
+
+#[test]
+fn aarch64_objects_run_under_an_emulator() {
+    for tool in ["aarch64-linux-gnu-gcc", "qemu-aarch64"] {
+        if !has(tool) {
+            return skip(&format!(
+                "there is no `{tool}` (Debian: gcc-aarch64-linux-gnu, qemu-user)"
+            ));
+        }
+    }
+    for name in ["mlp", "resnet", "bert", "bert_dyn"] {
+        linked(name, Kind::Object, WeightsIn::Object, Some(Target::aarch64()));
+    }
+}
+
+#[test]
+fn a_run_on_other_dims_needs_no_other_object() {
+    if !cc() {
+        return;
+    }
+    let m = small_model("bert_dyn");
+    let c = compiled(&m, None);
+    let session = compiled(&m, None).session().expect("it compiled before");
+    let given = inputs(&m, &c);
+    let meta = c.meta.clone();
+    let harness = Harness::build(c, Kind::Object, WeightsIn::Object);
+    let at = dims(&meta, &given);
+    // Shorter sequences and smaller batches: the leading part of every symbolic axis.
+    for (batch, seq) in [(1, 1), (1, at[1]), (at[0], 3)] {
+        let smaller: Vec<Tensor> = meta
+            .inputs
+            .iter()
+            .zip(&given)
+            .map(|(i, t)| {
+                let shape: Vec<usize> = (i.dims.iter().zip(t.shape()))
+                    .map(|(d, n)| match d {
+                        brolga_abi::Dim::Symbol(0) => batch as usize,
+                        brolga_abi::Dim::Symbol(_) => seq as usize,
+                        brolga_abi::Dim::Const(_) => *n,
+                    })
+                    .collect();
+                let indices: Vec<Vec<usize>> = brolga_ir::indices(&shape).collect();
+                Tensor::from_fn(t.dtype(), &shape, |k| t.at(&indices[k]))
+            })
+            .collect();
+        let found = harness.run(&smaller, &[batch, seq]);
+        let views: Vec<_> = smaller.iter().map(brolga::tensors::view).collect();
+        let expected = session.run(&views).expect("the shapes are consistent");
+        for (f, e) in found.iter().zip(&expected) {
+            assert_eq!(*f, brolga::tensors::to_tensor(e), "batch {batch}, seq {seq}");
+        }
+        let g = brolga::source::graph(&m.path, u64::MAX).expect("it was read before");
+        for (f, e) in found.iter().zip(&g.eval(&smaller).expect("the shapes are consistent")) {
+            let error = relative_error(f, e);
+            assert!(error <= TOLERANCE, "batch {batch}, seq {seq}: off by {error:e}");
+        }
+    }
+}
+
+#[test]
+fn objects_leave_nothing_undefined_but_memory_functions() {
+    for name in ["mlp", "resnet", "bert", "bert_dyn", "gpt2", "unet", "moe"] {
+        let m = small_model(name);
+        for target in Target::NAMES {
+            let c = compiled(&m, Target::by_name(target));
+            let object = c.object(WeightsIn::Object).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let names = undefined(&object);
+            let allowed = ["memcpy", "memmove", "memset", "memcmp"];
+            let others: Vec<&String> = names.iter().filter(|n| !allowed.contains(&n.as_str())).collect();
+            assert!(others.is_empty(), "{name} for {target} leaves {others:?} undefined");
+        }
+    }
+}
+
+#[test]
+fn artefacts_start_without_compiling() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    for name in ["mlp", "resnet", "bert", "bert_dyn"] {
+        let m = small_model(name);
+        let path = dir.path().join(format!("{name}.brolga"));
+        compiled(&m, None)
+            .write_artefact(&path)
+            .unwrap_or_else(|e| panic!("{e}"));
+        let first = std::fs::read(&path).expect("it was written");
+        compiled(&m, None)
+            .write_artefact(&path)
+            .unwrap_or_else(|e| panic!("{e}"));
+        assert!(
+            first == std::fs::read(&path).expect("it was written"),
+            "{name}: two artefacts differ"
+        );
+
+        let session = Session::options()
+            .threads(2)
+            .load(&path)
+            .unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(session.timings().compile(), std::time::Duration::ZERO);
+        let found = run(&session, &m.inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let direct = compiled(&m, None)
+            .session_with(2, u64::MAX)
+            .expect("it compiled before");
+        assert!(
+            found == run(&direct, &m.inputs).expect("it runs"),
+            "{name}: the artefact gives other bits"
+        );
+        for (n, f) in &found {
+            let error = relative_error(f, &m.outputs[n]);
+            assert!(error <= TOLERANCE, "{name}: output `{n}` is off by {error:e}");
+        }
+    }
+}
+
+#[test]
+fn artefacts_that_are_damaged_are_errors() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let path = dir.path().join("mlp.brolga");
+    compiled(&small_model("mlp"), None)
+        .write_artefact(&path)
+        .expect("it is written");
+    let bytes = std::fs::read(&path).expect("it was written");
+    for n in [9, 64, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..n]).expect("a file is written");
+        let e = Session::load(&path).expect_err("it is truncated").to_string();
+        assert!(e.contains("mlp.brolga"), "{e}");
+    }
+}

@@ -1,0 +1,153 @@
+//! The small networks of real architectures, and the light models, compiled and run: against their references, at every
+//! CPU level that this machine has, on one thread and two, through the text of every level, and against the interpreter of
+//! programs.
+
+use brolga::levels::{self, Level};
+use brolga::output::WeightsIn;
+use brolga::{Options, compile, source};
+use brolga_ir::{Graph, Tensor, program};
+use brolga_tests::{SmallModel, data, relative_error, run, small_model, targets};
+
+/// The largest error, over the largest magnitude of the reference. The references were computed in f32 by another
+/// implementation, which sums in another order; both differ from the real numbers by about 1e-6 of the largest magnitude
+/// in these networks. An error in one element shows at 1e-2 and more.
+const TOLERANCE: f64 = 2e-5;
+
+fn graph(m: &SmallModel) -> Graph {
+    source::graph(&m.path, Options::default().memory_limit).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn check(what: &str, m: &SmallModel, outputs: &[(String, Tensor)]) {
+    assert_eq!(outputs.len(), m.outputs.len(), "{what}");
+    for (name, found) in outputs {
+        let error = relative_error(found, &m.outputs[name]);
+        assert!(error <= TOLERANCE, "{what}: output `{name}` is off by {error:e}");
+    }
+}
+
+/// Against the reference at each CPU level and number of threads; compiling twice gives the same bytes.
+fn references(name: &str) {
+    let m = small_model(name);
+    let g = graph(&m);
+    for target in targets() {
+        let options = Options {
+            target,
+            ..Options::default()
+        };
+        let mut bytes = vec![];
+        let mut results = vec![];
+        for threads in [1, 2] {
+            let what = format!("{name} for {}, {threads} threads", options.target.name);
+            let c = compile(&g, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+            bytes.push(c.object(WeightsIn::Object).unwrap_or_else(|e| panic!("{what}: {e}")));
+            let session = c
+                .session_with(threads, u64::MAX)
+                .unwrap_or_else(|e| panic!("{what}: {e}"));
+            let outputs = run(&session, &m.inputs).unwrap_or_else(|e| panic!("{what}: {e}"));
+            check(&what, &m, &outputs);
+            results.push(outputs);
+        }
+        assert!(bytes[0] == bytes[1], "{name}: compiling twice gives two objects");
+        // Threads share out whole rows of work: they cannot change a bit.
+        assert!(results[0] == results[1], "{name}: two threads give other bits than one");
+    }
+}
+
+/// Each level, printed and read back, goes on to the same object.
+fn texts(name: &str) {
+    let g = graph(&small_model(name));
+    let options = Options::default();
+    let object = |c: brolga::Compiled| c.object(WeightsIn::Object).expect("it was made before");
+    let straight = object(compile(&g, &options).unwrap_or_else(|e| panic!("{name}: {e}")));
+    for level in Level::ALL {
+        let c = brolga::compile::compile_through_text(&g, &options, level);
+        let through = object(c.unwrap_or_else(|e| panic!("{name}, {level:?}: {e}")));
+        assert!(
+            straight == through,
+            "{name}: the text of level {level:?} gives another object"
+        );
+    }
+}
+
+macro_rules! models {
+    ($($name:ident)*) => {$(
+        mod $name {
+            #[test]
+            fn matches_its_reference_everywhere() {
+                super::references(stringify!($name));
+            }
+            #[test]
+            fn survives_the_text_of_every_level() {
+                super::texts(stringify!($name));
+            }
+        }
+    )*
+        #[test]
+        fn no_model_is_left_out() {
+            assert_eq!([$(stringify!($name)),*], brolga_tests::SMALL_MODELS);
+        }
+    };
+}
+models! {
+    mlp resnet mobilenet efficientnet densenet inception unet convnext vit swin bert bert_dyn gpt2 llama whisper t5 tcn
+    detector generator video moe
+}
+
+/// The interpreter of programs on the very program that is compiled: an error of code generation shows as a difference
+/// even where the reference's tolerance would hide it.
+fn interpreted(name: &str) {
+    let m = small_model(name);
+    let g = graph(&m);
+    let options = Options::default();
+    let p = levels::optimise(&g, &options)
+        .and_then(|(cut, _)| levels::structured(&cut, &options))
+        .and_then(|s| levels::program(&s, &options))
+        .unwrap_or_else(|e| panic!("{name}: {e}"));
+    let inputs: Vec<Tensor> = p.inputs.iter().map(|(n, _)| m.inputs[n].clone()).collect();
+    let expected = program::interp::run(&p, &inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let session = compile(&g, &options).and_then(|c| c.session_with(1, u64::MAX));
+    let found = run(&session.unwrap_or_else(|e| panic!("{name}: {e}")), &m.inputs).expect("it runs");
+    for ((n, f), e) in found.iter().zip(&expected) {
+        let error = relative_error(f, e);
+        // Code may fuse a multiplication with an addition and sum a row in lanes: a few ulp of the largest magnitude.
+        assert!(error <= 2e-6, "{name}: output `{n}` is {error:e} off the interpreter's");
+    }
+    let found: Vec<(String, Tensor)> = p.outputs.iter().map(|(n, _)| n.clone()).zip(expected).collect();
+    check(&format!("{name}, interpreted"), &m, &found);
+}
+
+macro_rules! interpreted {
+    ($($name:ident)*) => {
+        mod the_interpreter_of_programs_agrees_on {$(
+            #[test]
+            fn $name() {
+                super::interpreted(stringify!($name));
+            }
+        )*}
+    };
+}
+interpreted!(mlp tcn moe video generator inception bert_dyn);
+
+#[test]
+fn light_models_match_their_references() {
+    let home = data("onnx-light");
+    let mut cases: Vec<_> = std::fs::read_dir(home.join("light"))
+        .expect("it was unpacked")
+        .flatten()
+        .collect();
+    cases.sort_by_key(|c| c.file_name());
+    let mut wrong = vec![];
+    for case in &cases {
+        let name = format!("light/{}", case.file_name().to_string_lossy());
+        // Verifying every level of networks of thousands of operations is what `small_models` already does.
+        let options = Options {
+            verify: false,
+            ..Options::default()
+        };
+        if let Err(f) = brolga_tests::onnx_case::check(&home, &name, &options, 2) {
+            wrong.push(format!("{name}: {}: {}", f.class, f.message));
+        }
+    }
+    assert_eq!(cases.len(), 9);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
