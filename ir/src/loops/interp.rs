@@ -1,13 +1,13 @@
 //! The reference interpreter of loop kernels.
 //!
-//! A kernel is lowered once a run to a flat program ([`lower`]): dims become integers, index expressions sums over
+//! A kernel is lowered once a run to a flat program (`lower`): dims become integers, index expressions sums over
 //! slots, a vector loop a number of lanes on each of its statements. CPU kernels are run by one thread of execution.
 //! A GPU kernel is run as the hardware runs it: every thread of a block executes the whole body, a `block` or `thread`
 //! loop gives it its own coordinate, and at a barrier it waits for the others. Blocks, and iterations of a parallel loop,
 //! run one after the other, in order.
 //!
-//! Reported: accesses out of bounds, reads of scratch memory that was not written, races (see [`memory`]), barriers
-//! that not all threads reach.
+//! Reported: accesses out of bounds, reads of scratch memory that was not written, races (see the module `memory`),
+//! barriers that not all threads reach.
 
 mod exec;
 mod lower;

@@ -4,8 +4,8 @@
 //! so that it holds for all values of the symbols; inputs, outputs and constants are never arena slots. Steps run in
 //! order. On a CPU a program becomes the entry function, which only calls; a CUDA runtime walks it.
 //!
-//! Constants: a [`Weight`] is either bytes of the model or the result of the **initial steps**, which depend on constants
-//! only and are run once by the compiler (packing, merged weights), straight into the artefact.
+//! Constants are bytes of the model ([`Storage::Weight`]), or results of the **initial steps** ([`Storage::Computed`]),
+//! which depend on constants only and are run once by the compiler (packing, merged weights), straight into the artefact.
 //!
 //! ```text
 //! program @mlp(input: s0) -> (y: s7) arena 768 {

@@ -1,3 +1,4 @@
+use crate::DType;
 use crate::index::Reg;
 use crate::loops::{Expr, Kernel, Stmt};
 
@@ -342,5 +343,150 @@ fn bad_text_names_its_place() {
         format!("loops @k() {{ {}", "for i0 serial 0..2 { ".repeat(10_000))
             .parse::<Kernel>()
             .is_err()
+    );
+}
+
+#[test]
+fn every_construct_reads_back() {
+    use crate::Dim;
+    use crate::index::{Bound, Ix, Var};
+    use crate::loops::{Buf, Buffer, LoopKind, RegInfo, Scope, Tile};
+    use crate::scalar::Prim;
+    let symbols = ["n", "seq len", "i0", "r7", "min"];
+    let i = Ix::var(Var(0));
+    let odd = symbols
+        .iter()
+        .fold(Ix::constant(-3), |e, s| &e + &i.scale(&Dim::sym(s)));
+    let odd = &(&odd + &Dim::sym("i0")) + &Ix::reg(Reg(1)).div(&Dim::sym("r7"));
+    let bound = |index: Ix| Bound {
+        index,
+        extent: Dim::sym("seq len"),
+    };
+    let mut regs = vec![
+        RegInfo {
+            dtype: DType::BF16,
+            lanes: 1,
+        },
+        RegInfo {
+            dtype: DType::I64,
+            lanes: 16,
+        },
+    ];
+    let mut body = vec![
+        Stmt::Set(Reg(1), Expr::Index(odd.modulo(&Dim::Const(5)).at_most(&Dim::sym("n")))),
+        Stmt::If {
+            bounds: vec![],
+            then: vec![Stmt::Barrier],
+        },
+        Stmt::If {
+            bounds: vec![bound(odd.clone()), bound(i.clone())],
+            then: vec![],
+        },
+        Stmt::Store {
+            buffer: Buf(9),
+            index: odd.clone(),
+            value: Reg(1),
+        },
+    ];
+    let mut set = |info: RegInfo, e: Expr, body: &mut Vec<Stmt>| {
+        regs.push(info);
+        body.push(Stmt::Set(Reg(regs.len() as u32 - 1), e));
+    };
+    for dtype in DType::ALL {
+        let info = |lanes| RegInfo { dtype, lanes };
+        let ones = if dtype == DType::Bool {
+            1
+        } else {
+            u64::MAX >> (64 - dtype.bits())
+        };
+        set(info(1), Expr::Const(ones), &mut body);
+        set(info(8), Expr::Copy(Reg(0)), &mut body);
+        set(info(1), Expr::Lane(Reg(1), 15), &mut body);
+        for (guard, fill) in [(vec![], 0), (vec![], 1), (vec![bound(odd.clone())], ones)] {
+            set(
+                info(3),
+                Expr::Load {
+                    buffer: Buf(0),
+                    index: odd.clone(),
+                    guard,
+                    fill,
+                },
+                &mut body,
+            );
+        }
+    }
+    for p in Prim::all() {
+        let mut args = [Reg(3), Reg(1), Reg(40)];
+        let first = args[0];
+        args[p.arity()..].fill(first);
+        set(
+            RegInfo {
+                dtype: p.target().unwrap_or(DType::F32),
+                lanes: 1,
+            },
+            Expr::Prim(p, args),
+            &mut body,
+        );
+    }
+    set(
+        RegInfo {
+            dtype: DType::Bool,
+            lanes: 1,
+        },
+        Expr::InBounds(vec![bound(odd.clone()), bound(i.clone())]),
+        &mut body,
+    );
+    for accumulate in [true, false] {
+        body.push(Stmt::Tile(Box::new(Tile {
+            a: Buf(0),
+            a_index: odd.clone(),
+            a_row: i.clone(),
+            a_k: Ix::constant(Dim::sym("n")),
+            blocks: [(i.clone(), Ix::constant(3)), (Ix::constant(1), odd.clone())],
+            k: Ix::constant(-1),
+            b: Buf(1),
+            b_index: i.scale(&Dim::Const(-2)),
+            c: Buf(2),
+            c_index: Ix::constant(0),
+            c_row: odd.clone(),
+            rows: i.at_most(&Dim::Const(6)),
+            max_rows: 6,
+            cols: Ix::constant(32),
+            accumulate,
+        })));
+    }
+    let gpu = (0..3).flat_map(|d| [LoopKind::Block(d), LoopKind::Thread(d)]);
+    let kinds = [
+        LoopKind::Serial,
+        LoopKind::Parallel,
+        LoopKind::Vector,
+        LoopKind::Unrolled,
+    ];
+    for (v, kind) in (0..).zip(kinds.into_iter().chain(gpu)) {
+        body = vec![Stmt::For {
+            var: Var(v),
+            kind,
+            extent: odd.clone(),
+            body,
+        }];
+    }
+    let scopes = [Scope::In, Scope::Out, Scope::Worker, Scope::Shared, Scope::Private];
+    let buffer = |scope| Buffer {
+        dtype: DType::U8,
+        len: &Dim::sym("seq len") * 2,
+        scope,
+    };
+    let k = Kernel {
+        name: "a \"b\"\n{".into(),
+        symbols: symbols.map(Into::into).to_vec(),
+        buffers: scopes.map(buffer).to_vec(),
+        regs,
+        body,
+    };
+    let text = k.to_string();
+    assert_eq!(
+        text.parse::<Kernel>().unwrap_or_else(|e| panic!("{e} in\n{text}")),
+        k,
+        "{text}"
     );
 }
