@@ -38,6 +38,10 @@ pub enum Error {
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Runtime(#[from] brolga_runtime::Error),
+    /// The model cannot be loaded or run on a GPU.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] brolga_runtime::cuda::Error),
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -25,6 +25,7 @@
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`host`] | host operators by their reference evaluation |
 //! | [`tensors`], [`npy`] | conversions between the crates' tensors; `.npy` and `.npz` files |
+//! | `cuda` | with the feature `cuda` (on by default): models on NVIDIA GPUs |
 //! | [`error`] | everything that can go wrong |
 //!
 //! Invariant: this is the only crate that knows all the others. What is wired here to a back end stands in `backend`.
@@ -32,6 +33,8 @@
 mod archive;
 mod backend;
 pub mod compile;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod error;
 pub mod host;
 pub mod levels;
