@@ -26,6 +26,9 @@ use rustc_hash::FxHashMap;
 /// The most products of a loop variable that an innermost loop carries; more would only spill.
 const MAX_PRODUCTS: usize = 6;
 
+/// About how many statements a serial loop may become when it is repeated in code.
+const MAX_UNROLLED: usize = 48;
+
 /// Compiles a kernel under a name.
 pub(crate) fn define(unit: &mut Unit, k: &loops::Kernel, name: &str, linkage: Linkage) -> Result<FuncId, Error> {
     let signature = unit.signature(&[types::I64, types::I64, types::I64, types::I32], None);
@@ -233,6 +236,9 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             })
         };
         match kind {
+            LoopKind::Serial if extent.as_const().is_some_and(|n| n <= unroll_limit(body)) => {
+                self.unrolled(var, extent.as_const().unwrap_or(0), body)
+            }
             LoopKind::Serial => {
                 let (from, to) = (self.e.int(0), self.ix(extent)?);
                 self.computed_loop(var, from, to, body)
@@ -242,12 +248,8 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
                 self.computed_loop(var, from, to, body)
             }
             LoopKind::Unrolled => {
-                for i in 0..constant(self)? {
-                    let before = self.vars.values.insert(var, VarValue::Known(i));
-                    self.stmts(body)?;
-                    self.restore(var, before);
-                }
-                Ok(())
+                let n = constant(self)?;
+                self.unrolled(var, n, body)
             }
             LoopKind::Vector => {
                 let lanes = constant(self)?;
@@ -258,6 +260,15 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             }
             LoopKind::Block(_) | LoopKind::Thread(_) => Err(self.error(format!("{kind:?} loop, which CPUs have not"))),
         }
+    }
+
+    fn unrolled(&mut self, var: Var, n: i64, body: &[Stmt]) -> Result<(), Error> {
+        for i in 0..n {
+            let before = self.vars.values.insert(var, VarValue::Known(i));
+            self.stmts(body)?;
+            self.restore(var, before);
+        }
+        Ok(())
     }
 
     pub fn restore(&mut self, var: Var, before: Option<VarValue>) {
@@ -441,6 +452,22 @@ fn repeated(d: DType, bits: u64) -> u64 {
     let width = d.bits();
     let bits = if width == 64 { bits } else { bits & ((1 << width) - 1) };
     (0..64 / width).fold(0, |all, i| all | bits << (i * width))
+}
+
+/// Up to how many iterations a serial loop is repeated in code: a single one always, a few of a short body without loops
+/// of its own, whose indices then become displacements.
+fn unroll_limit(body: &[Stmt]) -> i64 {
+    let mut size = 0;
+    visit(body, 0, &mut |s, lanes| {
+        size += match s {
+            Stmt::Tile(_) => MAX_UNROLLED,
+            _ => 1 + lanes as usize / 16,
+        }
+    });
+    match MAX_UNROLLED / size.max(1) {
+        n @ 2.. if innermost(body) => n.min(4) as i64,
+        _ => 1,
+    }
 }
 
 /// True when no loop that runs as a loop stands inside.

@@ -13,6 +13,7 @@ use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Expr, Stmt};
 use brolga_ir::scalar::Prim;
 use brolga_ir::{DType, Dim};
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use rustc_hash::FxHashMap;
 
@@ -32,6 +33,11 @@ enum Motion {
     Fixed,
     Affine(Dim),
     Free,
+}
+
+/// The dtype of an element's bytes: that of bools, before they are masks.
+fn bytes_dtype(d: DType) -> DType {
+    if d == DType::Bool { DType::U8 } else { d }
 }
 
 impl Kernel<'_, '_, '_> {
@@ -186,7 +192,7 @@ impl Kernel<'_, '_, '_> {
                 return Ok(self.loaded(d, v));
             }
         }
-        if !(whole && affine) {
+        if moving.is_empty() || !affine {
             let v = self.load_each(buffer, index, guard, fill)?;
             return Ok(self.e.collect(d, &v));
         }
@@ -195,26 +201,69 @@ impl Kernel<'_, '_, '_> {
         self.at_lane(self.lanes() - 1);
         let last = self.bounds(&moving)?;
         self.at_lane(0);
-        let cond = match (first, last) {
+        let all = match (first, last) {
             (Some(a), Some(b)) => self.e.b.ins().band(a, b),
             (Some(a), None) | (None, Some(a)) => a,
             (None, None) => {
-                let v = self.load_chunks(buffer, index, None, fill)?;
+                let v = self.load_inside(whole, buffer, index)?;
                 return Ok(self.loaded(d, v));
             }
         };
         let types = vec![chunk(d); chunks(self.lanes(), d.bits() as u32)];
-        let fork = self.e.begin_fork(cond, &types);
-        let all = self.load_chunks(buffer, index, None, fill)?;
-        self.e.fork_else(&fork, &all);
+        let fork = self.e.begin_fork(all, &types);
+        let v = self.load_inside(whole, buffer, index)?;
+        self.e.fork_else(&fork, &v);
+        let none = self.outside(&fixed, &moving)?;
+        let inner = self.e.begin_fork(none, &types);
+        let bits = self.e.constant(bytes_dtype(d), fill);
+        let bits = self.e.b.ins().splat(chunk(d), bits);
+        let filled = vec![bits; types.len()];
+        self.e.fork_else(&inner, &filled);
         let each = self.load_each(buffer, index, guard, fill)?;
-        // Bools stay bytes here, as the other arm has them.
-        let each = match self.e.collect(if d == DType::Bool { DType::U8 } else { d }, &each) {
+        let each = self.each_as_chunks(d, &each);
+        let v = self.e.end_fork(inner, &each);
+        let v = self.e.end_fork(fork, &v);
+        Ok(self.loaded(d, v))
+    }
+
+    /// Chunks of elements that are all in bounds, as they came from memory.
+    fn load_inside(&mut self, whole: bool, buffer: Buf, index: &Ix) -> Result<Vec<Value>, Error> {
+        if whole {
+            return self.load_chunks(buffer, index, None, 0);
+        }
+        let each = self.load_each(buffer, index, &[], 0)?;
+        Ok(self.each_as_chunks(self.k.buffer(buffer).dtype, &each))
+    }
+
+    /// Scalars as chunks; bools stay bytes.
+    fn each_as_chunks(&mut self, d: DType, each: &[Value]) -> Vec<Value> {
+        match self.e.collect(bytes_dtype(d), each) {
             Val::Lanes(v) | Val::Mask(_, v) => v,
             Val::Uniform(v) => vec![v],
+        }
+    }
+
+    /// Whether no lane is in bounds: a bound that is the same on all fails, or one that moves has both its ends on the
+    /// same side.
+    fn outside(&mut self, fixed: &[Bound], moving: &[Bound]) -> Result<Value, Error> {
+        let mut none = match self.bounds(fixed)? {
+            Some(all) => self.e.b.ins().bxor_imm_s(all, 1),
+            None => self.e.constant(DType::Bool, 0),
         };
-        let v = self.e.end_fork(fork, &each);
-        Ok(self.loaded(d, v))
+        for b in moving {
+            let first = self.ix(&b.index)?;
+            self.at_lane(self.lanes() - 1);
+            let last = self.ix(&b.index)?;
+            self.at_lane(0);
+            let n = self.e.dim(&b.extent)?;
+            let both = self.e.b.ins().band(first, last);
+            let below = self.e.b.ins().icmp_imm_s(IntCC::SignedLessThan, both, 0);
+            let least = self.e.b.ins().smin(first, last);
+            let above = self.e.b.ins().icmp(IntCC::SignedGreaterThanOrEqual, least, n);
+            let out = self.e.b.ins().bor(below, above);
+            none = self.e.b.ins().bor(none, out);
+        }
+        Ok(none)
     }
 
     /// Chunks as they came from memory become a value.

@@ -295,6 +295,46 @@ fn guarded_loads_in_lanes() {
 }
 
 #[test]
+fn guarded_loads_at_strides() {
+    // Groups of lanes that are inside, outside on either side, and across a bound; one bound fixed, one moving.
+    for (d, stride, start) in [
+        (DType::F32, 2, -20),
+        (DType::F32, -1, 30),
+        (DType::F64, 3, -9),
+        (DType::Bool, -2, 60),
+        (DType::I16, 5, -64),
+    ] {
+        let mut b = Build::new("strided", &["n"]);
+        let n = Dim::sym("n");
+        let x = b.buffer(d, n.clone(), Scope::In);
+        let y = b.buffer(d, 2 * 64, Scope::Out);
+        let v = b.reg(d);
+        let index = affine(&[(1, 8 * stride), (2, stride)], start);
+        let guard = vec![
+            bound(index.clone(), n.clone()),
+            bound(affine(&[(0, 3), (1, 1)], -2), 6),
+            bound(affine(&[(1, 8), (2, 1)], -3), &n + 7),
+        ];
+        let e = Expr::Load {
+            buffer: x,
+            index,
+            guard,
+            fill: 1,
+        };
+        let body = vec![set(v, e), store(y, affine(&[(0, 64), (1, 8), (2, 1)], 0), v)];
+        let groups = each(1, LoopKind::Serial, 8, vec![each(2, LoopKind::Vector, 8, body)]);
+        b.k.body = vec![each(0, LoopKind::Serial, 2, vec![groups])];
+        for n in [0, 1, 17, 50] {
+            let mut input = random_bytes(n as usize * d.bytes(), 13);
+            if d == DType::Bool {
+                input.iter_mut().for_each(|x| *x &= 1);
+            }
+            check(&b, &[n], &[input, vec![0; 128 * d.bytes()]]);
+        }
+    }
+}
+
+#[test]
 fn gathers_and_scatters() {
     let mut b = Build::new("gather", &["n"]);
     let n = Dim::sym("n");
