@@ -1,0 +1,425 @@
+//! Whatever is wrong with what the command line is given: exit status 2, one message that names the file and the node, no
+//! panic, and nothing left on disk.
+
+mod common;
+
+use brolga::ir::{DType, Number, Tensor};
+use brolga::npy::write_npz;
+use common::{Ran, arg, brolga, digits, files, floats, ints, model, node};
+use onnx_protobuf::{Message, ModelProto};
+use std::path::Path;
+
+/// Checks that a run failed as it should, with all of `needles` in the message.
+fn failed(what: &str, ran: &Ran, needles: &[&str]) {
+    let told = format!("{what}: status {}\n{}\n{}", ran.status, ran.out, ran.err);
+    assert_eq!(ran.status, 2, "{told}");
+    assert_eq!(ran.out, "", "{told}");
+    let error = ran.err.lines().find(|l| !l.starts_with("note: "));
+    assert!(error.is_some_and(|l| l.starts_with("error: ")), "{told}");
+    assert!(
+        !ran.err.contains("panicked") && !ran.err.contains("RUST_BACKTRACE"),
+        "{told}"
+    );
+    for n in needles {
+        assert!(ran.err.contains(n), "{told}expected `{n}`");
+    }
+}
+
+/// Writes `bytes` as `bad.onnx`, and checks every command that reads models.
+fn rejected(what: &str, bytes: &[u8], options: &[&str], needles: &[&str]) {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("bad.onnx"), bytes).expect("a file is written");
+    let needles = [&["bad.onnx"], needles].concat();
+    for command in [
+        &["run", "bad.onnx", "--output", "out.npz"][..],
+        &[
+            "compile",
+            "bad.onnx",
+            "-o",
+            "out.o",
+            "--header",
+            "out.h",
+            "--weights",
+            "out.weights",
+        ],
+        &["compile", "bad.onnx", "-o", "out.a"],
+        &["compile", "bad.onnx", "-o", "out.so"],
+        &["compile", "bad.onnx", "-o", "out.brolga"],
+        &["emit", "bad.onnx", "--stage", "loops", "-o", "out.txt"],
+        &["opt", "bad.onnx", "-o", "out.txt"],
+    ] {
+        let ran = brolga(dir.path(), &[command, options].concat());
+        failed(&format!("{what}: {}", command.join(" ")), &ran, &needles);
+        assert_eq!(
+            files(dir.path()),
+            ["bad.onnx"],
+            "{what}: {} left files behind",
+            command.join(" ")
+        );
+    }
+}
+
+fn rejected_model(what: &str, m: &ModelProto, needles: &[&str]) {
+    rejected(what, &m.write_to_bytes().expect("it encodes"), &[], needles);
+}
+
+/// A splitmix64 generator (Steele, Lea, Flood, 2014).
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[test]
+fn truncated_models() {
+    let bytes = std::fs::read(digits()).expect("it is in the repository");
+    for n in [0, 1, 100, bytes.len() / 2, bytes.len() - 1] {
+        rejected(&format!("{n} bytes"), &bytes[..n], &[], &[]);
+    }
+}
+
+#[test]
+fn random_bytes() {
+    let mut state = 1;
+    for n in [16, 300, 5000] {
+        let noise: Vec<u8> = (0..n).map(|_| random(&mut state) as u8).collect();
+        rejected(&format!("{n} random bytes"), &noise, &[], &[]);
+    }
+}
+
+/// Altered models may happen to be valid; they must not panic, whatever becomes of them.
+#[test]
+fn altered_bytes_never_panic() {
+    let good = std::fs::read(digits()).expect("it is in the repository");
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let mut state = 2;
+    let mut failures = 0;
+    for i in 0..60 {
+        let mut bytes = good.clone();
+        for _ in 0..1 + random(&mut state) % 8 {
+            // The first kilobytes and the last hold the structure; weights lie between.
+            let at = random(&mut state) as usize % 3000;
+            let at = if random(&mut state).is_multiple_of(2) {
+                at % 1500
+            } else {
+                bytes.len() - 1 - at % 3000
+            };
+            bytes[at] = random(&mut state) as u8;
+        }
+        std::fs::write(dir.path().join("bad.onnx"), bytes).expect("a file is written");
+        let ran = brolga(
+            dir.path(),
+            &[
+                "run",
+                "bad.onnx",
+                "--set",
+                "batch=2",
+                "--threads",
+                "1",
+                "--memory-limit",
+                "64M",
+            ],
+        );
+        assert!(
+            matches!(ran.status, 0 | 2) && !ran.err.contains("panicked"),
+            "alteration {i}: status {}\n{}",
+            ran.status,
+            ran.err
+        );
+        failures += usize::from(ran.status == 2);
+    }
+    assert!(
+        failures > 5,
+        "only {failures} alterations did harm: the test tests nothing"
+    );
+}
+
+#[test]
+fn unsupported_operators_are_all_listed() {
+    let m = model(
+        &[2, 3],
+        vec![
+            node("Frobnicate", &["x"], "a"),
+            node("Relu", &["a"], "b"),
+            node("Unfold", &["b"], "y"),
+        ],
+        vec![],
+    );
+    rejected_model(
+        "unknown operators",
+        &m,
+        &["2 unsupported", "Frobnicate at the_a", "Unfold at the_y"],
+    );
+}
+
+#[test]
+fn cycles() {
+    let m = model(
+        &[2, 3],
+        vec![node("Add", &["x", "b"], "a"), node("Relu", &["a"], "b")],
+        vec![],
+    );
+    rejected_model("a cycle", &m, &["cycle", "the_a"]);
+}
+
+#[test]
+fn missing_initializers() {
+    let m = model(&[2, 3], vec![node("Add", &["x", "w"], "y")], vec![]);
+    rejected_model("a missing initializer", &m, &["the_y", "`w`"]);
+}
+
+#[test]
+fn shapes_that_contradict() {
+    let add = |w: &[i64], n: usize| {
+        model(
+            &[2, 3],
+            vec![node("Add", &["x", "w"], "y")],
+            vec![floats("w", w, &vec![0.0; n])],
+        )
+    };
+    rejected_model("addition", &add(&[4], 4), &["the_y", "[2, 3]", "[4]"]);
+    let product = model(
+        &[2, 3],
+        vec![node("MatMul", &["x", "w"], "y")],
+        vec![floats("w", &[2, 2], &[0.0; 4])],
+    );
+    rejected_model("a product", &product, &["the_y"]);
+    rejected_model("too few bytes", &add(&[3], 2), &["`w`"]);
+    let reshape = model(
+        &[2, 3],
+        vec![node("Reshape", &["x", "s"], "y")],
+        vec![ints("s", &[4, 2])],
+    );
+    rejected_model("a reshape", &reshape, &["the_y"]);
+}
+
+#[test]
+fn huge_shapes_in_tiny_files() {
+    let huge = model(
+        &[2, 3],
+        vec![node("ConstantOfShape", &["s"], "y")],
+        vec![ints("s", &[1 << 20, 1 << 14])],
+    );
+    rejected_model("64 GiB", &huge, &["the_y", "memory limit"]);
+    let overflow = model(
+        &[2, 3],
+        vec![node("ConstantOfShape", &["s"], "y")],
+        vec![ints("s", &[1 << 40, 1 << 40])],
+    );
+    rejected_model("2^82 bytes", &overflow, &["the_y"]);
+    // What the default admits, a smaller limit does not.
+    let large = model(
+        &[1],
+        vec![node("ConstantOfShape", &["s"], "c"), node("Add", &["x", "c"], "y")],
+        vec![ints("s", &[1 << 22])],
+    );
+    let bytes = large.write_to_bytes().expect("it encodes");
+    rejected("16 MiB", &bytes, &["--memory-limit", "1M"], &["the_c", "memory limit"]);
+}
+
+/// A run bounds the memory of what it computes, too.
+#[test]
+fn huge_results_of_a_run() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let m = model(
+        &[-1, 1],
+        vec![node("Expand", &["x", "s"], "y")],
+        vec![ints("s", &[1, 1 << 20])],
+    );
+    std::fs::write(dir.path().join("wide.onnx"), m.write_to_bytes().expect("it encodes")).expect("a file is written");
+    let run = |n: &str| {
+        brolga(
+            dir.path(),
+            &[
+                "run",
+                "wide.onnx",
+                "--set",
+                n,
+                "--memory-limit",
+                "64M",
+                "--output",
+                "out.npz",
+            ],
+        )
+    };
+    failed("4 GiB", &run("n=1024"), &["`wide`", "the limit is"]);
+    failed("2^62 bytes", &run("n=1099511627776"), &["limit"]);
+    assert_eq!(files(dir.path()), ["wide.onnx"]);
+    assert_eq!(run("n=2").status, 0);
+}
+
+#[test]
+fn inputs_that_do_not_fit() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let model = digits();
+    let zeros = |d: DType, shape: &[usize]| Tensor::splat(d, shape, Number::Int(0));
+    let cases: [(&str, &str, Tensor, &[&str]); 5] = [
+        (
+            "name",
+            "image",
+            zeros(DType::F32, &[1, 1, 8, 8]),
+            &["`image`", "`images`"],
+        ),
+        (
+            "rank",
+            "images",
+            zeros(DType::F32, &[1, 8, 8]),
+            &["`images`", "[1, 8, 8]"],
+        ),
+        (
+            "shape",
+            "images",
+            zeros(DType::F32, &[1, 1, 8, 9]),
+            &["`images`", "[1, 1, 8, 9]"],
+        ),
+        (
+            "dtype",
+            "images",
+            zeros(DType::F64, &[1, 1, 8, 8]),
+            &["`images`", "f64", "f32"],
+        ),
+        (
+            "another dtype",
+            "images",
+            zeros(DType::I64, &[1, 1, 8, 8]),
+            &["`images`", "i64", "f32"],
+        ),
+    ];
+    for (what, name, tensor, needles) in cases {
+        write_npz(&dir.path().join("in.npz"), &[(name.to_owned(), tensor)]).expect("a file is written");
+        let ran = brolga(
+            dir.path(),
+            &["run", arg(&model), "--inputs", "in.npz", "--output", "out.npz"],
+        );
+        failed(what, &ran, needles);
+        assert_eq!(files(dir.path()), ["in.npz"], "{what}");
+    }
+    // An input that is not given at all.
+    write_npz(&dir.path().join("in.npz"), &[]).expect("a file is written");
+    failed(
+        "none",
+        &brolga(dir.path(), &["run", arg(&model), "--inputs", "in.npz"]),
+        &["`images`"],
+    );
+    // Files that are no tensors.
+    for (file, bytes) in [
+        ("in.npy", &b"\x93NUMPY\x01\x00"[..]),
+        ("in.npz", b"PK\x03\x04 and then nothing"),
+        ("in.pb", b"\xff\xff\xff"),
+    ] {
+        std::fs::write(dir.path().join(file), bytes).expect("a file is written");
+        let named = format!("images={file}");
+        let args = if file == "in.npz" {
+            ["--inputs", file]
+        } else {
+            ["--input", &named]
+        };
+        failed(
+            file,
+            &brolga(dir.path(), &[&["run", arg(&model)], &args[..]].concat()),
+            &[file],
+        );
+    }
+}
+
+#[test]
+fn missing_files() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let model = digits();
+    for args in [
+        &["run", "none.onnx"][..],
+        &["compile", "none.onnx", "-o", "out.o"],
+        &["emit", "none.onnx", "--stage", "asm"],
+        &["opt", "none.onnx"],
+        &["info", "none.onnx"],
+        &["run", arg(&model), "--inputs", "none.npz"],
+        &["run", arg(&model), "--input", "images=none.npy"],
+        &["run", arg(&model), "--input", "images=none.pb"],
+        &["run", arg(&model), "--set", "batch=1", "--expect", "none.npz"],
+        &["compile", arg(&model), "-o", "none/out.o"],
+        &["compile", arg(&model), "-o", "out.o", "--rules", "none.rules"],
+    ] {
+        failed(&args.join(" "), &brolga(dir.path(), args), &["none"]);
+        assert_eq!(files(dir.path()), [""; 0], "{}", args.join(" "));
+    }
+}
+
+#[test]
+fn options_that_make_no_sense() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let model = digits();
+    let m = arg(&model);
+    for (args, needle) in [
+        (&["run", m, "--set", "sequence=4"][..], "`batch`"),
+        (&["run", m], "--set batch=N"),
+        (&["run", m, "--cpu", "z80"], "x86-64-v3"),
+        (&["compile", m, "-o", "model.exe"], ".brolga"),
+        (&["compile", m, "-o", "out.o", "--pipeline", "fold"], "canonicalize"),
+        (&["compile", m, "-o", "out.o", "--pipeline", "eqsat{speed=9}"], "rules"),
+        (
+            &["compile", m, "-o", "out.o", "--memory-limit", "many"],
+            "expected K, M, G or T",
+        ),
+        (
+            &["compile", m, "-o", "out.o", "--target", "z80-none-none"],
+            "aarch64-unknown-linux-gnu",
+        ),
+        (&["run", m, "--cpu", "aarch64", "--set", "batch=1"], "aarch64"),
+        (&["brew"], "brew"),
+    ] {
+        failed(&args.join(" "), &brolga(dir.path(), args), &[needle]);
+        assert_eq!(files(dir.path()), [""; 0], "{}", args.join(" "));
+    }
+}
+
+#[test]
+fn texts_and_artefacts_that_are_damaged() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let at = |name: &str| dir.path().join(name);
+    let check = |what: &str, file: &str, needles: &[&str]| {
+        let ran = brolga(dir.path(), &["run", file, "--set", "batch=1"]);
+        failed(what, &ran, needles);
+    };
+    let text = "graph @g(%0 x: f32[2]) {\n  %1 = frobnicate(%0)\n  return y = %1\n}\n";
+    std::fs::write(at("bad.txt"), text).expect("a file is written");
+    check("an unknown operator", "bad.txt", &["bad.txt:2:", "frobnicate"]);
+    std::fs::write(at("bad.txt"), &text[..30]).expect("a file is written");
+    check("half a text", "bad.txt", &["bad.txt:"]);
+    let artefact = at("digits.brolga");
+    assert_eq!(
+        brolga(dir.path(), &["compile", arg(&digits()), "-o", "digits.brolga"]).status,
+        0
+    );
+    let good = std::fs::read(&artefact).expect("it was written");
+    assert!(good.len() > 1000);
+    for n in [8, 40, good.len() / 2, good.len() - 1] {
+        std::fs::write(&artefact, &good[..n]).expect("a file is written");
+        check(
+            &format!("{n} bytes of an artefact"),
+            "digits.brolga",
+            &["digits.brolga"],
+        );
+    }
+    let mut altered = good.clone();
+    altered[9] ^= 0xff;
+    std::fs::write(&artefact, &altered).expect("a file is written");
+    check("an artefact of another version", "digits.brolga", &["digits.brolga"]);
+}
+
+/// A rule file that is wrong is told with its line.
+#[test]
+fn wrong_rules() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    std::fs::write(
+        Path::new(dir.path()).join("my.rules"),
+        "rule odd [exact]\n  (frob ?x) => ?x\n",
+    )
+    .expect("a file is written");
+    let args = ["compile", arg(&digits()), "-o", "out.o", "--rules", "my.rules"].map(str::to_owned);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    failed("a rule", &brolga(dir.path(), &args), &["my.rules", "frob"]);
+    assert_eq!(files(dir.path()), ["my.rules"]);
+}

@@ -1,0 +1,360 @@
+//! The command line: each command, what it prints, its exit status, and the files that it writes.
+
+mod common;
+
+use brolga::ir::{DType, Number, Tensor};
+use brolga::npy::{read_npz, write_npz};
+use common::{Ran, arg, brolga, digits, files};
+use serde_json::Value;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+fn ok(dir: &Path, args: &[&str]) -> Ran {
+    let ran = brolga(dir, args);
+    assert_eq!(ran.status, 0, "{}: {}", args.join(" "), ran.err);
+    ran
+}
+
+fn json(dir: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&ok(dir, args).out).expect("it prints JSON and nothing else")
+}
+
+/// The repository's test images, and the right digits.
+fn images() -> (Tensor, Vec<i64>) {
+    let all = read_npz(&digits().with_extension("npz")).expect("it is in the repository");
+    let find = |n: &str| {
+        all.iter()
+            .find(|(name, _)| name == n)
+            .expect("it is in the file")
+            .1
+            .clone()
+    };
+    (find("images"), find("labels").to_i64s())
+}
+
+#[test]
+fn help_names_commands_options_and_passes() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let text = ok(dir.path(), &["--help"]).out;
+    for word in ["run", "compile", "opt", "emit", "info", "Usage:", "Examples:"] {
+        assert!(text.contains(word), "no `{word}` in {text}");
+    }
+    for (command, words) in [
+        (
+            "run",
+            &[
+                "--input",
+                "--inputs",
+                "--set",
+                "--output",
+                "--expect",
+                "--tolerance",
+                "--threads",
+                "--time",
+                "--device",
+            ][..],
+        ),
+        (
+            "compile",
+            &[
+                "--output",
+                "--header",
+                "--weights",
+                "--cpu",
+                "--target",
+                "--memory-limit",
+                ".brolga",
+            ],
+        ),
+        ("opt", &["--pipeline", "--print-ir-after", "--verify-each", "--remarks"]),
+        (
+            "emit",
+            &[
+                "--stage",
+                "tensor",
+                "structured",
+                "loops",
+                "program",
+                "clif",
+                "asm",
+                "ptx",
+            ],
+        ),
+        ("info", &["--json"]),
+    ] {
+        let text = ok(dir.path(), &[command, "--help"]).out;
+        for word in words {
+            assert!(text.contains(word), "{command} --help has no `{word}`:\n{text}");
+        }
+    }
+    assert!(ok(dir.path(), &["--version"]).out.starts_with("brolga "));
+}
+
+#[test]
+fn run_reads_writes_and_compares() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let (x, labels) = images();
+    write_npz(&dir.path().join("in.npz"), &[("images".into(), x)]).expect("a file is written");
+    let model = digits();
+    ok(
+        dir.path(),
+        &["run", arg(&model), "--inputs", "in.npz", "--output", "out.npz"],
+    );
+    let out = read_npz(&dir.path().join("out.npz")).expect("it was written");
+    assert_eq!(out.len(), 1);
+    let (name, logits) = &out[0];
+    assert_eq!((name.as_str(), logits.shape()), ("logits", &[360, 10][..]));
+    let scores = logits.to_f64s();
+    let right = scores
+        .chunks(10)
+        .zip(&labels)
+        .filter(|(s, l)| (0..10).all(|i| s[i] <= s[**l as usize]))
+        .count();
+    // As PyTorch and ONNX Runtime count on the same file.
+    assert_eq!(right, 356);
+
+    // The outputs compare equal to themselves, on other numbers of threads and from an artefact too.
+    let expect = ["--inputs", "in.npz", "--expect", "out.npz", "--tolerance", "1e-6"];
+    ok(
+        dir.path(),
+        &[&["compile", arg(&model), "-o", "digits.brolga"][..]].concat(),
+    );
+    for (m, threads) in [(arg(&model), "1"), (arg(&model), "2"), ("digits.brolga", "2")] {
+        let report = json(
+            dir.path(),
+            &[&["run", m, "--threads", threads, "--json"], &expect[..]].concat(),
+        );
+        assert_eq!(report["differences"][0]["ok"], true, "{report:#}");
+        assert_eq!(report["threads"], threads.parse::<u64>().expect("a number"));
+    }
+    // And unequal to others: status 1, which is no error.
+    let other = Tensor::from_fn(DType::F32, &[360, 10], |i| {
+        Number::Float(scores[i] + if i == 77 { 1.0 } else { 0.0 })
+    });
+    write_npz(&dir.path().join("out.npz"), &[("logits".into(), other)]).expect("a file is written");
+    let ran = brolga(dir.path(), &[&["run", arg(&model)], &expect[..]].concat());
+    assert_eq!((ran.status, ran.err.as_str()), (1, ""), "{}", ran.out);
+    assert!(ran.out.contains("DIFFERS"), "{}", ran.out);
+}
+
+#[test]
+fn run_takes_npy_and_symbols() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let model = digits();
+    // A .npy file is what a .npz file holds: the simplest one, written by hand.
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 8, 8), }";
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend(118u16.to_le_bytes());
+    npy.extend(format!("{header:<117}\n").bytes());
+    npy.extend([0u8; 256]);
+    std::fs::write(dir.path().join("x.npy"), npy).expect("a file is written");
+    ok(dir.path(), &["run", arg(&model), "--input", "images=x.npy"]);
+    let report = json(
+        dir.path(),
+        &["run", arg(&model), "--set", "batch=3", "--time", "5", "--json"],
+    );
+    assert_eq!(report["outputs"][0]["shape"], serde_json::json!([3, 10]));
+    assert_eq!(report["seconds"]["run"]["runs"], 5);
+    for phase in ["load", "compile", "first_run"] {
+        assert!(
+            report["seconds"][phase].as_f64().is_some_and(|s| s >= 0.0),
+            "{report:#}"
+        );
+    }
+    let text = ok(dir.path(), &["run", arg(&model), "--set", "batch=3", "--time", "2"]).out;
+    assert!(text.contains("median") && text.contains("compile"), "{text}");
+}
+
+#[test]
+fn compile_writes_what_the_extension_says() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let model = digits();
+    let report = json(
+        dir.path(),
+        &[
+            "compile",
+            arg(&model),
+            "-o",
+            "d.o",
+            "--header",
+            "d.h",
+            "--weights",
+            "d.weights",
+            "--prefix",
+            "net",
+            "--json",
+        ],
+    );
+    assert_eq!(report["output"], "d.o");
+    let header = std::fs::read_to_string(dir.path().join("d.h")).expect("it was written");
+    assert!(
+        header.contains("net_run(") && header.contains("BROLGA_ABI_VERSION"),
+        "{header}"
+    );
+    let weights = std::fs::metadata(dir.path().join("d.weights"))
+        .expect("it was written")
+        .len();
+    assert_eq!(report["weights_bytes"], weights);
+    ok(dir.path(), &["compile", arg(&model), "-o", "d.a"]);
+    ok(
+        dir.path(),
+        &[
+            "compile",
+            arg(&model),
+            "-o",
+            "again.o",
+            "--weights",
+            "d.weights",
+            "--prefix",
+            "net",
+        ],
+    );
+    ok(
+        dir.path(),
+        &[
+            "compile",
+            arg(&model),
+            "-o",
+            "arm.o",
+            "--target",
+            "aarch64-unknown-linux-gnu",
+        ],
+    );
+    ok(
+        dir.path(),
+        &["compile", arg(&model), "-o", "d.brolga", "--cpu", "x86-64"],
+    );
+    assert_eq!(
+        files(dir.path()),
+        ["again.o", "arm.o", "d.a", "d.brolga", "d.h", "d.o", "d.weights"]
+    );
+    let bytes = |name: &str| std::fs::read(dir.path().join(name)).expect("it was written");
+    assert!(bytes("d.o") == bytes("again.o"), "compiling twice gives two objects");
+    assert!(bytes("d.a").starts_with(b"!<arch>\n"));
+    // e_machine of ELF: 183 is AArch64.
+    assert_eq!(bytes("arm.o")[18..20], 183u16.to_le_bytes());
+    let info = json(dir.path(), &["info", "d.brolga", "--json"]);
+    assert_eq!(info["inputs"][0], "images: f32[batch, 1, 8, 8]");
+}
+
+#[test]
+fn info_tells_what_a_model_holds() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let model = digits();
+    let info = json(dir.path(), &["info", arg(&model), "--json"]);
+    assert_eq!(info["inputs"][0]["name"], "images");
+    assert_eq!(info["inputs"][0]["shape"], serde_json::json!(["batch", "1", "8", "8"]));
+    assert_eq!(info["problem"], Value::Null);
+    let conv = info["operators"]
+        .as_array()
+        .and_then(|o| o.iter().find(|o| o["operator"] == "Conv"));
+    assert_eq!(conv.map(|c| &c["count"]), Some(&serde_json::json!(2)));
+    // 2 * (8*8*16*9 + 4*4*32*16*9 + 128*160 + 160*10) floating-point operations an image.
+    assert_eq!(
+        json(dir.path(), &["info", arg(&model), "--set", "batch=1", "--json"])["flops"],
+        210_048
+    );
+    let text = ok(dir.path(), &["info", arg(&model)]).out;
+    assert!(
+        text.contains("supported    yes") && text.contains("210048*batch"),
+        "{text}"
+    );
+    // What is not supported is told, not an error.
+    let odd = common::model(&[2], vec![common::node("Frobnicate", &["x"], "y")], vec![]);
+    let bytes = onnx_protobuf::Message::write_to_bytes(&odd).expect("it encodes");
+    std::fs::write(dir.path().join("odd.onnx"), bytes).expect("a file is written");
+    let text = ok(dir.path(), &["info", "odd.onnx"]).out;
+    assert!(text.contains("Frobnicate") && text.contains("not supported"), "{text}");
+}
+
+#[test]
+fn emit_prints_every_level() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let model = digits();
+    for (stage, word) in [
+        ("tensor", "graph @digits("),
+        ("structured", "program @digits("),
+        ("loops", "loops @"),
+        ("program", "arena"),
+        ("clif", "function"),
+        ("asm", "ret"),
+        ("ptx", ".visible .entry"),
+    ] {
+        let text = ok(dir.path(), &["emit", arg(&model), "--stage", stage]).out;
+        assert!(text.contains(word), "{stage} has no `{word}`:\n{text}");
+        ok(dir.path(), &["emit", arg(&model), "--stage", stage, "-o", "out.txt"]);
+        let file = std::fs::read_to_string(dir.path().join("out.txt")).expect("it was written");
+        assert!(file == text, "{stage}: the file is not what is printed");
+    }
+}
+
+#[test]
+fn opt_reads_and_writes_text() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let text = "graph @g(%0 x: f32[4, 4]) {\n  %1 = transpose{perm=[1, 0]}(%0)\n  %2 = transpose{perm=[1, 0]}(%1)\n  \
+                %3 = relu(%2)\n  return y = %3\n}\n";
+    std::fs::write(dir.path().join("g.txt"), text).expect("a file is written");
+    let out = ok(dir.path(), &["opt", "g.txt", "--pipeline", "eqsat"]).out;
+    assert!(
+        !out.contains("transpose") && out.contains("relu") && out.contains("store"),
+        "{out}"
+    );
+    // What it prints it reads again, from a pipe too.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_brolga"))
+        .args(["opt", "-", "--pipeline", "canonicalize"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary was built");
+    child
+        .stdin
+        .take()
+        .expect("it is piped")
+        .write_all(out.as_bytes())
+        .expect("it reads");
+    let again = common::ran(child.wait_with_output().expect("it ends"));
+    assert_eq!((again.status, again.out.as_str()), (0, out.as_str()), "{}", again.err);
+    let ran = ok(
+        dir.path(),
+        &[
+            "opt",
+            "g.txt",
+            "--pipeline",
+            "eqsat",
+            "--remarks",
+            "--verify-each",
+            "--print-ir-after",
+            "eqsat",
+        ],
+    );
+    assert!(
+        ran.err.contains("note: ") && ran.err.contains("graph @g("),
+        "{}",
+        ran.err
+    );
+    // No colours where nobody sees them.
+    assert!(!ran.err.contains('\x1b') && !ran.out.contains('\x1b'));
+    let unfused = ok(dir.path(), &["opt", "g.txt", "--rules", "none"]).out;
+    assert!(
+        unfused.matches("store").count() > out.matches("store").count(),
+        "{unfused}"
+    );
+}
+
+#[test]
+fn no_device_is_a_clear_error() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let ran = brolga(
+        dir.path(),
+        &["run", arg(&digits()), "--set", "batch=1", "--device", "cuda"],
+    );
+    // With a GPU it runs; without one it says so.
+    assert!(
+        ran.status == 0 || (ran.status == 2 && ran.err.starts_with("error: ") && ran.err.contains("CUDA")),
+        "{}",
+        ran.err
+    );
+    assert!(!ran.err.contains("panicked"), "{}", ran.err);
+}

@@ -1,0 +1,148 @@
+//! What the tests of the command line share: starting it, and small ONNX models made here.
+
+// Each test file uses a part of this.
+#![allow(dead_code)]
+
+use onnx_protobuf::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    tensor_shape_proto::{Dimension, dimension},
+    type_proto,
+};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What a run of the command line gave.
+pub struct Ran {
+    /// The exit status.
+    pub status: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Runs `brolga` with arguments in a folder.
+pub fn brolga(dir: &Path, args: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_brolga"))
+        .args(args)
+        .current_dir(dir)
+        .env("RUST_BACKTRACE", "0")
+        .output();
+    ran(output.expect("the binary was built"))
+}
+
+/// The result of a process.
+pub fn ran(output: Output) -> Ran {
+    let text = |bytes| String::from_utf8(bytes).expect("it prints UTF-8");
+    Ran {
+        // A process that a signal ended has no status.
+        status: output.status.code().unwrap_or(-1),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+/// The model that the README's first command runs.
+pub fn digits() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits/digits.onnx")
+}
+
+/// A path as an argument.
+pub fn arg(path: &Path) -> &str {
+    path.to_str().expect("the test's paths are UTF-8")
+}
+
+/// The names of a folder's files, sorted.
+pub fn files(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("the folder is there").flatten();
+    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// A declared f32 tensor; a negative extent is the symbol `n`.
+pub fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
+    let dim = |d: &i64| Dimension {
+        value: Some(match *d {
+            d if d < 0 => dimension::Value::DimParam("n".into()),
+            d => dimension::Value::DimValue(d),
+        }),
+        ..Default::default()
+    };
+    let shape = TensorShapeProto {
+        dim: dims.iter().map(dim).collect(),
+        ..Default::default()
+    };
+    let tensor = type_proto::Tensor {
+        elem_type: 1,
+        shape: Some(shape).into(),
+        ..Default::default()
+    };
+    ValueInfoProto {
+        name: name.into(),
+        type_: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..Default::default()
+        })
+        .into(),
+        ..Default::default()
+    }
+}
+
+/// A node called `the_OUTPUT`.
+pub fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        op_type: op.into(),
+        input: inputs.iter().map(|s| s.to_string()).collect(),
+        output: vec![output.into()],
+        name: format!("the_{output}"),
+        ..Default::default()
+    }
+}
+
+/// An f32 initializer.
+pub fn floats(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: 1,
+        raw_data: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        ..Default::default()
+    }
+}
+
+/// An i64 initializer.
+pub fn ints(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: vec![values.len() as i64],
+        data_type: 7,
+        int64_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// A model from `x` to `y`.
+pub fn model(x: &[i64], nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
+    let output = ValueInfoProto {
+        name: "y".into(),
+        ..Default::default()
+    };
+    let graph = GraphProto {
+        name: "g".into(),
+        node: nodes,
+        initializer,
+        input: vec![value("x", x)],
+        output: vec![output],
+        ..Default::default()
+    };
+    ModelProto {
+        ir_version: 8,
+        opset_import: vec![OperatorSetIdProto {
+            version: 18,
+            ..Default::default()
+        }],
+        graph: Some(graph).into(),
+        ..Default::default()
+    }
+}
