@@ -43,7 +43,10 @@ pub fn to_structured(graph: &Graph) -> Result<Structured, NodeError> {
             message,
         })?;
     }
-    l.outputs();
+    l.outputs().map_err(|message| NodeError {
+        node: String::new(),
+        message,
+    })?;
     Ok(l.program)
 }
 
@@ -312,9 +315,11 @@ impl<'g> Lowerer<'g> {
     }
 
     /// Outputs that are inputs, constants, or the same value as an earlier output are copied.
-    fn outputs(&mut self) {
+    fn outputs(&mut self) -> Result<(), String> {
         for (i, (name, v)) in self.graph.outputs.iter().enumerate() {
-            let from = self.root(*v).expect("an output is in memory");
+            let from = self
+                .root(*v)
+                .map_err(|e| format!("output `{name}`: {e}; a graph is lowered after `eqsat` has chosen its kernels"))?;
             let here = matches!(self.program.slot(from).storage, Storage::Output(k) if k as usize == i);
             let slot = if here {
                 from
@@ -325,6 +330,7 @@ impl<'g> Lowerer<'g> {
             };
             self.program.outputs.push((name.clone(), slot));
         }
+        Ok(())
     }
 }
 
