@@ -15,7 +15,7 @@ use cranelift_codegen::ir::{
     UserFuncName, Value, types,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_module::{FuncId, Linkage, Module};
+use cranelift_module::{DataDescription, FuncId, Linkage, Module};
 use rustc_hash::FxHashMap;
 
 /// A module under construction and what has been defined in it.
@@ -169,6 +169,68 @@ pub(crate) struct Emit<'a, 'm> {
     /// Pointer to the values of the symbols.
     pub dims: Option<Value>,
     symbols: FxHashMap<Symbol, Value>,
+    /// Float constants of vector loops that are read from memory where they are used.
+    pub constants: Option<Constants>,
+}
+
+/// Read-only data with constants of a kernel, each repeated over 16 bytes, for kernels that have more constants than there
+/// are registers. Cranelift moves what does not change out of a loop, and would spill it there; so the address is loaded
+/// inside the loop, from a stack slot that Cranelift cannot see through, and loads through it stay with their uses. A load
+/// becomes an operand of the instruction that uses it when it has no other use: hence one copy a chunk.
+pub(crate) struct Constants {
+    /// Where the data is.
+    pub base: Value,
+    /// Offsets of the first copies, by the constants' bits repeated to 64.
+    pub offsets: FxHashMap<u64, i32>,
+    /// How many copies follow each other.
+    pub copies: usize,
+    slot: StackSlot,
+    entry: Value,
+}
+
+impl Emit<'_, '_> {
+    /// Makes the data; for the entry block.
+    pub fn prepare_constants(&mut self, constants: &[u64], copies: usize) -> Result<(), Error> {
+        let mut bytes = vec![];
+        let mut offsets = FxHashMap::default();
+        for c in constants {
+            offsets.insert(*c, bytes.len() as i32);
+            bytes.extend(std::iter::repeat_n(c.to_le_bytes(), 2 * copies).flatten());
+        }
+        let base = self.data(bytes)?;
+        let slot = self.slot(8, 3);
+        let at = self.slot_addr(slot);
+        // In halves: a store of the whole would be forwarded to the loads.
+        let low = self.b.ins().ireduce(types::I32, base);
+        let high = self.b.ins().ushr_imm_u(base, 32);
+        let high = self.b.ins().ireduce(types::I32, high);
+        self.b.ins().store(element(), low, at, 0);
+        self.b.ins().store(element(), high, at, 4);
+        self.constants = Some(Constants {
+            base,
+            offsets,
+            copies,
+            slot,
+            entry: base,
+        });
+        Ok(())
+    }
+
+    /// Reads the address of the constants at the start of a vector loop's body, and forgets it at its end.
+    pub fn constants_in_loop(&mut self, inside: bool) {
+        let Some((slot, entry)) = self.constants.as_ref().map(|c| (c.slot, c.entry)) else {
+            return;
+        };
+        let base = if inside {
+            let at = self.slot_addr(slot);
+            self.b.ins().load(types::I64, element(), at, 0)
+        } else {
+            entry
+        };
+        if let Some(c) = &mut self.constants {
+            c.base = base;
+        }
+    }
 }
 
 /// A load that needs no checks and whose memory does not change while the function runs.
@@ -194,6 +256,7 @@ impl<'a, 'm> Emit<'a, 'm> {
             scopes: vec![FxHashMap::default()],
             dims: None,
             symbols: FxHashMap::default(),
+            constants: None,
         }
     }
 
@@ -219,6 +282,22 @@ impl<'a, 'm> Emit<'a, 'm> {
     /// Calls a function of the module that has a result.
     pub fn call_value(&mut self, id: FuncId, args: &[Value]) -> Value {
         self.call(id, args).expect("the callee has a result")
+    }
+
+    /// The address of new read-only data.
+    pub fn data(&mut self, bytes: Vec<u8>) -> Result<Value, Error> {
+        let module = &mut self.unit.module;
+        let fail = |e: cranelift_module::ModuleError| Error::Cranelift {
+            function: self.unit.prefix.clone(),
+            what: e.to_string(),
+        };
+        let id = module.declare_anonymous_data(false, false).map_err(fail)?;
+        let mut data = DataDescription::new();
+        data.set_align(64);
+        data.define(bytes.into_boxed_slice());
+        module.define_data(id, &data).map_err(fail)?;
+        let symbol = module.declare_data_in_func(id, self.b.func);
+        Ok(self.b.ins().symbol_value(types::I64, symbol))
     }
 
     pub fn int(&mut self, x: i64) -> Value {

@@ -16,7 +16,7 @@ use crate::simd::{Val, chunk, chunks, mask_type};
 use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
 use brolga_ir::loops::{self, Buf, Expr, LoopKind, Scope, Stmt};
 use brolga_ir::scalar::Prim;
-use brolga_ir::{DType, Dim};
+use brolga_ir::{Cpu, DType, Dim};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, StackSlot, Value, types};
 use cranelift_frontend::Variable;
@@ -25,6 +25,9 @@ use rustc_hash::FxHashMap;
 
 /// The most products of a loop variable that an innermost loop carries; more would only spill.
 const MAX_PRODUCTS: usize = 6;
+
+/// The most copies of a constant in memory, one for each chunk of a vector.
+const MAX_COPIES: usize = 4;
 
 /// About how many statements a serial loop may become when it is repeated in code.
 const MAX_UNROLLED: usize = 48;
@@ -138,10 +141,21 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
 
         let mut assigned: Vec<Reg> = vec![];
         let mut fills: Vec<(DType, u64, u32)> = vec![];
+        let mut constants: Vec<u64> = vec![];
+        let mut widest = 0;
         visit(&self.k.body, 0, &mut |s, lanes| {
             let Stmt::Set(r, e) = s else { return };
             if (lanes == 0 || self.k.reg(*r).lanes > 1) && !assigned.contains(r) {
                 assigned.push(*r);
+            }
+            let d = self.k.reg(*r).dtype;
+            if let Expr::Const(bits) = e
+                && lanes > 0
+                && matches!(d, DType::F32 | DType::F64)
+                && !constants.contains(&repeated(d, *bits))
+            {
+                constants.push(repeated(d, *bits));
+                widest = widest.max(lanes as usize * d.bytes());
             }
             if let Expr::Load {
                 buffer, guard, fill, ..
@@ -179,6 +193,11 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
                 self.e.b.ins().store(element(), v, at, offset);
             }
             self.fills.insert(pattern, slot);
+        }
+        let registers = if self.e.unit.target.cpu == Cpu::Aarch64 { 24 } else { 8 };
+        if constants.len() > registers {
+            let copies = widest.div_ceil(16).clamp(1, MAX_COPIES);
+            self.e.prepare_constants(&constants, copies)?;
         }
         Ok(())
     }

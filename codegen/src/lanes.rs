@@ -52,6 +52,7 @@ impl Kernel<'_, '_, '_> {
             lane: 0,
         });
         let before = self.vars.values.insert(var, VarValue::Known(0));
+        self.e.constants_in_loop(true);
         for s in body {
             match s {
                 Stmt::Set(r, e) => {
@@ -65,6 +66,7 @@ impl Kernel<'_, '_, '_> {
                 _ => return Err(self.error(format!("the vector loop over {var} holds more than sets and stores"))),
             }
         }
+        self.e.constants_in_loop(false);
         self.restore(var, before);
         self.vector = None;
         Ok(())

@@ -94,40 +94,46 @@ impl Emit<'_, '_> {
     /// one instruction that has it first; between vectors, both orders joined bit by bit, which settles zeros, and all ones
     /// where an operand is NaN.
     fn float_extreme(&mut self, larger: bool, a: Value, b: Value) -> Value {
-        let ty = self.type_of(a);
-        if self.unit.target.cpu != Cpu::Aarch64 {
-            for (known, x) in [(a, b), (b, a)] {
-                match self.known_float(known) {
-                    // min(-0, +0) would be the second, +0.
-                    Some(c) if c.is_nan() || !larger && c == 0.0 && c.is_sign_negative() => {}
-                    Some(c) => {
-                        let m = self.first_or(larger, known, x);
-                        // max(+0, -0) is now -0, which the addition makes +0.
-                        let fix = larger && c == 0.0 && c.is_sign_positive();
-                        return if fix { self.b.ins().fadd(m, known) } else { m };
-                    }
-                    None => {}
+        if self.unit.target.cpu == Cpu::Aarch64 {
+            return if larger {
+                self.b.ins().fmax(a, b)
+            } else {
+                self.b.ins().fmin(a, b)
+            };
+        }
+        for (known, x) in [(a, b), (b, a)] {
+            match self.known_float(known) {
+                // min(-0, +0) would be the second, +0.
+                Some(c) if c.is_nan() || !larger && c == 0.0 && c.is_sign_negative() => {}
+                Some(c) => {
+                    let m = self.first_or(larger, known, x);
+                    // max(+0, -0) is now -0, which the addition makes +0.
+                    let fix = larger && c == 0.0 && c.is_sign_positive();
+                    return if fix { self.b.ins().fadd(m, known) } else { m };
                 }
-            }
-            if ty.is_vector() {
-                let ints = ty.as_truthy();
-                let (m, n) = (self.first_or(larger, a, b), self.first_or(larger, b, a));
-                let (m, n) = (self.bits_as(m, ints), self.bits_as(n, ints));
-                let unordered = self.b.ins().fcmp(FloatCC::Unordered, a, b);
-                let both = if larger {
-                    self.b.ins().band(m, n)
-                } else {
-                    self.b.ins().bor(m, n)
-                };
-                let r = self.b.ins().bor(both, unordered);
-                return self.bits_as(r, ty);
+                None => {}
             }
         }
-        if larger {
-            self.b.ins().fmax(a, b)
+        let ty = self.type_of(a);
+        if !ty.is_vector() {
+            // A scalar is the first lane of its register: there and back costs nothing, and spares the branches that the
+            // scalar form has.
+            let vector = if ty == types::F64 { types::F64X2 } else { types::F32X4 };
+            let [a, b] = [a, b].map(|v| self.b.ins().scalar_to_vector(vector, v));
+            let r = self.float_extreme(larger, a, b);
+            return self.b.ins().extractlane(r, 0);
+        }
+        let ints = ty.as_truthy();
+        let (m, n) = (self.first_or(larger, a, b), self.first_or(larger, b, a));
+        let (m, n) = (self.bits_as(m, ints), self.bits_as(n, ints));
+        let unordered = self.b.ins().fcmp(FloatCC::Unordered, a, b);
+        let both = if larger {
+            self.b.ins().band(m, n)
         } else {
-            self.b.ins().fmin(a, b)
-        }
+            self.b.ins().bor(m, n)
+        };
+        let r = self.b.ins().bor(both, unordered);
+        self.bits_as(r, ty)
     }
 
     /// `a` where it is smaller (larger), else `b`: one instruction on x86-64.
@@ -138,7 +144,7 @@ impl Emit<'_, '_> {
     }
 
     /// The float that a value is known to be, on every lane.
-    fn known_float(&self, v: Value) -> Option<f64> {
+    pub fn known_float(&self, v: Value) -> Option<f64> {
         let dfg = &self.b.func.dfg;
         match dfg.insts[dfg.value_def(v).inst()?] {
             InstructionData::UnaryIeee32 { imm, .. } => Some(f64::from(imm.as_f32())),

@@ -8,7 +8,7 @@
 //! the scalar emitter, so both give the same bits.
 
 use crate::Error;
-use crate::emit::{Emit, clif};
+use crate::emit::{CONSTANT, Emit, clif};
 use brolga_ir::DType;
 use brolga_ir::scalar::Prim;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -44,6 +44,14 @@ pub(crate) fn mask_type(bits: u32) -> Type {
 /// How many chunks hold `lanes` lanes of `bits` bits.
 pub(crate) fn chunks(lanes: u32, bits: u32) -> usize {
     lanes.div_ceil(128 / bits) as usize
+}
+
+/// A float constant's bits, repeated to 64.
+pub(crate) fn float_pattern(d: DType, c: f64) -> u64 {
+    match d {
+        DType::F64 => c.to_bits(),
+        _ => u64::from((c as f32).to_bits()) * 0x1_0000_0001,
+    }
 }
 
 /// The dtype of operand `i` of a primitive over `t`.
@@ -135,6 +143,23 @@ impl Emit<'_, '_> {
             }
             Val::Lanes(c) | Val::Mask(_, c) => c.clone(),
         }
+    }
+
+    /// The same for an operand of arithmetic: a constant comes from memory where the kernel has more of them than
+    /// registers. Left in registers they would be moved out of the loop, spilled there, and loaded from the stack anyway.
+    fn operand_chunks(&mut self, v: &Val, d: DType, lanes: u32) -> Vec<Value> {
+        if let (Val::Uniform(x), Some(table)) = (v, &self.constants)
+            && let Some(c) = self.known_float(*x)
+            && let Some(&offset) = table.offsets.get(&float_pattern(d, c))
+        {
+            let (base, copies) = (table.base, table.copies);
+            let load = |i: usize| {
+                let offset = offset + 16 * (i % copies) as i32;
+                self.b.ins().load(chunk(d), CONSTANT, base, offset)
+            };
+            return (0..chunks(lanes, d.bits() as u32)).map(load).collect();
+        }
+        self.chunks_of(v, d, lanes)
     }
 
     /// A bool's masks of a width.
@@ -248,7 +273,18 @@ impl Emit<'_, '_> {
             return None;
         }
         let arity = p.arity();
-        let args: Vec<Vec<Value>> = x[..arity].iter().map(|v| self.chunks_of(v, t, lanes)).collect();
+        let extreme = matches!(p, Prim::Min | Prim::Max);
+        let args: Vec<Vec<Value>> = x[..arity]
+            .iter()
+            .map(|v| {
+                // A known operand of these is worth more than its register.
+                if extreme {
+                    self.chunks_of(v, t, lanes)
+                } else {
+                    self.operand_chunks(v, t, lanes)
+                }
+            })
+            .collect();
         let mut out = vec![];
         for (i, &a) in args[0].iter().enumerate() {
             let b = args.get(1).map_or(a, |x| x[i]);

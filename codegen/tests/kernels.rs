@@ -480,6 +480,18 @@ fn scratch_and_private_memory() {
     check(&b, &[10], &[random_f32(80, 4), vec![0; 320]]);
 }
 
+#[test]
+fn more_constants_than_registers() {
+    for lanes in [2, 4, 16, 64] {
+        let k = polynomial(DType::F32, lanes, 128);
+        check(&Build { k }, &[], &[random_f32(128, 6), vec![0; 512]]);
+        let k = polynomial(DType::F64, lanes, 128);
+        let mut r = Random(8);
+        let x: Vec<u8> = (0..128).flat_map(|_| f64::from(r.f32()).to_le_bytes()).collect();
+        check(&Build { k }, &[], &[x, vec![0; 1024]]);
+    }
+}
+
 /// `C[m, n] = A[m, k] B`, with B in panels, in tiles of `rows`.
 fn matmul(rows: i64, m: i64, k: i64, n: i64, cut: bool) -> (Build, Vec<Vec<u8>>) {
     let mut b = Build::new("matmul", if cut { &["m"] } else { &[] });

@@ -309,6 +309,38 @@ fn an_image_runs_wherever_it_is_mapped() {
 }
 
 #[test]
+fn an_image_carries_its_constants() {
+    let k = polynomial(DType::F32, 8, 64);
+    let input = f32s(&(0..64).map(|i| i as f32 / 50.0 - 0.5).collect::<Vec<_>>());
+    for target in targets() {
+        let build = |u: &mut Unit| brolga_codegen::program::compile_kernel(u, &k);
+        let (image, _) = image(&target, "t", &[], build).unwrap();
+        let mut map = memmap2::MmapMut::map_anon(image.bytes.len()).unwrap();
+        map.copy_from_slice(&image.bytes);
+        let map = map.make_exec().unwrap();
+        let at = map
+            .as_ptr()
+            .wrapping_add(image.offset("t_polynomial").unwrap() as usize);
+        // SAFETY: the symbol is the kernel's, which has the signature of a loop body.
+        let body = unsafe { std::mem::transmute::<*const u8, Body>(at) };
+        let (mut x, mut y) = (Aligned::new(&input), Aligned::new(&[0; 256]));
+        let mut args = [
+            x.ptr(),
+            y.ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        ];
+        // SAFETY: the kernel reads and writes 64 elements.
+        unsafe { body(args.as_mut_ptr().cast(), 0, 8, 0) };
+        let mut want = [input.clone(), vec![0; 256]];
+        run(&target, &k, &mut want, &[], 1);
+        assert_eq!(y.bytes(), want[1], "{}", target.name);
+        assert!(as_f32s(y.bytes()).iter().all(|v| *v != 0.0));
+    }
+}
+
+#[test]
 fn the_same_program_gives_the_same_bytes() {
     for name in Target::NAMES {
         let target = Target::by_name(name).unwrap();
@@ -359,7 +391,7 @@ fn an_object_leaves_nothing_undefined() {
     for name in Target::NAMES {
         let target = Target::by_name(name).unwrap();
         let (bytes, _) = object(&target, "model", &model().symbols, Some(&[7; 100]), |u| {
-            for (i, k) in everything().iter().enumerate() {
+            for (i, k) in everything().iter().chain([&polynomial(DType::F32, 16, 64)]).enumerate() {
                 let k = brolga_ir::loops::Kernel {
                     name: format!("k{i}"),
                     ..k.clone()

@@ -143,6 +143,38 @@ pub fn affine(terms: &[(u32, i64)], offset: i64) -> Ix {
     })
 }
 
+/// `y[i] = p(x[i])` for a polynomial with many coefficients, more than a CPU has registers for.
+pub fn polynomial(dtype: DType, lanes: i64, n: i64) -> Kernel {
+    let mut b = Build::new("polynomial", &[]);
+    let (x, y) = (b.buffer(dtype, n, Scope::In), b.buffer(dtype, n, Scope::Out));
+    let at = affine(&[(0, lanes), (1, 1)], 0);
+    let (v, mut sum) = (b.reg(dtype), b.reg(dtype));
+    let mut body = vec![Stmt::Set(v, load(x, at.clone())), Stmt::Set(sum, Expr::Const(0))];
+    for i in 0..40 {
+        let (c, next) = (b.reg(dtype), b.reg(dtype));
+        let value = 1.0 / f64::from(i + 3);
+        let bits = match dtype {
+            DType::F32 => u64::from((value as f32).to_bits()),
+            _ => value.to_bits(),
+        };
+        body.push(Stmt::Set(c, Expr::Const(bits)));
+        let p = match i % 4 {
+            0..3 => prim(Prim::Fma, &[sum, v, c]),
+            _ => prim(Prim::Mul, &[c, sum]),
+        };
+        body.push(Stmt::Set(next, p));
+        sum = next;
+    }
+    body.push(store(y, at, sum));
+    b.k.body = vec![each(
+        0,
+        LoopKind::Parallel,
+        n / lanes,
+        vec![each(1, LoopKind::Vector, lanes, body)],
+    )];
+    b.k
+}
+
 pub fn bytes_of(dtype: DType, bits: &[u64]) -> Vec<u8> {
     bits.iter()
         .flat_map(|b| b.to_le_bytes()[..dtype.bytes()].to_vec())
