@@ -194,7 +194,9 @@ pub fn compile_through_text(graph: &Graph, options: &Options, level: Level) -> R
 fn finish(mut program: Program, options: &Options, remarks: Vec<String>, mut timings: Timings) -> Result<Compiled> {
     let start = Instant::now();
     let native = brolga_codegen::target::native().ok_or_else(|| {
-        Error::Option("this machine's architecture is none that Brolga makes code for; it cannot evaluate constants".into())
+        Error::Option(
+            "this machine's architecture is none that Brolga makes code for; it cannot evaluate constants".into(),
+        )
     })?;
     let packed = weights::pack(&program, &native, options.memory_limit)?;
     timings.constants = start.elapsed();
@@ -216,24 +218,7 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
         model: program.name.clone(),
         source,
     };
-    let symbol = |s: &brolga_ir::Symbol| program.symbols.iter().position(|x| x == s);
-    let mut inputs = vec![];
-    for (name, slot) in &program.inputs {
-        let ty = &program.slot(*slot).ty;
-        let dim = |d: &Dim| match (d.as_const(), d.as_symbol().and_then(symbol)) {
-            (Some(n), _) => Ok(AbiDim::Const(n)),
-            (None, Some(s)) => Ok(AbiDim::Symbol(s as u32)),
-            (None, None) => Err(lower(NodeError {
-                node: String::new(),
-                message: format!("input `{name}` has the extent {d}, expected a number or a symbol"),
-            })),
-        };
-        inputs.push(Input {
-            name: name.clone(),
-            dtype: tensors::abi_dtype(ty.dtype),
-            dims: ty.shape.iter().map(dim).collect::<Result<_>>()?,
-        });
-    }
+    let inputs = inputs(program)?;
     let outputs = program.outputs.iter().map(|(name, slot)| {
         let ty = &program.slot(*slot).ty;
         let dims: Vec<String> = ty.shape.iter().map(Dim::to_string).collect();
@@ -244,7 +229,10 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
             shape: format!("[{}]", dims.join(", ")),
         }
     });
-    let guards = program.guards.iter().map(|g| format!("{} = {} ({})", g.equal.0, g.equal.1, g.reason));
+    let guards = program
+        .guards
+        .iter()
+        .map(|g| format!("{} = {} ({})", g.equal.0, g.equal.1, g.reason));
     let meta = Meta {
         name: program.name.clone(),
         target: options.target.triple.to_owned(),
@@ -255,9 +243,39 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
         outputs: outputs.collect(),
         guards: guards.collect(),
         host_ops: host::describe(program).map_err(lower)?,
-        nodes: brolga_codegen::program::nodes(program).iter().map(|n| n.to_string()).collect(),
+        nodes: brolga_codegen::program::nodes(program)
+            .iter()
+            .map(|n| n.to_string())
+            .collect(),
         weights_bytes: packed.bytes().len() as u64,
         ..Meta::default()
     };
     Ok(meta)
+}
+
+/// What a program says of its inputs.
+pub(crate) fn inputs(program: &Program) -> Result<Vec<Input>> {
+    let symbol = |s: &brolga_ir::Symbol| program.symbols.iter().position(|x| x == s);
+    let wrong = |source| Error::Lower {
+        model: program.name.clone(),
+        source,
+    };
+    let mut inputs = vec![];
+    for (name, slot) in &program.inputs {
+        let ty = &program.slot(*slot).ty;
+        let dim = |d: &Dim| match (d.as_const(), d.as_symbol().and_then(symbol)) {
+            (Some(n), _) => Ok(AbiDim::Const(n)),
+            (None, Some(s)) => Ok(AbiDim::Symbol(s as u32)),
+            (None, None) => Err(wrong(NodeError {
+                node: String::new(),
+                message: format!("input `{name}` has the extent {d}, expected a number or a symbol"),
+            })),
+        };
+        inputs.push(Input {
+            name: name.clone(),
+            dtype: tensors::abi_dtype(ty.dtype),
+            dims: ty.shape.iter().map(dim).collect::<Result<_>>()?,
+        });
+    }
+    Ok(inputs)
 }

@@ -7,8 +7,9 @@
 //! A program for a GPU may have symbolic dimensions; a plan has none. A plan is made, and its kernels are assembled by the
 //! CUDA driver, when inputs of new sizes come; the last one is kept.
 
-use crate::compile::Options;
+use crate::compile::{self, Options, Timings};
 use crate::{Error, Result, levels, source, tensors};
+use brolga_abi::Input;
 use brolga_codegen::ptx::{self, Arch};
 use brolga_ir::program::{Program, SlotId, Step, Storage};
 use brolga_ir::{ConstData, Dim, Graph, NodeError, Symbol, Tensor};
@@ -18,12 +19,14 @@ use brolga_runtime::{Buffer, View};
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// A model compiled for a GPU.
 pub struct CudaModel {
     /// Kernels scheduled for a GPU, steps, the memory plan.
     pub program: Program,
     memory_limit: u64,
+    timings: Timings,
 }
 
 impl CudaModel {
@@ -39,11 +42,18 @@ impl CudaModel {
             specialised = levels::specialise(graph, &options.sizes)?;
             &specialised
         };
+        let mut timings = Timings::default();
+        let start = Instant::now();
         let (cut, _) = levels::optimise(graph, options)?;
+        timings.optimise = start.elapsed();
+        let start = Instant::now();
         let structured = levels::structured(&cut, options)?;
         let mut program = to_gpu_loops(&structured, GpuOptions::default());
         brolga_passes::memory::plan(&mut program);
-        CudaModel::new(program, options.memory_limit)
+        let mut model = CudaModel::new(program, options.memory_limit)?;
+        timings.lower = start.elapsed();
+        model.timings = timings;
+        Ok(model)
     }
 
     /// A program that is scheduled for a GPU, and planned.
@@ -51,7 +61,11 @@ impl CudaModel {
     /// # Errors
     /// When it is not valid, or an operator has to run on the host; all such operators are named.
     pub fn new(program: Program, memory_limit: u64) -> Result<CudaModel> {
-        let model = CudaModel { program, memory_limit };
+        let model = CudaModel {
+            program,
+            memory_limit,
+            timings: Timings::default(),
+        };
         model.program.verify().map_err(|e| model.fail(e))?;
         let host: Vec<String> = (model.program.steps.iter())
             .filter_map(|s| match s {
@@ -244,6 +258,7 @@ type Loaded = (Vec<(Symbol, i64)>, Arc<Gpu>);
 /// A model that is ready to run on a GPU.
 pub struct CudaSession {
     model: CudaModel,
+    inputs: Vec<Input>,
     device: u32,
     arch: Arch,
     loaded: Mutex<Option<Loaded>>,
@@ -265,8 +280,13 @@ impl CudaSession {
         if source::kind(path)? == source::Kind::Artefact {
             return Err(Error::file(path, "an artefact holds code for a CPU; give the model"));
         }
-        let model = CudaModel::compile(&source::graph(path, options.memory_limit)?, options)?;
+        let start = Instant::now();
+        let graph = source::graph(path, options.memory_limit)?;
+        let load = start.elapsed();
+        let mut model = CudaModel::compile(&graph, options)?;
+        model.timings.load = load;
         Ok(CudaSession {
+            inputs: compile::inputs(&model.program)?,
             model,
             device,
             arch,
@@ -277,6 +297,16 @@ impl CudaSession {
     /// The compiled model.
     pub fn model(&self) -> &CudaModel {
         &self.model
+    }
+
+    /// The model's inputs, in order.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// How long loading and compiling took; the driver's assembler works in the first run.
+    pub fn timings(&self) -> Timings {
+        self.model.timings
     }
 
     /// Runs on inputs by name, in any order, and returns the outputs in the model's.

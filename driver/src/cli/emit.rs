@@ -1,6 +1,8 @@
 //! `brolga emit`: a model at one of the levels, as text.
 
 use super::{CompileArgs, Outcome, print};
+use brolga::codegen::ptx::{Arch, print_program};
+use brolga::passes::lower::{GpuOptions, to_gpu_loops};
 use brolga::{levels, source};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -29,7 +31,8 @@ enum Stage {
 #[command(after_help = "\
 Examples:
   brolga emit model.onnx --stage tensor
-  brolga emit model.onnx --stage asm --cpu x86-64-v4")]
+  brolga emit model.onnx --stage asm --cpu x86-64-v4
+  brolga emit model.onnx --stage ptx --arch sm_90")]
 pub struct Emit {
     /// The model: ONNX, or a printed tensor graph
     model: PathBuf,
@@ -39,6 +42,9 @@ pub struct Emit {
     /// Write here instead of to standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// The GPU that PTX is for
+    #[arg(long, value_name = "ARCH", default_value = "sm_80", value_parser = ["sm_80", "sm_90"])]
+    arch: String,
     #[command(flatten)]
     compile: CompileArgs,
 }
@@ -58,7 +64,13 @@ impl Emit {
         let graph = source::graph(&self.model, options.memory_limit)?;
         let graph = levels::specialise(&graph, &options.sizes)?;
         if matches!(self.stage, Stage::Clif | Stage::Asm) {
-            let compiled = brolga::compile(&graph, &brolga::Options { sizes: vec![], ..options })?;
+            let compiled = brolga::compile(
+                &graph,
+                &brolga::Options {
+                    sizes: vec![],
+                    ..options
+                },
+            )?;
             self.compile.remark(&compiled.remarks);
             let parts = compiled.listings()?.into_iter().map(|l| {
                 let body = if self.stage == Stage::Clif { &l.ir } else { &l.asm };
@@ -79,7 +91,17 @@ impl Emit {
                 .iter()
                 .map(|k| format!("{k}\n"))
                 .collect(),
-            Stage::Ptx => return Err("PTX is not wired to this command yet".into()),
+            Stage::Ptx => {
+                let arch = Arch::ALL
+                    .into_iter()
+                    .find(|a| a.name() == self.arch)
+                    .unwrap_or(Arch::Sm80);
+                let program = to_gpu_loops(&structured, GpuOptions::default());
+                print_program(&program, arch).map_err(|source| brolga::Error::Codegen {
+                    model: program.name.clone(),
+                    source,
+                })?
+            }
             _ => levels::program(&structured, &options)?.to_string(),
         })
     }

@@ -4,6 +4,7 @@
 //! Results go to standard output, everything else to standard error; colours only to a terminal.
 
 mod compile;
+mod device;
 mod emit;
 mod info;
 mod opt;

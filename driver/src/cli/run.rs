@@ -1,9 +1,10 @@
 //! `brolga run`: a model or an artefact on inputs from files, compared with references, timed.
 
+use super::device::Loaded;
 use super::{CompileArgs, Failure, Outcome, note, print, time};
 use brolga::abi::{Dim, Input};
 use brolga::ir::{DType, Number, Tensor};
-use brolga::{Buffer, Error, Session, SessionOptions, View, npy, tensors};
+use brolga::{Buffer, Error, View, npy, tensors};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,8 +33,8 @@ pub struct Run {
     /// Write the outputs, by name, to a .npz file
     #[arg(long, value_name = "FILE.npz")]
     output: Option<PathBuf>,
-    /// Compare the outputs with those in a .npz file
-    #[arg(long, value_name = "FILE.npz")]
+    /// Compare the outputs with those in a .npz file, or the only output with an ONNX tensor (.pb)
+    #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
     /// The largest error, over the largest magnitude of an output, that --expect accepts
     #[arg(long, value_name = "X", default_value_t = 1e-4)]
@@ -62,9 +63,6 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
 impl Run {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        if self.device == "cuda" {
-            return Err("no CUDA driver is used by this build; leave out --device to run on the CPU".into());
-        }
         let random = self.input.is_empty() && self.inputs.is_none();
         let mut options = self.compile.options()?;
         if !random {
@@ -76,14 +74,14 @@ impl Run {
             options.sizes = vec![];
         }
         let limit = options.memory_limit;
-        let session = SessionOptions::default().compile(options).threads(self.threads).load(&self.model)?;
+        let session = Loaded::load(&self.device, &self.model, options, self.threads)?;
         let inputs = if random { self.random_inputs(&session)? } else { self.read_inputs(limit)? };
         let views: Vec<(&str, View)> = inputs.iter().map(|(n, t)| (n.as_str(), tensors::view(t))).collect();
         let start = Instant::now();
         let outputs = session.run_named(&views)?;
         let first = start.elapsed().as_secs_f64();
         let named: Vec<(String, &Buffer)> =
-            session.outputs().iter().map(|o| o.name.clone()).zip(&outputs).collect();
+            session.outputs().into_iter().zip(&outputs).collect();
 
         let mut times = vec![];
         for _ in 0..self.time.unwrap_or(0) {
@@ -98,7 +96,7 @@ impl Run {
             npy::write_npz(path, &arrays)?;
         }
         let differences = match &self.expect {
-            Some(path) => Some(compare(&named, &npy::read_npz(path)?, path)?),
+            Some(path) => Some(compare(&named, &self.references(path, &session)?, path)?),
             None => None,
         };
         let report = Report {
@@ -123,13 +121,7 @@ impl Run {
         };
         for (name, path) in &self.input {
             let tensor = match path.extension().and_then(|e| e.to_str()) {
-                Some("pb") => {
-                    let options = brolga::frontend::onnx::Options {
-                        memory_limit,
-                        ..Default::default()
-                    };
-                    brolga::frontend::onnx::tensor_file(path, &options)?.1
-                }
+                Some("pb") => tensor_file(path, memory_limit)?,
                 Some("npy") => npy::read_npy(path)?,
                 _ => return Err(Error::file(path, "an input is a .npy or a .pb file").into()),
             };
@@ -139,10 +131,23 @@ impl Run {
         Ok(inputs)
     }
 
+    /// The outputs that are expected, by name.
+    fn references(&self, path: &Path, session: &Loaded) -> Result<Vec<(String, Tensor)>, Failure> {
+        if path.extension().is_none_or(|e| e != "pb") {
+            return Ok(npy::read_npz(path)?);
+        }
+        let outputs = session.outputs();
+        let [output] = &outputs[..] else {
+            let message = format!("one tensor, but the model has {} outputs; give a .npz file", outputs.len());
+            return Err(Error::file(path, message).into());
+        };
+        Ok(vec![(output.clone(), tensor_file(path, self.compile.memory_limit)?)])
+    }
+
     /// Pseudo-random inputs: floats from -1 to 1, integers and booleans 0 and 1.
-    fn random_inputs(&self, session: &Session) -> Result<Vec<(String, Tensor)>, Failure> {
-        let meta = session.meta();
-        if !meta.inputs.is_empty() {
+    fn random_inputs(&self, session: &Loaded) -> Result<Vec<(String, Tensor)>, Failure> {
+        let (ports, symbols) = session.inputs();
+        if !ports.is_empty() {
             note("no inputs given; running on pseudo-random numbers");
         }
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
@@ -154,8 +159,8 @@ impl Run {
             state
         };
         let mut inputs = vec![];
-        for input in &meta.inputs {
-            let shape = self.extents(input, &meta.symbols)?;
+        for input in ports {
+            let shape = self.extents(input, &symbols)?;
             let dtype = tensors::ir_dtype(input.dtype);
             let size = brolga::runtime::tensor::byte_size(input.dtype, &shape).unwrap_or(u64::MAX);
             if size > self.compile.memory_limit {
@@ -202,6 +207,14 @@ impl Run {
     }
 }
 
+fn tensor_file(path: &Path, memory_limit: u64) -> Result<Tensor, Failure> {
+    let options = brolga::frontend::onnx::Options {
+        memory_limit,
+        ..Default::default()
+    };
+    Ok(brolga::frontend::onnx::tensor_file(path, &options)?.1)
+}
+
 /// How an output differs from its reference.
 struct Difference {
     name: String,
@@ -245,7 +258,7 @@ fn compare(outputs: &[(String, &Buffer)], expected: &[(String, Tensor)], path: &
 
 /// What the command prints.
 struct Report<'a> {
-    session: &'a Session,
+    session: &'a Loaded,
     outputs: &'a [(String, &'a Buffer)],
     differences: Option<&'a [Difference]>,
     first: f64,
@@ -294,7 +307,7 @@ impl Report<'_> {
                 q(0.1),
                 q(0.9),
                 self.times.len(),
-                self.session.executor().workers(),
+                self.session.workers(),
             );
         }
         out
@@ -313,7 +326,7 @@ impl Report<'_> {
                 "compile": t.compile().as_secs_f64(),
                 "first_run": self.first,
             },
-            "threads": self.session.executor().workers(),
+            "threads": self.session.workers(),
         });
         if let Some(ds) = self.differences {
             report["tolerance"] = number(self.tolerance);

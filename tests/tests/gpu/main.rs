@@ -17,9 +17,9 @@ use brolga_ir::program::{Program, Step, interp};
 use brolga_ir::scalar::{Prim, Scalar};
 use brolga_ir::{DType, Dim, Graph, Number, Target, Tensor};
 use brolga_passes::eqsat::{self, EqSat};
-use brolga_passes::lower::{GpuOptions, to_gpu_loops, to_structured};
+use brolga_passes::lower::{BlockTile, GpuOptions, to_gpu_loops, to_structured};
 use brolga_passes::pass::{Context, Pass};
-use brolga_tests::{mismatch, relative_error, small_model};
+use brolga_tests::{blessing, mismatch, relative_error, root, skip, small_model};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -523,6 +523,55 @@ fn primitive(p: Prim, t: DType, types: &[DType], result: DType) {
     }
 }
 
+/// The text of three kernels, beside the tests that run them. `BLESS=1` rewrites the files.
+#[test]
+fn golden_text() {
+    let tiny = BlockTile {
+        size: (4, 4),
+        depth: 2,
+        threads: (2, 2),
+    };
+    let options = GpuOptions {
+        row_threads: 4,
+        large: tiny,
+        small: tiny,
+        ..GpuOptions::default()
+    };
+    let add_relu = "graph @add_relu(%0 x: f32[n, 3], %1 y: f32[n, 3]) symbols(n) {
+        %2 = add(%0, %1)
+        %3 = relu(%2)
+        return y = %3
+    }";
+    let mean = "graph @sum(%0 x: f32[5, 100]) {
+        %1 = reduce{kind=sum axes=[1]}(%0)
+        return y = %1
+    }";
+    let dense = "graph @dense(%0 x: f32[6, 3], %1 w: f32[3, 8]) {
+        %2 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%0, %1)
+        %3 = relu(%2)
+        return y = %3
+    }";
+    let shapes: [&[&[usize]]; 3] = [&[&[7, 3], &[7, 3]], &[&[5, 100]], &[&[6, 3], &[3, 8]]];
+    for ((name, text), shapes) in [("map", add_relu), ("rows", mean), ("contraction", dense)]
+        .into_iter()
+        .zip(shapes)
+    {
+        let kernels = check_graph(&parse(text), options, shapes);
+        assert_eq!(kernels.len(), 1, "{name}");
+        let found = ptx::print_kernel(&kernels[0], Arch::Sm90).unwrap_or_else(|e| panic!("{e}"));
+        let file = root().join(format!("tests/tests/gpu/{name}.ptx"));
+        if blessing() {
+            std::fs::write(&file, &found).expect("the golden file can be written");
+        }
+        let expected = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        assert!(
+            found == expected,
+            "{} differs (BLESS=1 rewrites it); found\n{found}",
+            file.display()
+        );
+    }
+}
+
 /// `ptxas`, or why there is none.
 fn assembler() -> Option<PathBuf> {
     let found = match std::env::var_os("BROLGA_PTXAS") {
@@ -533,8 +582,7 @@ fn assembler() -> Option<PathBuf> {
         }),
     };
     if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "no ptxas: set BROLGA_PTXAS");
-        eprintln!("skipped: there is no ptxas (set BROLGA_PTXAS, or install PyPI's nvidia-cuda-nvcc)");
+        skip("there is no ptxas (set BROLGA_PTXAS, or install PyPI's nvidia-cuda-nvcc)");
     }
     found
 }
@@ -573,6 +621,11 @@ fn ptxas_assembles_every_kernel_of_the_models() {
             let text = ptx::print_program(&program, arch).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(text.matches(".visible .entry").count(), program.kernels.len());
             assemble(&ptxas, &text, arch, name);
+            eprintln!(
+                "{name}: {} kernels assembled for {}",
+                program.kernels.len(),
+                arch.name()
+            );
         }
     }
 }

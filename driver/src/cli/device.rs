@@ -1,0 +1,79 @@
+//! Where `brolga run` runs a model: on the CPU, or on a GPU.
+
+use super::Failure;
+use brolga::abi::Input;
+#[cfg(feature = "cuda")]
+use brolga::cuda::CudaSession;
+use brolga::{Buffer, Options, Session, SessionOptions, Timings, View};
+use std::path::Path;
+
+/// A loaded model.
+pub enum Loaded {
+    /// On the CPU.
+    Cpu(Session),
+    /// On a GPU.
+    #[cfg(feature = "cuda")]
+    Cuda(Box<CudaSession>),
+}
+
+impl Loaded {
+    /// Loads a model for `cpu` or `cuda`.
+    pub fn load(device: &str, path: &Path, options: Options, threads: usize) -> Result<Loaded, Failure> {
+        if device == "cpu" {
+            let session = SessionOptions::default().compile(options).threads(threads).load(path)?;
+            return Ok(Loaded::Cpu(session));
+        }
+        #[cfg(feature = "cuda")]
+        return Ok(Loaded::Cuda(Box::new(CudaSession::load(path, &options)?)));
+        #[cfg(not(feature = "cuda"))]
+        return Err("this build has no CUDA support; build it with the feature `cuda`, or run on the CPU".into());
+    }
+
+    /// Runs on inputs by name.
+    pub fn run_named(&self, inputs: &[(&str, View)]) -> Result<Vec<Buffer>, brolga::Error> {
+        match self {
+            Loaded::Cpu(s) => s.run_named(inputs),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(s) => s.run_named(inputs),
+        }
+    }
+
+    /// The inputs, and the names of the symbols in their shapes.
+    pub fn inputs(&self) -> (&[Input], Vec<String>) {
+        match self {
+            Loaded::Cpu(s) => (s.inputs(), s.meta().symbols.clone()),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(s) => {
+                let symbols = s.model().program.symbols.iter();
+                (s.inputs(), symbols.map(|s| s.to_string()).collect())
+            }
+        }
+    }
+
+    /// The outputs' names, in the order of the results.
+    pub fn outputs(&self) -> Vec<String> {
+        match self {
+            Loaded::Cpu(s) => s.outputs().iter().map(|o| o.name.clone()).collect(),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(s) => s.model().program.outputs.iter().map(|(n, _)| n.clone()).collect(),
+        }
+    }
+
+    /// How long loading and compiling took.
+    pub fn timings(&self) -> Timings {
+        match self {
+            Loaded::Cpu(s) => s.timings(),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(s) => s.timings(),
+        }
+    }
+
+    /// Threads of the CPU that take part.
+    pub fn workers(&self) -> u32 {
+        match self {
+            Loaded::Cpu(s) => s.executor().workers(),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(_) => 1,
+        }
+    }
+}
