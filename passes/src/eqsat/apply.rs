@@ -6,9 +6,10 @@
 use super::build::add_op;
 use super::functions::{Arg, Stream};
 use super::lang::{Data, EGraph, Kind, Term, list_items};
-use super::rules::{Cond, Expr, Rule, Variant, egg_var};
+use super::matching::Match;
+use super::rules::{Cond, Expr, Head, Law, Rule};
 use brolga_ir::{Attr, Dim, Number, Op, Type};
-use egg::{Id, Subst};
+use egg::Id;
 use std::sync::Arc;
 
 /// A value on a right side.
@@ -74,28 +75,30 @@ fn stream_of(data: &Data, class: Id) -> Option<Stream> {
 
 struct Maker<'a> {
     eg: &'a EGraph,
-    subst: &'a Subst,
+    law: &'a Law,
+    found: &'a Match,
     new: NewTerms,
-    locals: Vec<(String, Val)>,
+    locals: Vec<Val>,
 }
 
-/// The right side of a rule's variant for a match, when its conditions hold.
+/// The right side of a rule for a match, when its conditions hold.
 ///
 /// # Errors
 /// See [`Refusal`].
-pub fn replacement(eg: &EGraph, v: &Variant, class: Id, subst: &Subst) -> Result<Replacement, Refusal> {
+pub fn replacement(eg: &EGraph, law: &Law, class: Id, found: &Match) -> Result<Replacement, Refusal> {
     let mut m = Maker {
         eg,
-        subst,
+        law,
+        found,
         new: NewTerms::default(),
         locals: vec![],
     };
-    for c in &v.conditions {
+    for c in &law.conditions {
         if !m.holds(c)? {
             return Err(Refusal::NoMatch);
         }
     }
-    let root = match m.value(&v.right)? {
+    let root = match m.value(&law.right)? {
         Val::Stream(r) => r,
         _ => return Err(Refusal::Wrong("the right side is an attribute or a list".into())),
     };
@@ -149,7 +152,7 @@ impl Maker<'_> {
     fn value(&mut self, e: &Expr) -> Result<Val, Refusal> {
         match e {
             Expr::Lit(a) => Ok(Val::Attr(a.clone())),
-            Expr::Var(name) => self.variable(name),
+            Expr::Var(i) => self.variable(*i),
             Expr::Call(f, args) => {
                 let args: Result<Vec<Arg>, Refusal> = args.iter().map(|a| self.argument(a)).collect();
                 (f.run)(&args?).map(|a| Val::Attr(Arc::new(a))).ok_or(Refusal::NoMatch)
@@ -168,13 +171,13 @@ impl Maker<'_> {
                 (Val::Stream(a), Val::List(b)) => Ok(Val::List([vec![a], b].concat())),
                 _ => Err(Refusal::Wrong("`cons` takes a stream and a list".into())),
             },
-            Expr::Each(name, list, body) => {
+            Expr::Each(_, list, body) => {
                 let Val::List(items) = self.value(list)? else {
                     return Err(Refusal::Wrong("`each` takes a list".into()));
                 };
                 let mut out = vec![];
                 for item in items {
-                    self.locals.push((name.clone(), Val::Stream(item)));
+                    self.locals.push(Val::Stream(item));
                     let v = self.value(body);
                     self.locals.pop();
                     match v? {
@@ -184,7 +187,11 @@ impl Maker<'_> {
                 }
                 Ok(Val::List(out))
             }
-            Expr::Op(id, args) => {
+            Expr::Op(head, args) => {
+                let id = match head {
+                    Head::Op(id) => *id,
+                    Head::Family(f) => self.found.ops[*f].expect("a match binds every family"),
+                };
                 let n = id.def().attrs().len();
                 let mut attrs: Vec<Attr> = vec![];
                 let mut operands: Vec<Ref> = vec![];
@@ -215,12 +222,12 @@ impl Maker<'_> {
         }
     }
 
-    fn variable(&self, name: &str) -> Result<Val, Refusal> {
-        if let Some((_, v)) = self.locals.iter().rev().find(|(n, _)| n == name) {
-            return Ok(v.clone());
+    fn variable(&self, i: usize) -> Result<Val, Refusal> {
+        let n = self.law.vars.len();
+        if i >= n {
+            return Ok(self.locals[i - n].clone());
         }
-        let id = *self.subst.get(egg_var(name)).expect("the parser checked the scope");
-        let id = self.eg.find(id);
+        let id = self.eg.find(self.found.vars[i].expect("a match binds every variable"));
         Ok(match &self.eg[id].data.kind {
             Kind::Attr(a) => Val::Attr(a.clone()),
             Kind::List(_) => Val::List(list_items(self.eg, id).into_iter().map(Ref::Class).collect()),
@@ -272,8 +279,8 @@ impl Maker<'_> {
             Err(e) => return Err(Refusal::Wrong(format!("{}: {e}", op.name()))),
         };
         let constant = streams.iter().all(|s| s.constant);
-        let movement = matches!(op.name(), "reshape" | "broadcast" | "transpose" | "slice");
-        let splat = if movement { streams[0].splat } else { None };
+        let splats: Vec<Option<Number>> = streams.iter().map(|s| s.splat).collect();
+        let splat = super::lang::splat_of(&op, &splats, &types, &out);
         let stream = Stream {
             ty: Arc::new(out),
             constant,

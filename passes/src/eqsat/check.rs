@@ -9,11 +9,12 @@
 use super::apply::{NewTerm, Ref, Refusal, Replacement, replacement};
 use super::build::build;
 use super::generate::Generator;
-use super::lang::{EGraph, Term};
-use super::rules::{Exactness, Rule, RuleSet, Variant};
+use super::lang::{EGraph, Term, splat_constant};
+use super::matching::matches_at;
+use super::rules::{Exactness, Law, Rule, RuleSet};
 use super::saturate::{Limits, saturate};
 use brolga_ir::{Attr, Def, Graph, Op, Tensor, Value};
-use egg::{Id, Searcher};
+use egg::Id;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -59,15 +60,15 @@ pub fn check_rule(rule: &Rule, seed: u64) -> Report {
         varied: false,
         failure: None,
     };
+    let Some(law) = &rule.law else { return report };
     let fuse = RuleSet::parse("fusion.rules", "rule fuse [exact] (load (store ?s)) => ?s").expect("it is a rule");
     while report.accepted < INSTANCES && report.attempts < ATTEMPTS {
-        let variant = &rule.variants[report.attempts % rule.variants.len()];
         let mut generator = Generator::new(
             seed ^ (report.attempts as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             rule.exactness,
         );
         report.attempts += 1;
-        match attempt(rule, variant, &mut generator, &fuse) {
+        match attempt(rule, law, &mut generator, &fuse) {
             Ok(None) => {}
             Ok(Some(varied)) => {
                 report.accepted += 1;
@@ -89,8 +90,8 @@ pub fn check_rule(rule: &Rule, seed: u64) -> Report {
 }
 
 /// One instance: `None` when it was not made or the rule refused it, otherwise whether it was varied.
-fn attempt(rule: &Rule, variant: &Variant, make: &mut Generator, fuse: &RuleSet) -> Result<Option<bool>, String> {
-    let Some((mut g, left)) = make.instance(variant) else {
+fn attempt(rule: &Rule, law: &Law, make: &mut Generator, fuse: &RuleSet) -> Result<Option<bool>, String> {
+    let Some((mut g, left)) = make.instance(law) else {
         return Ok(None);
     };
     g.outputs.push(("left".into(), left));
@@ -121,18 +122,15 @@ fn attempt(rule: &Rule, variant: &Variant, make: &mut Generator, fuse: &RuleSet)
         Some(stream)
     };
     let Some(root) = root else { return Ok(None) };
-    let Some(matches) = variant.pattern.search_eclass(eg, root) else {
-        return Ok(None);
-    };
-    for subst in &matches.substs {
-        let made = match replacement(eg, variant, root, subst) {
+    for m in matches_at(eg, law, root) {
+        let made = match replacement(eg, law, root, &m) {
             Ok(r) => r,
             Err(Refusal::NoMatch) => continue,
             Err(Refusal::Wrong(e)) => return Err(format!("{e}\n{}", describe(&g))),
         };
         let classes = values_of_classes(&g, &built.tensors, eg);
         let mut both = g.clone();
-        let right = add_to_graph(&mut both, &made, &classes)?;
+        let right = add_to_graph(&mut both, eg, &made, &classes)?;
         both.outputs.push(("right".into(), right));
         let inputs = make.inputs();
         let results = both.eval(&inputs).map_err(|e| format!("{e}\n{}", describe(&both)))?;
@@ -173,15 +171,22 @@ fn values_of_classes(g: &Graph, tensors: &[Id], eg: &EGraph) -> FxHashMap<Id, Va
     out
 }
 
-fn add_to_graph(g: &mut Graph, r: &Replacement, classes: &FxHashMap<Id, Value>) -> Result<Value, String> {
+fn add_to_graph(
+    g: &mut Graph,
+    eg: &EGraph,
+    r: &Replacement,
+    classes: &FxHashMap<Id, Value>,
+) -> Result<Value, String> {
     let needed = r.needed();
     let mut values: Vec<Option<Value>> = vec![];
     let origin: Arc<str> = "right".into();
-    let of = |values: &[Option<Value>], r: &Ref| match r {
-        Ref::Class(id) => classes
-            .get(id)
-            .copied()
-            .ok_or("a class that no value of the instance is in".to_string()),
+    let of = |g: &mut Graph, values: &[Option<Value>], r: &Ref| match r {
+        Ref::Class(id) => match (classes.get(&eg.find(*id)), &eg[*id].data) {
+            (Some(v), _) => Ok(*v),
+            // The e-graph's own form of a number.
+            (None, d) if d.splat.is_some() => Ok(g.constant(splat_constant(d.ty(), d.splat.expect("it is a splat")))),
+            _ => Err("a class that no value of the instance is in".to_string()),
+        },
         Ref::New(i) => values[*i].ok_or("a term that was left out".to_string()),
     };
     for (i, (term, _)) in r.new.terms.iter().enumerate() {
@@ -192,12 +197,12 @@ fn add_to_graph(g: &mut Graph, r: &Replacement, classes: &FxHashMap<Id, Value>) 
             }
             NewTerm::Number(_) => None,
             NewTerm::Op(op, operands) => {
-                let operands: Result<Vec<Value>, String> = operands.iter().map(|r| of(&values, r)).collect();
+                let operands: Result<Vec<Value>, String> = operands.iter().map(|r| of(g, &values, r)).collect();
                 Some(g.add(op.clone(), &operands?, &origin).map_err(|e| e.to_string())?[0])
             }
         });
     }
-    of(&values, &r.root)
+    of(g, &values, &r.root)
 }
 
 /// How two results differ, when they do by more than a class of rules may.

@@ -6,7 +6,7 @@
 
 use super::functions::is_compute;
 use super::lang::OpId;
-use super::rules::{Cond, Exactness, Expr, Pat, Variant};
+use super::rules::{Cond, Exactness, Expr, Head, Law, Pat};
 use brolga_ir::scalar::{self, Rule as MapRule};
 use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Number, Op, Tensor, Type, Value};
 use std::collections::BTreeMap;
@@ -26,7 +26,8 @@ struct Hint {
     constant: bool,
     number: Option<f64>,
     any_number: bool,
-    mean_of: Option<(String, String)>,
+    positive: bool,
+    mean_of: Option<(usize, usize)>,
     rank: Option<usize>,
 }
 
@@ -36,8 +37,9 @@ pub struct Generator {
     exactness: Exactness,
     g: Graph,
     given: Vec<Tensor>,
-    bound: BTreeMap<String, Bound>,
-    hints: BTreeMap<String, Hint>,
+    bound: BTreeMap<usize, Bound>,
+    hints: BTreeMap<usize, Hint>,
+    families: Vec<OpId>,
     dtype: DType,
 }
 
@@ -53,6 +55,7 @@ impl Generator {
             given: vec![],
             bound: BTreeMap::new(),
             hints: BTreeMap::new(),
+            families: vec![],
             dtype: DType::F32,
         }
     }
@@ -63,11 +66,19 @@ impl Generator {
     }
 
     /// A graph with the left side of a rule, and its value.
-    pub fn instance(&mut self, v: &Variant) -> Option<(Graph, Value)> {
+    pub fn instance(&mut self, v: &Law) -> Option<(Graph, Value)> {
+        self.families = v.families.iter().map(|f| self.pick(f)).collect();
         self.read_conditions(&v.conditions, false);
         self.dtype = self.pick_dtype(&v.conditions);
         let root = self.pattern(&v.left, None)?;
         Some((std::mem::take(&mut self.g), root))
+    }
+
+    fn operator_of(&self, head: Head) -> OpId {
+        match head {
+            Head::Op(op) => op,
+            Head::Family(f) => self.families[f],
+        }
     }
 
     fn next(&mut self) -> u64 {
@@ -118,11 +129,12 @@ impl Generator {
             match c {
                 Cond::Not(c) => self.read_conditions(std::slice::from_ref(c), !negated),
                 Cond::Is(p, args) if !negated => {
-                    let Some(Expr::Var(name)) = args.first() else { continue };
-                    let hint = self.hints.entry(name.clone()).or_default();
+                    let Some(Expr::Var(i)) = args.first() else { continue };
+                    let hint = self.hints.entry(*i).or_default();
                     match (p.name, &args[1..]) {
                         ("is-constant", _) => hint.constant = true,
                         ("is-number" | "is-invertible", _) => hint.any_number = true,
+                        ("is-positive", _) => hint.positive = true,
                         ("is-positive-zero", _) => hint.number = Some(0.0),
                         ("is-negative-zero", _) => hint.number = Some(-0.0),
                         ("is-splat" | "is-near", [Expr::Lit(a)]) => {
@@ -132,7 +144,7 @@ impl Generator {
                                 _ => None,
                             }
                         }
-                        ("is-mean-factor", [Expr::Var(x), Expr::Var(a)]) => hint.mean_of = Some((x.clone(), a.clone())),
+                        ("is-mean-factor", [Expr::Var(x), Expr::Var(a)]) => hint.mean_of = Some((*x, *a)),
                         ("has-rank", [Expr::Lit(a)]) => {
                             if let Attr::Int(i) = **a {
                                 hint.rank = Some(i as usize);
@@ -187,8 +199,7 @@ impl Generator {
         Some(Tensor::from_fn(ty.dtype, &shape, |i| values[i]))
     }
 
-    fn leaf(&mut self, name: &str, ty: &Type) -> Option<Value> {
-        let hint = self.hints.get(name).cloned().unwrap_or_default();
+    fn leaf(&mut self, hint: Hint, ty: &Type) -> Option<Value> {
         let splat = |x: f64| Constant {
             ty: ty.clone(),
             data: ConstData::Splat(Number::Float(x).to(ty.dtype)),
@@ -209,6 +220,10 @@ impl Generator {
             let x = 1.0 / count.max(1) as f64;
             return Some(self.g.constant(splat(x)));
         }
+        if hint.positive {
+            let x = self.pick(&[1e-5, 1e-2, 0.25, 1.0]);
+            return Some(self.g.constant(splat(x)));
+        }
         if hint.any_number {
             let x = self.pick(&[0.5, 2.0, -1.5, 3.0, 0.25, 1.0, -4.0]);
             return Some(self.g.constant(splat(x)));
@@ -225,7 +240,8 @@ impl Generator {
     fn natural(&self, p: &Pat) -> bool {
         match p {
             Pat::Var(v) => matches!(self.bound.get(v), Some(Bound::Stream(_) | Bound::List)),
-            Pat::Op(op, args) => {
+            Pat::Op(head, args, _) => {
+                let op = self.operator_of(*head);
                 let decides = [
                     "contract",
                     "conv",
@@ -253,34 +269,49 @@ impl Generator {
 
     fn pattern(&mut self, p: &Pat, want: Option<&Type>) -> Option<Value> {
         match p {
-            Pat::Var(name) => {
-                if let Some(b) = self.bound.get(name) {
+            Pat::Var(i) => {
+                if let Some(b) = self.bound.get(i) {
                     return match b {
                         Bound::Stream(v) => Some(*v),
                         _ => None,
                     };
                 }
-                let rank = self.hints.get(name).and_then(|h| h.rank);
+                let rank = self.hints.get(i).and_then(|h| h.rank);
                 let ty = match want {
                     Some(t) => t.clone(),
                     None => Type::new(self.dtype, self.shape(rank)),
                 };
-                let v = self.leaf(name, &ty)?;
-                self.bound.insert(name.clone(), Bound::Stream(v));
+                let hint = self.hints.get(i).cloned().unwrap_or_default();
+                let v = self.leaf(hint, &ty)?;
+                self.bound.insert(*i, Bound::Stream(v));
                 Some(v)
             }
             // The rule of fusion: the stream of a tensor that something else reads.
             Pat::Load(_) => {
                 let ty = Type::new(DType::F32, self.shape(None));
-                let x = self.leaf("?s", &ty)?;
+                let x = self.leaf(Hint::default(), &ty)?;
                 let neg = OpId::of("neg")?;
                 let a = self.add(neg, &[], &[x])?;
                 self.add(neg, &[], &[a])?;
                 Some(a)
             }
-            Pat::Op(op, args) => {
+            Pat::Number(x, _) => {
+                let hint = Hint { number: Some(*x), ..Hint::default() };
+                let ty = match want {
+                    Some(t) => t.clone(),
+                    None => Type::new(self.dtype, self.shape(None)),
+                };
+                self.leaf(hint, &ty)
+            }
+            Pat::Op(head, args, either) => {
+                let op = self.operator_of(*head);
+                let mut args = args.clone();
+                let n = args.len();
+                if *either && self.chance(50) {
+                    args.swap(n - 1, n - 2);
+                }
                 let (attrs, operands) = args.split_at(op.def().attrs().len());
-                self.operator(*op, attrs, operands, want)
+                self.operator(op, attrs, operands, want)
             }
             _ => None,
         }
@@ -295,7 +326,7 @@ impl Generator {
                 Some(_) => None,
                 None => {
                     let a = draw(self)?;
-                    self.bound.insert(name.clone(), Bound::Attr(Arc::new(a.clone())));
+                    self.bound.insert(*name, Bound::Attr(Arc::new(a.clone())));
                     Some(a)
                 }
             },
@@ -594,7 +625,7 @@ impl Generator {
         let from: Vec<i64> = self.g.ty(x).shape.iter().map(Dim::as_const).collect::<Option<_>>()?;
         // Of a pad: the part that was padded, now and then.
         let inner = match (&operands[0], self.chance(50)) {
-            (Pat::Op(o, args), true) if o.name() == "pad" => match (self.fixed(&args[0]), &args[4]) {
+            (Pat::Op(h, args, _), true) if self.operator_of(*h).name() == "pad" => match (self.fixed(&args[0]), &args[4]) {
                 (Some(Attr::Dims(low)), Pat::Var(v)) => match self.bound.get(v) {
                     Some(Bound::Stream(v)) => Some((low, self.g.ty(*v).shape.clone())),
                     _ => None,
@@ -664,14 +695,14 @@ impl Generator {
                 }
                 Pat::Var(name) => {
                     let mut rest = vec![];
-                    for i in 0..1 + self.below(2) {
+                    for _ in 0..1 + self.below(2) {
                         let t = match sibling(self) {
                             Some(t) => t,
                             None => Type::new(self.dtype, self.shape(Some(3))),
                         };
                         // What a transpose made, or a constant: rules ask for either.
                         let t = Type::new(t.dtype, t.shape);
-                        let v = self.leaf(&format!("{name}.{i}"), &t)?;
+                        let v = self.leaf(Hint::default(), &t)?;
                         rest.push(if self.chance(60) {
                             let reversed: Vec<i64> = (0..t.rank() as i64).rev().collect();
                             let perm = [Attr::Ints(reversed)];
@@ -682,7 +713,7 @@ impl Generator {
                             v
                         });
                     }
-                    self.bound.insert(name.clone(), Bound::List);
+                    self.bound.insert(*name, Bound::List);
                     values.extend(rest);
                     break;
                 }

@@ -11,7 +11,7 @@
 //!
 //! Invariant: the terms of a class have one type; a rule that would merge two types is refused before it does.
 
-use brolga_ir::{Attr, ConstData, Constant, DType, Graph, Number, Op, Tensor, Type, decode, encode, ops};
+use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Number, Op, Tensor, Type, decode, encode, ops};
 use egg::{Analysis, DidMerge, Id, Language};
 use smallvec::SmallVec;
 use std::sync::{Arc, LazyLock};
@@ -207,6 +207,8 @@ pub struct Data {
     pub constant: bool,
     /// The value that all elements have, when known.
     pub splat: Option<Number>,
+    /// True for a stream, false for what is in memory.
+    pub stream: bool,
     /// The nodes of the source graph that it came from.
     pub origins: Origins,
 }
@@ -235,6 +237,8 @@ pub struct Facts {
     constants: Vec<(Arc<Type>, Option<Number>)>,
     /// The origins that newly made classes get.
     pub current: Origins,
+    /// The classes that were made or changed since this was last emptied.
+    pub changed: Vec<Id>,
     /// The first contradiction met, which only an unsound term can cause.
     pub failure: Option<String>,
 }
@@ -310,7 +314,8 @@ fn is_concrete(op: &Op) -> bool {
         .all(|a| !matches!(a, Attr::Dims(ds) if ds.iter().any(|d| d.as_const().is_none())))
 }
 
-fn splat_of(op: &Op, splats: &[Option<Number>], types: &[Type], out: &Type) -> Option<Number> {
+/// The value that an operator's result has everywhere, when its operands' values say so.
+pub fn splat_of(op: &Op, splats: &[Option<Number>], types: &[Type], out: &Type) -> Option<Number> {
     if types.is_empty() || out.is_empty() {
         return None;
     }
@@ -392,6 +397,7 @@ impl Analysis<Term> for Facts {
             kind,
             constant,
             splat,
+            stream: !term.is_tensor(),
             origins: eg.analysis.current.clone(),
         }
     }
@@ -415,6 +421,30 @@ impl Analysis<Term> for Facts {
         }
         to.origins.truncate(MAX_ORIGINS);
         changed
+    }
+
+    /// Streams of one value everywhere are one class for every type and value.
+    fn modify(eg: &mut EGraph, id: Id) {
+        eg.analysis.changed.push(id);
+        let d = &eg[id].data;
+        if let (Some(x), Kind::Value(ty), true) = (d.splat, &d.kind, d.stream) {
+            let ty = ty.clone();
+            let scalar = eg.add(Term::scalar(ty.dtype, x));
+            let mut spread = eg.add(Term::Load([scalar]));
+            let mut steps = vec![];
+            if ty.rank() > 0 {
+                steps.push(("reshape", vec![Dim::ONE; ty.rank()]));
+                if ty.shape.iter().any(|d| !d.is(1)) {
+                    steps.push(("broadcast", ty.shape.clone()));
+                }
+            }
+            for (name, shape) in steps {
+                let attr = eg.add(Term::attr(Attr::Dims(shape)));
+                let op = OpId::of(name).expect("it is an operator");
+                spread = eg.add(Term::Op(op, [attr, spread].into_iter().collect()));
+            }
+            eg.union(id, spread);
+        }
     }
 }
 

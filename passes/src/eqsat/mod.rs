@@ -21,6 +21,7 @@ pub mod extract;
 pub mod functions;
 mod generate;
 pub mod lang;
+pub mod matching;
 pub mod plan;
 pub mod predicates;
 pub mod rules;

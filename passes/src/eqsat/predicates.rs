@@ -37,6 +37,7 @@ predicates! {
         let x = a[0].num()?;
         Some(x.is_finite() && x.abs() > 1e-30 && x.abs() < 1e30)
     };
+    "is-positive" "the stream is one known number everywhere, not below 0" |_, a| Some(a[0].num()? >= 0.0);
     "is-float" "the dtype is a float" |_, a| Some(a[0].stream()?.ty.dtype.is_float());
     "is-compute" "the dtype is f32 or f64" |_, a| Some(is_compute(a[0].stream()?.ty.dtype));
     "is-integer" "the dtype is an integer" |_, a| Some(a[0].stream()?.ty.dtype.is_int());
@@ -56,11 +57,11 @@ predicates! {
         let first = r.checked_sub(axes.len())?;
         Some(!axes.is_empty() && axes.iter().enumerate().all(|(i, &d)| d == (first + i) as i64))
     };
-    "moves-only-units" "the permutation leaves the extents other than 1 in order" |_, a| {
-        let (p, x) = (a[0].ints()?, a[1].shape()?);
-        let wide: Vec<i64> = p.iter().copied().filter(|&d| !x[d as usize].is(1)).collect();
-        let moved = p.iter().enumerate().any(|(i, &d)| d != i as i64);
-        Some(moved && wide.is_sorted())
+    "moves-only-units" "the permutation moves something, and leaves the extents other than 1 in order" |_, a| {
+        Some(moves(a[0].ints()?, a[1].shape()?) == Some(true))
+    };
+    "moves-data" "the permutation changes the order of the extents other than 1" |_, a| {
+        Some(moves(a[0].ints()?, a[1].shape()?) == Some(false))
     };
     "takes-transpose" "transposing costs nothing: a constant, what is spread, or what a transpose made" takes_transpose;
     "channel-only" "a vector of one factor for every output channel of weights, at the place of the result's channels" |_, a| {
@@ -108,6 +109,12 @@ predicates! {
         let same = |d: usize| if d < axis { w[d].is(1) } else { w[d] == x[d] };
         Some(w.len() == x.len() && (0..x.len()).all(same))
     };
+}
+
+/// Whether a permutation that is not the identity moves only extents of 1; `None` for the identity.
+fn moves(p: &[i64], x: &[Dim]) -> Option<bool> {
+    let moved = p.iter().enumerate().any(|(i, &d)| d != i as i64);
+    moved.then(|| p.iter().filter(|&&d| !x[d as usize].is(1)).is_sorted())
 }
 
 fn is_vector(v: &[Dim], at: usize, extent: &Dim) -> bool {

@@ -20,10 +20,9 @@
 //! `approximate` neither.
 
 use super::functions::{self, Function, Predicate};
-use super::lang::{OpId, Term};
+use super::lang::OpId;
 use super::sexp::{Place, Sexp, SyntaxError, parse as parse_sexps};
 use brolga_ir::{Attr, DType, ops::AttrKind};
-use egg::{ENodeOrVar, Id, Pattern, RecExpr, Var};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,15 +48,26 @@ pub enum VarKind {
     Attr(AttrKind),
 }
 
-/// A left-hand side, as a tree (the checker instantiates it).
+/// The operator of a pattern's term.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Head {
+    /// One operator.
+    Op(OpId),
+    /// Any of a family of the variant, the same one everywhere.
+    Family(usize),
+}
+
+/// A left-hand side. Variables are positions in [`Law::vars`].
 #[derive(Clone, Debug)]
 pub enum Pat {
     /// A variable.
-    Var(String),
+    Var(usize),
     /// A literal attribute.
     Lit(Arc<Attr>),
-    /// An operator: attributes, then operands.
-    Op(OpId, Vec<Pat>),
+    /// A stream that is a number everywhere; near it, when the flag is set.
+    Number(f64, bool),
+    /// An operator: attributes, then operands; the two last in either order, when the flag is set.
+    Op(Head, Vec<Pat>, bool),
     /// A tensor as a stream.
     Load(Box<Pat>),
     /// A stream in memory.
@@ -68,15 +78,27 @@ pub enum Pat {
     Cons(Box<Pat>, Box<Pat>),
 }
 
+impl Pat {
+    /// The number of e-nodes between the root and the deepest leaf.
+    pub fn depth(&self) -> usize {
+        match self {
+            Pat::Var(_) | Pat::Lit(_) | Pat::Number(..) | Pat::Nil => 0,
+            Pat::Op(_, args, _) => 1 + args.iter().map(Pat::depth).max().unwrap_or(0),
+            Pat::Load(x) | Pat::Store(x) => 1 + x.depth(),
+            Pat::Cons(a, b) => 1 + a.depth().max(b.depth()),
+        }
+    }
+}
+
 /// A right-hand side or an argument of a condition.
 #[derive(Clone, Debug)]
 pub enum Expr {
-    /// A variable.
-    Var(String),
+    /// A variable of the left side, or of an `each`, which are numbered behind those.
+    Var(usize),
     /// A literal attribute.
     Lit(Arc<Attr>),
     /// An operator: attributes, then operands.
-    Op(OpId, Vec<Expr>),
+    Op(Head, Vec<Expr>),
     /// A named attribute function.
     Call(&'static Function, Vec<Expr>),
     /// A number in the type of a stream.
@@ -84,7 +106,7 @@ pub enum Expr {
     /// A number in the dtype of a stream, of given extents.
     SplatIn(Box<Expr>, Box<Expr>, Box<Expr>),
     /// A list made from another.
-    Each(String, Box<Expr>, Box<Expr>),
+    Each(usize, Box<Expr>, Box<Expr>),
     /// The empty list.
     Nil,
     /// A stream before a list.
@@ -102,9 +124,9 @@ pub enum Cond {
     Equal(Expr, Expr),
 }
 
-/// One pattern of a rule; operand orders and operator sets make several.
-#[derive(Clone)]
-pub struct Variant {
+/// What a rule that is text consists of.
+#[derive(Clone, Debug)]
+pub struct Law {
     /// The left side.
     pub left: Pat,
     /// The right side.
@@ -113,8 +135,8 @@ pub struct Variant {
     pub conditions: Vec<Cond>,
     /// The variables, in the order of their first occurrence.
     pub vars: Vec<(String, VarKind)>,
-    /// The left side, compiled.
-    pub pattern: Pattern<Term>,
+    /// The operators that each family variable ranges over; all of a family take the same arguments.
+    pub families: Vec<Vec<OpId>>,
 }
 
 /// A rule.
@@ -122,12 +144,12 @@ pub struct Variant {
 pub struct Rule {
     /// Its name, `subject-law`.
     pub name: String,
-    /// Its law: the comment above it.
-    pub law: String,
+    /// What it says: the comment above it.
+    pub doc: String,
     /// What floating-point arithmetic may see.
     pub exactness: Exactness,
-    /// Its patterns; none for the built-in rule `decompose`.
-    pub variants: Vec<Variant>,
+    /// Its sides; none for the built-in rule `decompose`.
+    pub law: Option<Law>,
     /// Where it stands.
     pub origin: String,
 }
@@ -135,7 +157,7 @@ pub struct Rule {
 impl Rule {
     /// True for the rule that is no text: the decomposition of composite operators by their definitions.
     pub fn is_decompose(&self) -> bool {
-        self.variants.is_empty()
+        self.law.is_none()
     }
 }
 
@@ -184,7 +206,7 @@ impl RuleSet {
     }
 
     fn extend(&mut self, file: &str, text: &str) -> Result<(), SyntaxError> {
-        let laws = laws(text);
+        let docs = docs(text);
         let mut items = parse_sexps(file, text)?.into_iter().peekable();
         while let Some(head) = items.next() {
             let fail = |place: Place, message: String| SyntaxError {
@@ -199,8 +221,8 @@ impl RuleSet {
             while items.peek().is_some_and(|s| s.atom() != Some("rule")) {
                 body.extend(items.next());
             }
-            let law = laws.get(&head.place().line).cloned().unwrap_or_default();
-            let rule = parse_rule(file, head.place(), &body, law).map_err(|(p, m)| fail(p, m))?;
+            let doc = docs.get(&head.place().line).cloned().unwrap_or_default();
+            let rule = parse_rule(file, head.place(), &body, doc).map_err(|(p, m)| fail(p, m))?;
             if self.rules.iter().any(|r| r.name == rule.name) {
                 return Err(fail(head.place(), format!("there are two rules `{}`", rule.name)));
             }
@@ -211,7 +233,7 @@ impl RuleSet {
 }
 
 /// The comment that ends right above each line.
-fn laws(text: &str) -> BTreeMap<usize, String> {
+fn docs(text: &str) -> BTreeMap<usize, String> {
     let mut out = BTreeMap::new();
     let mut comment: Vec<&str> = vec![];
     for (i, line) in text.lines().enumerate() {
@@ -230,7 +252,7 @@ fn laws(text: &str) -> BTreeMap<usize, String> {
 
 type Fault = (Place, String);
 
-fn parse_rule(file: &str, place: Place, body: &[Sexp], law: String) -> Result<Rule, Fault> {
+fn parse_rule(file: &str, place: Place, body: &[Sexp], doc: String) -> Result<Rule, Fault> {
     let mut items = body.iter();
     let name = items
         .next()
@@ -250,13 +272,8 @@ fn parse_rule(file: &str, place: Place, body: &[Sexp], law: String) -> Result<Ru
             ));
         }
     };
-    let mut rule = Rule {
-        name: name.to_string(),
-        law,
-        exactness,
-        variants: vec![],
-        origin: format!("{file}:{}", place.line),
-    };
+    let mut rule =
+        Rule { name: name.to_string(), doc, exactness, law: None, origin: format!("{file}:{}", place.line) };
     let rest: Vec<&Sexp> = items.collect();
     let mut rest = &rest[..];
     if let [Sexp::Atom(b, p)] = rest
@@ -268,15 +285,17 @@ fn parse_rule(file: &str, place: Place, body: &[Sexp], law: String) -> Result<Ru
             Err((*p, "the only built-in rule is `decompose`".to_string()))
         };
     }
-    let mut families: Vec<(&str, Vec<&'static str>)> = vec![];
+    let mut families: Vec<(String, Vec<OpId>)> = vec![];
     while let [Sexp::Atom(f, p), tail @ ..] = rest
         && f == "for"
     {
         let [Sexp::Atom(var, _), Sexp::Atom(_, _), Sexp::Atom(set, q), tail @ ..] = tail else {
             return Err((*p, "expected `for ?f in SET`".to_string()));
         };
-        let ops = functions::operator_set(set).ok_or_else(|| (*q, format!("there is no operator set `{set}`")))?;
-        families.push((var, ops));
+        let names = functions::operator_set(set).ok_or_else(|| (*q, format!("there is no operator set `{set}`")))?;
+        let mut ops: Vec<OpId> = names.iter().filter_map(|n| OpId::of(n)).collect();
+        ops.sort_unstable();
+        families.push((var.clone(), ops));
         rest = tail;
     }
     let [left, Sexp::Atom(arrow, p), right, tail @ ..] = rest else {
@@ -288,141 +307,45 @@ fn parse_rule(file: &str, place: Place, body: &[Sexp], law: String) -> Result<Ru
     let conditions = match tail {
         [] => &[][..],
         [Sexp::Atom(i, _), conditions @ ..] if i == "if" => conditions,
-        [other, ..] => {
-            return Err((
-                other.place(),
-                format!("found `{other}`, expected `if` or the next rule"),
-            ));
-        }
+        [other, ..] => return Err((other.place(), format!("found `{other}`, expected `if` or the next rule"))),
     };
-    let mut instances = vec![(
-        (*left).clone(),
-        (*right).clone(),
-        conditions.iter().map(|c| (*c).clone()).collect::<Vec<_>>(),
-    )];
-    for (var, ops) in &families {
-        let swap = |(l, r, c): &(Sexp, Sexp, Vec<Sexp>), op: &str| {
-            (
-                l.replaced(var, op),
-                r.replaced(var, op),
-                c.iter().map(|c| c.replaced(var, op)).collect(),
-            )
-        };
-        instances = instances
-            .iter()
-            .flat_map(|i| ops.iter().map(|op| swap(i, op)).collect::<Vec<_>>())
-            .collect();
+    let mut p = Parser { vars: vec![], families };
+    let pat = p.pattern(left, VarKind::Stream)?;
+    if let Pat::Var(_) = pat {
+        return Err((left.place(), "a left side that is a variable would match everything".to_string()));
     }
-    for (l, r, c) in &instances {
-        for l in orders(l) {
-            rule.variants.push(variant(&l, r, c)?);
-        }
-    }
+    let scope: Vec<String> = p.vars.iter().map(|v| v.0.clone()).collect();
+    let all: Result<Vec<Cond>, Fault> = conditions.iter().map(|c| p.condition(c, &scope)).collect();
+    let right = p.expression(right, &scope, None)?;
+    let families = p.families.into_iter().map(|f| f.1).collect();
+    rule.law = Some(Law { left: pat, right, conditions: all?, vars: p.vars, families });
     Ok(rule)
 }
 
-/// Every order of the operands of the operators marked `~`.
-fn orders(s: &Sexp) -> Vec<Sexp> {
-    let Sexp::Apply(items, place) = s else {
-        return vec![s.clone()];
-    };
-    let mut all: Vec<Vec<Sexp>> = vec![vec![]];
-    for item in items {
-        let choices = orders(item);
-        all = all
-            .iter()
-            .flat_map(|v| choices.iter().map(|c| [&v[..], &[c.clone()]].concat()))
-            .collect();
-    }
-    if let Some(name) = items.first().and_then(Sexp::atom).and_then(|a| a.strip_suffix('~')) {
-        let head = Sexp::Atom(name.to_string(), items[0].place());
-        let mut both = vec![];
-        for mut v in all {
-            v[0] = head.clone();
-            let n = v.len();
-            let mut swapped = v.clone();
-            if n >= 3 {
-                swapped.swap(n - 1, n - 2);
-            }
-            let differ = swapped != v;
-            both.push(v);
-            if differ {
-                both.push(swapped);
-            }
-        }
-        all = both;
-    }
-    all.into_iter().map(|v| Sexp::Apply(v, *place)).collect()
-}
-
-fn variant(left: &Sexp, right: &Sexp, conditions: &[Sexp]) -> Result<Variant, Fault> {
-    let mut p = PatParser {
-        vars: vec![],
-        numbers: vec![],
-    };
-    let pat = p.pattern(left, VarKind::Stream)?;
-    if let Pat::Var(_) = pat {
-        return Err((
-            left.place(),
-            "a left side that is a variable would match everything".to_string(),
-        ));
-    }
-    let scope: Vec<String> = p.vars.iter().map(|v| v.0.clone()).collect();
-    let mut all = p.numbers;
-    for c in conditions {
-        all.push(condition(c, &scope)?);
-    }
-    let right = expression(right, &scope, None)?;
-    let mut nodes = RecExpr::default();
-    compile(&pat, &mut nodes);
-    Ok(Variant {
-        left: pat,
-        right,
-        conditions: all,
-        vars: p.vars,
-        pattern: Pattern::new(nodes),
-    })
-}
-
-/// The egg variable of a name.
-pub fn egg_var(name: &str) -> Var {
-    name.parse().expect("names of variables begin with a question mark")
-}
-
-fn compile(p: &Pat, out: &mut RecExpr<ENodeOrVar<Term>>) -> Id {
-    let node = match p {
-        Pat::Var(v) => ENodeOrVar::Var(egg_var(v)),
-        Pat::Lit(a) => ENodeOrVar::ENode(Term::Attr(a.clone())),
-        Pat::Op(op, args) => {
-            let children = args.iter().map(|a| compile(a, out)).collect();
-            ENodeOrVar::ENode(Term::Op(*op, children))
-        }
-        Pat::Load(x) => ENodeOrVar::ENode(Term::Load([compile(x, out)])),
-        Pat::Store(x) => ENodeOrVar::ENode(Term::Store([compile(x, out)])),
-        Pat::Nil => ENodeOrVar::ENode(Term::Nil),
-        Pat::Cons(a, b) => {
-            let c = [compile(a, out), compile(b, out)];
-            ENodeOrVar::ENode(Term::Cons(c))
-        }
-    };
-    out.add(node)
-}
-
-struct PatParser {
+struct Parser {
     vars: Vec<(String, VarKind)>,
-    numbers: Vec<Cond>,
+    families: Vec<(String, Vec<OpId>)>,
 }
 
-impl PatParser {
-    fn bind(&mut self, name: &str, kind: VarKind, place: Place) -> Result<Pat, Fault> {
-        match self.vars.iter().find(|v| v.0 == name) {
-            Some((_, k)) if *k != kind => {
-                return Err((place, format!("`{name}` is {k:?} and {kind:?}")));
-            }
-            Some(_) => {}
-            None => self.vars.push((name.to_string(), kind)),
+impl Parser {
+    /// The operator of a name, or the family of a variable, with one operator to ask for arguments.
+    fn head(&self, name: &str, place: Place, what: &str) -> Result<(Head, OpId), Fault> {
+        if let Some(i) = self.families.iter().position(|f| f.0 == name) {
+            return Ok((Head::Family(i), self.families[i].1[0]));
         }
-        Ok(Pat::Var(name.to_string()))
+        let op = OpId::of(name).ok_or_else(|| (place, format!("there is no {what} `{name}`")))?;
+        Ok((Head::Op(op), op))
+    }
+
+    fn bind(&mut self, name: &str, kind: VarKind, place: Place) -> Result<Pat, Fault> {
+        match self.vars.iter().position(|v| v.0 == name) {
+            Some(i) if self.vars[i].1 != kind => Err((place, format!("`{name}` is {:?} and {kind:?}", self.vars[i].1))),
+            Some(i) => Ok(Pat::Var(i)),
+            None => {
+                self.vars.push((name.to_string(), kind));
+                Ok(Pat::Var(self.vars.len() - 1))
+            }
+        }
     }
 
     fn pattern(&mut self, s: &Sexp, kind: VarKind) -> Result<Pat, Fault> {
@@ -431,25 +354,17 @@ impl PatParser {
             Sexp::Atom(a, _) if a.starts_with('?') => self.bind(a, kind, place),
             Sexp::Atom(a, _) if kind == VarKind::List && a == "nil" => Ok(Pat::Nil),
             Sexp::Atom(a, _) if kind == VarKind::Stream => {
-                // A number: any stream that is it everywhere.
                 let (text, near) = a.strip_suffix('~').map_or((a.as_str(), false), |t| (t, true));
-                let x: f64 = text
-                    .parse()
-                    .map_err(|_| (place, format!("found `{a}`, expected an operand")))?;
-                let name = format!("?#{}", self.numbers.len());
-                let var = self.bind(&name, kind, place)?;
-                let test = functions::predicate(if near { "is-near" } else { "is-splat" }).expect("it is in the table");
-                let args = vec![Expr::Var(name), Expr::Lit(Arc::new(Attr::num(x)))];
-                self.numbers.push(Cond::Is(test, args));
-                Ok(var)
+                let x = text.parse().map_err(|_| (place, format!("found `{a}`, expected an operand")))?;
+                Ok(Pat::Number(x, near))
             }
             Sexp::Atom(..) | Sexp::List(..) => match kind {
                 VarKind::Attr(k) => Ok(Pat::Lit(Arc::new(literal(s, k)?))),
                 _ => Err((place, format!("found `{s}`, expected an operand"))),
             },
             Sexp::Apply(items, _) => {
-                let (head, args) = split(items, place)?;
-                match (head, args, kind) {
+                let (name, args) = split(items, place)?;
+                match (name, args, kind) {
                     ("load", [x], VarKind::Stream) => Ok(Pat::Load(Box::new(self.pattern(x, kind)?))),
                     ("store", [x], VarKind::Stream) => Ok(Pat::Store(Box::new(self.pattern(x, kind)?))),
                     ("cons", [a, b], VarKind::List) => {
@@ -457,14 +372,92 @@ impl PatParser {
                         Ok(Pat::Cons(Box::new(a), Box::new(self.pattern(b, VarKind::List)?)))
                     }
                     (_, _, VarKind::Stream) => {
-                        let op = OpId::of(head).ok_or_else(|| (place, format!("there is no operator `{head}`")))?;
+                        let (name, either) = name.strip_suffix('~').map_or((name, false), |n| (n, true));
+                        let (head, op) = self.head(name, place, "operator")?;
                         let kinds = argument_kinds(op, args.len(), place)?;
+                        if either && op.arity().operands.is_none_or(|n| n < 2) {
+                            return Err((place, format!("`{name}` has no two operands to be in either order")));
+                        }
                         let args: Result<Vec<Pat>, Fault> =
                             args.iter().zip(kinds).map(|(a, k)| self.pattern(a, k)).collect();
-                        Ok(Pat::Op(op, args?))
+                        Ok(Pat::Op(head, args?, either))
                     }
                     _ => Err((place, format!("found `{s}`, expected an attribute or a list"))),
                 }
+            }
+        }
+    }
+
+    fn expression(&mut self, s: &Sexp, scope: &[String], kind: Option<AttrKind>) -> Result<Expr, Fault> {
+        let place = s.place();
+        let Sexp::Apply(items, _) = s else {
+            return match s.atom() {
+                Some(a) if a.starts_with('?') => match scope.iter().rposition(|v| v == a) {
+                    Some(i) => Ok(Expr::Var(i)),
+                    None => Err((place, format!("`{a}` does not occur on the left"))),
+                },
+                Some("nil") => Ok(Expr::Nil),
+                _ => Ok(Expr::Lit(Arc::new(match kind {
+                    Some(k) => literal(s, k)?,
+                    None => bare_literal(s)?,
+                }))),
+            };
+        };
+        let (name, args) = split(items, place)?;
+        let boxed = |p: &mut Self, s: &Sexp| p.expression(s, scope, None).map(Box::new);
+        match (name, args) {
+            ("splat", [x, rest @ ..]) => {
+                let x = Box::new(self.expression(x, scope, Some(AttrKind::Num))?);
+                match rest {
+                    [like] => Ok(Expr::Splat(x, boxed(self, like)?)),
+                    [dtype, shape] => Ok(Expr::SplatIn(x, boxed(self, dtype)?, boxed(self, shape)?)),
+                    _ => Err((place, "expected `(splat x ?like)` or `(splat x ?dtype shape)`".to_string())),
+                }
+            }
+            ("cons", [a, b]) => Ok(Expr::Cons(boxed(self, a)?, boxed(self, b)?)),
+            ("each", [Sexp::Atom(v, _), list, body]) => {
+                let list = boxed(self, list)?;
+                let mut inner = scope.to_vec();
+                inner.push(v.clone());
+                let body = Box::new(self.expression(body, &inner, None)?);
+                Ok(Expr::Each(scope.len(), list, body))
+            }
+            _ => {
+                if let Some(f) = functions::function(name) {
+                    let args: Result<Vec<Expr>, Fault> = args.iter().map(|a| self.expression(a, scope, None)).collect();
+                    return Ok(Expr::Call(f, args?));
+                }
+                let (head, op) = self.head(name, place, "operator or function")?;
+                let kinds = argument_kinds(op, args.len(), place)?;
+                let mut out = vec![];
+                for (a, k) in args.iter().zip(kinds) {
+                    out.push(match (k, a.atom()) {
+                        (VarKind::Attr(k), _) => self.expression(a, scope, Some(k))?,
+                        (_, Some(n)) if !n.starts_with('?') && n != "nil" => {
+                            let m = format!("found `{n}`, expected an operand: a number is `(splat {n} ?like)`");
+                            return Err((a.place(), m));
+                        }
+                        _ => self.expression(a, scope, None)?,
+                    });
+                }
+                Ok(Expr::Op(head, out))
+            }
+        }
+    }
+
+    fn condition(&mut self, s: &Sexp, scope: &[String]) -> Result<Cond, Fault> {
+        let place = s.place();
+        let Sexp::Apply(items, _) = s else {
+            return Err((place, format!("found `{s}`, expected a condition `(name …)`")));
+        };
+        let (name, args) = split(items, place)?;
+        match (name, args) {
+            ("not", [c]) => Ok(Cond::Not(Box::new(self.condition(c, scope)?))),
+            ("=", [a, b]) => Ok(Cond::Equal(self.expression(a, scope, None)?, self.expression(b, scope, None)?)),
+            _ => {
+                let p = functions::predicate(name).ok_or_else(|| (place, format!("there is no predicate `{name}`")))?;
+                let args: Result<Vec<Expr>, Fault> = args.iter().map(|a| self.expression(a, scope, None)).collect();
+                Ok(Cond::Is(p, args?))
             }
         }
     }
@@ -532,88 +525,5 @@ fn bare_literal(s: &Sexp) -> Result<Attr, Fault> {
             _ => Attr::word(a),
         }),
         Sexp::Apply(_, p) => Err((*p, format!("found `{s}`, expected a literal"))),
-    }
-}
-
-fn expression(s: &Sexp, scope: &[String], kind: Option<AttrKind>) -> Result<Expr, Fault> {
-    let place = s.place();
-    let Sexp::Apply(items, _) = s else {
-        return match s.atom() {
-            Some(a) if a.starts_with('?') => {
-                if scope.iter().any(|v| v == a) {
-                    Ok(Expr::Var(a.to_string()))
-                } else {
-                    Err((place, format!("`{a}` does not occur on the left")))
-                }
-            }
-            Some("nil") => Ok(Expr::Nil),
-            _ => Ok(Expr::Lit(Arc::new(match kind {
-                Some(k) => literal(s, k)?,
-                None => bare_literal(s)?,
-            }))),
-        };
-    };
-    let (head, args) = split(items, place)?;
-    let sub = |s: &Sexp| expression(s, scope, None).map(Box::new);
-    match (head, args) {
-        ("splat", [x, like]) => Ok(Expr::Splat(
-            Box::new(expression(x, scope, Some(AttrKind::Num))?),
-            sub(like)?,
-        )),
-        ("splat", [x, dtype, shape]) => Ok(Expr::SplatIn(
-            Box::new(expression(x, scope, Some(AttrKind::Num))?),
-            sub(dtype)?,
-            sub(shape)?,
-        )),
-        ("cons", [a, b]) => Ok(Expr::Cons(sub(a)?, sub(b)?)),
-        ("each", [Sexp::Atom(v, _), list, body]) => {
-            let mut inner = scope.to_vec();
-            inner.push(v.clone());
-            Ok(Expr::Each(
-                v.clone(),
-                sub(list)?,
-                Box::new(expression(body, &inner, None)?),
-            ))
-        }
-        _ => {
-            if let Some(f) = functions::function(head) {
-                let args: Result<Vec<Expr>, Fault> = args.iter().map(|a| expression(a, scope, None)).collect();
-                return Ok(Expr::Call(f, args?));
-            }
-            let op = OpId::of(head).ok_or_else(|| (place, format!("there is no operator or function `{head}`")))?;
-            let kinds = argument_kinds(op, args.len(), place)?;
-            let args: Result<Vec<Expr>, Fault> = args
-                .iter()
-                .zip(kinds)
-                .map(|(a, k)| match k {
-                    VarKind::Attr(k) => expression(a, scope, Some(k)),
-                    _ => match a.atom() {
-                        Some(n) if !n.starts_with('?') && n != "nil" => Err((
-                            a.place(),
-                            format!("found `{n}`, expected an operand: a number is `(splat {n} ?like)`"),
-                        )),
-                        _ => expression(a, scope, None),
-                    },
-                })
-                .collect();
-            Ok(Expr::Op(op, args?))
-        }
-    }
-}
-
-fn condition(s: &Sexp, scope: &[String]) -> Result<Cond, Fault> {
-    let place = s.place();
-    let Sexp::Apply(items, _) = s else {
-        return Err((place, format!("found `{s}`, expected a condition `(name …)`")));
-    };
-    let (head, args) = split(items, place)?;
-    match (head, args) {
-        ("not", [c]) => Ok(Cond::Not(Box::new(condition(c, scope)?))),
-        ("=", [a, b]) => Ok(Cond::Equal(expression(a, scope, None)?, expression(b, scope, None)?)),
-        _ => {
-            let p = functions::predicate(head).ok_or_else(|| (place, format!("there is no predicate `{head}`")))?;
-            let args: Result<Vec<Expr>, Fault> = args.iter().map(|a| expression(a, scope, None)).collect();
-            Ok(Cond::Is(p, args?))
-        }
     }
 }

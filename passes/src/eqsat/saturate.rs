@@ -6,8 +6,9 @@
 use super::apply::{Refusal, RuleError, replacement};
 use super::build::decompose;
 use super::lang::EGraph;
-use super::rules::{RuleSet, egg_var};
-use egg::{Id, Searcher, Subst, Var};
+use super::matching::{Frontier, Index, Match, matches_at};
+use super::rules::RuleSet;
+use egg::Id;
 use rustc_hash::FxHashSet;
 use std::fmt;
 
@@ -73,78 +74,40 @@ impl fmt::Display for Report {
 /// # Errors
 /// When a rule makes an ill-typed term or would merge two types; the error names it.
 pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report, RuleError> {
-    let vars: Vec<Vec<Vec<Var>>> = set
-        .rules
-        .iter()
-        .map(|r| {
-            r.variants
-                .iter()
-                .map(|v| v.vars.iter().map(|x| egg_var(&x.0)).collect())
-                .collect()
-        })
-        .collect();
+    let index = Index::new(set.rules.iter().map(|r| r.law.as_ref()));
+    let deepest = index.depths.iter().copied().max().unwrap_or(0);
     let mut applied = vec![0usize; set.rules.len()];
-    let mut done: FxHashSet<(u32, Id, Vec<Id>)> = FxHashSet::default();
+    let mut done: FxHashSet<(usize, Id, Match)> = FxHashSet::default();
     let (mut rounds, mut stop) = (0, Stop::Saturated);
-    'rounds: loop {
+    loop {
         if rounds == limits.iters {
             stop = Stop::Rounds;
             break;
         }
         rounds += 1;
-        let mut changed = false;
-        // (rule, variant, number of the variant, matches), searched before anything is applied.
-        let mut found: Vec<(usize, usize, Vec<(Id, Vec<Id>, Subst)>)> = vec![];
-        let mut number = 0u32;
-        let mut numbers = vec![];
-        for (r, rule) in set.rules.iter().enumerate() {
-            for (v, variant) in rule.variants.iter().enumerate() {
-                number += 1;
-                let mut matches = vec![];
-                for m in variant.pattern.search(eg) {
-                    for subst in m.substs {
-                        let ids: Vec<Id> = vars[r][v]
-                            .iter()
-                            .map(|&x| eg.find(*subst.get(x).expect("it is bound")))
-                            .collect();
-                        if !done.contains(&(number, m.eclass, ids.clone())) {
-                            matches.push((m.eclass, ids, subst));
-                        }
-                    }
-                }
-                if !matches.is_empty() {
-                    matches.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-                    found.push((r, v, matches));
-                    numbers.push(number);
-                }
-            }
+        for (r, rule) in set.rules.iter().enumerate().filter(|(_, r)| r.is_decompose()) {
+            applied[r] += decompose(eg).map_err(|e| RuleError::new(rule, e))?;
         }
-        for (r, rule) in set.rules.iter().enumerate() {
-            if rule.is_decompose() {
-                let n = decompose(eg).map_err(|e| RuleError::new(rule, e))?;
-                applied[r] += n;
-                changed |= n > 0;
-            }
+        let changed = std::mem::take(&mut eg.analysis.changed);
+        if changed.is_empty() {
+            break;
         }
-        for ((r, v, matches), number) in found.into_iter().zip(numbers) {
-            let (rule, variant) = (&set.rules[r], &set.rules[r].variants[v]);
-            for (class, ids, subst) in matches {
-                let at = eg.find(class);
-                let right = match replacement(eg, variant, at, &subst) {
-                    Ok(right) => right,
-                    Err(Refusal::NoMatch) => continue,
-                    Err(Refusal::Wrong(e)) => return Err(RuleError::new(rule, e)),
-                };
-                eg.analysis.current = eg[at].data.origins.clone();
-                let id = right.add_to(eg);
-                done.insert((number, class, ids));
-                if eg.union(at, id) {
-                    applied[r] += 1;
-                    changed = true;
-                }
-                if let Some(e) = eg.analysis.failure.take() {
-                    return Err(RuleError::new(rule, e));
-                }
+        let found = search(eg, set, &index, &Frontier::above(eg, &changed, deepest), &done);
+        for (r, class, m) in found {
+            let rule = &set.rules[r];
+            let law = rule.law.as_ref().expect("only rules that are text are searched");
+            let at = eg.find(class);
+            let right = match replacement(eg, law, at, &m) {
+                Ok(right) => right,
+                Err(Refusal::NoMatch) => continue,
+                Err(Refusal::Wrong(e)) => return Err(RuleError::new(rule, e)),
+            };
+            eg.analysis.current = eg[at].data.origins.clone();
+            let id = right.add_to(eg);
+            done.insert((r, class, m));
+            applied[r] += eg.union(at, id) as usize;
+            if let Some(e) = eg.analysis.failure.take() {
+                return Err(RuleError::new(rule, e));
             }
             if eg.total_size() > limits.nodes {
                 stop = Stop::Nodes;
@@ -153,22 +116,38 @@ pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report
         }
         eg.analysis.current.clear();
         eg.rebuild();
-        if stop == Stop::Nodes || !changed {
-            break 'rounds;
+        if stop == Stop::Nodes {
+            break;
         }
     }
-    let applied = set
-        .rules
-        .iter()
-        .zip(applied)
-        .filter(|(_, n)| *n > 0)
-        .map(|(r, n)| (r.name.clone(), n))
-        .collect();
-    Ok(Report {
-        stop,
-        rounds,
-        nodes: eg.total_size(),
-        classes: eg.number_of_classes(),
-        applied,
-    })
+    eg.analysis.changed.clear();
+    let applied = set.rules.iter().zip(applied).filter(|(_, n)| *n > 0).map(|(r, n)| (r.name.clone(), n)).collect();
+    Ok(Report { stop, rounds, nodes: eg.total_size(), classes: eg.number_of_classes(), applied })
+}
+
+/// The new matches of a round, in the order of rules, classes and bindings.
+fn search(
+    eg: &EGraph,
+    set: &RuleSet,
+    index: &Index,
+    frontier: &Frontier,
+    done: &FxHashSet<(usize, Id, Match)>,
+) -> Vec<(usize, Id, Match)> {
+    let mut found = vec![];
+    for &(class, distance) in &frontier.classes {
+        for r in index.rules_at(eg, class) {
+            if index.depths[r] < distance {
+                continue;
+            }
+            let Some(law) = &set.rules[r].law else { continue };
+            for m in matches_at(eg, law, class) {
+                let key = (r, class, m);
+                if !done.contains(&key) {
+                    found.push(key);
+                }
+            }
+        }
+    }
+    found.sort();
+    found
 }

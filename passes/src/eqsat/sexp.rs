@@ -57,16 +57,6 @@ impl Sexp {
             _ => None,
         }
     }
-    /// The same with an atom replaced everywhere.
-    pub fn replaced(&self, from: &str, to: &str) -> Sexp {
-        let all = |v: &[Sexp]| v.iter().map(|s| s.replaced(from, to)).collect();
-        match self {
-            Sexp::Atom(s, p) if s == from => Sexp::Atom(to.to_string(), *p),
-            Sexp::Atom(..) => self.clone(),
-            Sexp::Apply(v, p) => Sexp::Apply(all(v), *p),
-            Sexp::List(v, p) => Sexp::List(all(v), *p),
-        }
-    }
 }
 
 impl fmt::Display for Sexp {

@@ -1,0 +1,236 @@
+//! Finding where a left side matches: backtracking over the e-nodes of a class.
+//!
+//! egg's own matcher knows neither operands in either order nor families of operators; both would have to be written out,
+//! which for the longest rules is thousands of patterns. It also searches everything in every round, while what is new is
+//! at most a pattern's depth above a class that changed ([`Frontier`]).
+
+use super::lang::{EGraph, OpId, Term};
+use super::rules::{Head, Law, Pat};
+use brolga_ir::{DType, Number};
+use egg::Id;
+use rustc_hash::FxHashMap;
+
+/// What the variables of a left side are bound to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Match {
+    /// The class of every variable.
+    pub vars: Vec<Option<Id>>,
+    /// The operator of every family.
+    pub ops: Vec<Option<OpId>>,
+}
+
+/// What is still to be matched: a list on the stack, shared by the branches of the search.
+enum Goals<'a> {
+    Done,
+    Then(&'a Pat, Id, &'a Goals<'a>),
+}
+
+/// Most matches of one rule at one class: what is beyond is noise.
+const MOST: usize = 64;
+
+/// All matches of a left side at a class, sorted, without repetitions.
+pub fn matches_at(eg: &EGraph, law: &Law, class: Id) -> Vec<Match> {
+    let mut m = Matcher {
+        eg,
+        law,
+        now: Match { vars: vec![None; law.vars.len()], ops: vec![None; law.families.len()] },
+        found: vec![],
+    };
+    m.go(&Goals::Then(&law.left, class, &Goals::Done));
+    m.found.sort();
+    m.found.dedup();
+    m.found
+}
+
+struct Matcher<'a> {
+    eg: &'a EGraph,
+    law: &'a Law,
+    now: Match,
+    found: Vec<Match>,
+}
+
+impl Matcher<'_> {
+    fn go(&mut self, goals: &Goals) {
+        let Goals::Then(pat, class, rest) = *goals else {
+            self.found.push(self.now.clone());
+            return;
+        };
+        if self.found.len() >= MOST {
+            return;
+        }
+        let eg = self.eg;
+        let class = eg.find(class);
+        match pat {
+            Pat::Var(i) => match self.now.vars[*i] {
+                Some(bound) if bound == class => self.go(rest),
+                Some(_) => {}
+                None => {
+                    self.now.vars[*i] = Some(class);
+                    self.go(rest);
+                    self.now.vars[*i] = None;
+                }
+            },
+            Pat::Lit(a) => {
+                if eg[class].data.attr() == Some(a) {
+                    self.go(rest);
+                }
+            }
+            Pat::Number(x, near) => {
+                let d = &eg[class].data;
+                if let Some(found) = d.splat
+                    && is_number(found, d.ty().dtype, *x, *near)
+                {
+                    self.go(rest);
+                }
+            }
+            Pat::Nil => {
+                if eg[class].nodes.contains(&Term::Nil) {
+                    self.go(rest);
+                }
+            }
+            Pat::Load(x) => {
+                for t in &eg[class].nodes {
+                    if let Term::Load([c]) = t {
+                        self.go(&Goals::Then(x, *c, rest));
+                    }
+                }
+            }
+            Pat::Store(x) => {
+                for t in &eg[class].nodes {
+                    if let Term::Store([c]) = t {
+                        self.go(&Goals::Then(x, *c, rest));
+                    }
+                }
+            }
+            Pat::Cons(a, b) => {
+                for t in &eg[class].nodes {
+                    if let Term::Cons([head, tail]) = t {
+                        self.go(&Goals::Then(a, *head, &Goals::Then(b, *tail, rest)));
+                    }
+                }
+            }
+            Pat::Op(head, args, either) => {
+                for t in &eg[class].nodes {
+                    let Term::Op(op, children) = t else { continue };
+                    // The family that this operator binds, to be unbound afterwards.
+                    let binds = match head {
+                        Head::Op(want) if want == op => None,
+                        Head::Op(_) => continue,
+                        Head::Family(f) => match self.now.ops[*f] {
+                            Some(bound) if bound == *op => None,
+                            None if self.law.families[*f].binary_search(op).is_ok() => Some(*f),
+                            _ => continue,
+                        },
+                    };
+                    if let Some(f) = binds {
+                        self.now.ops[f] = Some(*op);
+                    }
+                    if children.len() == args.len() {
+                        self.arguments(args, children, rest);
+                        let n = children.len();
+                        if *either && children[n - 1] != children[n - 2] {
+                            let mut swapped = children.clone();
+                            swapped.swap(n - 1, n - 2);
+                            self.arguments(args, &swapped, rest);
+                        }
+                    }
+                    if let Some(f) = binds {
+                        self.now.ops[f] = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the arguments before the rest, the first in front.
+    fn arguments(&mut self, args: &[Pat], children: &[Id], rest: &Goals) {
+        match (args.split_last(), children.split_last()) {
+            (Some((a, args)), Some((c, children))) => self.arguments(args, children, &Goals::Then(a, *c, rest)),
+            _ => self.go(rest),
+        }
+    }
+}
+
+/// True when a value is a rule's literal: rounded to its dtype, or near it.
+fn is_number(found: Number, dtype: DType, literal: f64, near: bool) -> bool {
+    let x = found.f64();
+    if near { (x - literal).abs() <= NEAR * literal.abs() } else { x == Number::Float(literal).to(dtype).f64() }
+}
+
+/// How far a stream may be from a literal marked `~`: two units in the last place of an f32.
+const NEAR: f64 = 4e-7;
+
+/// The classes at which something new may match: those that changed, and those above them.
+pub struct Frontier {
+    /// The classes with their distance above one that changed, sorted by class.
+    pub classes: Vec<(Id, usize)>,
+}
+
+impl Frontier {
+    /// The classes up to a distance above those that changed.
+    pub fn above(eg: &EGraph, changed: &[Id], distance: usize) -> Frontier {
+        let mut level: FxHashMap<Id, usize> = FxHashMap::default();
+        let mut edge: Vec<Id> = changed.iter().map(|&c| eg.find(c)).collect();
+        edge.sort_unstable();
+        edge.dedup();
+        level.extend(edge.iter().map(|&c| (c, 0)));
+        for d in 1..=distance {
+            let mut next = vec![];
+            for &c in &edge {
+                for p in eg[c].parents() {
+                    let p = eg.find(p);
+                    if let std::collections::hash_map::Entry::Vacant(e) = level.entry(p) {
+                        e.insert(d);
+                        next.push(p);
+                    }
+                }
+            }
+            edge = next;
+        }
+        let mut classes: Vec<(Id, usize)> = level.into_iter().collect();
+        classes.sort_unstable();
+        Frontier { classes }
+    }
+}
+
+/// Which rules can match at a class that holds a term.
+pub struct Index {
+    by_op: FxHashMap<OpId, Vec<usize>>,
+    loads: Vec<usize>,
+    /// The depth of every rule's left side.
+    pub depths: Vec<usize>,
+}
+
+impl Index {
+    /// The index of laws, by their position.
+    pub fn new<'a>(laws: impl Iterator<Item = Option<&'a Law>>) -> Index {
+        let mut index = Index { by_op: FxHashMap::default(), loads: vec![], depths: vec![] };
+        for (i, law) in laws.enumerate() {
+            index.depths.push(law.map_or(0, |l| l.left.depth()));
+            let Some(law) = law else { continue };
+            match &law.left {
+                Pat::Op(Head::Op(op), ..) => index.by_op.entry(*op).or_default().push(i),
+                Pat::Op(Head::Family(f), ..) => {
+                    law.families[*f].iter().for_each(|op| index.by_op.entry(*op).or_default().push(i));
+                }
+                _ => index.loads.push(i),
+            }
+        }
+        index
+    }
+
+    /// The rules that may match at a class, sorted.
+    pub fn rules_at(&self, eg: &EGraph, class: Id) -> Vec<usize> {
+        let mut out = vec![];
+        for t in &eg[class].nodes {
+            match t {
+                Term::Op(op, _) => out.extend(self.by_op.get(op).into_iter().flatten().copied()),
+                Term::Load(_) | Term::Store(_) => out.extend_from_slice(&self.loads),
+                _ => {}
+            }
+        }
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+}
