@@ -14,7 +14,7 @@ use crate::index::{VarValue, Vars};
 use crate::lanes::Vector;
 use crate::simd::{Val, chunk, chunks, mask_type};
 use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
-use brolga_ir::loops::{self, Buf, Expr, LoopKind, Scope, Stmt};
+use brolga_ir::loops::{self, Buf, Expr, LoopKind, Scope, Stmt, Tile};
 use brolga_ir::scalar::Prim;
 use brolga_ir::{Cpu, DType, Dim};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -51,7 +51,8 @@ pub(crate) struct Kernel<'k, 'a, 'm> {
     variables: FxHashMap<Reg, Vec<Variable>>,
     fills: FxHashMap<u64, StackSlot>,
     range: (Value, Value),
-    pub tile_args: Option<StackSlot>,
+    /// Arguments of tiles, which are told apart by their places in memory.
+    tiles: Vec<(&'k Tile, StackSlot)>,
 }
 
 impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
@@ -70,7 +71,7 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             variables: FxHashMap::default(),
             fills: FxHashMap::default(),
             range: (begin, end),
-            tile_args: None,
+            tiles: vec![],
         };
         this.prepare()?;
         let mut scratch: Option<Value> = None;
@@ -199,7 +200,22 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             let copies = widest.div_ceil(16).clamp(1, MAX_COPIES);
             self.e.prepare_constants(&constants, copies)?;
         }
+        let mut tiles: Vec<&'k Tile> = vec![];
+        visit(&self.k.body, 0, &mut |s, _| {
+            if let Stmt::Tile(t) = s {
+                tiles.push(t);
+            }
+        });
+        for t in tiles {
+            let slot = self.prepare_tile(t)?;
+            self.tiles.push((t, slot));
+        }
         Ok(())
+    }
+
+    pub fn tile_args(&self, t: &Tile) -> Option<StackSlot> {
+        let found = self.tiles.iter().find(|(u, _)| std::ptr::eq(*u, t));
+        found.map(|(_, slot)| *slot)
     }
 
     fn stmts(&mut self, body: &[Stmt]) -> Result<(), Error> {
@@ -515,7 +531,7 @@ fn products(body: &[Stmt], var: Var) -> Vec<Dim> {
 }
 
 /// Calls `f` with every statement and the lanes of the vector loop it stands in, 0 outside of one.
-fn visit(body: &[Stmt], lanes: u32, f: &mut dyn FnMut(&Stmt, u32)) {
+fn visit<'s>(body: &'s [Stmt], lanes: u32, f: &mut dyn FnMut(&'s Stmt, u32)) {
     for s in body {
         f(s, lanes);
         match s {

@@ -12,7 +12,7 @@ use brolga_ir::TileFamily;
 use brolga_ir::index::Ix;
 use brolga_ir::loops::Tile;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, JumpTableData, MemFlagsData, Value, types};
+use cranelift_codegen::ir::{InstBuilder, JumpTableData, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
 
 /// A tile on an assembled family.
@@ -26,43 +26,75 @@ struct Plan {
 
 const ARGS: MemFlagsData = MemFlagsData::trusted();
 
-impl Kernel<'_, '_, '_> {
-    pub fn tile(&mut self, t: &Tile) -> Result<(), Error> {
-        let slot = match self.tile_args {
-            Some(s) => s,
-            None => self.e.slot(TileArgs::SIZE as u32, 3),
-        };
-        self.tile_args = Some(slot);
-        let args = self.e.slot_addr(slot);
+/// The fields that seldom depend on a loop, with what one unit of them is in the arguments.
+fn strides(t: &Tile) -> [(usize, &Ix, i64); 8] {
+    let [(blocks0, step0), (blocks1, step1)] = &t.blocks;
+    [
+        (TileArgs::A_ROW, &t.a_row, 4),
+        (TileArgs::A_K, &t.a_k, 4),
+        (TileArgs::C_ROW, &t.c_row, 4),
+        (TileArgs::K, &t.k, 1),
+        (TileArgs::BLOCKS0, blocks0, 1),
+        (TileArgs::A_BLOCK0, step0, 4),
+        (TileArgs::BLOCKS1, blocks1, 1),
+        (TileArgs::A_BLOCK1, step1, 4),
+    ]
+}
 
+/// The fields of a tile's arguments that calls may change between them, or that differ with the loops.
+struct Pointers {
+    a: Value,
+    b: Value,
+    c: Value,
+    cols: Value,
+}
+
+impl Kernel<'_, '_, '_> {
+    /// Makes a tile's arguments, and fills in what does not depend on loops; for the entry block.
+    pub fn prepare_tile(&mut self, t: &Tile) -> Result<StackSlot, Error> {
+        let slot = self.e.slot(TileArgs::SIZE as u32, 3);
+        let args = self.e.slot_addr(slot);
+        for (offset, e, scale) in strides(t) {
+            if e.as_dim().is_some() {
+                self.store_field(args, offset, e, scale)?;
+            }
+        }
+        let v = self.e.int(i64::from(t.accumulate));
+        self.e.b.ins().store(ARGS, v, args, TileArgs::ACCUMULATE as i32);
+        Ok(slot)
+    }
+
+    fn store_field(&mut self, args: Value, offset: usize, e: &Ix, scale: i64) -> Result<(), Error> {
+        let v = self.ix(e)?;
+        let v = self.e.times(v, scale);
+        self.e.b.ins().store(ARGS, v, args, offset as i32);
+        Ok(())
+    }
+
+    pub fn tile(&mut self, t: &Tile) -> Result<(), Error> {
+        let Some(slot) = self.tile_args(t) else {
+            return Err(self.error("a tile that is not among the kernel's statements".into()));
+        };
+        let args = self.e.slot_addr(slot);
+        for (offset, e, scale) in strides(t) {
+            if e.as_dim().is_none() {
+                self.store_field(args, offset, e, scale)?;
+            }
+        }
         let pointer = |this: &mut Self, b, index: &Ix| -> Result<Value, Error> {
             let (at, offset) = this.address(b, index)?;
             Ok(this.e.b.ins().iadd_imm_s(at, i64::from(offset)))
         };
-        let a = pointer(self, t.a, &t.a_index)?;
-        let b = pointer(self, t.b, &t.b_index)?;
-        let c = pointer(self, t.c, &t.c_index)?;
+        let first = Pointers {
+            a: pointer(self, t.a, &t.a_index)?,
+            b: pointer(self, t.b, &t.b_index)?,
+            c: pointer(self, t.c, &t.c_index)?,
+            cols: self.ix(&t.cols)?,
+        };
+        self.point(args, &first);
         let a_row = self.bytes(&t.a_row)?;
         let c_row = self.bytes(&t.c_row)?;
-        let [(blocks0, step0), (blocks1, step1)] = &t.blocks;
-        let fields = [
-            (TileArgs::A, a),
-            (TileArgs::B, b),
-            (TileArgs::C, c),
-            (TileArgs::A_ROW, a_row),
-            (TileArgs::A_K, self.bytes(&t.a_k)?),
-            (TileArgs::C_ROW, c_row),
-            (TileArgs::K, self.ix(&t.k)?),
-            (TileArgs::BLOCKS0, self.ix(blocks0)?),
-            (TileArgs::A_BLOCK0, self.bytes(step0)?),
-            (TileArgs::BLOCKS1, self.ix(blocks1)?),
-            (TileArgs::A_BLOCK1, self.bytes(step1)?),
-            (TileArgs::COLS, self.ix(&t.cols)?),
-            (TileArgs::ACCUMULATE, self.e.int(i64::from(t.accumulate))),
-        ];
-        for (offset, v) in fields {
-            self.e.b.ins().store(ARGS, v, args, offset as i32);
-        }
+        let (a, c) = (first.a, first.c);
         let rows = self.ix(&t.rows)?;
         let isa = match self.e.unit.target.tile {
             TileFamily::Avx512 => Isa::Avx512,
@@ -86,23 +118,26 @@ impl Kernel<'_, '_, '_> {
         self.rows(&plan, args, rows, (a, a_row), (c, c_row))?;
         if isa == Isa::Avx2 && !narrow {
             // The right half of the panel.
-            let n = fields[11].1;
-            let rest = self.e.b.ins().iadd_imm_s(n, -16);
-            let more = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, rest, 0);
+            let cols = self.e.b.ins().iadd_imm_s(first.cols, -16);
+            let more = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, cols, 0);
             let open = self.e.begin_if(more);
-            let (b, c) = (self.e.b.ins().iadd_imm_s(b, 64), self.e.b.ins().iadd_imm_s(c, 64));
-            for (offset, v) in [
-                (TileArgs::A, a),
-                (TileArgs::B, b),
-                (TileArgs::C, c),
-                (TileArgs::COLS, rest),
-            ] {
-                self.e.b.ins().store(ARGS, v, args, offset as i32);
-            }
+            let (b, c) = (self.e.b.ins().iadd_imm_s(first.b, 64), self.e.b.ins().iadd_imm_s(c, 64));
+            self.point(args, &Pointers { a, b, c, cols });
             self.rows(&plan, args, rows, (a, a_row), (c, c_row))?;
             self.e.end_if(open);
         }
         Ok(())
+    }
+
+    fn point(&mut self, args: Value, p: &Pointers) {
+        for (offset, v) in [
+            (TileArgs::A, p.a),
+            (TileArgs::B, p.b),
+            (TileArgs::C, p.c),
+            (TileArgs::COLS, p.cols),
+        ] {
+            self.e.b.ins().store(ARGS, v, args, offset as i32);
+        }
     }
 
     /// A distance in bytes.
