@@ -1,6 +1,6 @@
 //! Compiling: options, phases, and the result.
 //!
-//! [`compile`] goes down through the [levels](crate::levels) and evaluates the constants; machine code is made by what
+//! [`compile`] goes down through the [`levels`] and evaluates the constants; machine code is made by what
 //! asks for it: a session, or one of the files of [`crate::output`].
 
 use crate::levels::{self, Level};

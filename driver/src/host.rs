@@ -93,7 +93,12 @@ impl HostOps for Reference {
             .ops
             .get(index as usize)
             .ok_or_else(|| format!("no host operator has the number {index}"))?;
-        let lookup = |s: &str| self.symbols.iter().position(|x| **x == *s).and_then(|i| dims.get(i).copied());
+        let lookup = |s: &str| {
+            self.symbols
+                .iter()
+                .position(|x| **x == *s)
+                .and_then(|i| dims.get(i).copied())
+        };
         let shape = |t: &Type| -> Result<Vec<usize>, String> {
             let extent = |d: &brolga_ir::Dim| d.eval(&lookup).and_then(|n| usize::try_from(n).ok());
             let all: Option<Vec<usize>> = t.shape.iter().map(extent).collect();

@@ -41,11 +41,23 @@ impl Level {
 pub fn specialise(g: &Graph, sizes: &[(String, i64)]) -> Result<Graph> {
     if let Some((s, _)) = sizes.iter().find(|(s, _)| g.symbols.iter().all(|x| **x != **s)) {
         let names: Vec<String> = g.symbols.iter().map(|s| format!("`{s}`")).collect();
-        let names = if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) };
-        return Err(Error::Option(format!("model {} has no symbolic dimension `{s}`; {names}", g.name)));
+        let names = if names.is_empty() {
+            "it has none".to_owned()
+        } else {
+            format!("it has {}", names.join(", "))
+        };
+        return Err(Error::Option(format!(
+            "model {} has no symbolic dimension `{s}`; {names}",
+            g.name
+        )));
     }
     let value = |s: &str| sizes.iter().find(|(n, _)| *n == *s).map(|(_, v)| Dim::Const(*v));
-    let ty = |t: &Type| Type::new(t.dtype, t.shape.iter().map(|d| d.substitute(&value)).collect::<Vec<_>>());
+    let ty = |t: &Type| {
+        Type::new(
+            t.dtype,
+            t.shape.iter().map(|d| d.substitute(&value)).collect::<Vec<_>>(),
+        )
+    };
     let fail = |source: NodeError| Error::Lower {
         model: g.name.clone(),
         source,
@@ -81,9 +93,7 @@ pub fn specialise(g: &Graph, sizes: &[(String, i64)]) -> Result<Graph> {
             .attrs()
             .iter()
             .map(|a| match a {
-                brolga_ir::Attr::Dims(ds) => {
-                    brolga_ir::Attr::Dims(ds.iter().map(|d| d.substitute(&value)).collect())
-                }
+                brolga_ir::Attr::Dims(ds) => brolga_ir::Attr::Dims(ds.iter().map(|d| d.substitute(&value)).collect()),
                 a => a.clone(),
             })
             .collect();
@@ -94,14 +104,20 @@ pub fn specialise(g: &Graph, sizes: &[(String, i64)]) -> Result<Graph> {
             })
         };
         let op = Op::new(node.op.name(), &attrs).map_err(message)?;
-        let inputs: Vec<brolga_ir::Value> =
-            node.inputs.iter().map(|v| map[v.0 as usize].expect("operands come first")).collect();
+        let inputs: Vec<brolga_ir::Value> = node
+            .inputs
+            .iter()
+            .map(|v| map[v.0 as usize].expect("operands come first"))
+            .collect();
         let outputs = out.add(op, &inputs, &node.origin).map_err(fail)?;
         for (o, v) in node.outputs.iter().zip(outputs) {
             map[o.0 as usize] = Some(v);
         }
     }
-    let outputs = g.outputs.iter().map(|(n, v)| (n.clone(), map[v.0 as usize].expect("outputs are defined")));
+    let outputs = g
+        .outputs
+        .iter()
+        .map(|(n, v)| (n.clone(), map[v.0 as usize].expect("outputs are defined")));
     out.outputs = outputs.collect();
     Ok(out)
 }

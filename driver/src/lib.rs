@@ -23,6 +23,7 @@
 //! | [`levels`] | the way down through the levels, one function a step |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
+//! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |
 //! | [`host`] | host operators by their reference evaluation |
 //! | [`tensors`], [`npy`] | conversions between the crates' tensors; `.npy` and `.npz` files |
 //! | `cuda` | with the feature `cuda` (on by default): models on NVIDIA GPUs |
@@ -32,6 +33,7 @@
 
 mod archive;
 mod backend;
+pub mod cache;
 pub mod compile;
 #[cfg(feature = "cuda")]
 pub mod cuda;

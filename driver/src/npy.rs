@@ -121,7 +121,12 @@ fn read_array(mut r: impl Read) -> Result<Tensor, String> {
         (TypeChar::Uint, 2) => DType::U16,
         (TypeChar::Uint, 1) => DType::U8,
         (TypeChar::Bool, 1) => DType::Bool,
-        _ => return Err(format!("elements of type {}, expected numbers or booleans", dtype.descr())),
+        _ => {
+            return Err(format!(
+                "elements of type {}, expected numbers or booleans",
+                dtype.descr()
+            ));
+        }
     };
     let shape: Option<Vec<usize>> = header.shape().iter().map(|&n| usize::try_from(n).ok()).collect();
     let size = shape
@@ -199,13 +204,19 @@ mod tests {
         };
         let expected = Tensor::from_fn(DType::I16, &[2, 3], |i| Number::Int(i as i128));
         let mut columns = header("<i2", "True");
-        [0i16, 3, 1, 4, 2, 5].iter().for_each(|x| columns.extend(x.to_le_bytes()));
+        [0i16, 3, 1, 4, 2, 5]
+            .iter()
+            .for_each(|x| columns.extend(x.to_le_bytes()));
         assert_eq!(read_array(&columns[..]).unwrap(), expected);
         let mut big = header(">i2", "False");
         (0..6i16).for_each(|x| big.extend(x.to_be_bytes()));
         assert_eq!(read_array(&big[..]).unwrap(), expected);
         big.pop();
-        assert!(read_array(&big[..]).unwrap_err().contains("11 bytes of data, expected 12"));
+        assert!(
+            read_array(&big[..])
+                .unwrap_err()
+                .contains("11 bytes of data, expected 12")
+        );
         assert!(read_array(&header("<c8", "False")[..]).is_err());
     }
 }

@@ -3,10 +3,10 @@
 //! A session is `Send + Sync`; runs of one session may overlap, and any number of sessions may live at once. Dropping the
 //! last one that uses them frees code, weights and arenas.
 
-use crate::compile::{Compiled, Options, Timings, compile_file};
+use crate::compile::{Compiled, Options, Timings, compile, compile_file};
 use crate::host::Reference;
 use crate::source::{Kind, kind};
-use crate::{Error, Result, backend};
+use crate::{Error, Result, backend, cache, source};
 use brolga_abi::{Input, Meta, Output};
 use brolga_ir::Target;
 use brolga_runtime::{Buffer, Executor, HostOps, Program, View, ViewMut};
@@ -19,6 +19,7 @@ use std::time::Instant;
 pub struct SessionOptions {
     compile: Options,
     threads: usize,
+    cache: Option<PathBuf>,
 }
 
 impl SessionOptions {
@@ -46,6 +47,13 @@ impl SessionOptions {
         self
     }
 
+    /// A folder of artefacts: a model that was compiled before with the same options is mapped instead of compiled again.
+    /// As for every artefact, whoever can write there can run code in this process.
+    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
+        self
+    }
+
     /// All options of compiling at once.
     pub fn compile(mut self, options: Options) -> Self {
         self.compile = options;
@@ -64,12 +72,46 @@ impl SessionOptions {
         if kind(path)? == Kind::Artefact {
             return self.open(path);
         }
-        compile_file(path, &self.compile)?.session_with(self.threads, self.compile.memory_limit)
+        match self.cache.clone() {
+            Some(folder) => self.load_cached(path, &folder),
+            None => compile_file(path, &self.compile)?.session_with(self.threads, self.compile.memory_limit),
+        }
+    }
+
+    fn load_cached(self, path: &Path, folder: &Path) -> Result<Session> {
+        let start = Instant::now();
+        let limit = self.compile.memory_limit;
+        let graph = source::graph(path, limit)?;
+        let load = start.elapsed();
+        let key = cache::key(path, &graph, &self.compile)?;
+        let file = key.map(|k| cache::file(folder, k));
+        if let (Some(key), Some(file)) = (key, &file)
+            && file.exists()
+            // SAFETY: the documentation of `cache` says that the folder is trusted; files there are replaced, not changed.
+            && let Ok(program) = unsafe { Program::open(file) }
+            && program.meta().key == key
+        {
+            let mut session = Session::new(program, self.threads, limit, Some(file.clone()))?;
+            session.timings.load = start.elapsed();
+            return Ok(session);
+        }
+        let mut compiled = compile(&graph, &self.compile)?;
+        drop(graph);
+        compiled.timings.load = load;
+        if let (Some(key), Some(file)) = (key, &file) {
+            compiled.meta.key = key;
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+            compiled.write_artefact(file)?;
+        }
+        compiled.session_with(self.threads, limit)
     }
 
     fn open(self, path: &Path) -> Result<Session> {
         if !self.compile.sizes.is_empty() {
-            return Err(Error::file(path, "an artefact is compiled already; sizes are set when it is compiled"));
+            return Err(Error::file(
+                path,
+                "an artefact is compiled already; sizes are set when it is compiled",
+            ));
         }
         let start = Instant::now();
         // SAFETY: the documentation of `load` asks for an artefact that is trusted and does not change.

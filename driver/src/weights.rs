@@ -159,7 +159,11 @@ fn needed_steps<'p>(program: &'p Program, used: &FxHashSet<SlotId>) -> Vec<&'p S
 
 /// Gives every constant the first one of the same value.
 fn number(program: &Program, steps: &[&Step], used: &FxHashSet<SlotId>) -> Result<FxHashMap<SlotId, SlotId>> {
-    let mut all: Vec<SlotId> = steps.iter().flat_map(|s| touched(program, s)).chain(used.iter().copied()).collect();
+    let mut all: Vec<SlotId> = steps
+        .iter()
+        .flat_map(|s| touched(program, s))
+        .chain(used.iter().copied())
+        .collect();
     all.sort_unstable();
     all.dedup();
     let weights: Vec<SlotId> = all
@@ -222,7 +226,11 @@ fn by_content(program: &Program, weights: &[SlotId], value: &mut FxHashMap<SlotI
     for &s in weights {
         let bytes = size(program, s)?;
         // Most sizes that occur once need no hash of their contents.
-        let hash = if sizes[&bytes].len() == 1 { 0 } else { content_hash(program, s, bytes)? };
+        let hash = if sizes[&bytes].len() == 1 {
+            0
+        } else {
+            content_hash(program, s, bytes)?
+        };
         let alike = seen.entry((bytes, hash)).or_default();
         let mut found = None;
         for (other, n) in alike.iter() {
@@ -277,10 +285,12 @@ fn element(d: brolga_ir::DType, x: brolga_ir::Number) -> Vec<u8> {
 /// Bytes of a constant's memory.
 fn size(program: &Program, s: SlotId) -> Result<u64> {
     let bytes = program.slot(s).bytes();
-    bytes
-        .as_const()
-        .and_then(|n| u64::try_from(n).ok())
-        .ok_or_else(|| broken(program, format!("the constant {s} has a size of {bytes} bytes, expected a number")))
+    bytes.as_const().and_then(|n| u64::try_from(n).ok()).ok_or_else(|| {
+        broken(
+            program,
+            format!("the constant {s} has a size of {bytes} bytes, expected a number"),
+        )
+    })
 }
 
 /// A weight's bytes where they are.
@@ -295,7 +305,10 @@ fn in_place(program: &Program, s: SlotId, bytes: u64) -> Result<Option<&[u8]>> {
     };
     match data {
         Some(d) => Ok(Some(d)),
-        None => Err(broken(program, format!("the constant {s} has fewer than its {bytes} bytes"))),
+        None => Err(broken(
+            program,
+            format!("the constant {s} has fewer than its {bytes} bytes"),
+        )),
     }
 }
 
@@ -310,13 +323,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn new(
-        program: &Program,
-        init: &[Step],
-        offsets: &FxHashMap<SlotId, u64>,
-        end: u64,
-        limit: u64,
-    ) -> Result<Memory> {
+    fn new(program: &Program, init: &[Step], offsets: &FxHashMap<SlotId, u64>, end: u64, limit: u64) -> Result<Memory> {
         let mut here: Vec<SlotId> = init.iter().flat_map(|s| touched(program, s)).collect();
         here.sort_unstable();
         here.dedup();
@@ -374,9 +381,12 @@ impl Memory {
             source,
         })?;
         let scratch = brolga_codegen::program::init_scratch_bytes(&program);
-        let scratch = scratch
-            .as_const()
-            .ok_or_else(|| broken(&program, format!("constants need {scratch} bytes of scratch, expected a number")))?;
+        let scratch = scratch.as_const().ok_or_else(|| {
+            broken(
+                &program,
+                format!("constants need {scratch} bytes of scratch, expected a number"),
+            )
+        })?;
         let mut arena = AlignedBytes::zeroed(scratch as u64)?;
         let dims = vec![0i64; program.symbols.len()];
         let mut ctx = Ctx {
@@ -397,7 +407,10 @@ impl Memory {
         // which nothing else reads meanwhile; the arena has the scratch of one worker.
         let status = unsafe { (code.run)(&raw mut ctx, self.pointers.as_ptr().cast(), std::ptr::null()) };
         if status != 0 {
-            return Err(broken(&program, format!("evaluating its constants ended with status {status}")));
+            return Err(broken(
+                &program,
+                format!("evaluating its constants ended with status {status}"),
+            ));
         }
         Ok(self.blob)
     }

@@ -50,7 +50,11 @@ fn main() -> Result<(), brolga::Error> {
         println!();
     }
     for &i in &shown {
-        let verdict = if classes[i] == labels[i] { format!("{}", classes[i]) } else { format!("{}, is {}", classes[i], labels[i]) };
+        let verdict = if classes[i] == labels[i] {
+            format!("{}", classes[i])
+        } else {
+            format!("{}, is {}", classes[i], labels[i])
+        };
         print!("{verdict:^16}  ");
     }
     println!();

@@ -44,7 +44,12 @@ pub struct Compile {
 impl Compile {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let extension = self.output.extension().unwrap_or_default().to_string_lossy().into_owned();
+        let extension = self
+            .output
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if !["o", "obj", "a", "lib", "so", "brolga"].contains(&extension.as_str()) {
             return Err(format!(
                 "{}: cannot tell what to write from the extension; expected .o, .a, .so or .brolga",
@@ -68,7 +73,11 @@ impl Compile {
                 ops.join(", ")
             ));
         }
-        let place = if self.weights.is_some() { WeightsIn::File } else { WeightsIn::Object };
+        let place = if self.weights.is_some() {
+            WeightsIn::File
+        } else {
+            WeightsIn::Object
+        };
         let start = std::time::Instant::now();
         match extension.as_str() {
             "o" | "obj" => c.write_object(&self.output, place)?,

@@ -49,9 +49,16 @@ impl Info {
         let artefact = brolga::abi::artefact::Artefact::parse(&bytes)
             .map_err(|e| brolga::Error::file(&self.model, e.to_string()))?;
         let m = artefact.meta();
-        let inputs: Vec<String> =
-            m.inputs.iter().map(|i| format!("{}: {}{}", i.name, i.dtype, m.input_shape(i))).collect();
-        let outputs: Vec<String> = m.outputs.iter().map(|o| format!("{}: {}{}", o.name, o.dtype, o.shape)).collect();
+        let inputs: Vec<String> = m
+            .inputs
+            .iter()
+            .map(|i| format!("{}: {}{}", i.name, i.dtype, m.input_shape(i)))
+            .collect();
+        let outputs: Vec<String> = m
+            .outputs
+            .iter()
+            .map(|o| format!("{}: {}{}", o.name, o.dtype, o.shape))
+            .collect();
         let hosts: Vec<&str> = m.host_ops.iter().map(|h| h.node.as_str()).collect();
         if self.json {
             let report = serde_json::json!({
@@ -65,7 +72,12 @@ impl Info {
         let _ = writeln!(out, "CPU features {}", m.features.join(" "));
         list(&mut out, "inputs", inputs.into_iter());
         list(&mut out, "outputs", outputs.into_iter());
-        let _ = writeln!(out, "kernels      {}\nweights      {} bytes", m.kernels.len(), m.weights_bytes);
+        let _ = writeln!(
+            out,
+            "kernels      {}\nweights      {} bytes",
+            m.kernels.len(),
+            m.weights_bytes
+        );
         if !hosts.is_empty() {
             let _ = writeln!(out, "host ops     {}", hosts.join(", "));
         }
@@ -113,7 +125,9 @@ fn text(s: &Summary, flops: Option<&Dim>, problem: Option<&str>) -> String {
     list(
         &mut out,
         "opset",
-        s.opsets.iter().map(|(d, v)| format!("{} {v}", if d.is_empty() { "ai.onnx" } else { d })),
+        s.opsets
+            .iter()
+            .map(|(d, v)| format!("{} {v}", if d.is_empty() { "ai.onnx" } else { d })),
     );
     list(&mut out, "inputs", s.inputs.iter().map(shape));
     list(&mut out, "outputs", s.outputs.iter().map(shape));
@@ -138,9 +152,10 @@ fn text(s: &Summary, flops: Option<&Dim>, problem: Option<&str>) -> String {
 
 fn json(s: &Summary, flops: Option<&Dim>, problem: Option<&str>) -> serde_json::Value {
     let port = |p: &Port| serde_json::json!({"name": p.name, "dtype": p.dtype, "shape": p.shape});
-    let operators = s.operators.iter().map(|o| {
-        serde_json::json!({"operator": o.operator, "count": o.count, "supported": o.supported})
-    });
+    let operators = s
+        .operators
+        .iter()
+        .map(|o| serde_json::json!({"operator": o.operator, "count": o.count, "supported": o.supported}));
     serde_json::json!({
         "name": s.name,
         "producer": s.producer,

@@ -73,7 +73,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Differs) => ExitCode::from(1),
         Err(Failure::Error(message)) => {
-            let (red, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+            let (red, plain) = if std::io::stderr().is_terminal() {
+                ("\x1b[1;31m", "\x1b[0m")
+            } else {
+                ("", "")
+            };
             // Where standard error is closed, nobody is left to tell.
             let _ = writeln!(std::io::stderr(), "{red}error:{plain} {message}");
             ExitCode::from(2)
@@ -83,7 +87,11 @@ pub fn main() -> ExitCode {
 
 /// A note to standard error.
 fn note(message: &str) {
-    let (cyan, plain) = if std::io::stderr().is_terminal() { ("\x1b[1;36m", "\x1b[0m") } else { ("", "") };
+    let (cyan, plain) = if std::io::stderr().is_terminal() {
+        ("\x1b[1;36m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
     // Where standard error is closed, nobody is left to tell.
     let _ = writeln!(std::io::stderr(), "{cyan}note:{plain} {message}");
 }
@@ -172,10 +180,12 @@ fn cpu(name: &str) -> Result<Target, String> {
 fn triple(name: &str) -> Result<Target, String> {
     let native = brolga::codegen::target::native().filter(|t| t.triple == name);
     let known = [Target::baseline(), Target::aarch64()];
-    native.or_else(|| known.iter().find(|t| t.triple == name).cloned()).ok_or_else(|| {
-        let names: Vec<&str> = known.iter().map(|t| t.triple).collect();
-        format!("expected one of {}", names.join(", "))
-    })
+    native
+        .or_else(|| known.iter().find(|t| t.triple == name).cloned())
+        .ok_or_else(|| {
+            let names: Vec<&str> = known.iter().map(|t| t.triple).collect();
+            format!("expected one of {}", names.join(", "))
+        })
 }
 
 fn size(text: &str) -> Result<(String, i64), String> {
@@ -196,8 +206,12 @@ fn bytes(text: &str) -> Result<u64, String> {
         "t" | "tb" | "tib" => 40,
         unit => return Err(format!("unknown unit `{unit}`, expected K, M, G or T")),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("`{digits}` is no number of bytes"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| "more bytes than 64 bits can count".into())
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("`{digits}` is no number of bytes"))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "more bytes than 64 bits can count".into())
 }
 
 /// A duration for people.

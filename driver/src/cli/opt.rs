@@ -29,7 +29,9 @@ impl Opt {
         let graph = if self.input == Path::new("-") {
             let mut text = String::new();
             let path = Path::new("<stdin>");
-            std::io::stdin().read_to_string(&mut text).map_err(|e| Error::io(path, e))?;
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|e| Error::io(path, e))?;
             source::parse_graph(&text, path)?
         } else {
             source::graph(&self.input, options.memory_limit)?

@@ -75,13 +75,16 @@ impl Run {
         }
         let limit = options.memory_limit;
         let session = Loaded::load(&self.device, &self.model, options, self.threads)?;
-        let inputs = if random { self.random_inputs(&session)? } else { self.read_inputs(limit)? };
+        let inputs = if random {
+            self.random_inputs(&session)?
+        } else {
+            self.read_inputs(limit)?
+        };
         let views: Vec<(&str, View)> = inputs.iter().map(|(n, t)| (n.as_str(), tensors::view(t))).collect();
         let start = Instant::now();
         let outputs = session.run_named(&views)?;
         let first = start.elapsed().as_secs_f64();
-        let named: Vec<(String, &Buffer)> =
-            session.outputs().into_iter().zip(&outputs).collect();
+        let named: Vec<(String, &Buffer)> = session.outputs().into_iter().zip(&outputs).collect();
 
         let mut times = vec![];
         for _ in 0..self.time.unwrap_or(0) {
@@ -91,8 +94,7 @@ impl Run {
         }
         times.sort_by(f64::total_cmp);
         if let Some(path) = &self.output {
-            let arrays: Vec<(String, Tensor)> =
-                named.iter().map(|(n, b)| (n.clone(), tensors::to_tensor(b))).collect();
+            let arrays: Vec<(String, Tensor)> = named.iter().map(|(n, b)| (n.clone(), tensors::to_tensor(b))).collect();
             npy::write_npz(path, &arrays)?;
         }
         let differences = match &self.expect {
@@ -107,7 +109,11 @@ impl Run {
             times: &times,
             tolerance: self.tolerance,
         };
-        print(&if self.json { format!("{:#}\n", report.json()) } else { report.text() })?;
+        print(&if self.json {
+            format!("{:#}\n", report.json())
+        } else {
+            report.text()
+        })?;
         match differences.iter().flatten().all(|d| d.relative <= self.tolerance) {
             true => Ok(()),
             false => Err(Failure::Differs),
@@ -138,7 +144,10 @@ impl Run {
         }
         let outputs = session.outputs();
         let [output] = &outputs[..] else {
-            let message = format!("one tensor, but the model has {} outputs; give a .npz file", outputs.len());
+            let message = format!(
+                "one tensor, but the model has {} outputs; give a .npz file",
+                outputs.len()
+            );
             return Err(Error::file(path, message).into());
         };
         Ok(vec![(output.clone(), tensor_file(path, self.compile.memory_limit)?)])
@@ -224,7 +233,11 @@ struct Difference {
     relative: f64,
 }
 
-fn compare(outputs: &[(String, &Buffer)], expected: &[(String, Tensor)], path: &Path) -> Result<Vec<Difference>, Failure> {
+fn compare(
+    outputs: &[(String, &Buffer)],
+    expected: &[(String, Tensor)],
+    path: &Path,
+) -> Result<Vec<Difference>, Failure> {
     let mut all = vec![];
     for (name, want) in expected {
         let Some((_, got)) = outputs.iter().find(|(n, _)| n == name) else {
@@ -234,13 +247,21 @@ fn compare(outputs: &[(String, &Buffer)], expected: &[(String, Tensor)], path: &
         };
         let got = tensors::to_tensor(got);
         if got.shape() != want.shape() {
-            let message = format!("output `{name}` has shape {:?}, expected {:?}", got.shape(), want.shape());
+            let message = format!(
+                "output `{name}` has shape {:?}, expected {:?}",
+                got.shape(),
+                want.shape()
+            );
             return Err(Error::file(path, message).into());
         }
         let (mut absolute, mut largest) = (0f64, 0f64);
         for (g, w) in got.iter().zip(want.iter()) {
             let (g, w) = (g.f64(), w.f64());
-            let error = if g == w || (g.is_nan() && w.is_nan()) { 0.0 } else { (g - w).abs() };
+            let error = if g == w || (g.is_nan() && w.is_nan()) {
+                0.0
+            } else {
+                (g - w).abs()
+            };
             absolute = absolute.max(if error.is_nan() { f64::INFINITY } else { error });
             if w.is_finite() {
                 largest = largest.max(w.abs());
@@ -314,10 +335,17 @@ impl Report<'_> {
     }
 
     fn json(&self) -> serde_json::Value {
-        let outputs = self.outputs.iter().map(|(name, b)| {
-            serde_json::json!({"name": name, "dtype": b.dtype().name(), "shape": b.shape()})
-        });
-        let number = |x: f64| if x.is_finite() { serde_json::json!(x) } else { serde_json::json!(x.to_string()) };
+        let outputs = self
+            .outputs
+            .iter()
+            .map(|(name, b)| serde_json::json!({"name": name, "dtype": b.dtype().name(), "shape": b.shape()}));
+        let number = |x: f64| {
+            if x.is_finite() {
+                serde_json::json!(x)
+            } else {
+                serde_json::json!(x.to_string())
+            }
+        };
         let t = self.session.timings();
         let mut report = serde_json::json!({
             "outputs": outputs.collect::<Vec<_>>(),
@@ -354,6 +382,9 @@ fn value(dtype: DType, x: Number) -> String {
     match (dtype, x) {
         (DType::Bool, x) => x.truth().to_string(),
         (_, Number::Int(i)) => i.to_string(),
-        (_, Number::Float(f)) => format!("{:.6}", f).trim_end_matches('0').trim_end_matches('.').to_owned(),
+        (_, Number::Float(f)) => format!("{:.6}", f)
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned(),
     }
 }

@@ -1,0 +1,53 @@
+//! The compile cache: a folder of artefacts, each named by what it was made of.
+//!
+//! A key is a hash of the model's file, of the files that its weights lie in, of the options and of the compiler's
+//! version. Invariant: an artefact that does not carry its own key, or cannot be opened, counts as absent; it is made
+//! again and replaced.
+
+use crate::compile::Options;
+use crate::{Error, Result, levels};
+use brolga_abi::artefact::checksum;
+use brolga_ir::Graph;
+use memmap2::Mmap;
+use rustc_hash::FxHasher;
+use std::fs::File;
+use std::hash::Hasher;
+use std::path::{Path, PathBuf};
+
+/// The key of a model and options; `None` where a pipeline or a file of rules is given, which may change unseen.
+///
+/// # Errors
+/// When the model's file cannot be read.
+pub fn key(path: &Path, graph: &Graph, options: &Options) -> Result<Option<[u64; 2]>> {
+    let known = options.rules.as_deref().is_none_or(|r| r == "none");
+    if options.pipeline.is_some() || !known {
+        return Ok(None);
+    }
+    let mut parts = vec![
+        checksum(options.describe().as_bytes()),
+        checksum(env!("CARGO_PKG_VERSION").as_bytes()),
+    ];
+    let mut sums = FxHasher::default();
+    let mut add = |bytes: &[u8]| {
+        parts.push(checksum(bytes));
+        sums.write(bytes);
+    };
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    // SAFETY: the mapping is private and read-only, and nothing relies on the bytes staying the same: a model that changes
+    // while it is hashed is compiled from what it was when it was read, under a key that fits neither.
+    let model = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+    add(graph.name.as_bytes());
+    add(&model);
+    for source in levels::sources(graph) {
+        if source.name() != path.display().to_string() {
+            add(source.bytes());
+        }
+    }
+    let parts: Vec<u8> = parts.iter().flat_map(|p| p.to_le_bytes()).collect();
+    Ok(Some([checksum(&parts), sums.finish()]))
+}
+
+/// The file of a key.
+pub fn file(folder: &Path, key: [u64; 2]) -> PathBuf {
+    folder.join(format!("{:016x}{:016x}.brolga", key[0], key[1]))
+}

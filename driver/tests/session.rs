@@ -1,0 +1,198 @@
+//! Sessions: shared between threads, several at once, loaded and dropped, cached; constants evaluated once.
+
+mod common;
+
+use brolga::ir::Graph;
+use brolga::output::WeightsIn;
+use brolga::{Error, Options, Session, View, compile};
+use common::digits;
+
+/// A small model with a weight that is used twice under two names, and one that only packing reads.
+const TWINS: &str = "graph @twins(%0 x: f32[n, 4]) {
+  %1 = const f32[4, 2] [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+  %2 = const f32[4, 2] [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+  %3 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%0, %1)
+  %4 = exp(%0)
+  %5 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%4, %2)
+  %6 = add(%3, %5)
+  return y = %6
+}";
+
+fn graph(text: &str) -> Graph {
+    Graph::parse(text, &|_| None).expect("the graph is valid")
+}
+
+#[test]
+fn runs_of_one_session_may_overlap() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let session = Session::options()
+        .threads(2)
+        .load(digits())
+        .expect("the model is in the repository");
+    shared(&session);
+    let images: Vec<f32> = (0..64 * 8).map(|i| (i % 17) as f32 / 17.0).collect();
+    let shape = [8, 1, 8, 8];
+    let run = || {
+        session.run(&[View::of(&images, &shape)]).expect("the input fits")[0]
+            .bytes()
+            .to_vec()
+    };
+    let alone = run();
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..5).map(|_| run()).collect::<Vec<_>>()))
+            .collect();
+        for thread in all {
+            assert!(
+                thread
+                    .join()
+                    .expect("no thread panics")
+                    .iter()
+                    .all(|bytes| *bytes == alone)
+            );
+        }
+    });
+    let other = Session::options()
+        .threads(1)
+        .load(digits())
+        .expect("the model is in the repository");
+    assert_eq!(
+        other.run(&[View::of(&images, &shape)]).expect("the input fits")[0].bytes(),
+        alone
+    );
+}
+
+#[test]
+fn equal_constants_are_computed_and_stored_once() {
+    let c = compile(&graph(TWINS), &Options::default()).expect("it compiles");
+    // One panel of 4 x 32 floats for both products; the weights themselves are gone.
+    assert_eq!(c.packed.bytes().len(), 4 * 32 * 4);
+    let session = c.session().expect("it runs here");
+    let x = [1.0f32, 0.0, 0.0, 0.0];
+    let y = session.run(&[View::of(&x, &[1, 4])]).expect("the input fits");
+    let e = 1f32.exp();
+    let expected = [1.0 + e + 3.0 + 5.0 + 7.0, 2.0 + 2.0 * e + 4.0 + 6.0 + 8.0];
+    for (got, want) in y[0].as_slice::<f32>().expect("it is f32").iter().zip(expected) {
+        assert!((got - want).abs() < 1e-4, "{got} is not {want}");
+    }
+}
+
+#[test]
+fn constants_keep_to_the_memory_limit() {
+    let options = Options {
+        memory_limit: 256,
+        ..Options::default()
+    };
+    let error = compile(&graph(TWINS), &options).expect_err("a panel has 512 bytes");
+    assert!(matches!(error, Error::MemoryLimit { limit: 256, .. }), "{error}");
+}
+
+#[test]
+fn sizes_make_a_program_for_one_shape() {
+    let options = Options {
+        sizes: vec![("n".into(), 3)],
+        ..Options::default()
+    };
+    let session = compile(&graph(TWINS), &options)
+        .and_then(|c| c.session())
+        .expect("it runs here");
+    assert!(session.meta().symbols.is_empty());
+    let error = session
+        .run(&[View::of(&[0.0f32; 8], &[2, 4])])
+        .expect_err("only three rows fit");
+    assert!(
+        error
+            .to_string()
+            .contains("input `x` has shape [2, 4], expected [3, 4]"),
+        "{error}"
+    );
+    let unknown = Options {
+        sizes: vec![("m".into(), 3)],
+        ..Options::default()
+    };
+    let error = compile(&graph(TWINS), &unknown).expect_err("there is no `m`");
+    assert!(
+        error.to_string().contains("no symbolic dimension `m`; it has `n`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn compiling_twice_gives_the_same_bytes() {
+    let object = || compile(&graph(TWINS), &Options::default()).and_then(|c| c.object(WeightsIn::Object));
+    assert_eq!(object().expect("it compiles"), object().expect("it compiles"));
+}
+
+#[test]
+fn the_cache_maps_what_was_compiled_before() {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let load = || {
+        Session::options()
+            .cache(folder.path())
+            .load(digits())
+            .expect("the model is in the repository")
+    };
+    let files = || std::fs::read_dir(folder.path()).expect("the folder is there").count();
+    let first = load();
+    assert!(!first.timings().codegen.is_zero());
+    assert_eq!(files(), 1);
+    let second = load();
+    assert!(second.timings().codegen.is_zero());
+    let image = [0.5f32; 64];
+    let run = |s: &Session| {
+        s.run(&[View::of(&image, &[1, 1, 8, 8])]).expect("the input fits")[0]
+            .bytes()
+            .to_vec()
+    };
+    assert_eq!(run(&first), run(&second));
+    // A damaged artefact is made again; other options have their own.
+    let file = std::fs::read_dir(folder.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    std::fs::write(&file, b"not an artefact").expect("the file is ours");
+    assert!(!load().timings().codegen.is_zero());
+    assert!(load().timings().codegen.is_zero());
+    let sized = Session::options().cache(folder.path()).size("batch", 1).load(digits());
+    assert!(
+        !sized
+            .expect("the model is in the repository")
+            .timings()
+            .codegen
+            .is_zero()
+    );
+    assert_eq!(files(), 2);
+}
+
+/// Resident memory of this process, in bytes.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+    let pages: usize = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .expect("the second number is resident pages");
+    pages * 4096
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn loading_and_dropping_a_session_does_not_grow_memory() {
+    let model = graph(TWINS);
+    let once = || {
+        let session = compile(&model, &Options::default()).and_then(|c| c.session_with(1, u64::MAX));
+        let x = [0.0f32; 4];
+        session
+            .and_then(|s| s.run(&[View::of(&x, &[1, 4])]))
+            .expect("it runs here");
+    };
+    (0..100).for_each(|_| once());
+    let before = resident();
+    (0..900).for_each(|_| once());
+    let growth = resident().saturating_sub(before);
+    // Other tests run beside this one; code that leaks would be 900 times some 16 KiB.
+    assert!(growth < 8 << 20, "{growth} bytes more after 900 sessions");
+}
