@@ -427,8 +427,8 @@ impl Printer<'_> {
     }
 
     /// A variable's value while `f` runs, in a scope of its own.
-    pub fn with_var<T>(&mut self, v: Var, value: Int, range: Option<Range>, f: impl FnOnce(&mut Self) -> T) -> T {
-        self.vars.insert(v, value);
+    pub fn with_var<T>(&mut self, v: Var, value: R, range: Option<Range>, f: impl FnOnce(&mut Self) -> T) -> T {
+        self.vars.insert(v, Int::Reg(value));
         match range {
             Some(r) => self.ranges.insert(v, r),
             None => self.ranges.remove(&v),

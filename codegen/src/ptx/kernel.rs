@@ -200,13 +200,14 @@ impl Printer<'_> {
                 put!(self.asm, "mov.u32 {r}, %{name}.{}", dimension(d));
                 // A grid has fewer than 2^31 blocks.
                 let n = extent.as_const().unwrap_or(i32::MAX as i64);
-                self.with_var(var, Int::Reg(r), Some((0, (n - 1).max(0))), |p| p.stmts(body))
+                self.with_var(var, r, Some((0, (n - 1).max(0))), |p| p.stmts(body))
             }
             LoopKind::Unrolled => {
-                for i in 0..extent.as_const().unwrap_or(0) {
-                    self.with_var(var, Int::Known(i), None, |p| p.stmts(body))?;
-                }
-                Ok(())
+                // The copies follow each other, so that each knows what the ones before it have computed.
+                (0..extent.as_const().unwrap_or(0)).try_for_each(|i| {
+                    self.vars.insert(var, Int::Known(i));
+                    self.stmts(body)
+                })
             }
             LoopKind::Serial => self.serial(var, extent, body),
         }
@@ -233,7 +234,7 @@ impl Printer<'_> {
         }
         self.asm.place(format_args!("$L{label}"));
         let range = range.map(|(_, hi)| (0, (hi - 1).max(0)));
-        self.with_var(var, Int::Reg(i), range, |p| p.stmts(body))?;
+        self.with_var(var, i, range, |p| p.stmts(body))?;
         let p = self.asm.reg(Class::Pred);
         put!(self.asm, "add.s{bits} {i}, {i}, 1");
         put!(self.asm, "setp.lt.s{bits} {p}, {i}, {n}");
