@@ -37,7 +37,7 @@ const LATE: usize = usize::MAX;
 
 impl Kernel<'_, '_, '_> {
     /// The index with known variables put in.
-    fn settled(&self, e: &Ix) -> Ix {
+    pub fn settled(&self, e: &Ix) -> Ix {
         let mut known = false;
         e.for_each_var(&mut |v| known |= matches!(self.vars.values.get(&v), Some(VarValue::Known(_))));
         if !known {

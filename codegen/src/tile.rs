@@ -9,10 +9,10 @@ use crate::emit::{CONSTANT, Emit, Unit, element};
 use crate::kernel::Kernel;
 use crate::x86::{Isa, TileArgs, TileKey, balance_rows, max_rows};
 use brolga_ir::TileFamily;
-use brolga_ir::index::Ix;
+use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::Tile;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, JumpTableData, MemFlagsData, StackSlot, Value, types};
+use cranelift_codegen::ir::{BlockCall, InstBuilder, JumpTableData, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
 
 /// A tile on an assembled family.
@@ -21,10 +21,14 @@ struct Plan {
     vectors: u8,
     unit_k: bool,
     limit: u8,
-    max_rows: u32,
+    /// The numbers of rows that occur.
+    rows: Vec<u32>,
 }
 
 const ARGS: MemFlagsData = MemFlagsData::trusted();
+
+/// Up to how many numbers of rows are told apart by comparisons instead of a table.
+const MAX_COMPARED: usize = 3;
 
 /// The fields that seldom depend on a loop, with what one unit of them is in the arguments.
 fn strides(t: &Tile) -> [(usize, &Ix, i64); 8] {
@@ -113,7 +117,7 @@ impl Kernel<'_, '_, '_> {
             vectors,
             unit_k: t.a_k.as_const() == Some(1),
             limit: max_rows(isa, vectors),
-            max_rows: t.max_rows,
+            rows: self.row_counts(t),
         };
         self.rows(&plan, args, rows, (a, a_row), (c, c_row))?;
         if isa == Isa::Avx2 && !narrow {
@@ -172,9 +176,15 @@ impl Kernel<'_, '_, '_> {
             }
             return Ok(());
         }
-        if plan.max_rows <= u32::from(plan.limit) {
-            return self.switch(plan, args, rows, plan.max_rows.max(1));
+        if plan.rows.iter().all(|n| *n <= u32::from(plan.limit)) {
+            return self.switch(plan, args, rows, &plan.rows);
         }
+        // Whole groups, and what is left of any number of rows.
+        let most = u32::from(plan.limit);
+        let mut sizes: Vec<u32> = plan.rows.iter().flat_map(|n| [(*n).min(most), n % most]).collect();
+        sizes.retain(|n| *n > 0);
+        sizes.sort_unstable();
+        sizes.dedup();
         let up = self.e.b.ins().iadd_imm_s(rows, limit - 1);
         let by = self.e.int(limit);
         let zero = self.e.int(0);
@@ -185,7 +195,7 @@ impl Kernel<'_, '_, '_> {
         let rest = self.e.b.ins().isub(rows, first);
         let n = self.e.b.ins().smin(rest, by);
         self.start_at(args, first, (a, a_row), (c, c_row));
-        self.switch(plan, args, n, plan.limit.into())?;
+        self.switch(plan, args, n, &sizes)?;
         self.e.end_loop(open, &[]);
         Ok(())
     }
@@ -198,27 +208,60 @@ impl Kernel<'_, '_, '_> {
         }
     }
 
-    /// Calls the kernel of `rows`, which is at most `most`; none for no rows.
-    fn switch(&mut self, plan: &Plan, args: Value, rows: Value, most: u32) -> Result<(), Error> {
+    /// Calls the kernel of `rows`, which is one of `sizes` or at most 0: then there is none.
+    fn switch(&mut self, plan: &Plan, args: Value, rows: Value, sizes: &[u32]) -> Result<(), Error> {
         let done = self.e.b.create_block();
-        let cases: Vec<_> = (1..=most).map(|_| self.e.b.create_block()).collect();
-        let pool = &mut self.e.b.func.dfg.value_lists;
-        let call = |b, pool: &mut _| cranelift_codegen::ir::BlockCall::new(b, [], pool);
-        let default = call(done, pool);
-        let table: Vec<_> = std::iter::once(&done).chain(&cases).map(|b| call(*b, pool)).collect();
-        let table = self.e.b.create_jump_table(JumpTableData::new(default, &table));
-        let n = self.e.b.ins().ireduce(types::I32, rows);
-        self.e.b.ins().br_table(n, table);
-        for (i, case) in cases.into_iter().enumerate() {
+        let cases: Vec<_> = sizes.iter().map(|_| self.e.b.create_block()).collect();
+        if sizes.len() <= MAX_COMPARED {
+            for (size, case) in sizes.iter().zip(&cases) {
+                let next = self.e.b.create_block();
+                let this = self.e.b.ins().icmp_imm_s(IntCC::Equal, rows, i64::from(*size));
+                self.e.b.ins().brif(this, *case, &[], next, &[]);
+                self.e.b.switch_to_block(next);
+                self.e.b.seal_block(next);
+            }
+            self.e.b.ins().jump(done, &[]);
+        } else {
+            let most = sizes.iter().copied().max().unwrap_or(0);
+            let pool = &mut self.e.b.func.dfg.value_lists;
+            let call = |b, pool: &mut _| BlockCall::new(b, [], pool);
+            let default = call(done, pool);
+            let place = |n: u32| sizes.iter().position(|s| *s == n).map_or(done, |i| cases[i]);
+            let table: Vec<_> = (0..=most).map(|n| call(place(n), pool)).collect();
+            let table = self.e.b.create_jump_table(JumpTableData::new(default, &table));
+            let n = self.e.b.ins().ireduce(types::I32, rows);
+            self.e.b.ins().br_table(n, table);
+        }
+        for (size, case) in sizes.iter().zip(cases) {
             self.e.b.switch_to_block(case);
             self.e.b.seal_block(case);
-            let f = self.e.unit.tile(plan.key(i as u8 + 1))?;
+            let f = self.e.unit.tile(plan.key(*size as u8))?;
             self.e.call(f, &[args]);
             self.e.b.ins().jump(done, &[]);
         }
         self.e.b.switch_to_block(done);
         self.e.b.seal_block(done);
         Ok(())
+    }
+
+    /// The numbers of rows that a tile may have. Of `min(K - d*x, d)` with constants these are `d` and the remainder of
+    /// `K`, whatever `x` is; otherwise all up to the most.
+    fn row_counts(&self, t: &Tile) -> Vec<u32> {
+        let rows = self.settled(&t.rows);
+        if let [(Term::Min(e, d), one)] = &rows.terms[..]
+            && one.is(1)
+            && rows.offset.is(0)
+            && let [(_, c)] = &e.terms[..]
+            && let (Some(k), Some(d), Some(c)) = (e.offset.as_const(), d.as_const(), c.as_const())
+            && d > 0
+            && c == -d
+            && d <= i64::from(t.max_rows)
+        {
+            let mut sizes = vec![k.rem_euclid(d) as u32, d as u32];
+            sizes.retain(|n| *n > 0);
+            return sizes;
+        }
+        (1..=t.max_rows.max(1)).collect()
     }
 }
 
