@@ -142,6 +142,10 @@ fn fold(g: &Graph, op: &Op, inputs: &[Value], limit: usize) -> Option<Vec<Consta
             data: ConstData::Splat(x),
         }]);
     }
+    // A broadcast is an index map wherever it is read; spread out, it would only be larger.
+    if op.name() == "broadcast" {
+        return None;
+    }
     let small = |t: &Type| dim::product(&t.shape).as_const().is_some_and(|n| n <= limit as i64);
     if !outs.iter().all(small) || !types.iter().all(small) {
         return None;

@@ -72,13 +72,16 @@ fn execute<K>(
     let tensor = |s: SlotId| {
         let slot = p.slot(s);
         let shape: Vec<usize> = slot.ty.shape.iter().map(known).collect();
-        Tensor::new(slot.ty.dtype, shape, memory[s.0 as usize].borrow().clone())
+        Tensor::new(slot.ty.dtype, shape, memory[p.root(s).0 as usize].borrow().clone())
     };
     for step in p.init.iter().chain(&p.steps) {
         match step {
-            Step::Call { kernel, args, .. } => call(&p.kernels[*kernel as usize], args, &memory)?,
+            Step::Call { kernel, args, .. } => {
+                let args: Vec<SlotId> = args.iter().map(|a| p.root(*a)).collect();
+                call(&p.kernels[*kernel as usize], &args, &memory)?;
+            }
             Step::Copy { from, to } => {
-                let bytes = memory[from.0 as usize].borrow().clone();
+                let bytes = memory[p.root(*from).0 as usize].borrow().clone();
                 *memory[to.0 as usize].borrow_mut() = bytes;
             }
             Step::Host { op, inputs, outputs, .. } => {

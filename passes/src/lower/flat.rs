@@ -175,10 +175,59 @@ impl Flat {
             stages,
             next_var,
         };
+        flat.split_divided();
         flat.drop_units();
         flat.merge_outer();
         flat.merge_inner();
         flat
+    }
+
+    /// Splits every dimension that indices divide into quotient and remainder, so that addresses are affine: what a reshape
+    /// merged is iterated over as it lies in memory.
+    ///
+    /// ```text
+    /// for k in 0..768 { a[8192*div(k, 64) + rem(k, 64)] }  -->  for p in 0..12 { for t in 0..64 { a[8192*p + t] } }
+    /// ```
+    fn split_divided(&mut self) {
+        let mut i = 0;
+        while i < self.outer.len() {
+            let (v, extent) = self.outer[i].clone();
+            let mut divisor = None;
+            self.each_index(&mut |ix, _| divisor = divisor.take().or_else(|| divides(ix, v, &extent)));
+            if let Some((c, q)) = divisor {
+                let t = self.fresh();
+                self.each_index(&mut |ix, _| *ix = split(ix, v, t, &c));
+                self.outer[i].1 = q;
+                self.outer.insert(i + 1, (t, c));
+            } else {
+                i += 1;
+            }
+        }
+        let mut next = self.next_var;
+        for s in &mut self.stages {
+            let mut i = 0;
+            while i < s.dims.len() {
+                let (v, d) = s.dims[i].clone();
+                let mut divisor = None;
+                s.each_index(&mut |ix, _| divisor = divisor.take().or_else(|| divides(ix, v, &d.extent)));
+                if let Some((c, q)) = divisor {
+                    let t = Var(next);
+                    next += 1;
+                    s.each_index(&mut |ix, _| *ix = split(ix, v, t, &c));
+                    s.dims[i].1.extent = q;
+                    s.dims.insert(i + 1, (t, IterDim { extent: c, ..d }));
+                } else {
+                    i += 1;
+                }
+            }
+        }
+        self.next_var = next;
+    }
+
+    /// A variable of its own.
+    fn fresh(&mut self) -> Var {
+        self.next_var += 1;
+        Var(self.next_var - 1)
     }
 
     /// Removes outer dimensions of extent 1.
@@ -267,6 +316,35 @@ impl FlatStage {
     pub fn reduces(&self) -> bool {
         self.dims.iter().any(|(_, d)| d.kind == IterKind::Reduction)
     }
+}
+
+/// The divisor by which an index divides just the variable `v`, and the quotient's extent, when the division is even.
+fn divides(ix: &Ix, v: Var, extent: &Dim) -> Option<(Dim, Dim)> {
+    ix.terms.iter().find_map(|(t, _)| match t {
+        Term::Div(e, c) | Term::Mod(e, c) if e.as_var() == Some(v) => Some((c.clone(), extent.exact_div(c)?)),
+        Term::Div(e, _) | Term::Mod(e, _) | Term::Min(e, _) => divides(e, v, extent),
+        _ => None,
+    })
+}
+
+/// The index with `v` standing for quotients by `c` and `t` for remainders.
+fn split(ix: &Ix, v: Var, t: Var, c: &Dim) -> Ix {
+    let whole = &Ix::var(v).scale(c) + &Ix::var(t);
+    let mut sum = Ix::constant(ix.offset.clone());
+    for (term, k) in &ix.terms {
+        let e = match term {
+            Term::Var(u) if *u == v => whole.clone(),
+            Term::Div(e, d) if d == c && e.as_var() == Some(v) => Ix::var(v),
+            Term::Mod(e, d) if d == c && e.as_var() == Some(v) => Ix::var(t),
+            Term::Div(e, d) => split(e, v, t, c).div(d),
+            Term::Mod(e, d) => split(e, v, t, c).modulo(d),
+            Term::Min(e, d) => split(e, v, t, c).at_most(d),
+            Term::Var(u) => Ix::var(*u),
+            Term::Reg(r) => Ix::reg(*r),
+        };
+        sum = &sum + &e.scale(k);
+    }
+    sum
 }
 
 /// True when `a` (outer) and `b` (of extent `n`) stride in `ix` as one dimension would.
