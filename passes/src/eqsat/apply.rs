@@ -63,7 +63,7 @@ enum Val {
 }
 
 /// The facts of a class, as an argument.
-fn stream_of(data: &Data, class: Id) -> Option<Stream> {
+pub fn stream_of(data: &Data, class: Id) -> Option<Stream> {
     let Kind::Value(ty) = &data.kind else { return None };
     Some(Stream {
         ty: ty.clone(),
@@ -93,8 +93,8 @@ pub fn replacement(eg: &EGraph, law: &Law, class: Id, found: &Match) -> Result<R
         new: NewTerms::default(),
         locals: vec![],
     };
-    for c in &law.conditions {
-        if !m.holds(c)? {
+    for &i in &law.late {
+        if !m.holds(&law.conditions[i])? {
             return Err(Refusal::NoMatch);
         }
     }

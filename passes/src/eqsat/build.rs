@@ -58,7 +58,7 @@ pub fn build(g: &Graph) -> Result<Built, String> {
         tensors[node.outputs[0].0 as usize] = Some(eg.add(Term::Store([stream])));
     }
     eg.analysis.current.clear();
-    eg.rebuild();
+    rebuild(&mut eg);
     if let Some(e) = eg.analysis.failure.take() {
         return Err(e);
     }
@@ -68,6 +68,15 @@ pub fn build(g: &Graph) -> Result<Built, String> {
         .collect();
     let outputs = g.outputs.iter().map(|(_, v)| tensors[v.0 as usize]).collect();
     Ok(Built { eg, tensors, outputs })
+}
+
+/// Restores the e-graph's invariants.
+///
+/// egg reads the time for a log message, and its clock calibrates itself for up to 200 ms at first use: two compilations
+/// of a small model. A clock that stands still spares that.
+pub fn rebuild(eg: &mut EGraph) {
+    let (clock, _) = quanta::Clock::mock();
+    quanta::with_clock(&clock, || eg.rebuild());
 }
 
 /// For every constant the first that equals it; only small ones and splats are compared.
@@ -142,19 +151,22 @@ impl Build for TermBuilder<'_> {
     }
 }
 
-/// Adds to every composite operator's class what it decomposes into: the built-in rule `decompose`. Gives the number of
-/// classes that changed.
+/// Adds to the class of every composite operator that is new what it decomposes into: the built-in rule `decompose`.
+/// Gives the number of classes that changed.
 ///
 /// # Errors
 /// When a decomposition does not have the type of its operator.
 pub fn decompose(eg: &mut EGraph) -> Result<usize, String> {
     let mut found: Vec<(Id, OpId, Children)> = vec![];
-    for class in eg.classes() {
-        for t in &class.nodes {
+    let mut changed: Vec<Id> = eg.analysis.changed.iter().map(|&c| eg.find(c)).collect();
+    changed.sort_unstable();
+    changed.dedup();
+    for class in changed {
+        for t in &eg[class].nodes {
             if let Term::Op(op, c) = t
-                && is_composite(*op)
+                && op.arity().composite
             {
-                found.push((class.id, *op, c.clone()));
+                found.push((class, *op, c.clone()));
             }
         }
     }
@@ -177,16 +189,8 @@ pub fn decompose(eg: &mut EGraph) -> Result<usize, String> {
         changed += eg.union(class, out) as usize;
     }
     eg.analysis.current.clear();
-    eg.rebuild();
+    rebuild(eg);
     Ok(changed)
-}
-
-/// True for an operator that has to be decomposed before kernels are formed.
-pub fn is_composite(op: OpId) -> bool {
-    let Some(sample) = op.def().samples().into_iter().next() else {
-        return false;
-    };
-    Op::new(op.name(), &sample.attrs).is_ok_and(|o| crate::fusion::class(&o) == crate::fusion::Class::Composite)
 }
 
 /// The streams of a term's operands, lists spread out.

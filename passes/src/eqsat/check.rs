@@ -7,7 +7,7 @@
 //! conditions refuse are thrown away; a rule for which too few remain is reported, as is one that gives another result.
 
 use super::apply::{NewTerm, Ref, Refusal, Replacement, replacement};
-use super::build::build;
+use super::build::{build, rebuild};
 use super::generate::Generator;
 use super::lang::{EGraph, Term, splat_constant};
 use super::matching::matches_at;
@@ -142,7 +142,7 @@ fn attempt(rule: &Rule, law: &Law, make: &mut Generator, fuse: &RuleSet) -> Resu
         let mut eg = built.eg;
         let id = made.add_to(&mut eg);
         eg.union(root, id);
-        eg.rebuild();
+        rebuild(&mut eg);
         return match eg.analysis.failure.take() {
             Some(e) => Err(format!("{e}\n{}", describe(&g))),
             None => Ok(Some(is_varied(&g))),
@@ -171,12 +171,7 @@ fn values_of_classes(g: &Graph, tensors: &[Id], eg: &EGraph) -> FxHashMap<Id, Va
     out
 }
 
-fn add_to_graph(
-    g: &mut Graph,
-    eg: &EGraph,
-    r: &Replacement,
-    classes: &FxHashMap<Id, Value>,
-) -> Result<Value, String> {
+fn add_to_graph(g: &mut Graph, eg: &EGraph, r: &Replacement, classes: &FxHashMap<Id, Value>) -> Result<Value, String> {
     let needed = r.needed();
     let mut values: Vec<Option<Value>> = vec![];
     let origin: Arc<str> = "right".into();

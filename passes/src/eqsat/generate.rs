@@ -135,9 +135,7 @@ impl Generator {
                         ("is-constant", _) => hint.constant = true,
                         ("is-number" | "is-invertible", _) => hint.any_number = true,
                         ("is-positive", _) => hint.positive = true,
-                        ("is-positive-zero", _) => hint.number = Some(0.0),
-                        ("is-negative-zero", _) => hint.number = Some(-0.0),
-                        ("is-splat" | "is-near", [Expr::Lit(a)]) => {
+                        ("is-splat", [Expr::Lit(a)]) => {
                             hint.number = match **a {
                                 Attr::Num(b) => Some(f64::from_bits(b)),
                                 Attr::Int(i) => Some(i as f64),
@@ -296,7 +294,10 @@ impl Generator {
                 Some(a)
             }
             Pat::Number(x, _) => {
-                let hint = Hint { number: Some(*x), ..Hint::default() };
+                let hint = Hint {
+                    number: Some(*x),
+                    ..Hint::default()
+                };
                 let ty = match want {
                     Some(t) => t.clone(),
                     None => Type::new(self.dtype, self.shape(None)),
@@ -625,13 +626,15 @@ impl Generator {
         let from: Vec<i64> = self.g.ty(x).shape.iter().map(Dim::as_const).collect::<Option<_>>()?;
         // Of a pad: the part that was padded, now and then.
         let inner = match (&operands[0], self.chance(50)) {
-            (Pat::Op(h, args, _), true) if self.operator_of(*h).name() == "pad" => match (self.fixed(&args[0]), &args[4]) {
-                (Some(Attr::Dims(low)), Pat::Var(v)) => match self.bound.get(v) {
-                    Some(Bound::Stream(v)) => Some((low, self.g.ty(*v).shape.clone())),
+            (Pat::Op(h, args, _), true) if self.operator_of(*h).name() == "pad" => {
+                match (self.fixed(&args[0]), &args[4]) {
+                    (Some(Attr::Dims(low)), Pat::Var(v)) => match self.bound.get(v) {
+                        Some(Bound::Stream(v)) => Some((low, self.g.ty(*v).shape.clone())),
+                        _ => None,
+                    },
                     _ => None,
-                },
-                _ => None,
-            },
+                }
+            }
             _ => None,
         };
         let whole = self.chance(25);

@@ -11,8 +11,10 @@
 //!
 //! Invariant: the terms of a class have one type; a rule that would merge two types is refused before it does.
 
+use crate::fusion;
 use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Number, Op, Tensor, Type, decode, encode, ops};
 use egg::{Analysis, DidMerge, Id, Language};
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use std::sync::{Arc, LazyLock};
 
@@ -30,6 +32,8 @@ pub struct Arity {
     pub operands: Option<usize>,
     /// The number of results.
     pub results: usize,
+    /// True when it has to be decomposed before kernels are formed.
+    pub composite: bool,
 }
 
 static ARITIES: LazyLock<Vec<Arity>> = LazyLock::new(|| {
@@ -44,9 +48,13 @@ static ARITIES: LazyLock<Vec<Arity>> = LazyLock::new(|| {
             let types: Vec<Type> = s.inputs.iter().map(|(d, shape)| Type::fixed(*d, shape)).collect();
             Some(Op::new(def.name(), &s.attrs).ok()?.infer(&types).ok()?.len())
         });
+        let composite = samples.first().is_some_and(|s| {
+            Op::new(def.name(), &s.attrs).is_ok_and(|o| fusion::class(&o) == fusion::Class::Composite)
+        });
         Arity {
             operands: fixed,
             results: results.unwrap_or(1),
+            composite,
         }
     };
     ops::all().iter().map(arity).collect()
@@ -237,6 +245,8 @@ pub struct Facts {
     constants: Vec<(Arc<Type>, Option<Number>)>,
     /// The origins that newly made classes get.
     pub current: Origins,
+    /// The operators that occur.
+    pub ops: FxHashSet<OpId>,
     /// The classes that were made or changed since this was last emptied.
     pub changed: Vec<Id>,
     /// The first contradiction met, which only an unsound term can cause.
@@ -388,10 +398,13 @@ impl Analysis<Term> for Facts {
                 };
                 value(Arc::new(ty), d.constant, None)
             }
-            Term::Op(op, children) => make_op(eg, *op, children).unwrap_or_else(|e| {
-                eg.analysis.failure.get_or_insert(e);
-                value(Arc::new(Type::new(DType::Bool, vec![])), false, None)
-            }),
+            Term::Op(op, children) => {
+                eg.analysis.ops.insert(*op);
+                make_op(eg, *op, children).unwrap_or_else(|e| {
+                    eg.analysis.failure.get_or_insert(e);
+                    value(Arc::new(Type::new(DType::Bool, vec![])), false, None)
+                })
+            }
         };
         Data {
             kind,

@@ -4,6 +4,8 @@
 //! which for the longest rules is thousands of patterns. It also searches everything in every round, while what is new is
 //! at most a pattern's depth above a class that changed ([`Frontier`]).
 
+use super::apply::stream_of;
+use super::functions::Arg;
 use super::lang::{EGraph, OpId, Term};
 use super::rules::{Head, Law, Pat};
 use brolga_ir::{DType, Number};
@@ -33,7 +35,10 @@ pub fn matches_at(eg: &EGraph, law: &Law, class: Id) -> Vec<Match> {
     let mut m = Matcher {
         eg,
         law,
-        now: Match { vars: vec![None; law.vars.len()], ops: vec![None; law.families.len()] },
+        now: Match {
+            vars: vec![None; law.vars.len()],
+            ops: vec![None; law.families.len()],
+        },
         found: vec![],
     };
     m.go(&Goals::Then(&law.left, class, &Goals::Done));
@@ -64,11 +69,12 @@ impl Matcher<'_> {
             Pat::Var(i) => match self.now.vars[*i] {
                 Some(bound) if bound == class => self.go(rest),
                 Some(_) => {}
-                None => {
+                None if self.passes(*i, class) => {
                     self.now.vars[*i] = Some(class);
                     self.go(rest);
                     self.now.vars[*i] = None;
                 }
+                None => {}
             },
             Pat::Lit(a) => {
                 if eg[class].data.attr() == Some(a) {
@@ -142,6 +148,21 @@ impl Matcher<'_> {
         }
     }
 
+    /// True when the conditions on one variable alone hold for a class.
+    fn passes(&self, var: usize, class: Id) -> bool {
+        let guards = &self.law.guards[var];
+        if guards.is_empty() {
+            return true;
+        }
+        let Some(stream) = stream_of(&self.eg[class].data, class) else {
+            return false;
+        };
+        let arg = [Arg::Stream(stream)];
+        guards
+            .iter()
+            .all(|g| (g.test.run)(self.eg, &arg).unwrap_or(false) == g.holds)
+    }
+
     /// Puts the arguments before the rest, the first in front.
     fn arguments(&mut self, args: &[Pat], children: &[Id], rest: &Goals) {
         match (args.split_last(), children.split_last()) {
@@ -153,8 +174,12 @@ impl Matcher<'_> {
 
 /// True when a value is a rule's literal: rounded to its dtype, or near it.
 fn is_number(found: Number, dtype: DType, literal: f64, near: bool) -> bool {
-    let x = found.f64();
-    if near { (x - literal).abs() <= NEAR * literal.abs() } else { x == Number::Float(literal).to(dtype).f64() }
+    let (x, exact) = (found.f64(), Number::Float(literal).to(dtype).f64());
+    if near {
+        (x - literal).abs() <= NEAR * literal.abs()
+    } else {
+        x == exact && x.is_sign_negative() == exact.is_sign_negative()
+    }
 }
 
 /// How far a stream may be from a literal marked `~`: two units in the last place of an f32.
@@ -197,6 +222,8 @@ impl Frontier {
 pub struct Index {
     by_op: FxHashMap<OpId, Vec<usize>>,
     loads: Vec<usize>,
+    /// The operators that a rule's left side cannot match without.
+    needs: Vec<Vec<OpId>>,
     /// The depth of every rule's left side.
     pub depths: Vec<usize>,
 }
@@ -204,14 +231,26 @@ pub struct Index {
 impl Index {
     /// The index of laws, by their position.
     pub fn new<'a>(laws: impl Iterator<Item = Option<&'a Law>>) -> Index {
-        let mut index = Index { by_op: FxHashMap::default(), loads: vec![], depths: vec![] };
+        let mut index = Index {
+            by_op: FxHashMap::default(),
+            loads: vec![],
+            needs: vec![],
+            depths: vec![],
+        };
         for (i, law) in laws.enumerate() {
             index.depths.push(law.map_or(0, |l| l.left.depth()));
+            let mut needs = vec![];
+            law.iter().for_each(|l| l.left.for_each_op(&mut |op| needs.push(op)));
+            needs.sort_unstable();
+            needs.dedup();
+            index.needs.push(needs);
             let Some(law) = law else { continue };
             match &law.left {
                 Pat::Op(Head::Op(op), ..) => index.by_op.entry(*op).or_default().push(i),
                 Pat::Op(Head::Family(f), ..) => {
-                    law.families[*f].iter().for_each(|op| index.by_op.entry(*op).or_default().push(i));
+                    law.families[*f]
+                        .iter()
+                        .for_each(|op| index.by_op.entry(*op).or_default().push(i));
                 }
                 _ => index.loads.push(i),
             }
@@ -219,13 +258,20 @@ impl Index {
         index
     }
 
-    /// The rules that may match at a class, sorted.
-    pub fn rules_at(&self, eg: &EGraph, class: Id) -> Vec<usize> {
+    /// The rules whose operators all occur.
+    pub fn possible(&self, eg: &EGraph) -> Vec<bool> {
+        let occurs = |op: &OpId| eg.analysis.ops.contains(op);
+        self.needs.iter().map(|n| n.iter().all(occurs)).collect()
+    }
+
+    /// The rules that may match at a class when something changed at a distance below it, sorted.
+    pub fn rules_at(&self, eg: &EGraph, class: Id, distance: usize) -> Vec<usize> {
         let mut out = vec![];
+        let deep = |r: &usize| self.depths[*r] >= distance;
         for t in &eg[class].nodes {
             match t {
-                Term::Op(op, _) => out.extend(self.by_op.get(op).into_iter().flatten().copied()),
-                Term::Load(_) | Term::Store(_) => out.extend_from_slice(&self.loads),
+                Term::Op(op, _) => out.extend(self.by_op.get(op).into_iter().flatten().copied().filter(deep)),
+                Term::Load(_) | Term::Store(_) => out.extend(self.loads.iter().copied().filter(deep)),
                 _ => {}
             }
         }

@@ -21,18 +21,6 @@ predicates! {
         let s = a[0].stream()?;
         Some(s.splat?.f64() == Number::Float(a[1].num()?).to(s.ty.dtype).f64())
     };
-    "is-near" "the stream is within four in ten million of this number everywhere" |_, a| {
-        let (x, want) = (a[0].num()?, a[1].num()?);
-        Some((x - want).abs() <= 4e-7 * want.abs())
-    };
-    "is-positive-zero" "the stream is 0 everywhere, not -0" |_, a| {
-        let x = a[0].num()?;
-        Some(x == 0.0 && x.is_sign_positive())
-    };
-    "is-negative-zero" "the stream is -0 everywhere" |_, a| {
-        let x = a[0].num()?;
-        Some(x == 0.0 && x.is_sign_negative())
-    };
     "is-invertible" "the stream is a finite number with a finite reciprocal" |_, a| {
         let x = a[0].num()?;
         Some(x.is_finite() && x.abs() > 1e-30 && x.abs() < 1e30)

@@ -64,7 +64,7 @@ pub enum Pat {
     Var(usize),
     /// A literal attribute.
     Lit(Arc<Attr>),
-    /// A stream that is a number everywhere; near it, when the flag is set.
+    /// A stream that is a number everywhere (0 is not -0); near it, when the flag is set.
     Number(f64, bool),
     /// An operator: attributes, then operands; the two last in either order, when the flag is set.
     Op(Head, Vec<Pat>, bool),
@@ -86,6 +86,24 @@ impl Pat {
             Pat::Op(_, args, _) => 1 + args.iter().map(Pat::depth).max().unwrap_or(0),
             Pat::Load(x) | Pat::Store(x) => 1 + x.depth(),
             Pat::Cons(a, b) => 1 + a.depth().max(b.depth()),
+        }
+    }
+
+    /// Calls `f` with every operator that is named, repetitions included.
+    pub fn for_each_op(&self, f: &mut dyn FnMut(OpId)) {
+        match self {
+            Pat::Var(_) | Pat::Lit(_) | Pat::Number(..) | Pat::Nil => {}
+            Pat::Op(head, args, _) => {
+                if let Head::Op(op) = head {
+                    f(*op);
+                }
+                args.iter().for_each(|a| a.for_each_op(f));
+            }
+            Pat::Load(x) | Pat::Store(x) => x.for_each_op(f),
+            Pat::Cons(a, b) => {
+                a.for_each_op(f);
+                b.for_each_op(f);
+            }
         }
     }
 }
@@ -124,6 +142,15 @@ pub enum Cond {
     Equal(Expr, Expr),
 }
 
+/// A predicate of one variable, and whether it has to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Guard {
+    /// The predicate.
+    pub test: &'static Predicate,
+    /// Whether it has to hold.
+    pub holds: bool,
+}
+
 /// What a rule that is text consists of.
 #[derive(Clone, Debug)]
 pub struct Law {
@@ -133,6 +160,10 @@ pub struct Law {
     pub right: Expr,
     /// The side conditions.
     pub conditions: Vec<Cond>,
+    /// Those conditions that ask about one variable alone, by variable: the matcher tests them where it binds it.
+    pub guards: Vec<Vec<Guard>>,
+    /// The other conditions, by position.
+    pub late: Vec<usize>,
     /// The variables, in the order of their first occurrence.
     pub vars: Vec<(String, VarKind)>,
     /// The operators that each family variable ranges over; all of a family take the same arguments.
@@ -272,8 +303,13 @@ fn parse_rule(file: &str, place: Place, body: &[Sexp], doc: String) -> Result<Ru
             ));
         }
     };
-    let mut rule =
-        Rule { name: name.to_string(), doc, exactness, law: None, origin: format!("{file}:{}", place.line) };
+    let mut rule = Rule {
+        name: name.to_string(),
+        doc,
+        exactness,
+        law: None,
+        origin: format!("{file}:{}", place.line),
+    };
     let rest: Vec<&Sexp> = items.collect();
     let mut rest = &rest[..];
     if let [Sexp::Atom(b, p)] = rest
@@ -307,19 +343,56 @@ fn parse_rule(file: &str, place: Place, body: &[Sexp], doc: String) -> Result<Ru
     let conditions = match tail {
         [] => &[][..],
         [Sexp::Atom(i, _), conditions @ ..] if i == "if" => conditions,
-        [other, ..] => return Err((other.place(), format!("found `{other}`, expected `if` or the next rule"))),
+        [other, ..] => {
+            return Err((
+                other.place(),
+                format!("found `{other}`, expected `if` or the next rule"),
+            ));
+        }
     };
     let mut p = Parser { vars: vec![], families };
     let pat = p.pattern(left, VarKind::Stream)?;
     if let Pat::Var(_) = pat {
-        return Err((left.place(), "a left side that is a variable would match everything".to_string()));
+        return Err((
+            left.place(),
+            "a left side that is a variable would match everything".to_string(),
+        ));
     }
     let scope: Vec<String> = p.vars.iter().map(|v| v.0.clone()).collect();
     let all: Result<Vec<Cond>, Fault> = conditions.iter().map(|c| p.condition(c, &scope)).collect();
     let right = p.expression(right, &scope, None)?;
     let families = p.families.into_iter().map(|f| f.1).collect();
-    rule.law = Some(Law { left: pat, right, conditions: all?, vars: p.vars, families });
+    let (conditions, vars) = (all?, p.vars);
+    let mut guards = vec![vec![]; vars.len()];
+    let mut late = vec![];
+    for (i, c) in conditions.iter().enumerate() {
+        match single(c, true) {
+            Some((var, guard)) if vars[var].1 == VarKind::Stream => guards[var].push(guard),
+            _ => late.push(i),
+        }
+    }
+    rule.law = Some(Law {
+        left: pat,
+        right,
+        conditions,
+        guards,
+        late,
+        vars,
+        families,
+    });
     Ok(rule)
+}
+
+/// The variable and the guard of a condition that asks about one variable alone.
+fn single(c: &Cond, holds: bool) -> Option<(usize, Guard)> {
+    match c {
+        Cond::Not(c) => single(c, !holds),
+        Cond::Is(test, args) => match args[..] {
+            [Expr::Var(var)] => Some((var, Guard { test, holds })),
+            _ => None,
+        },
+        Cond::Equal(..) => None,
+    }
 }
 
 struct Parser {
@@ -355,7 +428,9 @@ impl Parser {
             Sexp::Atom(a, _) if kind == VarKind::List && a == "nil" => Ok(Pat::Nil),
             Sexp::Atom(a, _) if kind == VarKind::Stream => {
                 let (text, near) = a.strip_suffix('~').map_or((a.as_str(), false), |t| (t, true));
-                let x = text.parse().map_err(|_| (place, format!("found `{a}`, expected an operand")))?;
+                let x = text
+                    .parse()
+                    .map_err(|_| (place, format!("found `{a}`, expected an operand")))?;
                 Ok(Pat::Number(x, near))
             }
             Sexp::Atom(..) | Sexp::List(..) => match kind {
@@ -411,7 +486,10 @@ impl Parser {
                 match rest {
                     [like] => Ok(Expr::Splat(x, boxed(self, like)?)),
                     [dtype, shape] => Ok(Expr::SplatIn(x, boxed(self, dtype)?, boxed(self, shape)?)),
-                    _ => Err((place, "expected `(splat x ?like)` or `(splat x ?dtype shape)`".to_string())),
+                    _ => Err((
+                        place,
+                        "expected `(splat x ?like)` or `(splat x ?dtype shape)`".to_string(),
+                    )),
                 }
             }
             ("cons", [a, b]) => Ok(Expr::Cons(boxed(self, a)?, boxed(self, b)?)),
@@ -453,7 +531,10 @@ impl Parser {
         let (name, args) = split(items, place)?;
         match (name, args) {
             ("not", [c]) => Ok(Cond::Not(Box::new(self.condition(c, scope)?))),
-            ("=", [a, b]) => Ok(Cond::Equal(self.expression(a, scope, None)?, self.expression(b, scope, None)?)),
+            ("=", [a, b]) => Ok(Cond::Equal(
+                self.expression(a, scope, None)?,
+                self.expression(b, scope, None)?,
+            )),
             _ => {
                 let p = functions::predicate(name).ok_or_else(|| (place, format!("there is no predicate `{name}`")))?;
                 let args: Result<Vec<Expr>, Fault> = args.iter().map(|a| self.expression(a, scope, None)).collect();

@@ -4,7 +4,7 @@
 //! e-graph is a function of the graph and the rules alone. There is no limit in time: results would depend on the machine.
 
 use super::apply::{Refusal, RuleError, replacement};
-use super::build::decompose;
+use super::build::{decompose, rebuild};
 use super::lang::EGraph;
 use super::matching::{Frontier, Index, Match, matches_at};
 use super::rules::RuleSet;
@@ -69,6 +69,15 @@ impl fmt::Display for Report {
     }
 }
 
+/// Matches that need no second look.
+#[derive(Default)]
+struct Known {
+    /// Those that were applied.
+    applied: FxHashSet<(usize, Id, Match)>,
+    /// Those whose conditions did not hold; they may when a class that they bind changes.
+    refused: FxHashSet<(usize, Id, Match)>,
+}
+
 /// Applies rules until nothing changes or a limit is met.
 ///
 /// # Errors
@@ -77,7 +86,7 @@ pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report
     let index = Index::new(set.rules.iter().map(|r| r.law.as_ref()));
     let deepest = index.depths.iter().copied().max().unwrap_or(0);
     let mut applied = vec![0usize; set.rules.len()];
-    let mut done: FxHashSet<(usize, Id, Match)> = FxHashSet::default();
+    let mut known = Known::default();
     let (mut rounds, mut stop) = (0, Stop::Saturated);
     loop {
         if rounds == limits.iters {
@@ -92,19 +101,23 @@ pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report
         if changed.is_empty() {
             break;
         }
-        let found = search(eg, set, &index, &Frontier::above(eg, &changed, deepest), &done);
+        let frontier = Frontier::above(eg, &changed, deepest);
+        let found = search(eg, set, &index, &frontier, &known);
         for (r, class, m) in found {
             let rule = &set.rules[r];
             let law = rule.law.as_ref().expect("only rules that are text are searched");
             let at = eg.find(class);
             let right = match replacement(eg, law, at, &m) {
                 Ok(right) => right,
-                Err(Refusal::NoMatch) => continue,
+                Err(Refusal::NoMatch) => {
+                    known.refused.insert((r, class, m));
+                    continue;
+                }
                 Err(Refusal::Wrong(e)) => return Err(RuleError::new(rule, e)),
             };
             eg.analysis.current = eg[at].data.origins.clone();
             let id = right.add_to(eg);
-            done.insert((r, class, m));
+            known.applied.insert((r, class, m));
             applied[r] += eg.union(at, id) as usize;
             if let Some(e) = eg.analysis.failure.take() {
                 return Err(RuleError::new(rule, e));
@@ -115,34 +128,47 @@ pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report
             }
         }
         eg.analysis.current.clear();
-        eg.rebuild();
+        rebuild(eg);
         if stop == Stop::Nodes {
             break;
         }
     }
     eg.analysis.changed.clear();
-    let applied = set.rules.iter().zip(applied).filter(|(_, n)| *n > 0).map(|(r, n)| (r.name.clone(), n)).collect();
-    Ok(Report { stop, rounds, nodes: eg.total_size(), classes: eg.number_of_classes(), applied })
+    let applied = set
+        .rules
+        .iter()
+        .zip(applied)
+        .filter(|(_, n)| *n > 0)
+        .map(|(r, n)| (r.name.clone(), n))
+        .collect();
+    Ok(Report {
+        stop,
+        rounds,
+        nodes: eg.total_size(),
+        classes: eg.number_of_classes(),
+        applied,
+    })
 }
 
 /// The new matches of a round, in the order of rules, classes and bindings.
-fn search(
-    eg: &EGraph,
-    set: &RuleSet,
-    index: &Index,
-    frontier: &Frontier,
-    done: &FxHashSet<(usize, Id, Match)>,
-) -> Vec<(usize, Id, Match)> {
+fn search(eg: &EGraph, set: &RuleSet, index: &Index, frontier: &Frontier, known: &Known) -> Vec<(usize, Id, Match)> {
     let mut found = vec![];
+    let possible = index.possible(eg);
+    let fresh: FxHashSet<Id> = frontier.classes.iter().filter(|c| c.1 == 0).map(|c| c.0).collect();
     for &(class, distance) in &frontier.classes {
-        for r in index.rules_at(eg, class) {
-            if index.depths[r] < distance {
+        // A number is emitted as a constant, whatever its terms.
+        if eg[class].data.splat.is_some() {
+            continue;
+        }
+        for r in index.rules_at(eg, class, distance) {
+            if !possible[r] {
                 continue;
             }
             let Some(law) = &set.rules[r].law else { continue };
             for m in matches_at(eg, law, class) {
                 let key = (r, class, m);
-                if !done.contains(&key) {
+                let again = |key: &(usize, Id, Match)| key.2.vars.iter().flatten().any(|v| fresh.contains(v));
+                if !known.applied.contains(&key) && (!known.refused.contains(&key) || again(&key)) {
                     found.push(key);
                 }
             }
