@@ -331,6 +331,10 @@ impl Lowering<'_> {
             LoopKind::Serial | LoopKind::Unrolled | LoopKind::Parallel => {
                 let parallel = kind == LoopKind::Parallel;
                 self.code.parallel |= parallel;
+                // What never runs need not make sense: with no rows, a quotient by the number of row blocks is none.
+                if extent.terms.is_empty() && self.dim(&extent.offset)? <= 0 {
+                    return Ok(());
+                }
                 let extent = self.ix(extent)?;
                 let at = self.push(Op::Barrier);
                 self.stmts(body)?;
