@@ -183,7 +183,7 @@ pub fn mismatch(found: &Tensor, expected: &Tensor, rtol: f64, atol: f64) -> Opti
         .enumerate()
         .find(|(_, (f, e))| match (f.f64(), e.f64()) {
             (f, e) if f == e || (f.is_nan() && e.is_nan()) => false,
-            (f, e) => !((f - e).abs() <= atol + rtol * e.abs()),
+            (f, e) => (f - e).is_nan() || (f - e).abs() > atol + rtol * e.abs(),
         });
     worst.map(|(i, (f, e))| format!("element {i} is {}, expected {} (of {found:?})", f.f64(), e.f64()))
 }
