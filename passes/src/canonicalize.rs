@@ -135,7 +135,8 @@ fn fold(g: &Graph, op: &Op, inputs: &[Value], limit: usize) -> Option<Vec<Consta
     let types: Vec<Type> = constants.iter().map(|c| c.ty.clone()).collect();
     let outs = op.infer(&types).ok()?;
     if let ([out], [c], "reshape" | "broadcast" | "transpose" | "slice") = (&outs[..], &constants[..], op.name())
-        && let ConstData::Splat(x) = c.data
+        && !out.is_empty()
+        && let Some(x) = c.as_splat()
     {
         return Some(vec![Constant {
             ty: out.clone(),

@@ -27,6 +27,9 @@ pub struct PipelineError {
 /// Options of one pass, as written: names and values.
 pub type Options = Vec<(String, String)>;
 
+/// Makes a pass from its options.
+pub type Make = fn(&Options, &dyn Files) -> Result<Box<dyn Pass>, String>;
+
 /// A row of the table of passes.
 pub struct PassInfo {
     /// The name in pipelines.
@@ -36,7 +39,7 @@ pub struct PassInfo {
     /// Its options: name, default, meaning.
     pub options: &'static [(&'static str, &'static str, &'static str)],
     /// The pass with options.
-    pub make: fn(&Options, &dyn Files) -> Result<Box<dyn Pass>, String>,
+    pub make: Make,
 }
 
 /// Where options that name files read them; the optimiser itself does no I/O.

@@ -26,6 +26,7 @@ pub mod plan;
 pub mod predicates;
 pub mod rules;
 pub mod saturate;
+pub mod search;
 pub mod sexp;
 
 use crate::pass::{Context, Pass, PassError};
@@ -150,7 +151,8 @@ pub fn extract_graph(g: &Graph, built: &build::Built, target: &Target) -> Result
     let cs = Classes::new(&built.eg, CostModel::new(target))?;
     let settled = extract::settle(&cs);
     let roots: Vec<At> = built.outputs.iter().map(|&t| cs.at[&built.eg.find(t)]).collect();
-    let plan = Plan::new(&cs, &settled, &roots)?;
+    let mut plan = Plan::new(&cs, &settled, &roots)?;
+    search::improve(&cs, &mut plan, &roots);
     let mut out = plan::emit(g, &built.eg, &cs, &plan, &roots)?;
     out.prune();
     Ok(out)
