@@ -354,7 +354,9 @@ pub fn name(s: &str) -> String {
 /// A symbol of a dim: bare when it is an identifier, else a string. `i0` and `r0` are quoted as well, because they are
 /// variables and registers in index expressions.
 pub fn symbol(s: &str) -> String {
-    let id = s.strip_prefix(['i', 'r']).is_some_and(|n| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()));
+    let id = s
+        .strip_prefix(['i', 'r'])
+        .is_some_and(|n| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()));
     if id { format!("{s:?}") } else { name(s) }
 }
 

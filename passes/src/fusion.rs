@@ -102,7 +102,11 @@ pub fn form(op: &Op, types: &[Type], forms: &[Form]) -> Result<Form, &'static st
         Class::Store => Ok(Tensor),
         Class::Source => Ok(Pointwise),
         Class::Host => {
-            if forms.iter().all(|f| *f == Tensor) { Ok(Tensor) } else { Err("a host operator reads tensors in memory") }
+            if forms.iter().all(|f| *f == Tensor) {
+                Ok(Tensor)
+            } else {
+                Err("a host operator reads tensors in memory")
+            }
         }
         Class::Composite => Err("a composite operator without a kernel of its own is decomposed first"),
         Class::Map => forms.iter().try_fold(Pointwise, |a, b| match (a, b) {
@@ -121,7 +125,11 @@ pub fn form(op: &Op, types: &[Type], forms: &[Form]) -> Result<Form, &'static st
             Rows(axes) if op.name() == "broadcast" => {
                 let (from, to) = (&types[0].shape, op.dims("shape"));
                 let along = |d: usize| from[d] == to[d] || axes.contains(&d);
-                if (0..from.len()).all(along) { Ok(Rows(axes.clone())) } else { Err("a row result spread across rows") }
+                if (0..from.len()).all(along) {
+                    Ok(Rows(axes.clone()))
+                } else {
+                    Err("a row result spread across rows")
+                }
             }
             Rows(_) => Err("movement of a reduction's result"),
             Anchor => Err("movement of a contraction's or window's result"),
@@ -145,7 +153,13 @@ pub fn form(op: &Op, types: &[Type], forms: &[Form]) -> Result<Form, &'static st
             })?;
             Ok(Rows(axes))
         }
-        Class::Window => if movable(&forms[0]) { Ok(Anchor) } else { Err("a window of a reduction's result") },
+        Class::Window => {
+            if movable(&forms[0]) {
+                Ok(Anchor)
+            } else {
+                Err("a window of a reduction's result")
+            }
+        }
         Class::Contract => {
             if forms.iter().all(|f| matches!(f, Tensor | Access)) {
                 Ok(Anchor)

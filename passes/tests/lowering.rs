@@ -17,7 +17,10 @@ fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
         .map(|(i, (d, s))| graph.input(&format!("x{i}"), Type::fixed(*d, s)))
         .collect();
     let origin: std::sync::Arc<str> = "node".into();
-    let mut b = Stored(GraphBuilder { graph: &mut graph, origin: origin.clone() });
+    let mut b = Stored(GraphBuilder {
+        graph: &mut graph,
+        origin: origin.clone(),
+    });
     let class = brolga_passes::fusion::class(op);
     let outs = match class {
         brolga_passes::fusion::Class::Composite => op.def().decompose(op, &mut b, &inputs)?.expect("a composite"),
@@ -26,7 +29,9 @@ fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
     for (i, v) in outs.into_iter().enumerate() {
         let v = match class {
             brolga_passes::fusion::Class::Host => v,
-            _ => graph.add(Op::new("store", &[])?, &[v], &origin).map_err(|e| e.message)?[0],
+            _ => graph
+                .add(Op::new("store", &[])?, &[v], &origin)
+                .map_err(|e| e.message)?[0],
         };
         graph.outputs.push((format!("y{i}"), v));
     }
@@ -62,9 +67,13 @@ fn execute<K>(
         .iter()
         .map(|s| match &s.storage {
             Storage::Input(i) => inputs[*i as usize].bytes().to_vec(),
-            Storage::Weight(data) => {
-                brolga_ir::Constant { ty: s.ty.clone(), data: data.clone() }.to_tensor().bytes().to_vec()
+            Storage::Weight(data) => brolga_ir::Constant {
+                ty: s.ty.clone(),
+                data: data.clone(),
             }
+            .to_tensor()
+            .bytes()
+            .to_vec(),
             _ => vec![0xAA; known(&s.bytes())],
         })
         .map(RefCell::new)
@@ -84,7 +93,9 @@ fn execute<K>(
                 let bytes = memory[p.root(*from).0 as usize].borrow().clone();
                 *memory[to.0 as usize].borrow_mut() = bytes;
             }
-            Step::Host { op, inputs, outputs, .. } => {
+            Step::Host {
+                op, inputs, outputs, ..
+            } => {
                 let args = inputs.iter().map(|&s| tensor(s)).collect::<Result<Vec<_>, _>>()?;
                 for (t, o) in op.eval(&args)?.iter().zip(outputs) {
                     *memory[o.0 as usize].borrow_mut() = t.bytes().to_vec();
@@ -133,12 +144,19 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
     if a.dtype() != b.dtype() || a.shape() != b.shape() {
         return f64::INFINITY;
     }
-    let scale = b.iter().map(|x| x.f64().abs()).filter(|x| x.is_finite()).fold(1e-30, f64::max);
+    let scale = b
+        .iter()
+        .map(|x| x.f64().abs())
+        .filter(|x| x.is_finite())
+        .fold(1e-30, f64::max);
     let one = |(x, y): (Number, Number)| match (x.f64(), y.f64()) {
         (x, y) if x == y || (x.is_nan() && y.is_nan()) => 0.0,
         (x, y) => (x - y).abs() / scale,
     };
-    a.iter().zip(b.iter()).map(one).fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) })
+    a.iter()
+        .zip(b.iter())
+        .map(one)
+        .fold(0.0, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) })
 }
 
 #[test]
@@ -150,7 +168,13 @@ fn every_operator_means_the_same_on_every_level() {
             let one = || -> Result<(), String> {
                 let graph = graph_of(&op, sample)?;
                 let structured = lower::to_structured(&graph).map_err(|e| e.to_string())?;
-                let loops = lower::to_loops(&structured, lower::Options { max_rows: 6, resident: 1 << 10 });
+                let loops = lower::to_loops(
+                    &structured,
+                    lower::Options {
+                        max_rows: 6,
+                        resident: 1 << 10,
+                    },
+                );
                 for k in &loops.kernels {
                     k.verify().map_err(|e| format!("{e}\n{k}"))?;
                 }
@@ -188,5 +212,10 @@ fn every_operator_means_the_same_on_every_level() {
         }
     }
     assert!(checked > 100, "{checked} samples");
-    assert!(wrong.is_empty(), "{} of {checked}:\n{}", wrong.len(), wrong.join("\n\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {checked}:\n{}",
+        wrong.len(),
+        wrong.join("\n\n")
+    );
 }

@@ -104,9 +104,7 @@ fn single(flat: &Flat, knobs: Knobs) -> Kernel {
         || {
             // Reductions along contiguous data: lanes along the reduction, unless an outer dimension is contiguous too.
             let reduces = flat.stages.iter().any(|s| s.reduces() && !s.scan);
-            reduces
-                && vector.is_none_or(|v| !contiguous_reads(flat, v))
-                && flat.stages.iter().all(reduction_contiguous)
+            reduces && vector.is_none_or(|v| !contiguous_reads(flat, v)) && flat.stages.iter().all(reduction_contiguous)
         };
     if rows && flat.stages.iter().all(|s| !s.scan) {
         row_kernel(flat, knobs)
@@ -339,7 +337,13 @@ pub(super) fn accumulators(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatSta
 }
 
 /// `accs = body(accs, values)`.
-pub(super) fn merge(nest: &mut Nest, out: &mut Vec<Stmt>, body: &brolga_ir::scalar::Body, accs: &[Reg], values: &[Reg]) {
+pub(super) fn merge(
+    nest: &mut Nest,
+    out: &mut Vec<Stmt>,
+    body: &brolga_ir::scalar::Body,
+    accs: &[Reg],
+    values: &[Reg],
+) {
     let inputs = [accs, values].concat();
     let merged = nest.body(out, body, &inputs);
     for (&a, m) in accs.iter().zip(merged) {

@@ -562,7 +562,8 @@ impl<'g> Lowerer<'g> {
 
     /// The operand that reads a tensor in memory under a type.
     pub(super) fn operand(&mut self, memory: Value, ty: Type) -> Place {
-        let known = (self.own..self.inputs.len()).find(|&i| self.inputs[i] == memory && self.kernel.operands[i].ty == ty);
+        let known =
+            (self.own..self.inputs.len()).find(|&i| self.inputs[i] == memory && self.kernel.operands[i].ty == ty);
         Place::Operand(known.unwrap_or_else(|| {
             self.inputs.push(memory);
             self.kernel.operands.push(Operand {
@@ -691,14 +692,21 @@ fn arg_combiner(max: bool, last: bool, dtype: DType) -> Result<Combine, String> 
         let mut b = Builder::new(&[dtype, DType::I64, dtype, DType::I64]);
         let (a, i, x, j) = (b.input(0), b.input(1), b.input(2), b.input(3));
         // NaN is the extreme of both kinds, as in numpy.
-        let ordered = if max { b.call("less", &[a, x], None)? } else { b.call("less", &[x, a], None)? };
+        let ordered = if max {
+            b.call("less", &[a, x], None)?
+        } else {
+            b.call("less", &[x, a], None)?
+        };
         let same = b.call("equal", &[a, x], None)?;
         let (better, equal) = if dtype.is_float() {
             let (na, nx) = (b.call("is_nan", &[a], None)?, b.call("is_nan", &[x], None)?);
             let fresh = b.call("not", &[na], None)?;
             let first = b.call("and", &[nx, fresh], None)?;
             let both = b.call("and", &[na, nx], None)?;
-            (b.call("or", &[ordered, first], None)?, b.call("or", &[same, both], None)?)
+            (
+                b.call("or", &[ordered, first], None)?,
+                b.call("or", &[same, both], None)?,
+            )
         } else {
             (ordered, same)
         };

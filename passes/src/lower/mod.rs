@@ -22,9 +22,9 @@ use crate::fusion::{Class, class};
 use brolga_ir::graph::GraphBuilder;
 use brolga_ir::program::{Guard, Program, Slot, SlotId, Step, Storage};
 use brolga_ir::{Attr, Def, Dim, Graph, Node, NodeError, Type, Value, structured};
+pub use gpu::{BlockTile, GpuOptions, to_gpu_loops};
 use group::{in_memory, lower_group};
 use rustc_hash::FxHashMap;
-pub use gpu::{BlockTile, GpuOptions, to_gpu_loops};
 pub use schedule::{Options, to_loops};
 
 /// A model at level 2: steps over slots that call structured kernels.
@@ -198,7 +198,10 @@ impl<'g> Lowerer<'g> {
         let (storage, place) = match (constant, output) {
             (true, _) => (Storage::Computed, ty.clone()),
             // The output may be a reshape of the result.
-            (false, Some(i)) => (Storage::Output(i as u32), self.graph.ty(self.graph.outputs[i].1).clone()),
+            (false, Some(i)) => (
+                Storage::Output(i as u32),
+                self.graph.ty(self.graph.outputs[i].1).clone(),
+            ),
             (false, None) => (Storage::Temp(None), ty.clone()),
         };
         let s = self.slot(place, storage, false, constant);
@@ -317,9 +320,9 @@ impl<'g> Lowerer<'g> {
     /// Outputs that are inputs, constants, or the same value as an earlier output are copied.
     fn outputs(&mut self) -> Result<(), String> {
         for (i, (name, v)) in self.graph.outputs.iter().enumerate() {
-            let from = self
-                .root(*v)
-                .map_err(|e| format!("output `{name}`: {e}; a graph is lowered after `eqsat` has chosen its kernels"))?;
+            let from = self.root(*v).map_err(|e| {
+                format!("output `{name}`: {e}; a graph is lowered after `eqsat` has chosen its kernels")
+            })?;
             let here = matches!(self.program.slot(from).storage, Storage::Output(k) if k as usize == i);
             let slot = if here {
                 from

@@ -108,7 +108,10 @@ impl Scheduler {
         if let Some(&s) = self.panels.get(&key) {
             return s;
         }
-        let constant = matches!(self.out.program.slot(root).storage, Storage::Weight(_) | Storage::Computed);
+        let constant = matches!(
+            self.out.program.slot(root).storage,
+            Storage::Weight(_) | Storage::Computed
+        );
         let operand = &flat.buffers[packing.operand.0 as usize];
         let ty = Type::new(operand.dtype, packing.shape());
         let storage = if constant {

@@ -128,7 +128,12 @@ impl Contraction {
         if !steps.iter().all(|(v, d)| moves(*v) || d.is(1)) {
             return None;
         }
-        // A single column per group (depthwise) wastes the tile.
+        // One row for every batch (a depthwise convolution, with its data on the right): packing would cost as much as the
+        // product.
+        if rows.is_empty() && !batch.is_empty() {
+            return None;
+        }
+        // A single column wastes the tile.
         if column.1.as_const().is_some_and(|n| n < 2) {
             return None;
         }
