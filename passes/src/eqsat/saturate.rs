@@ -11,6 +11,7 @@ use super::rules::RuleSet;
 use egg::Id;
 use rustc_hash::FxHashSet;
 use std::fmt;
+use std::hash::BuildHasher;
 
 /// How far saturation may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,13 +70,21 @@ impl fmt::Display for Report {
     }
 }
 
+/// A match of a rule at a class.
+type Found = (usize, Id, Match);
+
+/// The hash of a match: of two that collide, which 64 bits make improbable, the second would be overlooked.
+fn key_of(found: &Found) -> u64 {
+    rustc_hash::FxBuildHasher.hash_one(found)
+}
+
 /// Matches that need no second look.
 #[derive(Default)]
 struct Known {
     /// Those that were applied.
-    applied: FxHashSet<(usize, Id, Match)>,
+    applied: FxHashSet<u64>,
     /// Those whose conditions did not hold; they may when a class that they bind changes.
-    refused: FxHashSet<(usize, Id, Match)>,
+    refused: FxHashSet<u64>,
 }
 
 /// Applies rules until nothing changes or a limit is met.
@@ -110,14 +119,14 @@ pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report
             let right = match replacement(eg, law, at, &m) {
                 Ok(right) => right,
                 Err(Refusal::NoMatch) => {
-                    known.refused.insert((r, class, m));
+                    known.refused.insert(key_of(&(r, class, m)));
                     continue;
                 }
                 Err(Refusal::Wrong(e)) => return Err(RuleError::new(rule, e)),
             };
             eg.analysis.current = eg[at].data.origins.clone();
             let id = right.add_to(eg);
-            known.applied.insert((r, class, m));
+            known.applied.insert(key_of(&(r, class, m)));
             applied[r] += eg.union(at, id) as usize;
             if let Some(e) = eg.analysis.failure.take() {
                 return Err(RuleError::new(rule, e));
@@ -151,7 +160,7 @@ pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report
 }
 
 /// The new matches of a round, in the order of rules, classes and bindings.
-fn search(eg: &EGraph, set: &RuleSet, index: &Index, frontier: &Frontier, known: &Known) -> Vec<(usize, Id, Match)> {
+fn search(eg: &EGraph, set: &RuleSet, index: &Index, frontier: &Frontier, known: &Known) -> Vec<Found> {
     let mut found = vec![];
     let possible = index.possible(eg);
     let fresh: FxHashSet<Id> = frontier.classes.iter().filter(|c| c.1 == 0).map(|c| c.0).collect();
@@ -167,8 +176,9 @@ fn search(eg: &EGraph, set: &RuleSet, index: &Index, frontier: &Frontier, known:
             let Some(law) = &set.rules[r].law else { continue };
             for m in matches_at(eg, law, class) {
                 let key = (r, class, m);
-                let again = |key: &(usize, Id, Match)| key.2.vars.iter().flatten().any(|v| fresh.contains(v));
-                if !known.applied.contains(&key) && (!known.refused.contains(&key) || again(&key)) {
+                let again = |key: &Found| key.2.vars.iter().flatten().any(|v| fresh.contains(v));
+                let hash = key_of(&key);
+                if !known.applied.contains(&hash) && (!known.refused.contains(&hash) || again(&key)) {
                     found.push(key);
                 }
             }
