@@ -13,6 +13,7 @@
 
 use brolga_ir::Dim;
 use brolga_ir::program::{Program, SlotId, Step, Storage};
+use petgraph::graph::UnGraph;
 
 struct Temp {
     slot: usize,
@@ -60,19 +61,30 @@ pub fn plan(program: &mut Program) {
     program.arena = Some(total);
 }
 
+/// Which temporaries are live at the same time, and so must not overlap.
+fn interference(temps: &[Temp]) -> UnGraph<(), (), usize> {
+    let pairs = (0..temps.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
+    let meet = |&(i, j): &(usize, usize)| temps[i].first <= temps[j].last && temps[j].first <= temps[i].last;
+    let mut g = UnGraph::with_capacity(temps.len(), 0);
+    temps.iter().for_each(|_| {
+        g.add_node(());
+    });
+    g.extend_with_edges(pairs.filter(meet));
+    g
+}
+
 fn by_size(temps: &[Temp], sizes: &[i64]) -> (Vec<Dim>, Dim) {
+    let conflicts = interference(temps);
     let mut order: Vec<usize> = (0..temps.len()).collect();
     order.sort_by_key(|&i| (-sizes[i], temps[i].first, i));
-    let mut at = vec![0i64; temps.len()];
-    let mut placed: Vec<usize> = vec![];
+    let mut at: Vec<Option<i64>> = vec![None; temps.len()];
     let mut total = 0;
     for i in order {
-        let t = &temps[i];
-        let mut busy: Vec<(i64, i64)> = placed
-            .iter()
-            .filter(|&&j| temps[j].first <= t.last && t.first <= temps[j].last)
-            .map(|&j| (at[j], at[j] + sizes[j]))
-            .collect();
+        let placed = conflicts.neighbors(i.into()).filter_map(|j| {
+            let j = j.index();
+            at[j].map(|start| (start, start + sizes[j]))
+        });
+        let mut busy: Vec<(i64, i64)> = placed.collect();
         busy.sort_unstable();
         let mut offset = 0;
         for (start, end) in busy {
@@ -81,11 +93,11 @@ fn by_size(temps: &[Temp], sizes: &[i64]) -> (Vec<Dim>, Dim) {
             }
             offset = offset.max(end);
         }
-        at[i] = offset;
+        at[i] = Some(offset);
         total = total.max(offset + sizes[i]);
-        placed.push(i);
     }
-    (at.into_iter().map(Dim::Const).collect(), Dim::Const(total))
+    let place = |a: Option<i64>| Dim::Const(a.expect("every temporary is placed"));
+    (at.into_iter().map(place).collect(), Dim::Const(total))
 }
 
 fn in_blocks(temps: &[Temp]) -> (Vec<Dim>, Dim) {
