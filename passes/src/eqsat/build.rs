@@ -170,6 +170,9 @@ pub fn decompose(eg: &mut EGraph) -> Result<usize, String> {
             }
         }
     }
+    if found.is_empty() {
+        return Ok(0);
+    }
     found.sort();
     let mut changed = 0;
     for (class, id, children) in found {

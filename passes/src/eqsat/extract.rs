@@ -26,6 +26,9 @@ const BESIDE: f64 = 0.02;
 /// What every operator costs at least, in seconds: of equal terms the smaller is taken, and no cycle is free.
 const PER_TERM: f64 = 1.0e-9;
 
+/// Operators in one kernel, at most: beyond that, code grows and nothing is won.
+pub const MOST_OPERATORS: usize = 64;
+
 /// What a kernel that runs at compile time costs.
 const PER_CONSTANT: f64 = 1.0e-8;
 
@@ -161,6 +164,8 @@ pub struct Settled {
     pub stored: f64,
     /// Which operands have to be stored.
     pub store_operands: Vec<bool>,
+    /// The operators that are inlined into it, itself included; one that is reached twice counts twice.
+    pub size: usize,
     /// True for a constant that is worth an array: who is not constant reads that, computed at compile time.
     pub array: bool,
     /// True when what is inlined reads in strides or behind a margin, which a window cannot run through at speed.
@@ -242,6 +247,7 @@ fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> Optio
         inline: below + memory,
         stored: below + memory,
         store_operands: vec![],
+        size: 0,
         array: cs.constant[c],
         rough: false,
     };
@@ -280,6 +286,9 @@ fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> Optio
             continue;
         };
         let s = combine(cs, settled, c, k, form, stored);
+        if s.size > MOST_OPERATORS {
+            continue;
+        }
         if best.as_ref().is_none_or(|b| s.inline < b.inline) {
             best = Some(s);
         }
@@ -298,6 +307,7 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
     let op = choice.op.as_ref().expect("only operators have operands to combine");
     let (mut compute, mut memory) = choice.cost;
     let mut rough = op.name() == "pad" || choice.cost.1 > 0.0;
+    let mut size = 1;
     for (i, &o) in choice.operands.iter().enumerate() {
         let s = settled[o].as_ref().expect("operands are settled first");
         if stored[i] {
@@ -306,6 +316,7 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
             compute += s.compute;
             memory += s.memory;
             rough |= s.rough;
+            size += s.size;
         }
     }
     if rough && (fusion::class(op) == Class::Window || op.name() == "conv") {
@@ -339,6 +350,7 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
         inline,
         stored: stored_cost,
         store_operands: stored,
+        size,
         array,
         rough,
     }

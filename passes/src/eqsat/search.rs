@@ -6,7 +6,7 @@
 //! Invariant: every kernel is legal before and after.
 
 use super::cost;
-use super::extract::{At, Classes};
+use super::extract::{At, Classes, MOST_OPERATORS};
 use super::lang::Term;
 use super::plan::Plan;
 use crate::fusion::{self, Class, Form};
@@ -119,6 +119,7 @@ impl Search<'_> {
         let mut k = Kernel {
             search: self,
             seen: FxHashMap::default(),
+            operators: 0,
             compute: 0.0,
             memory: 0.0,
         };
@@ -136,6 +137,8 @@ struct Kernel<'a> {
     search: &'a Search<'a>,
     /// The form of what was visited, and whether it is read in strides or behind a margin.
     seen: FxHashMap<At, (Form, bool)>,
+    /// The operators visited.
+    operators: usize,
     compute: f64,
     memory: f64,
 }
@@ -144,6 +147,10 @@ impl Kernel<'_> {
     /// A class that the kernel computes.
     fn stream(&mut self, c: At) -> Option<(Form, bool)> {
         let (cs, plan) = (self.search.cs, &*self.search.plan);
+        self.operators += 1;
+        if self.operators > MOST_OPERATORS {
+            return None;
+        }
         let choice = &cs.choices[c][plan.choice[c]?];
         let op = choice.op.as_ref()?;
         let (mut forms, mut rough) = (vec![], op.name() == "pad" || choice.cost.1 > 0.0);
