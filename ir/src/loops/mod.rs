@@ -138,8 +138,8 @@ pub enum Expr {
 /// A register-tile contraction: for `r < rows`, `j < cols`,
 /// `C[c + r*c_row + j] (+)= Σ_{p < blocks[0].0} Σ_{q < blocks[1].0} Σ_{t < k}
 /// A[a + p*blocks[0].1 + q*blocks[1].1 + r*a_row + t*a_k] * B[b + 32*((p*blocks[1].0 + q)*k + t) + j]`,
-/// all indices in elements. The sum is in f32 with fused multiply-adds in the order of `p, q, t`; it starts at 0, or with
-/// `accumulate` at what `C` holds, so that a sum split over several tiles gives the same bits.
+/// all indices in elements. The sum is in f32 with fused multiply-adds from 0 in the order of `p, q, t`; with `accumulate`, what
+/// `C` held is added to it at the end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Tile {
     /// Left operand.

@@ -99,11 +99,6 @@ impl Machine<'_> {
             c.c_index.at(&t.vars, &t.regs, 0),
         );
         let mut sums = vec![0f32; rows * cols];
-        if c.accumulate {
-            for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {
-                self.memory.load_row(c.c, t.who, out + r * c_row, row)?;
-            }
-        }
         let mut line = [0f32; 32];
         for p in 0..ps.0 {
             for q in 0..qs.0 {
@@ -120,7 +115,11 @@ impl Machine<'_> {
                 }
             }
         }
-        for (r, row) in (0..).zip(sums.chunks_exact(cols.max(1))) {
+        for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {
+            if c.accumulate {
+                self.memory.load_row(c.c, t.who, out + r * c_row, &mut line[..cols])?;
+                row.iter_mut().zip(&line).for_each(|(s, old)| *s += old);
+            }
             for (j, x) in (0..).zip(row) {
                 self.memory.store(c.c, t.who, out + r * c_row + j, x.to_bits() as u64)?;
             }
