@@ -1,9 +1,21 @@
-//! Brolga's optimiser: the e-graph, extraction, lowering, tiling and the memory plan.
+//! Brolga's optimiser: from a tensor graph to a program of loop kernels.
+//!
+//! | module | what stands there |
+//! | --- | --- |
+//! | [`pass`], [`registry`] | what a pass is, the table of all, pipelines as text |
+//! | [`mod@canonicalize`], [`mod@decompose`] | passes over the tensor IR |
+//! | [`eqsat`] | the e-graph pass: rules as text, saturation, extraction, the checker of rules |
+//! | [`fusion`] | which operators can share a kernel, and why not |
+//! | [`lower`] | cut graphs to structured kernels, those to loop nests, for CPUs and GPUs |
+//! | [`memory`] | the arena's plan |
+//!
+//! Invariant: no I/O and no code generation; what is fused is decided by rules and extraction only.
+
+pub mod canonicalize;
+pub mod decompose;
 pub mod eqsat;
 pub mod fusion;
-pub mod decompose;
-pub mod pass;
 pub mod lower;
 pub mod memory;
-pub mod canonicalize;
+pub mod pass;
 pub mod registry;

@@ -46,7 +46,9 @@ impl FileTest {
             .map(|l| l.trim().to_owned())
             .collect();
         assert!(
-            header.first().is_some_and(|l| !l.starts_with("run: ") && l.ends_with('.')),
+            header
+                .first()
+                .is_some_and(|l| !l.starts_with("run: ") && l.ends_with('.')),
             "{}: the first line says what is tested",
             path.display()
         );

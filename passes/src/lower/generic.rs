@@ -162,17 +162,16 @@ fn width(flat: &Flat, knobs: Knobs) -> u32 {
     }
 }
 
-/// Splits outer dimensions into those of the parallel loop and those that run serially inside it.
-fn split_parallel(outer: &[(Var, Dim)], tasks: i64) -> (Vec<(Var, Dim)>, Vec<(Var, Dim)>) {
-    let (mut n, mut cut) = (1i64, outer.len());
+/// How many of the outer dimensions the parallel loop takes; the others run serially inside it.
+fn parallel_dims(outer: &[(Var, Dim)], tasks: i64) -> usize {
+    let mut n = 1i64;
     for (i, (_, d)) in outer.iter().enumerate() {
         n = n.saturating_mul(d.as_const().unwrap_or(16));
         if n >= tasks {
-            cut = i + 1;
-            break;
+            return i + 1;
         }
     }
-    (outer[..cut].to_vec(), outer[cut..].to_vec())
+    outer.len()
 }
 
 pub(super) fn look_up(map: &[(Var, Ix)], v: Var) -> Ix {
@@ -210,7 +209,8 @@ fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
     let rest: Vec<(Var, Dim)> = flat.outer.iter().filter(|(u, _)| *u != v).cloned().collect();
     let known = brolga_ir::dim::product(rest.iter().map(|(_, d)| d)).as_const();
     let long = extent.as_const().is_none_or(|n| n > knobs.chunk);
-    let (mut dims, inside) = split_parallel(&rest, knobs.tasks);
+    let (outside, inside) = rest.split_at(parallel_dims(&rest, knobs.tasks));
+    let mut dims = outside.to_vec();
     // One long dimension is cut into chunks when there is nothing else to run in parallel.
     let chunk = (long && known.is_some_and(|n| n < knobs.tasks)).then(|| {
         let c = nest.var();
@@ -252,7 +252,7 @@ fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
     } else {
         part(&mut nest, 1, Ix::constant(0), count);
     }
-    let inside: Vec<(Var, Ix)> = inside.into_iter().map(|(u, d)| (u, Ix::constant(d))).collect();
+    let inside: Vec<(Var, Ix)> = inside.iter().map(|(u, d)| (*u, Ix::constant(d.clone()))).collect();
     let body = Nest::serial(&inside, body);
     nest.kernel.body = vec![parallel(p, total, body)];
     nest.kernel
@@ -366,14 +366,14 @@ fn row_kernel(flat: &Flat, knobs: Knobs) -> Kernel {
     let mut nest = Nest::new(flat);
     nest.house_tiles();
     let p = nest.var();
-    let (dims, inside) = split_parallel(&flat.outer, knobs.tasks);
-    let (total, map) = collapse(&dims, p);
+    let (dims, inside) = flat.outer.split_at(parallel_dims(&flat.outer, knobs.tasks));
+    let (total, map) = collapse(dims, p);
     let at = |u: Var| look_up(&map, u);
     let mut body = vec![];
     for stage in &flat.stages {
         row_stage(&mut nest, &mut body, stage, lanes, &at);
     }
-    let inside: Vec<(Var, Ix)> = inside.into_iter().map(|(u, d)| (u, Ix::constant(d))).collect();
+    let inside: Vec<(Var, Ix)> = inside.iter().map(|(u, d)| (*u, Ix::constant(d.clone()))).collect();
     nest.kernel.body = vec![parallel(p, total, Nest::serial(&inside, body))];
     nest.kernel
 }
