@@ -165,34 +165,3 @@ fn the_cache_maps_what_was_compiled_before() {
     );
     assert_eq!(files(), 2);
 }
-
-/// Resident memory of this process, in bytes.
-#[cfg(target_os = "linux")]
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
-    let pages: usize = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .expect("the second number is resident pages");
-    pages * 4096
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn loading_and_dropping_a_session_does_not_grow_memory() {
-    let model = graph(TWINS);
-    let once = || {
-        let session = compile(&model, &Options::default()).and_then(|c| c.session_with(1, u64::MAX));
-        let x = [0.0f32; 4];
-        session
-            .and_then(|s| s.run(&[View::of(&x, &[1, 4])]))
-            .expect("it runs here");
-    };
-    (0..100).for_each(|_| once());
-    let before = resident();
-    (0..900).for_each(|_| once());
-    let growth = resident().saturating_sub(before);
-    // Other tests run beside this one; code that leaks would be 900 times some 16 KiB.
-    assert!(growth < 8 << 20, "{growth} bytes more after 900 sessions");
-}

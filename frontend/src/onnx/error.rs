@@ -64,7 +64,8 @@ impl fmt::Display for Unsupported {
 
 fn list(items: &[Unsupported]) -> String {
     let lines: Vec<String> = items.iter().map(|u| format!("\n  {u}")).collect();
-    format!("{} unsupported operators:{}", items.len(), lines.concat())
+    let plural = if items.len() == 1 { "" } else { "s" };
+    format!("{} unsupported operator{plural}:{}", items.len(), lines.concat())
 }
 
 /// What an operator's importer returns when it cannot go on.

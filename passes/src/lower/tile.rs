@@ -34,10 +34,8 @@ pub struct Knobs {
     pub resident: i64,
 }
 
-/// A contraction recognised in a flat kernel.
+/// A contraction recognised in the first stage of a flat kernel.
 pub struct Contraction {
-    /// The stage.
-    stage: usize,
     /// Which of its two reads is the left operand.
     left: usize,
     batch: Vec<(Var, Dim)>,
@@ -138,7 +136,6 @@ impl Contraction {
             return None;
         }
         let c = Contraction {
-            stage: 0,
             left,
             batch,
             rows,
@@ -165,7 +162,7 @@ impl Contraction {
     }
 
     fn right<'a>(&self, flat: &'a Flat) -> (Buf, &'a Ix) {
-        element(&flat.stages[self.stage].reads[1 - self.left]).expect("checked when found")
+        element(&flat.stages[0].reads[1 - self.left]).expect("checked when found")
     }
 
     /// How the right operand is packed.
@@ -241,7 +238,7 @@ impl Contraction {
             v => look(v),
         };
 
-        let stage = &flat.stages[self.stage];
+        let stage = &flat.stages[0];
         let (a_buf, a) = element(&stage.reads[self.left]).expect("checked when found");
         let runs = self.runs(a);
         let (run, blocks) = runs.split_last().expect("at least one");
@@ -346,7 +343,7 @@ impl Contraction {
                     fill: 0,
                 },
             );
-            nest.writes(&mut body, &flat.stages[self.stage], &[sum], &[], &at);
+            nest.writes(&mut body, &flat.stages[0], &[sum], &[], &at);
             for stage in &flat.stages[1..] {
                 let reads = nest.reads(&mut body, stage, &at);
                 let values = nest.body(&mut body, &stage.body, &reads);
