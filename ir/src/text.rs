@@ -64,6 +64,20 @@ pub struct Lexer<'a> {
     at: usize,
 }
 
+/// What a whole text holds: `parse` reads it to its end.
+///
+/// # Errors
+/// Those of `parse`, and where something follows.
+pub fn whole<'a, T>(text: &'a str, parse: impl FnOnce(&mut Lexer<'a>) -> Result<T>) -> Result<T> {
+    let mut l = Lexer::new(text);
+    let found = parse(&mut l)?;
+    if l.at_end() {
+        Ok(found)
+    } else {
+        Err(l.unexpected("the end of the text"))
+    }
+}
+
 impl<'a> Lexer<'a> {
     /// The tokens of a text, at the first.
     pub fn new(text: &'a str) -> Lexer<'a> {

@@ -141,14 +141,8 @@ impl Graph {
     ///
     /// # Errors
     /// When the text is no graph, a file is not found or too short, or the graph is not valid; with line and column.
-    pub fn parse(text: &str, files: Files) -> Result<Graph> {
-        let mut l = Lexer::new(text);
-        let graph = parse(&mut l, files)?;
-        if l.at_end() {
-            Ok(graph)
-        } else {
-            Err(l.unexpected("the end of the text"))
-        }
+    pub fn parse(source: &str, files: Files) -> Result<Graph> {
+        text::whole(source, |l| parse(l, files))
     }
 }
 

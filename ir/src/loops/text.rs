@@ -21,7 +21,9 @@
 use super::{Buf, Buffer, Expr, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile};
 use crate::index::{Reg, Var, bounds_text, parse_bounds, parse_ix, parse_range_start};
 use crate::scalar::{Prim, Scalar};
-use crate::text::{Lexer, MAX_DEPTH, ParseError, Result, Token, global, parse_dim, parse_global, parse_id, symbol};
+use crate::text::{
+    Lexer, MAX_DEPTH, ParseError, Result, Token, global, parse_dim, parse_global, parse_id, symbol, whole,
+};
 use crate::{DType, Symbol};
 use rustc_hash::FxHashMap;
 use std::fmt;
@@ -242,13 +244,7 @@ impl fmt::Display for Tile {
 impl std::str::FromStr for Kernel {
     type Err = ParseError;
     fn from_str(s: &str) -> Result<Kernel> {
-        let mut l = Lexer::new(s);
-        let k = Kernel::parse(&mut l)?;
-        if l.at_end() {
-            Ok(k)
-        } else {
-            Err(l.unexpected("the end of the text"))
-        }
+        whole(s, Kernel::parse)
     }
 }
 

@@ -5,7 +5,7 @@
 //! With `{:#}` every instruction has its own line. Names are free in the input and become `v0`, `v1`, … in order.
 
 use super::{Body, Inst, Prim, Scalar, V};
-use crate::text::{Lexer, ParseError, Result};
+use crate::text::{Lexer, ParseError, Result, whole};
 use crate::{DType, Number};
 use rustc_hash::FxHashMap;
 use std::fmt;
@@ -147,13 +147,7 @@ impl Body {
 impl std::str::FromStr for Body {
     type Err = ParseError;
     fn from_str(s: &str) -> Result<Body> {
-        let mut l = Lexer::new(s);
-        let body = Body::parse(&mut l)?;
-        if l.at_end() {
-            Ok(body)
-        } else {
-            Err(l.unexpected("the end of the text"))
-        }
+        whole(s, Body::parse)
     }
 }
 

@@ -22,7 +22,7 @@ use super::{Combine, IterDim, IterKind, Kernel, Local, Operand, Place, Read, Rol
 use crate::index::{Ix, bounds_text, parse_bounds, parse_ix};
 use crate::loops::text::{parse_symbols, symbols_text};
 use crate::scalar::{Body, Scalar};
-use crate::text::{Lexer, ParseError, Result, global, id, parse_dim, parse_global, parse_id, parse_type};
+use crate::text::{Lexer, ParseError, Result, global, id, parse_dim, parse_global, parse_id, parse_type, whole};
 use crate::{DType, Dim, Type};
 use std::fmt;
 
@@ -160,13 +160,7 @@ impl Kernel {
 impl std::str::FromStr for Kernel {
     type Err = ParseError;
     fn from_str(s: &str) -> Result<Kernel> {
-        let mut l = Lexer::new(s);
-        let k = Kernel::parse(&mut l)?;
-        if l.at_end() {
-            Ok(k)
-        } else {
-            Err(l.unexpected("the end of the text"))
-        }
+        whole(s, Kernel::parse)
     }
 }
 

@@ -91,7 +91,7 @@ pub fn to_gpu_loops(structured: &Structured, options: GpuOptions) -> Program {
                         out.call(schedule(part, &options), args.clone(), origin, init);
                     }
                 }
-                other => out.program.steps.push(other.clone()),
+                other => out.step(other.clone(), init),
             }
         }
     }

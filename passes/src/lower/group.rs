@@ -449,7 +449,7 @@ impl<'g> Lowerer<'g> {
             return Ok(s.element(Place::Local(local), inner, vec![], ty.dtype));
         }
         let node = self.node(v).expect("a stream is a node's result");
-        let (op, x) = (&node.op, node.inputs.first().copied());
+        let op = &node.op;
         let operand = |i: usize| node.inputs[i];
         match op.name() {
             "reshape" => {
@@ -513,7 +513,6 @@ impl<'g> Lowerer<'g> {
                 if class(op) != Class::Map {
                     return Err(format!("`{name}` is inside of another kernel"));
                 }
-                debug_assert!(x.is_some());
                 let args: Vec<E> = node
                     .inputs
                     .iter()

@@ -47,7 +47,7 @@ pub fn to_loops(structured: &Structured, options: Options) -> Program {
                         init,
                     );
                 }
-                other => s.out.program.steps.push(other.clone()),
+                other => s.out.step(other.clone(), init),
             }
         }
     }
@@ -177,15 +177,21 @@ impl Emitter {
                 i
             }
         };
+        let call = Step::Call {
+            kernel: index,
+            args,
+            origin: origin.to_vec(),
+        };
+        self.step(call, init);
+    }
+
+    /// Appends a step: to those that the compiler runs once, or to those of every inference.
+    pub fn step(&mut self, step: Step, init: bool) {
         let steps = if init {
             &mut self.program.init
         } else {
             &mut self.program.steps
         };
-        steps.push(Step::Call {
-            kernel: index,
-            args,
-            origin: origin.to_vec(),
-        });
+        steps.push(step);
     }
 }
