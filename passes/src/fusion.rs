@@ -1,6 +1,6 @@
 //! Which operators can share a kernel, and why not when they cannot.
 //!
-//! A kernel is the stream DAG between its loads and its `store`. [`form`] abstracts a stream to what decides whether more
+//! A kernel is the stream DAG between its loads and its `store`. [`Part::form`] abstracts a stream to what decides whether more
 //! can be fused with it. It is compositional, so that the e-graph's extraction and the lowering ask the same question of
 //! terms and of graphs.
 //!
@@ -10,13 +10,13 @@
 //! | `Access` | movement of a tensor: an index map | anything |
 //! | `Pointwise` | arithmetic on accesses | anything but a contraction's or window's operand |
 //! | `Rows` | contains reductions, all along the same axes: a row at a time | arithmetic, broadcasts and reductions along the same axes |
-//! | `Anchor` | contains a contraction or a window reduction | arithmetic only |
+//! | `Anchor` | contains one contraction or window reduction | arithmetic only, any number of times on the same one |
 //! | `Final` | concatenation, scan, scatter | nothing: it is stored |
 
 use brolga_ir::{Op, Type};
 
 /// The form of a stream; see the module.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Form {
     /// In memory.
     Tensor,
@@ -25,11 +25,29 @@ pub enum Form {
     /// Arithmetic.
     Pointwise,
     /// Reductions along these axes.
-    Rows(Vec<usize>),
-    /// A contraction or a window reduction.
-    Anchor,
+    Rows(Axes),
+    /// A contraction or a window reduction, told apart by who asks: one kernel holds one, however often it is used.
+    Anchor(u32),
     /// To be stored at once.
     Final,
+}
+
+/// A set of axes of one tensor; of the first 64, which is more than any kernel has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Axes(u64);
+
+impl Axes {
+    /// How many axes a set can tell apart.
+    const MOST: usize = 64;
+
+    fn of(axes: impl IntoIterator<Item = usize>) -> Option<Axes> {
+        axes.into_iter()
+            .try_fold(Axes(0), |set, a| (a < Self::MOST).then(|| Axes(set.0 | 1 << a)))
+    }
+
+    fn contains(self, other: Axes) -> bool {
+        other.0 & !self.0 == 0
+    }
 }
 
 /// What an operator is to fusion.
@@ -88,89 +106,114 @@ pub fn reduced_axes(op: &Op, operand: &Type) -> Vec<usize> {
     }
 }
 
-/// The form of `op` over streams of the given forms, when all of it can be one kernel.
-///
-/// # Errors
-/// Why it cannot: which operand has to be stored first.
-pub fn form(op: &Op, types: &[Type], forms: &[Form]) -> Result<Form, &'static str> {
-    use Form::{Access, Anchor, Final, Pointwise, Rows, Tensor};
-    if forms.contains(&Final) && class(op) != Class::Store {
-        return Err("a concatenation, scan or scatter is stored before it is used");
+/// What decides whether an operator can share a kernel with its operands: its class, and the axes that matter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Its class.
+    pub class: Class,
+    /// The axes that it reduces, or spreads; `None` when there are too many to tell apart.
+    axes: Option<Axes>,
+    /// True for a broadcast, the one movement that can stand above a reduction.
+    spreads: bool,
+}
+
+impl Part {
+    /// Of an operator over operands of some types.
+    pub fn of(op: &Op, types: &[Type]) -> Part {
+        let class = class(op);
+        let spreads = op.name() == "broadcast";
+        let axes = if class == Class::Reduce {
+            Axes::of(reduced_axes(op, &types[0]))
+        } else if spreads {
+            let (from, to) = (&types[0].shape, op.dims("shape"));
+            Axes::of((0..from.len()).filter(|&d| from[d] != to[d]))
+        } else {
+            Some(Axes::default())
+        };
+        Part { class, axes, spreads }
     }
-    let movable = |f: &Form| matches!(f, Tensor | Access | Pointwise);
-    match class(op) {
-        Class::Store => Ok(Tensor),
-        Class::Source => Ok(Pointwise),
-        Class::Host => {
-            if forms.iter().all(|f| *f == Tensor) {
-                Ok(Tensor)
-            } else {
-                Err("a host operator reads tensors in memory")
-            }
+
+    /// The form over streams of the given forms, when all of it can be one kernel; `anchor` tells this operator from
+    /// others, should it be a contraction or window.
+    ///
+    /// # Errors
+    /// Why it cannot: which operand has to be stored first.
+    pub fn form(&self, anchor: u32, forms: &[Form]) -> Result<Form, &'static str> {
+        use Form::{Access, Anchor, Final, Pointwise, Rows, Tensor};
+        if forms.contains(&Final) && self.class != Class::Store {
+            return Err("a concatenation, scan or scatter is stored before it is used");
         }
-        Class::Composite => Err("a composite operator without a kernel of its own is decomposed first"),
-        Class::Map => forms.iter().try_fold(Pointwise, |a, b| match (a, b) {
-            (Anchor, Anchor) => Err("two contractions or windows in one kernel"),
-            (Anchor, Rows(_)) | (Rows(_), Anchor) => Err("a contraction and a row reduction in one kernel"),
-            (Rows(a), Rows(b)) if a != *b => Err("reductions along different axes"),
-            (Rows(a), _) => Ok(Rows(a)),
-            (_, Rows(b)) => Ok(Rows(b.clone())),
-            (Anchor, _) | (_, Anchor) => Ok(Anchor),
-            _ => Ok(Pointwise),
-        }),
-        Class::Reshape | Class::Move => match &forms[0] {
-            Tensor if class(op) == Class::Reshape => Ok(Tensor),
-            Tensor | Access => Ok(Access),
-            Pointwise => Ok(Pointwise),
-            Rows(axes) if op.name() == "broadcast" => {
-                let (from, to) = (&types[0].shape, op.dims("shape"));
-                let along = |d: usize| from[d] == to[d] || axes.contains(&d);
-                if (0..from.len()).all(along) {
-                    Ok(Rows(axes.clone()))
+        let movable = |f: &Form| matches!(f, Tensor | Access | Pointwise);
+        match self.class {
+            Class::Store => Ok(Tensor),
+            Class::Source => Ok(Pointwise),
+            Class::Host => {
+                if forms.iter().all(|f| *f == Tensor) {
+                    Ok(Tensor)
                 } else {
-                    Err("a row result spread across rows")
+                    Err("a host operator reads tensors in memory")
                 }
             }
-            Rows(_) => Err("movement of a reduction's result"),
-            Anchor => Err("movement of a contraction's or window's result"),
-            Final => unreachable!("rejected above"),
-        },
-        Class::Gather => {
-            if forms[0] == Tensor && forms[1..].iter().all(movable) {
-                Ok(Pointwise)
-            } else {
-                Err("a gather reads a tensor in memory")
-            }
-        }
-        Class::Reduce => {
-            let axes = reduced_axes(op, &types[0]);
-            forms.iter().enumerate().try_fold((), |(), (i, f)| match f {
-                Tensor | Access | Pointwise => Ok(()),
-                Rows(a) if i == 0 && *a == axes => Ok(()),
-                Rows(_) => Err("reductions along different axes"),
-                Anchor => Err("a reduction of a contraction or window"),
+            Class::Composite => Err("a composite operator without a kernel of its own is decomposed first"),
+            Class::Map => forms.iter().try_fold(Pointwise, |a, &b| match (a, b) {
+                (Anchor(a), Anchor(b)) if a != b => Err("two contractions or windows in one kernel"),
+                (Anchor(_), Rows(_)) | (Rows(_), Anchor(_)) => Err("a contraction and a row reduction in one kernel"),
+                (Rows(a), Rows(b)) if a != b => Err("reductions along different axes"),
+                (Rows(a), _) | (_, Rows(a)) => Ok(Rows(a)),
+                (Anchor(a), _) | (_, Anchor(a)) => Ok(Anchor(a)),
+                _ => Ok(Pointwise),
+            }),
+            Class::Reshape | Class::Move => match forms[0] {
+                Tensor if self.class == Class::Reshape => Ok(Tensor),
+                Tensor | Access => Ok(Access),
+                Pointwise => Ok(Pointwise),
+                Rows(axes) if self.spreads => match self.axes {
+                    Some(spread) if axes.contains(spread) => Ok(Rows(axes)),
+                    _ => Err("a row result spread across rows"),
+                },
+                Rows(_) => Err("movement of a reduction's result"),
+                Anchor(_) => Err("movement of a contraction's or window's result"),
                 Final => unreachable!("rejected above"),
-            })?;
-            Ok(Rows(axes))
-        }
-        Class::Window => {
-            if movable(&forms[0]) {
-                Ok(Anchor)
-            } else {
-                Err("a window of a reduction's result")
+            },
+            Class::Gather => {
+                if forms[0] == Tensor && forms[1..].iter().all(movable) {
+                    Ok(Pointwise)
+                } else {
+                    Err("a gather reads a tensor in memory")
+                }
+            }
+            Class::Reduce => {
+                let axes = self.axes.ok_or("a reduction along an axis beyond the 64th")?;
+                forms.iter().enumerate().try_fold((), |(), (i, f)| match f {
+                    Tensor | Access | Pointwise => Ok(()),
+                    Rows(a) if i == 0 && *a == axes => Ok(()),
+                    Rows(_) => Err("reductions along different axes"),
+                    Anchor(_) => Err("a reduction of a contraction or window"),
+                    Final => unreachable!("rejected above"),
+                })?;
+                Ok(Rows(axes))
+            }
+            Class::Window => {
+                if movable(&forms[0]) {
+                    Ok(Anchor(anchor))
+                } else {
+                    Err("a window of a reduction's result")
+                }
+            }
+            Class::Contract => {
+                if forms.iter().all(|f| matches!(f, Tensor | Access)) {
+                    Ok(Anchor(anchor))
+                } else {
+                    Err("a contraction's operand is computed in the same kernel")
+                }
+            }
+            Class::Final => {
+                if forms.iter().all(movable) {
+                    Ok(Final)
+                } else {
+                    Err("a scatter, scan or concatenation of a reduction's result")
+                }
             }
         }
-        Class::Contract => {
-            if forms.iter().all(|f| matches!(f, Tensor | Access)) {
-                Ok(Anchor)
-            } else {
-                Err("a contraction's operand is computed in the same kernel")
-            }
-        }
-        Class::Final => match op.name() {
-            "concat" | "scan" if forms.iter().all(movable) => Ok(Final),
-            _ if forms.iter().all(movable) => Ok(Final),
-            _ => Err("a scatter, scan or concatenation of a reduction's result"),
-        },
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod aot;
 pub mod onnx_case;
+pub mod optimum;
 
 use brolga::{Session, tensors};
 use brolga_ir::{DType, Number, Target, Tensor};

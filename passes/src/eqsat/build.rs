@@ -196,6 +196,28 @@ pub fn decompose(eg: &mut EGraph) -> Result<usize, String> {
     Ok(changed)
 }
 
+/// Decomposes composite operators, and those that they decompose into.
+///
+/// # Errors
+/// When a decomposition does not have the type of its operator.
+pub fn decompose_all(eg: &mut EGraph) -> Result<(), String> {
+    while decompose(eg)? > 0 {}
+    Ok(())
+}
+
+/// The operators of an e-graph's classes that need no decomposition: of a graph just built, those that it has.
+pub fn operations(eg: &EGraph) -> Vec<(Id, Term)> {
+    let mut out = vec![];
+    for class in eg.classes() {
+        for t in &class.nodes {
+            if matches!(t, Term::Op(op, _) if !op.arity().composite) {
+                out.push((class.id, t.clone()));
+            }
+        }
+    }
+    out
+}
+
 /// The streams of a term's operands, lists spread out.
 pub fn streams(eg: &EGraph, op: OpId, term: &Term) -> Vec<Id> {
     let mut out = vec![];

@@ -157,13 +157,11 @@ impl CostModel {
         let (w, x) = (&types[1], &types[0]);
         let tiles = w.dtype == DType::F32 && x.dtype == DType::F32;
         let peak = if tiles { self.peak } else { self.vector / 2.0 };
+        let work = 2.0 * n * depth(op, types);
         if op.name() == "contract" {
-            let depth: f64 = op.axes("lhs_contract").iter().map(|&a| extent(&x.shape[a])).product();
-            return 2.0 * n * depth / (peak * CONTRACTION);
+            return work / (peak * CONTRACTION);
         }
         let last = op.flag("channels_last");
-        let o = if last { w.rank() - 1 } else { 0 };
-        let depth = elements(w) / extent(&w.shape[o]).max(1.0);
         let channels = if last { &w.shape[w.rank() - 2] } else { &w.shape[1] };
         let share = match (last, op.int("groups"), channels.is(1)) {
             (true, 1, _) => CONTRACTION,
@@ -172,8 +170,23 @@ impl CostModel {
             (false, 1, _) => CHANNELS_FIRST,
             (false, ..) => WINDOW_FIRST,
         };
-        2.0 * n * depth / (peak * share * unguarded(op))
+        work / (peak * share * unguarded(op))
     }
+}
+
+/// The products that an element of a contraction or convolution sums.
+fn depth(op: &Op, types: &[Type]) -> f64 {
+    let (x, w) = (&types[0], &types[1]);
+    if op.name() == "contract" {
+        return op.axes("lhs_contract").iter().map(|&a| extent(&x.shape[a])).product();
+    }
+    let o = if op.flag("channels_last") { w.rank() - 1 } else { 0 };
+    elements(w) / extent(&w.shape[o]).max(1.0)
+}
+
+/// The multiply-adds of a contraction or convolution.
+pub fn multiply_adds(op: &Op, types: &[Type], out: &Type) -> f64 {
+    elements(out) * depth(op, types)
 }
 
 fn unguarded(op: &Op) -> f64 {

@@ -1,4 +1,4 @@
-//! From the e-graph to a graph in which `store` marks what is materialised.
+//! The classes of an e-graph as the extraction sees them, and a first choice for each of them.
 //!
 //! **Greedy, bottom up on the DAG**: classes are settled in the order of their cost (Knuth's generalisation of
 //! Dijkstra's algorithm), so a choice only ever refers to classes settled before it: acyclic by construction, and every
@@ -7,17 +7,18 @@
 //! path counts a little ([`BESIDE`]), so that it is chosen well too.
 //!
 //! A stream is either *inlined* (its consumers compute it) or *stored*; whether a consumer may inline it is
-//! [`fusion::form`]'s answer. [`search`](super::search) then improves the whole with exact costs.
+//! [`Part::form`]'s answer. A path sees no sharing: [`search`](super::search) then improves the whole with exact costs.
 
 use super::build::streams;
 use super::cost::{self, CostModel};
 use super::lang::{EGraph, Kind, OpId, Term, op_of, operand_types};
-use crate::fusion::{self, Class, Form};
+use crate::fusion::{Class, Form, Part};
 use brolga_ir::{Op, Type};
 use egg::{Id, Language};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 /// What operands beside the most expensive one count for.
@@ -30,7 +31,7 @@ const PER_TERM: f64 = 1.0e-9;
 pub const MOST_OPERATORS: usize = 64;
 
 /// What a kernel that runs at compile time costs.
-const PER_CONSTANT: f64 = 1.0e-8;
+pub const PER_CONSTANT: f64 = 1.0e-8;
 
 /// Constants up to this many bytes are worth computing at compile time even when that spreads a smaller one.
 const SMALL_CONSTANT: f64 = 4096.0;
@@ -44,12 +45,60 @@ pub struct Choice {
     pub term: Term,
     /// Its operator; `None` for loads, stores and leaves.
     pub op: Option<Op>,
+    /// What fusion knows of the operator.
+    pub part: Option<Part>,
     /// Its operands.
     pub operands: Vec<At>,
-    /// The operands' types.
-    pub types: Vec<Type>,
+    /// The operands without repetitions.
+    pub distinct: SmallVec<[At; 4]>,
     /// Arithmetic and additional memory seconds.
     pub cost: (f64, f64),
+    /// True when it reads in strides or behind a margin.
+    rough: bool,
+    /// True when it reads windows, which does not go at speed through what is rough.
+    windowed: bool,
+}
+
+impl Choice {
+    /// An e-node over operands.
+    pub fn new(term: Term, op: Option<Op>, operands: Vec<At>, types: &[Type], cost: (f64, f64)) -> Choice {
+        let mut distinct: SmallVec<[At; 4]> = SmallVec::new();
+        for &o in &operands {
+            if operands.len() > 16 || !distinct.contains(&o) {
+                distinct.push(o);
+            }
+        }
+        if operands.len() > 16 {
+            distinct.sort_unstable();
+            distinct.dedup();
+        }
+        let part = op.as_ref().map(|op| Part::of(op, types));
+        let named = |name: &str| op.as_ref().is_some_and(|op| op.name() == name);
+        Choice {
+            rough: named("pad") || cost.1 > 0.0,
+            windowed: named("conv") || part.is_some_and(|p| p.class == Class::Window),
+            term,
+            part,
+            op,
+            operands,
+            distinct,
+            cost,
+        }
+    }
+
+    /// Seconds of arithmetic where operands are computed in the same kernel, and whether the result is rough: given
+    /// whether an operand is.
+    pub fn arithmetic(&self, rough_operand: bool) -> (f64, bool) {
+        match (self.rough || rough_operand, self.windowed) {
+            (true, true) => (self.cost.0 / cost::GUARDED, false),
+            (rough, _) => (self.cost.0, rough),
+        }
+    }
+
+    /// True for an operator that a kernel can be made of.
+    pub fn in_kernel(&self) -> bool {
+        self.part.is_some_and(|p| p.class != Class::Host)
+    }
 }
 
 /// The classes of an e-graph that hold streams and tensors.
@@ -106,13 +155,7 @@ impl Classes {
         let place = |id: &Id| self.at[&eg.find(*id)];
         let Term::Op(id, children) = term else {
             let operands = term.children().iter().map(place).collect();
-            return Ok(Choice {
-                term: term.clone(),
-                op: None,
-                operands,
-                types: vec![],
-                cost: (0.0, 0.0),
-            });
+            return Ok(Choice::new(term.clone(), None, operands, &[], (0.0, 0.0)));
         };
         let (id, children): (OpId, &[Id]) = (*id, children);
         let op = op_of(eg, id, children)?;
@@ -122,13 +165,7 @@ impl Classes {
             _ => (0.0, 0.0),
         };
         let operands = streams(eg, id, term).iter().map(place).collect();
-        Ok(Choice {
-            term: term.clone(),
-            op: Some(op),
-            operands,
-            types,
-            cost,
-        })
+        Ok(Choice::new(term.clone(), Some(op), operands, &types, cost))
     }
 
     /// The type of a stream or tensor class.
@@ -144,6 +181,9 @@ impl Classes {
                 .is_some_and(|t| t.shape.iter().all(|d| d.as_const().is_some()))
     }
 }
+
+/// One bool an operand.
+pub type Mask = SmallVec<[bool; 4]>;
 
 /// What was settled for a class.
 #[derive(Clone, Debug)]
@@ -163,7 +203,7 @@ pub struct Settled {
     /// The cost of the path when it is stored.
     pub stored: f64,
     /// Which operands have to be stored.
-    pub store_operands: Vec<bool>,
+    pub store_operands: Mask,
     /// The operators that are inlined into it, itself included; one that is reached twice counts twice.
     pub size: usize,
     /// True for a constant that is worth an array: who is not constant reads that, computed at compile time.
@@ -187,10 +227,19 @@ impl PartialOrd for Entry {
     }
 }
 
-/// The best e-node of every class that can be computed.
-pub fn settle(cs: &Classes) -> Vec<Option<Settled>> {
+/// The classes that can be computed.
+pub struct Settling {
+    /// What was settled for each class; `None` for one that has no kernel.
+    pub of: Vec<Option<Settled>>,
+    /// The settled classes, operands first.
+    pub order: Vec<At>,
+}
+
+/// The best e-node of every class that can be computed, among those that are allowed.
+pub fn settle(cs: &Classes, allowed: &dyn Fn(At, usize) -> bool) -> Settling {
     let n = cs.ids.len();
     let mut settled: Vec<Option<Settled>> = vec![None; n];
+    let mut order = vec![];
     let mut parents: Vec<Vec<(At, usize)>> = vec![vec![]; n];
     let mut waiting: Vec<Vec<usize>> = vec![];
     let mut pending: FxHashMap<(At, usize), Settled> = FxHashMap::default();
@@ -198,10 +247,12 @@ pub fn settle(cs: &Classes) -> Vec<Option<Settled>> {
     for (c, choices) in cs.choices.iter().enumerate() {
         let mut counts = vec![];
         for (k, choice) in choices.iter().enumerate() {
-            let distinct: BTreeSet<At> = choice.operands.iter().copied().collect();
-            counts.push(distinct.len());
-            distinct.iter().for_each(|&o| parents[o].push((c, k)));
-            if distinct.is_empty()
+            counts.push(choice.distinct.len());
+            if !allowed(c, k) {
+                continue;
+            }
+            choice.distinct.iter().for_each(|&o| parents[o].push((c, k)));
+            if choice.distinct.is_empty()
                 && let Some(s) = evaluate(cs, &settled, c, k)
             {
                 queue.push(Reverse(Entry(s.inline, c, k)));
@@ -216,6 +267,7 @@ pub fn settle(cs: &Classes) -> Vec<Option<Settled>> {
             continue;
         }
         settled[c] = Some(s);
+        order.push(c);
         for &(p, j) in &parents[c] {
             waiting[p][j] -= 1;
             if waiting[p][j] == 0
@@ -227,11 +279,11 @@ pub fn settle(cs: &Classes) -> Vec<Option<Settled>> {
             }
         }
     }
-    settled
+    Settling { of: settled, order }
 }
 
 /// An e-node whose operands are settled, with the best way to take each operand.
-fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> Option<Settled> {
+pub fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> Option<Settled> {
     let choice = &cs.choices[c][k];
     let child = |i: usize| {
         settled[choice.operands[i]]
@@ -246,7 +298,7 @@ fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> Optio
         below,
         inline: below + memory,
         stored: below + memory,
-        store_operands: vec![],
+        store_operands: SmallVec::new(),
         size: 0,
         array: cs.constant[c],
         rough: false,
@@ -267,8 +319,8 @@ fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> Optio
         }
         _ => {}
     }
-    let op = choice.op.as_ref()?;
-    if fusion::class(op) == Class::Host {
+    let part = choice.part?;
+    if part.class == Class::Host {
         let below = along(
             choice
                 .operands
@@ -279,10 +331,10 @@ fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> Optio
     }
     let mut best: Option<Settled> = None;
     for stored in store_choices(cs, settled, c, choice) {
-        let forms: Vec<Form> = (0..choice.operands.len())
-            .map(|i| if stored[i] { Form::Tensor } else { child(i).form.clone() })
+        let forms: SmallVec<[Form; 4]> = (0..choice.operands.len())
+            .map(|i| if stored[i] { Form::Tensor } else { child(i).form })
             .collect();
-        let Ok(form) = fusion::form(op, &choice.types, &forms) else {
+        let Ok(form) = part.form(c as u32, &forms) else {
             continue;
         };
         let s = combine(cs, settled, c, k, form, stored);
@@ -302,11 +354,9 @@ fn along(costs: impl Iterator<Item = f64>) -> f64 {
     max + BESIDE * (sum - max)
 }
 
-fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: Form, stored: Vec<bool>) -> Settled {
+fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: Form, stored: Mask) -> Settled {
     let choice = &cs.choices[c][k];
-    let op = choice.op.as_ref().expect("only operators have operands to combine");
-    let (mut compute, mut memory) = choice.cost;
-    let mut rough = op.name() == "pad" || choice.cost.1 > 0.0;
+    let (mut compute, mut memory, mut rough) = (0.0, choice.cost.1, false);
     let mut size = 1;
     for (i, &o) in choice.operands.iter().enumerate() {
         let s = settled[o].as_ref().expect("operands are settled first");
@@ -319,10 +369,8 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
             size += s.size;
         }
     }
-    if rough && (fusion::class(op) == Class::Window || op.name() == "conv") {
-        compute /= cost::GUARDED;
-        rough = false;
-    }
+    let (own, rough) = choice.arithmetic(rough);
+    compute += own;
     let below = along(choice.operands.iter().enumerate().map(|(i, &o)| {
         let s = settled[o].as_ref().expect("operands are settled first");
         if stored[i] { s.stored } else { s.below }
@@ -371,7 +419,7 @@ fn is_array(cs: &Classes, settled: &[Option<Settled>], choice: &Choice, out: &Ty
 }
 
 /// The ways to store or inline operands that are worth a look.
-fn store_choices(cs: &Classes, settled: &[Option<Settled>], c: At, choice: &Choice) -> Vec<Vec<bool>> {
+fn store_choices(cs: &Classes, settled: &[Option<Settled>], c: At, choice: &Choice) -> Vec<Mask> {
     const FEW: usize = 3;
     let n = choice.operands.len();
     let sol = |i: usize| {
@@ -383,7 +431,7 @@ fn store_choices(cs: &Classes, settled: &[Option<Settled>], c: At, choice: &Choi
     // it, which is no array itself.
     let spread = choice.op.as_ref().is_some_and(|o| o.name() == "broadcast");
     let reads_arrays = !cs.constant[c] || spread;
-    let base: Vec<bool> = (0..n)
+    let base: Mask = (0..n)
         .map(|i| reads_arrays && sol(i).array && sol(i).form != Form::Tensor)
         .collect();
     let open: Vec<usize> = (0..n).filter(|&i| !base[i] && sol(i).form != Form::Tensor).collect();

@@ -13,6 +13,7 @@
 //! The cut representation and this extraction are the project's own; the e-graph is `egg` (Willsey et al., "egg: fast and
 //! extensible equality saturation", POPL 2021).
 
+pub mod account;
 pub mod apply;
 pub mod build;
 pub mod check;
@@ -32,6 +33,7 @@ pub mod sexp;
 use crate::pass::{Context, Pass, PassError};
 use brolga_ir::{Def, Graph, Target};
 use cost::CostModel;
+use egg::Language;
 use extract::{At, Classes};
 use plan::Plan;
 use rules::{Exactness, RuleSet};
@@ -128,9 +130,8 @@ pub fn embedded() -> &'static RuleSet {
 /// # Errors
 /// When a rule is wrong or an operator has no kernel.
 pub fn optimize(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<(Graph, Report), String> {
-    let mut built = build::build(g)?;
-    let report = saturate::saturate(&mut built.eg, set, limits).map_err(|e| e.to_string())?;
-    Ok((extract_graph(g, &built, target)?, report))
+    let (choices, report) = Choices::saturated(g, set, limits, target)?;
+    Ok((choices.graph(g)?, report))
 }
 
 /// The kernels of a graph as it stands: every operator is stored, composite operators are decomposed.
@@ -139,23 +140,109 @@ pub fn optimize(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Re
 /// When an operator has no kernel.
 pub fn unfused(g: &Graph, target: &Target) -> Result<Graph, String> {
     let g = crate::decompose::decompose(g).map_err(|e| e.to_string())?;
-    let built = build::build(&g)?;
-    extract_graph(&g, &built, target)
+    Choices::new(build::build(&g)?, &[], target)?.graph(&g)
 }
 
-/// The graph of the best terms of an e-graph.
-///
-/// # Errors
-/// When an output has no kernel.
-pub fn extract_graph(g: &Graph, built: &build::Built, target: &Target) -> Result<Graph, String> {
-    let cs = Classes::new(&built.eg, CostModel::new(target))?;
-    let settled = extract::settle(&cs);
-    let roots: Vec<At> = built.outputs.iter().map(|&t| cs.at[&built.eg.find(t)]).collect();
-    let mut plan = Plan::new(&cs, &settled, &roots)?;
-    search::improve(&cs, &mut plan, &roots);
-    let mut out = plan::emit(g, &built.eg, &cs, &plan, &roots)?;
-    out.prune();
-    Ok(out)
+/// What an e-graph offers for the results of a graph: programs to choose from.
+pub struct Choices {
+    /// The e-graph.
+    pub eg: lang::EGraph,
+    /// Its classes.
+    pub classes: Classes,
+    /// Which e-nodes of each class the graph had as it came.
+    imported: Vec<Vec<bool>>,
+    /// The results' classes.
+    pub roots: Vec<At>,
+}
+
+impl Choices {
+    /// The choices that rules give, and what saturation did.
+    ///
+    /// # Errors
+    /// When a rule is wrong or the graph is not valid.
+    pub fn saturated(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<(Choices, Report), String> {
+        let mut built = build::build(g)?;
+        if set.rules.iter().any(|r| r.is_decompose()) {
+            build::decompose_all(&mut built.eg)?;
+        }
+        let imported = build::operations(&built.eg);
+        let report = saturate::saturate(&mut built.eg, set, limits).map_err(|e| e.to_string())?;
+        Ok((Choices::new(built, &imported, target)?, report))
+    }
+
+    /// The choices of an e-graph, some e-nodes of which are those of the program as it was imported.
+    ///
+    /// # Errors
+    /// When a term is ill-sorted.
+    pub fn new(built: build::Built, imported: &[(egg::Id, lang::Term)], target: &Target) -> Result<Choices, String> {
+        let classes = Classes::new(&built.eg, CostModel::new(target))?;
+        let mut mask: Vec<Vec<bool>> = classes
+            .choices
+            .iter()
+            .enumerate()
+            .map(|(c, ks)| ks.iter().map(|k| classes.constant[c] || k.op.is_none()).collect())
+            .collect();
+        for (id, term) in imported {
+            let term = term.clone().map_children(|c| built.eg.find(c));
+            let c = classes.at[&built.eg.find(*id)];
+            if let Some(k) = classes.choices[c].iter().position(|k| k.term == term) {
+                mask[c][k] = true;
+            }
+        }
+        let roots = built.outputs.iter().map(|&t| classes.at[&built.eg.find(t)]).collect();
+        Ok(Choices {
+            eg: built.eg,
+            classes,
+            imported: mask,
+            roots,
+        })
+    }
+
+    /// The cheapest program found: from the greedy choice, and from the program as it was imported where that is near,
+    /// each improved by local search. Never dearer than the imported one, fused or not.
+    ///
+    /// # Errors
+    /// When a result has no kernel.
+    pub fn best(&self) -> Result<Plan, String> {
+        /// How much dearer than the greedy choice a program may be that is worth improving.
+        const NEAR: f64 = 1.5;
+        let (cs, roots) = (&self.classes, &self.roots[..]);
+        let settling = extract::settle(cs, &|_, _| true);
+        let greedy = Plan::new(cs, &settling.of, roots)?;
+        let near = NEAR * search::cost(cs, &settling, &greedy, roots);
+        let mut best = search::improve(cs, &settling, &greedy, roots);
+        if let Some(imported) = self.imported(roots) {
+            let mut cost = search::cost(cs, &settling, &best, roots);
+            for start in [imported.all_stored(cs), imported] {
+                let as_it_is = search::cost(cs, &settling, &start, roots);
+                if as_it_is < near.max(cost) {
+                    let plan = search::improve(cs, &settling, &start, roots);
+                    let c = search::cost(cs, &settling, &plan, roots);
+                    if c < cost {
+                        (best, cost) = (plan, c);
+                    }
+                }
+            }
+        }
+        Ok(best)
+    }
+
+    /// The program as it was imported, its kernels fused greedily; `None` where it has e-nodes without a kernel.
+    fn imported(&self, roots: &[At]) -> Option<Plan> {
+        let settling = extract::settle(&self.classes, &|c, k| self.imported[c][k]);
+        Plan::new(&self.classes, &settling.of, roots).ok()
+    }
+
+    /// The graph of the cheapest program found, for the graph that it came from.
+    ///
+    /// # Errors
+    /// When a result has no kernel.
+    pub fn graph(&self, source: &Graph) -> Result<Graph, String> {
+        let plan = self.best()?;
+        let mut out = plan::emit(source, &self.eg, &self.classes, &plan, &self.roots)?;
+        out.prune();
+        Ok(out)
+    }
 }
 
 /// The number of kernels that run with the model: stores of what depends on an input. Constant ones run at compile time.

@@ -46,6 +46,17 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same e-nodes, each operator a kernel of its own.
+    pub fn all_stored(&self, cs: &Classes) -> Plan {
+        let stream = |c: At| !cs.is_splat(c) && self.choice[c].is_some_and(|k| cs.choices[c][k].in_kernel());
+        Plan {
+            choice: self.choice.clone(),
+            stored: (0..self.choice.len())
+                .map(|c| self.stored[c] || (stream(c) && !cs.constant[c]))
+                .collect(),
+        }
+    }
+
     fn is_store(&self, cs: &Classes, c: At) -> bool {
         self.choice[c].is_some_and(|k| matches!(cs.choices[c][k].term, Term::Store(_)))
     }
@@ -93,7 +104,7 @@ impl Plan {
             if !self.stored[c] && n > 1 && s.form != Form::Tensor {
                 let again = (n - 1) as f64 * s.compute.max(s.memory);
                 let write_and_read = cs.model.traffic(cs.ty(c)) * (n + 1) as f64;
-                let heavy = matches!(s.form, Form::Anchor | Form::Rows(_));
+                let heavy = matches!(s.form, Form::Anchor(_) | Form::Rows(_));
                 // A constant is computed once, whoever reads it: stored, unless it is spread from a smaller one.
                 let cheap = if cs.constant[c] {
                     !s.array
@@ -140,11 +151,13 @@ impl Plan {
         };
         let operand = |&o: &At| match &forms[o] {
             Some(_) if self.stored[o] => Ok(Form::Tensor),
-            Some(f) => Ok(f.clone()),
+            Some(f) => Ok(*f),
             None => Err("an operand without a form".to_string()),
         };
         let operands: Result<Vec<Form>, String> = choice.operands.iter().map(operand).collect();
-        fusion::form(op, &choice.types, &operands?).map_err(|e| format!("{}: {e}", op.name()))
+        let part = choice.part.ok_or("an operator that fusion knows nothing of")?;
+        part.form(c as u32, &operands?)
+            .map_err(|e| format!("{}: {e}", op.name()))
     }
 }
 
@@ -159,7 +172,12 @@ fn unreached(cs: &Classes, settled: &[Option<Settled>], root: At) -> String {
         for choice in &cs.choices[c] {
             match &choice.op {
                 Some(op) if choice.operands.iter().all(|&o| settled[o].is_some()) => {
-                    return format!("no kernel and no rule for `{}` of {:?}", op.name(), choice.types);
+                    let types: Vec<String> = choice
+                        .operands
+                        .iter()
+                        .map(|&o| cs.types[o].as_ref().map_or("()".into(), |t| t.to_string()))
+                        .collect();
+                    return format!("no kernel and no rule for `{}` of {}", op.name(), types.join(", "));
                 }
                 _ => todo.extend(choice.operands.iter().filter(|&&o| settled[o].is_none())),
             }

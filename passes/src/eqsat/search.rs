@@ -1,189 +1,679 @@
-//! Local search over {materialise, inline}, with the exact cost of the kernels concerned.
+//! Local search for a cheaper program, with the exact cost of all that is computed.
 //!
-//! The greedy solution decides on paths; what is shared it only estimates. Here every stored stream is inlined into its
-//! consumers on trial, and every stream that several kernels compute is stored on trial; what costs less is kept.
+//! The cost of a program is the sum of its kernels: a class that is used twice is paid once where it is stored, and once
+//! in every kernel that computes it. A move changes the e-node that computes a class, or stores what was inlined, or the
+//! other way round; what becomes reachable by it is added, what falls away is taken off, and the kernels between are
+//! added up anew. What costs less is kept, what does not is undone.
 //!
-//! Invariant: every kernel is legal before and after.
+//! ```text
+//! y = conv(x, w), z = conv(x, w/6)   -->   y = conv(x, w), z = y/6      the convolution is paid already
+//! ```
+//!
+//! Three kinds of moves: **store** or inline one class; **take** another e-node for one class; **open** a class that
+//! nothing uses, by every class that could use it at once, since each alone may not be worth the price (facility
+//! location's moves: Arya et al., "Local search heuristics for k-median and facility location problems", STOC 2001).
+//!
+//! Invariant: the chosen e-nodes form no cycle (`rank` is a topological order of them), and no kernel that was legal
+//! becomes illegal.
 
-use super::cost;
-use super::extract::{At, Classes, MOST_OPERATORS};
+use super::extract::{self, At, Classes, MOST_OPERATORS, Mask, PER_CONSTANT, Settling};
 use super::lang::Term;
 use super::plan::Plan;
-use crate::fusion::{self, Class, Form};
-use rustc_hash::{FxHashMap, FxHashSet};
+use crate::fusion::{Class, Form};
+use smallvec::SmallVec;
 
 /// How often all classes are tried: a second pass sees what the first made possible.
-const PASSES: usize = 2;
+const PASSES: usize = 3;
 
-/// Kernels above which a stream is left alone: a trial would cost as much as it can win.
-const MANY: usize = 12;
+/// Kernels that a move may concern; beyond that it would cost as much to try as it can win.
+const MANY: usize = 48;
+
+/// Classes that are walked through to see whether an e-node would close a cycle.
+const FAR: usize = 2000;
 
 /// What counts as an improvement, in seconds.
 const LEAST: f64 = 1e-9;
 
-/// Improves a solution.
-pub fn improve(cs: &Classes, plan: &mut Plan, roots: &[At]) {
-    let order = plan.order(cs, roots);
-    let mut consumers: Vec<Vec<At>> = vec![vec![]; cs.ids.len()];
-    let mut pinned = vec![false; cs.ids.len()];
-    for &c in &order {
-        let is_store = plan.choice[c].is_some_and(|k| matches!(cs.choices[c][k].term, Term::Store(_)));
-        for &o in plan.operands(cs, c) {
-            pinned[o] |= is_store;
-            if !consumers[o].contains(&c) {
-                consumers[o].push(c);
-            }
-        }
-    }
-    let mut search = Search { cs, plan, consumers };
-    for _ in 0..PASSES {
-        let mut changed = false;
-        for &c in &order {
-            if !pinned[c] && !cs.constant[c] && !cs.is_splat(c) && search.operator(c).is_some() {
-                changed |= search.try_other(c);
-            }
-        }
-        if !changed {
-            return;
-        }
+/// What a byte of a constant that is computed at compile time costs: of equal programs, the smaller artefact.
+const PER_CONSTANT_BYTE: f64 = 1e-15;
+
+/// The cost of a plan, in seconds; infinite when a kernel is not legal.
+pub fn cost(cs: &Classes, settling: &Settling, plan: &Plan, roots: &[At]) -> f64 {
+    let search = Search::new(cs, settling, plan, roots);
+    if search.illegal > 0 {
+        f64::INFINITY
+    } else {
+        search.total
     }
 }
 
+/// Improves a plan.
+pub fn improve(cs: &Classes, settling: &Settling, plan: &Plan, roots: &[At]) -> Plan {
+    let mut search = Search::new(cs, settling, plan, roots);
+    search.run();
+    search.plan()
+}
+
+/// A program being improved.
 struct Search<'a> {
     cs: &'a Classes,
-    plan: &'a mut Plan,
-    consumers: Vec<Vec<At>>,
+    settling: &'a Settling,
+    /// The chosen e-node of every class that can be computed, in use or not; `NONE` where there is none.
+    choice: Vec<u32>,
+    /// Which classes are stored, when they are in use.
+    stored: Vec<bool>,
+    /// The classes in use that read a class.
+    users: Vec<SmallVec<[At; 4]>>,
+    /// The classes that are results.
+    results: Vec<bool>,
+    /// The seconds of the kernel that a class's value is stored by; infinite when it is not legal.
+    seconds: Vec<f64>,
+    /// The sum of those that are legal.
+    total: f64,
+    /// The number of those that are not.
+    illegal: usize,
+    /// A topological order of the choices, operands first.
+    rank: Vec<u32>,
+    /// What to undo, latest last.
+    journal: Vec<Undo>,
+    /// Classes that the current move concerns, and whether those that read them are concerned too.
+    touched: Vec<(At, bool)>,
+    /// Whom a visit has seen.
+    marks: Marks,
+    /// What a kernel being added up has visited: the form, and whether it is rough.
+    visited: Vec<(Form, bool)>,
 }
 
-impl Search<'_> {
-    fn operator(&self, c: At) -> Option<&brolga_ir::Op> {
-        self.cs.choices[c][self.plan.choice[c]?]
-            .op
-            .as_ref()
-            .filter(|op| fusion::class(op) != Class::Host)
+const NONE: u32 = u32::MAX;
+
+/// A set of classes that is emptied at once.
+struct Marks {
+    stamp: u32,
+    of: Vec<u32>,
+}
+
+impl Marks {
+    fn clear(&mut self) {
+        self.stamp += 1;
+    }
+    fn has(&self, c: At) -> bool {
+        self.of[c] == self.stamp
+    }
+    fn insert(&mut self, c: At) -> bool {
+        !std::mem::replace(&mut self.of[c], self.stamp).eq(&self.stamp)
+    }
+}
+
+enum Undo {
+    Choice(At, u32),
+    Stored(At),
+    Pushed(At),
+    Removed(At, usize, At),
+    Seconds(At, f64),
+}
+
+/// Where to go back to.
+#[derive(Clone, Copy)]
+struct Point {
+    journal: usize,
+    total: f64,
+    illegal: usize,
+}
+
+impl<'a> Search<'a> {
+    fn new(cs: &'a Classes, settling: &'a Settling, plan: &Plan, roots: &[At]) -> Search<'a> {
+        let n = cs.ids.len();
+        let settled = |c: At| settling.of[c].as_ref().map_or(NONE, |s| s.choice as u32);
+        let mut s = Search {
+            cs,
+            settling,
+            choice: (0..n)
+                .map(|c| plan.choice[c].map_or_else(|| settled(c), |k| k as u32))
+                .collect(),
+            stored: plan.stored.clone(),
+            users: vec![SmallVec::new(); n],
+            results: vec![false; n],
+            seconds: vec![0.0; n],
+            total: 0.0,
+            illegal: 0,
+            rank: vec![0; n],
+            journal: vec![],
+            touched: vec![],
+            marks: Marks {
+                stamp: 0,
+                of: vec![0; n],
+            },
+            visited: vec![(Form::Tensor, false); n],
+        };
+        s.rerank();
+        roots.iter().for_each(|&r| s.results[r] = true);
+        for c in plan.order(cs, roots) {
+            s.touched.push((c, false));
+            for &o in s.operands(c) {
+                s.users[o].push(c);
+            }
+        }
+        s.add_up();
+        s.journal.clear();
+        s
+    }
+
+    /// The solution, of the classes in use.
+    fn plan(&self) -> Plan {
+        let used = |c: At| self.is_live(c) && self.choice[c] != NONE;
+        Plan {
+            choice: (0..self.choice.len())
+                .map(|c| used(c).then(|| self.choice[c] as usize))
+                .collect(),
+            stored: (0..self.choice.len()).map(|c| used(c) && self.stored[c]).collect(),
+        }
+    }
+
+    fn is_live(&self, c: At) -> bool {
+        self.results[c] || !self.users[c].is_empty()
+    }
+
+    /// The operands of a class as it is chosen; none for a number, which is emitted as a constant.
+    fn operands(&self, c: At) -> &'a [At] {
+        let cs: &'a Classes = self.cs;
+        match self.choice[c] {
+            NONE => &[],
+            _ if cs.is_splat(c) => &[],
+            k => &cs.choices[c][k as usize].distinct,
+        }
+    }
+
+    /// True for a class that is computed by a kernel, its own or others'.
+    fn is_stream(&self, c: At) -> bool {
+        self.choice[c] != NONE && !self.cs.is_splat(c) && self.cs.choices[c][self.choice[c] as usize].in_kernel()
+    }
+
+    // Moves, and their undoing.
+
+    fn point(&self) -> Point {
+        Point {
+            journal: self.journal.len(),
+            total: self.total,
+            illegal: self.illegal,
+        }
+    }
+
+    fn back(&mut self, to: Point) {
+        while self.journal.len() > to.journal {
+            match self.journal.pop().expect("it is longer than that") {
+                Undo::Choice(c, k) => self.choice[c] = k,
+                Undo::Stored(c) => self.stored[c] ^= true,
+                Undo::Pushed(o) => {
+                    self.users[o].pop();
+                }
+                Undo::Removed(o, at, user) => {
+                    let last = self.users[o].len();
+                    self.users[o].push(user);
+                    self.users[o].swap(at, last);
+                }
+                Undo::Seconds(c, s) => self.seconds[c] = s,
+            }
+        }
+        (self.total, self.illegal) = (to.total, to.illegal);
+        self.touched.clear();
+    }
+
+    fn set_stored(&mut self, c: At, stored: bool) {
+        if self.stored[c] != stored {
+            self.stored[c] = stored;
+            self.journal.push(Undo::Stored(c));
+            self.touched.push((c, true));
+        }
+    }
+
+    fn set_choice(&mut self, c: At, k: usize) {
+        let live = self.is_live(c);
+        let before = self.operands(c);
+        self.journal.push(Undo::Choice(c, self.choice[c]));
+        self.choice[c] = k as u32;
+        if !live {
+            return;
+        }
+        self.touched.push((c, false));
+        self.read_operands(c);
+        for &o in before {
+            self.remove_user(o, c);
+        }
+    }
+
+    /// Makes the operands of a class used by it, and stored where they have to be; what comes into use by that as well.
+    fn read_operands(&mut self, c: At) {
+        let mut todo: SmallVec<[At; 16]> = SmallVec::new();
+        todo.push(c);
+        while let Some(c) = todo.pop() {
+            for &o in self.operands(c) {
+                self.users[o].push(c);
+                self.journal.push(Undo::Pushed(o));
+                if self.users[o].len() == 1 && !self.results[o] {
+                    self.touched.push((o, false));
+                    self.set_stored(o, false);
+                    todo.push(o);
+                }
+            }
+            if self.choice[c] == NONE || self.cs.is_splat(c) {
+                continue;
+            }
+            let choice = &self.cs.choices[c][self.choice[c] as usize];
+            if matches!(choice.term, Term::Store(_)) {
+                self.set_stored(choice.operands[0], true);
+            } else if choice.in_kernel() {
+                for (i, stored) in self.wishes(c, self.choice[c] as usize).into_iter().enumerate() {
+                    if stored {
+                        self.set_stored(choice.operands[i], true);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Which operands the settling would store for an e-node.
+    fn wishes(&self, c: At, k: usize) -> Mask {
+        match &self.settling.of[c] {
+            Some(s) if s.choice == k => s.store_operands.clone(),
+            _ => extract::evaluate(self.cs, &self.settling.of, c, k).map_or_else(Mask::new, |s| s.store_operands),
+        }
+    }
+
+    fn remove_user(&mut self, o: At, user: At) {
+        let mut gone: SmallVec<[(At, At); 8]> = SmallVec::new();
+        gone.push((o, user));
+        while let Some((o, user)) = gone.pop() {
+            let at = self.users[o]
+                .iter()
+                .rposition(|&u| u == user)
+                .expect("it is among the users of its operand");
+            self.users[o].swap_remove(at);
+            self.journal.push(Undo::Removed(o, at, user));
+            if !self.is_live(o) {
+                self.touched.push((o, false));
+                gone.extend(self.operands(o).iter().map(|&p| (p, o)));
+            }
+        }
+    }
+
+    // Costs.
+
+    /// Adds up the kernels that the touched classes are part of; false when they are too many.
+    fn add_up(&mut self) -> bool {
+        let mut todo = std::mem::take(&mut self.touched);
+        let bounded = !self.journal.is_empty();
+        let mut dirty: SmallVec<[At; 16]> = SmallVec::new();
+        self.marks.clear();
+        // A class is marked when its own kernel, or those of all that reads it, are on the list.
+        let mut up: SmallVec<[At; 16]> = SmallVec::new();
+        for (c, readers) in todo.drain(..) {
+            if !self.stored[c] || !self.is_live(c) {
+                self.set_seconds(c, 0.0);
+            }
+            if !self.is_live(c) {
+                continue;
+            }
+            up.push(c);
+            if readers && self.stored[c] {
+                // What was inlined before: those that read it change too.
+                up.extend(self.users[c].iter().copied());
+            }
+        }
+        self.touched = todo;
+        while let Some(c) = up.pop() {
+            if !self.marks.insert(c) {
+                continue;
+            }
+            if self.stored[c] || !self.is_stream(c) || self.results[c] {
+                dirty.push(c);
+            }
+            if !self.stored[c] {
+                up.extend(self.users[c].iter().copied());
+            }
+            if bounded && dirty.len() > MANY {
+                return false;
+            }
+        }
+        dirty.sort_unstable();
+        for &c in &dirty {
+            let s = self.kernel_of(c);
+            self.set_seconds(c, s);
+        }
+        true
+    }
+
+    fn set_seconds(&mut self, c: At, s: f64) {
+        let old = self.seconds[c];
+        if old != s {
+            self.journal.push(Undo::Seconds(c, old));
+            self.seconds[c] = s;
+            let legal = |s: f64| if s.is_finite() { s } else { 0.0 };
+            self.total += legal(s) - legal(old);
+            self.illegal = self.illegal + s.is_infinite() as usize - old.is_infinite() as usize;
+        }
+    }
+
+    /// What a class in use costs by itself: the kernel that stores it.
+    fn kernel_of(&mut self, c: At) -> f64 {
+        if self.cs.is_splat(c) || self.choice[c] == NONE {
+            return 0.0;
+        }
+        let choice = &self.cs.choices[c][self.choice[c] as usize];
+        let Some(part) = choice.part else { return 0.0 };
+        if part.class == Class::Host {
+            return super::cost::PER_KERNEL;
+        }
+        if !self.stored[c] {
+            // A stream that is a result and not stored would be no tensor.
+            return if self.cs.constant[c] { 0.0 } else { f64::INFINITY };
+        }
+        let Some((form, compute, memory)) = self.kernel(c) else {
+            return f64::INFINITY;
+        };
+        if form == Form::Tensor {
+            0.0
+        } else if self.cs.constant[c] {
+            PER_CONSTANT + super::cost::bytes(self.cs.ty(c)) * PER_CONSTANT_BYTE
+        } else {
+            let write = self.cs.model.traffic(self.cs.ty(c));
+            self.cs.model.kernel(compute, memory.max(0.0) + write)
+        }
+    }
+
+    /// Form, arithmetic and memory seconds of the kernel that computes a class; `None` when it is not legal.
+    fn kernel(&mut self, root: At) -> Option<(Form, f64, f64)> {
+        self.marks.clear();
+        let mut k = Kernel::default();
+        let (form, _) = self.stream(&mut k, root)?;
+        Some((form, k.compute, k.memory))
+    }
+
+    /// A class that the kernel computes.
+    fn stream(&mut self, k: &mut Kernel, c: At) -> Option<(Form, bool)> {
+        k.operators += 1;
+        if k.operators > MOST_OPERATORS {
+            return None;
+        }
+        let choice = &self.cs.choices[c][self.choice[c] as usize];
+        let mut forms: SmallVec<[Form; 4]> = SmallVec::new();
+        let mut rough = false;
+        for &o in &choice.operands {
+            let (form, r) = self.operand(k, o)?;
+            rough |= r;
+            forms.push(form);
+        }
+        let form = choice.part?.form(c as u32, &forms).ok()?;
+        let (compute, rough) = choice.arithmetic(rough);
+        k.compute += compute;
+        k.memory += choice.cost.1;
+        Some((form, rough))
+    }
+
+    fn operand(&mut self, k: &mut Kernel, o: At) -> Option<(Form, bool)> {
+        if self.marks.has(o) {
+            return Some(self.visited[o]);
+        }
+        let found = if self.cs.is_splat(o) {
+            (Form::Tensor, false)
+        } else if self.stored[o] || !self.is_stream(o) {
+            k.memory += self.cs.model.traffic(self.cs.ty(o));
+            (Form::Tensor, false)
+        } else {
+            self.stream(k, o)?
+        };
+        self.marks.insert(o);
+        self.visited[o] = found;
+        Some(found)
+    }
+
+    // Cycles.
+
+    /// True when a class could be computed by an e-node whose operands are these.
+    fn is_acyclic(&mut self, c: At, operands: &[At]) -> bool {
+        let at = self.rank[c];
+        self.marks.clear();
+        let mut todo: SmallVec<[At; 32]> = operands.iter().copied().filter(|&o| self.rank[o] >= at).collect();
+        let mut seen = 0;
+        while let Some(o) = todo.pop() {
+            if o == c {
+                return false;
+            }
+            if !self.marks.insert(o) {
+                continue;
+            }
+            seen += 1;
+            if seen > FAR {
+                return false;
+            }
+            todo.extend(self.operands(o).iter().copied().filter(|&p| self.rank[p] >= at));
+        }
+        true
+    }
+
+    /// Ranks all choices anew.
+    fn rerank(&mut self) {
+        let mut next = 0;
+        self.marks.clear();
+        let mut stack: Vec<(At, usize)> = vec![];
+        for i in 0..self.settling.order.len() {
+            stack.push((self.settling.order[i], 0));
+            while let Some((c, i)) = stack.pop() {
+                if self.marks.has(c) {
+                    continue;
+                }
+                match self.operands(c).get(i) {
+                    Some(&o) => {
+                        stack.push((c, i + 1));
+                        if !self.marks.has(o) {
+                            stack.push((o, 0));
+                        }
+                    }
+                    None => {
+                        self.marks.insert(c);
+                        self.rank[c] = next;
+                        next += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    // The search.
+
+    fn run(&mut self) {
+        for _ in 0..PASSES {
+            let before = self.total;
+            let mut order: Vec<At> = (0..self.choice.len()).filter(|&c| self.is_open(c)).collect();
+            order.sort_by_key(|&c| std::cmp::Reverse(self.rank[c]));
+            for &c in &order {
+                if self.is_open(c) {
+                    self.try_stored(c);
+                }
+                for k in 0..self.cs.choices[c].len() {
+                    if self.is_open(c) {
+                        self.try_choice(c, k);
+                    }
+                }
+            }
+            self.open_all();
+            if self.total > before - LEAST {
+                return;
+            }
+        }
+    }
+
+    /// True for a class in use that there is a choice about.
+    fn is_open(&self, c: At) -> bool {
+        self.is_live(c) && !self.cs.constant[c] && self.is_stream(c)
+    }
+
+    /// True when fewer kernels are illegal than at a point, or the cost is lower.
+    fn is_better(&self, than: Point) -> bool {
+        self.illegal < than.illegal || (self.illegal == than.illegal && self.total < than.total - LEAST)
+    }
+
+    /// Keeps what was done since a point when it is worth it.
+    fn keep_if_better(&mut self, since: Point) -> bool {
+        if self.is_better(since) {
+            return true;
+        }
+        self.back(since);
+        false
     }
 
     /// Stores what is inlined, or the other way round, when that is cheaper.
-    fn try_other(&mut self, c: At) -> bool {
-        let Some(roots) = self.kernels_with(c) else {
-            return false;
-        };
-        let stored = self.plan.stored[c];
-        if roots.is_empty() || (!stored && roots.len() < 2) {
+    fn try_stored(&mut self, c: At) -> bool {
+        let pinned = |u: &At| matches!(self.cs.choices[*u][self.choice[*u] as usize].term, Term::Store(_));
+        if self.stored[c] && (self.results[c] || self.users[c].iter().any(pinned)) {
             return false;
         }
-        let Some(before) = self.total(c, &roots) else {
+        let point = self.point();
+        self.set_stored(c, !self.stored[c]);
+        if !self.add_up() {
+            self.back(point);
             return false;
-        };
-        self.plan.stored[c] = !stored;
-        match self.total(c, &roots) {
-            Some(after) if after < before - LEAST => true,
-            _ => {
-                self.plan.stored[c] = stored;
-                false
-            }
         }
+        self.keep_if_better(point)
     }
 
-    /// The stored classes whose kernels compute or read a class; `None` when there are too many, or one is no kernel.
-    fn kernels_with(&self, c: At) -> Option<Vec<At>> {
-        let mut roots: Vec<At> = vec![];
-        let mut seen: FxHashSet<At> = FxHashSet::default();
-        let mut todo = self.consumers[c].clone();
-        while let Some(u) = todo.pop() {
-            if !seen.insert(u) {
+    /// True when an e-node is one that a class could be computed by, and is not.
+    fn is_alternative(&self, c: At, k: usize) -> bool {
+        let choice = &self.cs.choices[c][k];
+        let known = |o: &At| self.choice[*o] != NONE;
+        self.choice[c] != k as u32
+            && choice
+                .part
+                .is_some_and(|p| !matches!(p.class, Class::Host | Class::Composite))
+            && choice.distinct.iter().all(known)
+    }
+
+    /// Computes a class by another e-node when that is cheaper, with what is stored around it decided anew.
+    fn try_choice(&mut self, c: At, k: usize) -> bool {
+        if !self.is_alternative(c, k) {
+            return false;
+        }
+        let distinct = &self.cs.choices[c][k].distinct;
+        if !self.is_acyclic(c, distinct) {
+            return false;
+        }
+        let point = self.point();
+        self.set_choice(c, k);
+        if !self.settle_around(point, &[c]) {
+            self.back(point);
+            return false;
+        }
+        if !self.keep_if_better(point) {
+            return false;
+        }
+        let at = self.rank[c];
+        if distinct.iter().any(|&o| self.rank[o] >= at) {
+            self.rerank();
+        }
+        true
+    }
+
+    /// Adds up after a change of some classes, and stores or inlines what is around them where that is cheaper; false
+    /// when it leads nowhere.
+    fn settle_around(&mut self, since: Point, changed: &[At]) -> bool {
+        let mut around: SmallVec<[At; 16]> = changed.iter().copied().collect();
+        for &(t, _) in &self.touched {
+            if self.is_live(t) && !around.contains(&t) && around.len() < 16 {
+                around.push(t);
+            }
+        }
+        if !self.add_up() {
+            return false;
+        }
+        if self.is_better(since) {
+            return true;
+        }
+        for &c in changed {
+            for &o in self.operands(c) {
+                if !around.contains(&o) {
+                    around.push(o);
+                }
+            }
+        }
+        // Without what is not legal yet, it has to be cheaper than before.
+        let slack = around.len() as f64 * super::cost::PER_KERNEL;
+        if self.total > since.total + slack {
+            return false;
+        }
+        for _ in 0..2 {
+            let mut changed = false;
+            for &c in &around {
+                changed |= self.is_open(c) && self.try_stored(c);
+            }
+            if !changed {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Opens classes that nothing uses.
+    fn open_all(&mut self) {
+        // The classes in use, and which of their e-nodes, that would read a class.
+        let mut readers: Vec<SmallVec<[(At, u32); 2]>> = vec![SmallVec::new(); self.choice.len()];
+        for c in 0..self.choice.len() {
+            if !self.is_open(c) {
                 continue;
             }
-            self.operator(u)?;
-            if self.plan.stored[u] {
-                roots.push(u);
-            } else {
-                todo.extend_from_slice(&self.consumers[u]);
-            }
-            if seen.len() > MANY * 8 || roots.len() > MANY {
-                return None;
+            for k in 0..self.cs.choices[c].len() {
+                if self.is_alternative(c, k) {
+                    for &o in &self.cs.choices[c][k].distinct {
+                        if !self.is_live(o) && !self.cs.constant[o] {
+                            readers[o].push((c, k as u32));
+                        }
+                    }
+                }
             }
         }
-        roots.sort_unstable();
-        Some(roots)
-    }
-
-    /// The cost of the kernels of roots, and of a class's own when it is stored; `None` when one is not legal.
-    fn total(&self, c: At, roots: &[At]) -> Option<f64> {
-        let own = if self.plan.stored[c] { self.kernel(c)? } else { 0.0 };
-        roots.iter().try_fold(own, |sum, &r| Some(sum + self.kernel(r)?))
-    }
-
-    /// The cost of the kernel that computes a class; `None` when it is not legal.
-    fn kernel(&self, root: At) -> Option<f64> {
-        let mut k = Kernel {
-            search: self,
-            seen: FxHashMap::default(),
-            operators: 0,
-            compute: 0.0,
-            memory: 0.0,
-        };
-        let (form, _) = k.stream(root)?;
-        if form == Form::Tensor {
-            return Some(0.0);
+        for (z, readers) in readers.iter().enumerate() {
+            if !self.is_live(z) && readers.iter().any(|r| r.0 != readers[0].0) {
+                self.try_open(readers);
+            }
         }
-        let model = &self.cs.model;
-        Some(model.kernel(k.compute, k.memory.max(0.0) + model.traffic(self.cs.ty(root))))
+    }
+
+    /// Computes several classes by e-nodes that share an operand, when that is cheaper than what they are computed by.
+    fn try_open(&mut self, readers: &[(At, u32)]) -> bool {
+        let point = self.point();
+        let mut changed: SmallVec<[At; 8]> = SmallVec::new();
+        for &(c, k) in readers {
+            if changed.contains(&c) || !self.is_open(c) || !self.is_alternative(c, k as usize) {
+                continue;
+            }
+            if !self.is_acyclic(c, &self.cs.choices[c][k as usize].distinct) {
+                continue;
+            }
+            self.set_choice(c, k as usize);
+            changed.push(c);
+            let at = self.rank[c];
+            if self.cs.choices[c][k as usize]
+                .distinct
+                .iter()
+                .any(|&o| self.rank[o] >= at)
+            {
+                self.rerank();
+            }
+        }
+        let better = changed.len() > 1 && self.settle_around(point, &changed);
+        if !better {
+            self.back(point);
+        }
+        let kept = better && self.keep_if_better(point);
+        if !kept && !changed.is_empty() {
+            self.rerank();
+        }
+        kept
     }
 }
 
 /// A kernel being added up.
-struct Kernel<'a> {
-    search: &'a Search<'a>,
-    /// The form of what was visited, and whether it is read in strides or behind a margin.
-    seen: FxHashMap<At, (Form, bool)>,
-    /// The operators visited.
+#[derive(Default)]
+struct Kernel {
     operators: usize,
     compute: f64,
     memory: f64,
-}
-
-impl Kernel<'_> {
-    /// A class that the kernel computes.
-    fn stream(&mut self, c: At) -> Option<(Form, bool)> {
-        let (cs, plan) = (self.search.cs, &*self.search.plan);
-        self.operators += 1;
-        if self.operators > MOST_OPERATORS {
-            return None;
-        }
-        let choice = &cs.choices[c][plan.choice[c]?];
-        let op = choice.op.as_ref()?;
-        let (mut forms, mut rough) = (vec![], op.name() == "pad" || choice.cost.1 > 0.0);
-        for &o in &choice.operands {
-            let (form, r) = self.operand(o)?;
-            rough |= r;
-            forms.push(form);
-        }
-        let form = fusion::form(op, &choice.types, &forms).ok()?;
-        let windowed = fusion::class(op) == Class::Window || op.name() == "conv";
-        self.compute += if rough && windowed {
-            choice.cost.0 / cost::GUARDED
-        } else {
-            choice.cost.0
-        };
-        self.memory += choice.cost.1;
-        Some((form, rough && !windowed))
-    }
-
-    fn operand(&mut self, o: At) -> Option<(Form, bool)> {
-        if let Some(found) = self.seen.get(&o) {
-            return Some(found.clone());
-        }
-        let (cs, plan) = (self.search.cs, &*self.search.plan);
-        let found = if cs.is_splat(o) {
-            (Form::Tensor, false)
-        } else if plan.stored[o] || self.search.operator(o).is_none() {
-            self.memory += cs.model.traffic(cs.ty(o));
-            (Form::Tensor, false)
-        } else {
-            self.stream(o)?
-        };
-        self.seen.insert(o, found.clone());
-        Some(found)
-    }
 }

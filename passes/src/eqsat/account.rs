@@ -1,0 +1,175 @@
+//! What a cut graph costs: the work, the bytes and the predicted time of its kernels, added up.
+//!
+//! The same arithmetic as the extraction's, from the graph alone, so that any two programs for one model can be compared:
+//! a value that several kernels compute counts in each of them. Results do not show work that is done twice; this does.
+
+use super::cost::{CostModel, PER_KERNEL, bytes, elements, known};
+use super::extract::Choice;
+use super::lang::Term;
+use crate::fusion::Class;
+use brolga_ir::{Def, Graph, Node, Target, Value};
+use rustc_hash::FxHashMap;
+use std::fmt;
+use std::ops::AddAssign;
+
+/// What the kernels of a graph do in one run; unknown extents count as [`SYMBOL`](super::cost::SYMBOL).
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Account {
+    /// Kernels and host operators that run with the model.
+    pub kernels: usize,
+    /// Multiply-adds of contractions and convolutions.
+    pub multiply_adds: f64,
+    /// Elements that row reductions and windows read.
+    pub reduced: f64,
+    /// Elements that are read against the order in which they lie.
+    pub strided: f64,
+    /// Bytes that kernels read, each operand once a kernel.
+    pub read: f64,
+    /// Bytes that kernels write.
+    pub written: f64,
+    /// The time of the cost model.
+    pub seconds: f64,
+}
+
+impl AddAssign for Account {
+    fn add_assign(&mut self, o: Account) {
+        self.kernels += o.kernels;
+        self.multiply_adds += o.multiply_adds;
+        self.reduced += o.reduced;
+        self.strided += o.strided;
+        self.read += o.read;
+        self.written += o.written;
+        self.seconds += o.seconds;
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} kernels, {:.3} M multiply-adds, {:.3} MB read, {:.3} MB written, {:.3} ms predicted",
+            self.kernels,
+            self.multiply_adds / 1e6,
+            self.read / 1e6,
+            self.written / 1e6,
+            self.seconds * 1e3
+        )
+    }
+}
+
+/// The account of a cut graph on a target.
+pub fn account(graph: &Graph, target: &Target) -> Account {
+    let accountant = Accountant {
+        graph,
+        model: CostModel::new(target),
+    };
+    let mut varies: Vec<bool> = graph.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
+    let mut sum = Account::default();
+    for node in &graph.nodes {
+        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !known(&node.op);
+        node.outputs.iter().for_each(|o| varies[o.0 as usize] = v);
+        // What is constant is computed when the model is compiled.
+        if !v {
+            continue;
+        }
+        if node.op.name() == "store" {
+            sum += accountant.kernel(node.inputs[0]);
+        } else if node.op.def().is_host() {
+            sum.kernels += 1;
+            sum.seconds += PER_KERNEL;
+        }
+    }
+    sum
+}
+
+struct Accountant<'g> {
+    graph: &'g Graph,
+    model: CostModel,
+}
+
+/// A kernel being added up.
+#[derive(Default)]
+struct Kernel {
+    seen: FxHashMap<Value, bool>,
+    compute: f64,
+    memory: f64,
+    sum: Account,
+}
+
+impl<'g> Accountant<'g> {
+    /// The operator that computes a value in a kernel; `None` for what is in memory.
+    fn stream(&self, v: Value) -> Option<&'g Node> {
+        let Def::Node(n, _) = self.graph.def(v) else {
+            return None;
+        };
+        let node = &self.graph.nodes[n as usize];
+        match crate::fusion::class(&node.op) {
+            Class::Store | Class::Host => None,
+            Class::Reshape => self.stream(node.inputs[0]).map(|_| node),
+            _ => Some(node),
+        }
+    }
+
+    fn kernel(&self, root: Value) -> Account {
+        let mut k = Kernel::default();
+        if self.stream(root).is_none() {
+            return k.sum;
+        }
+        self.visit(&mut k, root);
+        let written = self.graph.ty(root);
+        let memory = k.memory.max(0.0) + self.model.traffic(written);
+        k.sum.kernels = 1;
+        k.sum.written = bytes(written);
+        k.sum.seconds = self.model.kernel(k.compute, memory);
+        k.sum
+    }
+
+    /// Adds a value of a kernel and what it is computed from; true when it is read in strides or behind a margin.
+    fn visit(&self, k: &mut Kernel, v: Value) -> bool {
+        if let Some(&rough) = k.seen.get(&v) {
+            return rough;
+        }
+        let rough = match self.stream(v) {
+            Some(node) => self.operator(k, node),
+            None => {
+                if !self.is_number(v) {
+                    k.memory += self.model.traffic(self.graph.ty(v));
+                    k.sum.read += bytes(self.graph.ty(v));
+                }
+                false
+            }
+        };
+        k.seen.insert(v, rough);
+        rough
+    }
+
+    fn operator(&self, k: &mut Kernel, node: &Node) -> bool {
+        let rough = node.inputs.iter().fold(false, |r, &i| r | self.visit(k, i));
+        let types: Vec<_> = node.inputs.iter().map(|&i| self.graph.ty(i).clone()).collect();
+        let out = self.graph.ty(node.outputs[0]);
+        let cost = self.model.operator(&node.op, &types, out);
+        let choice = Choice::new(Term::Nil, Some(node.op.clone()), vec![], &types, cost);
+        let (compute, rough) = choice.arithmetic(rough);
+        k.compute += compute;
+        k.memory += cost.1;
+        match choice.part.map(|p| p.class) {
+            Some(Class::Contract) => k.sum.multiply_adds += super::cost::multiply_adds(&node.op, &types, out),
+            Some(Class::Reduce) => k.sum.reduced += elements(&types[0]),
+            Some(Class::Window) => {
+                let taps: f64 = node.op.ints("kernel").iter().map(|&n| n as f64).product();
+                k.sum.reduced += elements(out) * taps;
+            }
+            Some(Class::Move) if cost.1 > 0.0 => k.sum.strided += elements(out),
+            _ => {}
+        }
+        rough
+    }
+
+    /// True for a constant that is one value everywhere: kernels hold it, they do not read it.
+    fn is_number(&self, v: Value) -> bool {
+        match self.graph.def(v) {
+            Def::Const(c) => self.graph.constants[c as usize].as_splat().is_some(),
+            _ => false,
+        }
+    }
+}
