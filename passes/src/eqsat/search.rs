@@ -28,6 +28,9 @@ const PASSES: usize = 3;
 /// Kernels that a move may concern; beyond that it would cost as much to try as it can win.
 const MANY: usize = 48;
 
+/// Classes around one that are tried in its place.
+const NEAR: usize = 16;
+
 /// Classes that are walked through to see whether an e-node would close a cycle.
 const FAR: usize = 2000;
 
@@ -483,14 +486,14 @@ impl<'a> Search<'a> {
     fn run(&mut self) {
         for _ in 0..PASSES {
             let before = self.total;
-            let mut order: Vec<At> = (0..self.choice.len()).filter(|&c| self.is_open(c)).collect();
+            let mut order: Vec<At> = (0..self.choice.len()).filter(|&c| self.has_choice(c)).collect();
             order.sort_by_key(|&c| std::cmp::Reverse(self.rank[c]));
             for &c in &order {
-                if self.is_open(c) {
-                    self.try_stored(c);
+                if self.is_open(c) && !self.try_stored(c) && self.stored[c] {
+                    self.try_shift(c);
                 }
                 for k in 0..self.cs.choices[c].len() {
-                    if self.is_open(c) {
+                    if self.has_choice(c) {
                         self.try_choice(c, k);
                     }
                 }
@@ -502,7 +505,13 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// True for a class in use that there is a choice about.
+    /// True for a class in use that could be computed in several ways, or not be stored.
+    fn has_choice(&self, c: At) -> bool {
+        let several = || self.cs.choices[c].len() > 1 && !self.cs.is_splat(c);
+        self.is_open(c) || (self.is_live(c) && !self.cs.constant[c] && self.choice[c] != NONE && several())
+    }
+
+    /// True for a stream in use that depends on an input.
     fn is_open(&self, c: At) -> bool {
         self.is_live(c) && !self.cs.constant[c] && self.is_stream(c)
     }
@@ -521,10 +530,15 @@ impl<'a> Search<'a> {
         false
     }
 
+    /// True for a class whose value has to be in memory.
+    fn is_pinned(&self, c: At) -> bool {
+        let stores = |u: &At| matches!(self.cs.choices[*u][self.choice[*u] as usize].term, Term::Store(_));
+        self.results[c] || self.users[c].iter().any(stores)
+    }
+
     /// Stores what is inlined, or the other way round, when that is cheaper.
     fn try_stored(&mut self, c: At) -> bool {
-        let pinned = |u: &At| matches!(self.cs.choices[*u][self.choice[*u] as usize].term, Term::Store(_));
-        if self.stored[c] && (self.results[c] || self.users[c].iter().any(pinned)) {
+        if self.stored[c] && self.is_pinned(c) {
             return false;
         }
         let point = self.point();
@@ -536,15 +550,53 @@ impl<'a> Search<'a> {
         self.keep_if_better(point)
     }
 
+    /// Stores something near a stored class in its place, where it cannot just be inlined.
+    fn try_shift(&mut self, c: At) -> bool {
+        if self.is_pinned(c) {
+            return false;
+        }
+        // What is inlined into it, and what it would be inlined into.
+        let mut near: SmallVec<[At; 16]> = self.users[c].iter().copied().collect();
+        near.retain(|u| !self.stored[*u] && self.is_open(*u));
+        let mut next = near.len();
+        near.extend(self.operands(c).iter().copied());
+        while next < near.len() {
+            let o = near[next];
+            let inlined = self.is_open(o) && !self.stored[o] && !near[..next].contains(&o);
+            if !inlined || near.len() > NEAR {
+                near.swap_remove(next);
+                continue;
+            }
+            next += 1;
+            near.extend(self.operands(o).iter().copied());
+        }
+        let point = self.point();
+        self.set_stored(c, false);
+        if near.is_empty() || !self.add_up() || self.illegal == point.illegal {
+            self.back(point);
+            return false;
+        }
+        let inlined = self.point();
+        for &o in &near {
+            self.set_stored(o, true);
+            if self.add_up() && self.is_better(point) {
+                return true;
+            }
+            self.back(inlined);
+        }
+        self.back(point);
+        false
+    }
+
     /// True when an e-node is one that a class could be computed by, and is not.
     fn is_alternative(&self, c: At, k: usize) -> bool {
         let choice = &self.cs.choices[c][k];
         let known = |o: &At| self.choice[*o] != NONE;
-        self.choice[c] != k as u32
-            && choice
-                .part
-                .is_some_and(|p| !matches!(p.class, Class::Host | Class::Composite))
-            && choice.distinct.iter().all(known)
+        let computes = match choice.part {
+            Some(p) => !matches!(p.class, Class::Host | Class::Composite),
+            None => matches!(choice.term, Term::Store(_)),
+        };
+        self.choice[c] != k as u32 && computes && choice.distinct.iter().all(known)
     }
 
     /// Computes a class by another e-node when that is cheaper, with what is stored around it decided anew.
