@@ -5,7 +5,8 @@ use brolga::{Options, levels, source};
 use brolga_ir::{Attr, Build, DType, Def, Graph, GraphBuilder, Target, Type, Value};
 use brolga_passes::eqsat::account::account;
 use brolga_passes::eqsat::saturate::Limits;
-use brolga_passes::eqsat::{self, Choices, build, extract, search};
+use brolga_passes::eqsat::search::Search;
+use brolga_passes::eqsat::{self, Choices, build, extract};
 use brolga_tests::optimum::{Outcome, cheaper};
 use brolga_tests::{SMALL_MODELS, data, small_model};
 use std::path::Path;
@@ -85,7 +86,7 @@ fn random_choices(seed: u64) -> Choices {
 fn compare(what: &str, choices: &Choices, steps: usize) -> Outcome {
     let settling = extract::settle(&choices.classes, &|_, _| true);
     let plan = choices.best().unwrap_or_else(|e| panic!("{what}: {e}"));
-    let cost = search::cost(&choices.classes, &settling, &plan, &choices.roots);
+    let cost = Search::new(&choices.classes, &settling, &plan, &choices.roots).cost();
     assert!(cost.is_finite(), "{what}: a kernel is not legal");
     cheaper(&choices.classes, &settling, &choices.roots, cost / GAP, steps)
 }

@@ -111,6 +111,8 @@ pub struct Classes {
     pub choices: Vec<Vec<Choice>>,
     /// Their types (`None` for the tuple of a host operator).
     pub types: Vec<Option<Arc<Type>>>,
+    /// The seconds in which each is read or written once.
+    pub traffic: Vec<f64>,
     /// The cost model.
     pub model: CostModel,
     /// Which classes are constant.
@@ -138,10 +140,13 @@ impl Classes {
             constant: ids.iter().map(|&id| eg[id].data.constant).collect(),
             splat: ids.iter().map(|&id| eg[id].data.splat.is_some()).collect(),
             choices: vec![],
+            traffic: vec![],
             ids,
             at,
             model,
         };
+        let traffic = |t: &Option<Arc<Type>>| t.as_ref().map_or(0.0, |t| out.model.traffic(t));
+        out.traffic = out.types.iter().map(traffic).collect();
         for &id in &out.ids {
             let mut terms: Vec<&Term> = eg[id].nodes.iter().collect();
             terms.sort();
@@ -311,11 +316,7 @@ pub fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> O
         Term::Store(_) => return Some(leaf(Form::Tensor, 0.0, child(0).stored + PER_TERM)),
         Term::Proj(..) => return Some(leaf(Form::Tensor, 0.0, child(0).inline)),
         Term::Load(_) => {
-            return Some(leaf(
-                Form::Tensor,
-                cs.model.traffic(cs.ty(c)),
-                child(0).inline + PER_TERM,
-            ));
+            return Some(leaf(Form::Tensor, cs.traffic[c], child(0).inline + PER_TERM));
         }
         _ => {}
     }
@@ -361,7 +362,7 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
     for (i, &o) in choice.operands.iter().enumerate() {
         let s = settled[o].as_ref().expect("operands are settled first");
         if stored[i] {
-            memory += cs.model.traffic(cs.ty(o));
+            memory += cs.traffic[o];
         } else {
             compute += s.compute;
             memory += s.memory;
@@ -381,7 +382,7 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
         // The kernel runs at compile time; fewer are still better.
         (below, below + if free { 0.0 } else { PER_CONSTANT })
     } else {
-        let write = cs.model.traffic(out);
+        let write = cs.traffic[c];
         let kernel = if free {
             compute.max(memory)
         } else {

@@ -11,14 +11,15 @@ use super::rules::{Head, Law, Pat};
 use brolga_ir::{DType, Number};
 use egg::Id;
 use rustc_hash::FxHashMap;
+use smallvec::{SmallVec, smallvec};
 
 /// What the variables of a left side are bound to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Match {
     /// The class of every variable.
-    pub vars: Vec<Option<Id>>,
+    pub vars: SmallVec<[Option<Id>; 8]>,
     /// The operator of every family.
-    pub ops: Vec<Option<OpId>>,
+    pub ops: SmallVec<[Option<OpId>; 2]>,
 }
 
 /// What is still to be matched: a list on the stack, shared by the branches of the search.
@@ -36,8 +37,8 @@ pub fn matches_at(eg: &EGraph, law: &Law, class: Id) -> Vec<Match> {
         eg,
         law,
         now: Match {
-            vars: vec![None; law.vars.len()],
-            ops: vec![None; law.families.len()],
+            vars: smallvec![None; law.vars.len()],
+            ops: smallvec![None; law.families.len()],
         },
         found: vec![],
     };
@@ -135,9 +136,9 @@ impl Matcher<'_> {
                         self.arguments(args, children, rest);
                         let n = children.len();
                         if *either && children[n - 1] != children[n - 2] {
-                            let mut swapped = children.clone();
-                            swapped.swap(n - 1, n - 2);
-                            self.arguments(args, &swapped, rest);
+                            let last = Goals::Then(&args[n - 1], children[n - 2], rest);
+                            let swapped = Goals::Then(&args[n - 2], children[n - 1], &last);
+                            self.arguments(&args[..n - 2], &children[..n - 2], &swapped);
                         }
                     }
                     if let Some(f) = binds {
@@ -265,8 +266,8 @@ impl Index {
     }
 
     /// The rules that may match at a class when something changed at a distance below it, sorted.
-    pub fn rules_at(&self, eg: &EGraph, class: Id, distance: usize) -> Vec<usize> {
-        let mut out = vec![];
+    pub fn rules_at(&self, eg: &EGraph, class: Id, distance: usize) -> SmallVec<[usize; 64]> {
+        let mut out = SmallVec::new();
         let deep = |r: &usize| self.depths[*r] >= distance;
         for t in &eg[class].nodes {
             match t {

@@ -18,6 +18,7 @@ pub mod apply;
 pub mod build;
 pub mod check;
 pub mod cost;
+mod draft;
 pub mod extract;
 pub mod functions;
 mod generate;
@@ -38,6 +39,7 @@ use extract::{At, Classes};
 use plan::Plan;
 use rules::{Exactness, RuleSet};
 use saturate::{Limits, Report};
+use search::Search;
 use std::sync::{Arc, LazyLock};
 
 /// Which rules a pass uses.
@@ -209,22 +211,21 @@ impl Choices {
         let (cs, roots) = (&self.classes, &self.roots[..]);
         let settling = extract::settle(cs, &|_, _| true);
         let greedy = Plan::new(cs, &settling.of, roots)?;
-        let near = NEAR * search::cost(cs, &settling, &greedy, roots);
-        let mut best = search::improve(cs, &settling, &greedy, roots);
+        let mut best = Search::new(cs, &settling, &greedy, roots);
+        let near = NEAR * best.cost();
+        best.run();
         if let Some(imported) = self.imported(roots) {
-            let mut cost = search::cost(cs, &settling, &best, roots);
             for start in [imported.all_stored(cs), imported] {
-                let as_it_is = search::cost(cs, &settling, &start, roots);
-                if as_it_is < near.max(cost) {
-                    let plan = search::improve(cs, &settling, &start, roots);
-                    let c = search::cost(cs, &settling, &plan, roots);
-                    if c < cost {
-                        (best, cost) = (plan, c);
+                let mut search = Search::new(cs, &settling, &start, roots);
+                if search.cost() < near.max(best.cost()) {
+                    search.run();
+                    if search.cost() < best.cost() {
+                        best = search;
                     }
                 }
             }
         }
-        Ok(best)
+        Ok(best.plan())
     }
 
     /// The program as it was imported, its kernels fused greedily; `None` where it has e-nodes without a kernel.

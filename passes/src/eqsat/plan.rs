@@ -103,7 +103,7 @@ impl Plan {
             let n = kernels[c].len();
             if !self.stored[c] && n > 1 && s.form != Form::Tensor {
                 let again = (n - 1) as f64 * s.compute.max(s.memory);
-                let write_and_read = cs.model.traffic(cs.ty(c)) * (n + 1) as f64;
+                let write_and_read = cs.traffic[c] * (n + 1) as f64;
                 let heavy = matches!(s.form, Form::Anchor(_) | Form::Rows(_));
                 // A constant is computed once, whoever reads it: stored, unless it is spread from a smaller one.
                 let cheap = if cs.constant[c] {

@@ -1,505 +1,79 @@
 //! Local search for a cheaper program, with the exact cost of all that is computed.
 //!
-//! The cost of a program is the sum of its kernels: a class that is used twice is paid once where it is stored, and once
-//! in every kernel that computes it. A move changes the e-node that computes a class, or stores what was inlined, or the
-//! other way round; what becomes reachable by it is added, what falls away is taken off, and the kernels between are
-//! added up anew. What costs less is kept, what does not is undone.
+//! A move changes the e-node that computes a class, or stores what was inlined, or the other way round. What costs less
+//! is kept, what does not is undone ([`Draft`]).
 //!
 //! ```text
 //! y = conv(x, w), z = conv(x, w/6)   -->   y = conv(x, w), z = y/6      the convolution is paid already
 //! ```
 //!
-//! Three kinds of moves: **store** or inline one class; **take** another e-node for one class; **open** a class that
-//! nothing uses, by every class that could use it at once, since each alone may not be worth the price (facility
-//! location's moves: Arya et al., "Local search heuristics for k-median and facility location problems", STOC 2001).
+//! Four kinds of moves: **store** or inline one class; **shift** a store to a class nearby; **take** another e-node for a
+//! class; **open** a class that nothing uses, by every class that could use it at once, since each alone may not be worth
+//! the price (facility location's moves: Arya et al., "Local search heuristics for k-median and facility location
+//! problems", STOC 2001).
 //!
-//! Invariant: the chosen e-nodes form no cycle (`rank` is a topological order of them), and no kernel that was legal
-//! becomes illegal.
+//! Invariant: the cost never rises, and no kernel that was legal becomes illegal.
 
-use super::extract::{self, At, Classes, MOST_OPERATORS, Mask, PER_CONSTANT, Settling};
+use super::draft::{Draft, LEAST, NONE, Point};
+use super::extract::{At, Classes, Settling};
 use super::lang::Term;
 use super::plan::Plan;
-use crate::fusion::{Class, Form};
+use crate::fusion::Class;
 use smallvec::SmallVec;
 
 /// How often all classes are tried: a second pass sees what the first made possible.
 const PASSES: usize = 3;
 
-/// Kernels that a move may concern; beyond that it would cost as much to try as it can win.
-const MANY: usize = 48;
-
 /// Classes around one that are tried in its place.
 const NEAR: usize = 16;
 
-/// Classes that are walked through to see whether an e-node would close a cycle.
-const FAR: usize = 2000;
-
-/// What counts as an improvement, in seconds.
-const LEAST: f64 = 1e-9;
-
-/// What a byte of a constant that is computed at compile time costs: of equal programs, the smaller artefact.
-const PER_CONSTANT_BYTE: f64 = 1e-15;
-
-/// The cost of a plan, in seconds; infinite when a kernel is not legal.
-pub fn cost(cs: &Classes, settling: &Settling, plan: &Plan, roots: &[At]) -> f64 {
-    let search = Search::new(cs, settling, plan, roots);
-    if search.illegal > 0 {
-        f64::INFINITY
-    } else {
-        search.total
-    }
-}
-
-/// Improves a plan.
-pub fn improve(cs: &Classes, settling: &Settling, plan: &Plan, roots: &[At]) -> Plan {
-    let mut search = Search::new(cs, settling, plan, roots);
-    search.run();
-    search.plan()
-}
-
 /// A program being improved.
-struct Search<'a> {
-    cs: &'a Classes,
-    settling: &'a Settling,
-    /// The chosen e-node of every class that can be computed, in use or not; `NONE` where there is none.
-    choice: Vec<u32>,
-    /// Which classes are stored, when they are in use.
-    stored: Vec<bool>,
-    /// The classes in use that read a class.
-    users: Vec<SmallVec<[At; 4]>>,
-    /// The classes that are results.
-    results: Vec<bool>,
-    /// The seconds of the kernel that a class's value is stored by; infinite when it is not legal.
-    seconds: Vec<f64>,
-    /// The sum of those that are legal.
-    total: f64,
-    /// The number of those that are not.
-    illegal: usize,
-    /// A topological order of the choices, operands first.
-    rank: Vec<u32>,
-    /// What to undo, latest last.
-    journal: Vec<Undo>,
-    /// Classes that the current move concerns, and whether those that read them are concerned too.
-    touched: Vec<(At, bool)>,
-    /// Whom a visit has seen.
-    marks: Marks,
-    /// What a kernel being added up has visited: the form, and whether it is rough.
-    visited: Vec<(Form, bool)>,
-}
-
-const NONE: u32 = u32::MAX;
-
-/// A set of classes that is emptied at once.
-struct Marks {
-    stamp: u32,
-    of: Vec<u32>,
-}
-
-impl Marks {
-    fn clear(&mut self) {
-        self.stamp += 1;
-    }
-    fn has(&self, c: At) -> bool {
-        self.of[c] == self.stamp
-    }
-    fn insert(&mut self, c: At) -> bool {
-        !std::mem::replace(&mut self.of[c], self.stamp).eq(&self.stamp)
-    }
-}
-
-enum Undo {
-    Choice(At, u32),
-    Stored(At),
-    Pushed(At),
-    Removed(At, usize, At),
-    Seconds(At, f64),
-}
-
-/// Where to go back to.
-#[derive(Clone, Copy)]
-struct Point {
-    journal: usize,
-    total: f64,
-    illegal: usize,
+pub struct Search<'a> {
+    draft: Draft<'a>,
+    /// Classes around which something changed since they were last tried.
+    active: Vec<bool>,
 }
 
 impl<'a> Search<'a> {
-    fn new(cs: &'a Classes, settling: &'a Settling, plan: &Plan, roots: &[At]) -> Search<'a> {
-        let n = cs.ids.len();
-        let settled = |c: At| settling.of[c].as_ref().map_or(NONE, |s| s.choice as u32);
-        let mut s = Search {
-            cs,
-            settling,
-            choice: (0..n)
-                .map(|c| plan.choice[c].map_or_else(|| settled(c), |k| k as u32))
-                .collect(),
-            stored: plan.stored.clone(),
-            users: vec![SmallVec::new(); n],
-            results: vec![false; n],
-            seconds: vec![0.0; n],
-            total: 0.0,
-            illegal: 0,
-            rank: vec![0; n],
-            journal: vec![],
-            touched: vec![],
-            marks: Marks {
-                stamp: 0,
-                of: vec![0; n],
-            },
-            visited: vec![(Form::Tensor, false); n],
-        };
-        s.rerank();
-        roots.iter().for_each(|&r| s.results[r] = true);
-        for c in plan.order(cs, roots) {
-            s.touched.push((c, false));
-            for &o in s.operands(c) {
-                s.users[o].push(c);
-            }
-        }
-        s.add_up();
-        s.journal.clear();
-        s
-    }
-
-    /// The solution, of the classes in use.
-    fn plan(&self) -> Plan {
-        let used = |c: At| self.is_live(c) && self.choice[c] != NONE;
-        Plan {
-            choice: (0..self.choice.len())
-                .map(|c| used(c).then(|| self.choice[c] as usize))
-                .collect(),
-            stored: (0..self.choice.len()).map(|c| used(c) && self.stored[c]).collect(),
+    /// A search that starts at a plan; `settling` says how what comes into use is computed at first.
+    pub fn new(cs: &'a Classes, settling: &'a Settling, plan: &Plan, roots: &[At]) -> Search<'a> {
+        Search {
+            draft: Draft::new(cs, settling, plan, roots),
+            active: vec![true; cs.ids.len()],
         }
     }
 
-    fn is_live(&self, c: At) -> bool {
-        self.results[c] || !self.users[c].is_empty()
+    /// The cost of the program, in seconds; infinite when a kernel is not legal.
+    pub fn cost(&self) -> f64 {
+        self.draft.cost()
     }
 
-    /// The operands of a class as it is chosen; none for a number, which is emitted as a constant.
-    fn operands(&self, c: At) -> &'a [At] {
-        let cs: &'a Classes = self.cs;
-        match self.choice[c] {
-            NONE => &[],
-            _ if cs.is_splat(c) => &[],
-            k => &cs.choices[c][k as usize].distinct,
-        }
+    /// The program: the classes in use.
+    pub fn plan(&self) -> Plan {
+        self.draft.plan()
     }
 
-    /// True for a class that is computed by a kernel, its own or others'.
-    fn is_stream(&self, c: At) -> bool {
-        self.choice[c] != NONE && !self.cs.is_splat(c) && self.cs.choices[c][self.choice[c] as usize].in_kernel()
-    }
-
-    // Moves, and their undoing.
-
-    fn point(&self) -> Point {
-        Point {
-            journal: self.journal.len(),
-            total: self.total,
-            illegal: self.illegal,
-        }
-    }
-
-    fn back(&mut self, to: Point) {
-        while self.journal.len() > to.journal {
-            match self.journal.pop().expect("it is longer than that") {
-                Undo::Choice(c, k) => self.choice[c] = k,
-                Undo::Stored(c) => self.stored[c] ^= true,
-                Undo::Pushed(o) => {
-                    self.users[o].pop();
-                }
-                Undo::Removed(o, at, user) => {
-                    let last = self.users[o].len();
-                    self.users[o].push(user);
-                    self.users[o].swap(at, last);
-                }
-                Undo::Seconds(c, s) => self.seconds[c] = s,
-            }
-        }
-        (self.total, self.illegal) = (to.total, to.illegal);
-        self.touched.clear();
-    }
-
-    fn set_stored(&mut self, c: At, stored: bool) {
-        if self.stored[c] != stored {
-            self.stored[c] = stored;
-            self.journal.push(Undo::Stored(c));
-            self.touched.push((c, true));
-        }
-    }
-
-    fn set_choice(&mut self, c: At, k: usize) {
-        let live = self.is_live(c);
-        let before = self.operands(c);
-        self.journal.push(Undo::Choice(c, self.choice[c]));
-        self.choice[c] = k as u32;
-        if !live {
-            return;
-        }
-        self.touched.push((c, false));
-        self.read_operands(c);
-        for &o in before {
-            self.remove_user(o, c);
-        }
-    }
-
-    /// Makes the operands of a class used by it, and stored where they have to be; what comes into use by that as well.
-    fn read_operands(&mut self, c: At) {
-        let mut todo: SmallVec<[At; 16]> = SmallVec::new();
-        todo.push(c);
-        while let Some(c) = todo.pop() {
-            for &o in self.operands(c) {
-                self.users[o].push(c);
-                self.journal.push(Undo::Pushed(o));
-                if self.users[o].len() == 1 && !self.results[o] {
-                    self.touched.push((o, false));
-                    self.set_stored(o, false);
-                    todo.push(o);
-                }
-            }
-            if self.choice[c] == NONE || self.cs.is_splat(c) {
-                continue;
-            }
-            let choice = &self.cs.choices[c][self.choice[c] as usize];
-            if matches!(choice.term, Term::Store(_)) {
-                self.set_stored(choice.operands[0], true);
-            } else if choice.in_kernel() {
-                for (i, stored) in self.wishes(c, self.choice[c] as usize).into_iter().enumerate() {
-                    if stored {
-                        self.set_stored(choice.operands[i], true);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Which operands the settling would store for an e-node.
-    fn wishes(&self, c: At, k: usize) -> Mask {
-        match &self.settling.of[c] {
-            Some(s) if s.choice == k => s.store_operands.clone(),
-            _ => extract::evaluate(self.cs, &self.settling.of, c, k).map_or_else(Mask::new, |s| s.store_operands),
-        }
-    }
-
-    fn remove_user(&mut self, o: At, user: At) {
-        let mut gone: SmallVec<[(At, At); 8]> = SmallVec::new();
-        gone.push((o, user));
-        while let Some((o, user)) = gone.pop() {
-            let at = self.users[o]
-                .iter()
-                .rposition(|&u| u == user)
-                .expect("it is among the users of its operand");
-            self.users[o].swap_remove(at);
-            self.journal.push(Undo::Removed(o, at, user));
-            if !self.is_live(o) {
-                self.touched.push((o, false));
-                gone.extend(self.operands(o).iter().map(|&p| (p, o)));
-            }
-        }
-    }
-
-    // Costs.
-
-    /// Adds up the kernels that the touched classes are part of; false when they are too many.
-    fn add_up(&mut self) -> bool {
-        let mut todo = std::mem::take(&mut self.touched);
-        let bounded = !self.journal.is_empty();
-        let mut dirty: SmallVec<[At; 16]> = SmallVec::new();
-        self.marks.clear();
-        // A class is marked when its own kernel, or those of all that reads it, are on the list.
-        let mut up: SmallVec<[At; 16]> = SmallVec::new();
-        for (c, readers) in todo.drain(..) {
-            if !self.stored[c] || !self.is_live(c) {
-                self.set_seconds(c, 0.0);
-            }
-            if !self.is_live(c) {
-                continue;
-            }
-            up.push(c);
-            if readers && self.stored[c] {
-                // What was inlined before: those that read it change too.
-                up.extend(self.users[c].iter().copied());
-            }
-        }
-        self.touched = todo;
-        while let Some(c) = up.pop() {
-            if !self.marks.insert(c) {
-                continue;
-            }
-            if self.stored[c] || !self.is_stream(c) || self.results[c] {
-                dirty.push(c);
-            }
-            if !self.stored[c] {
-                up.extend(self.users[c].iter().copied());
-            }
-            if bounded && dirty.len() > MANY {
-                return false;
-            }
-        }
-        dirty.sort_unstable();
-        for &c in &dirty {
-            let s = self.kernel_of(c);
-            self.set_seconds(c, s);
-        }
-        true
-    }
-
-    fn set_seconds(&mut self, c: At, s: f64) {
-        let old = self.seconds[c];
-        if old != s {
-            self.journal.push(Undo::Seconds(c, old));
-            self.seconds[c] = s;
-            let legal = |s: f64| if s.is_finite() { s } else { 0.0 };
-            self.total += legal(s) - legal(old);
-            self.illegal = self.illegal + s.is_infinite() as usize - old.is_infinite() as usize;
-        }
-    }
-
-    /// What a class in use costs by itself: the kernel that stores it.
-    fn kernel_of(&mut self, c: At) -> f64 {
-        if self.cs.is_splat(c) || self.choice[c] == NONE {
-            return 0.0;
-        }
-        let choice = &self.cs.choices[c][self.choice[c] as usize];
-        let Some(part) = choice.part else { return 0.0 };
-        if part.class == Class::Host {
-            return super::cost::PER_KERNEL;
-        }
-        if !self.stored[c] {
-            // A stream that is a result and not stored would be no tensor.
-            return if self.cs.constant[c] { 0.0 } else { f64::INFINITY };
-        }
-        let Some((form, compute, memory)) = self.kernel(c) else {
-            return f64::INFINITY;
-        };
-        if form == Form::Tensor {
-            0.0
-        } else if self.cs.constant[c] {
-            PER_CONSTANT + super::cost::bytes(self.cs.ty(c)) * PER_CONSTANT_BYTE
-        } else {
-            let write = self.cs.model.traffic(self.cs.ty(c));
-            self.cs.model.kernel(compute, memory.max(0.0) + write)
-        }
-    }
-
-    /// Form, arithmetic and memory seconds of the kernel that computes a class; `None` when it is not legal.
-    fn kernel(&mut self, root: At) -> Option<(Form, f64, f64)> {
-        self.marks.clear();
-        let mut k = Kernel::default();
-        let (form, _) = self.stream(&mut k, root)?;
-        Some((form, k.compute, k.memory))
-    }
-
-    /// A class that the kernel computes.
-    fn stream(&mut self, k: &mut Kernel, c: At) -> Option<(Form, bool)> {
-        k.operators += 1;
-        if k.operators > MOST_OPERATORS {
-            return None;
-        }
-        let choice = &self.cs.choices[c][self.choice[c] as usize];
-        let mut forms: SmallVec<[Form; 4]> = SmallVec::new();
-        let mut rough = false;
-        for &o in &choice.operands {
-            let (form, r) = self.operand(k, o)?;
-            rough |= r;
-            forms.push(form);
-        }
-        let form = choice.part?.form(c as u32, &forms).ok()?;
-        let (compute, rough) = choice.arithmetic(rough);
-        k.compute += compute;
-        k.memory += choice.cost.1;
-        Some((form, rough))
-    }
-
-    fn operand(&mut self, k: &mut Kernel, o: At) -> Option<(Form, bool)> {
-        if self.marks.has(o) {
-            return Some(self.visited[o]);
-        }
-        let found = if self.cs.is_splat(o) {
-            (Form::Tensor, false)
-        } else if self.stored[o] || !self.is_stream(o) {
-            k.memory += self.cs.model.traffic(self.cs.ty(o));
-            (Form::Tensor, false)
-        } else {
-            self.stream(k, o)?
-        };
-        self.marks.insert(o);
-        self.visited[o] = found;
-        Some(found)
-    }
-
-    // Cycles.
-
-    /// True when a class could be computed by an e-node whose operands are these.
-    fn is_acyclic(&mut self, c: At, operands: &[At]) -> bool {
-        let at = self.rank[c];
-        self.marks.clear();
-        let mut todo: SmallVec<[At; 32]> = operands.iter().copied().filter(|&o| self.rank[o] >= at).collect();
-        let mut seen = 0;
-        while let Some(o) = todo.pop() {
-            if o == c {
-                return false;
-            }
-            if !self.marks.insert(o) {
-                continue;
-            }
-            seen += 1;
-            if seen > FAR {
-                return false;
-            }
-            todo.extend(self.operands(o).iter().copied().filter(|&p| self.rank[p] >= at));
-        }
-        true
-    }
-
-    /// Ranks all choices anew.
-    fn rerank(&mut self) {
-        let mut next = 0;
-        self.marks.clear();
-        let mut stack: Vec<(At, usize)> = vec![];
-        for i in 0..self.settling.order.len() {
-            stack.push((self.settling.order[i], 0));
-            while let Some((c, i)) = stack.pop() {
-                if self.marks.has(c) {
-                    continue;
-                }
-                match self.operands(c).get(i) {
-                    Some(&o) => {
-                        stack.push((c, i + 1));
-                        if !self.marks.has(o) {
-                            stack.push((o, 0));
-                        }
-                    }
-                    None => {
-                        self.marks.insert(c);
-                        self.rank[c] = next;
-                        next += 1;
-                    }
-                }
-            }
-        }
-    }
-
-    // The search.
-
-    fn run(&mut self) {
-        for _ in 0..PASSES {
-            let before = self.total;
-            let mut order: Vec<At> = (0..self.choice.len()).filter(|&c| self.has_choice(c)).collect();
-            order.sort_by_key(|&c| std::cmp::Reverse(self.rank[c]));
+    /// Improves the program.
+    pub fn run(&mut self) {
+        for pass in 0..PASSES {
+            let before = self.draft.total;
+            let mut order: Vec<At> = (0..self.draft.choice.len())
+                .filter(|&c| self.active[c] && self.has_choice(c))
+                .collect();
+            order.sort_by_key(|&c| std::cmp::Reverse(self.draft.rank[c]));
             for &c in &order {
-                if self.is_open(c) && !self.try_stored(c) && self.stored[c] {
+                self.active[c] = false;
+                if self.is_open(c) && !self.try_stored(c) && self.draft.stored[c] {
                     self.try_shift(c);
                 }
-                for k in 0..self.cs.choices[c].len() {
+                for k in 0..self.draft.cs.choices[c].len() {
                     if self.has_choice(c) {
                         self.try_choice(c, k);
                     }
                 }
             }
-            self.open_all();
-            if self.total > before - LEAST {
+            self.open_all(pass > 0);
+            if self.draft.total > before - LEAST {
                 return;
             }
         }
@@ -507,44 +81,59 @@ impl<'a> Search<'a> {
 
     /// True for a class in use that could be computed in several ways, or not be stored.
     fn has_choice(&self, c: At) -> bool {
-        let several = || self.cs.choices[c].len() > 1 && !self.cs.is_splat(c);
-        self.is_open(c) || (self.is_live(c) && !self.cs.constant[c] && self.choice[c] != NONE && several())
+        let several = || self.draft.cs.choices[c].len() > 1 && !self.draft.cs.is_splat(c);
+        self.is_open(c)
+            || (self.draft.is_live(c) && !self.draft.cs.constant[c] && self.draft.choice[c] != NONE && several())
     }
 
     /// True for a stream in use that depends on an input.
     fn is_open(&self, c: At) -> bool {
-        self.is_live(c) && !self.cs.constant[c] && self.is_stream(c)
-    }
-
-    /// True when fewer kernels are illegal than at a point, or the cost is lower.
-    fn is_better(&self, than: Point) -> bool {
-        self.illegal < than.illegal || (self.illegal == than.illegal && self.total < than.total - LEAST)
+        self.draft.is_live(c) && !self.draft.cs.constant[c] && self.draft.is_stream(c)
     }
 
     /// Keeps what was done since a point when it is worth it.
     fn keep_if_better(&mut self, since: Point) -> bool {
-        if self.is_better(since) {
+        if self.draft.is_better(since) {
+            self.wake(since);
             return true;
         }
-        self.back(since);
+        self.draft.back(since);
         false
     }
 
     /// True for a class whose value has to be in memory.
     fn is_pinned(&self, c: At) -> bool {
-        let stores = |u: &At| matches!(self.cs.choices[*u][self.choice[*u] as usize].term, Term::Store(_));
-        self.results[c] || self.users[c].iter().any(stores)
+        let stores = |u: &At| {
+            matches!(
+                self.draft.cs.choices[*u][self.draft.choice[*u] as usize].term,
+                Term::Store(_)
+            )
+        };
+        self.draft.results[c] || self.draft.users[c].iter().any(stores)
+    }
+
+    /// Marks the classes around what was changed since a point as worth another try.
+    fn wake(&mut self, since: Point) {
+        for c in self.draft.changed(since) {
+            self.active[c] = true;
+            for &o in self.draft.operands(c) {
+                self.active[o] = true;
+            }
+            for &u in &self.draft.users[c] {
+                self.active[u] = true;
+            }
+        }
     }
 
     /// Stores what is inlined, or the other way round, when that is cheaper.
     fn try_stored(&mut self, c: At) -> bool {
-        if self.stored[c] && self.is_pinned(c) {
+        if self.draft.stored[c] && self.is_pinned(c) {
             return false;
         }
-        let point = self.point();
-        self.set_stored(c, !self.stored[c]);
-        if !self.add_up() {
-            self.back(point);
+        let point = self.draft.point();
+        self.draft.set_stored(c, !self.draft.stored[c]);
+        if !self.draft.add_up() {
+            self.draft.back(point);
             return false;
         }
         self.keep_if_better(point)
@@ -556,47 +145,48 @@ impl<'a> Search<'a> {
             return false;
         }
         // What is inlined into it, and what it would be inlined into.
-        let mut near: SmallVec<[At; 16]> = self.users[c].iter().copied().collect();
-        near.retain(|u| !self.stored[*u] && self.is_open(*u));
+        let mut near: SmallVec<[At; 16]> = self.draft.users[c].iter().copied().collect();
+        near.retain(|u| !self.draft.stored[*u] && self.is_open(*u));
         let mut next = near.len();
-        near.extend(self.operands(c).iter().copied());
+        near.extend(self.draft.operands(c).iter().copied());
         while next < near.len() {
             let o = near[next];
-            let inlined = self.is_open(o) && !self.stored[o] && !near[..next].contains(&o);
+            let inlined = self.is_open(o) && !self.draft.stored[o] && !near[..next].contains(&o);
             if !inlined || near.len() > NEAR {
                 near.swap_remove(next);
                 continue;
             }
             next += 1;
-            near.extend(self.operands(o).iter().copied());
+            near.extend(self.draft.operands(o).iter().copied());
         }
-        let point = self.point();
-        self.set_stored(c, false);
-        if near.is_empty() || !self.add_up() || self.illegal == point.illegal {
-            self.back(point);
+        let point = self.draft.point();
+        self.draft.set_stored(c, false);
+        if near.is_empty() || !self.draft.add_up() || self.draft.illegal == point.illegal {
+            self.draft.back(point);
             return false;
         }
-        let inlined = self.point();
+        let inlined = self.draft.point();
         for &o in &near {
-            self.set_stored(o, true);
-            if self.add_up() && self.is_better(point) {
+            self.draft.set_stored(o, true);
+            if self.draft.add_up() && self.draft.is_better(point) {
+                self.wake(point);
                 return true;
             }
-            self.back(inlined);
+            self.draft.back(inlined);
         }
-        self.back(point);
+        self.draft.back(point);
         false
     }
 
     /// True when an e-node is one that a class could be computed by, and is not.
     fn is_alternative(&self, c: At, k: usize) -> bool {
-        let choice = &self.cs.choices[c][k];
-        let known = |o: &At| self.choice[*o] != NONE;
+        let choice = &self.draft.cs.choices[c][k];
+        let known = |o: &At| self.draft.choice[*o] != NONE;
         let computes = match choice.part {
             Some(p) => !matches!(p.class, Class::Host | Class::Composite),
             None => matches!(choice.term, Term::Store(_)),
         };
-        self.choice[c] != k as u32 && computes && choice.distinct.iter().all(known)
+        self.draft.choice[c] != k as u32 && computes && choice.distinct.iter().all(known)
     }
 
     /// Computes a class by another e-node when that is cheaper, with what is stored around it decided anew.
@@ -604,22 +194,22 @@ impl<'a> Search<'a> {
         if !self.is_alternative(c, k) {
             return false;
         }
-        let distinct = &self.cs.choices[c][k].distinct;
-        if !self.is_acyclic(c, distinct) {
+        let distinct = &self.draft.cs.choices[c][k].distinct;
+        if !self.draft.is_acyclic(c, distinct) {
             return false;
         }
-        let point = self.point();
-        self.set_choice(c, k);
+        let point = self.draft.point();
+        self.draft.set_choice(c, k);
         if !self.settle_around(point, &[c]) {
-            self.back(point);
+            self.draft.back(point);
             return false;
         }
         if !self.keep_if_better(point) {
             return false;
         }
-        let at = self.rank[c];
-        if distinct.iter().any(|&o| self.rank[o] >= at) {
-            self.rerank();
+        let at = self.draft.rank[c];
+        if distinct.iter().any(|&o| self.draft.rank[o] >= at) {
+            self.draft.rerank();
         }
         true
     }
@@ -628,19 +218,19 @@ impl<'a> Search<'a> {
     /// when it leads nowhere.
     fn settle_around(&mut self, since: Point, changed: &[At]) -> bool {
         let mut around: SmallVec<[At; 16]> = changed.iter().copied().collect();
-        for &(t, _) in &self.touched {
-            if self.is_live(t) && !around.contains(&t) && around.len() < 16 {
+        for &(t, _) in &self.draft.touched {
+            if self.draft.is_live(t) && !around.contains(&t) && around.len() < 16 {
                 around.push(t);
             }
         }
-        if !self.add_up() {
+        if !self.draft.add_up() {
             return false;
         }
-        if self.is_better(since) {
+        if self.draft.is_better(since) {
             return true;
         }
         for &c in changed {
-            for &o in self.operands(c) {
+            for &o in self.draft.operands(c) {
                 if !around.contains(&o) {
                     around.push(o);
                 }
@@ -648,7 +238,7 @@ impl<'a> Search<'a> {
         }
         // Without what is not legal yet, it has to be cheaper than before.
         let slack = around.len() as f64 * super::cost::PER_KERNEL;
-        if self.total > since.total + slack {
+        if self.draft.total > since.total + slack {
             return false;
         }
         for _ in 0..2 {
@@ -663,18 +253,18 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Opens classes that nothing uses.
-    fn open_all(&mut self) {
+    /// Opens classes that nothing uses; only those near a change, after the first time.
+    fn open_all(&mut self, near_change: bool) {
         // The classes in use, and which of their e-nodes, that would read a class.
-        let mut readers: Vec<SmallVec<[(At, u32); 2]>> = vec![SmallVec::new(); self.choice.len()];
-        for c in 0..self.choice.len() {
+        let mut readers: Vec<SmallVec<[(At, u32); 2]>> = vec![SmallVec::new(); self.draft.choice.len()];
+        for c in 0..self.draft.choice.len() {
             if !self.is_open(c) {
                 continue;
             }
-            for k in 0..self.cs.choices[c].len() {
+            for k in 0..self.draft.cs.choices[c].len() {
                 if self.is_alternative(c, k) {
-                    for &o in &self.cs.choices[c][k].distinct {
-                        if !self.is_live(o) && !self.cs.constant[o] {
+                    for &o in &self.draft.cs.choices[c][k].distinct {
+                        if !self.draft.is_live(o) && !self.draft.cs.constant[o] {
                             readers[o].push((c, k as u32));
                         }
                     }
@@ -682,7 +272,8 @@ impl<'a> Search<'a> {
             }
         }
         for (z, readers) in readers.iter().enumerate() {
-            if !self.is_live(z) && readers.iter().any(|r| r.0 != readers[0].0) {
+            let worth = |r: &(At, u32)| !near_change || self.active[r.0];
+            if !self.draft.is_live(z) && readers.iter().any(|r| r.0 != readers[0].0) && readers.iter().any(worth) {
                 self.try_open(readers);
             }
         }
@@ -690,42 +281,28 @@ impl<'a> Search<'a> {
 
     /// Computes several classes by e-nodes that share an operand, when that is cheaper than what they are computed by.
     fn try_open(&mut self, readers: &[(At, u32)]) -> bool {
-        let point = self.point();
+        let point = self.draft.point();
         let mut changed: SmallVec<[At; 8]> = SmallVec::new();
+        let mut reranked = false;
         for &(c, k) in readers {
-            if changed.contains(&c) || !self.is_open(c) || !self.is_alternative(c, k as usize) {
-                continue;
-            }
-            if !self.is_acyclic(c, &self.cs.choices[c][k as usize].distinct) {
-                continue;
-            }
-            self.set_choice(c, k as usize);
-            changed.push(c);
-            let at = self.rank[c];
-            if self.cs.choices[c][k as usize]
-                .distinct
-                .iter()
-                .any(|&o| self.rank[o] >= at)
-            {
-                self.rerank();
+            let operands = &self.draft.cs.choices[c][k as usize].distinct;
+            let fits = !changed.contains(&c) && self.is_open(c) && self.is_alternative(c, k as usize);
+            if fits && self.draft.is_acyclic(c, operands) {
+                self.draft.set_choice(c, k as usize);
+                changed.push(c);
+                if operands.iter().any(|&o| self.draft.rank[o] >= self.draft.rank[c]) {
+                    self.draft.rerank();
+                    reranked = true;
+                }
             }
         }
-        let better = changed.len() > 1 && self.settle_around(point, &changed);
-        if !better {
-            self.back(point);
+        if changed.len() < 2 || !self.settle_around(point, &changed) {
+            self.draft.back(point);
         }
-        let kept = better && self.keep_if_better(point);
-        if !kept && !changed.is_empty() {
-            self.rerank();
+        let kept = self.keep_if_better(point);
+        if reranked && !kept {
+            self.draft.rerank();
         }
         kept
     }
-}
-
-/// A kernel being added up.
-#[derive(Default)]
-struct Kernel {
-    operators: usize,
-    compute: f64,
-    memory: f64,
 }
