@@ -159,7 +159,7 @@ impl<'g> Accountant<'g> {
                 let taps: f64 = node.op.ints("kernel").iter().map(|&n| n as f64).product();
                 k.sum.reduced += elements(out) * taps;
             }
-            Some(Class::Move) if cost.1 > 0.0 => k.sum.strided += elements(out),
+            Some(Class::Move) if super::cost::strides(&node.op, &types) => k.sum.strided += elements(out),
             _ => {}
         }
         rough

@@ -23,8 +23,9 @@ const DEPTHWISE: f64 = 0.15;
 const WINDOW_FIRST: f64 = 0.03;
 /// A window in which bounds are tested at every tap, against one whose padding its producer laid out.
 pub const GUARDED: f64 = 0.3;
-/// What a strided access costs, in accesses of consecutive elements.
-pub const STRIDED: f64 = 4.0;
+/// What a strided access costs, in accesses of consecutive elements. It is not hidden behind arithmetic, as bandwidth is:
+/// elements are taken one at a time, and the arithmetic on them too.
+pub const STRIDED: f64 = 5.0;
 
 /// The cost model of a target.
 #[derive(Clone, Debug)]
@@ -87,7 +88,7 @@ impl CostModel {
             Class::Map => (n * self.map(op, types), 0.0),
             Class::Source => (n / self.vector, 0.0),
             Class::Move => match op.name() {
-                "transpose" if moves_last(op, types) => (0.0, (STRIDED - 1.0) * self.traffic(out)),
+                "transpose" if strides(op, types) => (STRIDED * self.traffic(out), 0.0),
                 "pad" => (n / self.vector, 0.0),
                 _ => (0.0, 0.0),
             },
@@ -198,8 +199,11 @@ fn unguarded(op: &Op) -> f64 {
     }
 }
 
-/// True when a transpose moves the innermost axis of more than one element, so that it strides.
-fn moves_last(op: &Op, types: &[Type]) -> bool {
+/// True for a transpose that moves the innermost axis of more than one element, so that it strides.
+pub fn strides(op: &Op, types: &[Type]) -> bool {
+    if op.name() != "transpose" {
+        return false;
+    }
     let shape = &types[0].shape;
     let wide: Vec<i64> = op
         .ints("perm")

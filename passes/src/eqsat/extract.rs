@@ -75,7 +75,7 @@ impl Choice {
         let part = op.as_ref().map(|op| Part::of(op, types));
         let named = |name: &str| op.as_ref().is_some_and(|op| op.name() == name);
         Choice {
-            rough: named("pad") || cost.1 > 0.0,
+            rough: named("pad") || op.as_ref().is_some_and(|op| cost::strides(op, types)),
             windowed: named("conv") || part.is_some_and(|p| p.class == Class::Window),
             term,
             part,
