@@ -151,12 +151,8 @@ impl Build for TermBuilder<'_> {
     }
 }
 
-/// Adds to the class of every composite operator that is new what it decomposes into: the built-in rule `decompose`.
-/// Gives the number of classes that changed.
-///
-/// # Errors
-/// When a decomposition does not have the type of its operator.
-pub fn decompose(eg: &mut EGraph) -> Result<usize, String> {
+/// Adds to the class of every composite operator that is new what it decomposes into.
+fn decompose(eg: &mut EGraph) -> Result<usize, String> {
     let mut found: Vec<(Id, OpId, Children)> = vec![];
     let mut changed: Vec<Id> = eg.analysis.changed.iter().map(|&c| eg.find(c)).collect();
     changed.sort_unstable();
@@ -196,13 +192,19 @@ pub fn decompose(eg: &mut EGraph) -> Result<usize, String> {
     Ok(changed)
 }
 
-/// Decomposes composite operators, and those that they decompose into.
+/// Decomposes new composite operators, and those that they decompose into: the built-in rule `decompose`. Gives the number
+/// of classes that changed.
 ///
 /// # Errors
 /// When a decomposition does not have the type of its operator.
-pub fn decompose_all(eg: &mut EGraph) -> Result<(), String> {
-    while decompose(eg)? > 0 {}
-    Ok(())
+pub fn decompose_all(eg: &mut EGraph) -> Result<usize, String> {
+    let mut changed = 0;
+    loop {
+        match decompose(eg)? {
+            0 => return Ok(changed),
+            n => changed += n,
+        }
+    }
 }
 
 /// The operators of an e-graph's classes that need no decomposition: of a graph just built, those that it has.

@@ -22,7 +22,7 @@ const FAR: usize = 2000;
 const PER_CONSTANT_BYTE: f64 = 1e-15;
 
 /// What counts as an improvement, in seconds.
-pub(super) const LEAST: f64 = 1e-9;
+pub const LEAST: f64 = 1e-9;
 
 /// A program that is being changed, and what it costs.
 pub struct Draft<'a> {

@@ -164,11 +164,9 @@ impl Choices {
     /// When a rule is wrong or the graph is not valid.
     pub fn saturated(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<(Choices, Report), String> {
         let mut built = build::build(g)?;
-        if set.rules.iter().any(|r| r.is_decompose()) {
-            build::decompose_all(&mut built.eg)?;
-        }
-        let imported = build::operations(&built.eg);
-        let report = saturate::saturate(&mut built.eg, set, limits).map_err(|e| e.to_string())?;
+        let mut imported = vec![];
+        let mut decomposed = |eg: &lang::EGraph| imported = build::operations(eg);
+        let report = saturate::saturate_seen(&mut built.eg, set, limits, &mut decomposed).map_err(|e| e.to_string())?;
         Ok((Choices::new(built, &imported, target)?, report))
     }
 
@@ -219,7 +217,7 @@ impl Choices {
                 let mut search = Search::new(cs, &settling, &start, roots);
                 if search.cost() < near.max(best.cost()) {
                     search.run();
-                    if search.cost() < best.cost() {
+                    if search.cost() < best.cost() - search::LEAST {
                         best = search;
                     }
                 }

@@ -4,7 +4,7 @@
 //! e-graph is a function of the graph and the rules alone. There is no limit in time: results would depend on the machine.
 
 use super::apply::{Refusal, RuleError, replacement};
-use super::build::{decompose, rebuild};
+use super::build::{decompose_all, rebuild};
 use super::lang::EGraph;
 use super::matching::{Frontier, Index, Match, matches_at};
 use super::rules::RuleSet;
@@ -92,6 +92,19 @@ struct Known {
 /// # Errors
 /// When a rule makes an ill-typed term or would merge two types; the error names it.
 pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report, RuleError> {
+    saturate_seen(eg, set, limits, &mut |_| {})
+}
+
+/// The same; `decomposed` is shown the e-graph when its composite operators are decomposed and no other rule has run.
+///
+/// # Errors
+/// As [`saturate`].
+pub fn saturate_seen(
+    eg: &mut EGraph,
+    set: &RuleSet,
+    limits: Limits,
+    decomposed: &mut dyn FnMut(&EGraph),
+) -> Result<Report, RuleError> {
     let index = Index::new(set.rules.iter().map(|r| r.law.as_ref()));
     let deepest = index.depths.iter().copied().max().unwrap_or(0);
     let mut applied = vec![0usize; set.rules.len()];
@@ -104,7 +117,10 @@ pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report
         }
         rounds += 1;
         for (r, rule) in set.rules.iter().enumerate().filter(|(_, r)| r.is_decompose()) {
-            applied[r] += decompose(eg).map_err(|e| RuleError::new(rule, e))?;
+            applied[r] += decompose_all(eg).map_err(|e| RuleError::new(rule, e))?;
+        }
+        if rounds == 1 {
+            decomposed(eg);
         }
         let changed = std::mem::take(&mut eg.analysis.changed);
         if changed.is_empty() {

@@ -14,7 +14,8 @@
 //!
 //! Invariant: the cost never rises, and no kernel that was legal becomes illegal.
 
-use super::draft::{Draft, LEAST, NONE, Point};
+pub use super::draft::LEAST;
+use super::draft::{Draft, NONE, Point};
 use super::extract::{At, Classes, Settling};
 use super::lang::Term;
 use super::plan::Plan;
