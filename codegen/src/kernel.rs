@@ -390,7 +390,7 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
 
     /// The dtype that a primitive works on.
     pub fn prim_dtype(&self, p: Prim, x: &[Reg; 3]) -> DType {
-        self.k.reg(if p == Prim::Select { x[1] } else { x[0] }).dtype
+        self.k.reg(x[p.typed()]).dtype
     }
 
     fn expr(&mut self, d: DType, e: &Expr) -> Result<Value, Error> {

@@ -314,8 +314,7 @@ impl Printer<'_> {
                 }
             }
             Expr::Prim(p, args) => {
-                let typed = if *p == Prim::Select { args[1] } else { args[0] };
-                let t = self.k.reg(typed).dtype;
+                let t = self.k.reg(args[p.typed()]).dtype;
                 let args = args.map(|a| self.reg(a));
                 let d = self.reg(r);
                 self.asm.prim(*p, t, d, args);

@@ -152,7 +152,7 @@ fn width(flat: &Flat, knobs: Knobs) -> u32 {
     let size = flat
         .stages
         .iter()
-        .map(|s| s.body.insts.len() + s.reads.len())
+        .map(|s| s.body.usual() + s.reads.len())
         .max()
         .unwrap_or(0);
     match size {

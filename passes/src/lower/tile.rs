@@ -312,7 +312,7 @@ impl Contraction {
         let flat = nest.flat;
         let insts: usize = flat.stages[1..]
             .iter()
-            .map(|s| s.body.insts.len() + s.reads.len())
+            .map(|s| s.body.usual() + s.reads.len())
             .sum();
         let lanes: i64 = if insts <= 10 { 16 } else { 8 };
         let r = nest.var();

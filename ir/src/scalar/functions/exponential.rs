@@ -469,7 +469,7 @@ fn quick_sum(b: &mut Builder, x: V, y: V) -> (V, V) {
 }
 
 /// The rounded sum and its error (Knuth, volume 2).
-fn two_sum(b: &mut Builder, x: V, y: V) -> (V, V) {
+pub fn two_sum(b: &mut Builder, x: V, y: V) -> (V, V) {
     let sum = b.add(x, y);
     let y_part = b.sub(sum, x);
     let x_part = b.sub(sum, y_part);
