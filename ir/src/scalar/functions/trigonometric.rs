@@ -16,22 +16,8 @@ const PI_2_TAIL: f64 = 6.123233995736766e-17;
 pub fn rows() -> Vec<Function> {
     use Rule::Float;
     vec![
-        approximate(
-            "sin",
-            Float,
-            |b, x| sin(b, x[0]),
-            ulp(1.6, 2.0),
-            |x| x[0].sin(),
-            &[ANY],
-        ),
-        approximate(
-            "cos",
-            Float,
-            |b, x| cos(b, x[0]),
-            ulp(1.6, 2.0),
-            |x| x[0].cos(),
-            &[ANY],
-        ),
+        approximate("sin", Float, |b, x| sin(b, x[0]), ulp(1.6, 2.0), |x| x[0].sin(), &[ANY]),
+        approximate("cos", Float, |b, x| cos(b, x[0]), ulp(1.6, 2.0), |x| x[0].cos(), &[ANY]),
         approximate(
             "tan",
             Float,

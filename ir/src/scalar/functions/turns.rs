@@ -153,7 +153,12 @@ fn product_high(b: &mut Builder, m: V, w: V) -> V {
 /// `whole + fine 2^-64` as a sum of two f64, `whole` being an i64 and `fine` a u64.
 fn as_floats(b: &mut Builder, whole: V, fine: V) -> (V, V) {
     let fine = b.bitcast(DType::I64, fine);
-    let parts = [shr(b, whole, 32), low_half(b, whole), shr(b, fine, 32), low_half(b, fine)];
+    let parts = [
+        shr(b, whole, 32),
+        low_half(b, whole),
+        shr(b, fine, 32),
+        low_half(b, fine),
+    ];
     let upper = low_half(b, parts[2]);
     let [d0, d1, d2, d3] = [parts[0], parts[1], upper, parts[3]].map(|i| b.cast(DType::F64, i));
     let (up, down) = (b.lit(d0, 32f64.exp2()), b.lit(d0, (-32f64).exp2()));
