@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(at(&[512, 3, 3]), Some(Cut { level: 0, chunk: 7 }));
         assert_eq!(at(&[1000, 100]), Some(Cut { level: 0, chunk: 1 }));
         assert_eq!(at(&[2, 1 << 20]), Some(Cut { level: 1, chunk: 64 }));
-        let n = Ix::constant(Dim::from(brolga_ir::Symbol::from("n")));
+        let n = Ix::constant(Dim::sym("n"));
         assert_eq!(cut(&[Ix::constant(4), n]), Some(Cut { level: 1, chunk: 64 }));
     }
 }

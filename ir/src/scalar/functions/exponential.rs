@@ -35,7 +35,7 @@ pub fn rows() -> Vec<Function> {
             "expm1",
             Rule::Float,
             |b, x| expm1(b, x[0]),
-            ulp(1.5, 2.0),
+            ulp(2.0, 2.0),
             |x| x[0].exp_m1(),
             &[ANY],
         ),
