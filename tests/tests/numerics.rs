@@ -178,7 +178,7 @@ fn binades(dtype: DType, n: usize) -> Tensor {
     };
     Tensor::from_fn(dtype, &[n], |i| {
         let size = (low + step * (i / 2) as f64).exp2() * 1.37;
-        Number::Float(if i % 2 == 0 { size } else { -size })
+        Number::Float(if i.is_multiple_of(2) { size } else { -size })
     })
 }
 

@@ -431,10 +431,14 @@ fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32
         let nested = [&loops[..], &[(c, count.clone())]].concat();
         sums::reduce(nest, out, combine, accs, lanes, &nested, &mut |nest, accs, of_loop| {
             let here = place(of_loop(c), lane, wide);
-            let point = |u: Var| match loops.iter().any(|(l, _)| *l == u) {
-                _ if u == *v => here.clone(),
-                true => of_loop(u),
-                false => at(u),
+            let point = |u: Var| {
+                if u == *v {
+                    here.clone()
+                } else if loops.iter().any(|(l, _)| *l == u) {
+                    of_loop(u)
+                } else {
+                    at(u)
+                }
             };
             let mut body = vec![];
             let values = nest.values(&mut body, stage, &point);

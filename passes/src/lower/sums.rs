@@ -14,7 +14,7 @@
 //! acc = acc + total
 //! ```
 
-use super::nest::Nest;
+use super::nest::{Nest, Point};
 use brolga_ir::index::{Ix, Reg, Var};
 use brolga_ir::loops::{Expr, LoopKind, Stmt};
 use brolga_ir::scalar::{Inst, Prim, V};
@@ -26,6 +26,9 @@ const BLOCK: i64 = 64;
 
 /// The longest sum that is left as it is: two blocks would not be better.
 const PLAIN: i64 = 128;
+
+/// One step of a loop nest: its statements, by the accumulators and what the loops' variables are.
+pub type Step<'a> = dyn FnMut(&mut Nest, &[Reg], &Point) -> Vec<Stmt> + 'a;
 
 /// The loop of a nest that is cut into blocks, and how many of its iterations are one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,7 +68,7 @@ pub fn reduce(
     accs: &[Reg],
     lanes: u32,
     loops: &[(Var, Ix)],
-    step: &mut dyn FnMut(&mut Nest, &[Reg], &dyn Fn(Var) -> Ix) -> Vec<Stmt>,
+    step: &mut Step,
 ) {
     let extents: Vec<Ix> = loops.iter().map(|(_, e)| e.clone()).collect();
     let (Some(Cut { level, chunk }), true) = (cut(&extents), is_sum(combine)) else {
