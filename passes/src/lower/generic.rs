@@ -192,7 +192,6 @@ fn parallel(p: Var, extent: Ix, body: Vec<Stmt>) -> Stmt {
 
 /// Lanes along an outer dimension.
 fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
-    let lanes = width(flat, knobs);
     let mut nest = Nest::new(flat);
     let p = nest.var();
     let Some(v) = vector else {
@@ -207,6 +206,11 @@ fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
         .find(|(u, _)| *u == v)
         .map(|(_, d)| d.clone())
         .expect("the vector dim is outer");
+    // Lanes beyond the extent would leave all of it to the scalar tail.
+    let lanes = match (width(flat, knobs), extent.as_const()) {
+        (lanes, Some(n @ 4..)) if knobs.width == 0 => lanes.min(1 << n.ilog2().min(4)),
+        (lanes, _) => lanes,
+    };
     let rest: Vec<(Var, Dim)> = flat.outer.iter().filter(|(u, _)| *u != v).cloned().collect();
     let known = brolga_ir::dim::product(rest.iter().map(|(_, d)| d)).as_const();
     let long = extent.as_const().is_none_or(|n| n > knobs.chunk);

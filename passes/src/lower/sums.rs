@@ -24,8 +24,8 @@ use brolga_ir::{DType, Dim};
 /// Steps of a block.
 const BLOCK: i64 = 64;
 
-/// The longest sum that is left as it is: two blocks would not be better.
-const PLAIN: i64 = 128;
+/// The longest sum that is left as it is: the windows of most convolutions are not longer, and as exact as they need be.
+const PLAIN: i64 = 256;
 
 /// One step of a loop nest: its statements, by the accumulators and what the loops' variables are.
 pub type Step<'a> = dyn FnMut(&mut Nest, &[Reg], &Point) -> Vec<Stmt> + 'a;
@@ -126,9 +126,9 @@ mod tests {
     #[test]
     fn long_loops_are_cut_where_a_block_is_full() {
         let at = |extents: &[i64]| cut(&extents.iter().map(|&n| Ix::constant(n)).collect::<Vec<_>>());
-        assert_eq!(at(&[128]), None);
-        assert_eq!(at(&[3, 3, 14]), None);
-        assert_eq!(at(&[129]), Some(Cut { level: 0, chunk: 64 }));
+        assert_eq!(at(&[256]), None);
+        assert_eq!(at(&[3, 3, 28]), None);
+        assert_eq!(at(&[257]), Some(Cut { level: 0, chunk: 64 }));
         assert_eq!(at(&[512, 3, 3]), Some(Cut { level: 0, chunk: 7 }));
         assert_eq!(at(&[1000, 100]), Some(Cut { level: 0, chunk: 1 }));
         assert_eq!(at(&[2, 1 << 20]), Some(Cut { level: 1, chunk: 64 }));
