@@ -464,6 +464,13 @@ impl<'a, 'm> Emit<'a, 'm> {
         self.b.block_params(f.done).to_vec()
     }
 
+    /// Says of the code that follows, an arm of a conditional, that it hardly ever runs.
+    pub fn cold(&mut self) {
+        if let Some(block) = self.b.current_block() {
+            self.b.set_cold_block(block);
+        }
+    }
+
     /// Both arms as closures.
     pub fn either(
         &mut self,

@@ -12,6 +12,7 @@ use crate::Error;
 use crate::emit::{CONSTANT, Emit, Unit, clif, element};
 use crate::index::{VarValue, Vars};
 use crate::lanes::Vector;
+use crate::rare::{Rare, Uses};
 use crate::simd::{Val, chunk, chunks, mask_type};
 use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
 use brolga_ir::loops::{self, Buf, Expr, LoopKind, Scope, Stmt, Tile};
@@ -47,6 +48,8 @@ pub(crate) struct Kernel<'k, 'a, 'm> {
     pub vars: Vars,
     /// The open vector loop.
     pub vector: Option<Vector>,
+    /// How often registers are used, for what runs rarely.
+    pub uses: Uses,
     bases: Vec<Value>,
     variables: FxHashMap<Reg, Vec<Variable>>,
     fills: FxHashMap<u64, StackSlot>,
@@ -67,6 +70,7 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             k,
             vars: Vars::default(),
             vector: None,
+            uses: Uses::of(k),
             bases: vec![],
             variables: FxHashMap::default(),
             fills: FxHashMap::default(),
@@ -219,10 +223,28 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
     }
 
     fn stmts(&mut self, body: &[Stmt]) -> Result<(), Error> {
-        for s in body {
-            self.stmt(s)?;
+        let rare = Rare::of(body, &self.uses, self.k);
+        for (i, s) in body.iter().enumerate().filter(|(i, _)| !rare.moved(*i)) {
+            match (s, rare.cone(i)) {
+                (Stmt::Set(r, Expr::Prim(_, x)), Some(cone)) => self.rarely(*r, x, cone.iter().map(|&j| &body[j]))?,
+                _ => self.stmt(s)?,
+            }
         }
         Ok(())
+    }
+
+    /// `r = x[0] ? x[1] : x[2]`, with the statements that `x[1]` needs behind a branch.
+    fn rarely<'s>(&mut self, r: Reg, x: &[Reg; 3], cone: impl Iterator<Item = &'s Stmt>) -> Result<(), Error> {
+        let (cond, usual) = (self.read_scalar(x[0])?, self.read_scalar(x[2])?);
+        let fork = self.e.begin_fork(cond, &[clif(self.k.reg(r).dtype)]);
+        self.e.cold();
+        for s in cone {
+            self.stmt(s)?;
+        }
+        let v = self.read_scalar(x[1])?;
+        self.e.fork_else(&fork, &[v]);
+        let v = self.e.end_fork(fork, &[usual]);
+        self.write_variable(r, &v)
     }
 
     fn stmt(&mut self, s: &Stmt) -> Result<(), Error> {
@@ -390,7 +412,7 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
 
     /// The dtype that a primitive works on.
     pub fn prim_dtype(&self, p: Prim, x: &[Reg; 3]) -> DType {
-        self.k.reg(if p == Prim::Select { x[1] } else { x[0] }).dtype
+        self.k.reg(x[p.typed()]).dtype
     }
 
     fn expr(&mut self, d: DType, e: &Expr) -> Result<Value, Error> {

@@ -8,6 +8,7 @@ use crate::Error;
 use crate::emit::element;
 use crate::index::VarValue;
 use crate::kernel::Kernel;
+use crate::rare::Rare;
 use crate::simd::{Val, chunk, chunks, mask_type};
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Expr, Stmt};
@@ -53,10 +54,16 @@ impl Kernel<'_, '_, '_> {
         });
         let before = self.vars.values.insert(var, VarValue::Known(0));
         self.e.constants_in_loop(true);
-        for s in body {
+        let rare = Rare::of(body, &self.uses, self.k);
+        for (i, s) in body.iter().enumerate().filter(|(i, _)| !rare.moved(*i)) {
             match s {
                 Stmt::Set(r, e) => {
-                    let v = self.expr_lanes(self.k.reg(*r).dtype, e)?;
+                    let v = match (e, rare.cone(i)) {
+                        (Expr::Prim(_, x), Some(cone)) => {
+                            self.rarely_lanes(*r, e, x, cone.iter().map(|&j| &body[j]))?
+                        }
+                        _ => self.expr_lanes(self.k.reg(*r).dtype, e)?,
+                    };
                     self.set_lanes(*r, v)?;
                 }
                 Stmt::Store { buffer, index, value } => {
@@ -70,6 +77,39 @@ impl Kernel<'_, '_, '_> {
         self.restore(var, before);
         self.vector = None;
         Ok(())
+    }
+
+    /// The value of a `rarely`, `e`, with the statements that only its rare side needs behind a branch that is taken when
+    /// any lane asks for it.
+    fn rarely_lanes<'s>(
+        &mut self,
+        r: Reg,
+        e: &Expr,
+        x: &[Reg; 3],
+        cone: impl Iterator<Item = &'s Stmt>,
+    ) -> Result<Val, Error> {
+        let (d, lanes) = (self.k.reg(r).dtype, self.lanes());
+        let any = match self.read(x[0])? {
+            Val::Uniform(c) => c,
+            Val::Lanes(c) | Val::Mask(_, c) => {
+                let all = c.into_iter().reduce(|a, b| self.e.b.ins().bor(a, b));
+                let all = all.expect("a value with lanes has a chunk");
+                self.e.b.ins().vany_true(all)
+            }
+        };
+        let usual = self.read(x[2])?;
+        let usual = self.e.chunks_of(&usual, d, lanes);
+        let fork = self.e.begin_fork(any, &vec![chunk(d); usual.len()]);
+        self.e.cold();
+        for s in cone {
+            let Stmt::Set(r, e) = s else { continue };
+            let v = self.expr_lanes(self.k.reg(*r).dtype, e)?;
+            self.set_lanes(*r, v)?;
+        }
+        let v = self.expr_lanes(d, e)?;
+        let v = self.e.chunks_of(&v, d, lanes);
+        self.e.fork_else(&fork, &v);
+        Ok(Val::Lanes(self.e.end_fork(fork, &usual)))
     }
 
     /// Assigns all lanes of a register, outside of a vector loop.

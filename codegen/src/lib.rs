@@ -25,6 +25,7 @@ pub mod listing;
 pub mod object;
 pub mod program;
 pub mod ptx;
+mod rare;
 mod scalar;
 mod simd;
 pub mod target;

@@ -30,7 +30,7 @@ impl Emit<'_, '_> {
     pub fn prim(&mut self, p: Prim, t: DType, x: [Value; 3]) -> Result<Value, Error> {
         let [a, b, c] = x;
         Ok(match p {
-            Prim::Select => self.b.ins().select(a, b, c),
+            Prim::Select | Prim::Rarely => self.b.ins().select(a, b, c),
             Prim::Cast(to) => self.cast(t, to, a),
             Prim::Bitcast(to) => self.bits_as(a, clif(to)),
             Prim::Rem if t.is_float() => self.float_rem(t, a, b)?,

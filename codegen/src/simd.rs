@@ -56,7 +56,7 @@ pub(crate) fn float_pattern(d: DType, c: f64) -> u64 {
 
 /// The dtype of operand `i` of a primitive over `t`.
 fn operand(p: Prim, t: DType, i: usize) -> DType {
-    if p == Prim::Select && i == 0 { DType::Bool } else { t }
+    if p.chooses() && i == 0 { DType::Bool } else { t }
 }
 
 impl Emit<'_, '_> {
@@ -248,7 +248,7 @@ impl Emit<'_, '_> {
     fn simd(&mut self, p: Prim, t: DType, x: [&Val; 3], lanes: u32) -> Option<Val> {
         use DType::*;
         match p {
-            Prim::Select => return self.select_lanes(t, x, lanes),
+            Prim::Select | Prim::Rarely => return self.select_lanes(t, x, lanes),
             Prim::Cast(to) => return self.cast_lanes(t, to, x[0], lanes),
             Prim::Bitcast(to) => {
                 let c = self.chunks_of(x[0], t, lanes);

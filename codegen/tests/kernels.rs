@@ -236,6 +236,49 @@ fn a_maximum_with_its_place() {
     }
 }
 
+/// A rare side with several statements, one of them shared with the usual side, in lanes and in a scalar tail: no lane, some
+/// lanes and all lanes ask for it.
+#[test]
+fn what_runs_rarely() {
+    let mut b = Build::new("rare", &[]);
+    let (x, y) = (
+        b.buffer(DType::F32, 35, Scope::In),
+        b.buffer(DType::F32, 35, Scope::Out),
+    );
+    let mut part = |var: u32, index: Ix, kind: LoopKind, n: i64| {
+        let [v, one, c, square, sum, slow, usual, r] = [0; 8].map(|_| b.reg(DType::F32));
+        let is_large = b.reg(DType::Bool);
+        let body = vec![
+            set(v, load(x, index.clone())),
+            set(one, Expr::Const(u64::from(1f32.to_bits()))),
+            set(is_large, prim(Prim::Lt, &[one, v])),
+            set(square, prim(Prim::Mul, &[v, v])),
+            set(c, Expr::Const(u64::from(3f32.to_bits()))),
+            set(sum, prim(Prim::Fma, &[square, c, square])),
+            set(usual, prim(Prim::Sub, &[square, one])),
+            set(slow, prim(Prim::Mul, &[sum, c])),
+            set(r, prim(Prim::Rarely, &[is_large, slow, usual])),
+            store(y, index, r),
+        ];
+        each(var, kind, n, body)
+    };
+    let vectors = part(1, affine(&[(0, 8), (1, 1)], 0), LoopKind::Vector, 8);
+    let tail = part(2, affine(&[(2, 1)], 32), LoopKind::Serial, 3);
+    b.k.body = vec![each(0, LoopKind::Serial, 4, vec![vectors]), tail];
+    for large in [0, 1, 2, 5] {
+        let values: Vec<f32> = (0..35)
+            .map(|i| {
+                if large > 0 && i % (6 - large) == 0 {
+                    2.0 + i as f32
+                } else {
+                    0.5
+                }
+            })
+            .collect();
+        check(&b, &[], &[f32s(&values), vec![0; 140]]);
+    }
+}
+
 #[test]
 fn guarded_loads_in_lanes() {
     // A window of three over a row with padding: the guard differs on the lanes; and one over rows, where it does not.

@@ -12,7 +12,7 @@ use common::*;
 /// Operand dtypes of a primitive over `t`; empty where it is not defined.
 fn operands(p: Prim, t: DType) -> Vec<DType> {
     let mut x = vec![t; p.arity()];
-    if p == Prim::Select {
+    if p.chooses() {
         x[0] = DType::Bool;
     }
     if p.result(&x).is_ok() { x } else { vec![] }

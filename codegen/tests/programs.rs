@@ -368,7 +368,7 @@ fn everything() -> Vec<brolga_ir::loops::Kernel> {
             for (i, d) in DType::ALL.into_iter().enumerate() {
                 let mut dtypes = vec![d; p.arity()];
                 let mut regs = vec![brolga_ir::index::Reg(i as u32); p.arity()];
-                if p == Prim::Select {
+                if p.chooses() {
                     dtypes[0] = DType::Bool;
                     regs[0] = brolga_ir::index::Reg(DType::ALL.len() as u32 - 1);
                 }

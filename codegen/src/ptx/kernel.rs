@@ -5,9 +5,9 @@ use super::reg::{Asm, Class, R, put};
 use super::scalar::immediate;
 use super::{entry_name, fail, launch};
 use crate::Error;
+use crate::rare::{Rare, Uses};
 use brolga_ir::index::{Ix, Reg, Var};
 use brolga_ir::loops::{self, Expr, Kernel, LoopKind, Stmt};
-use brolga_ir::scalar::Prim;
 use brolga_ir::{DType, Dim, Symbol};
 use rustc_hash::FxHashMap;
 
@@ -38,6 +38,8 @@ pub(super) struct Printer<'k> {
     pub scopes: Vec<Scope>,
     /// How often each register is assigned.
     assignments: FxHashMap<Reg, usize>,
+    /// How often registers are used, for what runs rarely.
+    uses: Uses,
 }
 
 /// The text of an entry.
@@ -57,6 +59,7 @@ pub(super) fn entry(k: &Kernel) -> Result<String, Error> {
         narrow: FxHashMap::default(),
         scopes: vec![Scope::default()],
         assignments,
+        uses: Uses::of(k),
     };
     let name = entry_name(k);
     let (params, memory) = p.memory(&name)?;
@@ -137,7 +140,28 @@ impl Printer<'_> {
     }
 
     fn stmts(&mut self, stmts: &[Stmt]) -> Result<(), Error> {
-        stmts.iter().try_for_each(|s| self.stmt(s))
+        let rare = Rare::of(stmts, &self.uses, self.k);
+        for (i, s) in stmts.iter().enumerate().filter(|(i, _)| !rare.moved(*i)) {
+            match (s, rare.cone(i)) {
+                (Stmt::Set(r, Expr::Prim(_, x)), Some(cone)) => self.rarely(*r, x, cone.iter().map(|&j| &stmts[j]))?,
+                _ => self.stmt(s)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `r = x[0] ? x[1] : x[2]`, with the statements that `x[1]` needs behind a branch.
+    fn rarely<'s>(&mut self, r: Reg, x: &[Reg; 3], mut cone: impl Iterator<Item = &'s Stmt>) -> Result<(), Error> {
+        let [c, a, b] = x.map(|r| self.reg(r));
+        let (d, n) = (self.reg(r), self.asm.label());
+        self.asm.mov(d, b);
+        put!(self.asm, "@!{c} bra $I{n}");
+        self.scopes.push(Scope::default());
+        cone.try_for_each(|s| self.stmt(s))?;
+        self.scopes.pop();
+        self.asm.mov(d, a);
+        self.asm.place(format_args!("$I{n}"));
+        Ok(())
     }
 
     fn stmt(&mut self, s: &Stmt) -> Result<(), Error> {
@@ -314,8 +338,7 @@ impl Printer<'_> {
                 }
             }
             Expr::Prim(p, args) => {
-                let typed = if *p == Prim::Select { args[1] } else { args[0] };
-                let t = self.k.reg(typed).dtype;
+                let t = self.k.reg(args[p.typed()]).dtype;
                 let args = args.map(|a| self.reg(a));
                 let d = self.reg(r);
                 self.asm.prim(*p, t, d, args);

@@ -74,14 +74,14 @@ impl Asm {
         match p {
             Prim::Cast(to) => self.cast(t, to, d, a),
             Prim::Bitcast(to) => self.bitcast(t, to, d, a),
-            Prim::Select if t == DType::Bool => {
+            Prim::Select | Prim::Rarely if t == DType::Bool => {
                 let (x, y) = (self.reg(Class::Pred), self.reg(Class::Pred));
                 put!(self, "and.pred {x}, {a}, {b}");
                 put!(self, "not.pred {y}, {a}");
                 put!(self, "and.pred {y}, {y}, {c}");
                 put!(self, "or.pred {d}, {x}, {y}");
             }
-            Prim::Select => put!(self, "selp.{} {d}, {b}, {c}, {a}", bits_ty(t)),
+            Prim::Select | Prim::Rarely => put!(self, "selp.{} {d}, {b}, {c}, {a}", bits_ty(t)),
             Prim::Eq | Prim::Ne | Prim::Lt | Prim::Le => self.compare(p, t, d, a, b),
             Prim::And | Prim::Or | Prim::Xor => put!(self, "{}.{} {d}, {a}, {b}", p.name(), bits_ty(t)),
             Prim::Not => {

@@ -586,6 +586,21 @@ impl Importer<'_> {
     /// # Errors
     /// When extents differ.
     pub fn contract(&mut self, lhs: Value, rhs: Value, batch: [&[usize]; 2], over: [&[usize]; 2]) -> One {
+        self.contract_to(self.dtype(lhs), lhs, rhs, batch, over)
+    }
+
+    /// The same, as another dtype: what is added to it before it is rounded wants that of the sum.
+    ///
+    /// # Errors
+    /// See [`Importer::contract`].
+    pub fn contract_to(
+        &mut self,
+        out: DType,
+        lhs: Value,
+        rhs: Value,
+        batch: [&[usize]; 2],
+        over: [&[usize]; 2],
+    ) -> One {
         let mut sides = [lhs, rhs];
         for (pairs, what) in [(batch, "batch"), (over, "contracted")] {
             for (&a, &b) in pairs[0].iter().zip(pairs[1]) {
@@ -604,15 +619,14 @@ impl Importer<'_> {
                 }
             }
         }
-        let dtype = self.dtype(lhs);
-        let acc = self.accumulator(dtype);
+        let acc = self.accumulator(self.dtype(lhs));
         let attrs = [
             Attr::axes(batch[0]),
             Attr::axes(batch[1]),
             Attr::axes(over[0]),
             Attr::axes(over[1]),
             Attr::DType(acc),
-            Attr::DType(dtype),
+            Attr::DType(out),
         ];
         self.op("contract", &attrs, &sides)
     }

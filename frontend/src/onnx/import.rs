@@ -423,7 +423,7 @@ impl<'m> Importer<'m> {
         self.origin = ctx.name.clone();
         let values = match symbolic::evaluate(self, &ctx)? {
             Some(v) => v,
-            None => handler(self, &ctx)?,
+            None => ops::run(self, &ctx, handler)?,
         };
         if let Some(k) = (values.len()..n.output.len()).find(|&k| ctx.wants(k)) {
             return Err(Fail::Unsupported(format!("result {k}")));

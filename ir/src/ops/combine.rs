@@ -55,6 +55,15 @@ impl Combine {
         }
     }
 
+    /// The dtype in which a reference evaluation combines elements of a computing dtype: sums of f32 in f64, so that long
+    /// ones are right to the last place.
+    pub fn exact(self, dtype: DType) -> DType {
+        match (self, dtype) {
+            (Combine::Sum, DType::F32) => DType::F64,
+            _ => dtype,
+        }
+    }
+
     /// The identity in a dtype.
     pub fn identity(self, dtype: DType) -> Number {
         let (min, max) = range(dtype);

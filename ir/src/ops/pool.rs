@@ -57,11 +57,12 @@ impl OpDef for Def {
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         let (x, last) = (&inputs[0], op.flag("channels_last"));
-        let (rank, kind, acc) = (
+        let (rank, kind, compute) = (
             x.shape().len(),
             Combine::of(op.word("kind"), KINDS)?,
             x.dtype().compute(),
         );
+        let acc = kind.exact(compute);
         let x = if last {
             shape::permuted(x, &window::channels_first(rank))
         } else {
@@ -98,7 +99,7 @@ impl OpDef for Def {
                 }
             }
         }
-        let out = Tensor::from_fn(x.dtype(), &shape, |p| values[p]);
+        let out = Tensor::from_fn(x.dtype(), &shape, |p| values[p].to(compute));
         Ok(vec![if last {
             shape::permuted(&out, &window::channels_last(rank))
         } else {

@@ -36,7 +36,8 @@ impl OpDef for Def {
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         let x = &inputs[0];
-        let (kind, acc) = (Combine::of(op.word("kind"), KINDS)?, x.dtype().compute());
+        let (kind, compute) = (Combine::of(op.word("kind"), KINDS)?, x.dtype().compute());
+        let acc = kind.exact(compute);
         let mut out = x.shape().to_vec();
         op.axes("axes").iter().for_each(|&a| out[a] = 1);
         let mut to = shape::strides(&out);
@@ -47,7 +48,7 @@ impl OpDef for Def {
             let e = elements.next().expect("the walk visits every element once");
             values[p] = kind.apply(acc, values[p], e);
         });
-        Ok(vec![Tensor::from_fn(x.dtype(), &out, |p| values[p])])
+        Ok(vec![Tensor::from_fn(x.dtype(), &out, |p| values[p].to(compute))])
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding

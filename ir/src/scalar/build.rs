@@ -87,8 +87,8 @@ impl Builder {
         let constants: Vec<Option<Scalar>> = args.iter().map(|&v| self.as_const(v)).collect();
         match p {
             Prim::Cast(to) | Prim::Bitcast(to) if to == types[0] => return Some(args[0]),
-            Prim::Select if args[1] == args[2] => return Some(args[1]),
-            Prim::Select => {
+            _ if p.chooses() && args[1] == args[2] => return Some(args[1]),
+            _ if p.chooses() => {
                 if let Some(c) = constants[0] {
                     return Some(if c.bits != 0 { args[1] } else { args[2] });
                 }
@@ -201,6 +201,7 @@ shorthand! {
     shl(a, b) = Shl;
     shr(a, b) = Shr;
     select(c, a, b) = Select;
+    rarely(c, a, b) = Rarely;
 }
 
 impl Builder {

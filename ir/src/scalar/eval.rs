@@ -67,7 +67,7 @@ impl From<bool> for Scalar {
     }
 }
 
-/// The value of a primitive. `t` is the dtype of its operands (of the last two, for `select`); operands whose dtypes
+/// The value of a primitive. `t` is the dtype of its operands (of the last two, for `select` and `rarely`); operands whose dtypes
 /// [`Prim::result`] rejects give an unspecified value.
 pub fn eval_prim(p: Prim, t: DType, x: &[Scalar]) -> Scalar {
     let bits = |i: usize| x.get(i).map_or(0, |s: &Scalar| s.bits);
@@ -113,7 +113,7 @@ impl Body {
                 Inst::Const(dtype, bits) => Scalar { dtype, bits },
                 Inst::Prim(p, args) => {
                     let [a, b, c] = args.map(|v| values[v.0 as usize]);
-                    let t = if p == Prim::Select { b.dtype } else { a.dtype };
+                    let t = if p.chooses() { b.dtype } else { a.dtype };
                     Scalar {
                         dtype: result(p, t),
                         bits: eval_bits(p, t, a.bits, b.bits, c.bits),
@@ -183,7 +183,7 @@ macro_rules! float_prim {
 #[inline(always)]
 pub(super) fn eval_bits(p: Prim, t: DType, a: u64, b: u64, c: u64) -> u64 {
     match p {
-        Prim::Select => return if a != 0 { b } else { c },
+        Prim::Select | Prim::Rarely => return if a != 0 { b } else { c },
         Prim::Bitcast(_) => return a,
         Prim::Cast(to) => return cast(t, to, a),
         _ => {}

@@ -15,6 +15,7 @@ mod arithmetic;
 mod exponential;
 mod hyperbolic;
 mod trigonometric;
+mod turns;
 
 #[cfg(test)]
 mod tests;

@@ -101,6 +101,9 @@ pub enum Prim {
     Shr,
     /// `c ? a : b`; `c` is bool, `a` and `b` any one dtype.
     Select,
+    /// The same, where `c` is expected to be false nearly always: a back end may leave out what only `a` needs, as long
+    /// as no lane needs it.
+    Rarely,
     /// Conversion: floats round to nearest even; float to integer truncates and saturates, NaN gives 0; integer to
     /// integer keeps the low bits (sign- or zero-extends); anything non-zero, NaN included, is true. f16 and bf16 are
     /// converted from and to f32; any other type gets there by way of f32, rounding twice.
@@ -149,9 +152,29 @@ impl Body {
         self.len() == 0
     }
 
-    /// The number of primitives: what an evaluation costs, constants being free.
+    /// The number of primitives that usually run: what an evaluation costs, constants being free.
     pub fn cost(&self) -> usize {
-        self.insts.iter().filter(|i| matches!(i, Inst::Prim(..))).count()
+        let usual = self.insts.iter().zip(self.rare()).filter(|(_, rare)| !rare);
+        usual.filter(|(i, _)| matches!(i, Inst::Prim(..))).count()
+    }
+
+    /// The number of instructions, constants included, that usually run.
+    pub fn usual(&self) -> usize {
+        self.rare().into_iter().filter(|rare| !rare).count()
+    }
+
+    /// Which instructions only the rare side of a [`Prim::Rarely`] needs.
+    fn rare(&self) -> Vec<bool> {
+        let n = self.inputs.len();
+        let mut usual = vec![false; self.len()];
+        self.outputs.iter().for_each(|v| usual[v.0 as usize] = true);
+        for (i, inst) in self.insts.iter().enumerate().rev() {
+            if let (true, Inst::Prim(p, args)) = (usual[n + i], inst) {
+                let needed = |k: &usize| *p != Prim::Rarely || *k != 1;
+                (0..3).filter(needed).for_each(|k| usual[args[k].0 as usize] = true);
+            }
+        }
+        usual[n..].iter().map(|u| !u).collect()
     }
 
     /// The instruction that defines a value; `None` for an input.
@@ -168,8 +191,7 @@ impl Body {
                 Some(Inst::Const(d, _)) => return d,
                 Some(Inst::Prim(Prim::Cast(d) | Prim::Bitcast(d), _)) => return d,
                 Some(Inst::Prim(Prim::Eq | Prim::Ne | Prim::Lt | Prim::Le, _)) => return DType::Bool,
-                Some(Inst::Prim(Prim::Select, args)) => v = args[1],
-                Some(Inst::Prim(_, args)) => v = args[0],
+                Some(Inst::Prim(p, args)) => v = args[p.typed()],
             }
         }
     }
@@ -182,8 +204,7 @@ impl Body {
                 Inst::Const(d, _) => d,
                 Inst::Prim(Prim::Cast(d) | Prim::Bitcast(d), _) => d,
                 Inst::Prim(Prim::Eq | Prim::Ne | Prim::Lt | Prim::Le, _) => DType::Bool,
-                Inst::Prim(Prim::Select, args) => out[args[1].0 as usize],
-                Inst::Prim(_, args) => out[args[0].0 as usize],
+                Inst::Prim(p, args) => out[args[p.typed()].0 as usize],
             });
         }
         out

@@ -9,7 +9,7 @@ impl Prim {
         use Prim::*;
         let plain = [
             Add, Sub, Mul, Div, Rem, Fma, Neg, Abs, Min, Max, Floor, Ceil, Trunc, Round, Sqrt, Eq, Ne, Lt, Le, And, Or,
-            Xor, Not, Shl, Shr, Select,
+            Xor, Not, Shl, Shr, Select, Rarely,
         ];
         let casts = DType::ALL.into_iter().flat_map(|d| [Cast(d), Bitcast(d)]);
         plain.into_iter().chain(casts)
@@ -44,6 +44,7 @@ impl Prim {
             Prim::Shl => "shl",
             Prim::Shr => "shr",
             Prim::Select => "select",
+            Prim::Rarely => "rarely",
             Prim::Cast(_) => "cast",
             Prim::Bitcast(_) => "bitcast",
         }
@@ -65,7 +66,7 @@ impl Prim {
     /// The number of operands.
     pub const fn arity(self) -> usize {
         match self {
-            Prim::Fma | Prim::Select => 3,
+            Prim::Fma | Prim::Select | Prim::Rarely => 3,
             Prim::Neg
             | Prim::Abs
             | Prim::Floor
@@ -78,6 +79,16 @@ impl Prim {
             | Prim::Bitcast(_) => 1,
             _ => 2,
         }
+    }
+
+    /// True for those that give one of two operands, as the first one, a bool, says.
+    pub const fn chooses(self) -> bool {
+        matches!(self, Prim::Select | Prim::Rarely)
+    }
+
+    /// The operand whose dtype the primitive works on: the first, or the second of those that choose.
+    pub const fn typed(self) -> usize {
+        self.chooses() as usize
     }
 
     /// True when the order of the two operands does not matter (but for which NaN comes out).
@@ -111,7 +122,7 @@ impl Prim {
         if operands.iter().any(|d| d.compute() != *d) {
             return bad("no f16 and bf16: only casts take them");
         }
-        if self == Select {
+        if self.chooses() {
             return if t == DType::Bool && operands[1] == operands[2] {
                 Ok(operands[1])
             } else {

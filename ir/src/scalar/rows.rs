@@ -26,7 +26,7 @@ pub(crate) fn eval_rows(p: Prim, t: DType, file: &mut [u64], at: [(usize, usize)
         (Prim::Max, DType::F32) => lanes!(Prim::Max, DType::F32),
         (Prim::Min, DType::F32) => lanes!(Prim::Min, DType::F32),
         (Prim::Lt, DType::F32) => lanes!(Prim::Lt, DType::F32),
-        (Prim::Select, _) => lanes!(Prim::Select, DType::F32),
+        (Prim::Select | Prim::Rarely, _) => lanes!(Prim::Select, DType::F32),
         _ => lanes!(p, t),
     }
 }

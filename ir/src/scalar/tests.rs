@@ -50,7 +50,7 @@ fn patterns(dtype: DType) -> Vec<u64> {
 }
 
 fn valid(p: Prim, t: DType) -> bool {
-    let operands = if p == Prim::Select {
+    let operands = if p.chooses() {
         vec![DType::Bool, t, t]
     } else {
         vec![t; p.arity()]
@@ -92,7 +92,7 @@ fn integer(p: Prim, t: DType, x: i128, y: i128) -> i128 {
 #[test]
 fn integer_primitives_follow_the_table() {
     for t in DType::ALL.into_iter().filter(|d| !d.is_float()) {
-        for p in Prim::all().filter(|&p| valid(p, t) && p != Prim::Select && p.target().is_none()) {
+        for p in Prim::all().filter(|&p| valid(p, t) && !p.chooses() && p.target().is_none()) {
             for a in patterns(t) {
                 for b in patterns(t) {
                     let (x, y) = (Scalar { dtype: t, bits: a }, Scalar { dtype: t, bits: b });
@@ -117,7 +117,7 @@ fn results_are_canonical_for_every_dtype() {
                 for b in patterns(t) {
                     let (x, y) = (Scalar { dtype: t, bits: a }, Scalar { dtype: t, bits: b });
                     let got = match p {
-                        Prim::Select => eval_prim(p, t, &[true.into(), x, y]),
+                        Prim::Select | Prim::Rarely => eval_prim(p, t, &[true.into(), x, y]),
                         _ => eval_prim(p, t, &[x, y, x][..p.arity()]),
                     };
                     let fits = got.bits.checked_shr(got.dtype.bits() as u32).unwrap_or(0) == 0;

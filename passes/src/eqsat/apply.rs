@@ -7,7 +7,7 @@ use super::build::add_op;
 use super::functions::{Arg, Stream};
 use super::lang::{Data, EGraph, Kind, Term, list_items};
 use super::matching::Match;
-use super::rules::{Cond, Expr, Head, Law, Rule};
+use super::rules::{Cond, Exactness, Expr, Head, Law, Rule};
 use brolga_ir::{Attr, Dim, Number, Op, Type};
 use egg::Id;
 use std::sync::Arc;
@@ -290,6 +290,27 @@ impl Maker<'_> {
         self.new.terms.push((NewTerm::Op(op, operands), stream));
         Ok(Ref::New(self.new.terms.len() - 1))
     }
+}
+
+/// True unless a rule that is no exact one would round 16-bit floats elsewhere than the operators of the model do: every
+/// result of type f16 or bf16 is rounded to it, whatever it is fused with. Rules that only change in which order one
+/// operator sums have no arithmetic besides that operator, and go on.
+pub fn keeps_roundings(eg: &EGraph, rule: &Rule, class: Id, right: &Replacement) -> bool {
+    let narrow = |t: &Type| t.dtype.is_float() && t.dtype.compute() != t.dtype;
+    let Some(law) = rule.law.as_ref().filter(|_| rule.exactness != Exactness::Exact) else {
+        return true;
+    };
+    let made = || right.new.terms.iter().zip(right.needed());
+    let touched = matches!(&eg[class].data.kind, Kind::Value(t) if narrow(t))
+        || made().any(|((_, s), needed)| needed && narrow(&s.ty));
+    if !touched {
+        return true;
+    }
+    let is_map = |name: &str| brolga_ir::scalar::lookup(name).is_some();
+    let mut arithmetic = !law.families.is_empty() && law.families.iter().flatten().any(|op| is_map(op.name()));
+    law.left.for_each_op(&mut |op| arithmetic |= is_map(op.name()));
+    let new = made().any(|((term, _), needed)| matches!(term, NewTerm::Op(op, _) if needed && is_map(op.name())));
+    !arithmetic && !new
 }
 
 impl Replacement {

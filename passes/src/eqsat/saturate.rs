@@ -3,7 +3,7 @@
 //! Every round searches first and applies afterwards, in the order of rules, classes and substitutions, so that the
 //! e-graph is a function of the graph and the rules alone. There is no limit in time: results would depend on the machine.
 
-use super::apply::{Refusal, RuleError, replacement};
+use super::apply::{Refusal, RuleError, keeps_roundings, replacement};
 use super::build::{decompose_all, rebuild};
 use super::lang::EGraph;
 use super::matching::{Frontier, Index, Match, matches_at};
@@ -133,8 +133,8 @@ pub fn saturate_seen(
             let law = rule.law.as_ref().expect("only rules that are text are searched");
             let at = eg.find(class);
             let right = match replacement(eg, law, at, &m) {
-                Ok(right) => right,
-                Err(Refusal::NoMatch) => {
+                Ok(right) if keeps_roundings(eg, rule, at, &right) => right,
+                Ok(_) | Err(Refusal::NoMatch) => {
                     known.refused.insert(key_of(&(r, class, m)));
                     continue;
                 }

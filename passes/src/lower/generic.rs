@@ -8,6 +8,7 @@
 
 use super::flat::{Flat, FlatRead, FlatStage, Target};
 use super::nest::{Nest, Point, collapse};
+use super::sums::{self, on_lanes};
 use brolga_ir::index::{Ix, Reg, Var};
 use brolga_ir::loops::{Expr, Kernel, LoopKind, Stmt};
 use brolga_ir::structured::IterKind;
@@ -152,7 +153,7 @@ fn width(flat: &Flat, knobs: Knobs) -> u32 {
     let size = flat
         .stages
         .iter()
-        .map(|s| s.body.insts.len() + s.reads.len())
+        .map(|s| s.body.usual() + s.reads.len())
         .max()
         .unwrap_or(0);
     match size {
@@ -191,7 +192,6 @@ fn parallel(p: Var, extent: Ix, body: Vec<Stmt>) -> Stmt {
 
 /// Lanes along an outer dimension.
 fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
-    let lanes = width(flat, knobs);
     let mut nest = Nest::new(flat);
     let p = nest.var();
     let Some(v) = vector else {
@@ -206,6 +206,11 @@ fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
         .find(|(u, _)| *u == v)
         .map(|(_, d)| d.clone())
         .expect("the vector dim is outer");
+    // Lanes beyond the extent would leave all of it to the scalar tail.
+    let lanes = match (width(flat, knobs), extent.as_const()) {
+        (lanes, Some(n @ 4..)) if knobs.width == 0 => lanes.min(1 << n.ilog2().min(4)),
+        (lanes, _) => lanes,
+    };
     let rest: Vec<(Var, Dim)> = flat.outer.iter().filter(|(u, _)| *u != v).cloned().collect();
     let known = brolga_ir::dim::product(rest.iter().map(|(_, d)| d)).as_const();
     let long = extent.as_const().is_none_or(|n| n > knobs.chunk);
@@ -258,19 +263,6 @@ fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
     nest.kernel
 }
 
-/// Runs statements once for every lane.
-fn lanes_of(nest: &Nest, lanes: u32, body: Vec<Stmt>) -> Vec<Stmt> {
-    if lanes == 1 {
-        return body;
-    }
-    vec![Stmt::For {
-        var: nest.lane,
-        kind: LoopKind::Vector,
-        extent: Ix::constant(lanes as i64),
-        body,
-    }]
-}
-
 /// All stages at a point (or at `lanes` points).
 pub(super) fn point_stages(nest: &mut Nest, out: &mut Vec<Stmt>, lanes: u32, at: &Point) {
     let flat = nest.flat;
@@ -286,26 +278,38 @@ pub(super) fn point_stages(nest: &mut Nest, out: &mut Vec<Stmt>, lanes: u32, at:
                 .iter()
                 .map(|(v, d)| (*v, Ix::constant(d.extent.clone())))
                 .collect();
-            out.extend(Nest::serial(&loops, lanes_of(nest, lanes, body)));
+            out.extend(Nest::serial(&loops, on_lanes(nest, lanes, body)));
             continue;
         }
         let combine = stage.combine.as_ref().expect("a reducing stage has a combiner");
         let accs = accumulators(nest, out, stage, lanes);
-        let mut body = vec![];
-        let values = nest.values(&mut body, stage, at);
-        merge(nest, &mut body, &combine.body, &accs, &values);
-        if stage.scan {
-            nest.writes(&mut body, stage, &accs, &[], at);
-        }
         let loops: Vec<(Var, Ix)> = stage
             .dims
             .iter()
             .map(|(v, d)| (*v, Ix::constant(d.extent.clone())))
             .collect();
-        out.extend(Nest::serial(&loops, lanes_of(nest, lanes, body)));
-        if !stage.scan {
-            finish(nest, out, stage, &accs, lanes, at);
+        if stage.scan {
+            let mut body = vec![];
+            let values = nest.values(&mut body, stage, at);
+            merge(nest, &mut body, &combine.body, &accs, &values);
+            nest.writes(&mut body, stage, &accs, &[], at);
+            out.extend(Nest::serial(&loops, on_lanes(nest, lanes, body)));
+            continue;
         }
+        sums::reduce(nest, out, combine, &accs, lanes, &loops, &mut |nest, accs, of_loop| {
+            let point = |u: Var| {
+                if loops.iter().any(|(v, _)| *v == u) {
+                    of_loop(u)
+                } else {
+                    at(u)
+                }
+            };
+            let mut body = vec![];
+            let values = nest.values(&mut body, stage, &point);
+            merge(nest, &mut body, &combine.body, accs, &values);
+            on_lanes(nest, lanes, body)
+        });
+        finish(nest, out, stage, &accs, lanes, at);
     }
 }
 
@@ -356,7 +360,7 @@ fn finish(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, accs: &[Reg],
     let mut body = vec![];
     nest.writes(&mut body, stage, accs, &[], at);
     if !body.is_empty() {
-        out.extend(lanes_of(nest, lanes, body));
+        out.extend(on_lanes(nest, lanes, body));
     }
 }
 
@@ -394,57 +398,68 @@ fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32
     let (full, tail) = (extent.div(&w), extent.modulo(&w));
     let combine = stage.combine.as_ref().filter(|_| stage.reduces());
     let wide = lanes > 1 && full.as_const() != Some(0) && combine.is_none_or(|c| c.free);
-    // A point of the innermost dimension: its whole vectors first, then the tail, lane by lane.
-    let pass = |nest: &mut Nest, wide: bool, count: &Ix, accs: Option<&[Reg]>| -> Vec<Stmt> {
-        let (c, lane) = (nest.var(), nest.var());
-        let here = if wide {
-            &Ix::var(c).scale(&w) + &Ix::var(lane)
-        } else if count == &extent {
-            Ix::var(c)
-        } else {
-            &full.scale(&w) + &Ix::var(c)
-        };
-        let point = |u: Var| if u == *v { here.clone() } else { at(u) };
-        let mut body = vec![];
-        let reads = nest.reads(&mut body, stage, &point);
-        let values = nest.body(&mut body, &stage.body, &reads);
-        match (accs, combine) {
-            (Some(accs), Some(c)) => merge(nest, &mut body, &c.body, accs, &values),
-            _ => nest.writes(&mut body, stage, &values, &reads, &point),
-        }
-        nest.lane = lane;
-        let body = lanes_of(nest, if wide { lanes } else { 1 }, body);
-        vec![Stmt::For {
-            var: c,
-            kind: LoopKind::Serial,
-            extent: count.clone(),
-            body,
-        }]
+    // The innermost dimension: its whole vectors first, then the tail, lane by lane. `c` counts one or the other.
+    let done = if wide { full.scale(&w) } else { Ix::constant(0) };
+    let place = |c: Ix, lane: Var, vector: bool| match vector {
+        true => &c.scale(&w) + &Ix::var(lane),
+        false => &done + &c,
     };
     let Some(combine) = combine else {
+        let pass = |nest: &mut Nest, wide: bool, count: &Ix| -> Vec<Stmt> {
+            let (c, lane) = (nest.var(), nest.var());
+            let here = place(Ix::var(c), lane, wide);
+            let point = |u: Var| if u == *v { here.clone() } else { at(u) };
+            let mut body = vec![];
+            let reads = nest.reads(&mut body, stage, &point);
+            let values = nest.body(&mut body, &stage.body, &reads);
+            nest.writes(&mut body, stage, &values, &reads, &point);
+            nest.lane = lane;
+            let body = on_lanes(nest, if wide { lanes } else { 1 }, body);
+            Nest::serial(&[(c, count.clone())], body)
+        };
         let mut body = vec![];
         if wide {
-            body.extend(pass(nest, true, &full, None));
+            body.extend(pass(nest, true, &full));
         }
         let rest = if wide { &tail } else { &extent };
         if rest.as_const() != Some(0) {
-            body.extend(pass(nest, false, rest, None));
+            body.extend(pass(nest, false, rest));
         }
         out.extend(Nest::serial(&loops, body));
         return;
     };
+    let pass = |nest: &mut Nest, out: &mut Vec<Stmt>, wide: bool, count: &Ix, accs: &[Reg]| {
+        let (c, lane) = (nest.var(), nest.var());
+        nest.lane = lane;
+        let lanes = if wide { lanes } else { 1 };
+        let nested = [&loops[..], &[(c, count.clone())]].concat();
+        sums::reduce(nest, out, combine, accs, lanes, &nested, &mut |nest, accs, of_loop| {
+            let here = place(of_loop(c), lane, wide);
+            let point = |u: Var| {
+                if u == *v {
+                    here.clone()
+                } else if loops.iter().any(|(l, _)| *l == u) {
+                    of_loop(u)
+                } else {
+                    at(u)
+                }
+            };
+            let mut body = vec![];
+            let values = nest.values(&mut body, stage, &point);
+            merge(nest, &mut body, &combine.body, accs, &values);
+            on_lanes(nest, lanes, body)
+        });
+    };
     let accs = accumulators(nest, out, stage, 1);
     if wide {
         let partial = accumulators(nest, out, stage, lanes);
-        let body = pass(nest, true, &full, Some(&partial));
-        out.extend(Nest::serial(&loops, body));
+        pass(nest, out, true, &full, &partial);
         let total = merge_lanes(nest, out, &combine.merge, &partial, lanes);
         merge(nest, out, &combine.merge, &accs, &total);
     }
     let rest = if wide { &tail } else { &extent };
     if rest.as_const() != Some(0) {
-        let body = pass(nest, false, rest, Some(&accs));
-        out.extend(Nest::serial(&loops, body));
+        pass(nest, out, false, rest, &accs);
     }
     finish(nest, out, stage, &accs, 1, at);
 }

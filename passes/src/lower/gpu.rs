@@ -22,6 +22,7 @@ use super::generic::{self, accumulators, look_up, merge, point_stages};
 use super::gpu_contract::Contraction;
 use super::nest::{Home, Nest, Point, collapse};
 use super::schedule::Emitter;
+use super::sums;
 use brolga_ir::dim::product;
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Expr, Kernel, LoopKind, Scope, Stmt};
@@ -312,21 +313,26 @@ fn shift(stmts: &mut [Stmt], by: &dyn Fn(Buf) -> Option<Ix>) {
     }
 }
 
-/// A loop in which the threads of a row share the points of `dims`.
-fn strided(
+/// How many of the points of `dims` are a thread's, when the threads of a row share them.
+fn shared_points(dims: &[(Var, Dim)], team: &Team) -> Ix {
+    let lanes = Dim::Const(team.lanes);
+    let total = product(dims.iter().map(|(_, d)| d));
+    match total.exact_div(&lanes) {
+        Some(n) => Ix::constant(n),
+        None => (&Ix::var(team.lane).scale(&Dim::Const(-1)) + &(&total + (team.lanes - 1))).div(&lanes),
+    }
+}
+
+/// What a thread does at the `i`-th of its points of `dims`.
+fn at_shared(
     nest: &mut Nest,
     dims: &[(Var, Dim)],
     team: &Team,
+    i: &Ix,
     at: &Point,
     fill: impl FnOnce(&mut Nest, &mut Vec<Stmt>, &Point),
-) -> Stmt {
-    let (var, lanes) = (nest.var(), Dim::Const(team.lanes));
-    let total = product(dims.iter().map(|(_, d)| d));
-    let extent = match total.exact_div(&lanes) {
-        Some(n) => Ix::constant(n),
-        None => (&Ix::var(team.lane).scale(&Dim::Const(-1)) + &(&total + (team.lanes - 1))).div(&lanes),
-    };
-    let here = &Ix::var(var).scale(&lanes) + &Ix::var(team.lane);
+) -> Vec<Stmt> {
+    let here = &i.scale(&Dim::Const(team.lanes)) + &Ix::var(team.lane);
     let mut body = vec![];
     let map = coordinates(nest, &mut body, dims, &here);
     let point = |u: Var| match map.iter().find(|(w, _)| *w == u) {
@@ -334,12 +340,7 @@ fn strided(
         None => at(u),
     };
     fill(nest, &mut body, &point);
-    Stmt::For {
-        var,
-        kind: LoopKind::Serial,
-        extent,
-        body,
-    }
+    body
 }
 
 fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, team: &Team, at: &Point) {
@@ -348,27 +349,29 @@ fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, team: &Tea
         dims.map(|(v, d)| (*v, d.extent.clone())).collect()
     };
     let (inner, merged) = (of(IterKind::Parallel), of(IterKind::Reduction));
-    let in_order = |body| {
-        let loops: Vec<(Var, Ix)> = merged.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect();
-        Nest::serial(&loops, body)
-    };
+    let combine = stage.combine.as_ref().filter(|_| stage.reduces());
     let reduce = |nest: &mut Nest, out: &mut Vec<Stmt>, at: &Point| -> Vec<Reg> {
+        let combine = combine.expect("it reduces");
         let accs = accumulators(nest, out, stage, 1);
-        let mut body = vec![];
-        let values = nest.values(&mut body, stage, at);
-        merge(
-            nest,
-            &mut body,
-            &stage.combine.as_ref().expect("it reduces").body,
-            &accs,
-            &values,
-        );
-        out.extend(in_order(body));
+        let loops: Vec<(Var, Ix)> = merged.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect();
+        sums::reduce(nest, out, combine, &accs, 1, &loops, &mut |nest, accs, of_loop| {
+            let point = |u: Var| {
+                if loops.iter().any(|(v, _)| *v == u) {
+                    of_loop(u)
+                } else {
+                    at(u)
+                }
+            };
+            let mut body = vec![];
+            let values = nest.values(&mut body, stage, &point);
+            merge(nest, &mut body, &combine.body, accs, &values);
+            body
+        });
         accs
     };
-    let combine = stage.combine.as_ref().filter(|_| stage.reduces());
     if !inner.is_empty() {
-        let points = strided(nest, &inner, team, at, |nest, body, at| {
+        let var = nest.var();
+        let body = at_shared(nest, &inner, team, &Ix::var(var), at, |nest, body, at| {
             if combine.is_some() {
                 let accs = reduce(nest, body, at);
                 nest.writes(body, stage, &accs, &[], at);
@@ -378,7 +381,7 @@ fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, team: &Tea
                 nest.writes(body, stage, &values, &reads, at);
             }
         });
-        out.push(points);
+        out.extend(Nest::serial(&[(var, shared_points(&inner, team))], body));
         return;
     }
     let (values, regs) = match combine {
@@ -388,11 +391,13 @@ fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, team: &Tea
         }
         Some(c) if c.free => {
             let accs = accumulators(nest, out, stage, 1);
-            let partial = strided(nest, &merged, team, at, |nest, body, at| {
-                let values = nest.values(body, stage, at);
-                merge(nest, body, &c.body, &accs, &values);
+            let own = [(nest.var(), shared_points(&merged, team))];
+            sums::reduce(nest, out, c, &accs, 1, &own, &mut |nest, accs, of_loop| {
+                at_shared(nest, &merged, team, &of_loop(own[0].0), at, |nest, body, at| {
+                    let values = nest.values(body, stage, at);
+                    merge(nest, body, &c.body, accs, &values);
+                })
             });
-            out.push(partial);
             (tree(nest, out, &c.merge, &accs, team), vec![])
         }
         Some(_) => (reduce(nest, out, at), vec![]),

@@ -205,7 +205,7 @@ impl<'g> Lowerer<'g> {
                 )
                 .ok()
             })
-            .map_or(0, |b| b.insts.len());
+            .map_or(0, |b| b.usual());
         users > 1 && full && cost >= 8
     }
 

@@ -15,6 +15,7 @@ mod group;
 mod nest;
 mod schedule;
 mod stage;
+mod sums;
 mod tile;
 mod window;
 

@@ -310,10 +310,7 @@ impl Contraction {
         base: &dyn Fn(Var) -> Ix,
     ) {
         let flat = nest.flat;
-        let insts: usize = flat.stages[1..]
-            .iter()
-            .map(|s| s.body.insts.len() + s.reads.len())
-            .sum();
+        let insts: usize = flat.stages[1..].iter().map(|s| s.body.usual() + s.reads.len()).sum();
         let lanes: i64 = if insts <= 10 { 16 } else { 8 };
         let r = nest.var();
         let part = |nest: &mut Nest, lanes: i64, start: &Ix, count: Ix| -> Vec<Stmt> {

@@ -56,8 +56,7 @@ fn exponential(im: &mut Importer<'_>, x: Value, divisor: f64, scale: f64) -> One
     if divisor != 1.0 {
         e = im.map_num("div", e, divisor)?;
     }
-    e = im.op("exp", &[], &[e])?;
-    e = im.map_num("sub", e, 1.0)?;
+    e = im.op("expm1", &[], &[e])?;
     if scale != 1.0 {
         e = im.map_num("mul", e, scale)?;
     }

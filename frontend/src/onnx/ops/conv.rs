@@ -74,11 +74,12 @@ pub fn window<'m>(ctx: &NodeCtx<'m>, spatial: &[Dim], kernel: Vec<i64>) -> Resul
     })
 }
 
-/// Adds a bias [C] to [N, C, …].
+/// Adds a bias [C] to [N, C, …], both of which may be wider than what the operator gives: a result is rounded once.
 fn add_bias(im: &mut Importer<'_>, y: Value, bias: Option<Value>) -> One {
     let Some(b) = bias else {
         return Ok(y);
     };
+    let b = im.cast(b, im.dtype(y))?;
     let shape = im.shape(y);
     if im.shape(b) != [shape[1].clone()] {
         return Err(Fail::Bad(format!("bias {} for the result {}", im.ty(b), im.ty(y))));
@@ -112,19 +113,19 @@ pub fn conv<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(2, 3)?;
     let (x, w) = (ctx.input(0)?, ctx.input(1)?);
     let y = im.conv_nodes(ctx, x, w)?;
-    one(add_bias(im, y, ctx.optional(2)))
+    let y = add_bias(im, y, ctx.optional(2))?;
+    one(im.cast(y, im.dtype(x)))
 }
 
 impl Importer<'_> {
-    /// A convolution with a node's window attributes, without bias.
+    /// A convolution with a node's window attributes, without bias, in the dtype of its sums.
     ///
     /// # Errors
     /// When shapes or attributes do not fit.
     pub fn conv_nodes<'c>(&mut self, ctx: &NodeCtx<'c>, x: Value, w: Value) -> One {
         let kernel = kernel_of(self, ctx, x, w)?;
         let win = window(ctx, &self.shape(x)[2..], kernel)?;
-        let dtype = self.dtype(x);
-        let acc = self.accumulator(dtype);
+        let acc = self.accumulator(self.dtype(x));
         let attrs = [
             Attr::Ints(win.strides),
             Attr::Ints(win.dilations),
@@ -133,7 +134,7 @@ impl Importer<'_> {
             Attr::Int(ctx.int("group", 1)?),
             Attr::Bool(false),
             Attr::DType(acc),
-            Attr::DType(dtype),
+            Attr::DType(acc),
         ];
         self.op("conv", &attrs, &[x, w])
     }
@@ -179,7 +180,7 @@ pub fn conv_transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         low = p[..n].iter().map(|&p| Dim::Const(p)).collect();
         high = p[n..].iter().map(|&p| Dim::Const(p)).collect();
     }
-    let dtype = im.dtype(x);
+    let (dtype, acc) = (im.dtype(x), im.accumulator(im.dtype(x)));
     let attrs = [
         Attr::Ints(strides),
         Attr::Ints(dilations),
@@ -187,11 +188,12 @@ pub fn conv_transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         Attr::Dims(high),
         Attr::Ints(extra),
         Attr::Int(ctx.int("group", 1)?),
-        Attr::DType(im.accumulator(dtype)),
-        Attr::DType(dtype),
+        Attr::DType(acc),
+        Attr::DType(acc),
     ];
     let y = im.op("conv_transpose", &attrs, &[x, w])?;
-    one(add_bias(im, y, ctx.optional(2)))
+    let y = add_bias(im, y, ctx.optional(2))?;
+    one(im.cast(y, dtype))
 }
 
 /// `CausalConvWithState`: a depthwise convolution over [state, input], where the state is the end of what came before
@@ -225,7 +227,7 @@ pub fn causal<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         Attr::Int(channels),
         Attr::Bool(false),
         Attr::DType(im.accumulator(dtype)),
-        Attr::DType(dtype),
+        Attr::DType(im.accumulator(dtype)),
     ];
     let y = im.op("conv", &attrs, &[all, w])?;
     let mut y = add_bias(im, y, ctx.optional(2))?;
@@ -234,6 +236,7 @@ pub fn causal<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         "silu" | "swish" => y = im.op("silu", &[], &[y])?,
         a => return Err(Fail::Bad(format!("activation `{a}`, expected none, silu or swish"))),
     }
+    let y = im.cast(y, dtype)?;
     let next = im.slice_axis(all, 2, shape[2].clone(), Dim::Const(k - 1))?;
     Ok(vec![y, next])
 }

@@ -74,20 +74,24 @@ pub fn gemm<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         )));
     }
     let (ta, tb) = (ctx.flag("transA", false)?, ctx.flag("transB", false)?);
-    let mut y = im.contract(a, b, [&[], &[]], [&[usize::from(!ta)], &[usize::from(tb)]])?;
+    // A result of 16 bits is rounded once, after everything has been added.
+    let (dtype, acc) = (im.dtype(a), im.accumulator(im.dtype(a)));
+    let mut y = im.contract_to(acc, a, b, [&[], &[]], [&[usize::from(!ta)], &[usize::from(tb)]])?;
     let (alpha, beta) = (ctx.float("alpha", 1.0)?, ctx.float("beta", 1.0)?);
     if alpha != 1.0 {
         y = scale(im, y, alpha)?;
     }
     let Some(mut c) = ctx.optional(2) else {
-        return Ok(vec![y]);
+        return one(im.cast(y, dtype));
     };
+    c = im.cast(c, acc)?;
     if beta != 1.0 {
         c = scale(im, c, beta)?;
     }
     let shape = im.shape(y);
     let c = im.spread(c, &shape)?;
-    one(im.map("add", &[y, c]))
+    let y = im.map("add", &[y, c])?;
+    one(im.cast(y, dtype))
 }
 
 /// A value times a float, which an integer Gemm rounds toward zero at the end.

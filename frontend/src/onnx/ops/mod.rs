@@ -8,7 +8,7 @@ use super::emit::One;
 use super::error::{Fail, unsupported};
 use super::import::Importer;
 use super::node::{self, NodeCtx};
-use brolga_ir::Value;
+use brolga_ir::{DType, Value};
 
 mod activation;
 mod arg;
@@ -213,6 +213,59 @@ static TABLE: &[(&str, Handler)] = &[
     ("Xor", elementwise::binary),
 ];
 
+/// Operators whose functions compose their results of several steps of arithmetic, sorted. On 16-bit floats such an
+/// operator is computed in f32 and rounded once, like one that the IR has whole.
+static COMPOSED: &[&str] = &[
+    "AffineGrid",
+    "Celu",
+    "Elu",
+    "GlobalLpPool",
+    "HardSigmoid",
+    "HardSwish",
+    "LpNormalization",
+    "LpPool",
+    "Mean",
+    "MeanVarianceNormalization",
+    "NegativeLogLikelihoodLoss",
+    "ReduceL1",
+    "ReduceSumSquare",
+    "Resize",
+    "RotaryEmbedding",
+    "Selu",
+    "Shrink",
+    "SoftmaxCrossEntropyLoss",
+    "Sum",
+    "SwiGLU",
+    "Swish",
+    "Upsample",
+];
+
+/// Imports a node by its operator's function, rounding results of 16 bits once.
+///
+/// # Errors
+/// Those of the function.
+pub fn run<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, handler: Handler) -> Outcome {
+    let narrow = |v: &Value| matches!(im.dtype(*v), DType::F16 | DType::BF16);
+    let composed = COMPOSED.binary_search(&ctx.op()).is_ok();
+    let Some(first) = ctx.inputs.iter().flatten().copied().find(narrow).filter(|_| composed) else {
+        return handler(im, ctx);
+    };
+    let dtype = im.dtype(first);
+    let mut wide = vec![];
+    for v in &ctx.inputs {
+        wide.push(match v {
+            Some(v) => Some(im.widen(*v)?),
+            None => None,
+        });
+    }
+    let results = im.rerun(ctx, wide)?;
+    let back = |v: Value| match im.dtype(v) {
+        DType::F32 => im.cast(v, dtype),
+        _ => Ok(v),
+    };
+    results.into_iter().map(back).collect()
+}
+
 /// The function of an operator of a domain (empty for ONNX's own).
 pub fn lookup(domain: &str, op: &str) -> Option<Handler> {
     if !domain.is_empty() {
@@ -224,7 +277,9 @@ pub fn lookup(domain: &str, op: &str) -> Option<Handler> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_table_is_sorted() {
+    fn the_tables_are_sorted() {
         assert!(super::TABLE.windows(2).all(|w| w[0].0 < w[1].0));
+        assert!(super::COMPOSED.is_sorted_by(|a, b| a < b));
+        assert!(super::COMPOSED.iter().all(|op| super::lookup("", op).is_some()));
     }
 }

@@ -370,10 +370,7 @@ impl Lowering<'_> {
             },
             Expr::Index(ix) => Value::Index(self.ix(ix)?),
             Expr::InBounds(bounds) => Value::InBounds(self.bounds(bounds)?),
-            Expr::Prim(p, args) => {
-                let typed = if *p == Prim::Select { args[1] } else { args[0] };
-                Value::Prim(*p, self.k.reg(typed).dtype, args.map(|a| self.src(a)))
-            }
+            Expr::Prim(p, args) => Value::Prim(*p, self.k.reg(args[p.typed()]).dtype, args.map(|a| self.src(a))),
             Expr::Copy(r) => Value::Copy(self.src(*r)),
             Expr::Lane(r, lane) => Value::Copy(Src {
                 base: self.bases[r.0 as usize] + *lane as usize,

@@ -32,6 +32,14 @@ pub fn rows() -> Vec<Function> {
             &[ANY],
         ),
         approximate(
+            "expm1",
+            Rule::Float,
+            |b, x| expm1(b, x[0]),
+            ulp(2.0, 2.0),
+            |x| x[0].exp_m1(),
+            &[ANY],
+        ),
+        approximate(
             "log",
             Rule::Float,
             |b, x| log(b, x[0]),
@@ -59,7 +67,9 @@ fn ulp(f32: f64, f64: f64) -> Bound {
 
 /// `e^x = p 2^i 2^j`.
 pub struct Exp {
-    /// `e^r`, between 0.7 and 1.42.
+    /// `e^r - 1`, between -0.3 and 0.42.
+    less: V,
+    /// `e^r`.
     p: V,
     /// `2^i`.
     first: V,
@@ -98,17 +108,20 @@ impl Exp {
         if let Some(low) = low {
             r = b.add(r, low);
         }
-        let p = if double {
+        let slope = if double {
             poly(b, r, &EXP_64)
         } else {
             poly(b, r, &EXP_32)
         };
+        let one = b.lit(x, 1.0);
+        let (less, p) = (b.mul(slope, r), b.fma(slope, r, one));
         let t = b.bitcast(int_type(dtype), t);
         let (one, mantissa) = (b.int(t, 1), b.int(t, if double { 52 } else { 23 }));
         let i = b.shr(t, one);
         let j = b.sub(t, i);
         let (bits, second) = (b.shl(i, mantissa), b.shl(j, mantissa));
         Exp {
+            less,
             p,
             first: b.bitcast(dtype, bits),
             bits,
@@ -130,6 +143,24 @@ impl Exp {
         b.mul(v, self.first)
     }
 
+    /// The whole value minus 1, for `x` above -50 or so: `((e^r - 1) + (1 - 2^-n)) 2^n`, of which the second term is exact
+    /// or outweighs the first.
+    fn minus_one(&self, b: &mut Builder) -> V {
+        let dtype = b.dtype(self.p);
+        let inverse = |b: &mut Builder, power: V| {
+            let bits = b.bitcast(int_type(dtype), power);
+            let sum = b.int(bits, if dtype == DType::F64 { 2046 << 52 } else { 254 << 23 });
+            let bits = b.sub(sum, bits);
+            b.bitcast(dtype, bits)
+        };
+        let (first, second) = (inverse(b, self.first), inverse(b, self.second));
+        let (one, down) = (b.lit(self.p, 1.0), b.mul(first, second));
+        let rest = b.sub(one, down);
+        let v = b.add(self.less, rest);
+        let v = b.mul(v, self.second);
+        b.mul(v, self.first)
+    }
+
     /// `q` and `d` with `e^x = q / d`, neither of them subnormal or infinite.
     pub fn quotient(&self, b: &mut Builder) -> (V, V) {
         let dtype = b.dtype(self.p);
@@ -141,9 +172,8 @@ impl Exp {
     }
 }
 
-/// `e^r` for `|r| <= ln(2)/2`; relative error 3.2e-9.
-const EXP_32: [f64; 7] = [
-    1.0,
+/// `(e^r - 1) / r` for `|r| <= ln(2)/2`; relative error of `e^r` 3.2e-9.
+const EXP_32: [f64; 6] = [
     1.0,
     0.4999999403953552,
     0.16666516661643982,
@@ -152,8 +182,7 @@ const EXP_32: [f64; 7] = [
     0.0013836511643603444,
 ];
 /// The same; relative error 1.4e-19.
-const EXP_64: [f64; 13] = [
-    1.0,
+const EXP_64: [f64; 12] = [
     1.0,
     0.5,
     0.16666666666666688,
@@ -192,6 +221,17 @@ pub fn exp_negative(b: &mut Builder, x: V) -> V {
     let low = b.lit(x, low);
     let x = b.max(x, low);
     Exp::new(b, x, None).value(b)
+}
+
+/// `e^x - 1`, which keeps its digits near zero.
+fn expm1(b: &mut Builder, x: V) -> V {
+    // The result is -1 below -40.
+    let (low, high, zero) = (b.lit(x, -40.0), b.lit(x, exp_range(b, x).1), b.lit(x, 0.0));
+    let a = b.max(x, low);
+    let a = b.min(a, high);
+    let v = Exp::new(b, a, None).minus_one(b);
+    let is_zero = b.eq(x, zero);
+    b.select(is_zero, x, v)
 }
 
 /// `x = 2^k m` with `m` near 1, for positive finite `x`: `k` as a float, and `m`.
@@ -469,7 +509,7 @@ fn quick_sum(b: &mut Builder, x: V, y: V) -> (V, V) {
 }
 
 /// The rounded sum and its error (Knuth, volume 2).
-fn two_sum(b: &mut Builder, x: V, y: V) -> (V, V) {
+pub fn two_sum(b: &mut Builder, x: V, y: V) -> (V, V) {
     let sum = b.add(x, y);
     let y_part = b.sub(sum, x);
     let x_part = b.sub(sum, y_part);

@@ -51,7 +51,25 @@ fn specials(dtype: DType) -> Vec<f64> {
     out
 }
 
-/// Operands as the dtype has them: special values and their pairs, then bit patterns, then values of ordinary size.
+/// Values of every exponent and both signs: the ends of each binade and random ones between. They include every kind of
+/// subnormal, infinity and NaN.
+fn all_binades(dtype: DType, inner: usize, random: &mut Random) -> Vec<f64> {
+    let (exponents, digits) = if dtype == DType::F64 { (2048u64, 52) } else { (256, 23) };
+    let last = (1u64 << digits) - 1;
+    let mut out = vec![];
+    for e in 0..2 * exponents {
+        let ends = [0, 1, last / 2, last - 1, last];
+        let between = (0..inner).map(|_| random.next() & last);
+        for mantissa in ends.into_iter().chain(between) {
+            let bits = e << digits | mantissa;
+            out.push(Scalar { dtype, bits }.number().f64());
+        }
+    }
+    out
+}
+
+/// Operands as the dtype has them: special values, all binades and their pairs, then bit patterns, then values of
+/// ordinary size.
 fn operands(f: &Function, dtype: DType, count: usize) -> Vec<Vec<Scalar>> {
     let special = specials(dtype);
     let mut out: Vec<Vec<f64>> = special.iter().map(|&x| vec![x; f.arity]).collect();
@@ -61,6 +79,12 @@ fn operands(f: &Function, dtype: DType, count: usize) -> Vec<Vec<Scalar>> {
         }
     }
     let mut random = Random(1);
+    let binades = all_binades(dtype, 12, &mut random);
+    out.extend(binades.iter().map(|&x| {
+        let other = |_| binades[random.next() as usize % binades.len()];
+        [x].into_iter().chain((1..f.arity).map(other)).collect()
+    }));
+    let count = count + out.len();
     while out.len() < count {
         let kind = out.len() % 4;
         let size = [1.2, 12.0, 120.0, 1e5][out.len() / 4 % 4];
@@ -272,8 +296,43 @@ const ERF_TABLE: [(f64, f64); 22] = [
     (5.9, 0.9999999999999999),
 ];
 
+/// Arguments that lie nearest to a quarter turn (Muller, "Elementary Functions", chapter 9, and Kahan's search), and round
+/// ones; sine and tangent to 17 digits by integer arithmetic.
 #[test]
-fn beyond_their_domain_sines_stay_bounded() {
+fn large_arguments_are_reduced_in_full() {
+    for (x, sin, cos) in TURNS {
+        for (name, want) in [("sin", sin), ("cos", cos), ("tan", sin / cos)] {
+            for dtype in [DType::F32, DType::F64] {
+                if dtype == DType::F32 && x as f32 as f64 != x {
+                    continue;
+                }
+                let body = lookup(name).unwrap().body(&[dtype], None).unwrap();
+                let got = body.eval(&[Number::Float(x)])[0].f64();
+                assert!(
+                    distance(dtype, got, want, 0.0) <= 3.0,
+                    "{name}({x:e}) {dtype} = {got:e}, expected {want:e}"
+                );
+                let opposite = body.eval(&[Number::Float(-x)])[0].f64();
+                assert_eq!(opposite, if name == "cos" { got } else { -got }, "{name}(-{x:e})");
+            }
+        }
+    }
+}
+
+const TURNS: [(f64, f64, f64); 9] = [
+    (100000.0, 0.03574879797201651, -0.9993608074382124),
+    (1000000.0, -0.34999350217129294, 0.9367521275331447),
+    (10000000.0, 0.4205477931907825, -0.9072703861817396),
+    (1.152921504606847e+18, -0.8306492176372546, -0.5567960822766417),
+    (7.729178919452902e+28, 1.0, -1.6147697982476211e-09),
+    (3.4028234663852886e+38, -0.5218765233336585, 0.8530210398303042),
+    (1e+22, -0.8522008497671888, 0.523214785395139),
+    (5.319372648326541e+255, 1.0, -4.687165924254628e-19),
+    (1.7976931348623157e+308, 0.004961954789184062, -0.9999876894265599),
+];
+
+#[test]
+fn sines_stay_bounded() {
     for name in ["sin", "cos"] {
         for dtype in [DType::F32, DType::F64] {
             let body = lookup(name).unwrap().body(&[dtype], None).unwrap();
@@ -341,6 +400,8 @@ fn rows_are_sound() {
 fn hot_functions_are_short() {
     for (name, most) in [
         ("exp", 21),
+        ("sin", 36),
+        ("cos", 34),
         ("tanh", 30),
         ("erf", 30),
         ("gelu", 24),

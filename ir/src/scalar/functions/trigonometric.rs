@@ -1,10 +1,11 @@
 //! Trigonometric functions and their inverses. f32 is computed in f64, but for `sin` and `cos`, which have their own.
 //!
 //! **Reduction**: `x = n pi/2 + r` with pi/2 in three parts and fused multiply-adds (Cody and Waite 1980). With a fused
-//! multiply-add the first step is exact, so three parts serve as long as `n` itself is right: up to 1e5 in f32 and 1e9
-//! in f64. Beyond that the results lose their digits, but stay within [-1, 1], because `r` is clamped.
+//! multiply-add the first step is exact, so three parts serve as long as `n` itself is right: up to [`NEAR`]. Beyond that
+//! the quarter turns come from integer arithmetic ([`turns`]), which no model needs often, and the rest from f64.
 
-use super::{ANY, Bound, Function, Rule, approximate, copy_sign, in_double, int_type, is_double, poly};
+use super::{ANY, Bound, Function, Rule, approximate, copy_sign, in_double, int_type, is_double, poly, turns};
+use crate::DType;
 use crate::scalar::{Builder, V};
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, PI};
 
@@ -14,31 +15,16 @@ const PI_2_TAIL: f64 = 6.123233995736766e-17;
 /// The rows of this family.
 pub fn rows() -> Vec<Function> {
     use Rule::Float;
-    const NEAR: &[(f64, f64)] = &[(-1e5, 1e5)];
     vec![
-        approximate(
-            "sin",
-            Float,
-            |b, x| sin_or_cos(b, x[0], 0),
-            ulp(1.6, 2.0),
-            |x| x[0].sin(),
-            NEAR,
-        ),
-        approximate(
-            "cos",
-            Float,
-            |b, x| sin_or_cos(b, x[0], 1),
-            ulp(1.6, 2.0),
-            |x| x[0].cos(),
-            NEAR,
-        ),
+        approximate("sin", Float, |b, x| sin(b, x[0]), ulp(1.6, 2.0), |x| x[0].sin(), &[ANY]),
+        approximate("cos", Float, |b, x| cos(b, x[0]), ulp(1.6, 2.0), |x| x[0].cos(), &[ANY]),
         approximate(
             "tan",
             Float,
             |b, x| in_double(b, x[0], tan),
             ulp(0.6, 3.0),
             |x| x[0].tan(),
-            NEAR,
+            &[ANY],
         ),
         approximate(
             "asin",
@@ -71,6 +57,9 @@ fn ulp(f32: f64, f64: f64) -> Bound {
     Bound { f32, f64, floor: 0.0 }
 }
 
+/// The largest magnitudes that three parts of pi/2 reduce, in f32 and in f64.
+const NEAR: [f64; 2] = [1e5, 1e9];
+
 /// The sine and the cosine of the reduced argument, and the quadrant, an integer.
 struct Reduced {
     sin: V,
@@ -78,7 +67,37 @@ struct Reduced {
     quadrant: V,
 }
 
+/// Reduces an argument that is not beyond [`NEAR`].
 fn reduce(b: &mut Builder, x: V) -> Reduced {
+    let double = is_double(b, x);
+    let parts: [f64; 3] = if double {
+        [FRAC_PI_2, PI_2_TAIL, -1.4973849048591698e-33]
+    } else {
+        [1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15]
+    };
+    // Rounds to an integer, whose low bits are then those of t.
+    let (per, magic) = (
+        b.lit(x, FRAC_2_PI),
+        b.lit(x, if double { 6755399441055744.0 } else { 12582912.0 }),
+    );
+    let t = b.fma(x, per, magic);
+    let n = b.sub(t, magic);
+    let r = parts.into_iter().fold(x, |r, part| {
+        let part = b.lit(x, -part);
+        b.fma(n, part, r)
+    });
+    let quadrant = b.bitcast(int_type(b.dtype(x)), t);
+    of_rest(b, r, None, quadrant)
+}
+
+/// Reduces an f64 of any magnitude beyond.
+fn reduce_large(b: &mut Builder, x: V) -> Reduced {
+    let t = turns::reduce(b, x);
+    of_rest(b, t.rest, Some(t.tail), t.quadrant)
+}
+
+/// The sine and the cosine of `r`, or of `r + tail`, within 45 degrees.
+fn of_rest(b: &mut Builder, r: V, tail: Option<V>, quadrant: V) -> Reduced {
     const SIN_32: [f64; 3] = [-0.16666653752326965, 0.008332106284797192, -0.00019507823162712157];
     const COS_32: [f64; 3] = [0.04166664555668831, -0.0013887297827750444, 2.4430069970549084e-05];
     const SIN_64: [f64; 6] = [
@@ -97,39 +116,36 @@ fn reduce(b: &mut Builder, x: V) -> Reduced {
         2.0875647487122775e-09,
         -1.1355743782854882e-11,
     ];
-    let double = is_double(b, x);
-    let parts: [f64; 3] = if double {
-        [FRAC_PI_2, PI_2_TAIL, -1.4973849048591698e-33]
-    } else {
-        [1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15]
-    };
-    // Rounds to an integer, whose low bits are then those of t.
-    let (per, magic) = (
-        b.lit(x, FRAC_2_PI),
-        b.lit(x, if double { 6755399441055744.0 } else { 12582912.0 }),
-    );
-    let t = b.fma(x, per, magic);
-    let n = b.sub(t, magic);
-    let r = parts.into_iter().fold(x, |r, part| {
-        let part = b.lit(x, -part);
-        b.fma(n, part, r)
-    });
-    let (least, most) = (b.lit(x, -1.0), b.lit(x, 1.0));
-    let r = b.max(r, least);
-    let r = b.min(r, most);
     let z = b.mul(r, r);
-    let (s, c) = if double {
+    let (s, c) = if is_double(b, r) {
         (poly(b, z, &SIN_64), poly(b, z, &COS_64))
     } else {
         (poly(b, z, &SIN_32), poly(b, z, &COS_32))
     };
     let cube = b.mul(r, z);
-    let sin = b.fma(cube, s, r);
-    let (one, minus_half) = (b.lit(x, 1.0), b.lit(x, -0.5));
+    let (one, minus_half) = (b.lit(r, 1.0), b.lit(r, -0.5));
     let c = b.fma(z, c, minus_half);
-    let cos = b.fma(z, c, one);
-    let quadrant = b.bitcast(int_type(b.dtype(x)), t);
+    let (sin, cos) = match tail {
+        None => (b.fma(cube, s, r), b.fma(z, c, one)),
+        Some(tail) => {
+            // sin' = cos and cos' = -sin; near enough for the tail's 53rd place.
+            let more = b.fma(cube, s, tail);
+            let lost = b.mul(r, tail);
+            let rest = b.mul(z, c);
+            let rest = b.sub(rest, lost);
+            (b.add(r, more), b.add(rest, one))
+        }
+    };
     Reduced { sin, cos, quadrant }
+}
+
+/// `far(x)` in f64 where the magnitude is beyond [`NEAR`], `near(x)` elsewhere.
+fn by_magnitude(b: &mut Builder, x: V, near: V, far: fn(&mut Builder, V) -> V) -> V {
+    let limit = b.lit(x, NEAR[is_double(b, x) as usize]);
+    let a = b.abs(x);
+    let is_far = b.lt(limit, a);
+    let far = in_double(b, x, far);
+    b.rarely(is_far, far, near)
 }
 
 /// True where bit `bit` of an integer is set.
@@ -139,41 +155,77 @@ fn bit_set(b: &mut Builder, i: V, bit: i128) -> V {
     b.ne(i, zero)
 }
 
-/// The sine of `x + shift pi/2`.
-fn sin_or_cos(b: &mut Builder, x: V, shift: i128) -> V {
-    let dtype = b.dtype(x);
-    let Reduced { sin, cos, quadrant } = reduce(b, x);
-    let shifted = b.int(quadrant, shift);
-    let quadrant = b.add(quadrant, shifted);
+/// The sine, `shift` quarter turns further.
+fn turned(b: &mut Builder, r: &Reduced, shift: i128) -> V {
+    let dtype = b.dtype(r.sin);
+    let shifted = b.int(r.quadrant, shift);
+    let quadrant = b.add(r.quadrant, shifted);
     let swap = bit_set(b, quadrant, 1);
-    let v = b.select(swap, cos, sin);
+    let v = b.select(swap, r.cos, r.sin);
     // Bit 1 of the quadrant is the sign.
     let (two, up) = (b.int(quadrant, 2), b.int(quadrant, dtype.bits() as i128 - 2));
     let sign = b.and(quadrant, two);
     let sign = b.shl(sign, up);
     let v = b.bitcast(int_type(dtype), v);
     let v = b.xor(v, sign);
-    let v = b.bitcast(dtype, v);
-    if shift != 0 {
-        return v;
-    }
+    b.bitcast(dtype, v)
+}
+
+fn sin(b: &mut Builder, x: V) -> V {
+    let r = reduce(b, x);
+    let v = turned(b, &r, 0);
     // The reduction gives +0 for -0.
     let zero = b.lit(x, 0.0);
     let is_zero = b.eq(x, zero);
-    b.select(is_zero, x, v)
+    let near = b.select(is_zero, x, v);
+    by_magnitude(b, x, near, |b, x| {
+        let a = b.abs(x);
+        let r = reduce_large(b, a);
+        let v = turned(b, &r, 0);
+        flip(b, v, x)
+    })
+}
+
+fn cos(b: &mut Builder, x: V) -> V {
+    let r = reduce(b, x);
+    let near = turned(b, &r, 1);
+    by_magnitude(b, x, near, |b, x| {
+        let a = b.abs(x);
+        let r = reduce_large(b, a);
+        turned(b, &r, 1)
+    })
+}
+
+/// `v`, negated where `x` is negative.
+fn flip(b: &mut Builder, v: V, x: V) -> V {
+    let (bits, sign) = (b.bitcast(DType::I64, v), b.bitcast(DType::I64, x));
+    let mask = b.int(sign, i64::MIN as i128);
+    let sign = b.and(sign, mask);
+    let bits = b.xor(bits, sign);
+    b.bitcast(DType::F64, bits)
+}
+
+/// The quotient of sine and cosine; `tan(r + pi/2) = -cos r / sin r`.
+fn slope(b: &mut Builder, r: &Reduced) -> V {
+    let swap = bit_set(b, r.quadrant, 1);
+    let minus = b.neg(r.cos);
+    let n = b.select(swap, minus, r.sin);
+    let d = b.select(swap, r.sin, r.cos);
+    b.div(n, d)
 }
 
 fn tan(b: &mut Builder, x: V) -> V {
-    let Reduced { sin, cos, quadrant } = reduce(b, x);
-    let swap = bit_set(b, quadrant, 1);
-    // tan(r + pi/2) = -cos r / sin r
-    let minus = b.neg(cos);
-    let n = b.select(swap, minus, sin);
-    let d = b.select(swap, sin, cos);
-    let q = b.div(n, d);
+    let r = reduce(b, x);
+    let q = slope(b, &r);
     let zero = b.lit(x, 0.0);
     let is_zero = b.eq(x, zero);
-    b.select(is_zero, x, q)
+    let near = b.select(is_zero, x, q);
+    by_magnitude(b, x, near, |b, x| {
+        let a = b.abs(x);
+        let r = reduce_large(b, a);
+        let q = slope(b, &r);
+        flip(b, q, x)
+    })
 }
 
 /// `asin s` for `0 <= s <= 0.5` and `z = s^2`; relative error 1.7e-17.

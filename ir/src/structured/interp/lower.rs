@@ -83,7 +83,7 @@ impl Rows {
             rows.push(match inst {
                 Inst::Const(_, bits) => self.row(*bits),
                 Inst::Prim(p, args) => {
-                    let typed = args[(*p == Prim::Select) as usize];
+                    let typed = args[p.typed()];
                     let to = self.row(0);
                     let from = args.map(|V(v)| rows[v as usize]);
                     ops.push(Op::Prim(*p, dtypes[typed.0 as usize], from, to));

@@ -1,0 +1,178 @@
+//! What hardly ever runs: statements that only the rare side of a [`Prim::Rarely`] needs. They stand behind a branch
+//! that skips them when no lane asks for them; the results are the same.
+//!
+//! ```text
+//! r1 = mul r0 r0                          r2 = sub r0 r0
+//! r2 = sub r0 r0                          r3 = lt r2 r0
+//! r3 = lt r2 r0             -->           if any r3 { r1 = mul r0 r0; r4 = select r3 r1 r2 } else { r4 = r2 }
+//! r4 = rarely r3 r1 r2
+//! ```
+
+use brolga_ir::DType;
+use brolga_ir::index::{Bound, Ix, Reg};
+use brolga_ir::loops::{Expr, Kernel, Stmt};
+use brolga_ir::scalar::Prim;
+use rustc_hash::FxHashMap;
+
+/// How often a kernel's registers are read and assigned.
+#[derive(Default)]
+pub(crate) struct Uses {
+    reads: FxHashMap<Reg, usize>,
+    sets: FxHashMap<Reg, usize>,
+}
+
+impl Uses {
+    /// Counts over a kernel; nothing where there is no `rarely`.
+    pub fn of(k: &Kernel) -> Uses {
+        let mut uses = Uses::default();
+        if any_rarely(&k.body) {
+            uses.count(&k.body);
+        }
+        uses
+    }
+
+    fn count(&mut self, body: &[Stmt]) {
+        for s in body {
+            match s {
+                Stmt::For { extent, body, .. } => {
+                    self.index(extent);
+                    self.count(body);
+                }
+                Stmt::If { bounds, then } => {
+                    self.bounds(bounds);
+                    self.count(then);
+                }
+                Stmt::Set(r, e) => {
+                    *self.sets.entry(*r).or_default() += 1;
+                    match e {
+                        Expr::Const(_) => {}
+                        Expr::Load { index, guard, .. } => {
+                            self.index(index);
+                            self.bounds(guard);
+                        }
+                        Expr::Index(ix) => self.index(ix),
+                        Expr::InBounds(b) => self.bounds(b),
+                        Expr::Prim(p, args) => args[..p.arity()].iter().for_each(|r| self.read(*r)),
+                        Expr::Copy(r) | Expr::Lane(r, _) => self.read(*r),
+                    }
+                }
+                Stmt::Store { index, value, .. } => {
+                    self.index(index);
+                    self.read(*value);
+                }
+                Stmt::Tile(t) => {
+                    let [(n0, s0), (n1, s1)] = &t.blocks;
+                    let all = [
+                        &t.a_index, &t.a_row, &t.a_k, n0, s0, n1, s1, &t.k, &t.b_index, &t.c_index, &t.c_row, &t.rows,
+                        &t.cols,
+                    ];
+                    all.into_iter().for_each(|ix| self.index(ix));
+                }
+                Stmt::Barrier => {}
+            }
+        }
+    }
+
+    fn read(&mut self, r: Reg) {
+        *self.reads.entry(r).or_default() += 1;
+    }
+    fn index(&mut self, ix: &Ix) {
+        ix.for_each_reg(&mut |r| self.read(r));
+    }
+    fn bounds(&mut self, bounds: &[Bound]) {
+        bounds.iter().for_each(|b| self.index(&b.index));
+    }
+}
+
+fn any_rarely(body: &[Stmt]) -> bool {
+    body.iter().any(|s| match s {
+        Stmt::For { body, .. } | Stmt::If { then: body, .. } => any_rarely(body),
+        Stmt::Set(_, Expr::Prim(Prim::Rarely, _)) => true,
+        _ => false,
+    })
+}
+
+/// The rare statements of a list of statements.
+#[derive(Default)]
+pub(crate) struct Rare {
+    moved: Vec<bool>,
+    cones: FxHashMap<usize, Vec<usize>>,
+}
+
+impl Rare {
+    /// Finds them; `k` is the kernel that they are of.
+    pub fn of(body: &[Stmt], uses: &Uses, k: &Kernel) -> Rare {
+        let mut rare = Rare::default();
+        if uses.sets.is_empty() {
+            return rare;
+        }
+        for (i, s) in body.iter().enumerate() {
+            let Stmt::Set(r, Expr::Prim(Prim::Rarely, [c, a, b])) = s else {
+                continue;
+            };
+            if k.reg(*r).dtype == DType::Bool || a == b || a == c {
+                continue;
+            }
+            let mut claimed = FxHashMap::from_iter([(*a, 1)]);
+            let mut cone = vec![];
+            for (j, s) in body[..i].iter().enumerate().rev() {
+                let Stmt::Set(r, e @ (Expr::Prim(..) | Expr::Const(_))) = s else {
+                    continue;
+                };
+                if claimed.get(r).copied() != uses.reads.get(r).copied() || uses.sets.get(r) != Some(&1) {
+                    continue;
+                }
+                cone.push(j);
+                if let Expr::Prim(p, args) = e {
+                    args[..p.arity()]
+                        .iter()
+                        .for_each(|x| *claimed.entry(*x).or_default() += 1);
+                }
+            }
+            if !cone.is_empty() {
+                cone.reverse();
+                rare.moved.resize(body.len(), false);
+                cone.iter().for_each(|&j| rare.moved[j] = true);
+                rare.cones.insert(i, cone);
+            }
+        }
+        rare
+    }
+
+    /// True for a statement that runs only behind a branch.
+    pub fn moved(&self, i: usize) -> bool {
+        self.moved.get(i).copied().unwrap_or(false)
+    }
+
+    /// The statements that the `rarely` at `i` runs behind its branch, in order.
+    pub fn cone(&self, i: usize) -> Option<&[usize]> {
+        self.cones.get(&i).map(Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nothing_else_needs_is_rare() {
+        let k: Kernel = "loops @k(b0: f32[1] in, b1: f32[1] out) {
+            r0: f32 = load b0[0]
+            r1: f32 = const f32 2.0
+            r2: f32 = mul r0 r1
+            r3: f32 = sqrt r2
+            r4: f32 = add r3 r3
+            r5: f32 = neg r2
+            r6: bool = lt r1 r0
+            r7: f32 = rarely r6 r4 r5
+            store b1[0] = r7
+        }"
+        .parse()
+        .expect("a kernel");
+        let rare = Rare::of(&k.body, &Uses::of(&k), &k);
+        // r2 serves r5 too.
+        assert_eq!(rare.cone(7), Some(&[3, 4][..]));
+        let moved: Vec<usize> = (0..k.body.len()).filter(|&i| rare.moved(i)).collect();
+        assert_eq!(moved, [3, 4]);
+    }
+}
