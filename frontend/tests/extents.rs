@@ -482,7 +482,7 @@ fn a_window_larger_than_the_input_counts_as_the_division_truncates() {
             &[&format!("y = MaxPool(x) {attrs}")],
         )
     };
-    // What ONNX Runtime 1.23 gives: kernel, stride, the results' extents of inputs of 1, 2 and 3; -1 is an error.
+    // What ONNX Runtime 1.32 gives: kernel, stride, the results' extents of inputs of 1, 2 and 3; -1 is an error.
     for (k, s, extents) in [
         (2, 2, [1, 1, 1]),
         (3, 2, [0, 1, 1]),
