@@ -233,6 +233,12 @@ impl Kernel<'_, '_, '_> {
                 let v = self.load_chunks(buffer, index, cond, fill)?;
                 return Ok(self.loaded(d, v));
             }
+            if let Motion::Affine(step) = &motion
+                && step.is_broadcast_step()
+            {
+                let cond = self.bounds(&fixed)?;
+                return self.load_broadcast(buffer, index, step, cond, fill);
+            }
         }
         if moving.is_empty() || !affine {
             let v = self.load_each(buffer, index, guard, fill)?;
@@ -265,6 +271,30 @@ impl Kernel<'_, '_, '_> {
         let each = self.each_as_chunks(d, &each);
         let v = self.e.end_fork(inner, &each);
         let v = self.e.end_fork(fork, &v);
+        Ok(self.loaded(d, v))
+    }
+
+    /// Whole chunks where the step is 1, one element on all lanes where it is 0.
+    fn load_broadcast(
+        &mut self,
+        buffer: Buf,
+        index: &Ix,
+        step: &Dim,
+        cond: Option<Value>,
+        fill: u64,
+    ) -> Result<Val, Error> {
+        let d = self.k.buffer(buffer).dtype;
+        let types = vec![chunk(d); chunks(self.lanes(), d.bits() as u32)];
+        let step = self.e.dim(step)?;
+        let moves = self.e.b.ins().icmp_imm_s(IntCC::Equal, step, 1);
+        let fork = self.e.begin_fork(moves, &types);
+        let v = self.load_chunks(buffer, index, cond, fill)?;
+        self.e.fork_else(&fork, &v);
+        let (at, offset) = self.address(buffer, index)?;
+        let (at, offset) = self.guarded(cond, at, offset, d, fill);
+        let x = self.e.b.ins().load(chunk(d).lane_type(), element(), at, offset);
+        let x = self.e.b.ins().splat(chunk(d), x);
+        let v = self.e.end_fork(fork, &vec![x; types.len()]);
         Ok(self.loaded(d, v))
     }
 

@@ -16,7 +16,7 @@ use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
 use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::{self, LoopKind, Stmt};
 use brolga_ir::program::{Program, SlotId, Step, Storage};
-use brolga_ir::{Dim, Op};
+use brolga_ir::{Dim, Op, Relation};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
@@ -179,9 +179,17 @@ fn define_plan(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
             return_if(e, negative, ErrorCode::BadDims as i32);
         }
         for (i, g) in program.guards.iter().enumerate() {
-            let (a, b) = (e.dim(&g.equal.0)?, e.dim(&g.equal.1)?);
-            let differ = e.b.ins().icmp(IntCC::NotEqual, a, b);
-            return_if(e, differ, ErrorCode::Guard.status(i as u32));
+            let (a, b) = (e.dim(&g.left)?, e.dim(&g.right)?);
+            let differ = IntCC::NotEqual;
+            let fails = match g.relation {
+                Relation::Equal => e.b.ins().icmp(differ, a, b),
+                Relation::AtMost => e.b.ins().icmp(IntCC::SignedGreaterThan, a, b),
+                Relation::Broadcasts => {
+                    let (other, stretched) = (e.b.ins().icmp(differ, a, b), e.b.ins().icmp_imm_s(differ, a, 1));
+                    e.b.ins().band(other, stretched)
+                }
+            };
+            return_if(e, fails, ErrorCode::Guard.status(i as u32));
         }
         let workers = e.b.ins().uextend(types::I64, p[1]);
         let size = {

@@ -82,6 +82,14 @@ impl Options {
         Ok(pipeline.passes)
     }
 
+    /// The same for a graph whose dimensions have their sizes.
+    pub fn without_sizes(&self) -> Options {
+        Options {
+            sizes: vec![],
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn show(&self, pass: &str, ir: &dyn fmt::Display) {
         if let Some((which, observer)) = &self.print_after
             && (which == pass || which == "all")
@@ -152,9 +160,9 @@ impl fmt::Debug for Compiled {
 /// When it is no model, uses what is not supported, or does not fit in memory.
 pub fn compile_file(path: impl AsRef<Path>, options: &Options) -> Result<Compiled> {
     let start = Instant::now();
-    let graph = source::graph(path.as_ref(), options.memory_limit)?;
+    let graph = source::sized_graph(path.as_ref(), options.memory_limit, &options.sizes)?;
     let load = start.elapsed();
-    let mut c = compile(&graph, options)?;
+    let mut c = compile(&graph, &options.without_sizes())?;
     c.timings.load = load;
     Ok(c)
 }
@@ -229,10 +237,6 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
             shape: format!("[{}]", dims.join(", ")),
         }
     });
-    let guards = program
-        .guards
-        .iter()
-        .map(|g| format!("{} = {} ({})", g.equal.0, g.equal.1, g.reason));
     let meta = Meta {
         name: program.name.clone(),
         target: options.target.triple.to_owned(),
@@ -241,7 +245,7 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
         symbols: program.symbols.iter().map(|s| s.to_string()).collect(),
         inputs,
         outputs: outputs.collect(),
-        guards: guards.collect(),
+        guards: program.guards.iter().map(|g| g.to_string()).collect(),
         host_ops: host::describe(program).map_err(lower)?,
         nodes: brolga_codegen::program::nodes(program)
             .iter()

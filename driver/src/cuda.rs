@@ -111,11 +111,7 @@ impl CudaModel {
             value.ok_or_else(|| self.fail(format!("the dimension `{d}` has no size under {sizes:?}")))
         };
         for g in &self.program.guards {
-            let (a, b) = (g.equal.0.eval(&lookup), g.equal.1.eval(&lookup));
-            if a.is_none() || a != b {
-                let what = format!("{} = {} does not hold: {}", g.equal.0, g.equal.1, g.reason);
-                return Err(self.fail(what));
-            }
+            g.check(&lookup).map_err(|e| self.fail(e))?;
         }
         let mut p = Planner {
             model: self,
@@ -281,9 +277,9 @@ impl CudaSession {
             return Err(Error::file(path, "an artefact holds code for a CPU; give the model"));
         }
         let start = Instant::now();
-        let graph = source::graph(path, options.memory_limit)?;
+        let graph = source::sized_graph(path, options.memory_limit, &options.sizes)?;
         let load = start.elapsed();
-        let mut model = CudaModel::compile(&graph, options)?;
+        let mut model = CudaModel::compile(&graph, &options.without_sizes())?;
         model.timings.load = load;
         Ok(CudaSession {
             inputs: compile::inputs(&model.program)?,

@@ -40,16 +40,9 @@ impl Level {
 /// When a number contradicts the model, or there is no such symbol.
 pub fn specialise(g: &Graph, sizes: &[(String, i64)]) -> Result<Graph> {
     if let Some((s, _)) = sizes.iter().find(|(s, _)| g.symbols.iter().all(|x| **x != **s)) {
-        let names: Vec<String> = g.symbols.iter().map(|s| format!("`{s}`")).collect();
-        let names = if names.is_empty() {
-            "it has none".to_owned()
-        } else {
-            format!("it has {}", names.join(", "))
-        };
-        return Err(Error::Option(format!(
-            "model {} has no symbolic dimension `{s}`; {names}",
-            g.name
-        )));
+        let symbols = g.symbols.iter().map(|s| &**s);
+        let message = brolga_ir::graph::unknown_symbol(s, symbols);
+        return Err(Error::Option(format!("model {}: {message}", g.name)));
     }
     let value = |s: &str| sizes.iter().find(|(n, _)| *n == *s).map(|(_, v)| Dim::Const(*v));
     let ty = |t: &Type| {
@@ -68,18 +61,19 @@ pub fn specialise(g: &Graph, sizes: &[(String, i64)]) -> Result<Graph> {
         map[i.value.0 as usize] = Some(out.input(&i.name, ty(g.ty(i.value))));
     }
     out.symbols = g.symbols.iter().filter(|s| value(s).is_none()).cloned().collect();
-    for (a, b) in &g.guards {
-        let (a, b) = (a.substitute(&value), b.substitute(&value));
-        match (a.as_const(), b.as_const()) {
-            (Some(x), Some(y)) if x == y => {}
-            (Some(x), Some(y)) => {
-                let message = format!("the model needs {x} = {y} with these sizes");
+    for guard in &g.guards {
+        let known = guard.substitute(&value);
+        match known.decided() {
+            Some(true) => {}
+            Some(false) => {
+                let (left, right) = (&known.left, &known.right);
+                let message = format!("{guard} does not hold with these sizes: found {left} and {right}");
                 return Err(fail(NodeError {
                     node: String::new(),
                     message,
                 }));
             }
-            _ => out.guards.push((a, b)),
+            None => out.guards.push(known),
         }
     }
     for (v, info) in g.values.iter().enumerate() {

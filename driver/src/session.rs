@@ -81,7 +81,7 @@ impl SessionOptions {
     fn load_cached(self, path: &Path, folder: &Path) -> Result<Session> {
         let start = Instant::now();
         let limit = self.compile.memory_limit;
-        let graph = source::graph(path, limit)?;
+        let graph = source::sized_graph(path, limit, &self.compile.sizes)?;
         let load = start.elapsed();
         let key = cache::key(path, &graph, &self.compile)?;
         let file = key.map(|k| cache::file(folder, k));
@@ -95,7 +95,7 @@ impl SessionOptions {
             session.timings.load = start.elapsed();
             return Ok(session);
         }
-        let mut compiled = compile(&graph, &self.compile)?;
+        let mut compiled = compile(&graph, &self.compile.without_sizes())?;
         drop(graph);
         compiled.timings.load = load;
         if let (Some(key), Some(file)) = (key, &file) {

@@ -1,6 +1,6 @@
 //! Models from files: ONNX, or a printed tensor graph.
 
-use crate::{Error, Result};
+use crate::{Error, Result, levels};
 use brolga_frontend::onnx;
 use brolga_ir::{Graph, Source};
 use memmap2::Mmap;
@@ -42,10 +42,19 @@ pub fn kind(path: &Path) -> Result<Kind> {
 /// # Errors
 /// When the file is no model, or uses operators that are not supported.
 pub fn graph(path: &Path, memory_limit: u64) -> Result<Graph> {
+    sized_graph(path, memory_limit, &[])
+}
+
+/// [`graph`] with sizes for symbolic dimensions, which are numbers from the start: some models can only be read so.
+///
+/// # Errors
+/// As [`graph`]; when a size contradicts the model, or there is no such dimension.
+pub fn sized_graph(path: &Path, memory_limit: u64, sizes: &[(String, i64)]) -> Result<Graph> {
     match kind(path)? {
         Kind::Onnx => {
             let options = onnx::Options {
                 memory_limit,
+                sizes: sizes.to_vec(),
                 ..onnx::Options::default()
             };
             let mut graph = onnx::load(path, &options)?;
@@ -54,7 +63,7 @@ pub fn graph(path: &Path, memory_limit: u64) -> Result<Graph> {
         }
         Kind::Text => {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-            parse_graph(&text, path)
+            levels::specialise(&parse_graph(&text, path)?, sizes)
         }
         Kind::Artefact => Err(Error::file(
             path,

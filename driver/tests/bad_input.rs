@@ -245,7 +245,7 @@ fn huge_results_of_a_run() {
             ],
         )
     };
-    failed("4 GiB", &run("n=1024"), &["`wide`", "the limit is"]);
+    failed("4 GiB", &run("n=1024"), &["`the_y`", "over the memory limit"]);
     failed("2^62 bytes", &run("n=1099511627776"), &["limit"]);
     assert_eq!(files(dir.path()), ["wide.onnx"]);
     assert_eq!(run("n=2").status, 0);

@@ -118,6 +118,32 @@ fn sizes_make_a_program_for_one_shape() {
 }
 
 #[test]
+fn guards_are_checked_before_a_run() {
+    let text = "graph @guarded(%0 x: f32[n, 4], %1 y: f32[m, 4]) guards(m in {1, n} \"Add_0\", 2 <= n \"TopK_1\") {
+      %2 = broadcast{shape=[n, 4]}(%1)
+      %3 = add(%0, %2)
+      return z = %3
+    }";
+    let session = compile(&graph(text), &Options::default())
+        .and_then(|c| c.session())
+        .expect("it runs here");
+    let ramp: Vec<f32> = (0..12).map(|i| i as f32).collect();
+    let run = |n: usize, m: usize| {
+        let (x, y) = (&ramp[..4 * n], &ramp[..4 * m]);
+        session.run(&[View::of(x, &[n, 4]), View::of(y, &[m, 4])])
+    };
+    for m in [1, 3] {
+        let z = run(3, m).expect("both fit");
+        let want: Vec<f32> = (0..12).map(|i| (i + i % (4 * m)) as f32).collect();
+        assert_eq!(z[0].as_slice::<f32>().expect("it is f32"), want);
+    }
+    let error = run(3, 2).expect_err("two rows are neither one nor three").to_string();
+    assert!(error.contains("m in {1, n} (Add_0), but here n = 3, m = 2"), "{error}");
+    let error = run(1, 1).expect_err("one row is too few").to_string();
+    assert!(error.contains("2 <= n (TopK_1), but here n = 1"), "{error}");
+}
+
+#[test]
 fn compiling_twice_gives_the_same_bytes() {
     let object = || compile(&graph(TWINS), &Options::default()).and_then(|c| c.object(WeightsIn::Object));
     assert_eq!(object().expect("it compiles"), object().expect("it compiles"));

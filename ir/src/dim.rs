@@ -7,12 +7,15 @@
 //!
 //! Text: `2*batch*seq + 3`, `floordiv(seq + 1, 2)`, `min(seq, 16)`.
 
+mod bounds;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+pub use bounds::shorten;
 
 /// A named unknown extent, at least 0.
 pub type Symbol = Arc<str>;
@@ -167,14 +170,16 @@ impl Dim {
             DimOp::Mod if b.is(1) || a.exact_div(&b).is_some() => return Dim::ZERO,
             DimOp::Min | DimOp::Max if a == b => return a,
             DimOp::Min | DimOp::Max => {
-                if let Dim::Const(d) = &a - &b {
-                    return if (d <= 0) == (op == DimOp::Min) { a } else { b };
+                let (small, large) = if op == DimOp::Min {
+                    (a.clone(), b.clone())
+                } else {
+                    (b.clone(), a.clone())
+                };
+                if small.at_most(&large) {
+                    return a;
                 }
-                if a.is(0) && b.is_nonnegative() {
-                    return if op == DimOp::Max { b } else { a };
-                }
-                if b.is(0) && a.is_nonnegative() {
-                    return if op == DimOp::Max { a } else { b };
+                if large.at_most(&small) {
+                    return b;
                 }
             }
             DimOp::Mod => {}
@@ -228,13 +233,6 @@ impl Dim {
         Some(Dim::from_terms(out))
     }
 
-    /// True when every coefficient is non-negative and every atom is (a sufficient condition for `self >= 0`).
-    pub fn is_nonnegative(&self) -> bool {
-        self.terms()
-            .iter()
-            .all(|(m, c)| *c >= 0 && m.iter().all(Atom::is_nonnegative))
-    }
-
     /// The value under `lookup` of the symbols; `None` for an unknown symbol, a division by zero or an overflow.
     pub fn eval(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
         self.terms().into_iter().try_fold(0i64, |sum, (m, c)| {
@@ -280,17 +278,6 @@ impl Dim {
                     }
                 }
             }
-        }
-    }
-}
-
-impl Atom {
-    fn is_nonnegative(&self) -> bool {
-        match self {
-            Atom::Sym(_) => true,
-            Atom::Op(DimOp::Mod, _, b) => b.is_nonnegative(),
-            Atom::Op(DimOp::Max, a, b) => a.is_nonnegative() || b.is_nonnegative(),
-            Atom::Op(_, a, b) => a.is_nonnegative() && b.is_nonnegative(),
         }
     }
 }

@@ -15,7 +15,7 @@ mod verify;
 pub(crate) use text::parse_constant;
 pub use text::{Files, parse, parse_op};
 
-use crate::{Attr, DType, Dim, Number, Op, Symbol, Tensor};
+use crate::{Attr, DType, Dim, Guard, Number, Op, Symbol, Tensor};
 use std::fmt;
 use std::sync::Arc;
 
@@ -215,10 +215,20 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// Constants.
     pub constants: Vec<Constant>,
-    /// Pairs of dims that every valid run makes equal; types rely on them, and they are checked at entry.
-    pub guards: Vec<(Dim, Dim)>,
+    /// What every valid run makes true of the symbols; types rely on it, and it is checked at entry.
+    pub guards: Vec<Guard>,
     /// All values.
     pub values: Vec<ValueInfo>,
+}
+
+/// The message for a size of a symbol that a model does not have.
+pub fn unknown_symbol<'a>(wanted: &str, symbols: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = symbols.map(|s| format!("`{s}`")).collect();
+    let names = match &names[..] {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    };
+    format!("there is no symbolic dimension `{wanted}`; it has {names}")
 }
 
 /// An error that names the model node it belongs to.
@@ -292,7 +302,9 @@ impl Graph {
             node: origin.to_string(),
             message,
         };
-        let outs = op.infer(&types).map_err(|e| fail(format!("{}: {e}", op.name())))?;
+        let outs = op
+            .infer(&types)
+            .map_err(|e| fail(crate::dim::shorten(&format!("{}: {e}", op.name()))))?;
         let n = self.nodes.len() as u32;
         let outputs: Vec<Value> = outs
             .into_iter()

@@ -111,7 +111,7 @@ pub fn reduced_axes(op: &Op, operand: &Type) -> Vec<usize> {
 pub struct Part {
     /// Its class.
     pub class: Class,
-    /// The axes that it reduces, or spreads; `None` when there are too many to tell apart.
+    /// The axes that it reduces, or spreads; `None` when there are too many to tell apart, or only a run tells them.
     axes: Option<Axes>,
     /// True for a broadcast, the one movement that can stand above a reduction.
     spreads: bool,
@@ -126,7 +126,13 @@ impl Part {
             Axes::of(reduced_axes(op, &types[0]))
         } else if spreads {
             let (from, to) = (&types[0].shape, op.dims("shape"));
-            Axes::of((0..from.len()).filter(|&d| from[d] != to[d]))
+            let spread = || (0..from.len()).filter(|&d| from[d] != to[d]);
+            // Where only a run tells whether an axis is spread, it is no row's.
+            if spread().all(|d| from[d].is(1)) {
+                Axes::of(spread())
+            } else {
+                None
+            }
         } else {
             Some(Axes::default())
         };

@@ -54,7 +54,7 @@ pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Resu
     };
     let read = onnx::Options {
         memory_limit: options.memory_limit,
-        fixed: vec![],
+        ..onnx::Options::default()
     };
     let tensor = |set: usize, kind: &str, i: usize| {
         let file = dir.join(format!("test_data_set_{set}/{kind}_{i}.pb"));

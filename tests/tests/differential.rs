@@ -449,6 +449,75 @@ fn symbolic_maps_and_reductions() {
     everywhere("a convolution", &text, &sizes, Fill::Plain);
 }
 
+/// What two symbols broadcast to, as the importer writes it.
+const BOTH: &str = "min(b*c, max(b, c))";
+
+#[test]
+fn extents_that_broadcast_when_the_model_runs() {
+    let sizes = |b: i64, c: i64, n: i64, m: i64| [("b", b), ("c", c), ("n", n), ("m", m)];
+    let sizes = [
+        sizes(3, 3, 21, 21),
+        sizes(1, 3, 1, 21),
+        sizes(3, 1, 21, 1),
+        sizes(1, 1, 1, 1),
+        sizes(1, 2, 9, 1),
+        sizes(2, 1, 1, 40),
+        sizes(0, 1, 1, 5),
+        sizes(1, 0, 5, 1),
+        sizes(2, 2, 0, 0),
+    ];
+    let sizes: Vec<&[(&str, i64)]> = sizes.iter().map(|s| &s[..]).collect();
+    let columns = "min(m*n, max(m, n))";
+    let guards = format!("b in {{1, {BOTH}}}, c in {{1, {BOTH}}}, n in {{1, {columns}}}, m in {{1, {columns}}}");
+    let maps = format!(
+        "graph @g(%0 x: f32[b, 2, n], %1 y: f32[c, 1, m]) symbols(b, c, n, m) guards({guards}) {{
+          %2 = broadcast{{shape=[{BOTH}, 2, {columns}]}}(%0)
+          %3 = broadcast{{shape=[{BOTH}, 2, {columns}]}}(%1)
+          %4 = mul(%2, %3)
+          %5 = softmax{{axis=2}}(%4)
+          %6 = reduce{{kind=sum axes=[0, 2]}}(%4)
+          %7 = less(%3, %2)
+          %8 = where(%7, %2, %3)
+          %9 = transpose{{perm=[2, 1, 0]}}(%8)
+          return p = %4, s = %5, r = %6, t = %9
+        }}"
+    );
+    everywhere("maps and reductions", &maps, &sizes, Fill::Plain);
+    let narrow = maps
+        .replace("f32[", "f16[")
+        .replace("%5 = softmax{axis=2}(%4)", "%5 = exp(%4)");
+    everywhere(
+        "maps of halves",
+        &narrow.replace("%6 = reduce{kind=sum axes=[0, 2]}(%4)", "%6 = neg(%4)"),
+        &sizes,
+        Fill::Plain,
+    );
+    // The last operand is a bias, or one number.
+    let sizes = |b: i64, c: i64, n: i64, m: i64, l: i64| [("b", b), ("c", c), ("n", n), ("m", m), ("l", l)];
+    let sizes = [
+        sizes(3, 3, 5, 40, 40),
+        sizes(1, 3, 5, 40, 1),
+        sizes(3, 1, 1, 7, 7),
+        sizes(1, 1, 9, 33, 1),
+        sizes(0, 1, 2, 3, 1),
+        sizes(2, 2, 3, 1, 1),
+    ];
+    let sizes: Vec<&[(&str, i64)]> = sizes.iter().map(|s| &s[..]).collect();
+    let products = format!(
+        "graph @g(%0 x: f32[b, n, 6], %1 y: f32[c, 6, m], %2 z: f32[l]) symbols(b, c, n, m, l)
+          guards(b in {{1, {BOTH}}}, c in {{1, {BOTH}}}, l in {{1, m}}) {{
+          %3 = broadcast{{shape=[{BOTH}, n, 6]}}(%0)
+          %4 = broadcast{{shape=[{BOTH}, 6, m]}}(%1)
+          %5 = contract{{lhs_batch=[0] rhs_batch=[0] lhs_contract=[2] rhs_contract=[1] acc=f32 out=f32}}(%3, %4)
+          %6 = reshape{{shape=[1, 1, l]}}(%2)
+          %7 = broadcast{{shape=[{BOTH}, n, m]}}(%6)
+          %8 = add(%5, %7)
+          return y = %8
+        }}"
+    );
+    everywhere("products", &products, &sizes, Fill::Plain);
+}
+
 /// Base64 of RFC 4648, as the text form of graphs has it.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

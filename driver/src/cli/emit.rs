@@ -61,16 +61,10 @@ impl Emit {
 
     fn text(&self) -> Result<String, super::Failure> {
         let options = self.compile.options()?;
-        let graph = source::graph(&self.model, options.memory_limit)?;
-        let graph = levels::specialise(&graph, &options.sizes)?;
+        let graph = source::sized_graph(&self.model, options.memory_limit, &options.sizes)?;
+        let options = options.without_sizes();
         if matches!(self.stage, Stage::Clif | Stage::Asm) {
-            let compiled = brolga::compile(
-                &graph,
-                &brolga::Options {
-                    sizes: vec![],
-                    ..options
-                },
-            )?;
+            let compiled = brolga::compile(&graph, &options)?;
             self.compile.remark(&compiled.remarks);
             let parts = compiled.listings()?.into_iter().map(|l| {
                 let body = if self.stage == Stage::Clif { &l.ir } else { &l.asm };

@@ -32,8 +32,7 @@ impl Info {
         }
         let options = self.compile.options()?;
         let summary = onnx::summary(&self.model)?;
-        let imported = source::graph(&self.model, options.memory_limit)
-            .and_then(|g| brolga::levels::specialise(&g, &options.sizes));
+        let imported = source::sized_graph(&self.model, options.memory_limit, &options.sizes);
         let (flops, problem) = match imported {
             Ok(g) => (Some(flops(&g)), None),
             Err(e) => (None, Some(e.to_string())),

@@ -32,11 +32,10 @@ impl Opt {
             std::io::stdin()
                 .read_to_string(&mut text)
                 .map_err(|e| Error::io(path, e))?;
-            source::parse_graph(&text, path)?
+            levels::specialise(&source::parse_graph(&text, path)?, &options.sizes)?
         } else {
-            source::graph(&self.input, options.memory_limit)?
+            source::sized_graph(&self.input, options.memory_limit, &options.sizes)?
         };
-        let graph = levels::specialise(&graph, &options.sizes)?;
         let (graph, remarks) = levels::optimise(&graph, &options)?;
         self.compile.remark(&remarks);
         match &self.output {

@@ -65,10 +65,6 @@ impl Run {
     pub fn run(self) -> Outcome {
         let random = self.input.is_empty() && self.inputs.is_none();
         let mut options = self.compile.options()?;
-        if !random {
-            // The inputs tell the sizes; what --set says is only checked against them.
-            options.sizes = vec![];
-        }
         let artefact = brolga::source::kind(&self.model)? == brolga::source::Kind::Artefact;
         if artefact {
             options.sizes = vec![];

@@ -1,4 +1,5 @@
-//! How operators' importers add nodes: one method per IR operator that they need, with explicit numpy broadcasting.
+//! How operators' importers add nodes: one method per IR operator that they need, with explicit numpy broadcasting (whose
+//! shapes come from `extents`).
 //!
 //! Invariant: an operation whose operands are all small and known is evaluated at once by its reference evaluation, since
 //! later nodes may need its value as a shape; it stays in the graph only when it merely spreads a constant (so that
@@ -317,9 +318,8 @@ impl Importer<'_> {
             return Err(Fail::Bad(format!("axis {a} of {} has not the extent 1", self.ty(v))));
         }
         let mut v = v;
-        for &a in axes.iter().filter(|&&a| !shape[a].is(1)) {
-            self.require_equal(&shape[a], &Dim::ONE)?;
-            v = self.slice_axis(v, a, Dim::ZERO, Dim::ONE)?;
+        for &a in axes {
+            v = self.fit(v, a, &Dim::ONE)?;
         }
         let kept = (0..shape.len())
             .filter(|i| !axes.contains(i))
@@ -490,89 +490,6 @@ impl Importer<'_> {
         self.map(name, &[v, s])
     }
 
-    /// The extents that all of the values broadcast to.
-    ///
-    /// # Errors
-    /// When they do not.
-    pub fn broadcast_shape(&mut self, vs: &[Value]) -> Result<Vec<Dim>, Fail> {
-        let shapes: Vec<Vec<Dim>> = vs.iter().map(|&v| self.shape(v)).collect();
-        self.broadcast_shapes(&shapes)
-    }
-
-    /// The extents that shapes broadcast to. Two different extents of which at least one is symbolic (and none is 1)
-    /// must be equal when the model runs, which becomes a guard of the graph.
-    ///
-    /// # Errors
-    /// When they do not broadcast.
-    pub fn broadcast_shapes(&mut self, shapes: &[Vec<Dim>]) -> Result<Vec<Dim>, Fail> {
-        let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
-        let mut out = vec![Dim::ONE; rank];
-        for s in shapes {
-            for (o, d) in out[rank - s.len()..].iter_mut().zip(s) {
-                *o = match (&*o, d) {
-                    (a, b) if a == b => a.clone(),
-                    (a, b) if b.is(1) => a.clone(),
-                    (a, b) if a.is(1) => b.clone(),
-                    (a, b) => self.require_equal(a, b).map_err(|_| {
-                        let show: Vec<String> = shapes.iter().map(|s| format!("{s:?}")).collect();
-                        Fail::Bad(format!("shapes {} do not broadcast", show.join(" and ")))
-                    })?,
-                };
-            }
-        }
-        Ok(out)
-    }
-
-    /// Notes that two extents are equal in every valid run, and returns the simpler one.
-    ///
-    /// # Errors
-    /// When both are known and differ.
-    pub fn require_equal(&mut self, a: &Dim, b: &Dim) -> Result<Dim, Fail> {
-        if a == b {
-            return Ok(a.clone());
-        }
-        if a.as_const().is_some() && b.as_const().is_some() {
-            return Err(Fail::Bad(format!("extents {a} and {b}, expected equal ones")));
-        }
-        let weight = |d: &Dim| (d.as_const().is_none(), d.as_symbol().is_none(), d.terms().len());
-        let (simple, other) = if weight(b) < weight(a) { (b, a) } else { (a, b) };
-        let guard = (simple.clone(), other.clone());
-        if !self.graph.guards.contains(&guard) {
-            self.graph.guards.push(guard);
-        }
-        Ok(simple.clone())
-    }
-
-    /// `v` broadcast to a shape as numpy does it. An extent that a guard makes equal to the wanted one is cut to it.
-    ///
-    /// # Errors
-    /// When it does not broadcast.
-    pub fn spread(&mut self, v: Value, shape: &[Dim]) -> One {
-        let ty = self.ty(v).clone();
-        if ty.shape == shape {
-            return Ok(v);
-        }
-        if ty.rank() > shape.len() {
-            return Err(Fail::Bad(format!("{ty} does not broadcast to {shape:?}")));
-        }
-        let lead = shape.len() - ty.rank();
-        let mut wide = vec![Dim::ONE; lead];
-        wide.extend(ty.shape.iter().cloned());
-        let mut v = self.reshape(v, wide.clone())?;
-        for (a, want) in shape.iter().enumerate() {
-            if wide[a] != *want && !wide[a].is(1) {
-                self.require_equal(&wide[a], want)
-                    .map_err(|_| Fail::Bad(format!("{ty} does not broadcast to {shape:?}")))?;
-                v = self.slice_axis(v, a, Dim::ZERO, want.clone())?;
-                wide[a] = want.clone();
-            }
-        }
-        if wide == shape {
-            return Ok(v);
-        }
-        self.op("broadcast", &[Attr::Dims(shape.to_vec())], &[v])
-    }
-
     /// The dtype in which sums of products are accumulated.
     pub fn accumulator(&self, dtype: DType) -> DType {
         match dtype {
@@ -605,18 +522,11 @@ impl Importer<'_> {
         for (pairs, what) in [(batch, "batch"), (over, "contracted")] {
             for (&a, &b) in pairs[0].iter().zip(pairs[1]) {
                 let (x, y) = (self.shape(sides[0])[a].clone(), self.shape(sides[1])[b].clone());
-                if x == y {
-                    continue;
-                }
                 let d = self.require_equal(&x, &y).map_err(|_| {
                     let (l, r) = (self.ty(lhs), self.ty(rhs));
                     Fail::Bad(format!("{what} extents {x} of {l} and {y} of {r}, expected equal ones"))
                 })?;
-                for (side, axis) in [(0, a), (1, b)] {
-                    if self.shape(sides[side])[axis] != d {
-                        sides[side] = self.slice_axis(sides[side], axis, Dim::ZERO, d.clone())?;
-                    }
-                }
+                sides = [self.fit(sides[0], a, &d)?, self.fit(sides[1], b, &d)?];
             }
         }
         let acc = self.accumulator(self.dtype(lhs));

@@ -9,9 +9,11 @@ use super::error::{Error, Fail, Unsupported};
 use super::model::{Files, Model};
 use super::node::NodeCtx;
 use super::ops::{self, Handler};
+use super::ratio::Ratio;
 use super::signature::{Symbols, contradiction, dims, input_type};
 use super::{Options, symbolic, tensor};
-use brolga_ir::{Dim, Graph, Tensor, Type, Value};
+use brolga_ir::dim::shorten;
+use brolga_ir::{Dim, Graph, Symbol, Tensor, Type, Value};
 use onnx_protobuf::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
     tensor_shape_proto::dimension::Value as DimValue,
@@ -68,6 +70,8 @@ pub struct Importer<'m> {
     pub(super) folded: FxHashMap<Value, Tensor>,
     /// Contents of small integer values that are known as dims.
     pub(super) known: FxHashMap<Value, Vec<Dim>>,
+    /// What small floats that are computed from sizes are.
+    pub(super) ratios: FxHashMap<Value, Vec<Ratio>>,
     pub(super) scalars: FxHashMap<(brolga_ir::DType, u64), Value>,
     functions: FxHashMap<FunctionKey<'m>, &'m FunctionProto>,
     scopes: Vec<Scope<'m>>,
@@ -106,6 +110,7 @@ pub fn import(model: &mut Model, options: &Options) -> Result<Graph, Error> {
         origin: "".into(),
         folded: FxHashMap::default(),
         known: FxHashMap::default(),
+        ratios: FxHashMap::default(),
         scalars: FxHashMap::default(),
         functions,
         scopes: vec![Scope {
@@ -117,7 +122,7 @@ pub fn import(model: &mut Model, options: &Options) -> Result<Graph, Error> {
         file: file.clone(),
     };
     im.initializers(g)?;
-    im.inputs(g, &options.fixed)?;
+    im.inputs(g, options)?;
     im.nodes(&g.node)?;
     im.outputs(g)?;
     im.graph.prune();
@@ -211,7 +216,8 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    fn inputs(&mut self, g: &'m GraphProto, fixed: &[(String, Tensor)]) -> Result<(), Error> {
+    fn inputs(&mut self, g: &'m GraphProto, options: &Options) -> Result<(), Error> {
+        let fixed = &options.fixed;
         let initialized: FxHashSet<&str> = g.initializer.iter().map(|t| t.name.as_str()).collect();
         // Old models list initializers as inputs too: those are constants here. Names of symbols are settled before
         // fresh ones are made up.
@@ -220,7 +226,10 @@ impl<'m> Importer<'m> {
             .iter()
             .filter(|i| !initialized.contains(i.name.as_str()))
             .collect();
-        let mut symbols = Symbols::default();
+        if let Some((s, n)) = options.sizes.iter().find(|(_, n)| *n < 0) {
+            return Err(self.error(format!("the size {n} of dimension `{s}`, expected 0 or more")));
+        }
+        let mut symbols = Symbols::new(&options.sizes);
         for i in &inputs {
             for d in dims(i).into_iter().flatten() {
                 if let Some(DimValue::DimParam(p)) = &d.value {
@@ -253,7 +262,7 @@ impl<'m> Importer<'m> {
             };
             self.define(&i.name, slot).map_err(|e| bad(self, e))?;
         }
-        Ok(())
+        symbols.check().map_err(|e| self.error(e))
     }
 
     fn outputs(&mut self, g: &'m GraphProto) -> Result<(), Error> {
@@ -421,14 +430,50 @@ impl<'m> Importer<'m> {
             attrs,
         };
         self.origin = ctx.name.clone();
-        let values = match symbolic::evaluate(self, &ctx)? {
-            Some(v) => v,
-            None => ops::run(self, &ctx, handler)?,
-        };
+        let made = symbolic::evaluate(self, &ctx).and_then(|v| match v {
+            Some(v) => Ok(v),
+            None => ops::run(self, &ctx, handler),
+        });
+        let values = made.map_err(|e| self.explain(&ctx.inputs, e))?;
         if let Some(k) = (values.len()..n.output.len()).find(|&k| ctx.wants(k)) {
             return Err(Fail::Unsupported(format!("result {k}")));
         }
         Ok(values.into_iter().map(Slot::Value).collect())
+    }
+
+    /// A failure whose message is short, and says which of the operands' symbols it is about.
+    fn explain(&self, operands: &[Option<Value>], fail: Fail) -> Fail {
+        const SHOWN: usize = 4;
+        let mut symbols: Vec<Symbol> = vec![];
+        for v in operands.iter().flatten() {
+            for d in self
+                .graph
+                .ty(*v)
+                .shape
+                .iter()
+                .chain(self.known.get(v).into_iter().flatten())
+            {
+                d.for_each_symbol(&mut |s| symbols.push(s.clone()));
+            }
+        }
+        symbols.sort();
+        symbols.dedup();
+        let told = |message: String| {
+            let words = || message.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            let any = words().any(|w| w == "symbolic");
+            let names = symbols.iter().filter(|s| any || words().any(|w| *w == ***s));
+            let names: Vec<&Symbol> = names.take(SHOWN).collect();
+            let hint = names.first().map(|first| {
+                let all: Vec<String> = names.iter().map(|s| format!("`{s}`")).collect();
+                format!("; a size for {} (--set {first}=N) settles it", all.join(" or "))
+            });
+            shorten(&message) + &hint.unwrap_or_default()
+        };
+        match fail {
+            Fail::Bad(m) => Fail::Bad(told(m)),
+            Fail::Unsupported(m) => Fail::Unsupported(told(m)),
+            other => other,
+        }
     }
 
     /// Runs a handler on other operands than the node's own.

@@ -4,17 +4,20 @@
 //! | --- | --- |
 //! | `wire`, `model`, `tensor` | files: mapping, parsing without copying weights, constants |
 //! | `import`, `node`, `signature` | the walk: names, functions, attributes, inputs and outputs, what is unsupported |
-//! | `emit`, `symbolic` | adding nodes with explicit broadcasting; shape computations |
+//! | `emit`, `extents` | adding nodes; extents that have to agree, and broadcasting |
+//! | `symbolic`, `ratio` | shape computations, in integers and in floats |
 //! | `ops` | one file per operator or family, and the table of them |
 //!
 //! Operator-set versions 6 and newer are read; what changed between versions is handled in the operator's file.
 
 mod emit;
 mod error;
+mod extents;
 mod import;
 mod model;
 mod node;
 mod ops;
+mod ratio;
 mod signature;
 mod summary;
 mod symbolic;
@@ -36,14 +39,17 @@ pub struct Options {
     /// Inputs with a value that is known already: they become constants, and are no inputs of the graph. This is the way
     /// to read a model that takes a shape, axes or a number of results as an input.
     pub fixed: Vec<(String, Tensor)>,
+    /// Sizes of symbolic dimensions, which are numbers from the start then. Some models can only be read with one given.
+    pub sizes: Vec<(String, i64)>,
 }
 
 impl Default for Options {
-    /// At most 16 GiB a value, no fixed inputs.
+    /// At most 16 GiB a value, no fixed inputs or sizes.
     fn default() -> Options {
         Options {
             memory_limit: 16 << 30,
             fixed: vec![],
+            sizes: vec![],
         }
     }
 }

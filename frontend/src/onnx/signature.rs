@@ -2,32 +2,54 @@
 
 use super::error::Fail;
 use super::tensor;
+use brolga_ir::graph::unknown_symbol;
 use brolga_ir::{Dim, Type};
 use onnx_protobuf::{
     TypeProto, ValueInfoProto, tensor_shape_proto::Dimension, tensor_shape_proto::dimension::Value as DimValue,
     type_proto::Value as TypeValue,
 };
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
 
-/// Symbols by the model's dimension names, which may be any text.
-#[derive(Default)]
-pub struct Symbols {
-    names: FxHashMap<String, String>,
-    taken: FxHashSet<String>,
+/// Symbols by the model's dimension names, which may be any text; some have a size.
+pub struct Symbols<'s> {
+    names: FxHashMap<String, Dim>,
+    taken: BTreeSet<String>,
+    sizes: &'s [(String, i64)],
 }
 
-impl Symbols {
-    /// The symbol of a dimension name, the same for the same name and different for different ones.
-    pub fn of(&mut self, param: &str) -> Dim {
-        if let Some(s) = self.names.get(param) {
-            return Dim::sym(s);
+impl<'s> Symbols<'s> {
+    /// No symbols yet, of which some will have sizes.
+    pub fn new(sizes: &'s [(String, i64)]) -> Symbols<'s> {
+        Symbols {
+            names: FxHashMap::default(),
+            taken: BTreeSet::new(),
+            sizes,
         }
-        let s = self.fresh(param);
-        self.names.insert(param.to_string(), s.clone());
-        Dim::sym(&s)
     }
 
-    fn fresh(&mut self, wish: &str) -> String {
+    /// Checks that every size is a dimension's, when all of them are known.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn check(&self) -> Result<(), String> {
+        match self.sizes.iter().find(|(name, _)| !self.taken.contains(name)) {
+            Some((name, _)) => Err(unknown_symbol(name, self.taken.iter().map(|s| &**s))),
+            None => Ok(()),
+        }
+    }
+
+    /// The symbol of a dimension name, or its size: the same for the same name and different for different ones.
+    pub fn of(&mut self, param: &str) -> Dim {
+        if let Some(d) = self.names.get(param) {
+            return d.clone();
+        }
+        let d = self.fresh(param);
+        self.names.insert(param.to_string(), d.clone());
+        d
+    }
+
+    fn fresh(&mut self, wish: &str) -> Dim {
         let mut s: String = wish
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
@@ -42,7 +64,10 @@ impl Symbols {
             s = format!("{base}_{k}");
             k += 1;
         }
-        s
+        match self.sizes.iter().find(|(name, _)| *name == s) {
+            Some((_, n)) => Dim::Const(*n),
+            None => Dim::sym(&s),
+        }
     }
 }
 
@@ -68,7 +93,7 @@ fn kind(t: Option<&TypeProto>) -> &'static str {
 /// The type of an input; dimensions without a name get a symbol named after input and axis.
 ///
 /// # Errors
-/// When it is no tensor of a known rank and a supported element type, or an extent is negative.
+/// When it is no tensor of a known rank and a supported element type, or an extent is below -1.
 pub fn input_type(i: &ValueInfoProto, symbols: &mut Symbols) -> Result<Type, Fail> {
     let Some(TypeValue::TensorType(t)) = i.type_.as_ref().and_then(|t| t.value.as_ref()) else {
         return Err(Fail::Unsupported(kind(i.type_.as_ref()).into()));
@@ -82,9 +107,10 @@ pub fn input_type(i: &ValueInfoProto, symbols: &mut Symbols) -> Result<Type, Fai
         .enumerate()
         .map(|(axis, d)| match &d.value {
             Some(DimValue::DimValue(n)) if *n >= 0 => Ok(Dim::Const(*n)),
-            Some(DimValue::DimValue(n)) => Err(Fail::Bad(format!("extent {n} of dimension {axis}"))),
+            // Exporters write -1 for an extent that is free.
+            Some(DimValue::DimValue(n)) if *n < -1 => Err(Fail::Bad(format!("extent {n} of dimension {axis}"))),
             Some(DimValue::DimParam(p)) if !p.is_empty() => Ok(symbols.of(p)),
-            _ => Ok(Dim::sym(&symbols.fresh(&format!("{}_{axis}", i.name)))),
+            _ => Ok(symbols.fresh(&format!("{}_{axis}", i.name))),
         })
         .collect::<Result<Vec<_>, _>>()?;
     let fixed: Vec<i64> = shape.iter().filter_map(Dim::as_const).collect();
@@ -108,7 +134,7 @@ pub fn contradiction(o: &ValueInfoProto, found: &Type) -> Option<String> {
     let declared: Vec<Option<i64>> = dims
         .iter()
         .map(|d| match d.value {
-            Some(DimValue::DimValue(n)) => Some(n),
+            Some(DimValue::DimValue(n)) if n >= 0 => Some(n),
             _ => None,
         })
         .collect();

@@ -10,8 +10,10 @@
 
 use super::emit::SMALL;
 use super::error::Fail;
+use super::extents::known_for_inputs;
 use super::import::{Importer, domain};
 use super::node::NodeCtx;
+use super::ratio;
 use brolga_ir::dim::product;
 use brolga_ir::{DType, Dim, Tensor, Value};
 
@@ -26,6 +28,9 @@ pub fn evaluate<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Option<V
     match ctx.op() {
         "Shape" | "Size" => return shape(im, ctx),
         _ => {}
+    }
+    if let Some(out) = ratio::evaluate(im, ctx)? {
+        return Ok(Some(out));
     }
     // Without a symbolic operand, folding of constants does all there is to do.
     if !ctx.inputs.iter().flatten().any(|v| im.known.contains_key(v)) {
@@ -65,41 +70,84 @@ fn shape(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>,
 }
 
 /// The dims and the shape of a value whose elements are known.
-fn operand(im: &mut Importer<'_>, v: Value) -> Option<(Vec<usize>, Vec<Dim>)> {
+fn operand(im: &mut Importer<'_>, v: Value) -> Option<Elements<Dim>> {
     let shape = im.fixed_shape(v)?;
     let dims = im.dims_of(v)?;
     (dims.len() == shape.iter().product::<usize>() && dims.len() <= SMALL).then_some((shape, dims))
 }
 
-fn movement<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, data: usize) -> Result<Option<Vec<Value>>, Fail> {
-    let mut pool: Vec<Dim> = vec![];
+/// The elements of a value, with its extents.
+type Elements<T> = (Vec<usize>, Vec<T>);
+
+/// What the elements of a movement operator's results are: its importer is run on positions in a list of all elements.
+///
+/// # Errors
+/// When the node is wrong.
+pub fn moved<'m, T: Clone>(
+    im: &mut Importer<'m>,
+    ctx: &NodeCtx<'m>,
+    data: usize,
+    elements: impl Fn(&mut Importer<'m>, Value) -> Option<Elements<T>>,
+) -> Result<Option<Vec<Elements<T>>>, Fail> {
+    let mut pool: Vec<T> = vec![];
     let mut inputs = ctx.inputs.clone();
-    let dtype = im.dtype(ctx.input(0)?);
     for (i, slot) in inputs.iter_mut().enumerate() {
         let Some(v) = *slot else { continue };
         if i < data {
-            let Some((shape, dims)) = operand(im, v) else {
+            let Some((shape, all)) = elements(im, v) else {
                 return Ok(None);
             };
             let first = pool.len() as i64;
-            let positions: Vec<i64> = (first..first + dims.len() as i64).collect();
-            pool.extend(dims);
+            let positions: Vec<i64> = (first..first + all.len() as i64).collect();
+            pool.extend(all);
             *slot = Some(im.dense(Tensor::from_i64(&[positions.len()], &positions).reshaped(&shape)));
         } else if im.dtype(v).is_int() && im.known.contains_key(&v) {
             // A symbolic shape operand: the result has no known number of elements, unless the dims are known after all.
             return Ok(None);
         }
     }
-    let moved = im.rerun(ctx, inputs)?;
     let mut out = vec![];
-    for v in moved {
+    for v in im.rerun(ctx, inputs)? {
         let (Some(positions), Some(shape)) = (im.contents(v), im.fixed_shape(v)) else {
             return Ok(None);
         };
-        let dims = positions.to_i64s().iter().map(|&p| pool[p as usize].clone()).collect();
-        out.push(im.dims_value(dtype, &shape, dims)?);
+        let all = positions.to_i64s().iter().map(|&p| pool[p as usize].clone()).collect();
+        out.push((shape, all));
     }
     Ok(Some(out))
+}
+
+fn movement<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, data: usize) -> Result<Option<Vec<Value>>, Fail> {
+    let dtype = im.dtype(ctx.input(0)?);
+    let Some(moved) = moved(im, ctx, data, operand)? else {
+        return Ok(None);
+    };
+    let values = moved
+        .into_iter()
+        .map(|(shape, dims)| im.dims_value(dtype, &shape, dims));
+    values.collect::<Result<_, _>>().map(Some)
+}
+
+/// A function of the elements of operands that broadcast to a shape; `None` where it is not known of one.
+pub fn pointwise<T>(shape: &[usize], operands: &[Elements<T>], f: impl Fn(&[&T]) -> Option<T>) -> Option<Vec<T>> {
+    if shape.iter().product::<usize>() > SMALL {
+        return None;
+    }
+    let element = |index: Vec<usize>| {
+        let args: Vec<&T> = operands
+            .iter()
+            .map(|(s, all)| {
+                let lead = shape.len() - s.len();
+                let p = s
+                    .iter()
+                    .zip(&index[lead..])
+                    .fold(0, |p, (&n, &i)| p * n + if n == 1 { 0 } else { i });
+                &all[p]
+            })
+            .collect();
+        f(&args)
+    };
+    brolga_ir::indices(shape).map(element).collect()
 }
 
 fn elementwise(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
@@ -115,27 +163,9 @@ fn elementwise(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Va
     let Some(shape) = brolga_ir::dim::constants(&shape) else {
         return Ok(None);
     };
-    if shape.iter().product::<usize>() > SMALL {
+    let Some(out) = pointwise(&shape, &operands, |args| function(ctx.op(), args)) else {
         return Ok(None);
-    }
-    let mut out = vec![];
-    for index in brolga_ir::indices(&shape) {
-        let args: Vec<&Dim> = operands
-            .iter()
-            .map(|(s, dims)| {
-                let lead = shape.len() - s.len();
-                let p = s
-                    .iter()
-                    .zip(&index[lead..])
-                    .fold(0, |p, (&n, &i)| p * n + if n == 1 { 0 } else { i });
-                &dims[p]
-            })
-            .collect();
-        match function(ctx.op(), &args) {
-            Some(d) => out.push(d),
-            None => return Ok(None),
-        }
-    }
+    };
     let dtype = match ctx.op() {
         "Cast" => super::tensor::dtype(ctx.int("to", 0)? as i32)?,
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => DType::Bool,
@@ -151,7 +181,7 @@ fn function(op: &str, args: &[&Dim]) -> Option<Dim> {
     let sign = |d: &Dim| match d {
         Dim::Const(c) => Some(c.signum()),
         // A symbol may be 0, so that nothing more than "not negative" is ever known of a sum without a constant.
-        d => (d - &Dim::ONE).is_nonnegative().then_some(1),
+        d => d.is_at_least(1).then_some(1),
     };
     // The sign of a - b, or None when it depends on the symbols.
     let order = |a: &Dim, b: &Dim| sign(&(a - b)).or_else(|| sign(&(b - a)).map(|s| -s));
@@ -168,6 +198,11 @@ fn function(op: &str, args: &[&Dim]) -> Option<Dim> {
             (Some(x), Some(y)) => Dim::Const(x.checked_div(y)?),
             _ if b.is(0) => return None,
             _ if a.is_nonnegative() && b.is_nonnegative() => a.floor_div(b),
+            (_, Some(k)) if k > 0 && a.exact_div(b).is_none() && !known_for_inputs(a, 0) => {
+                // Rounded up where it is negative, and down where it is not.
+                Dim::max(&a.floor_div(b), &Dim::min(&a.ceil_div(b), &Dim::ZERO))
+            }
+            (_, Some(k)) if k > 0 => a.floor_div(b),
             _ => a.exact_div(b)?,
         },
         "Mod" if b.is(0) => return None,

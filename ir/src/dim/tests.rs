@@ -146,3 +146,98 @@ fn parts_are_found() {
     assert_eq!(constants(&[n()]), None);
     assert!(!Dim::atom(Atom::Op(DimOp::Max, Dim::Const(-1), Dim::Const(-2))).is_nonnegative());
 }
+
+#[test]
+fn bounds_hold_for_all_values() {
+    let k = |x: i64| Dim::Const(x);
+    let half = n().floor_div(&k(2));
+    let shown = [
+        (&half * 2, n()),
+        (n(), &n().ceil_div(&k(3)) * 3),
+        (Dim::min(&n(), &m()), m()),
+        (Dim::min(&k(10), &n()), n()),
+        (k(1), Dim::max(&(&half - &k(1)), &k(1))),
+        (k(0), n().modulo(&k(5))),
+        (n().modulo(&k(5)), k(4)),
+        (half.clone(), n()),
+        (k(-1), &n() - &k(1)),
+        (Dim::min(&(n() * m()), &Dim::max(&n(), &m())), &n() + &m()),
+    ];
+    for (small, large) in &shown {
+        assert!(small.at_most(large), "{small} <= {large}");
+        for (a, b) in (0..12).flat_map(|a| (0..12).map(move |b| (a, b))) {
+            assert!(at(small, a, b) <= at(large, a, b), "{small} <= {large} for {a}, {b}");
+        }
+    }
+    let open = [
+        (n(), m()),
+        (k(1), n()),
+        (n(), k(7)),
+        (n(), &half * 2),
+        (&n() * 2, n()),
+        (n(), n() * m()),
+    ];
+    for (small, large) in &open {
+        assert!(!small.at_most(large), "{small} <= {large}");
+    }
+    assert_eq!(Dim::min(&n(), &Dim::max(&n(), &m())), n());
+    assert!((&n() * 2).is_never_one() && (&n() + 2).is_never_one() && k(0).is_never_one());
+    assert!(!n().is_never_one() && !(&n() * 2 + k(1)).is_never_one() && !k(1).is_never_one());
+}
+
+#[test]
+fn extents_broadcast_in_any_order() {
+    let l = Dim::sym("l");
+    let all = n().broadcast(&m()).broadcast(&l);
+    assert_eq!(all, l.broadcast(&n()).broadcast(&m()));
+    assert_eq!(all, n().broadcast(&m()).broadcast(&l.broadcast(&n())));
+    assert_eq!(n().broadcast(&Dim::ONE), n());
+    assert_eq!(n().broadcast(&Dim::Const(4)), Dim::Const(4));
+    assert_eq!((&n() * 2).broadcast(&m()), &n() * 2);
+    let value = |[x, y, z]: [i64; 3]| {
+        all.eval(&|s| match s {
+            "n" => Some(x),
+            "m" => Some(y),
+            _ => Some(z),
+        })
+    };
+    for c in [0, 1, 4] {
+        for (i, sizes) in [[c, 1, 1], [1, c, c], [c, c, c], [1, 1, c], [c, 1, c]]
+            .into_iter()
+            .enumerate()
+        {
+            assert_eq!(value(sizes), Some(c), "{c}, {i}");
+        }
+    }
+    for (d, step) in [(1, 0), (2, 1), (9, 1)] {
+        assert_eq!(at(&n().broadcast_step(), d, 0), Some(step));
+    }
+    let half = n().floor_div(&Dim::Const(2));
+    for (d, to, may) in [
+        (n(), m(), true),
+        (n(), Dim::Const(5), true),
+        (Dim::min(&n(), &Dim::Const(512)), n(), false),
+        (n(), Dim::min(&n(), &Dim::Const(512)), false),
+        (n(), &half * 2, false),
+        (half.clone(), n(), true),
+        (n().modulo(&Dim::Const(3)), n(), true),
+    ] {
+        assert_eq!(d.may_stretch_to(&to), may, "{d} to {to}");
+    }
+    assert!(n().broadcast_step().is_broadcast_step() && !n().is_broadcast_step());
+}
+
+#[test]
+fn long_operations_are_left_out_of_messages() {
+    let mut d = n();
+    for _ in 0..6 {
+        d = &(&d + 1).floor_div(&Dim::Const(2)) + 3;
+    }
+    assert!(d.to_string().len() > 100);
+    assert_eq!(d.brief(), "floordiv(…) + 3");
+    assert_eq!(
+        super::shorten("x is f32[floordiv(n, 2), m] (a dim)"),
+        "x is f32[floordiv(n, 2), m] (a dim)"
+    );
+    assert_eq!(super::shorten("max(n, 2"), "max(n, 2");
+}

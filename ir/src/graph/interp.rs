@@ -74,13 +74,8 @@ impl Graph {
             }
         }
         let lookup = |s: &str| env.iter().find(|(k, _)| &**k == s).map(|(_, v)| *v);
-        for (a, b) in &self.guards {
-            let (x, y) = (a.eval(&lookup), b.eval(&lookup));
-            if x.is_none() || x != y {
-                return Err(format!(
-                    "the model needs {a} = {b}, which the inputs' shapes make {x:?} and {y:?}"
-                ));
-            }
+        for g in &self.guards {
+            g.check(&lookup)?;
         }
         Ok(env)
     }

@@ -1,7 +1,7 @@
 //! Graphs: what the verifier rejects, pruning, evaluation, and the text form.
 
 use super::{ConstData, Constant, Def, Graph, GraphBuilder, Source, Type, Value, base64};
-use crate::{Attr, Build, DType, Dim, Number, Op, Tensor};
+use crate::{Attr, Build, DType, Dim, Guard, Number, Op, Relation, Tensor};
 use std::sync::Arc;
 
 struct File {
@@ -35,7 +35,8 @@ fn sample() -> Graph {
     let batch = Dim::sym("batch size");
     let x = g.input("x:0", Type::new(DType::F32, [batch.clone(), Dim::Const(4)]));
     let i = g.input("i", Type::new(DType::I64, [Dim::sym("n")]));
-    g.guards.push((batch, &Dim::sym("n") * 2));
+    g.guards
+        .push(Guard::new(batch, Relation::Equal, &Dim::sym("n") * 2, "pairs"));
     let w = g.constant(Constant {
         ty: Type::fixed(DType::F32, &[4, 3]),
         data: ConstData::File {

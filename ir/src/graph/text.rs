@@ -18,7 +18,7 @@
 use super::{ConstData, Constant, Def, Graph, Input, Node, Source, Type, Value, ValueInfo, base64};
 use crate::ops::{AttrKind, lookup};
 use crate::text::{self, Lexer, Result, Token};
-use crate::{Attr, DType, Number, Op, Tensor};
+use crate::{Attr, DType, Number, Op, Tensor, guard};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -50,7 +50,10 @@ impl fmt::Display for Graph {
             write!(
                 f,
                 " guards({})",
-                joined(self.guards.iter().map(|(a, b)| format!("{a} == {b}")))
+                joined(self.guards.iter().map(|g| match &*g.reason {
+                    "" => g.relation_text(),
+                    why => format!("{} {why:?}", g.relation_text()),
+                }))
             )?;
         }
         f.write_str(" {\n")?;
@@ -258,9 +261,11 @@ pub fn parse(l: &mut Lexer, files: Files) -> Result<Graph> {
     if l.eat("guards") {
         l.expect("(")?;
         graph.guards = l.list(")", |l| {
-            let a = text::parse_dim(l)?;
-            l.expect("==")?;
-            Ok((a, text::parse_dim(l)?))
+            let mut g = guard::parse_relation(l)?;
+            if matches!(l.peek(), Token::Str(_) | Token::Unterminated) {
+                g.reason = l.string()?;
+            }
+            Ok(g)
         })?;
     }
     l.expect("{")?;

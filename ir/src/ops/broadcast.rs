@@ -1,8 +1,9 @@
 //! `broadcast{shape}(x)`: `out[i] = x[i]`, where along dimensions of extent 1 of `x` the index is 0. The rank stays:
-//! leading dimensions are added by `reshape`. Source: numpy's broadcasting, XLA `BroadcastInDim`, ONNX `Expand`.
+//! leading dimensions are added by `reshape`. Where an extent of `x` is symbolic and not the result's, it is one of both
+//! when the model runs, which a guard of the graph says. Source: numpy's broadcasting, XLA `BroadcastInDim`, ONNX `Expand`.
 
 use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
-use crate::{DType, Tensor, Type};
+use crate::{DType, Dim, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -19,7 +20,8 @@ impl OpDef for Def {
         let (x, to) = (&inputs[0], op.dims("shape"));
         shape::check_extents("shape", to)?;
         shape::check_len("shape", to.len(), x.rank())?;
-        if x.shape.iter().zip(to).any(|(from, to)| !from.is(1) && from != to) {
+        let differ = |from: &Dim, to: &Dim| from.as_const().zip(to.as_const()).is_some_and(|(f, t)| f != 1 && f != t);
+        if x.shape.iter().zip(to).any(|(from, to)| differ(from, to)) {
             return Err(format!(
                 "operand {x} to shape {}, expected equal extents or 1",
                 shape::list(to)

@@ -20,7 +20,7 @@ impl OpDef for Def {
         let (data, indices) = (&inputs[0], &inputs[1]);
         let axis = check_axis(op.int("axis"), data.rank())?;
         shape::check_index("indices", indices)?;
-        let fits = |d: usize| d == axis || shape::at_most(&indices.shape[d], &data.shape[d]);
+        let fits = |d: usize| d == axis || !shape::is_larger(&indices.shape[d], &data.shape[d]);
         if indices.rank() != data.rank() || !(0..data.rank()).all(fits) {
             return Err(format!(
                 "data {data} and indices {indices}, expected no larger extents but for axis {axis}"

@@ -22,7 +22,7 @@ impl OpDef for Def {
         let axis = check_axis(op.int("axis"), data.rank())?;
         reduction(op.word("reduction"), data.dtype)?;
         shape::check_index("indices", indices)?;
-        let fits = |d: usize| d == axis || shape::at_most(&indices.shape[d], &data.shape[d]);
+        let fits = |d: usize| d == axis || !shape::is_larger(&indices.shape[d], &data.shape[d]);
         if indices.rank() != data.rank() || !(0..data.rank()).all(fits) {
             return Err(format!(
                 "data {data} and indices {indices}, expected no larger extents but for axis {axis}"

@@ -110,9 +110,9 @@ pub fn check_indexable(extent: &Dim, result: &[Dim]) -> Result<(), String> {
     Ok(())
 }
 
-/// True when `small <= large` can be shown.
-pub fn at_most(small: &Dim, large: &Dim) -> bool {
-    (large - small).is_nonnegative()
+/// True when `a > b` can be shown. What symbols leave open is a guard of the graph, checked before it runs.
+pub fn is_larger(a: &Dim, b: &Dim) -> bool {
+    (a - b).is_at_least(1)
 }
 
 /// The extents, which are all known in an evaluation.

@@ -25,7 +25,7 @@ impl OpDef for Def {
         let axis = check_axis(op.int("axis"), x.rank())?;
         shape::check_len("k", k.len(), 1)?;
         shape::check_extents("k", k)?;
-        if !shape::at_most(&k[0], &x.shape[axis]) {
+        if shape::is_larger(&k[0], &x.shape[axis]) {
             return Err(format!(
                 "k = {} along axis {axis} of {x}, expected no more than its extent",
                 k[0]

@@ -25,13 +25,7 @@ pub fn run<K: Callable>(p: &Program<K>, inputs: &[Tensor]) -> Result<Vec<Tensor>
         usize::try_from(n).map_err(|_| format!("the dim `{d}` is {n}"))
     };
     for g in &p.guards {
-        let (a, b) = (g.equal.0.eval(&symbols), g.equal.1.eval(&symbols));
-        if a.is_none() || a != b {
-            return Err(fail(format!(
-                "{} == {} does not hold: {}",
-                g.equal.0, g.equal.1, g.reason
-            )));
-        }
+        g.check(&symbols).map_err(fail)?;
     }
     // Memory that the slots themselves own; aliases and arena slots own none.
     let mut total = 0usize;

@@ -33,7 +33,7 @@ mod verify;
 pub use kernel::{Callable, Param};
 
 use crate::graph::{ConstData, Constant};
-use crate::{Dim, Op, Symbol, Tensor, Type, loops};
+use crate::{Dim, Guard, Op, Symbol, Tensor, Type, loops};
 use std::fmt;
 use std::sync::Arc;
 
@@ -158,15 +158,6 @@ impl Step {
             Step::Host { inputs, outputs, .. } => inputs.iter().chain(outputs).for_each(|s| f(*s)),
         }
     }
-}
-
-/// A fact that the compiler assumed; checked at entry.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Guard {
-    /// Both dims are equal.
-    pub equal: (Dim, Dim),
-    /// What depends on it.
-    pub reason: String,
 }
 
 /// The host side of a model, over kernels of a level: structured ones (a model at level 2), or loop nests.

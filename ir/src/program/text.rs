@@ -21,8 +21,9 @@
 //! loops @pack(…
 //! ```
 
-use super::{Callable, Guard, Program, Slot, SlotId, Step, Storage};
+use super::{Callable, Program, Slot, SlotId, Step, Storage};
 use crate::graph::{Constant, Files, parse_constant, parse_op};
+use crate::guard::{Guard, parse_relation};
 use crate::loops::text::{parse_symbols, symbols_text};
 use crate::text::{Lexer, Result, global, name, parse_dim, parse_global, parse_id, parse_type};
 use rustc_hash::FxHashMap;
@@ -54,7 +55,7 @@ impl<K: Callable> fmt::Display for Program<K> {
         }
         f.write_str(" {\n")?;
         for g in &self.guards {
-            writeln!(f, "  guard {} == {}: {:?}", g.equal.0, g.equal.1, g.reason)?;
+            writeln!(f, "  guard {}: {:?}", g.relation_text(), g.reason)?;
         }
         for (i, s) in self.slots.iter().enumerate() {
             let ty = format!("s{i}: {}{}", s.ty, if s.packed { " packed" } else { "" });
@@ -205,14 +206,10 @@ impl Parser<'_, '_> {
     fn guards(&mut self) -> Result<Vec<Guard>> {
         let mut out = vec![];
         while self.l.eat("guard") {
-            let a = parse_dim(self.l)?;
-            self.l.expect("==")?;
-            let b = parse_dim(self.l)?;
+            let mut g = parse_relation(self.l)?;
             self.l.expect(":")?;
-            out.push(Guard {
-                equal: (a, b),
-                reason: self.l.string()?,
-            });
+            g.reason = self.l.string()?;
+            out.push(g);
         }
         Ok(out)
     }

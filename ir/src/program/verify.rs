@@ -56,8 +56,8 @@ impl<K: Callable> Program<K> {
     fn slots_and_ports(&self) -> Check {
         let dim = |d: &Dim| check_dim(d, &self.symbols);
         for g in &self.guards {
-            dim(&g.equal.0)
-                .and(dim(&g.equal.1))
+            dim(&g.left)
+                .and(dim(&g.right))
                 .map_err(|e| format!("guard `{}`: {e}", g.reason))?;
         }
         self.arena.iter().try_for_each(dim).map_err(|e| format!("arena: {e}"))?;

@@ -129,7 +129,9 @@ fn vector_dim(flat: &Flat) -> Option<Var> {
 fn contiguous_reads(flat: &Flat, v: Var) -> bool {
     flat.stages.iter().filter(|s| s.reduces()).all(|s| {
         s.reads.iter().all(|r| match r {
-            FlatRead::Element { index, .. } => index.stride(v).is_some_and(|d| d.is(1) || d.is(0)),
+            FlatRead::Element { index, .. } => index
+                .stride(v)
+                .is_some_and(|d| d.is(1) || d.is(0) || d.is_broadcast_step()),
             _ => true,
         })
     })

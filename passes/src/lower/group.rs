@@ -465,11 +465,13 @@ impl<'g> Lowerer<'g> {
             }
             "broadcast" => {
                 let from = self.graph.ty(operand(0)).shape.clone();
-                let inner: Vec<Ix> = at
-                    .iter()
-                    .zip(&from)
-                    .map(|(ix, d)| if d.is(1) { Ix::constant(0) } else { ix.clone() })
-                    .collect();
+                let along = |(d, ix): (usize, &Ix)| match &from[d] {
+                    n if n.is(1) => Ix::constant(0),
+                    n if n.as_const().is_some() || *n == ty.shape[d] => ix.clone(),
+                    // Only a run tells whether the extent is 1.
+                    n => ix.scale(&n.broadcast_step()),
+                };
+                let inner: Vec<Ix> = at.iter().enumerate().map(along).collect();
                 self.emit(s, operand(0), &inner, guard)
             }
             "slice" => {

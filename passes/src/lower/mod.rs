@@ -21,7 +21,7 @@ mod window;
 
 use crate::fusion::{Class, class};
 use brolga_ir::graph::GraphBuilder;
-use brolga_ir::program::{Guard, Program, Slot, SlotId, Step, Storage};
+use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
 use brolga_ir::{Attr, Def, Dim, Graph, Node, NodeError, Type, Value, structured};
 pub use gpu::{BlockTile, GpuOptions, to_gpu_loops};
 use group::{in_memory, lower_group};
@@ -98,13 +98,6 @@ fn expand(graph: &Graph) -> Result<Graph, NodeError> {
     Ok(out)
 }
 
-fn guard((a, b): &(Dim, Dim)) -> Guard {
-    Guard {
-        equal: (a.clone(), b.clone()),
-        reason: "shapes of the model".into(),
-    }
-}
-
 struct Lowerer<'g> {
     graph: &'g Graph,
     program: Structured,
@@ -123,7 +116,7 @@ impl<'g> Lowerer<'g> {
         let program = Program {
             name: graph.name.clone(),
             symbols: graph.symbols.clone(),
-            guards: graph.guards.iter().map(guard).collect(),
+            guards: graph.guards.clone(),
             inputs: vec![],
             outputs: vec![],
             slots: vec![],

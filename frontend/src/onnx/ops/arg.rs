@@ -32,9 +32,9 @@ pub fn top_k<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         None => Dim::Const(ctx.opt_int("k")?.ok_or("k is missing")?),
     };
     let n = im.shape(x)[axis].clone();
-    if (&n - &k).as_const().is_some_and(|left| left < 0) || k.as_const().is_some_and(|k| k < 0) {
-        return Err(Fail::Bad(format!("k = {k} of {n} elements")));
-    }
+    im.require_at_most(&Dim::ZERO, &k)
+        .and_then(|()| im.require_at_most(&k, &n))
+        .map_err(|_| Fail::Bad(format!("k = {} of {} elements", k.brief(), n.brief())))?;
     let largest = ctx.flag("largest", true)?;
     im.ops(
         "top_k",

@@ -1,5 +1,6 @@
 //! Operators that make tensors from little: `Constant`, `ConstantOfShape`, `Range`, `EyeLike`, `Shape`, `Size`.
 
+use super::super::ratio::Ratio;
 use super::super::{symbolic, tensor};
 use super::*;
 use brolga_ir::{ConstData, Constant, DType, Dim, Tensor, dim};
@@ -63,7 +64,7 @@ pub fn constant_of_shape<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcom
     }
 }
 
-/// `Range`: of integers with symbolic bounds, or of known floats.
+/// `Range`: of integers with symbolic bounds, or of floats that are known or computed from sizes.
 pub fn range<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(3, 3)?;
     let bounds = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
@@ -71,19 +72,8 @@ pub fn range<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     if bounds.iter().any(|&b| im.dtype(b) != dtype) {
         return Err("bounds of different dtypes".into());
     }
-    let (n, start, delta) = if dtype.is_float() {
-        let mut b = [0.0; 3];
-        for (b, &v) in b.iter_mut().zip(&bounds) {
-            *b = *im.floats_operand(v, "a bound")?.first().ok_or("an empty bound")?;
-        }
-        let n = ((b[1] - b[0]) / b[2]).ceil().max(0.0);
-        if !n.is_finite() || n > i64::MAX as f64 {
-            return Err(Fail::Bad(format!(
-                "a range from {} to {} in steps of {}",
-                b[0], b[1], b[2]
-            )));
-        }
-        (Dim::Const(n as i64), bounds[0], bounds[2])
+    let n = if dtype.is_float() {
+        float_count(im, bounds)?
     } else {
         let mut b = vec![];
         for &v in &bounds {
@@ -94,13 +84,19 @@ pub fn range<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
                     .ok_or("an empty bound")?,
             );
         }
-        let n = match b[2].as_const() {
+        let span = &b[1] - &b[0];
+        match b[2].as_const() {
             Some(0) => return Err("a step of 0".into()),
-            Some(_) => Dim::max(&(&b[1] - &b[0]).ceil_div(&b[2]), &Dim::ZERO),
-            None => return unsupported("a step that depends on a dimension"),
-        };
-        (n, bounds[0], bounds[2])
+            Some(c) if c > 0 => Dim::max(&span.ceil_div(&b[2]), &Dim::ZERO),
+            Some(c) => Dim::max(&(&span * -1).ceil_div(&Dim::Const(c.saturating_neg())), &Dim::ZERO),
+            None if b[2].is_nonnegative() => {
+                im.require_at_most(&Dim::ONE, &b[2])?;
+                Dim::max(&span.ceil_div(&b[2]), &Dim::ZERO)
+            }
+            None => return unsupported(format!("a step of unknown sign ({})", b[2].brief())),
+        }
     };
+    let (start, delta) = (bounds[0], bounds[2]);
     let steps = im.iota(dtype, std::slice::from_ref(&n), 0)?;
     let (start, delta) = (im.reshape(start, vec![])?, im.reshape(delta, vec![])?);
     let is = |im: &mut Importer<'_>, v, x: f64| im.contents(v).is_some_and(|t| t.get(0).f64() == x);
@@ -112,6 +108,41 @@ pub fn range<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         y = im.map("add", &[y, start])?;
     }
     Ok(vec![y])
+}
+
+/// How many values a range of floats has: of known ones, or of sizes in floats in known steps.
+fn float_count(im: &mut Importer<'_>, bounds: [Value; 3]) -> Result<Dim, Fail> {
+    let mut known = vec![];
+    for &v in &bounds {
+        let first = im
+            .contents(v)
+            .map(|t| t.to_f64s().first().copied().ok_or("an empty bound"));
+        known.push(first.transpose()?);
+    }
+    if known[2] == Some(0.0) {
+        return Err("a step of 0".into());
+    }
+    if let [Some(from), Some(to), Some(step)] = known[..] {
+        let n = ((to - from) / step).ceil();
+        if !n.is_finite() || n > i64::MAX as f64 {
+            return Err(Fail::Bad(format!("a range from {from} to {to} in steps of {step}")));
+        }
+        return Ok(Dim::Const(n.max(0.0) as i64));
+    }
+    // A step is a number that is divided by once: it may have many digits.
+    let step = known[2].and_then(|x| Ratio::number(x, 1 << 30));
+    let (from, to) = (im.ratios_of(bounds[0]), im.ratios_of(bounds[1]));
+    let count = || {
+        let span = to?.first()?.plus(from?.first()?, -1).filter(Ratio::is_dyadic)?;
+        let step = step?;
+        let by = step.num.as_const()?;
+        let num = &span.num * (step.den * by.signum());
+        Some(Dim::max(
+            &num.ceil_div(&Dim::Const(span.den.checked_mul(by.abs())?)),
+            &Dim::ZERO,
+        ))
+    };
+    count().ok_or_else(|| Fail::Unsupported("a bound computed from data".into()))
 }
 
 /// `EyeLike`: ones on a diagonal.

@@ -1,5 +1,6 @@
 //! `Conv` and `ConvTranspose`, with explicit or automatic padding.
 
+use super::super::extents::known_for_inputs;
 use super::*;
 use brolga_ir::{Attr, Dim};
 
@@ -15,6 +16,14 @@ pub struct Window {
     pub low: Vec<Dim>,
     /// Padding after.
     pub high: Vec<Dim>,
+}
+
+impl Window {
+    /// How far the last window of a padded dimension could be moved: negative where the kernel is larger.
+    pub fn room(&self, i: usize, extent: &Dim) -> Dim {
+        let reach = (self.kernel[i] - 1) * self.dilations[i] + 1;
+        &(&(extent + &self.low[i]) + &self.high[i]) - &Dim::Const(reach)
+    }
 }
 
 /// Extents, strides and dilations are at most this: products of them with each other do not overflow.
@@ -81,9 +90,9 @@ fn add_bias(im: &mut Importer<'_>, y: Value, bias: Option<Value>) -> One {
     };
     let b = im.cast(b, im.dtype(y))?;
     let shape = im.shape(y);
-    if im.shape(b) != [shape[1].clone()] {
-        return Err(Fail::Bad(format!("bias {} for the result {}", im.ty(b), im.ty(y))));
-    }
+    let b = im
+        .fit_shape(b, &shape[1..2])
+        .map_err(|_| Fail::Bad(format!("bias {} for the result {}", im.ty(b), im.ty(y))))?;
     let axes: Vec<usize> = (1..shape.len() - 1).collect();
     let b = im.unsqueeze(b, &axes)?;
     im.map("add", &[y, b])
@@ -125,13 +134,29 @@ impl Importer<'_> {
     pub fn conv_nodes<'c>(&mut self, ctx: &NodeCtx<'c>, x: Value, w: Value) -> One {
         let kernel = kernel_of(self, ctx, x, w)?;
         let win = window(ctx, &self.shape(x)[2..], kernel)?;
+        let groups = ctx.int("group", 1)?;
+        let channels = &self.shape(w)[1] * groups;
+        let x = self.fit(x, 1, &channels)?;
+        for (i, n) in self.shape(x)[2..].iter().enumerate() {
+            // A kernel is never larger than the padded input; where there is no input, there is no result.
+            let room = win.room(i, n);
+            if !known_for_inputs(&room, 0) {
+                self.require_at_most(&Dim::ZERO, &room).map_err(|_| {
+                    Fail::Bad(format!(
+                        "kernel {:?} is larger than the padded input {}",
+                        win.kernel,
+                        self.ty(x)
+                    ))
+                })?;
+            }
+        }
         let acc = self.accumulator(self.dtype(x));
         let attrs = [
             Attr::Ints(win.strides),
             Attr::Ints(win.dilations),
             Attr::Dims(win.low),
             Attr::Dims(win.high),
-            Attr::Int(ctx.int("group", 1)?),
+            Attr::Int(groups),
             Attr::Bool(false),
             Attr::DType(acc),
             Attr::DType(acc),
@@ -145,6 +170,8 @@ pub fn conv_transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(2, 3)?;
     let (x, w) = (ctx.input(0)?, ctx.input(1)?);
     let kernel = kernel_of(im, ctx, x, w)?;
+    let channels = im.shape(w)[0].clone();
+    let x = im.fit(x, 1, &channels)?;
     let n = kernel.len();
     let spatial = im.shape(x)[2..].to_vec();
     let strides = per_axis(ctx, "strides", n, 1)?.unwrap_or(vec![1; n]);
@@ -201,14 +228,16 @@ pub fn conv_transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
 pub fn causal<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(2, 4)?;
     let (x, w) = (ctx.input(0)?, ctx.input(1)?);
-    let shape = im.shape(x);
-    if shape.len() != 3 || im.rank(w) != 3 {
+    if im.rank(x) != 3 || im.rank(w) != 3 {
         return Err(Fail::Bad(format!(
             "operands {} and {}, expected rank 3",
             im.ty(x),
             im.ty(w)
         )));
     }
+    let channels = im.shape(w)[0].clone();
+    let x = im.fit(x, 1, &channels)?;
+    let shape = im.shape(x);
     let (Some(channels), Some(k)) = (shape[1].as_const(), im.shape(w)[2].as_const()) else {
         return unsupported("symbolic channels");
     };

@@ -15,15 +15,20 @@ fn block<'m>(im: &Importer<'m>, ctx: &NodeCtx<'m>) -> Result<(Value, Vec<Dim>, D
     }
 }
 
-fn part(d: &Dim, b: &Dim, what: &str) -> Result<Dim, Fail> {
-    d.exact_div(b)
-        .ok_or_else(|| Fail::Bad(format!("{what} {d} is no multiple of {b}")))
+/// `x` with a multiple of `b` along an axis, and how many times `b` that is.
+fn parts(im: &mut Importer<'_>, x: Value, axis: usize, b: &Dim, what: &str) -> Result<(Value, Dim), Fail> {
+    let d = im.shape(x)[axis].clone();
+    let n = d.exact_div(b).unwrap_or_else(|| d.floor_div(b));
+    let x = im
+        .fit(x, axis, &(&n * b))
+        .map_err(|_| Fail::Bad(format!("{what} {} is no multiple of {b}", d.brief())))?;
+    Ok((x, n))
 }
 
 /// `DepthToSpace`: [n, b·b·c, h, w] → [n, c, h·b, w·b], the block's position in front of the channel (DCR) or behind it.
 pub fn depth_to_space<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let (x, s, b) = block(im, ctx)?;
-    let c = part(&s[1], &(&b * &b), "the number of channels")?;
+    let (x, c) = parts(im, x, 1, &(&b * &b), "the number of channels")?;
     let [n, h, w] = [&s[0], &s[2], &s[3]].map(Clone::clone);
     let (apart, perm) = match ctx.string("mode", "DCR")? {
         "DCR" => (
@@ -44,7 +49,8 @@ pub fn depth_to_space<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
 /// `SpaceToDepth`: [n, c, h·b, w·b] → [n, b·b·c, h, w], in the same two orders of channels (DCR before version 28).
 pub fn space_to_depth<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let (x, s, b) = block(im, ctx)?;
-    let (h, w) = (part(&s[2], &b, "the height")?, part(&s[3], &b, "the width")?);
+    let (x, h) = parts(im, x, 2, &b, "the height")?;
+    let (x, w) = parts(im, x, 3, &b, "the width")?;
     let (n, c) = (s[0].clone(), s[1].clone());
     let y = im.reshape(
         x,

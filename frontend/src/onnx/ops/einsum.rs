@@ -107,10 +107,12 @@ fn diagonal(im: &mut Importer<'_>, t: &mut Term) -> Result<(), Fail> {
     while let Some((i, j)) = repeated(&t.labels) {
         let shape = im.shape(t.value);
         if shape[i] != shape[j] {
-            return Err(Fail::Bad(format!(
-                "a diagonal of extents {} and {}",
-                shape[i], shape[j]
-            )));
+            let n = im
+                .require_equal(&shape[i], &shape[j])
+                .map_err(|_| Fail::Bad(format!("a diagonal of extents {} and {}", shape[i], shape[j])))?;
+            t.value = im.fit(t.value, i, &n)?;
+            t.value = im.fit(t.value, j, &n)?;
+            continue;
         }
         let Some(n) = shape[i].as_const() else {
             return unsupported("a diagonal of symbolic extents");
@@ -182,7 +184,8 @@ fn drop_alone(im: &mut Importer<'_>, t: &mut Term, keep: impl Fn(&Label) -> bool
     Ok(())
 }
 
-/// Where a shared label has extent 1 in one operand and not in the other, the former loses the dimension.
+/// Where a shared label has extent 1 in one operand and not in the other, the former loses the dimension; where only a run
+/// tells, both are spread.
 fn stretch(im: &mut Importer<'_>, a: &mut Term, b: &mut Term) -> Result<(), Fail> {
     for l in a.labels.clone() {
         let (Some(i), Some(j)) = (position(a, l), position(b, l)) else {
@@ -192,7 +195,15 @@ fn stretch(im: &mut Importer<'_>, a: &mut Term, b: &mut Term) -> Result<(), Fail
         let (t, axis) = match (x.is(1), y.is(1)) {
             (true, false) => (&mut *a, i),
             (false, true) => (&mut *b, j),
-            _ => continue,
+            _ => {
+                let both = im.broadcast_shapes(&[vec![x], vec![y]])?;
+                for (t, axis) in [(&mut *a, i), (&mut *b, j)] {
+                    let mut shape = im.shape(t.value);
+                    shape[axis].clone_from(&both[0]);
+                    t.value = im.spread(t.value, &shape)?;
+                }
+                continue;
+            }
         };
         t.value = im.squeeze(t.value, &[axis])?;
         t.labels.remove(axis);

@@ -33,14 +33,50 @@ pub fn gather_elements<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome 
     ctx.arity(2, 2)?;
     let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
     let axis = node::axis(ctx.int("axis", 0)?, im.rank(x))?;
+    im.require_within(x, indices, axis)?;
     one(im.op("gather_elements", &[Attr::Int(axis as i64)], &[x, indices]))
+}
+
+impl Importer<'_> {
+    /// Notes that no extent of `indices` is larger than that of `data`, but for an axis.
+    ///
+    /// # Errors
+    /// When one is in every run, or the ranks differ.
+    pub fn require_within(&mut self, data: Value, indices: Value, axis: usize) -> Result<(), Fail> {
+        let (large, small) = (self.shape(data), self.shape(indices));
+        let others = (0..large.len()).filter(|&a| a != axis);
+        let fits = large.len() == small.len()
+            && others
+                .map(|a| self.require_at_most(&small[a], &large[a]))
+                .collect::<Result<Vec<()>, _>>()
+                .is_ok();
+        if fits {
+            return Ok(());
+        }
+        Err(Fail::Bad(format!(
+            "data {} and indices {}, expected no larger extents but for axis {axis}",
+            self.ty(data),
+            self.ty(indices)
+        )))
+    }
 }
 
 /// `GatherND`.
 pub fn gather_nd<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(2, 2)?;
     let batch = ctx.int("batch_dims", 0)?;
-    one(im.op("gather_nd", &[Attr::Int(batch)], &[ctx.input(0)?, ctx.input(1)?]))
+    let (mut x, mut indices) = (ctx.input(0)?, ctx.input(1)?);
+    let shared = im
+        .rank(x)
+        .min(im.rank(indices))
+        .min(usize::try_from(batch).unwrap_or(0));
+    for axis in 0..shared {
+        let (n, m) = (im.shape(x)[axis].clone(), im.shape(indices)[axis].clone());
+        let n = im.require_equal(&n, &m)?;
+        x = im.fit(x, axis, &n)?;
+        indices = im.fit(indices, axis, &n)?;
+    }
+    one(im.op("gather_nd", &[Attr::Int(batch)], &[x, indices]))
 }
 
 /// `Compress` by a known condition.
@@ -110,6 +146,7 @@ pub fn reverse_sequence<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome
     }
     let at = im.iota(DType::I64, &shape, time)?;
     let lengths = im.cast(lengths, DType::I64)?;
+    let lengths = im.fit_shape(lengths, &shape[batch..=batch])?;
     let mut wide = vec![Dim::ONE; shape.len()];
     wide[batch] = shape[batch].clone();
     let lengths = im.reshape(lengths, wide)?;

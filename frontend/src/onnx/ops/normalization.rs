@@ -7,19 +7,17 @@ use brolga_ir::{Attr, DType, Dim};
 /// results.
 pub fn batch<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(5, 5)?;
-    let x = ctx.input(0)?;
+    let x = channels_of(im, ctx.input(0)?, ctx.input(1)?)?;
     let eps = ctx.float("epsilon", 1e-5)?;
     let dtype = im.dtype(x);
-    if im.rank(x) < 2 {
-        return Err(Fail::Bad(format!("{}, expected rank 2 or more", im.ty(x))));
-    }
+    let channels = im.shape(x)[1..2].to_vec();
     if !ctx.flag("spatial", true)? {
         return unsupported("spatial = 0");
     }
     let mut operands = vec![x];
     if !ctx.flag("training_mode", false)? {
         for i in 1..5 {
-            let v = ctx.input(i)?;
+            let v = im.fit_shape(ctx.input(i)?, &channels)?;
             operands.push(im.cast(v, dtype)?);
         }
         return one(im.op("batch_norm", &[Attr::num(eps)], &operands));
@@ -29,18 +27,31 @@ pub fn batch<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let flat = |im: &mut Importer<'m>, v: Value| im.squeeze(v, &axes);
     let (mean, var) = (flat(im, mean)?, flat(im, var)?);
     for v in [ctx.input(1)?, ctx.input(2)?, mean, var] {
+        let v = im.fit_shape(v, &channels)?;
         operands.push(im.cast(v, dtype)?);
     }
     let y = im.op("batch_norm", &[Attr::num(eps)], &operands)?;
     let momentum = ctx.float("momentum", 0.9)?;
     let mut out = vec![y];
     for (old, new) in [(ctx.input(3)?, mean), (ctx.input(4)?, var)] {
+        let old = im.fit_shape(old, &channels)?;
         let kept = im.map_num("mul", old, momentum)?;
         let new = im.cast(new, im.dtype(old))?;
         let fresh = im.map_num("mul", new, 1.0 - momentum)?;
         out.push(im.map("add", &[kept, fresh])?);
     }
     Ok(out)
+}
+
+/// A tensor [N, C, …] with as many channels as a vector of parameters has elements.
+fn channels_of(im: &mut Importer<'_>, x: Value, parameter: Value) -> One {
+    if im.rank(x) < 2 {
+        return Err(Fail::Bad(format!("{}, expected rank 2 or more", im.ty(x))));
+    }
+    match &im.shape(parameter)[..] {
+        [c] if im.shape(x)[1].as_const().is_none() => im.fit(x, 1, c),
+        _ => Ok(x),
+    }
 }
 
 /// Mean and variance over axes, dimensions kept; in f32 for 16-bit floats.
@@ -55,9 +66,9 @@ fn moments(im: &mut Importer<'_>, x: Value, axes: &[usize]) -> Result<(Value, Va
 /// `LayerNormalization`, with the optional results mean and inverse standard deviation.
 pub fn layer<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(2, 3)?;
-    let x = ctx.input(0)?;
+    let axis = node::axis(ctx.int("axis", -1)?, im.rank(ctx.input(0)?))?;
+    let x = rows_of(im, ctx.input(0)?, ctx.input(1)?, axis)?;
     let shape = im.shape(x);
-    let axis = node::axis(ctx.int("axis", -1)?, shape.len())?;
     let eps = ctx.float("epsilon", 1e-5)?;
     let dtype = im.dtype(x);
     let inner = &shape[axis..];
@@ -82,6 +93,18 @@ pub fn layer<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     Ok(out)
 }
 
+/// A tensor with the known extents of its parameter from an axis on.
+fn rows_of(im: &mut Importer<'_>, x: Value, parameter: Value, axis: usize) -> One {
+    let known = im.shape(parameter);
+    let (rank, mut x) = (im.rank(x), x);
+    for (back, d) in (1..=rank - axis).zip(known.iter().rev()) {
+        if d.as_const().is_some_and(|c| c != 1) && im.shape(x)[rank - back].as_const().is_none() {
+            x = im.fit(x, rank - back, d)?;
+        }
+    }
+    Ok(x)
+}
+
 fn parameter(im: &mut Importer<'_>, v: Value, dtype: DType, shape: &[Dim]) -> One {
     let v = im.cast(v, dtype)?;
     im.spread(v, shape)
@@ -90,9 +113,9 @@ fn parameter(im: &mut Importer<'_>, v: Value, dtype: DType, shape: &[Dim]) -> On
 /// `RMSNormalization`.
 pub fn rms<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(2, 2)?;
-    let x = ctx.input(0)?;
+    let axis = node::axis(ctx.int("axis", -1)?, im.rank(ctx.input(0)?))?;
+    let x = rows_of(im, ctx.input(0)?, ctx.input(1)?, axis)?;
     let shape = im.shape(x);
-    let axis = node::axis(ctx.int("axis", -1)?, shape.len())?;
     let eps = ctx.float("epsilon", 1e-5)?;
     let dtype = im.dtype(x);
     let scale = parameter(im, ctx.input(1)?, dtype, &shape[axis..])?;
@@ -113,7 +136,11 @@ pub fn instance<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
 }
 
 fn grouped<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, groups: Option<i64>) -> Outcome {
-    let x = ctx.input(0)?;
+    let mut x = ctx.input(0)?;
+    // Where scale and bias belong to groups, they do not tell the channels.
+    if groups.is_none() || ctx.version >= 21 {
+        x = channels_of(im, x, ctx.input(1)?)?;
+    }
     let Some(channels) = im.shape(x).get(1).cloned() else {
         return Err(Fail::Bad(format!("{}, expected rank 2 or more", im.ty(x))));
     };

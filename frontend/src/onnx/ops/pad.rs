@@ -1,7 +1,8 @@
-//! `Pad`: by a constant as the IR's `pad`; by reflection, repetition or wrapping as a gather with known indices.
+//! `Pad`: by a constant as the IR's `pad`; by reflection, repetition or wrapping as a gather with known indices, or, for a
+//! symbolic extent, with computed ones.
 
 use super::*;
-use brolga_ir::Dim;
+use brolga_ir::{DType, Dim};
 
 /// Lists of indices are made at import: longer ones are refused.
 const MAX_INDEX: i64 = 1 << 26;
@@ -51,44 +52,76 @@ impl Importer<'_> {
     /// Padding whose elements are copies of the operand's.
     ///
     /// # Errors
-    /// When an extent that is padded, or its amount, is not known, or there is nothing to copy.
+    /// When there is nothing to copy, or there is no such mode.
     pub fn pad_by_index(&mut self, x: Value, low: &[Dim], high: &[Dim], mode: &str) -> One {
+        if !["edge", "reflect", "wrap"].contains(&mode) {
+            return Err(Fail::Bad(format!(
+                "mode `{mode}`, expected constant, edge, reflect or wrap"
+            )));
+        }
         let mut y = x;
         for (axis, (low, high)) in low.iter().zip(high).enumerate() {
             if low.is(0) && high.is(0) {
                 continue;
             }
             let n = self.shape(y)[axis].clone();
-            let (Some(n), Some(low), Some(high)) = (n.as_const(), low.as_const(), high.as_const()) else {
-                return unsupported(format!("mode {mode} with symbolic extents"));
+            let index = match (n.as_const(), low.as_const(), high.as_const()) {
+                (Some(n), Some(low), Some(high)) => {
+                    let index = known_index(n, low, high, mode)?;
+                    self.ints(&index)
+                }
+                _ => self.index_of_padding(&n, low, high, mode)?,
             };
-            let size = n.checked_add(low).and_then(|s| s.checked_add(high));
-            let Some(size) = size.filter(|s| (0..MAX_INDEX).contains(s) && n < 1 << 40) else {
-                return Err(Fail::Bad(format!("pads {low} and {high} of extent {n}")));
-            };
-            if n == 0 && size > 0 {
-                return Err(Fail::Bad(format!("mode {mode} of an empty dimension")));
-            }
-            let source = |i: i64| -> Result<i64, Fail> {
-                Ok(match mode {
-                    "edge" => i.clamp(0, n - 1),
-                    "wrap" => i.rem_euclid(n),
-                    "reflect" if n == 1 => 0,
-                    "reflect" => {
-                        let p = i.rem_euclid(2 * (n - 1));
-                        if p < n { p } else { 2 * (n - 1) - p }
-                    }
-                    m => {
-                        return Err(Fail::Bad(format!(
-                            "mode `{m}`, expected constant, edge, reflect or wrap"
-                        )));
-                    }
-                })
-            };
-            let index = (0..size).map(|i| source(i - low)).collect::<Result<Vec<_>, _>>()?;
-            let index = self.ints(&index);
             y = self.gather(axis, y, index)?;
         }
         Ok(y)
     }
+
+    /// The positions that a padded dimension of symbolic extent is made of.
+    fn index_of_padding(&mut self, n: &Dim, low: &Dim, high: &Dim, mode: &str) -> One {
+        let size = &(n + low) + high;
+        self.require_at_most(&Dim::ONE, n)?;
+        self.require_at_most(&Dim::ZERO, &size)?;
+        let at = self.iota(DType::I64, &[size], 0)?;
+        let number = |im: &mut Self, d: &Dim| im.dim_scalar(d, DType::I64);
+        let (low, n_value) = (number(self, low)?, number(self, n)?);
+        let last = number(self, &(n - &Dim::ONE))?;
+        let i = self.map("sub", &[at, low])?;
+        match mode {
+            "edge" => {
+                let i = self.map_num("max", i, 0.0)?;
+                self.map("min", &[i, last])
+            }
+            "wrap" => self.map("mod", &[i, n_value]),
+            _ => {
+                // last - |i mod 2·last - last|, where the only element of an extent of 1 has the period 1.
+                let period = number(self, &Dim::max(&(&(n * 2) - &Dim::Const(2)), &Dim::ONE))?;
+                let p = self.map("mod", &[i, period])?;
+                let away = self.map("sub", &[p, last])?;
+                let away = self.op("abs", &[], &[away])?;
+                self.map("sub", &[last, away])
+            }
+        }
+    }
+}
+
+/// The positions that a padded dimension is made of.
+fn known_index(n: i64, low: i64, high: i64, mode: &str) -> Result<Vec<i64>, Fail> {
+    let size = n.checked_add(low).and_then(|s| s.checked_add(high));
+    let Some(size) = size.filter(|s| (0..MAX_INDEX).contains(s) && n < 1 << 40) else {
+        return Err(Fail::Bad(format!("pads {low} and {high} of extent {n}")));
+    };
+    if n == 0 && size > 0 {
+        return Err(Fail::Bad(format!("mode {mode} of an empty dimension")));
+    }
+    let source = |i: i64| match mode {
+        "edge" => i.clamp(0, n - 1),
+        "wrap" => i.rem_euclid(n),
+        _ if n == 1 => 0,
+        _ => {
+            let p = i.rem_euclid(2 * (n - 1));
+            if p < n { p } else { 2 * (n - 1) - p }
+        }
+    };
+    Ok((0..size).map(|i| source(i - low)).collect())
 }

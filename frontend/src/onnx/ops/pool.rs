@@ -1,8 +1,11 @@
 //! `MaxPool`, `AveragePool`, `LpPool` and their global forms.
 //!
 //! The result's extents are `floor((in + pads - reach) / stride) + 1`, or the same with `ceil` under `ceil_mode`, where a
-//! window that would start in the padding after the end is dropped (a window starts before `in + pads_low`).
+//! window that would start in the padding after the end is dropped (a window starts before `in + pads_low`). Of a kernel that
+//! is larger than the padded input the division truncates, as in ONNX's shape inference and in runtimes: a kernel of 2 in
+//! steps of 2 has one window on a single element, and one in steps of 1 has none.
 
+use super::super::extents::known_for_inputs;
 use super::conv::{Window, window};
 use super::*;
 use brolga_ir::{Attr, DType, Dim, Number, Tensor};
@@ -17,7 +20,7 @@ struct Pool {
     spatial: Vec<Dim>,
 }
 
-fn plan<'m>(im: &Importer<'m>, ctx: &NodeCtx<'m>, x: Value) -> Result<Pool, Fail> {
+fn plan<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, x: Value) -> Result<Pool, Fail> {
     if im.rank(x) < 3 {
         return Err(Fail::Bad(format!("{}, expected rank 3 or more", im.ty(x))));
     }
@@ -31,17 +34,33 @@ fn plan<'m>(im: &Importer<'m>, ctx: &NodeCtx<'m>, x: Value) -> Result<Pool, Fail
     let sizes = (0..spatial.len())
         .map(|i| {
             let stride = Dim::Const(w.strides[i]);
-            let reach = Dim::Const((w.kernel[i] - 1) * w.dilations[i] + 1);
-            let padded = &(&spatial[i] + &w.low[i]) + &w.high[i];
-            let room = &padded - &reach;
-            if ceil {
-                let starts = (&spatial[i] + &w.low[i]).ceil_div(&stride);
-                Dim::min(&(&room.ceil_div(&stride) + &Dim::ONE), &starts)
-            } else {
-                &room.floor_div(&stride) + &Dim::ONE
+            let room = w.room(i, &spatial[i]);
+            let fits = known_for_inputs(&room, 0);
+            if !fits {
+                // A symbolic extent has at least one window, or none in steps of 1.
+                let least = if room.as_const().is_some() {
+                    -2 * w.strides[i] + 1
+                } else {
+                    (1 - w.strides[i]).min(-1)
+                };
+                im.require_at_most(&Dim::Const(least), &room).map_err(|_| {
+                    Fail::Bad(format!(
+                        "kernel {:?} is larger than the padded input {}",
+                        w.kernel,
+                        im.ty(x)
+                    ))
+                })?;
             }
+            let up = || &room.ceil_div(&stride) + 1;
+            let down = || &room.floor_div(&stride) + 1;
+            Ok(match room.as_const() {
+                _ if ceil => Dim::min(&up(), &(&spatial[i] + &w.low[i]).ceil_div(&stride)),
+                Some(c) if c < 0 => up(),
+                None if !fits && w.strides[i] > 1 => Dim::max(&down(), &Dim::ONE),
+                _ => down(),
+            })
         })
-        .collect();
+        .collect::<Result<_, Fail>>()?;
     Ok(Pool {
         window: w,
         sizes,

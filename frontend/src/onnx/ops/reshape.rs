@@ -1,6 +1,7 @@
 //! Operators that only rename positions: `Reshape`, `Flatten`, `Squeeze`, `Unsqueeze`, `Expand`, `Tile`, `Transpose`,
 //! `Identity`.
 
+use super::super::extents::uncommon;
 use super::*;
 use brolga_ir::{Attr, Dim, dim::product};
 
@@ -31,30 +32,27 @@ pub fn reshape<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     match open[..] {
         [] => {}
         [i] => {
-            let rest = product(to.iter().enumerate().filter(|(k, _)| *k != i).map(|(_, d)| d));
-            let total = product(&from);
-            if rest.is(0) {
+            let mut others = to.clone();
+            others.remove(i);
+            // Common factors cancel by extent, those that are no single term, such as (seq + 1), included.
+            let (left, rest) = uncommon(&from, &others);
+            let total = product(left.iter().map(|&k| &from[k]));
+            let rest = product(rest.iter().map(|&k| &others[k]));
+            if rest.is(0) || others.iter().any(|d| d.is(0)) {
                 return Err(Fail::Bad(format!("the open extent of {show} cannot be inferred")));
             }
+            let by = Dim::Const(total.common_factor(&rest));
+            let part = |d: &Dim| d.exact_div(&by).unwrap_or_else(|| d.clone());
             to[i] = total
                 .exact_div(&rest)
-                .or_else(|| {
-                    // Common factors that are no single term, such as (seq + 1), cancel by extent.
-                    let mut left = from.clone();
-                    for d in to.iter().enumerate().filter(|(k, _)| *k != i).map(|(_, d)| d) {
-                        let p = left.iter().position(|l| l == d)?;
-                        left.remove(p);
-                    }
-                    Some(product(&left))
-                })
-                .unwrap_or_else(|| total.floor_div(&rest));
+                .unwrap_or_else(|| part(&total).floor_div(&part(&rest)));
         }
         _ => return Err(Fail::Bad(format!("shape {show} has more than one -1"))),
     }
     if let Some(d) = to.iter().find(|d| d.as_const().is_some_and(|c| c < 0)) {
         return Err(Fail::Bad(format!("shape {show} has the extent {d}")));
     }
-    one(im.reshape(x, to))
+    one(im.reshape_if_equal(x, to))
 }
 
 /// `Flatten`: two dimensions, split at `axis`.

@@ -15,19 +15,27 @@ fn reduction<'m>(ctx: &NodeCtx<'m>) -> Result<Attr, Fail> {
 /// `ScatterND`.
 pub fn nd<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(3, 3)?;
-    let operands = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
-    one(im.op("scatter_nd", &[reduction(ctx)?], &operands))
+    let (data, indices, mut updates) = (ctx.input(0)?, ctx.input(1)?, ctx.input(2)?);
+    let (shape, index) = (im.shape(data), im.shape(indices));
+    if let Some((k, leading)) = index.split_last()
+        && let Some(tail) = k.as_const().and_then(|k| shape.get(usize::try_from(k).ok()?..))
+    {
+        updates = im.fit_shape(updates, &[leading, tail].concat())?;
+    }
+    one(im.op("scatter_nd", &[reduction(ctx)?], &[data, indices, updates]))
 }
 
 /// `ScatterElements`.
 pub fn elements<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(3, 3)?;
-    let operands = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
-    let axis = node::axis(ctx.int("axis", 0)?, im.rank(operands[0]))?;
+    let (data, indices) = (ctx.input(0)?, ctx.input(1)?);
+    let axis = node::axis(ctx.int("axis", 0)?, im.rank(data))?;
+    im.require_within(data, indices, axis)?;
+    let updates = im.fit_shape(ctx.input(2)?, &im.shape(indices))?;
     one(im.op(
         "scatter_elements",
         &[Attr::Int(axis as i64), reduction(ctx)?],
-        &operands,
+        &[data, indices, updates],
     ))
 }
 
@@ -61,6 +69,7 @@ pub fn tensor_scatter<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         }
         m => return Err(Fail::Bad(format!("mode `{m}`, expected linear or circular"))),
     }
+    im.require_within(past, index, axis)?;
     let attrs = [Attr::Int(axis as i64), Attr::word("none")];
     one(im.op("scatter_elements", &attrs, &[past, index, update]))
 }

@@ -30,9 +30,7 @@ pub fn concat<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
             })?;
         }
         for v in &mut vs {
-            if im.shape(*v)[other] != d {
-                *v = im.slice_axis(*v, other, Dim::ZERO, d.clone())?;
-            }
+            *v = im.fit(*v, other, &d)?;
         }
     }
     one(im.concat(axis, &vs))
@@ -81,55 +79,61 @@ pub fn slice<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let mut steps = vec![1i64; shape.len()];
     for (i, &a) in axes.iter().enumerate() {
         let a = node::axis(a, shape.len())?;
-        (from[a], sizes[a]) = range(&starts[i], &ends[i], steps_in[i], &shape[a])?;
+        (from[a], sizes[a]) = range(im, &starts[i], &ends[i], steps_in[i], &shape[a])?;
         // Steps beyond any extent read at most one element; the arithmetic on them is kept small.
         steps[a] = steps_in[i].clamp(-(1 << 40), 1 << 40);
     }
     one(im.slice(x, from, sizes, steps))
 }
 
+/// Extents from this on are assumed to be larger than those of any tensor, where a model slices up to them: exporters write
+/// them for "to the end". A run with a larger extent is refused by a guard.
+const BEYOND: i64 = 1_000_000_000;
+
 /// The first position and the number of elements of `start:end:step` on an extent, as numpy clamps them.
-fn range(start: &Dim, end: &Dim, step: i64, n: &Dim) -> Result<(Dim, Dim), Fail> {
+fn range(im: &mut Importer<'_>, start: &Dim, end: &Dim, step: i64, n: &Dim) -> Result<(Dim, Dim), Fail> {
     if step == 0 {
         return Err("a step of 0".into());
     }
-    // From here on constants are small enough that sums of them do not overflow.
-    let limit = |d: &Dim| match d.as_const() {
-        Some(c) => Dim::Const(c.clamp(-(1 << 60), 1 << 60)),
-        None => d.clone(),
-    };
-    let absolute = |d: &Dim| -> Result<Dim, Fail> {
-        let d = limit(d);
-        match d.as_const() {
-            Some(c) if c < 0 => Ok(&d + n),
-            Some(_) => Ok(d),
-            None if d.is_nonnegative() => Ok(d),
-            None if (&d * -1).is_nonnegative() => Ok(&d + n),
-            None => unsupported(format!("a bound {d} of unknown sign")),
-        }
-    };
-    let huge = |d: &Dim| d.as_const().is_some_and(|c| c >= i32::MAX as i64);
-    let clamp = |d: Dim, low: Dim, high: &Dim| {
-        if huge(&d) && high.as_const().is_none() {
-            // Exporters write the largest integer for "to the end".
-            high.clone()
-        } else {
-            Dim::min(&Dim::max(&d, &low), high)
-        }
+    // A negative bound counts from the end.
+    let absolute = |d: &Dim| match d.as_const() {
+        // From here on constants are small enough that sums of them do not overflow.
+        Some(c) if c < 0 => n + &Dim::Const(c.max(-(1 << 60))),
+        Some(c) => Dim::Const(c.min(1 << 60)),
+        None if d.is_nonnegative() => d.clone(),
+        None if (d * -1).is_at_least(1) => d + n,
+        // 1 where the bound is negative, else 0.
+        None => d + &(n * &Dim::min(&Dim::ONE, &Dim::max(&Dim::ZERO, &(d * -1)))),
     };
     let (low, high) = if step > 0 {
         (Dim::ZERO, n.clone())
     } else {
         (Dim::Const(-1), n - &Dim::ONE)
     };
-    let first = clamp(absolute(start)?, if step > 0 { Dim::ZERO } else { low.clone() }, &high);
+    let mut clamp = |d: Dim, low: &Dim| -> Result<Dim, Fail> {
+        match d.as_const() {
+            Some(c) if c >= BEYOND && n.as_const().is_none() => {
+                // The largest i32 and above mean the end whatever the extent.
+                if c < i32::MAX as i64 {
+                    im.require_at_most(n, &d)?;
+                }
+                Ok(high.clone())
+            }
+            _ => Ok(Dim::min(&Dim::max(&d, low), &high)),
+        }
+    };
+    let first = clamp(absolute(start), &low)?;
     let last = match end.as_const() {
         // With a negative step, an end so far below zero that adding the extent does not help is "before the first".
         Some(c) if step < 0 && c <= i32::MIN as i64 => Dim::Const(-1),
-        _ => clamp(absolute(end)?, low, &high),
+        _ => clamp(absolute(end), &low)?,
     };
-    let step = step.clamp(-(1 << 40), 1 << 40);
-    let size = Dim::max(&(&last - &first).ceil_div(&Dim::Const(step)), &Dim::ZERO);
+    let (span, stride) = if step > 0 {
+        (&last - &first, step)
+    } else {
+        (&first - &last, step.saturating_neg())
+    };
+    let size = Dim::max(&span.ceil_div(&Dim::Const(stride.min(1 << 40))), &Dim::ZERO);
     // An empty range reads nothing; its start is put where it is inside.
     let first = if size.is(0) { Dim::ZERO } else { first };
     Ok((first, size))
