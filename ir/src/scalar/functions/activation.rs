@@ -116,11 +116,17 @@ fn erf_reference(x: f64) -> f64 {
 }
 
 fn gelu_reference(x: &[f64]) -> f64 {
+    if x[0] == f64::NEG_INFINITY {
+        return f64::NAN;
+    }
     let x = if x[0] < -1e3 { -1e3 } else { x[0] };
     0.5 * x * (1.0 + erf_reference(x * FRAC_1_SQRT_2))
 }
 
 fn gelu_tanh_reference(x: &[f64]) -> f64 {
+    if x[0] == f64::NEG_INFINITY {
+        return f64::NAN;
+    }
     let x = if x[0] < -1e3 { -1e3 } else { x[0] };
     x * logistic(2.0 * SQRT_2_OVER_PI * (x + 0.044715 * x * x * x))
 }

@@ -343,7 +343,7 @@ fn hot_functions_are_short() {
         ("exp", 21),
         ("tanh", 30),
         ("erf", 30),
-        ("gelu", 24),
+        ("gelu", 26),
         ("gelu_tanh", 27),
         ("sigmoid", 23),
         ("silu", 24),
