@@ -4,11 +4,14 @@
 //! asks for it: a session, or one of the files of [`crate::output`].
 
 use crate::levels::{self, Level};
+use crate::verdicts::Remembered;
 use crate::weights::{self, Packed};
 use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
 use brolga_ir::program::Program;
 use brolga_ir::{Dim, Graph, NodeError, Target};
+use brolga_passes::eqsat::EqSat;
+use brolga_passes::eqsat::selection::Verdicts;
 use brolga_passes::pass::Pass;
 use brolga_passes::registry::{Files, Pipeline};
 use std::fmt;
@@ -26,8 +29,13 @@ pub struct Options {
     pub target: Target,
     /// Passes as text, such as `canonicalize,eqsat{rules=exact}`; `None` is the default pipeline.
     pub pipeline: Option<String>,
-    /// Rewrite rules: `None` the built-in ones, else `none` or a file.
+    /// Rewrite rules: `None` the embedded ones, else `all`, `exact`, `none` or a file, and themes that are switched off, as
+    /// the option of the pass `eqsat` has them: `all,-norm`.
     pub rules: Option<String>,
+    /// Files of rules beside those.
+    pub add_rules: Vec<String>,
+    /// Takes rules in files without a check.
+    pub unchecked_rules: bool,
     /// Bytes that constants, and one value of the model, may take.
     pub memory_limit: u64,
     /// Verifies the IR after every pass and at every level.
@@ -38,12 +46,17 @@ pub struct Options {
     pub sizes: Vec<(String, i64)>,
 }
 
-/// Files that a pipeline names.
-struct Disk;
+/// Files that a pipeline names, and what is remembered of checks of rules in them.
+struct Disk {
+    verdicts: Option<Remembered>,
+}
 
 impl Files for Disk {
     fn read(&self, path: &str) -> Result<String, String> {
         std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))
+    }
+    fn verdicts(&self) -> Option<&dyn Verdicts> {
+        self.verdicts.as_ref().map(|v| v as &dyn Verdicts)
     }
 }
 
@@ -54,6 +67,8 @@ impl Default for Options {
             target: brolga_codegen::target::native().unwrap_or_else(Target::baseline),
             pipeline: None,
             rules: None,
+            add_rules: vec![],
+            unchecked_rules: false,
             memory_limit: 16 << 30,
             verify: cfg!(debug_assertions),
             print_after: None,
@@ -68,17 +83,25 @@ impl Options {
     /// # Errors
     /// When its text is wrong, or a file of rules cannot be read.
     pub fn passes(&self) -> Result<Vec<Box<dyn Pass>>> {
-        let text = match (&self.pipeline, &self.rules) {
-            (Some(p), None) if p.trim().is_empty() => return Ok(vec![]),
-            (Some(p), None) => p.clone(),
-            (Some(_), Some(_)) => {
-                let message = "give either a pipeline or rules; in a pipeline, write `eqsat{rules=…}`";
+        let files = Disk {
+            verdicts: (!self.unchecked_rules).then(Remembered::new),
+        };
+        let fail = |e: String| Error::Option(e);
+        let own = self.rules.is_some() || !self.add_rules.is_empty();
+        let mut pipeline = match &self.pipeline {
+            Some(_) if own => {
+                let message = "give either a pipeline or rules; in a pipeline, write `eqsat{rules=… add=…}`";
                 return Err(Error::Option(message.into()));
             }
-            (None, None) => Pipeline::DEFAULT.to_owned(),
-            (None, Some(rules)) => format!("canonicalize,eqsat{{rules={rules}}}"),
+            Some(p) if p.trim().is_empty() => return Ok(vec![]),
+            Some(p) => Pipeline::parse_with(p, &files).map_err(|e| fail(e.to_string()))?,
+            None => Pipeline::parse(Pipeline::DEFAULT).map_err(|e| fail(e.to_string()))?,
         };
-        let pipeline = Pipeline::parse_with(&text, &Disk).map_err(|e| Error::Option(e.to_string()))?;
+        if own {
+            let rules = self.rules.as_deref().unwrap_or("all");
+            let chosen = EqSat::with_rules(rules, &self.add_rules, &files).map_err(fail)?;
+            pipeline.replace(Box::new(chosen));
+        }
         Ok(pipeline.passes)
     }
 
@@ -100,7 +123,7 @@ impl Options {
 
     /// What decides the code, for the key of the compile cache.
     pub fn describe(&self) -> String {
-        let passes = (&self.pipeline, &self.rules);
+        let passes = (&self.pipeline, &self.rules, &self.add_rules);
         format!("{:?} {passes:?} {:?}", self.target.name, self.sizes)
     }
 }

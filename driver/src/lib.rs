@@ -45,6 +45,7 @@ pub mod output;
 pub mod session;
 pub mod source;
 pub mod tensors;
+mod verdicts;
 pub mod weights;
 
 pub use brolga_abi as abi;

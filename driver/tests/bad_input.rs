@@ -423,3 +423,122 @@ fn wrong_rules() {
     failed("a rule", &brolga(dir.path(), &args), &["my.rules", "frob"]);
     assert_eq!(files(dir.path()), ["my.rules"]);
 }
+
+/// A folder with the digits, a file of rules and a cache of its own; gives what a command prints there.
+fn with_rules(rules: &str, command: &[&str]) -> (tempfile::TempDir, common::Ran) {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    std::fs::write(dir.path().join("my.rules"), rules).expect("a file is written");
+    let ran = with_cache(dir.path(), command);
+    (dir, ran)
+}
+
+/// Runs a command whose user's cache is in a folder.
+fn with_cache(dir: &Path, args: &[&str]) -> common::Ran {
+    common::brolga_with(dir, args, &[("XDG_CACHE_HOME", dir)])
+}
+
+/// A rule of a user is checked before it is used, by every command that takes rules.
+#[test]
+fn rules_that_are_not_sound() {
+    let model = digits();
+    let m = arg(&model);
+    let wrong = "rule double [exact]\n  (mul~ ?x 2) => ?x\n";
+    for command in [
+        &["run", m, "--set", "batch=1", "--add-rules", "my.rules"][..],
+        &["run", m, "--set", "batch=1", "--rules", "my.rules"],
+        &["compile", m, "-o", "out.o", "--add-rules", "my.rules"],
+        &[
+            "compile",
+            m,
+            "-o",
+            "out.o",
+            "--pipeline",
+            "canonicalize,eqsat{add=my.rules}",
+        ],
+        &["opt", m, "--add-rules", "my.rules"],
+        &["opt", m, "--pipeline", "eqsat{rules=my.rules}"],
+        &["emit", m, "--stage", "tensor", "--rules", "my.rules"],
+        &["info", m, "--add-rules", "my.rules"],
+    ] {
+        let (dir, ran) = with_rules(wrong, command);
+        let needles = [
+            "my.rules:1: rule `double` is wrong: element",
+            "left = ",
+            "--unchecked-rules",
+        ];
+        failed(&command.join(" "), &ran, &needles);
+        assert_eq!(files(dir.path()), ["my.rules"], "{}", command.join(" "));
+    }
+    let add = ["opt", m, "--add-rules", "my.rules"];
+    let (_, ran) = with_rules(
+        "rule a [exact]\n (neg ?x) => ?x if (is-number ?x) (not (is-number ?x))",
+        &add,
+    );
+    failed(
+        "conditions that never hold",
+        &ran,
+        &["rule `a` could not be checked", "conditions"],
+    );
+    let (_, ran) = with_rules("rule a [exact]\n (top_k ?a ?k ?l ?x) => ?x", &add);
+    failed("what cannot be drawn", &ran, &["rule `a` could not be checked"]);
+    let (_, ran) = with_rules("rule max-same [exact]\n (abs (abs ?x)) => (abs ?x)", &add);
+    failed(
+        "a name twice",
+        &ran,
+        &["my.rules:1: there is a rule `max-same` at algebra.rules:"],
+    );
+    // At the user's word.
+    let (dir, ran) = with_rules(wrong, &["opt", m, "--add-rules", "my.rules", "--unchecked-rules"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert_eq!(
+        files(dir.path()),
+        ["my.rules"],
+        "nothing is remembered of what was not checked"
+    );
+}
+
+/// A sound rule is used beside the embedded ones, and its check is remembered.
+#[test]
+fn rules_that_are_sound() {
+    let rules = "rule abs-abs [exact]\n  (abs (abs ?x)) => (abs ?x)\n";
+    let (dir, ran) = with_rules(rules, &["info", arg(&digits()), "--add-rules", "my.rules"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let remembered = dir.path().join("brolga/rules");
+    let witness = files(&remembered);
+    assert_eq!(witness.len(), 1);
+    let graph = "graph @g(%0 x: f32[4]) {\n  %1 = abs(%0)\n  %2 = abs(%1)\n  %3 = exp(%2)\n  return y = %3\n}\n";
+    std::fs::write(dir.path().join("g.txt"), graph).expect("a file is written");
+    let ran = with_cache(dir.path(), &["opt", "g.txt", "--add-rules", "my.rules", "--remarks"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(ran.err.contains("abs-abs 1"), "{}", ran.err);
+    assert_eq!(ran.out.matches("store").count(), 1, "fusion goes on: {}", ran.out);
+    // A witness is believed by its content, not by its name.
+    std::fs::write(remembered.join(&witness[0]), "something else").expect("a file is written");
+    let ran = with_cache(dir.path(), &["opt", "g.txt", "--add-rules", "my.rules"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let text = std::fs::read_to_string(remembered.join(&witness[0])).expect("it is written again");
+    assert!(text.ends_with("abs-abs [exact] (abs (abs ?x)) => (abs ?x)"), "{text}");
+}
+
+/// Themes of embedded rules can be switched off, but for fusion.
+#[test]
+fn themes_of_rules() {
+    let model = digits();
+    let m = arg(&model);
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let remarks = |rules: &str| {
+        let ran = brolga(dir.path(), &["opt", m, "--rules", rules, "--remarks"]);
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        ran.err
+    };
+    assert!(remarks("all").contains("conv-channels-last"));
+    assert!(!remarks("all,-conv").contains("conv-channels-last"));
+    assert!(!remarks("exact,-movement,-algebra").contains("conv-channels-last"));
+    for (rules, needle) in [
+        ("all,-fusion", "rules=none"),
+        ("all,-speed", "expected algebra, movement, conv, contract, norm"),
+        ("none,-conv", "no rules to switch off"),
+    ] {
+        failed(rules, &brolga(dir.path(), &["opt", m, "--rules", rules]), &[needle]);
+    }
+}

@@ -86,6 +86,7 @@ fn fixture(block: &str) -> tempfile::TempDir {
         ],
     );
     assert_eq!(made.status, 0, "{}", made.err);
+    text("my-own.rules", "rule abs-abs [exact]\n  (abs (abs ?x)) => (abs ?x)\n");
     text(
         "my.rules",
         &brolga::passes::eqsat::rules::EMBEDDED.map(|(_, text)| text).join("\n"),
@@ -126,6 +127,7 @@ fn shell_commands_of_documents_work() {
                 .args(["-e", "-c", &script])
                 .current_dir(dir.path())
                 .env("PATH", &path)
+                .env("XDG_CACHE_HOME", dir.path())
                 .output();
             let out = ran(out.expect("there is a shell"));
             if out.status != 0 {

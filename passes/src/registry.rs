@@ -8,11 +8,11 @@
 
 use crate::canonicalize::Canonicalize;
 use crate::decompose::Decompose;
-use crate::eqsat::{EqSat, Rules};
+use crate::eqsat::selection::{self, Forgetful, Verdicts};
+use crate::eqsat::{EqSat, Rules, UserRules};
 use crate::pass::{Context, Pass, PassError};
 use brolga_ir::Graph;
 use std::fmt;
-use std::sync::Arc;
 
 /// What is wrong with a pipeline, and where.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -49,6 +49,11 @@ pub trait Files {
     /// # Errors
     /// Why it cannot be read.
     fn read(&self, path: &str) -> Result<String, String>;
+
+    /// What is remembered of checks of rules in files; `None` takes rules without a check.
+    fn verdicts(&self) -> Option<&dyn Verdicts> {
+        Some(&Forgetful)
+    }
 }
 
 /// No files at all.
@@ -90,7 +95,12 @@ pub static PASSES: &[PassInfo] = &[
         name: "eqsat",
         summary: "rewrites by rules in an e-graph and decides which operations share a kernel",
         options: &[
-            ("rules", "all", "all, exact, none, or a file of rules"),
+            (
+                "rules",
+                "all",
+                "all, exact, none or a file of rules; after all or exact `,-THEME` switches a theme of rules off",
+            ),
+            ("add", "", "a file of rules beside those; may be repeated"),
             ("nodes", "by size", "e-nodes at which saturation stops"),
             ("iters", "40", "rounds after which saturation stops"),
         ],
@@ -100,21 +110,53 @@ pub static PASSES: &[PassInfo] = &[
                 match name.as_str() {
                     "nodes" => pass.nodes = number(name, value)?,
                     "iters" => pass.iters = number(name, value)?,
-                    "rules" => {
-                        pass.rules = match value.as_str() {
-                            "all" => Rules::All,
-                            "none" => Rules::None,
-                            "exact" => Rules::Exact,
-                            path => Rules::Text(path.to_string(), Arc::from(files.read(path)?)),
-                        }
-                    }
-                    _ => return Err(unknown(name, &["rules", "nodes", "iters"])),
+                    "rules" => pass.set_rules(value, files)?,
+                    "add" => pass.added.push(user_rules(value, files)?),
+                    _ => return Err(unknown(name, &["rules", "add", "nodes", "iters"])),
                 }
             }
+            // What cannot go together is said now, not when the pass runs.
+            selection::select(&pass.rules, &pass.without, &pass.added)?;
             Ok(Box::new(pass))
         },
     },
 ];
+
+impl EqSat {
+    /// The pass with rules as text (`all`, `exact`, `none` or a file; then, separated by commas, `-THEME`), and with files of
+    /// rules beside those.
+    ///
+    /// # Errors
+    /// When a file cannot be read, a rule is refused, or what is asked for does not go together.
+    pub fn with_rules(rules: &str, added: &[String], files: &dyn Files) -> Result<EqSat, String> {
+        let mut pass = EqSat::default();
+        pass.set_rules(rules, files)?;
+        pass.added = added.iter().map(|a| user_rules(a, files)).collect::<Result<_, _>>()?;
+        selection::select(&pass.rules, &pass.without, &pass.added)?;
+        Ok(pass)
+    }
+
+    fn set_rules(&mut self, text: &str, files: &dyn Files) -> Result<(), String> {
+        let mut items = text.split(",-");
+        self.rules = match items.next().unwrap_or_default() {
+            "all" => Rules::All,
+            "none" => Rules::None,
+            "exact" => Rules::Exact,
+            path => Rules::Text(user_rules(path, files)?),
+        };
+        self.without = items.map(selection::theme).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+}
+
+/// The rules of a file, checked unless the files say otherwise.
+fn user_rules(path: &str, files: &dyn Files) -> Result<UserRules, String> {
+    let text = files.read(path)?;
+    match files.verdicts() {
+        Some(verdicts) => UserRules::checked(path, &text, verdicts),
+        None => UserRules::unchecked(path, &text),
+    }
+}
 
 fn number(name: &str, value: &str) -> Result<usize, String> {
     value
@@ -137,6 +179,13 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// Puts a pass in the place of those of its name.
+    pub fn replace(&mut self, pass: Box<dyn Pass>) {
+        if let Some(p) = self.passes.iter_mut().find(|p| p.name() == pass.name()) {
+            *p = pass;
+        }
+    }
+
     /// What a compilation runs when nothing else is asked for.
     pub const DEFAULT: &'static str = "canonicalize,eqsat";
 
@@ -282,6 +331,8 @@ mod tests {
             "canonicalize,eqsat",
             "decompose",
             "canonicalize{limit=8},eqsat{rules=exact nodes=500 iters=3}",
+            "eqsat{rules=all,-norm,-conv}",
+            "eqsat{rules=exact,-movement}",
         ] {
             assert_eq!(Pipeline::parse(text).unwrap().to_string(), text);
         }
@@ -298,7 +349,7 @@ mod tests {
         );
         assert_eq!(
             error("eqsat{speed=9}"),
-            "pipeline:1: there is no option `speed`, expected rules, nodes, iters"
+            "pipeline:1: there is no option `speed`, expected rules, add, nodes, iters"
         );
         assert_eq!(
             error("eqsat{nodes=many}"),

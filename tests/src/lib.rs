@@ -8,7 +8,8 @@ pub mod onnx_case;
 pub mod optimum;
 
 use brolga::{Session, tensors};
-use brolga_ir::{DType, Number, Target, Tensor};
+use brolga_ir::ops::Accuracy;
+use brolga_ir::{DType, Graph, Number, Target, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -187,6 +188,35 @@ pub fn mismatch(found: &Tensor, expected: &Tensor, rtol: f64, atol: f64) -> Opti
             (f, e) => (f - e).is_nan() || (f - e).abs() > atol + rtol * e.abs(),
         });
     worst.map(|(i, (f, e))| format!("element {i} is {}, expected {} (of {found:?})", f.f64(), e.f64()))
+}
+
+/// Why two tensors are not equal bit for bit, but for the bits of NaN; `None` when they are.
+pub fn unequal(found: &Tensor, expected: &Tensor) -> Option<String> {
+    if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
+        return Some(format!("{found:?}, expected {expected:?}"));
+    }
+    let same = |f: Number, e: Number| {
+        let (x, y) = (f.f64(), e.f64());
+        x.is_nan() && y.is_nan() || f == e && x.is_sign_negative() == y.is_sign_negative()
+    };
+    let mut all = found.iter().zip(expected.iter()).enumerate();
+    let (i, (f, e)) = all.find(|(_, (f, e))| !same(*f, *e))?;
+    Some(format!("element {i} is {f:?}, expected {e:?}"))
+}
+
+/// For every output of a graph, whether all operators that it comes from are exact: then every way to compute it gives the
+/// same bits.
+pub fn exact_outputs(g: &Graph) -> Vec<bool> {
+    let mut exact = vec![true; g.values.len()];
+    for node in &g.nodes {
+        // Of reductions, those that round nothing: of whole numbers, and choices.
+        let whole = node.inputs.iter().all(|v| !g.ty(*v).dtype.is_float());
+        let chooses = ["reduce", "pool"].contains(&node.op.name()) && ["max", "min"].contains(&node.op.word("kind"));
+        let rounds = node.op.def().accuracy() != Accuracy::Exact && !whole && !chooses;
+        let all = !rounds && node.inputs.iter().all(|v| exact[v.0 as usize]);
+        node.outputs.iter().for_each(|o| exact[o.0 as usize] = all);
+    }
+    g.outputs.iter().map(|(_, v)| exact[v.0 as usize]).collect()
 }
 
 /// The largest difference over the largest magnitude of the expected values (finite ones); infinite where only one of

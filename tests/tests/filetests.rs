@@ -21,7 +21,7 @@ use brolga_ir::{DType, Graph, Number, Target, Tensor, loops, structured};
 use brolga_passes::eqsat;
 use brolga_passes::lower::Structured;
 use brolga_passes::registry::PASSES;
-use brolga_tests::{blessing, relative_error, root, small_model};
+use brolga_tests::{blessing, exact_outputs, relative_error, root, small_model, unequal};
 use std::path::{Path, PathBuf};
 
 const SEPARATOR: &str = ";---\n";
@@ -98,16 +98,33 @@ impl FileTest {
         }
         let inputs = inputs(&graph);
         let wanted = graph.eval(&inputs).map_err(|e| e.to_string())?;
+        let optimised = cut.eval(&inputs).map_err(|e| e.to_string())?;
+        if optimised.len() != wanted.len() {
+            return Err(format!("{} outputs, expected {}", optimised.len(), wanted.len()));
+        }
+        for ((name, _), (f, w)) in graph.outputs.iter().zip(optimised.iter().zip(&wanted)) {
+            if relative_error(f, w) > 1e-5 {
+                return Err(format!("output `{name}` is {f:?}, the graph's own evaluation is {w:?}"));
+            }
+        }
+        // Below, rules are done: what is exact agrees in every bit.
+        let exact = exact_outputs(&cut);
         let interpreted = |found: Result<Vec<Tensor>, String>| -> Result<(), String> {
-            for ((name, _), (f, w)) in graph.outputs.iter().zip(found?.iter().zip(&wanted)) {
-                let error = relative_error(f, w);
-                if error > 1e-5 {
-                    return Err(format!("output `{name}` is {f:?}, the graph's own evaluation is {w:?}"));
+            let found = found?;
+            if found.len() != optimised.len() {
+                return Err(format!("{} outputs, expected {}", found.len(), optimised.len()));
+            }
+            for (((name, _), exact), (f, w)) in cut.outputs.iter().zip(&exact).zip(found.iter().zip(&optimised)) {
+                let difference = match exact {
+                    true => unequal(f, w),
+                    false => (relative_error(f, w) > 1e-5).then(|| format!("{f:?}, expected {w:?}")),
+                };
+                if let Some(d) = difference {
+                    return Err(format!("output `{name}` of the optimised graph: {d}"));
                 }
             }
             Ok(())
         };
-        interpreted(cut.eval(&inputs).map_err(|e| e.to_string()))?;
         if level == Level::Tensor {
             return Ok(cut.to_string());
         }

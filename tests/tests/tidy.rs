@@ -3,7 +3,7 @@
 
 use brolga_ir::graph::Graph;
 use brolga_ir::{Op, Target, Type, ops};
-use brolga_passes::eqsat::{self, saturate::Limits};
+use brolga_passes::eqsat::{self, rules::Allowance, saturate::Limits};
 use brolga_passes::fusion::{Class, class};
 use brolga_tests::{data, root};
 use std::collections::BTreeSet;
@@ -345,5 +345,17 @@ fn rules_are_named_subject_law() {
         let kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
         assert!(rule.name.chars().all(kebab), "`{}` is no kebab-case name", rule.name);
         assert!(seen.insert(&rule.name), "two rules are called `{}`", rule.name);
+    }
+}
+
+/// What rules may do beyond rounding is said, rule by rule.
+#[test]
+fn documents_list_what_rules_may_do() {
+    let text = std::fs::read_to_string(root().join("docs/rules.md")).expect("the document is there");
+    for (name, allowance) in Allowance::ALL {
+        let all = eqsat::embedded().rules.iter().filter(|r| r.allows.contains(&allowance));
+        let rules: Vec<&str> = all.map(|r| r.name.as_str()).collect();
+        let row = format!("| `{name}` | {} |", rules.join(", "));
+        assert!(text.lines().any(|l| l == row), "docs/rules.md has no line\n{row}");
     }
 }

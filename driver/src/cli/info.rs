@@ -31,6 +31,8 @@ impl Info {
             return self.artefact();
         }
         let options = self.compile.options()?;
+        // Nothing is compiled, but options that make no sense are told.
+        options.passes()?;
         let summary = onnx::summary(&self.model)?;
         let imported = source::sized_graph(&self.model, options.memory_limit, &options.sizes);
         let (flops, problem) = match imported {

@@ -119,9 +119,15 @@ struct CompileArgs {
     /// Passes, such as canonicalize,eqsat{rules=none}
     #[arg(long, value_name = "PASSES")]
     pipeline: Option<String>,
-    /// Rewrite rules: none, or a file of rules
-    #[arg(long, value_name = "FILE|none")]
+    /// Rewrite rules: all, exact, none, or a file of rules instead; all,-THEME switches a theme off
+    #[arg(long, value_name = "RULES")]
     rules: Option<String>,
+    /// A file of rules beside the embedded ones (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    add_rules: Vec<String>,
+    /// Take rules in files without checking them
+    #[arg(long)]
+    unchecked_rules: bool,
     /// Most memory for constants and for a run, such as 512M or 16G
     #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = bytes)]
     memory_limit: u64,
@@ -152,6 +158,8 @@ impl CompileArgs {
             target,
             pipeline: self.pipeline.clone(),
             rules: self.rules.clone(),
+            add_rules: self.add_rules.clone(),
+            unchecked_rules: self.unchecked_rules,
             memory_limit: self.memory_limit,
             verify: self.verify_each || defaults.verify,
             print_after: self.print_ir_after.clone().map(|which| {

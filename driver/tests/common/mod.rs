@@ -23,10 +23,16 @@ pub struct Ran {
 
 /// Runs `brolga` with arguments in a folder.
 pub fn brolga(dir: &Path, args: &[&str]) -> Ran {
+    brolga_with(dir, args, &[])
+}
+
+/// The same with variables of the environment that are paths.
+pub fn brolga_with(dir: &Path, args: &[&str], variables: &[(&str, &Path)]) -> Ran {
     let output = Command::new(env!("CARGO_BIN_EXE_brolga"))
         .args(args)
         .current_dir(dir)
         .env("RUST_BACKTRACE", "0")
+        .envs(variables.iter().copied())
         .output();
     ran(output.expect("the binary was built"))
 }

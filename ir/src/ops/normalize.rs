@@ -45,7 +45,9 @@ pub fn rows(
 /// The mean of a row and `1 / sqrt(variance + eps)`, with the biased variance.
 pub fn statistics(dtype: DType, line: &[f64], eps: f64) -> (f64, f64) {
     let n = line.len() as f64;
-    let mean = rounded(dtype, line.iter().sum::<f64>() / n);
+    // From +0: a sum of -0 is not -0.
+    let sum = line.iter().fold(0.0, |sum, x| sum + x);
+    let mean = rounded(dtype, sum / n);
     let variance = rounded(
         dtype,
         line.iter().map(|x| rounded(dtype, x - mean).powi(2)).sum::<f64>() / n,

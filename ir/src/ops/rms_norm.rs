@@ -28,7 +28,7 @@ impl OpDef for Def {
             let mean = normalize::rounded(dtype, normalize::rounded(dtype, mean) + op.num("eps"));
             (0.0, normalize::rounded(dtype, 1.0 / mean.sqrt()))
         };
-        Ok(vec![normalize::rows(x, row, root, |p| scale[p % row], |_| 0.0)])
+        Ok(vec![normalize::rows(x, row, root, |p| scale[p % row], |_| -0.0)])
     }
     fn decompose(&self, op: &Op, b: &mut dyn Build, inputs: &[Value]) -> Result<Option<Vec<Value>>, String> {
         let ty = b.type_of(inputs[0]);

@@ -1,22 +1,30 @@
 //! The automatic check of rules: every rule is instantiated with random types, attributes and values, both sides are
-//! evaluated by the reference interpreter, and the results compared.
+//! evaluated by the reference interpreter, and the results compared by what the rule's class promises ([`compare`]).
 //!
 //! An instance is made by walking the left side: operands first, with a wanted type where one is known (the second operand
 //! of an addition has the type of the first), attributes drawn so that they fit. Then the rule itself is matched in the
-//! e-graph of that instance, so conditions and right sides go the way that they go in a compilation. Instances that the
-//! conditions refuse are thrown away; a rule for which too few remain is reported, as is one that gives another result.
+//! e-graph of that instance, so conditions and right sides go the way that they go in a compilation; every match at the
+//! left side is compared. Instances that the conditions refuse are thrown away; a rule for which too few remain counts as
+//! unchecked. Half of the instances have ordinary values, a quarter zeros of both signs, infinities and NaN, a quarter huge
+//! and tiny ones.
+//!
+//! What rewrites without being text is checked here too: the decompositions of operators ([`check_decompositions`]) and
+//! the folding of what is one number everywhere ([`check_splats`]).
 
 use super::apply::{NewTerm, Ref, Refusal, Replacement, replacement};
 use super::build::{build, rebuild};
-use super::generate::Generator;
+use super::generate::{Draw, Generator, Values};
 use super::lang::{EGraph, Term, splat_constant};
 use super::matching::matches_at;
-use super::rules::{Exactness, Law, Rule, RuleSet};
+use super::rules::{Allowance, Law, Rule, RuleSet};
 use super::saturate::{Limits, saturate};
-use brolga_ir::{Attr, Def, Graph, Op, Tensor, Value};
+use brolga_ir::ops::{self, OpDef, Sample};
+use brolga_ir::{Attr, ConstData, Constant, DType, Def, Graph, GraphBuilder, Op, Tensor, Type, Value};
 use egg::Id;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
+
+pub mod compare;
 
 /// Instances that a rule has to pass.
 pub const INSTANCES: usize = 100;
@@ -24,10 +32,21 @@ pub const INSTANCES: usize = 100;
 /// Attempts at an instance before a rule counts as unreachable.
 const ATTEMPTS: usize = 40_000;
 
-/// The largest error of a `reassociate` rule, over the largest magnitude of the result.
-const TOLERANCE: f64 = 2e-4;
+/// Attempts without any instance after which the rest are spared.
+const HOPELESS: usize = 4_000;
 
 /// What the check of a rule found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It passed every instance.
+    Sound,
+    /// It is wrong: a counterexample, or the reason.
+    Wrong(String),
+    /// It could not be checked: the reason.
+    Unknown(String),
+}
+
+/// The report on a rule.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The rule.
@@ -38,74 +57,93 @@ pub struct Report {
     pub attempts: usize,
     /// True when an instance had rank 3 or more, an extent of 1, and extents that differ.
     pub varied: bool,
-    /// The counterexample or the reason of failure, as text.
-    pub failure: Option<String>,
+    /// The dtypes of the results of the instances, sorted.
+    pub dtypes: Vec<DType>,
+    /// What was found.
+    pub verdict: Verdict,
 }
 
-/// Checks every rule of a set.
+/// Checks every rule of a set, `decompose` included.
 pub fn check_rules(set: &RuleSet, seed: u64) -> Vec<Report> {
-    set.rules
-        .iter()
-        .filter(|r| !r.is_decompose())
-        .map(|r| check_rule(r, seed))
-        .collect()
+    set.rules.iter().map(|r| check_rule(r, seed)).collect()
+}
+
+/// The values of the n-th instance.
+fn values_of(n: usize) -> Values {
+    [Values::Plain, Values::Special, Values::Plain, Values::Extreme][n % 4]
 }
 
 /// Checks one rule.
 pub fn check_rule(rule: &Rule, seed: u64) -> Report {
+    let Some(law) = &rule.law else {
+        return check_decompositions(rule, seed);
+    };
     let mut report = Report {
         rule: rule.name.clone(),
         accepted: 0,
         attempts: 0,
         varied: false,
-        failure: None,
+        dtypes: vec![],
+        verdict: Verdict::Sound,
     };
-    let Some(law) = &rule.law else { return report };
     let fuse = RuleSet::parse("fusion.rules", "rule fuse [exact] (load (store ?s)) => ?s").expect("it is a rule");
-    while report.accepted < INSTANCES && report.attempts < ATTEMPTS {
-        let mut generator = Generator::new(
-            seed ^ (report.attempts as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            rule.exactness,
-        );
+    let mut made = 0;
+    while report.accepted < INSTANCES && report.attempts < ATTEMPTS && (made > 0 || report.attempts < HOPELESS) {
+        let seed = seed ^ (report.attempts as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut generator = Generator::new(seed, values_of(report.accepted), rule, law);
         report.attempts += 1;
         match attempt(rule, law, &mut generator, &fuse) {
-            Ok(None) => {}
-            Ok(Some(varied)) => {
+            Ok(Outcome::NotMade) => {}
+            Ok(Outcome::NoMatch) => made += 1,
+            Ok(Outcome::Agrees { varied, dtype }) => {
+                made += 1;
                 report.accepted += 1;
                 report.varied |= varied;
+                if let Err(at) = report.dtypes.binary_search(&dtype) {
+                    report.dtypes.insert(at, dtype);
+                }
             }
             Err(e) => {
-                report.failure = Some(e);
+                report.verdict = Verdict::Wrong(e);
                 return report;
             }
         }
     }
     if report.accepted < INSTANCES {
-        report.failure = Some(format!(
-            "only {} instances in {} attempts, expected {INSTANCES}",
-            report.accepted, report.attempts
-        ));
+        report.verdict = Verdict::Unknown(if made == 0 {
+            format!(
+                "no instance of its left side could be made in {} attempts",
+                report.attempts
+            )
+        } else {
+            format!(
+                "it matched only {} of {} instances of its left side, expected {INSTANCES}; do its conditions ever hold?",
+                report.accepted, made
+            )
+        });
     }
     report
 }
 
-/// One instance: `None` when it was not made or the rule refused it, otherwise whether it was varied.
-fn attempt(rule: &Rule, law: &Law, make: &mut Generator, fuse: &RuleSet) -> Result<Option<bool>, String> {
+/// What came of an attempt at an instance.
+enum Outcome {
+    NotMade,
+    NoMatch,
+    Agrees { varied: bool, dtype: DType },
+}
+
+fn attempt(rule: &Rule, law: &Law, make: &mut Generator, fuse: &RuleSet) -> Result<Outcome, String> {
     let Some((mut g, left)) = make.instance(law) else {
-        return Ok(None);
+        return Ok(Outcome::NotMade);
     };
     g.outputs.push(("left".into(), left));
     let mut built = build(&g)?;
     if rule.name != "fuse" {
-        saturate(
-            &mut built.eg,
-            fuse,
-            Limits {
-                iters: 4,
-                nodes: 10_000,
-            },
-        )
-        .map_err(|e| e.to_string())?;
+        let limits = Limits {
+            iters: 4,
+            nodes: 10_000,
+        };
+        saturate(&mut built.eg, fuse, limits).map_err(|e| e.to_string())?;
     }
     let eg = &built.eg;
     // The stream of the left side.
@@ -114,41 +152,163 @@ fn attempt(rule: &Rule, law: &Law, make: &mut Generator, fuse: &RuleSet) -> Resu
         Term::Store([s]) => Some(eg.find(*s)),
         _ => None,
     }) else {
-        return Ok(None);
+        return Ok(Outcome::NoMatch);
     };
     let root = if rule.name == "fuse" {
         eg.lookup(Term::Load([tensor]))
     } else {
         Some(stream)
     };
-    let Some(root) = root else { return Ok(None) };
+    // Where a compilation looks for no matches: a number is emitted as a constant, whatever its terms.
+    let Some(root) = root.filter(|&r| eg[r].data.splat.is_none()) else {
+        return Ok(Outcome::NoMatch);
+    };
+    let classes = values_of_classes(&g, &built.tensors, eg);
+    let inputs = make.inputs();
+    let mut replacements = vec![];
     for m in matches_at(eg, law, root) {
         let made = match replacement(eg, law, root, &m) {
             Ok(r) => r,
             Err(Refusal::NoMatch) => continue,
             Err(Refusal::Wrong(e)) => return Err(format!("{e}\n{}", describe(&g))),
         };
-        let classes = values_of_classes(&g, &built.tensors, eg);
         let mut both = g.clone();
         let right = add_to_graph(&mut both, eg, &made, &classes)?;
-        both.outputs.push(("right".into(), right));
-        let inputs = make.inputs();
-        let results = both.eval(&inputs).map_err(|e| format!("{e}\n{}", describe(&both)))?;
-        if let Some(e) = differ(rule.exactness, &results[0], &results[1]) {
+        compare::sides(rule.promise(make.values()), &mut both, left, right, &inputs).map_err(|e| {
             let shown: Vec<String> = inputs.iter().map(|t| format!("{t:?}")).collect();
-            return Err(format!("{e}\n{}inputs: {}", describe(&both), shown.join("; ")));
-        }
-        // The rule fires: its right side is in the class of the left.
-        let mut eg = built.eg;
+            format!("{e}\n{}inputs: {}", describe(&both), shown.join("; "))
+        })?;
+        replacements.push(made);
+    }
+    if replacements.is_empty() {
+        return Ok(Outcome::NoMatch);
+    }
+    // The rule fires: its right sides are in the class of the left.
+    let mut eg = built.eg;
+    for made in replacements {
         let id = made.add_to(&mut eg);
         eg.union(root, id);
-        rebuild(&mut eg);
-        return match eg.analysis.failure.take() {
-            Some(e) => Err(format!("{e}\n{}", describe(&g))),
-            None => Ok(Some(is_varied(&g))),
-        };
     }
-    Ok(None)
+    rebuild(&mut eg);
+    match eg.analysis.failure.take() {
+        Some(e) => Err(format!("{e}\n{}", describe(&g))),
+        None => Ok(Outcome::Agrees {
+            varied: is_varied(&g),
+            dtype: g.ty(left).dtype,
+        }),
+    }
+}
+
+/// Checks the built-in rule `decompose`: every operator that has a decomposition, in the forms of its samples.
+pub fn check_decompositions(rule: &Rule, seed: u64) -> Report {
+    const ROUNDS: usize = 12;
+    let mut report = Report {
+        rule: rule.name.clone(),
+        accepted: 0,
+        attempts: 0,
+        varied: false,
+        dtypes: vec![],
+        verdict: Verdict::Sound,
+    };
+    for (def, sample) in samples() {
+        for round in 0..ROUNDS {
+            report.attempts += 1;
+            let mut draw = Draw::new(seed ^ (report.attempts as u64) << 20, values_of(round));
+            match decomposition(rule, def, &sample, &mut draw) {
+                Ok(None) => break,
+                Ok(Some(varied)) => {
+                    report.accepted += 1;
+                    report.varied |= varied;
+                }
+                Err(e) => {
+                    report.verdict = Verdict::Wrong(format!("{}: {e}", def.name()));
+                    return report;
+                }
+            }
+        }
+    }
+    report
+}
+
+/// Every operator that may be a kernel, in each of its samples' forms.
+fn samples() -> impl Iterator<Item = (&'static dyn OpDef, Sample)> {
+    let kernels = ops::all().iter().filter(|d| !d.is_host());
+    kernels.flat_map(|d| d.samples().into_iter().map(move |s| (*d, s)))
+}
+
+/// One instance of a decomposition: `None` when the operator has none.
+fn decomposition(rule: &Rule, def: &dyn OpDef, sample: &Sample, draw: &mut Draw) -> Result<Option<bool>, String> {
+    let op = Op::new(def.name(), &sample.attrs)?;
+    let mut g = Graph::new("instance");
+    let (mut values, mut inputs) = (vec![], vec![]);
+    let finite = rule.allows.contains(&Allowance::FiniteWeights);
+    for (dtype, shape) in &sample.inputs {
+        let ty = Type::fixed(*dtype, shape);
+        // The operands behind the first are parameters.
+        inputs.push(
+            draw.tensor(&ty, finite && !inputs.is_empty())
+                .ok_or("a sample is too large")?,
+        );
+        values.push(g.input(&format!("x{}", inputs.len()), ty));
+    }
+    let left = g.add(op.clone(), &values, &"left".into()).map_err(|e| e.to_string())?;
+    let mut b = GraphBuilder {
+        graph: &mut g,
+        origin: "right".into(),
+    };
+    let Some(right) = def.decompose(&op, &mut b, &values)? else {
+        return Ok(None);
+    };
+    for (l, r) in left.iter().zip(right) {
+        compare::sides(rule.promise(draw.values), &mut g, *l, r, &inputs).map_err(|e| {
+            let shown: Vec<String> = inputs.iter().map(|t| format!("{t:?}")).collect();
+            format!("{e}\n{}inputs: {}", describe(&g), shown.join("; "))
+        })?;
+    }
+    Ok(Some(is_varied(&g)))
+}
+
+/// Checks what the e-graph takes for one number everywhere: every operator on operands that are numbers, against its own
+/// evaluation, bit for bit. Gives the number of instances that folded.
+///
+/// # Errors
+/// The first difference.
+pub fn check_splats(seed: u64) -> Result<usize, String> {
+    const ROUNDS: u64 = 24;
+    let mut folded = 0;
+    for (k, (def, sample)) in samples().enumerate() {
+        for round in 0..ROUNDS {
+            let mut draw = Draw::new(seed ^ (k as u64) << 32 ^ round, values_of(round as usize));
+            let op = Op::new(def.name(), &sample.attrs)?;
+            let mut g = Graph::new("instance");
+            let operands: Vec<Value> = sample
+                .inputs
+                .iter()
+                .map(|(dtype, shape)| {
+                    let ty = Type::fixed(*dtype, shape);
+                    let x = draw.number(*dtype, false);
+                    g.constant(Constant {
+                        ty,
+                        data: ConstData::Splat(x),
+                    })
+                })
+                .collect();
+            let outs = g.add(op, &operands, &"node".into()).map_err(|e| e.to_string())?;
+            g.outputs.push(("y".into(), outs[0]));
+            let built = build(&g)?;
+            let Some(x) = built.eg[built.outputs[0]].data.splat else {
+                continue;
+            };
+            folded += 1;
+            let found = splat_constant(g.ty(outs[0]), x).to_tensor();
+            // Operators on indices refuse some of these.
+            let Ok(wanted) = g.eval(&[]) else { continue };
+            if let Some(e) = compare::bits(&wanted[0], &found) {
+                return Err(format!("{}: {e}\n{}", def.name(), describe(&g)));
+            }
+        }
+    }
+    Ok(folded)
 }
 
 /// A value for every class that a graph's values are in.
@@ -198,42 +358,6 @@ fn add_to_graph(g: &mut Graph, eg: &EGraph, r: &Replacement, classes: &FxHashMap
         });
     }
     of(g, &values, &r.root)
-}
-
-/// How two results differ, when they do by more than a class of rules may.
-fn differ(class: Exactness, a: &Tensor, b: &Tensor) -> Option<String> {
-    if a.dtype() != b.dtype() || a.shape() != b.shape() {
-        return Some(format!(
-            "left {}{:?}, right {}{:?}",
-            a.dtype(),
-            a.shape(),
-            b.dtype(),
-            b.shape()
-        ));
-    }
-    if class == Exactness::Exact || !a.dtype().is_float() {
-        let same = |i: usize| {
-            let (x, y) = (a.get(i), b.get(i));
-            x.f64().is_nan() && y.f64().is_nan() || (x == y && x.f64().is_sign_negative() == y.f64().is_sign_negative())
-        };
-        let at = (0..a.len()).find(|&i| !same(i))?;
-        return Some(format!("element {at}: left {:?}, right {:?}", a.get(at), b.get(at)));
-    }
-    let scale = a
-        .iter()
-        .map(|x| x.f64().abs())
-        .filter(|x| x.is_finite())
-        .fold(1.0f64, f64::max);
-    let tolerance = match a.dtype() {
-        brolga_ir::DType::F16 => 1e-2,
-        brolga_ir::DType::BF16 => 6e-2,
-        _ => TOLERANCE,
-    };
-    let near = |x: f64, y: f64| {
-        x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= tolerance * scale || (!x.is_finite() && !y.is_finite())
-    };
-    let at = (0..a.len()).find(|&i| !near(a.get(i).f64(), b.get(i).f64()))?;
-    Some(format!("element {at}: left {:?}, right {:?}", a.get(at), b.get(at)))
 }
 
 /// True when the instance has rank 3 or more somewhere, an extent of 1, and extents that differ.

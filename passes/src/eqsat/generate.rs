@@ -4,15 +4,16 @@
 //! reduction, a bound variable) is made first, its siblings are then made to fit. What does not fit in the end is no
 //! instance; the checker tries the next seed.
 
-use super::functions::is_compute;
 use super::lang::OpId;
-use super::rules::{Cond, Exactness, Expr, Head, Law, Pat};
+use super::rules::{Allowance, Cond, Expr, Head, Law, Pat, Rule};
 use brolga_ir::scalar::{self, Rule as MapRule};
 use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Number, Op, Tensor, Type, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+pub use values::{Draw, Values};
 
 mod operators;
+mod values;
 
 /// What a variable of the left side was made.
 #[derive(Clone, Debug)]
@@ -31,35 +32,49 @@ struct Hint {
     positive: bool,
     mean_of: Option<(usize, usize)>,
     rank: Option<usize>,
+    /// Never -0.
+    never_minus_zero: bool,
+    /// Neither negative nor -0.
+    nonnegative: bool,
+    /// Positions below this extent.
+    below: Option<usize>,
 }
 
 /// Makes one instance.
 pub struct Generator {
-    state: u64,
-    exactness: Exactness,
+    draw: Draw,
     g: Graph,
     given: Vec<Tensor>,
     bound: BTreeMap<usize, Bound>,
     hints: BTreeMap<usize, Hint>,
     families: Vec<OpId>,
     dtype: DType,
+    /// The variables that are made finite.
+    finite: BTreeSet<usize>,
 }
 
 const WIDE: [usize; 8] = [1, 1, 2, 2, 3, 3, 4, 5];
 
 impl Generator {
-    /// A generator for one attempt.
-    pub fn new(seed: u64, exactness: Exactness) -> Generator {
-        Generator {
-            state: seed,
-            exactness,
+    /// A generator for one attempt at a rule.
+    pub fn new(seed: u64, values: Values, rule: &Rule, law: &Law) -> Generator {
+        let mut g = Generator {
+            draw: Draw::new(seed, values),
             g: Graph::new("instance"),
             given: vec![],
             bound: BTreeMap::new(),
             hints: BTreeMap::new(),
             families: vec![],
             dtype: DType::F32,
+            finite: BTreeSet::new(),
+        };
+        g.read_conditions(&law.conditions, false);
+        if rule.allows.contains(&Allowance::FiniteWeights) {
+            let constants = g.hints.iter().filter(|(_, h)| h.constant || h.any_number);
+            g.finite = constants.map(|(v, _)| *v).collect();
+            weights(&law.left, false, &mut g.finite);
         }
+        g
     }
 
     /// The values of an instance's inputs.
@@ -67,10 +82,14 @@ impl Generator {
         self.given.clone()
     }
 
+    /// What elements are.
+    pub fn values(&self) -> Values {
+        self.draw.values
+    }
+
     /// A graph with the left side of a rule, and its value.
     pub fn instance(&mut self, v: &Law) -> Option<(Graph, Value)> {
         self.families = v.families.iter().map(|f| self.pick(f)).collect();
-        self.read_conditions(&v.conditions, false);
         self.dtype = self.pick_dtype(&v.conditions);
         let root = self.pattern(&v.left, None)?;
         Some((std::mem::take(&mut self.g), root))
@@ -83,22 +102,14 @@ impl Generator {
         }
     }
 
-    fn next(&mut self) -> u64 {
-        // SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
     fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
+        self.draw.below(n)
     }
     fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
+        self.draw.chance(percent)
     }
     fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())].clone()
+        self.draw.pick(from)
     }
     fn extent(&mut self) -> usize {
         self.pick(&WIDE)
@@ -106,24 +117,17 @@ impl Generator {
 
     fn pick_dtype(&mut self, conditions: &[Cond]) -> DType {
         let asks = |name: &str| conditions.iter().any(|c| matches!(c, Cond::Is(p, _) if p.name == name));
+        use DType::*;
         if asks("is-integer") {
-            return self.pick(&[DType::I64, DType::I32, DType::U8]);
+            return self.pick(&[I64, I32, I16, I8, U32, U8]);
         }
-        if asks("is-compute") || asks("is-mean-factor") || self.exactness != Exactness::Exact {
-            return self.pick(&[DType::F32, DType::F32, DType::F32, DType::F64]);
+        if asks("is-compute") || asks("is-mean-factor") {
+            return self.pick(&[F32, F32, F64]);
         }
         if asks("is-float") {
-            return self.pick(&[DType::F32, DType::F64, DType::F16]);
+            return self.pick(&[F32, F32, F32, F64, F64, F16, BF16]);
         }
-        self.pick(&[
-            DType::F32,
-            DType::F32,
-            DType::F32,
-            DType::F64,
-            DType::I64,
-            DType::I32,
-            DType::Bool,
-        ])
+        self.pick(&[F32, F32, F32, F32, F32, F64, F64, F16, BF16, I64, I32, I8, U8, Bool])
     }
 
     fn read_conditions(&mut self, conditions: &[Cond], negated: bool) {
@@ -135,8 +139,10 @@ impl Generator {
                     let hint = self.hints.entry(*i).or_default();
                     match (p.name, &args[1..]) {
                         ("is-constant", _) => hint.constant = true,
-                        ("is-number" | "is-invertible", _) => hint.any_number = true,
+                        ("is-number" | "is-invertible" | "is-scale", _) => hint.any_number = true,
                         ("is-positive", _) => hint.positive = true,
+                        ("never-minus-zero", _) => hint.never_minus_zero = true,
+                        ("is-nonnegative", _) => hint.nonnegative = true,
                         ("is-splat", [Expr::Lit(a)]) => {
                             hint.number = match **a {
                                 Attr::Num(b) => Some(f64::from_bits(b)),
@@ -171,41 +177,13 @@ impl Generator {
             .collect()
     }
 
-    fn element(&mut self, dtype: DType) -> Number {
-        let special = self.exactness == Exactness::Exact && self.chance(4);
-        match dtype {
-            DType::Bool => Number::Int(self.below(2) as i128),
-            d if d.is_float() && special => {
-                Number::Float(self.pick(&[-0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]))
-            }
-            // Few values are exact in binary, so that every rounding shows.
-            d if d.is_float() => Number::Float((self.below(4001) as f64 - 2000.0) / 997.0),
-            d if d.is_signed() => Number::Int(self.below(15) as i128 - 7),
-            _ => Number::Int(self.below(15) as i128),
-        }
-    }
-
-    fn tensor(&mut self, ty: &Type) -> Option<Tensor> {
-        let shape: Vec<usize> = ty
-            .shape
-            .iter()
-            .map(|d| usize::try_from(d.as_const()?).ok())
-            .collect::<Option<_>>()?;
-        if shape.iter().product::<usize>() > 20_000 {
-            return None;
-        }
-        let n: usize = shape.iter().product();
-        let values: Vec<Number> = (0..n).map(|_| self.element(ty.dtype)).collect();
-        Some(Tensor::from_fn(ty.dtype, &shape, |i| values[i]))
-    }
-
-    fn leaf(&mut self, hint: Hint, ty: &Type) -> Option<Value> {
-        let splat = |x: f64| Constant {
+    fn leaf(&mut self, hint: Hint, ty: &Type, finite: bool) -> Option<Value> {
+        let splat = |x: Number| Constant {
             ty: ty.clone(),
-            data: ConstData::Splat(Number::Float(x).to(ty.dtype)),
+            data: ConstData::Splat(x.to(ty.dtype)),
         };
         if let Some(x) = hint.number {
-            return Some(self.g.constant(splat(x)));
+            return Some(self.g.constant(splat(Number::Float(x))));
         }
         if let Some((x, axes)) = &hint.mean_of {
             let (Some(Bound::Stream(x)), Some(Bound::Attr(axes))) = (self.bound.get(x), self.bound.get(axes)) else {
@@ -217,23 +195,34 @@ impl Generator {
                 .iter()
                 .map(|&a| shape[a as usize].as_const().unwrap_or(1))
                 .product();
-            let x = 1.0 / count.max(1) as f64;
-            return Some(self.g.constant(splat(x)));
+            return Some(self.g.constant(splat(Number::Float(1.0 / count.max(1) as f64))));
         }
         if hint.positive {
-            let x = self.pick(&[1e-5, 1e-2, 0.25, 1.0]);
-            return Some(self.g.constant(splat(x)));
+            let x = self.draw.positive();
+            return Some(self.g.constant(splat(Number::Float(x))));
         }
         if hint.any_number {
-            let x = self.pick(&[0.5, 2.0, -1.5, 3.0, 0.25, 1.0, -4.0]);
+            let x = self.draw.number(ty.dtype, finite);
             return Some(self.g.constant(splat(x)));
         }
-        let t = self.tensor(ty)?;
-        if hint.constant || self.chance(20) {
+        let t = match hint.below {
+            Some(n) => self.draw.indices(ty, n)?,
+            None => self.draw.tensor(ty, finite)?,
+        };
+        let signed = !hint.nonnegative && !hint.never_minus_zero;
+        if hint.constant || signed && self.chance(20) {
             return Some(self.g.dense(t));
         }
         self.given.push(t);
-        Some(self.g.input(&format!("x{}", self.given.len()), ty.clone()))
+        let x = self.g.input(&format!("x{}", self.given.len()), ty.clone());
+        if hint.nonnegative {
+            return self.add(OpId::of("abs")?, &[], &[x]);
+        }
+        if hint.never_minus_zero && ty.dtype.is_float() {
+            let zero = self.g.constant(splat(Number::Float(0.0)));
+            return self.add(OpId::of("add")?, &[], &[x, zero]);
+        }
+        Some(x)
     }
 
     /// True when the pattern's type is not free: it holds a bound variable or an operator that decides its own type.
@@ -242,20 +231,10 @@ impl Generator {
             Pat::Var(v) => matches!(self.bound.get(v), Some(Bound::Stream(_) | Bound::List)),
             Pat::Op(head, args, _) => {
                 let op = self.operator_of(*head);
-                let decides = [
-                    "contract",
-                    "conv",
-                    "conv_transpose",
-                    "pool",
-                    "concat",
-                    "gather",
-                    "reduce",
-                    "slice",
-                    "pad",
-                    "layer_norm",
-                    "rms_norm",
-                ];
-                decides.contains(&op.name()) || args[op.def().attrs().len()..].iter().any(|a| self.natural(a))
+                // These take the type that is wanted, as element-wise functions do.
+                let follows = ["transpose", "reshape", "broadcast", "softmax", "log_softmax", "cast"];
+                let decides = !follows.contains(&op.name()) && scalar::lookup(op.name()).is_none();
+                decides || args[op.def().attrs().len()..].iter().any(|a| self.natural(a))
             }
             Pat::Cons(a, b) => self.natural(a) || self.natural(b),
             _ => false,
@@ -282,14 +261,14 @@ impl Generator {
                     None => Type::new(self.dtype, self.shape(rank)),
                 };
                 let hint = self.hints.get(i).cloned().unwrap_or_default();
-                let v = self.leaf(hint, &ty)?;
+                let v = self.leaf(hint, &ty, self.finite.contains(i))?;
                 self.bound.insert(*i, Bound::Stream(v));
                 Some(v)
             }
             // The rule of fusion: the stream of a tensor that something else reads.
             Pat::Load(_) => {
                 let ty = Type::new(DType::F32, self.shape(None));
-                let x = self.leaf(Hint::default(), &ty)?;
+                let x = self.leaf(Hint::default(), &ty, false)?;
                 let neg = OpId::of("neg")?;
                 let a = self.add(neg, &[], &[x])?;
                 self.add(neg, &[], &[a])?;
@@ -304,7 +283,7 @@ impl Generator {
                     Some(t) => t.clone(),
                     None => Type::new(self.dtype, self.shape(None)),
                 };
-                self.leaf(hint, &ty)
+                self.leaf(hint, &ty, false)
             }
             Pat::Op(head, args, either) => {
                 let op = self.operator_of(*head);
@@ -377,7 +356,7 @@ impl Generator {
                 self.add(op, &[axis], &[x])
             }
             "cast" => {
-                let from = self.pick(&[self.dtype, DType::F32, DType::F64, DType::I64]);
+                let from = self.pick(&[self.dtype, DType::F32, DType::F64, DType::I64, DType::F16, DType::U8]);
                 let shape = want.map_or_else(|| self.shape(None), |t| t.shape.clone());
                 let x = self.pattern(&operands[0], Some(&Type::new(from, shape)))?;
                 let to = want.map_or(self.g.ty(x).dtype, |t| t.dtype);
@@ -397,8 +376,12 @@ impl Generator {
                 let x = self.pattern(&operands[0], None)?;
                 let rank = self.g.ty(x).rank();
                 let axis = self.attr(&attrs[0], |r| (rank > 0).then(|| Attr::Int(r.below(rank) as i64)))?;
-                let n = self.extent();
-                let i = self.pattern(&operands[1], Some(&Type::fixed(DType::I64, &[n])))?;
+                let Attr::Int(at) = axis else { return None };
+                let n = self.g.ty(x).shape.get(at as usize)?.as_const()? as usize;
+                self.index(&operands[1], n)?;
+                let rank = self.pick(&[1, 1, 2]);
+                let shape = self.shape(Some(rank));
+                let i = self.pattern(&operands[1], Some(&Type::new(DType::I64, shape)))?;
                 self.add(op, &[axis], &[x, i])
             }
             "contract" => self.contract(op, attrs, operands),
@@ -423,20 +406,53 @@ impl Generator {
             }
             name => match scalar::lookup(name) {
                 Some(f) => self.map(op, f, operands, want),
-                None => None,
+                None => self.sampled(op, attrs, operands),
             },
         }
+    }
+
+    /// An operator in one of the forms that its definition has as samples.
+    fn sampled(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat]) -> Option<Value> {
+        let sample = self.pick(&op.def().samples());
+        if op.def().is_host() || operands.len() != sample.inputs.len() {
+            return None;
+        }
+        let mut all = vec![];
+        for (p, a) in attrs.iter().zip(&sample.attrs) {
+            all.push(self.attr(p, |_| Some(a.clone()))?);
+        }
+        let least = sample.inputs[0].1.iter().copied().min().unwrap_or(1);
+        let mut values = vec![];
+        for (p, (dtype, shape)) in operands.iter().zip(&sample.inputs) {
+            if dtype.is_int() && !values.is_empty() {
+                self.index(p, least)?;
+            }
+            values.push(self.pattern(p, Some(&Type::fixed(*dtype, shape)))?);
+        }
+        self.add(op, &all, &values)
+    }
+
+    /// Notes that an operand holds positions below `n`.
+    fn index(&mut self, operand: &Pat, n: usize) -> Option<()> {
+        if n == 0 {
+            return None;
+        }
+        if let Pat::Var(v) = operand {
+            self.hints.entry(*v).or_default().below = Some(n);
+        }
+        Some(())
     }
 
     fn map(&mut self, op: OpId, f: &scalar::Function, operands: &[Pat], want: Option<&Type>) -> Option<Value> {
         let shape = want.map(|t| t.shape.clone());
         let wanted = want.map_or(self.dtype, |t| t.dtype);
         let dtype = match f.rule {
-            MapRule::Order | MapRule::Test => self.pick(&[DType::F32, DType::F64]),
-            MapRule::Equality => self.pick(&[DType::F32, DType::I64]),
+            MapRule::Order => self.pick(&[DType::F32, DType::F64, DType::BF16, DType::I32, DType::U8]),
+            MapRule::Test => self.pick(&[DType::F32, DType::F64, DType::F16]),
+            MapRule::Equality => self.pick(&[DType::F32, DType::I64, DType::Bool, DType::F16]),
             MapRule::Logic => DType::Bool,
             MapRule::Bits if !wanted.is_int() => self.pick(&[DType::I64, DType::I32, DType::U8]),
-            MapRule::Float if !is_compute(wanted) && wanted != DType::F16 => DType::F32,
+            MapRule::Float if !wanted.is_float() => DType::F32,
             MapRule::Number if wanted == DType::Bool => DType::I64,
             _ => wanted,
         };
@@ -463,5 +479,25 @@ impl Generator {
         }
         let values: Vec<Value> = values.into_iter().flatten().collect();
         self.add(op, &[], &values)
+    }
+}
+
+/// The variables of a left side that stand for the weights of contractions and convolutions.
+fn weights(p: &Pat, inside: bool, out: &mut BTreeSet<usize>) {
+    match p {
+        Pat::Var(v) if inside => {
+            out.insert(*v);
+        }
+        Pat::Op(head, args, _) => {
+            let name = match head {
+                Head::Op(op) => op.name(),
+                Head::Family(_) => "",
+            };
+            let sums = ["contract", "conv", "conv_transpose"].contains(&name);
+            for (i, a) in args.iter().enumerate() {
+                weights(a, inside || sums && i + 1 == args.len(), out);
+            }
+        }
+        _ => {}
     }
 }

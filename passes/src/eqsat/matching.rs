@@ -178,6 +178,9 @@ fn is_number(found: Number, dtype: DType, literal: f64, near: bool) -> bool {
     let (x, exact) = (found.f64(), Number::Float(literal).to(dtype).f64());
     if near {
         (x - literal).abs() <= NEAR * literal.abs()
+    } else if !dtype.is_float() {
+        // An integer that is the literal, not what a fraction or a number out of range becomes.
+        x == literal
     } else {
         x == exact && x.is_sign_negative() == exact.is_sign_negative()
     }

@@ -29,7 +29,9 @@ pub mod predicates;
 pub mod rules;
 pub mod saturate;
 pub mod search;
+pub mod selection;
 pub mod sexp;
+mod signs;
 
 use crate::pass::{Context, Pass, PassError};
 use brolga_ir::{Def, Graph, Target};
@@ -37,24 +39,11 @@ use cost::CostModel;
 use egg::Language;
 use extract::{At, Classes};
 use plan::Plan;
-use rules::{Exactness, RuleSet};
+use rules::RuleSet;
 use saturate::{Limits, Report};
 use search::Search;
-use std::sync::{Arc, LazyLock};
-
-/// Which rules a pass uses.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum Rules {
-    /// The embedded ones.
-    #[default]
-    All,
-    /// None: every operator is a kernel of its own.
-    None,
-    /// The embedded ones that are exact.
-    Exact,
-    /// Those of a text: its name and its content.
-    Text(String, Arc<str>),
-}
+pub use selection::{Rules, UserRules};
+use std::sync::LazyLock;
 
 /// E-nodes that each operation of the graph is worth before saturation stops.
 const NODES_PER_OPERATION: usize = 60;
@@ -68,6 +57,10 @@ const ROUNDS: usize = 40;
 pub struct EqSat {
     /// `rules=all|none|exact|FILE`.
     pub rules: Rules,
+    /// `rules=…,-THEME`: themes of the embedded rules that are not used.
+    pub without: Vec<&'static str>,
+    /// `add=FILE`: rules beside those.
+    pub added: Vec<UserRules>,
     /// `nodes=N`: e-nodes at which saturation stops; 0 chooses by the graph's size.
     pub nodes: usize,
     /// `iters=N`: rounds; 0 for the default.
@@ -79,31 +72,25 @@ impl Pass for EqSat {
         "eqsat"
     }
     fn options(&self) -> String {
+        let mut rules = vec![match &self.rules {
+            Rules::All => "all".to_string(),
+            Rules::None => "none".to_string(),
+            Rules::Exact => "exact".to_string(),
+            Rules::Text(text) => text.name().to_string(),
+        }];
+        rules.extend(self.without.iter().map(|t| format!("-{t}")));
         let mut out = vec![];
-        match &self.rules {
-            Rules::All => {}
-            Rules::None => out.push("rules=none".to_string()),
-            Rules::Exact => out.push("rules=exact".to_string()),
-            Rules::Text(name, _) => out.push(format!("rules={name}")),
-        }
+        out.extend((rules != ["all"]).then(|| format!("rules={}", rules.join(","))));
+        out.extend(self.added.iter().map(|a| format!("add={}", a.name())));
         out.extend((self.nodes > 0).then(|| format!("nodes={}", self.nodes)));
         out.extend((self.iters > 0).then(|| format!("iters={}", self.iters)));
         out.join(" ")
     }
     fn run(&self, g: &Graph, cx: &mut Context) -> Result<Graph, PassError> {
         let fail = |e: String| PassError::new("eqsat", e);
-        let custom;
-        let set = match &self.rules {
-            Rules::None => return unfused(g, &cx.target).map_err(fail),
-            Rules::All => embedded(),
-            Rules::Exact => {
-                custom = embedded().clone().up_to(Exactness::Exact);
-                &custom
-            }
-            Rules::Text(name, text) => {
-                custom = RuleSet::parse(name, text).map_err(|e| fail(e.to_string()))?;
-                &custom
-            }
+        let set = selection::select(&self.rules, &self.without, &self.added).map_err(fail)?;
+        let Some(set) = set else {
+            return unfused(g, &cx.target).map_err(fail);
         };
         let nodes = if self.nodes > 0 {
             self.nodes
@@ -114,7 +101,7 @@ impl Pass for EqSat {
             nodes,
             iters: if self.iters > 0 { self.iters } else { ROUNDS },
         };
-        let (out, report) = optimize(g, set, limits, &cx.target).map_err(fail)?;
+        let (out, report) = optimize(g, &set, limits, &cx.target).map_err(fail)?;
         tracing::debug!("eqsat: {report}");
         cx.remarks.push(format!("eqsat: {report}"));
         Ok(out)

@@ -2,6 +2,7 @@
 
 use super::functions::{Arg, Predicate, Stream, is_compute};
 use super::lang::{EGraph, Term};
+use super::signs;
 use brolga_ir::{DType, Dim, Number, dim};
 
 /// The type of a test: the e-graph, for the few that look at a class, and the arguments. `None` counts as false.
@@ -21,9 +22,19 @@ predicates! {
         let s = a[0].stream()?;
         Some(s.splat?.f64() == Number::Float(a[1].num()?).to(s.ty.dtype).f64())
     };
-    "is-invertible" "the stream is a finite number with a finite reciprocal" |_, a| {
+    "is-invertible" "the stream is a number of which neither it nor its reciprocal overflows or is subnormal" |_, a| {
+        let (x, least) = (a[0].num()?.abs(), least_normal(a[0].stream()?.ty.dtype)?);
+        Some(x.is_finite() && x >= least && 1.0 / x >= least)
+    };
+    "is-scale" "the stream is a finite number above 0" |_, a| {
         let x = a[0].num()?;
-        Some(x.is_finite() && x.abs() > 1e-30 && x.abs() < 1e30)
+        Some(x.is_finite() && x > 0.0)
+    };
+    "never-minus-zero" "no element can be -0, as far as the terms say" |eg, a| {
+        Some(signs::never_minus_zero(eg, a[0].stream()?.class?))
+    };
+    "is-nonnegative" "every element is +0, above 0 or NaN, as far as the terms say" |eg, a| {
+        Some(signs::is_nonnegative(eg, a[0].stream()?.class?))
     };
     "is-positive" "the stream is one known number everywhere, not below 0" |_, a| Some(a[0].num()? >= 0.0);
     "is-float" "the dtype is a float" |_, a| Some(a[0].stream()?.ty.dtype.is_float());
@@ -90,13 +101,24 @@ predicates! {
     "is-mean-factor" "the number is one over the number of elements of a stream along axes" |_, a| {
         let (n, x) = (a[0].num()?, a[1].shape()?);
         let count = dim::product(a[2].ints()?.iter().map(|&d| &x[d as usize])).as_const()? as f64;
-        Some(count > 0.0 && (n * count - 1.0).abs() < 1e-6)
+        let rounding = if a[0].stream()?.ty.dtype == DType::F64 { f64::EPSILON } else { f32::EPSILON as f64 };
+        Some(count > 0.0 && (n * count - 1.0).abs() <= rounding)
     };
     "is-tail" "the stream has extent 1 before the axis and the extents of the other from it on" |_, a| {
         let (w, x, axis) = (a[0].shape()?, a[1].shape()?, usize::try_from(a[2].int()?).ok()?);
         let same = |d: usize| if d < axis { w[d].is(1) } else { w[d] == x[d] };
         Some(w.len() == x.len() && (0..x.len()).all(same))
     };
+}
+
+/// The smallest number of a float dtype that has all its digits.
+fn least_normal(dtype: DType) -> Option<f64> {
+    match dtype {
+        DType::F64 => Some(f64::MIN_POSITIVE),
+        DType::F32 | DType::BF16 => Some(f32::MIN_POSITIVE as f64),
+        DType::F16 => Some(2f64.powi(-14)),
+        _ => None,
+    }
 }
 
 /// Whether a permutation that is not the identity moves only extents of 1; `None` for the identity.

@@ -17,7 +17,8 @@
 //! `for ?f in SET` makes one rule of every operator of a set. Rules are directed; there is no bare commutativity.
 //!
 //! A rule's class says what floating-point arithmetic may see: `exact` is bit equal, `reassociate` equal over the reals,
-//! `approximate` neither.
+//! `approximate` neither. A `reassociate` rule keeps NaN, infinities and the sign of zeros, but for what it names behind its
+//! class ([`Allowance`]): `[reassociate range zero]`.
 
 use super::functions::{self, Function, Predicate};
 use super::lang::OpId;
@@ -35,6 +36,26 @@ pub enum Exactness {
     Reassociate,
     /// Neither.
     Approximate,
+}
+
+/// What a rule that is equal over the reals may do beyond rounding.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Allowance {
+    /// An intermediate result may overflow or underflow on one side and not on the other.
+    Range,
+    /// A zero may have the other sign.
+    Zero,
+    /// Constants, numbers and weights are taken to be finite.
+    FiniteWeights,
+}
+
+impl Allowance {
+    /// Every allowance with its name in rules.
+    pub const ALL: [(&'static str, Allowance); 3] = [
+        ("range", Allowance::Range),
+        ("zero", Allowance::Zero),
+        ("finite-weights", Allowance::FiniteWeights),
+    ];
 }
 
 /// What a variable stands for.
@@ -179,10 +200,14 @@ pub struct Rule {
     pub doc: String,
     /// What floating-point arithmetic may see.
     pub exactness: Exactness,
+    /// What it may do beyond rounding.
+    pub allows: Vec<Allowance>,
     /// Its sides; none for the built-in rule `decompose`.
     pub law: Option<Law>,
     /// Where it stands.
     pub origin: String,
+    /// The rule as it is written, without comments and with single blanks.
+    pub text: String,
 }
 
 impl Rule {
@@ -190,6 +215,16 @@ impl Rule {
     pub fn is_decompose(&self) -> bool {
         self.law.is_none()
     }
+
+    /// Its theme: the name of its file, without `.rules`.
+    pub fn theme(&self) -> &str {
+        theme_of(&self.origin)
+    }
+}
+
+/// The theme of a file of rules, or of a place in one.
+pub fn theme_of(file: &str) -> &str {
+    file.split_once(".rules").map_or(file, |(theme, _)| theme)
 }
 
 /// Rules, in the order in which they are tried.
@@ -283,32 +318,54 @@ fn docs(text: &str) -> BTreeMap<usize, String> {
 
 type Fault = (Place, String);
 
+const CLASSES: &str = "expected [exact], [reassociate] or [approximate]";
+
+/// A rule's class, and what it allows.
+fn class(words: &[Sexp], place: Place) -> Result<(Exactness, Vec<Allowance>), Fault> {
+    let exactness = match words.first().and_then(Sexp::atom) {
+        Some("exact") => Exactness::Exact,
+        Some("reassociate") => Exactness::Reassociate,
+        Some("approximate") => Exactness::Approximate,
+        _ => return Err((place, CLASSES.to_string())),
+    };
+    let mut allows = vec![];
+    for word in &words[1..] {
+        let found = Allowance::ALL.iter().find(|a| Some(a.0) == word.atom());
+        match found {
+            Some((_, a)) if exactness == Exactness::Reassociate => allows.push(*a),
+            Some(_) => {
+                return Err((
+                    word.place(),
+                    "only a `reassociate` rule allows differences by name".into(),
+                ));
+            }
+            None => {
+                let names: Vec<&str> = Allowance::ALL.iter().map(|a| a.0).collect();
+                return Err((word.place(), format!("found `{word}`, expected {}", names.join(", "))));
+            }
+        }
+    }
+    Ok((exactness, allows))
+}
+
 fn parse_rule(file: &str, place: Place, body: &[Sexp], doc: String) -> Result<Rule, Fault> {
     let mut items = body.iter();
     let name = items
         .next()
         .and_then(Sexp::atom)
         .ok_or((place, "expected the rule's name".to_string()))?;
-    let exactness = match items.next() {
-        Some(Sexp::List(c, p)) => match c.first().and_then(Sexp::atom) {
-            Some("exact") => Exactness::Exact,
-            Some("reassociate") => Exactness::Reassociate,
-            Some("approximate") => Exactness::Approximate,
-            _ => return Err((*p, "expected [exact], [reassociate] or [approximate]".to_string())),
-        },
-        _ => {
-            return Err((
-                place,
-                format!("rule `{name}` has no class, expected [exact], [reassociate] or [approximate]"),
-            ));
-        }
+    let (exactness, allows) = match items.next() {
+        Some(Sexp::List(c, p)) => class(c, *p)?,
+        _ => return Err((place, format!("rule `{name}` has no class, {CLASSES}"))),
     };
     let mut rule = Rule {
         name: name.to_string(),
         doc,
         exactness,
+        allows,
         law: None,
         origin: format!("{file}:{}", place.line),
+        text: body.iter().map(Sexp::to_string).collect::<Vec<_>>().join(" "),
     };
     let rest: Vec<&Sexp> = items.collect();
     let mut rest = &rest[..];

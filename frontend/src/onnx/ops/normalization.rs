@@ -75,7 +75,8 @@ pub fn layer<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let scale = parameter(im, ctx.input(1)?, dtype, inner)?;
     let bias = match ctx.optional(2) {
         Some(b) => parameter(im, b, dtype, inner)?,
-        None => im.splat(dtype, inner, 0.0)?,
+        // x + -0 is x, and x + 0 is not.
+        None => im.splat(dtype, inner, -0.0)?,
     };
     let mut out = vec![im.op(
         "layer_norm",

@@ -116,11 +116,17 @@ fn erf_reference(x: f64) -> f64 {
 }
 
 fn gelu_reference(x: &[f64]) -> f64 {
+    if x[0] == f64::NEG_INFINITY {
+        return f64::NAN;
+    }
     let x = if x[0] < -1e3 { -1e3 } else { x[0] };
     0.5 * x * (1.0 + erf_reference(x * FRAC_1_SQRT_2))
 }
 
 fn gelu_tanh_reference(x: &[f64]) -> f64 {
+    if x[0] == f64::NEG_INFINITY {
+        return f64::NAN;
+    }
     let x = if x[0] < -1e3 { -1e3 } else { x[0] };
     x * logistic(2.0 * SQRT_2_OVER_PI * (x + 0.044715 * x * x * x))
 }
@@ -144,12 +150,12 @@ fn sigmoid_from(b: &mut Builder, x: V) -> V {
     b.div(q, sum)
 }
 
+/// `x sigmoid x`; NaN at minus infinity, as that product is.
 fn silu(b: &mut Builder, x: &[V]) -> V {
-    // The product with minus infinity would be NaN.
     let low = b.lit(x[0], if is_double(b, x[0]) { -760.0 } else { -110.0 });
-    let x = b.max(x[0], low);
-    let s = sigmoid_from(b, x);
-    b.mul(x, s)
+    let capped = b.max(x[0], low);
+    let s = sigmoid_from(b, capped);
+    b.mul(x[0], s)
 }
 
 /// `log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)`.
@@ -163,7 +169,7 @@ fn softplus(b: &mut Builder, x: &[V]) -> V {
     b.add(above, log)
 }
 
-/// `x tanh(softplus x) = x n / (n + 2)` with `n = e^x (e^x + 2)`.
+/// `x tanh(softplus x) = x n / (n + 2)` with `n = e^x (e^x + 2)`; NaN at minus infinity, as that product is.
 fn mish(b: &mut Builder, x: &[V]) -> V {
     let (low, high) = if is_double(b, x[0]) {
         (-746.0, 40.0)
@@ -171,14 +177,14 @@ fn mish(b: &mut Builder, x: &[V]) -> V {
         (-104.0, 20.0)
     };
     let (low, high, two) = (b.lit(x[0], low), b.lit(x[0], high), b.lit(x[0], 2.0));
-    let x = b.max(x[0], low);
-    let capped = b.min(x, high);
+    let capped = b.max(x[0], low);
+    let capped = b.min(capped, high);
     let e = Exp::new(b, capped, None).value(b);
     let twice = b.add(e, e);
     let n = b.fma(e, e, twice);
     let d = b.add(n, two);
     let ratio = b.div(n, d);
-    b.mul(x, ratio)
+    b.mul(x[0], ratio)
 }
 
 /// `x / (1 + |x|)`; 1 in the limit.
@@ -327,12 +333,15 @@ const GELU_32: [f64; 18] = [
     -0.001813613693229854,
 ];
 
-/// `x Phi(x)`, Phi being the normal distribution.
+/// `x Phi(x)`, Phi being the normal distribution; NaN at minus infinity, as that product is.
 fn gelu(b: &mut Builder, x: &[V]) -> V {
     let x = x[0];
-    let (zero, one) = (b.lit(x, 0.0), b.lit(x, 1.0));
+    let (zero, one) = (b.lit(x, -0.0), b.lit(x, 1.0));
     let a = b.abs(x);
-    let positive = b.max(x, zero);
+    // max(x, -0), but NaN at minus infinity.
+    let below = b.min(x, zero);
+    let minus = b.sub(below, x);
+    let positive = b.neg(minus);
     if !is_double(b, x) {
         let (end, scale, minus) = (b.lit(a, 5.6), b.lit(a, 2.0 / 5.6), b.lit(a, -1.0));
         let a = b.min(a, end);
@@ -355,19 +364,22 @@ fn gelu(b: &mut Builder, x: &[V]) -> V {
     let m = b.mul(capped, minus_half);
     let large = b.fma(m, c, positive);
     let near = b.lt(z, one);
-    b.select(near, small, large)
+    let value = b.select(near, small, large);
+    // The sum has lost the sign of -0.
+    let is_zero = b.eq(x, zero);
+    b.select(is_zero, x, value)
 }
 
-/// `x sigmoid(2 (2/pi)^1/2 (x + 0.044715 x^3))`.
+/// `x sigmoid(2 (2/pi)^1/2 (x + 0.044715 x^3))`; NaN at minus infinity, as that product is.
 fn gelu_tanh(b: &mut Builder, x: &[V]) -> V {
     const LINEAR: f64 = 2.0 * SQRT_2_OVER_PI;
-    // The sigmoid is 0 there, and the product with minus infinity would be NaN.
+    // The sigmoid is 0 there.
     let low = b.lit(x[0], if is_double(b, x[0]) { -22.0 } else { -11.0 });
-    let x = b.max(x[0], low);
-    let (linear, cubic) = (b.lit(x, LINEAR), b.lit(x, LINEAR * 0.044715));
-    let square = b.mul(x, x);
+    let capped = b.max(x[0], low);
+    let (linear, cubic) = (b.lit(capped, LINEAR), b.lit(capped, LINEAR * 0.044715));
+    let square = b.mul(capped, capped);
     let slope = b.fma(square, cubic, linear);
-    let argument = b.mul(x, slope);
+    let argument = b.mul(capped, slope);
     let s = sigmoid_from(b, argument);
-    b.mul(x, s)
+    b.mul(x[0], s)
 }

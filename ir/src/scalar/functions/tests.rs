@@ -404,7 +404,7 @@ fn hot_functions_are_short() {
         ("cos", 34),
         ("tanh", 30),
         ("erf", 30),
-        ("gelu", 24),
+        ("gelu", 26),
         ("gelu_tanh", 27),
         ("sigmoid", 23),
         ("silu", 24),

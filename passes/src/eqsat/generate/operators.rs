@@ -108,7 +108,7 @@ impl Generator {
         let words: &[&str] = if ty.dtype == DType::Bool {
             &["and", "or"]
         } else {
-            &["sum", "max", "min", "prod"]
+            &["sum", "sum", "max", "min", "prod"]
         };
         let kind = self.attr(&attrs[0], |r| Some(Attr::word(r.pick(words))))?;
         let axes = self.attr(&attrs[1], |r| {
@@ -260,7 +260,7 @@ impl Generator {
                         };
                         // What a transpose made, or a constant: rules ask for either.
                         let t = Type::new(t.dtype, t.shape);
-                        let v = self.leaf(Hint::default(), &t)?;
+                        let v = self.leaf(Hint::default(), &t, false)?;
                         rest.push(if self.chance(60) {
                             let reversed: Vec<i64> = (0..t.rank() as i64).rev().collect();
                             let perm = [Attr::Ints(reversed)];
@@ -337,11 +337,28 @@ impl Generator {
         {
             all.push(self.attr(&attrs[i], |_| Some(Attr::Ints(v.clone())))?);
         }
-        let dtype = self.dtype;
-        for p in &attrs[4..6] {
-            all.push(self.attr(p, |_| Some(Attr::DType(dtype)))?);
+        let (acc, out) = self.sum_dtypes();
+        for (p, d) in attrs[4..6].iter().zip([acc, out]) {
+            all.push(self.attr(p, |_| Some(Attr::DType(d)))?);
         }
         self.add(op, &all, &[x, y])
+    }
+
+    /// The dtype that products are summed in, and that of the result.
+    fn sum_dtypes(&mut self) -> (DType, DType) {
+        let acc = match self.dtype {
+            d if d.is_float() => d.compute(),
+            DType::I8 | DType::U8 | DType::I16 => self.pick(&[DType::I32, self.dtype]),
+            d => d,
+        };
+        (
+            acc,
+            if acc == self.dtype || self.chance(70) {
+                self.dtype
+            } else {
+                acc
+            },
+        )
     }
 
     /// Spatial attributes and extents: (kernel, strides, dilations, low, high, extents).
@@ -389,7 +406,7 @@ impl Generator {
         let (xs, ws) = (ty(&xs), ty(&ws));
         let x = self.pattern(&operands[0], Some(&xs))?;
         let w = self.pattern(&operands[1], Some(&ws))?;
-        let dtype = Attr::DType(self.dtype);
+        let (acc, out) = self.sum_dtypes();
         let drawn = [
             Attr::Ints(s),
             Attr::Ints(d),
@@ -397,8 +414,8 @@ impl Generator {
             Attr::dims(&h),
             Attr::Int(g),
             Attr::Bool(last),
-            dtype.clone(),
-            dtype,
+            Attr::DType(acc),
+            Attr::DType(out),
         ];
         let all: Option<Vec<Attr>> = attrs
             .iter()
@@ -435,7 +452,7 @@ impl Generator {
         );
         let x = self.pattern(&operands[0], Some(&xs))?;
         let w = self.pattern(&operands[1], Some(&ws))?;
-        let dtype = Attr::DType(self.dtype);
+        let (acc, out) = self.sum_dtypes();
         let drawn = [
             Attr::Ints(s),
             Attr::Ints(d),
@@ -443,8 +460,8 @@ impl Generator {
             Attr::dims(&h),
             Attr::Ints(extra),
             Attr::Int(g),
-            dtype.clone(),
-            dtype,
+            Attr::DType(acc),
+            Attr::DType(out),
         ];
         let all: Option<Vec<Attr>> = attrs
             .iter()

@@ -1,0 +1,48 @@
+//! Which rules of users were found sound: a folder with one file a rule, named by a hash of the rule's
+//! text and holding that text.
+//!
+//! The folder is `brolga/rules` in the user's cache (`XDG_CACHE_HOME`, else `.cache` in the home folder). Where there is none,
+//! or it cannot be written, every check is done again; that is slower, and no error.
+
+use brolga_abi::artefact::checksum;
+use brolga_passes::eqsat::selection::Verdicts;
+use std::path::PathBuf;
+
+/// The verdicts of earlier runs.
+pub struct Remembered {
+    folder: Option<PathBuf>,
+}
+
+impl Remembered {
+    /// Those in the user's cache.
+    pub fn new() -> Remembered {
+        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+        Remembered {
+            folder: cache.filter(|c| c.is_absolute()).map(|c| c.join("brolga/rules")),
+        }
+    }
+
+    fn file(&self, rule: &str) -> Option<PathBuf> {
+        Some(
+            self.folder
+                .as_ref()?
+                .join(format!("{:016x}", checksum(rule.as_bytes()))),
+        )
+    }
+}
+
+impl Verdicts for Remembered {
+    fn is_sound(&self, rule: &str) -> bool {
+        let text = self.file(rule).and_then(|f| std::fs::read_to_string(f).ok());
+        text.is_some_and(|t| t == rule)
+    }
+
+    fn remember(&self, rule: &str) {
+        let (Some(folder), Some(file)) = (&self.folder, self.file(rule)) else {
+            return;
+        };
+        // What cannot be remembered is checked again.
+        let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, rule));
+    }
+}

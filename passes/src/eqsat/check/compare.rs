@@ -1,0 +1,151 @@
+//! What a class of rules promises of two results, and whether they keep it.
+//!
+//! `exact`: equal bits, but for the bits of NaN. `reassociate`: NaN where the other is, the same infinities, zeros of the same
+//! sign where both are zero, and finite numbers within the rounding of the operations that made them; without
+//! `range`, that holds for huge and tiny operands too. Integers are always equal.
+
+use crate::eqsat::generate::Values;
+use crate::eqsat::rules::{Allowance, Exactness, Rule};
+use brolga_ir::{DType, Def, Graph, Tensor, Value, scalar};
+
+/// What two results have to have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Promise {
+    /// Every bit.
+    Bits,
+    /// NaN, infinities, and numbers within rounding; the sign of zeros where it is set.
+    Rounding {
+        /// Whether zeros have one sign.
+        signed_zeros: bool,
+    },
+    /// A thousandth of the largest magnitude, where both are finite.
+    Roughly,
+    /// The type, and the value where it is an integer.
+    Type,
+}
+
+impl Rule {
+    /// What the rule promises on values of a kind.
+    pub fn promise(&self, values: Values) -> Promise {
+        match self.exactness {
+            Exactness::Exact => Promise::Bits,
+            Exactness::Reassociate if values == Values::Extreme && self.allows.contains(&Allowance::Range) => {
+                Promise::Type
+            }
+            Exactness::Reassociate => Promise::Rounding {
+                signed_zeros: !self.allows.contains(&Allowance::Zero),
+            },
+            Exactness::Approximate if values == Values::Plain => Promise::Roughly,
+            Exactness::Approximate => Promise::Type,
+        }
+    }
+}
+
+/// Evaluates a graph and compares two of its values.
+///
+/// # Errors
+/// How they differ by more than they may, or why the graph cannot be evaluated.
+pub fn sides(promise: Promise, g: &mut Graph, left: Value, right: Value, inputs: &[Tensor]) -> Result<(), String> {
+    // All intermediate results tell how far rounding may go.
+    let all = (0..g.values.len() as u32).map(Value);
+    let values: Vec<Value> = [left, right].into_iter().chain(all).collect();
+    g.outputs = values.iter().map(|v| (String::new(), *v)).collect();
+    let results = g.eval(inputs).map_err(|e| e.to_string());
+    g.outputs = vec![("left".into(), left), ("right".into(), right)];
+    let results = results?;
+    let (a, b) = (&results[0], &results[1]);
+    if a.dtype() != b.dtype() || a.shape() != b.shape() {
+        let ty = |t: &Tensor| format!("{}{:?}", t.dtype(), t.shape());
+        return Err(format!("left {}, right {}", ty(a), ty(b)));
+    }
+    let difference = match promise {
+        _ if !a.dtype().is_float() => bits(a, b),
+        Promise::Bits => bits(a, b),
+        Promise::Rounding { signed_zeros } => near(a, b, rounding(g, &results), signed_zeros),
+        Promise::Roughly => {
+            let largest = a.iter().map(|x| x.f64().abs()).filter(|x| x.is_finite());
+            let tolerance = 1e-3 * largest.fold(1.0, f64::max);
+            let differs = |i: &usize| (a.get(*i).f64() - b.get(*i).f64()).abs() > tolerance;
+            (0..a.len()).find(differs).map(|i| element(a, b, i))
+        }
+        Promise::Type => None,
+    };
+    difference.map_or(Ok(()), Err)
+}
+
+/// The first element whose bits differ; NaN equals NaN.
+pub fn bits(a: &Tensor, b: &Tensor) -> Option<String> {
+    let same = |i: usize| {
+        let (x, y) = (a.get(i), b.get(i));
+        x.f64().is_nan() && y.f64().is_nan() || (x == y && x.f64().is_sign_negative() == y.f64().is_sign_negative())
+    };
+    (0..a.len()).find(|&i| !same(i)).map(|i| element(a, b, i))
+}
+
+/// The first element of which one side is NaN or infinite and the other is not so, is a zero of the other sign, or is
+/// farther away than it may.
+fn near(a: &Tensor, b: &Tensor, tolerance: f64, signed_zeros: bool) -> Option<String> {
+    let same = |i: usize| {
+        let (x, y) = (a.get(i).f64(), b.get(i).f64());
+        if x == 0.0 && y == 0.0 {
+            return !signed_zeros || x.is_sign_negative() == y.is_sign_negative();
+        }
+        x == y || x.is_nan() && y.is_nan() || (x - y).abs() <= tolerance
+    };
+    (0..a.len())
+        .find(|&i| !same(i))
+        .map(|i| format!("{} (may differ by {tolerance:e})", element(a, b, i)))
+}
+
+fn element(a: &Tensor, b: &Tensor, i: usize) -> String {
+    format!("element {i}: left {:?}, right {:?}", a.get(i), b.get(i))
+}
+
+/// How far two ways to compute the same may be apart: a unit in the last place of the largest value on the way for every
+/// rounding. `results` are those of `left`, of `right`, and of every value of the graph.
+fn rounding(g: &Graph, results: &[Tensor]) -> f64 {
+    let values = &results[2..];
+    let mut unit = 0.0f64;
+    let mut largest = f64::MIN_POSITIVE;
+    for t in values.iter().filter(|t| t.dtype().is_float()) {
+        unit = unit.max(match t.dtype() {
+            DType::F64 => f64::EPSILON,
+            DType::F32 => f32::EPSILON as f64,
+            DType::F16 => 1.0 / 1024.0,
+            _ => 1.0 / 128.0,
+        });
+        let finite = t.iter().map(|x| x.f64().abs()).filter(|x| x.is_finite());
+        largest = finite.fold(largest, f64::max);
+    }
+    let steps = g.values.iter().enumerate().map(|(v, info)| match info.def {
+        Def::Node(n, _) => roundings(g, n as usize, v),
+        _ => 0.0,
+    });
+    unit * largest * steps.sum::<f64>()
+}
+
+/// The roundings of a node, in units in the last place.
+fn roundings(g: &Graph, node: usize, value: usize) -> f64 {
+    /// A sum of more terms than this rounds no worse: errors average out.
+    const MOST_TERMS: usize = 64;
+    let node = &g.nodes[node];
+    if let Some(f) = scalar::lookup(node.op.name()) {
+        let double = g.values[value].ty.dtype == DType::F64;
+        return 1.0 + if double { f.bound.f64 } else { f.bound.f32 };
+    }
+    let moves = [
+        "reshape",
+        "transpose",
+        "broadcast",
+        "slice",
+        "pad",
+        "concat",
+        "gather",
+        "store",
+    ];
+    if moves.contains(&node.op.name()) {
+        return 0.0;
+    }
+    let terms = node.inputs.iter().filter_map(|v| g.ty(*v).len().as_const()).max();
+    8.0 + terms.map_or(MOST_TERMS, |n| (n as usize).min(MOST_TERMS)) as f64
+}
