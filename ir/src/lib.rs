@@ -26,7 +26,7 @@ pub mod text;
 
 pub use dim::{Dim, DimOp, Symbol};
 pub use dtype::DType;
-pub use fault::Fault;
+pub use fault::{Fault, OUT_OF_RANGE};
 pub use graph::{Build, ConstData, Constant, Def, Graph, GraphBuilder, Node, NodeError, Source, Type, Value};
 pub use ops::{Attr, Op};
 pub use target::{Cpu, Target, TileFamily};

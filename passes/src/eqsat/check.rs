@@ -133,7 +133,12 @@ fn attempt(rule: &Rule, law: &Law, make: &mut Generator, fuse: &RuleSet) -> Resu
         let right = add_to_graph(&mut both, eg, &made, &classes)?;
         both.outputs.push(("right".into(), right));
         let inputs = make.inputs();
-        let results = both.eval(&inputs).map_err(|e| format!("{e}\n{}", describe(&both)))?;
+        let results = match both.eval(&inputs) {
+            Ok(results) => results,
+            // Values that the left side does not take (an index out of range) are no instance.
+            Err(_) if g.eval(&inputs).is_err() => return Ok(None),
+            Err(e) => return Err(format!("{e}\n{}", describe(&both))),
+        };
         if let Some(e) = differ(rule.exactness, &results[0], &results[1]) {
             let shown: Vec<String> = inputs.iter().map(|t| format!("{t:?}")).collect();
             return Err(format!("{e}\n{}inputs: {}", describe(&both), shown.join("; ")));

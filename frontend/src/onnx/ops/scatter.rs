@@ -16,7 +16,10 @@ fn reduction<'m>(ctx: &NodeCtx<'m>) -> Result<Attr, Fail> {
 pub fn nd<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(3, 3)?;
     let operands = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
-    one(im.op("scatter_nd", &[reduction(ctx)?], &operands))
+    let y = im.op("scatter_nd", &[reduction(ctx)?], &operands)?;
+    let axes: Vec<usize> = (0..im.rank(operands[0])).collect();
+    im.check_indices(operands[0], operands[1], &axes)?;
+    one(Ok(y))
 }
 
 /// `ScatterElements`.
@@ -24,6 +27,7 @@ pub fn elements<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(3, 3)?;
     let operands = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
     let axis = node::axis(ctx.int("axis", 0)?, im.rank(operands[0]))?;
+    im.check_indices(operands[0], operands[1], &[axis])?;
     one(im.op(
         "scatter_elements",
         &[Attr::Int(axis as i64), reduction(ctx)?],
