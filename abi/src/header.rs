@@ -76,6 +76,7 @@ impl Header<'_> {
         emit!(self, "#ifdef __cplusplus\nextern \"C\" {{\n#endif\n");
         self.shared();
         self.description();
+        self.nodes();
         self.functions();
         emit!(self, "#ifdef __cplusplus\n}}\n#endif\n\n#endif /* {guard} */");
         self.out
@@ -299,6 +300,25 @@ impl Header<'_> {
         }
     }
 
+    /// The names behind `error_node`.
+    fn nodes(&mut self) {
+        let (name, meta) = (self.name.clone(), self.meta);
+        emit!(
+            self,
+            "\n/* The model's node of a number in ctx->error_node; NULL when no node is to blame. */"
+        );
+        emit!(self, "static inline const char *{name}_node_name(uint32_t node) {{");
+        if meta.nodes.is_empty() {
+            emit!(self, "  (void)node;\n  return NULL;\n}}");
+            return;
+        }
+        emit!(self, "  switch (node) {{");
+        for (i, node) in meta.nodes.iter().enumerate() {
+            emit!(self, "    case {i}: return {};", literal(node));
+        }
+        emit!(self, "    default: return NULL;\n  }}\n}}");
+    }
+
     fn functions(&mut self) {
         let Header { name, upper, meta, .. } = self;
         let (name, upper, bytes) = (name.clone(), upper.clone(), meta.weights_bytes);
@@ -363,7 +383,8 @@ int32_t BROLGA_CALL @name@_plan(const int64_t *dims, uint32_t workers, uint64_t 
 /* The extents of all outputs, one output after the other: @upper@_OUTPUT_DIMS numbers. */
 int32_t BROLGA_CALL @name@_shapes(const int64_t *dims, int64_t *out);
 
-/* Runs the model. Returns a status; ctx->error_code and ctx->error_node tell the first error. */
+/* Runs the model. Returns a status; ctx->error_code and ctx->error_node tell the first error, @name@_node_name its
+ * node. After an error the contents of the outputs are unspecified. */
 int32_t BROLGA_CALL @name@_run(brolga_ctx *ctx, const void *const *inputs, void *const *outputs);
 
 /* A serial context. arena must be a multiple of 64 and have the bytes that plan asked for. */

@@ -6,7 +6,7 @@
 //! products as integers.
 
 use crate::Error;
-use crate::emit::{Emit, Unit};
+use crate::emit::{CONSTANT, Emit, Unit};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_module::{FuncId, Linkage};
@@ -22,6 +22,9 @@ pub(crate) enum Helper {
     Fma64,
     /// `(to, from, bytes)`: copies bytes that do not overlap.
     Copy,
+    /// The body of a loop over rows: `args` points to where they go, where they are, the bytes of one, and the bytes from
+    /// where one goes to where the next one does.
+    CopyRows,
 }
 
 impl Helper {
@@ -31,6 +34,7 @@ impl Helper {
             Helper::Fma32 => "brolga_fma_f32",
             Helper::Fma64 => "brolga_fma_f64",
             Helper::Copy => "brolga_copy",
+            Helper::CopyRows => "brolga_copy_rows",
         }
     }
 
@@ -41,6 +45,7 @@ impl Helper {
             Helper::Fma32 => (&[types::F32; 3], Some(types::F32)),
             Helper::Fma64 => (&f64s, Some(types::F64)),
             Helper::Copy => (&[types::I64; 3], None),
+            Helper::CopyRows => (&[types::I64, types::I64, types::I64, types::I32], None),
         };
         let signature = unit.signature(params, result);
         let id = unit.declare(self.name(), Linkage::Local, &signature)?;
@@ -61,6 +66,17 @@ impl Helper {
                 }
                 Helper::Copy => {
                     copy(e, p[0], p[1], p[2])?;
+                    e.b.ins().return_(&[]);
+                }
+                Helper::CopyRows => {
+                    let field = |e: &mut Emit, i: i32| e.b.ins().load(types::I64, CONSTANT, p[0], 8 * i);
+                    let (to, from, bytes, stride) = (field(e, 0), field(e, 1), field(e, 2), field(e, 3));
+                    e.counted(p[1], p[2], &[], |e, i, _| {
+                        let (f, t) = (e.b.ins().imul(i, bytes), e.b.ins().imul(i, stride));
+                        let (f, t) = (e.b.ins().iadd(from, f), e.b.ins().iadd(to, t));
+                        copy(e, t, f, bytes)?;
+                        Ok(vec![])
+                    })?;
                     e.b.ins().return_(&[]);
                 }
             }
@@ -403,19 +419,26 @@ fn round128(e: &mut Emit, h: Value, l: Value, exponent: Value) -> Value {
 
 fn copy(e: &mut Emit, to: Value, from: Value, bytes: Value) -> Result<(), Error> {
     let flags = MemFlagsData::new().with_notrap();
-    for (ty, step) in [(types::I8X16, 16), (types::I8, 1)] {
+    // Four vectors at once, then one, then bytes.
+    for (ty, size, times, above) in [
+        (types::I8X16, 16, 4, 0),
+        (types::I8X16, 16, 1, 64),
+        (types::I8, 1, 1, 16),
+    ] {
+        let step: i32 = size * times;
+        let done = e.b.ins().band_imm_s(bytes, -above);
+        let rest = e.b.ins().isub(bytes, done);
+        let n = e.b.ins().ushr_imm_u(rest, i64::from(step.trailing_zeros()));
         let zero = e.int(0);
-        let (done, n) = if step == 16 {
-            (zero, e.b.ins().ushr_imm_u(bytes, 4))
-        } else {
-            (e.b.ins().band_imm_s(bytes, !15), e.b.ins().band_imm_s(bytes, 15))
-        };
         e.counted(zero, n, &[], |e, i, _| {
-            let at = e.times(i, step);
+            let at = e.times(i, i64::from(step));
             let at = e.b.ins().iadd(done, at);
             let (f, t) = (e.b.ins().iadd(from, at), e.b.ins().iadd(to, at));
-            let v = e.b.ins().load(ty, flags, f, 0);
-            e.b.ins().store(flags, v, t, 0);
+            let offsets = (0..times).map(|k| size * k);
+            let all: Vec<Value> = offsets.clone().map(|o| e.b.ins().load(ty, flags, f, o)).collect();
+            for (o, v) in offsets.zip(all) {
+                e.b.ins().store(flags, v, t, o);
+            }
             Ok(vec![])
         })?;
     }

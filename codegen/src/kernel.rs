@@ -1,7 +1,8 @@
 //! A loop kernel becomes one function `void name(args*, i64 begin, i64 end, u32 worker)`, the ABI's loop body.
 //!
 //! `args` points to the parameters' pointers in order, then the pointer to the values of the symbols, the scratch memory
-//! of worker 0, and the distance in bytes to the next worker's. `begin..end` is the range of the parallel loop; a kernel
+//! of worker 0, and the distance in bytes to the next worker's; behind them, for a kernel with checks, to a word of 32 bits
+//! that becomes the number of a check that fails, plus 1. Workers that store to it at once leave one of their numbers. `begin..end` is the range of the parallel loop; a kernel
 //! without one is called once with `0..1`.
 //!
 //! A guarded load selects between the element's address and that of a stack slot which holds the fill value, so it takes
@@ -54,6 +55,8 @@ pub(crate) struct Kernel<'k, 'a, 'm> {
     variables: FxHashMap<Reg, Vec<Variable>>,
     fills: FxHashMap<u64, StackSlot>,
     range: (Value, Value),
+    /// Where failed checks are reported.
+    fault: Option<Value>,
     /// Arguments of tiles, which are told apart by their places in memory.
     tiles: Vec<(&'k Tile, StackSlot)>,
 }
@@ -75,8 +78,12 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             variables: FxHashMap::default(),
             fills: FxHashMap::default(),
             range: (begin, end),
+            fault: None,
             tiles: vec![],
         };
+        if k.checks() > 0 {
+            this.fault = Some(field(this.e, count + 3));
+        }
         this.prepare()?;
         let mut scratch: Option<Value> = None;
         let mut offset = Dim::ZERO;
@@ -278,9 +285,30 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
                 self.e.end_if(open);
                 Ok(())
             }
+            Stmt::Check { number, holds } => {
+                let holds = self.read_scalar(*holds)?;
+                self.check(*number, holds)
+            }
             Stmt::Barrier => Err(self.error("a barrier, which CPU kernels have not".into())),
             Stmt::Tile(t) => self.tile(t),
         }
+    }
+
+    /// Reports a check where the condition, 0 or 1, does not hold.
+    pub fn check(&mut self, number: u32, holds: Value) -> Result<(), Error> {
+        let Some(fault) = self.fault else {
+            return Err(self.error(format!("check {number} in a kernel without checks")));
+        };
+        let failed = self.e.b.ins().icmp_imm_s(IntCC::Equal, holds, 0);
+        let open = self.e.begin_rare_if(failed);
+        // The first report stays.
+        let before = self.e.b.ins().load(types::I32, element(), fault, 0);
+        let none = self.e.b.ins().icmp_imm_s(IntCC::Equal, before, 0);
+        let word = self.e.b.ins().iconst(types::I32, i64::from(number) + 1);
+        let word = self.e.b.ins().select(none, word, before);
+        self.e.b.ins().store(element(), word, fault, 0);
+        self.e.end_if(open);
+        Ok(())
     }
 
     fn for_loop(&mut self, var: Var, kind: LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), Error> {
@@ -597,7 +625,7 @@ fn visit_indices(body: &[Stmt], f: &mut dyn FnMut(&Ix)) {
                     f(e);
                 }
             }
-            Stmt::Set(..) | Stmt::Barrier => {}
+            Stmt::Set(..) | Stmt::Check { .. } | Stmt::Barrier => {}
         }
     });
 }

@@ -70,7 +70,16 @@ impl Kernel<'_, '_, '_> {
                     let v = self.read(*value)?;
                     self.store_lanes(*buffer, index, &v)?;
                 }
-                _ => return Err(self.error(format!("the vector loop over {var} holds more than sets and stores"))),
+                Stmt::Check { number, holds } => {
+                    let v = self.read(*holds)?;
+                    let all = self.e.all_lanes(&v, lanes);
+                    self.check(*number, all)?;
+                }
+                _ => {
+                    return Err(self.error(format!(
+                        "the vector loop over {var} holds more than sets, stores and checks"
+                    )));
+                }
             }
         }
         self.e.constants_in_loop(false);
@@ -505,15 +514,29 @@ impl Kernel<'_, '_, '_> {
 
     fn bounds_lanes(&mut self, bounds: &[Bound]) -> Result<Val, Error> {
         let lanes = self.lanes();
-        let mut all = Val::Uniform(self.e.constant(DType::Bool, 1));
+        let mut all: Option<Val> = None;
         for b in bounds {
             let i = self.index_lanes(&b.index)?;
-            let (zero, n) = (Val::Uniform(self.e.int(0)), Val::Uniform(self.e.dim(&b.extent)?));
-            let from = self.e.prim_lanes(Prim::Le, DType::I64, [&zero, &i, &i], lanes)?;
-            let to = self.e.prim_lanes(Prim::Lt, DType::I64, [&i, &n, &n], lanes)?;
-            let both = self.e.prim_lanes(Prim::And, DType::Bool, [&from, &to, &to], lanes)?;
-            all = self.e.prim_lanes(Prim::And, DType::Bool, [&all, &both, &both], lanes)?;
+            let n = Val::Uniform(self.e.dim(&b.extent)?);
+            let inside = if b.extent.is_nonnegative() {
+                // One unsigned comparison, as for scalars.
+                self.e.prim_lanes(Prim::Lt, DType::U64, [&i, &n, &n], lanes)?
+            } else {
+                let zero = Val::Uniform(self.e.int(0));
+                let from = self.e.prim_lanes(Prim::Le, DType::I64, [&zero, &i, &i], lanes)?;
+                let to = self.e.prim_lanes(Prim::Lt, DType::I64, [&i, &n, &n], lanes)?;
+                self.e.prim_lanes(Prim::And, DType::Bool, [&from, &to, &to], lanes)?
+            };
+            all = Some(match all {
+                None => inside,
+                Some(a) => self
+                    .e
+                    .prim_lanes(Prim::And, DType::Bool, [&a, &inside, &inside], lanes)?,
+            });
         }
-        Ok(all)
+        match all {
+            Some(all) => Ok(all),
+            None => Ok(Val::Uniform(self.e.constant(DType::Bool, 1))),
+        }
     }
 }

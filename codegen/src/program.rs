@@ -15,11 +15,12 @@ use brolga_abi::ctx::offset;
 use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
 use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::{self, LoopKind, Stmt};
-use brolga_ir::program::{Program, SlotId, Step, Storage};
+use brolga_ir::program::{Program, Rows, SlotId, Step, Storage};
 use brolga_ir::{Dim, Op, Relation};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// Work below which a kernel runs on the calling thread, in units of about a cycle: waking workers costs microseconds.
@@ -38,18 +39,16 @@ pub struct Compiled {
     pub kernels: Vec<Option<(String, FuncId)>>,
 }
 
-/// The names of the model's nodes that `Ctx::error_node` counts: those of the steps, in order, each once.
-pub fn nodes(program: &Program) -> Vec<Arc<str>> {
-    let mut out: Vec<Arc<str>> = vec![];
-    let mut add = |name: &Arc<str>| {
-        if !out.contains(name) {
-            out.push(name.clone());
-        }
-    };
-    for s in &program.steps {
-        if let Step::Host { origin, .. } = s {
-            add(origin);
-        }
+/// The names of the model's nodes that `Ctx::error_node` counts: those of the steps that may fail, in order, each once.
+pub fn nodes(steps: &[Step]) -> Vec<Arc<str>> {
+    let (mut out, mut seen) = (vec![], FxHashSet::default());
+    for s in steps {
+        let names = match s {
+            Step::Host { origin, .. } => std::slice::from_ref(origin),
+            Step::Call { checks, .. } => checks,
+            Step::Copy { .. } => &[],
+        };
+        out.extend(names.iter().filter(|n| seen.insert((*n).clone())).cloned());
     }
     out
 }
@@ -276,7 +275,9 @@ fn define_run(
             scratch: None,
             args: None,
             hosts: 0,
-            nodes: nodes(program),
+            nodes: (0..).zip(nodes(steps)).map(|(i, n)| (n, i)).collect(),
+            faults: None,
+            longest: longest(steps),
             e,
         };
         r.enter(steps)?;
@@ -304,7 +305,12 @@ struct Run<'r, 'a, 'm> {
     scratch: Option<(Value, Value)>,
     args: Option<StackSlot>,
     hosts: u32,
-    nodes: Vec<Arc<str>>,
+    /// The numbers of the nodes that may fail.
+    nodes: FxHashMap<Arc<str>, u32>,
+    /// The word that kernels report failed checks in; it is 0 between them.
+    faults: Option<StackSlot>,
+    /// Pointers that a call passes, at most.
+    longest: u32,
     e: &'r mut Emit<'a, 'm>,
 }
 
@@ -321,9 +327,8 @@ impl Run<'_, '_, '_> {
     }
 
     /// Leaves with a status when a condition holds.
-    fn fail_if(&mut self, cond: Value, status: Value, node: u32) {
+    fn fail_if(&mut self, cond: Value, status: Value, node: Value) {
         let on = self.e.b.create_block();
-        let node = self.e.b.ins().iconst(types::I32, i64::from(node));
         self.e
             .b
             .ins()
@@ -334,7 +339,12 @@ impl Run<'_, '_, '_> {
 
     fn fail_with(&mut self, cond: Value, code: ErrorCode, node: u32) {
         let status = self.e.b.ins().iconst(types::I32, code as i64);
+        let node = self.e.b.ins().iconst(types::I32, i64::from(node));
         self.fail_if(cond, status, node);
+    }
+
+    fn node(&self, name: &Arc<str>) -> u32 {
+        self.nodes.get(name).copied().unwrap_or(NO_NODE)
     }
 
     /// The block that every failure leads to: the context keeps the first error.
@@ -371,11 +381,19 @@ impl Run<'_, '_, '_> {
             let out = self.e.slot_addr(slot);
             let status = self.e.call_value(plan, &[dims, workers, out]);
             let bad = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);
-            self.fail_if(bad, status, NO_NODE);
+            let nobody = self.e.b.ins().iconst(types::I32, i64::from(NO_NODE));
+            self.fail_if(bad, status, nobody);
             let need = self.e.b.ins().load(types::I64, MemFlagsData::trusted(), out, 0);
             let have = self.field(types::I64, offset::ARENA_BYTES);
             let small = self.e.b.ins().icmp(IntCC::UnsignedLessThan, have, need);
             self.fail_with(small, ErrorCode::ArenaTooSmall, NO_NODE);
+        }
+        let checks = |s: &Step| matches!(s, Step::Call { checks, .. } if !checks.is_empty());
+        if steps.iter().any(checks) {
+            let slot = self.e.slot(4, 2);
+            let none = self.e.b.ins().iconst(types::I32, 0);
+            self.e.b.ins().stack_store(types::I64, none, slot, 0);
+            self.faults = Some(slot);
         }
         // Dims of steps stand in the entry's scope, so that no step computes them again.
         let mut dims = vec![per_worker.clone()];
@@ -435,8 +453,15 @@ impl Run<'_, '_, '_> {
 
     fn step(&mut self, s: &Step) -> Result<(), Error> {
         match s {
-            Step::Call { kernel, args, .. } => self.call(*kernel, args),
-            Step::Copy { from, to } => {
+            Step::Call {
+                kernel, args, checks, ..
+            } => self.call(*kernel, args, checks),
+            Step::Copy {
+                from,
+                to,
+                rows: Some(rows),
+            } => self.copy_rows(*from, *to, rows),
+            Step::Copy { from, to, rows: None } => {
                 let bytes = self.program.slot(*from).bytes();
                 let n = self.e.dim(&bytes)?;
                 let (from, to) = (self.slot(*from)?, self.slot(*to)?);
@@ -453,9 +478,27 @@ impl Run<'_, '_, '_> {
         }
     }
 
+    /// Copies rows: one by itself, more by all workers when it is worth it.
+    fn copy_rows(&mut self, from: SlotId, to: SlotId, rows: &Rows) -> Result<(), Error> {
+        let (from, to, start) = (self.slot(from)?, self.slot(to)?, self.e.dim(&rows.start)?);
+        let to = self.e.b.ins().iadd(to, start);
+        let bytes = self.e.dim(&rows.bytes)?;
+        if rows.count.is(1) {
+            let f = self.e.unit.helper(Helper::Copy)?;
+            self.e.call(f, &[to, from, bytes]);
+            return Ok(());
+        }
+        let stride = self.e.dim(&rows.stride)?;
+        let args = self.array(&[to, from, bytes, stride]);
+        let f = self.e.unit.helper(Helper::CopyRows)?;
+        // A vector is about a cycle.
+        let work = (&rows.count * &rows.bytes).floor_div(&Dim::Const(16));
+        self.launch(f, args, &rows.count, &work)
+    }
+
     /// A stack slot that all calls share; kernels have returned before it is filled again.
     fn array(&mut self, values: &[Value]) -> Value {
-        let longest = 8 * self.longest();
+        let longest = 8 * self.longest;
         let slot = match self.args {
             Some(s) => s,
             None => self.e.slot(longest, 3),
@@ -468,18 +511,16 @@ impl Run<'_, '_, '_> {
         at
     }
 
-    fn longest(&self) -> u32 {
-        let of = |s: &Step| match s {
-            Step::Call { args, .. } => args.len() + 3,
-            Step::Host { inputs, outputs, .. } => inputs.len() + outputs.len(),
-            Step::Copy { .. } => 0,
-        };
-        let steps = self.program.steps.iter().chain(&self.program.init);
-        steps.map(of).max().unwrap_or(0).max(1) as u32
-    }
-
-    fn call(&mut self, index: u32, slots: &[SlotId]) -> Result<(), Error> {
+    fn call(&mut self, index: u32, slots: &[SlotId], checks: &[Arc<str>]) -> Result<(), Error> {
         let k = &self.program.kernels[index as usize];
+        if k.checks() as usize != checks.len() {
+            return Err(self.error(format!(
+                "kernel `{}` has checks of {} numbers and is called with the nodes of {}",
+                k.name,
+                k.checks(),
+                checks.len()
+            )));
+        }
         let params = k.params().count();
         if params != slots.len() {
             return Err(self.error(format!(
@@ -499,25 +540,61 @@ impl Run<'_, '_, '_> {
         let (start, stride) = self.scratch.unwrap_or((zero, zero));
         let dims = self.field(types::I64, offset::DIMS);
         fields.extend([dims, start, stride]);
+        if let (false, Some(faults)) = (checks.is_empty(), self.faults) {
+            fields.push(self.e.slot_addr(faults));
+        }
         let args = self.array(&fields);
-        let first_worker = self.e.b.ins().iconst(types::I32, 0);
-        let Some(extent) = k.parallel_extent() else {
-            let one = self.e.int(1);
-            self.e.call(body, &[args, zero, one, first_worker]);
-            return Ok(());
+        match k.parallel_extent() {
+            None => {
+                let one = self.e.int(1);
+                self.serially(body, args, one);
+            }
+            Some(extent) => {
+                let Some(extent) = extent.as_dim() else {
+                    return Err(self.error(format!(
+                        "the parallel loop of kernel `{}` has extent {extent}, expected a dim",
+                        k.name
+                    )));
+                };
+                self.launch(body, args, extent, &work(&k.body))?;
+            }
+        }
+        self.checked(checks);
+        Ok(())
+    }
+
+    /// Leaves when the kernel that was just called has reported a check; the nodes are those of its numbers.
+    fn checked(&mut self, nodes: &[Arc<str>]) {
+        let (Some(faults), Some((last, others))) = (self.faults, nodes.split_last()) else {
+            return;
         };
-        let Some(extent) = extent.as_dim() else {
-            return Err(self.error(format!(
-                "the parallel loop of kernel `{}` has extent {extent}, expected a dim",
-                k.name
-            )));
-        };
+        let word = self.e.b.ins().stack_load(types::I64, types::I32, faults, 0);
+        let number = self.node(last);
+        let mut node = self.e.b.ins().iconst(types::I32, i64::from(number));
+        for (i, name) in (1..).zip(others) {
+            let this = self.e.b.ins().icmp_imm_s(IntCC::Equal, word, i);
+            let number = self.node(name);
+            let number = self.e.b.ins().iconst(types::I32, i64::from(number));
+            node = self.e.b.ins().select(this, number, node);
+        }
+        let failed = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, word, 0);
+        let status = self.e.b.ins().iconst(types::I32, ErrorCode::IndexOutOfRange as i64);
+        self.fail_if(failed, status, node);
+    }
+
+    /// Calls a body once, with iterations `0..n`.
+    fn serially(&mut self, body: FuncId, args: Value, n: Value) {
+        let (zero, first_worker) = (self.e.int(0), self.e.b.ins().iconst(types::I32, 0));
+        self.e.call(body, &[args, zero, n, first_worker]);
+    }
+
+    /// Calls a body with iterations `0..extent`, by all workers when the work is worth it.
+    fn launch(&mut self, body: FuncId, args: Value, extent: &Dim, work: &Dim) -> Result<(), Error> {
         let n = self.e.dim(extent)?;
-        let work = work(&k.body);
         let serial_only =
             extent.as_const().is_some_and(|n| n <= 1) || work.as_const().is_some_and(|w| w < PARALLEL_WORK);
         if serial_only {
-            self.e.call(body, &[args, zero, n, first_worker]);
+            self.serially(body, args, n);
             return Ok(());
         }
         let parallel_for = self.field(types::I64, offset::PARALLEL_FOR);
@@ -527,7 +604,7 @@ impl Run<'_, '_, '_> {
             cond = self.e.b.ins().band(cond, many);
         }
         if work.as_const().is_none() {
-            let w = self.e.dim(&work)?;
+            let w = self.e.dim(work)?;
             let much = self
                 .e
                 .b
@@ -552,17 +629,13 @@ impl Run<'_, '_, '_> {
         let failed = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);
         self.fail_with(failed, ErrorCode::ParallelFailed, NO_NODE);
         self.e.fork_else(&fork, &[]);
-        self.e.call(body, &[args, zero, n, first_worker]);
+        self.serially(body, args, n);
         self.e.end_fork(fork, &[]);
         Ok(())
     }
 
     fn host(&mut self, inputs: &[SlotId], outputs: &[SlotId], origin: &Arc<str>) -> Result<(), Error> {
-        let node = self
-            .nodes
-            .iter()
-            .position(|n| n == origin)
-            .map_or(NO_NODE, |i| i as u32);
+        let node = self.node(origin);
         let index = self.hosts;
         self.hosts += 1;
         let mut pointers = vec![];
@@ -594,6 +667,17 @@ impl Run<'_, '_, '_> {
     }
 }
 
+/// The most pointers that a step passes.
+fn longest(steps: &[Step]) -> u32 {
+    let of = |s: &Step| match s {
+        // Dims, scratch, the distance between workers' scratch, the word for checks.
+        Step::Call { args, .. } => args.len() + 4,
+        Step::Host { inputs, outputs, .. } => inputs.len() + outputs.len(),
+        Step::Copy { .. } => 4,
+    };
+    steps.iter().map(of).max().unwrap_or(0).max(1) as u32
+}
+
 /// About how many cycles a body takes.
 fn work(body: &[Stmt]) -> Dim {
     let mut sum = Dim::ZERO;
@@ -614,7 +698,7 @@ fn work(body: &[Stmt]) -> Dim {
                 let steps = &(&bound(n0) * &bound(n1)) * &bound(&t.k);
                 &(&columns * &steps) + 50
             }
-            Stmt::Set(..) | Stmt::Store { .. } | Stmt::Barrier => Dim::ONE,
+            Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier => Dim::ONE,
         };
         sum = &sum + &w;
     }

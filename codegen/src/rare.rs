@@ -68,6 +68,7 @@ impl Uses {
                     ];
                     all.into_iter().for_each(|ix| self.index(ix));
                 }
+                Stmt::Check { holds, .. } => self.read(*holds),
                 Stmt::Barrier => {}
             }
         }

@@ -193,6 +193,36 @@ impl Emit<'_, '_> {
         }
     }
 
+    /// Whether a bool holds on all lanes, as 0 or 1.
+    pub fn all_lanes(&mut self, v: &Val, lanes: u32) -> Value {
+        let (bits, chunks) = match v {
+            Val::Uniform(x) => return *x,
+            Val::Mask(bits, c) => (*bits, c.clone()),
+            Val::Lanes(c) => (8, c.clone()),
+        };
+        let mut all: Option<Value> = None;
+        for (i, chunk) in (0..).zip(chunks) {
+            let mut chunk = self.bits_as(chunk, types::I8X16);
+            let bytes = (lanes * bits / 8 - 16 * i).min(16) as usize;
+            if bytes < 16 {
+                // What lies behind the last lane does not count.
+                let mut behind = [0u8; 16];
+                behind[bytes..].fill(0xff);
+                let c = self.b.func.dfg.constants.insert(behind.as_slice().into());
+                let c = self.b.ins().vconst(types::I8X16, c);
+                chunk = self.b.ins().bor(chunk, c);
+            }
+            all = Some(match all {
+                None => chunk,
+                Some(a) => self.b.ins().band(a, chunk),
+            });
+        }
+        match all {
+            Some(a) => self.b.ins().vall_true(a),
+            None => self.constant(DType::Bool, 1),
+        }
+    }
+
     /// Every lane twice as wide.
     fn widen(&mut self, c: &[Value], signed: bool) -> Vec<Value> {
         c.iter()

@@ -665,3 +665,51 @@ fn what_a_cpu_cannot_do_is_an_error() {
         "kernel `gpu`: r0 is read outside the vector loop that assigns it"
     );
 }
+
+#[test]
+fn checks_report_any_lane() {
+    for target in targets() {
+        for lanes in [1, 4, 8, 16] {
+            // An index from memory in bounds, and a bool from memory.
+            let mut b = Build::new("check", &[]);
+            let (indices, flags) = (
+                b.buffer(DType::I64, 2 * lanes, Scope::In),
+                b.buffer(DType::Bool, 2 * lanes, Scope::In),
+            );
+            let out = b.buffer(DType::I64, 2 * lanes, Scope::Out);
+            let at = affine(&[(0, lanes), (1, 1)], 0);
+            let (i, inside, flag) = (b.reg(DType::I64), b.reg(DType::Bool), b.reg(DType::Bool));
+            let bounds = vec![Bound {
+                index: Ix::reg(i),
+                extent: Dim::Const(5),
+            }];
+            let body = vec![
+                Stmt::Set(i, load(indices, at.clone())),
+                Stmt::Set(inside, Expr::InBounds(bounds)),
+                Stmt::Check {
+                    number: 4,
+                    holds: inside,
+                },
+                Stmt::Set(flag, load(flags, at.clone())),
+                Stmt::Check { number: 1, holds: flag },
+                store(out, at, i),
+            ];
+            let kind = if lanes == 1 { LoopKind::Serial } else { LoopKind::Vector };
+            b.k.body = vec![each(0, LoopKind::Parallel, 2, vec![each(1, kind, lanes, body)])];
+            b.k.verify().unwrap();
+            let n = 2 * lanes as usize;
+            for bad in 0..=n {
+                for (value, flag, want) in [(5, 1, 5), (-1, 1, 5), (3, 0, 2), (i64::MIN, 0, 5)] {
+                    let index = |k: usize| if k == bad { value } else { (k % 5) as i64 };
+                    let bytes: Vec<u8> = (0..n).flat_map(|k| index(k).to_le_bytes()).collect();
+                    let flags: Vec<u8> = (0..n).map(|k| if k == bad { flag } else { 1 }).collect();
+                    let mut buffers = vec![bytes.clone(), flags, vec![0; 8 * n]];
+                    let failed = run(&target, &b.k, &mut buffers, &[], 1);
+                    let want = if bad == n { 0 } else { want };
+                    assert_eq!(failed, want, "{} lanes, {value} at {bad} for {}", lanes, target.name);
+                    assert_eq!(buffers[2], bytes);
+                }
+            }
+        }
+    }
+}

@@ -283,7 +283,7 @@ fn the_first_error_is_kept() {
     let host: [HostFn; 2] = [fails, fails];
     assert_eq!(run(&[4], &|c| c.host = host.as_ptr()), ((ErrorCode::HostFailed, 0), 0));
     assert_eq!(
-        brolga_codegen::program::nodes(&model())[0].as_ref(),
+        brolga_codegen::program::nodes(&model().steps)[0].as_ref(),
         "Relu_2",
         "node 0 is the failing one"
     );

@@ -270,7 +270,7 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
         outputs: outputs.collect(),
         guards: program.guards.iter().map(|g| g.to_string()).collect(),
         host_ops: host::describe(program).map_err(lower)?,
-        nodes: brolga_codegen::program::nodes(program)
+        nodes: brolga_codegen::program::nodes(&program.steps)
             .iter()
             .map(|n| n.to_string())
             .collect(),

@@ -212,14 +212,20 @@ impl<'a> Planner<'a, '_> {
 
     fn step(&mut self, step: &Step, lookup: &dyn Fn(&str) -> Option<i64>) -> Result<cuda::Step> {
         match step {
-            Step::Copy { from, to } => Ok(cuda::Step::Copy {
+            Step::Copy { rows: Some(_), .. } => Err(self.model.fail("a copy of rows in a program for a GPU")),
+            Step::Copy { from, to, rows: None } => Ok(cuda::Step::Copy {
                 from: self.buffer(*from)?,
                 to: self.buffer(*to)?,
             }),
             Step::Host { op, origin, .. } => Err(self
                 .model
                 .fail(format!("{} (node `{origin}`) runs on a CPU only", op.name()))),
-            Step::Call { kernel, args, origin } => {
+            Step::Call {
+                kernel,
+                args,
+                origin,
+                checks,
+            } => {
                 let k = &self.model.program.kernels[*kernel as usize];
                 let launch = ptx::launch(k);
                 let mut grid = [0; 3];
@@ -242,6 +248,7 @@ impl<'a> Planner<'a, '_> {
                     buffers: args.iter().map(|s| self.buffer(*s)).collect::<Result<_>>()?,
                     dims: k.symbols.iter().map(symbol).collect::<Result<_>>()?,
                     node: origin.first().map_or_else(String::new, |n| n.to_string()),
+                    checks: checks.iter().map(|n| n.to_string()).collect(),
                 }))
             }
         }

@@ -11,9 +11,9 @@
 //! files are read in place.
 
 use crate::{Error, Result, backend};
-use brolga_abi::Ctx;
+use brolga_abi::{Ctx, ErrorCode};
 use brolga_ir::program::{Program, SlotId, Step, Storage};
-use brolga_ir::{ConstData, Target, encode, loops};
+use brolga_ir::{ConstData, NodeError, Target, encode, loops};
 use brolga_runtime::{AlignedBytes, Weights};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use std::hash::Hasher;
@@ -118,7 +118,7 @@ fn is_constant(program: &Program, root: SlotId) -> bool {
 fn touched(program: &Program, step: &Step) -> Vec<SlotId> {
     let slots: Vec<SlotId> = match step {
         Step::Call { args, .. } => args.clone(),
-        Step::Copy { from, to } => vec![*from, *to],
+        Step::Copy { from, to, .. } => vec![*from, *to],
         Step::Host { inputs, outputs, .. } => inputs.iter().chain(outputs).copied().collect(),
     };
     slots.into_iter().map(|s| program.root(s)).collect()
@@ -407,10 +407,21 @@ impl Memory {
         // which nothing else reads meanwhile; the arena has the scratch of one worker.
         let status = unsafe { (code.run)(&raw mut ctx, self.pointers.as_ptr().cast(), std::ptr::null()) };
         if status != 0 {
-            return Err(broken(
-                &program,
-                format!("evaluating its constants ended with status {status}"),
-            ));
+            let names = brolga_codegen::program::nodes(&program.init);
+            let Some(node) = names.get(ctx.error_node as usize) else {
+                return Err(broken(
+                    &program,
+                    format!("evaluating its constants ended with status {status}"),
+                ));
+            };
+            let why = ErrorCode::split(status).map_or("unknown error", |(code, _)| code.text());
+            return Err(Error::Lower {
+                model: program.name.clone(),
+                source: NodeError {
+                    node: node.to_string(),
+                    message: format!("in the model's constants, {why}"),
+                },
+            });
         }
         Ok(self.blob)
     }

@@ -376,6 +376,52 @@ fn options_that_make_no_sense() {
 }
 
 #[test]
+fn indices_out_of_range_name_their_node() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let at = |name: &str| dir.path().join(name);
+    let text = "graph @g(%0 x: f32[4, 3], %1 i: i64[2]) {
+      %2 = gather{axis=0}(%0, %1) @\"lookup\"
+      return y = %2
+    }";
+    std::fs::write(at("g.txt"), text).expect("a file is written");
+    let ran = brolga(dir.path(), &["compile", "g.txt", "-o", "g.brolga"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let x = Tensor::from_fn(DType::F32, &[4, 3], |i| Number::Float(i as f64));
+    for (index, fails) in [(-4, false), (3, false), (4, true), (-5, true)] {
+        let i = Tensor::from_i64(&[2], &[0, index]);
+        let given = [("x".to_owned(), x.clone()), ("i".to_owned(), i)];
+        write_npz(&at("in.npz"), &given).expect("a file is written");
+        for file in ["g.txt", "g.brolga"] {
+            let ran = brolga(dir.path(), &["run", file, "--inputs", "in.npz"]);
+            let what = format!("{file}, index {index}");
+            if fails {
+                failed(
+                    &what,
+                    &ran,
+                    &["node `lookup`: an index in the model's data is out of range"],
+                );
+            } else {
+                assert_eq!(ran.status, 0, "{what}: {}", ran.err);
+            }
+        }
+    }
+    // Of constants, when they are evaluated.
+    let text = "graph @g(%0 y: f32[2, 3]) {
+      %1 = const i64[2, 3] [0, 1, 2, 3, 4, 1]
+      %2 = const i64[6] [2, 1, 0, 4, 7, 2]
+      %3 = gather{axis=0}(%2, %1) @\"inner\"
+      %4 = const f32[6] [0.5, 1.0, 2.0, 3.0, 4.0, 5.0]
+      %5 = gather{axis=0}(%4, %3) @\"outer\"
+      %6 = add(%5, %0)
+      return z = %6
+    }";
+    std::fs::write(at("c.txt"), text).expect("a file is written");
+    let ran = brolga(dir.path(), &["compile", "c.txt", "-o", "c.brolga"]);
+    failed("a constant", &ran, &["`outer`", "out of range"]);
+    assert!(!files(dir.path()).contains(&"c.brolga".to_owned()));
+}
+
+#[test]
 fn texts_and_artefacts_that_are_damaged() {
     let dir = tempfile::tempdir().expect("there is room for temporary files");
     let at = |name: &str| dir.path().join(name);

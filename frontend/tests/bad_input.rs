@@ -240,6 +240,58 @@ fn shapes_that_contradict() {
 }
 
 #[test]
+fn constant_indices_out_of_range() {
+    // `x` is [2, 3].
+    let indices = |dims: &[i64], values: &[i64]| TensorProto {
+        name: "i".into(),
+        dims: dims.to_vec(),
+        data_type: 7,
+        int64_data: values.to_vec(),
+        ..Default::default()
+    };
+    let error = |op: &str, inputs: &[&str], mut initializer: Vec<TensorProto>, i: TensorProto| {
+        initializer.push(i);
+        error(&model(vec![node(op, inputs, &["y"])], initializer))
+    };
+    let updates = |dims: &[i64], n: usize| vec![floats("u", dims, &vec![1.0; n])];
+    for (found, axis) in [
+        (error("Gather", &["x", "i"], vec![], indices(&[2], &[1, 2])), 0),
+        (error("Gather", &["x", "i"], vec![], indices(&[], &[-3])), 0),
+        (
+            error("GatherElements", &["x", "i"], vec![], indices(&[1, 3], &[0, -3, 1])),
+            0,
+        ),
+        (
+            error("GatherND", &["x", "i"], vec![], indices(&[2, 2], &[1, 2, 0, 3])),
+            1,
+        ),
+        (
+            error(
+                "ScatterElements",
+                &["x", "i", "u"],
+                updates(&[1, 2], 2),
+                indices(&[1, 2], &[0, 2]),
+            ),
+            0,
+        ),
+        (
+            error(
+                "ScatterND",
+                &["x", "i", "u"],
+                updates(&[1], 1),
+                indices(&[1, 2], &[0, -4]),
+            ),
+            1,
+        ),
+    ] {
+        assert!(
+            found.contains("the_y") && found.contains(&format!("into axis {axis}")) && found.contains("out of range"),
+            "{found}"
+        );
+    }
+}
+
+#[test]
 fn data_that_does_not_fit_its_shape() {
     for dims in [
         &[4i64][..],

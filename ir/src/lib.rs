@@ -27,7 +27,7 @@ pub mod text;
 
 pub use dim::{Dim, DimOp, Symbol};
 pub use dtype::DType;
-pub use fault::Fault;
+pub use fault::{Fault, OUT_OF_RANGE};
 pub use graph::{Build, ConstData, Constant, Def, Graph, GraphBuilder, Node, NodeError, Source, Type, Value};
 pub use guard::{Guard, Relation};
 pub use ops::{Attr, Op};

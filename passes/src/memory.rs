@@ -28,7 +28,7 @@ pub fn plan(program: &mut Program) {
     for (step, s) in program.steps.iter().enumerate() {
         let touched: Vec<SlotId> = match s {
             Step::Call { args, .. } => args.clone(),
-            Step::Copy { from, to } => vec![*from, *to],
+            Step::Copy { from, to, .. } => vec![*from, *to],
             Step::Host { inputs, outputs, .. } => inputs.iter().chain(outputs).copied().collect(),
         };
         for id in touched {

@@ -89,7 +89,8 @@ fn execute<K>(
                 let args: Vec<SlotId> = args.iter().map(|a| p.root(*a)).collect();
                 call(&p.kernels[*kernel as usize], &args, &memory)?;
             }
-            Step::Copy { from, to } => {
+            Step::Copy { from, to, rows } => {
+                assert_eq!(*rows, None, "samples have few operands");
                 let bytes = memory[p.root(*from).0 as usize].borrow().clone();
                 *memory[to.0 as usize].borrow_mut() = bytes;
             }
@@ -218,4 +219,34 @@ fn every_operator_means_the_same_on_every_level() {
         wrong.len(),
         wrong.join("\n\n")
     );
+}
+
+/// Slots that the steps of a concatenation of `n` operands touch, kernels, and copies.
+fn concatenated(n: usize, shape: &str, axis: usize) -> (usize, usize, usize) {
+    let inputs: Vec<String> = (0..n).map(|i| format!("%{i} x{i}: f32{shape}")).collect();
+    let values: Vec<String> = (0..n).map(|i| format!("%{i}")).collect();
+    let text = format!(
+        "graph @g({}) {{ %{n} = concat{{axis={axis}}}({}) %{} = store(%{n}) return y = %{} }}",
+        inputs.join(", "),
+        values.join(", "),
+        n + 1,
+        n + 1
+    );
+    let graph = Graph::parse(&text, &|_| None).expect("a graph");
+    let structured = lower::to_structured(&graph).expect("one kernel");
+    let loops = lower::to_loops(&structured, lower::Options::default());
+    loops.verify().expect("a valid program");
+    let mut touched = 0;
+    loops.steps.iter().for_each(|s| s.for_each_slot(&mut |_| touched += 1));
+    let copies = loops.steps.iter().filter(|s| matches!(s, Step::Copy { .. })).count();
+    (touched, loops.kernels.len(), copies)
+}
+
+#[test]
+fn a_concatenation_is_linear_in_its_operands() {
+    // Few operands are kernels, which run in parallel; of many, each is a copy of rows, or a kernel of two buffers.
+    assert_eq!(concatenated(8, "[4, 64]", 1), (16, 8, 0));
+    assert_eq!(concatenated(500, "[4, 64]", 0), (1000, 0, 500));
+    assert_eq!(concatenated(500, "[4, 64]", 1), (1000, 0, 500));
+    assert_eq!(concatenated(500, "[64, 2]", 1), (1000, 500, 0));
 }

@@ -39,6 +39,12 @@ pub enum Error {
         /// The driver's words.
         why: String,
     },
+    /// An index in the model's data names no element.
+    #[error("node `{node}`: {}", brolga_abi::ErrorCode::IndexOutOfRange)]
+    IndexOutOfRange {
+        /// The model's node.
+        node: String,
+    },
     /// A plan contradicts itself.
     #[error("plan of `{plan}`: {what}")]
     Plan {
@@ -95,7 +101,7 @@ pub struct Buffer<'a> {
     pub storage: Storage<'a>,
 }
 
-/// A kernel's launch. Its parameters are the buffers' addresses, then the dims.
+/// A kernel's launch. Its parameters are the buffers' addresses, then the dims, then the word for checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// Number of the entry in [`Plan::entries`].
@@ -110,6 +116,9 @@ pub struct Launch {
     pub dims: Vec<i64>,
     /// The model's node, for errors.
     pub node: String,
+    /// The model's node of each number of the kernel's checks; a kernel that has some gets a pointer to a word of 32 bits
+    /// as its last parameter, which becomes the number of a check that fails, plus 1.
+    pub checks: Vec<String>,
 }
 
 /// One step.
@@ -124,6 +133,16 @@ pub enum Step {
         /// To this one.
         to: usize,
     },
+}
+
+impl Step {
+    /// The nodes of the checks of a launch of a kernel that has some.
+    fn checks(&self) -> Option<&[String]> {
+        match self {
+            Step::Launch(l) if !l.checks.is_empty() => Some(&l.checks),
+            _ => None,
+        }
+    }
 }
 
 /// A program as a GPU runs it: plain data, all sizes known.
@@ -223,6 +242,8 @@ pub struct Gpu {
     steps: Vec<Step>,
     inputs: Vec<usize>,
     outputs: Vec<usize>,
+    /// A word for each launch of a kernel with checks.
+    faults: Memory,
     /// One run at a time: they share the arena.
     running: Mutex<()>,
     // Dropped in this order: memory and module before the device's context.
@@ -243,8 +264,8 @@ impl Gpu {
     /// Loads a plan on a device: the driver assembles the module, constants are copied and computed.
     ///
     /// # Safety
-    /// The module's entries must take one pointer for each buffer of their launches and one `s64` for each of the dims,
-    /// and must touch nothing beyond those buffers' bytes.
+    /// The module's entries must take one pointer for each buffer of their launches, one `s64` for each of the dims, and
+    /// where there are checks a pointer to a word, and must touch nothing beyond those buffers' bytes and the word.
     ///
     /// # Errors
     /// When there is no driver or device, the plan contradicts itself, or the driver refuses the module or the memory.
@@ -281,6 +302,14 @@ impl Gpu {
             steps: plan.steps.clone(),
             inputs: plan.inputs.clone(),
             outputs: plan.outputs.clone(),
+            faults: device.allocate(
+                4 * plan
+                    .init
+                    .iter()
+                    .chain(&plan.steps)
+                    .filter(|s| s.checks().is_some())
+                    .count() as u64,
+            )?,
             running: Mutex::new(()),
             _memory: memory,
             _module: module,
@@ -298,8 +327,8 @@ impl Gpu {
     /// Runs once: inputs are copied to the device, outputs from it.
     ///
     /// # Errors
-    /// When sizes do not fit, or the driver reports an error. An error that a kernel caused leaves the process's context
-    /// unusable, as CUDA has it.
+    /// When sizes do not fit, an index in the data is out of range, or the driver reports an error. An error of the driver
+    /// that a kernel caused leaves the process's context unusable, as CUDA has it.
     pub fn run(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), Error> {
         self.fits("input", &self.inputs, inputs.iter().map(|b| b.len()))?;
         self.fits("output", &self.outputs, outputs.iter().map(|b| b.len()))?;
@@ -316,15 +345,26 @@ impl Gpu {
         Ok(())
     }
 
-    /// Runs steps to their end.
+    /// Runs steps to their end; the first check that failed is the error.
     fn walk(&self, steps: &[Step]) -> Result<(), Error> {
         self.device.enter()?;
+        let checks: Vec<&[String]> = steps.iter().filter_map(Step::checks).collect();
+        let mut words = vec![0u8; 4 * checks.len()];
+        if !checks.is_empty() {
+            self.device.copy_in(self.faults.address(), &words)?;
+        }
+        let mut word = self.faults.address();
         for s in steps {
+            let fault = s.checks().map(|_| {
+                word += 4;
+                word - 4
+            });
             match s {
                 Step::Launch(l) if l.grid.contains(&0) => {}
                 Step::Launch(l) => {
                     let addresses = l.buffers.iter().map(|&i| self.buffers[i].0);
-                    let params: Vec<u64> = addresses.chain(l.dims.iter().map(|&d| d as u64)).collect();
+                    let dims = l.dims.iter().map(|&d| d as u64);
+                    let params: Vec<u64> = addresses.chain(dims).chain(fault).collect();
                     self.device
                         .launch(&self.functions[l.entry], l.grid, l.block, params, &l.node)?;
                 }
@@ -334,7 +374,17 @@ impl Gpu {
                 }
             }
         }
-        self.device.wait()
+        self.device.wait()?;
+        if !checks.is_empty() {
+            self.device.copy_out(&mut words, self.faults.address())?;
+        }
+        for (nodes, word) in checks.iter().zip(words.chunks_exact(4)) {
+            let number = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+            if let Some(node) = number.checked_sub(1).and_then(|n| nodes.get(n as usize)) {
+                return Err(Error::IndexOutOfRange { node: node.clone() });
+            }
+        }
+        Ok(())
     }
 
     fn fits(

@@ -81,7 +81,11 @@ int main(int argc, char **argv) {
   }
   MODEL(ctx_init)(&ctx, weights, dims, memory((size_t)arena_bytes), arena_bytes);
   status = MODEL(run)(&ctx, inputs, outputs);
-  if (status != BROLGA_OK) fail("run", brolga_error_string(status));
+  if (status != BROLGA_OK) {
+    const char *node = MODEL(node_name)(ctx.error_node);
+    if (ctx.error_code != status) fail("run", "the context has another error");
+    fail(node != NULL ? node : "run", brolga_error_string(status));
+  }
   for (i = 0; i < OF_MODEL(OUTPUT_COUNT); i++) {
     FILE *f;
     snprintf(path, sizeof path, "%s/output_%d", argv[2], i);

@@ -108,6 +108,18 @@ impl Harness {
     /// # Panics
     /// When the program fails.
     pub fn run(&self, inputs: &[Tensor], dims: &[i64]) -> Vec<Tensor> {
+        let outputs = self.try_run(inputs, dims);
+        outputs.unwrap_or_else(|e| panic!("{}: {e}", self.compiled.meta.name))
+    }
+
+    /// [`Harness::run`]; what the program says when it fails is the error.
+    ///
+    /// # Errors
+    /// When the program ends with another status than 0.
+    ///
+    /// # Panics
+    /// When files cannot be written or read.
+    pub fn try_run(&self, inputs: &[Tensor], dims: &[i64]) -> Result<Vec<Tensor>, String> {
         let meta = &self.compiled.meta;
         let at = |name: String| self.dir.path().join(name);
         let mut command = match self.emulator {
@@ -126,13 +138,9 @@ impl Harness {
             std::fs::write(at(format!("input_{i}")), t.bytes()).expect("an input is written");
         }
         let out = command.output().expect("the program was linked");
-        assert!(
-            out.status.success(),
-            "{}: {:?}: {}",
-            meta.name,
-            out.status,
-            String::from_utf8_lossy(&out.stderr)
-        );
+        if !out.status.success() {
+            return Err(format!("{:?}: {}", out.status, String::from_utf8_lossy(&out.stderr)));
+        }
         // The program prints the extents of one output a line.
         let text = String::from_utf8(out.stdout).expect("numbers are printed");
         let outputs = text.lines().zip(&meta.outputs).enumerate().map(|(i, (line, o))| {
@@ -142,7 +150,7 @@ impl Harness {
         });
         let outputs: Vec<Tensor> = outputs.collect();
         assert_eq!(outputs.len(), meta.outputs.len(), "{text}");
-        outputs
+        Ok(outputs)
     }
 }
 

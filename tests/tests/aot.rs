@@ -2,7 +2,7 @@
 
 use brolga::output::WeightsIn;
 use brolga::{Compiled, Options, Session};
-use brolga_ir::{Target, Tensor};
+use brolga_ir::{Graph, Target, Tensor};
 use brolga_tests::aot::{Harness, Kind, dims, has, undefined};
 use brolga_tests::{SmallModel, relative_error, run, skip, small_model};
 
@@ -210,5 +210,28 @@ fn artefacts_that_are_damaged_are_errors() {
         std::fs::write(&path, &bytes[..n]).expect("a file is written");
         let e = Session::load(&path).expect_err("it is truncated").to_string();
         assert!(e.contains("mlp.brolga"), "{e}");
+    }
+}
+
+/// Bytes of the object file of a concatenation of `n` rows of `columns`, along the columns.
+fn concatenation(n: usize, columns: usize) -> u64 {
+    let inputs: Vec<String> = (0..n).map(|i| format!("%{i} x{i}: f32[16, {columns}]")).collect();
+    let values: Vec<String> = (0..n).map(|i| format!("%{i}")).collect();
+    let (inputs, values) = (inputs.join(", "), values.join(", "));
+    let text = format!("graph @g({inputs}) {{ %{n} = concat{{axis=1}}({values}) return y = %{n} }}");
+    let g = Graph::parse(&text, &|_| None).unwrap_or_else(|e| panic!("{e}"));
+    let c = brolga::compile(&g, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let file = dir.path().join("wide.o");
+    c.write_object(&file, WeightsIn::Object)
+        .unwrap_or_else(|e| panic!("{e}"));
+    std::fs::metadata(&file).expect("it was written").len()
+}
+
+#[test]
+fn objects_are_linear_in_the_operands_of_a_concatenation() {
+    for columns in [32, 2] {
+        let (few, many) = (concatenation(150, columns), concatenation(600, columns));
+        assert!(many < 5 * few, "{few} bytes for 150 operands, {many} for 600");
     }
 }

@@ -543,3 +543,194 @@ fn base64(bytes: &[u8]) -> String {
     }
     out
 }
+
+/// Runs a graph of `data` f32, `indices` i64 and more inputs everywhere, with indices that are in range, then with one that
+/// is not: every way to run it says so, and names the node.
+fn out_of_range(name: &str, text: &str, good: &[i64], bad: &[i64], node: &str) {
+    let g = Graph::parse(text, &|_| None).unwrap_or_else(|e| panic!("{name}: {e}"));
+    g.verify().unwrap_or_else(|e| panic!("{name}: {e}"));
+    let given = |indices: &[i64]| -> Vec<Tensor> {
+        let mut all = inputs(&g, &[], Fill::Plain);
+        for (input, t) in g.inputs.iter().zip(&mut all) {
+            if input.name == "i" {
+                *t = Tensor::from_fn(t.dtype(), t.shape(), |k| Number::Int(indices[k % indices.len()].into()));
+            }
+        }
+        all
+    };
+    let (good, bad) = (given(good), given(bad));
+    let wanted = g.eval(&good).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let says = |what: &str, error: &dyn std::fmt::Display| {
+        let error = error.to_string();
+        assert!(
+            error.contains(&format!("`{node}`")) && error.contains("out of range"),
+            "{name}, {what}: {error}"
+        );
+    };
+    says("the graph", &g.eval(&bad).expect_err(name));
+    for pipeline in [None, Some("canonicalize,eqsat{rules=none}".to_owned())] {
+        for target in targets() {
+            let options = Options {
+                target,
+                pipeline: pipeline.clone(),
+                ..Options::default()
+            };
+            let cpu = options.target.name;
+            let s = levels::optimise(&g, &options)
+                .and_then(|(cut, _)| levels::structured(&cut, &options))
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            let p = levels::program(&s, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let found = program::interp::run(&s, &good).unwrap_or_else(|e| panic!("{name}: {e}\n{s}"));
+            close(&format!("{name}, structured"), &g, Fill::Plain, &found, &wanted);
+            says("structured", &program::interp::run(&s, &bad).expect_err(name));
+            let found = program::interp::run(&p, &good).unwrap_or_else(|e| panic!("{name}: {e}\n{p}"));
+            close(&format!("{name}, loops for {cpu}"), &g, Fill::Plain, &found, &wanted);
+            says("loops", &program::interp::run(&p, &bad).expect_err(name));
+            for threads in [1, 2] {
+                let session = compile(&g, &options).and_then(|c| c.session_with(threads, u64::MAX));
+                let session = session.unwrap_or_else(|e| panic!("{name}: {e}"));
+                let run = |t: &[Tensor]| session.run(&t.iter().map(tensors::view).collect::<Vec<_>>());
+                let what = format!("{name}, compiled for {cpu}, {threads} threads");
+                // One error does not spoil the next run.
+                says(&what, &run(&bad).expect_err(&what));
+                let found = run(&good).unwrap_or_else(|e| panic!("{what}: {e}"));
+                let found: Vec<Tensor> = found.iter().map(tensors::to_tensor).collect();
+                close(&what, &g, Fill::Plain, &found, &wanted);
+            }
+        }
+    }
+    if !has("cc") {
+        return skip("there is no C compiler `cc`");
+    }
+    let c = compile(&g, &Options::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let harness = Harness::build(c, Kind::Object, WeightsIn::Object);
+    close(
+        &format!("{name}, an object file"),
+        &g,
+        Fill::Plain,
+        &harness.run(&good, &[]),
+        &wanted,
+    );
+    let error = harness.try_run(&bad, &[]).expect_err(name);
+    assert!(error.contains(&format!("{node}: an index")), "{name}: {error}");
+}
+
+#[test]
+fn an_index_out_of_range_is_an_error_everywhere() {
+    let graph = |inputs: &str, body: &str| format!("graph @g(%0 x: {inputs}) {{ {body} }}");
+    let (good, low, high) = ([-5, 4, 0, 2, -1], [0, 1, -6, 2], [3, 2, 5]);
+    for bad in [&low[..], &high[..], &[i64::MIN], &[i64::MAX]] {
+        out_of_range(
+            "gather of rows",
+            &graph(
+                "f32[5, 24], %1 i: i64[7]",
+                "%2 = gather{axis=0}(%0, %1) @\"emb\" %3 = exp(%2) @\"exp\" return y = %3",
+            ),
+            &good,
+            bad,
+            "emb",
+        );
+    }
+    for (name, types, body) in [
+        (
+            "gather of columns",
+            "f32[24, 5], %1 i: i64[33]",
+            "gather{axis=1}(%0, %1)",
+        ),
+        (
+            "gather of bools",
+            "bool[3, 5], %1 i: i64[2, 9]",
+            "gather{axis=1}(%0, %1)",
+        ),
+        ("gather by i32", "f32[5], %1 i: i32[3]", "gather{axis=0}(%0, %1)"),
+        (
+            "gather_elements",
+            "f32[4, 5], %1 i: i64[3, 37]",
+            "gather_elements{axis=1}(%0, %1)",
+        ),
+        (
+            "gather_nd",
+            "f32[5, 6, 3], %1 i: i64[4, 2]",
+            "gather_nd{batch_dims=0}(%0, %1)",
+        ),
+        (
+            "scatter_elements",
+            "f32[5, 4], %1 i: i64[5, 3], %2 u: f32[5, 3]",
+            "scatter_elements{axis=0 reduction=none}(%0, %1, %2)",
+        ),
+        (
+            "scatter_nd",
+            "f32[5, 4], %1 i: i64[4, 1], %2 u: f32[4, 4]",
+            "scatter_nd{reduction=add}(%0, %1, %2)",
+        ),
+    ] {
+        let result = if name.starts_with("scatter") { "%3" } else { "%2" };
+        let text = graph(types, &format!("{result} = {body} @\"node\" return y = {result}"));
+        out_of_range(name, &text, &good, &high, "node");
+    }
+}
+
+#[test]
+fn the_node_whose_index_is_out_of_range_is_named() {
+    // Both gathers are in one kernel, over a reduction, behind padding.
+    let text = "graph @g(%0 x: f32[9, 40], %1 w: f32[5, 40], %2 i: i64[6]) {
+      %3 = gather{axis=0}(%0, %2) @\"tokens\"
+      %4 = gather{axis=0}(%1, %2) @\"positions\"
+      %5 = add(%3, %4) @\"sum\"
+      %6 = softmax{axis=1}(%5) @\"softmax\"
+      %7 = pad{low=[2, 0] high=[1, 3] interior=[0, 0] fill=1.0}(%3) @\"pad\"
+      return y = %6, z = %7
+    }";
+    out_of_range("two gathers", text, &[4, 0, -2], &[4, 6, 0], "positions");
+    out_of_range("two gathers", text, &[4, 0, -2], &[4, 9, 0], "tokens");
+}
+
+#[test]
+fn padding_is_not_indexed() {
+    plain(
+        "a gather behind padding",
+        "graph @g(%0 x: f32[3, 4], %1 i: i64[2]) {
+          %2 = gather{axis=0}(%0, %1)
+          %3 = pad{low=[3, 1] high=[0, 2] interior=[1, 0] fill=0.5}(%2)
+          return y = %3
+        }",
+    );
+}
+
+#[test]
+fn wide_concatenations() {
+    let concat = |n: usize, shape: &str, axis: usize, each: &str| {
+        let inputs: Vec<String> = (0..n).map(|i| format!("%{i} x{i}: {shape}")).collect();
+        let mut text = format!("graph @g({}) {{\n", inputs.join(", "));
+        let mut last = n;
+        let mut parts: Vec<String> = (0..n).map(|i| format!("%{i}")).collect();
+        if !each.is_empty() {
+            for (i, part) in parts.iter_mut().enumerate().filter(|(i, _)| i % 3 == 0) {
+                text += &format!("  %{last} = {each}(%{i})\n");
+                *part = format!("%{last}");
+                last += 1;
+            }
+        }
+        format!(
+            "{text}  %{last} = concat{{axis={axis}}}({})\n  return y = %{last}\n}}",
+            parts.join(", ")
+        )
+    };
+    plain("rows", &concat(40, "f32[3, 16]", 0, ""));
+    plain("columns", &concat(40, "f32[3, 16]", 1, ""));
+    plain("short columns", &concat(40, "f32[33, 2]", 1, ""));
+    plain("bytes", &concat(20, "bool[2, 77]", 1, ""));
+    plain("some computed", &concat(30, "f32[4, 20]", 1, "exp"));
+    plain("scalars' worth", &concat(20, "i64[1]", 0, ""));
+    everywhere(
+        "symbols",
+        &concat(20, "f32[n, 16, m]", 1, ""),
+        &[
+            &[("n", 2), ("m", 3)],
+            &[("n", 1), ("m", 40)],
+            &[("n", 0), ("m", 5)],
+            &[("n", 300), ("m", 64)],
+        ],
+        Fill::Plain,
+    );
+}

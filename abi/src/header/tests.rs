@@ -41,6 +41,7 @@ fn sample() -> Meta {
         }],
         aliases: vec![Alias { input: 0, output: 0 }],
         weights_bytes: 12,
+        nodes: vec!["n".into(), "Gather \"b\"".into()],
         ..Meta::default()
     }
 }
@@ -109,6 +110,7 @@ int main(void) {
   if (net_run(&ctx, inputs, outputs) != BROLGA_OK) return 8;
   if (y[0] != 11 || y[1] != 22 || y[2] != 33) return 9;
   free(memory);
+  if (strcmp(net_node_name(1), "Gather \"b\"") != 0 || net_node_name(2) != NULL) return 10;
   return 0;
 }
 "#;

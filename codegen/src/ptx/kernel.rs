@@ -36,6 +36,8 @@ pub(super) struct Printer<'k> {
     pub narrow: FxHashMap<Reg, (R, Range)>,
     /// What was computed in the open loops and branches.
     pub scopes: Vec<Scope>,
+    /// The address of the word for failed checks.
+    fault: Option<R>,
     /// How often each register is assigned.
     assignments: FxHashMap<Reg, usize>,
     /// How often registers are used, for what runs rarely.
@@ -58,6 +60,7 @@ pub(super) fn entry(k: &Kernel) -> Result<String, Error> {
         ranges: FxHashMap::default(),
         narrow: FxHashMap::default(),
         scopes: vec![Scope::default()],
+        fault: None,
         assignments,
         uses: Uses::of(k),
     };
@@ -79,7 +82,7 @@ fn count(stmts: &[Stmt], out: &mut FxHashMap<Reg, usize>) {
         match s {
             Stmt::Set(r, _) => *out.entry(*r).or_default() += 1,
             Stmt::For { body, .. } | Stmt::If { then: body, .. } => count(body, out),
-            Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
+            Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
         }
     }
 }
@@ -124,6 +127,13 @@ impl Printer<'_> {
             params.push(format!("\t.param .s64 {name}_d{i}"));
             self.asm.put_head(format_args!("ld.param.s64 {r}, [{name}_d{i}]"));
             self.symbols.insert(s.clone(), r);
+        }
+        if self.k.checks() > 0 {
+            let (raw, fault) = (self.asm.reg(Class::B64), self.asm.reg(Class::B64));
+            params.push(format!("\t.param .u64 {name}_fault"));
+            self.asm.put_head(format_args!("ld.param.u64 {raw}, [{name}_fault]"));
+            self.asm.put_head(format_args!("cvta.to.global.u64 {fault}, {raw}"));
+            self.fault = Some(fault);
         }
         if params.len() * 8 > MAX_PARAMS {
             let what = format!("{} parameters, expected at most {}", params.len(), MAX_PARAMS / 8);
@@ -198,6 +208,15 @@ impl Printer<'_> {
                 self.stmts(then)?;
                 self.scopes.pop();
                 self.asm.place(format_args!("$I{n}"));
+                Ok(())
+            }
+            Stmt::Check { number, holds } => {
+                let Some(fault) = self.fault else {
+                    return Err(fail(self.k, format!("check {number} in a kernel without checks")));
+                };
+                let (holds, word) = (self.reg(*holds), self.asm.reg(Class::B32));
+                put!(self.asm, "mov.b32 {word}, {}", number + 1);
+                put!(self.asm, "@!{holds} st.global.u32 [{fault}], {word}");
                 Ok(())
             }
             Stmt::Barrier => {

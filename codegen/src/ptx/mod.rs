@@ -2,7 +2,8 @@
 //!
 //! Every thread runs the whole body, as at the loop level: `block` and `thread` loops become the hardware's coordinates,
 //! `serial` loops labels and branches, `unrolled` ones repetition. An entry's parameters are one pointer for each buffer
-//! parameter, in order, then one `s64` for each symbol of the kernel, in order.
+//! parameter, in order, then one `s64` for each symbol of the kernel, in order; then, for a kernel with checks, a pointer to
+//! a word of 32 bits that becomes the number of a check that fails, plus 1.
 //!
 //! | module | what it prints |
 //! | --- | --- |
@@ -81,7 +82,7 @@ pub fn launch(kernel: &Kernel) -> Launch {
                     walk(body, out);
                 }
                 Stmt::If { then, .. } => walk(then, out),
-                Stmt::Set(..) | Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
+                Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
             }
         }
     }

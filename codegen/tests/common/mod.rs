@@ -44,8 +44,9 @@ pub fn jit(target: &Target, k: &Kernel) -> (Jit, *const u8) {
     (jit, at)
 }
 
-/// Runs a kernel over buffers, which are its parameters' bytes, in as many pieces as there are workers.
-pub fn run(target: &Target, k: &Kernel, buffers: &mut [Vec<u8>], dims: &[i64], workers: u32) {
+/// Runs a kernel over buffers, which are its parameters' bytes, in as many pieces as there are workers. Gives the word in
+/// which it reports a failed check.
+pub fn run(target: &Target, k: &Kernel, buffers: &mut [Vec<u8>], dims: &[i64], workers: u32) -> u32 {
     let (_jit, at) = jit(target, k);
     // SAFETY: the address is a kernel's, which has the signature of the ABI's loop body.
     let body: brolga_abi::Body = unsafe { std::mem::transmute(at) };
@@ -60,6 +61,8 @@ pub fn run(target: &Target, k: &Kernel, buffers: &mut [Vec<u8>], dims: &[i64], w
     args.push(dims.as_ptr().cast_mut().cast());
     args.push(scratch.ptr());
     args.push(stride as usize as *mut u8);
+    let mut failed = 0u32;
+    args.push((&raw mut failed).cast());
     let n = match k.parallel_extent() {
         Some(n) => n.as_dim().unwrap().eval(&lookup).unwrap(),
         None => 1,
@@ -73,6 +76,7 @@ pub fn run(target: &Target, k: &Kernel, buffers: &mut [Vec<u8>], dims: &[i64], w
     for (b, m) in buffers.iter_mut().zip(&memory) {
         b.copy_from_slice(m.bytes());
     }
+    failed
 }
 
 /// A small builder of kernels.

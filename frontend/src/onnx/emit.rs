@@ -402,6 +402,33 @@ impl Importer<'_> {
         self.op("gather", &[Attr::Int(axis as i64)], &[data, indices])
     }
 
+    /// Checks indices that are constants. With several axes their last dimension holds one index for each of the first
+    /// axes.
+    ///
+    /// # Errors
+    /// When an index names no element of an axis of known extent.
+    pub fn check_indices(&mut self, data: Value, indices: Value, axes: &[usize]) -> Result<(), Fail> {
+        let known = self.contents(indices);
+        let Some(t) = known.or_else(|| Some(self.graph.as_constant(indices)?.to_tensor())) else {
+            return Ok(());
+        };
+        let depth = match axes {
+            [_] => 1,
+            _ => t.shape().last().copied().unwrap_or(1),
+        };
+        for (&axis, k) in axes.iter().zip(0..depth) {
+            let Some(n) = self.shape(data)[axis].as_const().map(i128::from) else {
+                continue;
+            };
+            let mut along = t.iter().skip(k).step_by(depth).map(Number::int);
+            if let Some(i) = along.find(|i| !(-n..n).contains(i)) {
+                let ty = self.ty(data);
+                return Err(Fail::Bad(format!("index {i} into axis {axis} of {ty} is out of range")));
+            }
+        }
+        Ok(())
+    }
+
     /// 0, 1, 2 … along an axis.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 //! run one after the other, in order.
 //!
 //! Reported: accesses out of bounds, reads of scratch memory that was not written, races (see the module `memory`),
-//! barriers that not all threads reach.
+//! barriers that not all threads reach; and the first check that failed, after the whole kernel.
 
 mod exec;
 mod lower;
@@ -163,14 +163,21 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, buffers: &[BufferD
         k,
         code: &code,
         memory: Memory::new(k, &code, data),
+        failed: None,
     };
-    if code.gpu { machine.grid() } else { machine.single() }
+    if code.gpu { machine.grid() } else { machine.single() }?;
+    match machine.failed {
+        Some(number) => Err(Fault::check(&k.name, number)),
+        None => Ok(()),
+    }
 }
 
 struct Machine<'a> {
     k: &'a Kernel,
     code: &'a Code,
     memory: Memory<'a>,
+    /// The first check that failed.
+    failed: Option<u32>,
 }
 
 impl Machine<'_> {
@@ -296,6 +303,12 @@ impl Machine<'_> {
                 Op::Unless { bounds, to } => {
                     if !bounds.iter().all(|b| b.holds(&t.vars, &t.regs, 0)) {
                         t.pc = *to;
+                    }
+                }
+                Op::Check { number, holds, lanes } => {
+                    let holds = (0..*lanes).all(|lane| t.regs[holds.base + lane * holds.step] != 0);
+                    if !holds && self.failed.is_none() {
+                        self.failed = Some(*number);
                     }
                 }
                 Op::Barrier => return Ok(Stop::Barrier(pc)),

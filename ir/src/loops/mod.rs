@@ -206,6 +206,14 @@ pub enum Stmt {
         /// Runs when it holds.
         then: Vec<Stmt>,
     },
+    /// Reports the check of this number where a bool is false: an index from data names no element. The kernel runs on, and
+    /// its results are unspecified.
+    Check {
+        /// See [`crate::structured::Check::number`].
+        number: u32,
+        /// True where all is well.
+        holds: Reg,
+    },
     /// Waits for all threads of the block.
     Barrier,
     /// A register-tile contraction.
@@ -252,6 +260,18 @@ impl Kernel {
             }) => Some(extent),
             _ => None,
         }
+    }
+    /// How many numbers the kernel's checks have.
+    pub fn checks(&self) -> u32 {
+        fn count(stmts: &[Stmt]) -> u32 {
+            let of = |s: &Stmt| match s {
+                Stmt::Check { number, .. } => number + 1,
+                Stmt::For { body, .. } | Stmt::If { then: body, .. } => count(body),
+                Stmt::Set(..) | Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => 0,
+            };
+            stmts.iter().map(of).max().unwrap_or(0)
+        }
+        count(&self.body)
     }
     /// Bytes of worker scratch, each buffer aligned to 64.
     pub fn scratch_bytes(&self) -> Dim {

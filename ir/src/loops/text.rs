@@ -9,6 +9,7 @@
 //!     r1: f32 = const f32 2.0
 //!     r2: f32 = mul r0 r1
 //!     store b1[i0] = r2
+//!     check 0 r3                                   // r3: bool
 //!     if (i0 - 3 in 0..n) { barrier }
 //!     tile b2[8*i0; row 32] += b0[0; row 16, k 1] * b0[0] sum(1 by 0, 1 by 0, 16) rows 1 max 8 cols 32
 //!   }
@@ -111,6 +112,13 @@ pub(crate) fn parse_symbols(l: &mut Lexer) -> Result<Vec<Symbol>> {
     l.list(")", |l| Ok(l.name()?.into()))
 }
 
+/// The number of a check.
+pub(crate) fn check_number(l: &mut Lexer) -> Result<u32> {
+    let place = l.place();
+    let n = l.index()?;
+    u32::try_from(n).map_err(|_| l.error_at(place, format!("{n} is no number of a check")))
+}
+
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let params = self.params().count();
@@ -137,7 +145,7 @@ fn mark_assigned(stmts: &[Stmt], assigned: &mut [bool]) {
         match s {
             Stmt::Set(r, _) => assigned[r.0 as usize] = true,
             Stmt::For { body, .. } | Stmt::If { then: body, .. } => mark_assigned(body, assigned),
-            Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
+            Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
         }
     }
 }
@@ -168,6 +176,7 @@ impl Kernel {
                     writeln!(f)?;
                 }
                 Stmt::Store { buffer, index, value } => writeln!(f, "store {buffer}[{index}] = {value}")?,
+                Stmt::Check { number, holds } => writeln!(f, "check {number} {holds}")?,
                 Stmt::Barrier => writeln!(f, "barrier")?,
                 Stmt::Tile(t) => writeln!(f, "{t}")?,
             }
@@ -407,6 +416,12 @@ impl Parser<'_, '_> {
                 buffer,
                 index,
                 value: self.reg()?,
+            });
+        }
+        if self.l.eat("check") {
+            return Ok(Stmt::Check {
+                number: check_number(self.l)?,
+                holds: self.reg()?,
             });
         }
         if self.l.eat("barrier") {

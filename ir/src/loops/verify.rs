@@ -18,6 +18,8 @@ use crate::{DType, Dim};
 
 /// The largest number of lanes of a vector loop, and of a register.
 pub const MAX_LANES: u32 = 64;
+/// More numbers than the checks of a kernel have.
+pub const MAX_CHECKS: u32 = 1 << 16;
 /// The largest number of threads of a GPU block (CUDA's limit).
 pub const MAX_THREADS: i64 = 1024;
 
@@ -119,9 +121,10 @@ impl Checker<'_> {
 
     fn stmt(&mut self, s: &Stmt, last: bool) -> Check {
         if self.vector.is_some() {
-            ensure(matches!(s, Stmt::Set(..) | Stmt::Store { .. }), || {
-                "a vector loop contains only assignments and stores".into()
-            })?;
+            ensure(
+                matches!(s, Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. }),
+                || "a vector loop contains only assignments, stores and checks".into(),
+            )?;
         }
         match s {
             Stmt::For {
@@ -166,6 +169,16 @@ impl Checker<'_> {
                 self.stmts(then)?;
                 self.assigned = before;
                 Ok(())
+            }
+            Stmt::Check { number, holds } => {
+                self.only_sets_before_parallel("a check")?;
+                ensure(*number < MAX_CHECKS, || {
+                    format!("a check of number {number}, expected less than {MAX_CHECKS}")
+                })?;
+                let found = self.operand(*holds, 1)?;
+                ensure(found == DType::Bool, || {
+                    format!("{holds} is {found}, expected bool in a check")
+                })
             }
             Stmt::Barrier => {
                 self.gpu = true;
@@ -422,7 +435,7 @@ pub(super) fn for_each_set(stmts: &[Stmt], f: &mut dyn FnMut(Reg)) {
         match s {
             Stmt::Set(r, _) => f(*r),
             Stmt::For { body, .. } | Stmt::If { then: body, .. } => for_each_set(body, f),
-            Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
+            Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `gather{axis}(data, indices)`: `out[o…, i…, r…] = data[o…, indices[i…], r…]`, the dimensions of `indices` in place of
-//! the axis. A negative index counts from the end; what is still out of range is clamped. Source: ONNX `Gather`,
-//! numpy `take`; clamping as XLA `Gather` does.
+//! the axis. A negative index counts from the end; an index out of range is an error. Source: ONNX `Gather`, numpy
+//! `take`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, check_axis, shape};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, SampleType, arity, check_axis, shape};
 use crate::{DType, Tensor, Type};
 
 /// The operator's definition.
@@ -33,7 +33,7 @@ impl OpDef for Def {
             let row = data.shape()[axis + 1..].iter().product::<usize>() * data.dtype().bytes();
             for outer in 0..data.shape()[..axis].iter().product() {
                 for i in indices.iter() {
-                    let r = outer * extent + shape::clamped(i, extent);
+                    let r = outer * extent + shape::element(i, axis, extent)?;
                     bytes.extend_from_slice(&data.bytes()[r * row..(r + 1) * row]);
                 }
             }
@@ -45,7 +45,9 @@ impl OpDef for Def {
     }
     fn samples(&self) -> Vec<Sample> {
         use DType::{F32, I32, I64};
-        let s = |axis, data, indices| Sample::new(&[Attr::Int(axis)], &[data, indices]);
+        let s = |axis: i64, data: SampleType, indices| {
+            Sample::new(&[Attr::Int(axis)], &[data, indices]).indexing(1, data.1[axis as usize])
+        };
         vec![
             s(0, (F32, &[5, 3]), (I64, &[2, 4])),
             s(1, (F32, &[2, 6, 3]), (I32, &[])),

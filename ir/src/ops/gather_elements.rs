@@ -1,8 +1,8 @@
 //! `gather_elements{axis}(data, indices)`: `out[i] = data[i with i[axis] replaced by indices[i]]`. The result has the shape
-//! of `indices`, whose other extents are at most those of `data`. Indices wrap and clamp as in `gather`.
+//! of `indices`, whose other extents are at most those of `data`. Indices are those of `gather`.
 //! Source: ONNX `GatherElements`, numpy `take_along_axis`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, check_axis, shape};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, SampleType, arity, check_axis, shape};
 use crate::{DType, Tensor, Type};
 
 /// The operator's definition.
@@ -31,11 +31,13 @@ impl OpDef for Def {
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         let (data, indices, axis) = (&inputs[0], &inputs[1], op.axis("axis"));
-        let mut at = crate::indices(indices.shape());
+        let mut from = vec![];
+        for (i, mut at) in indices.iter().zip(crate::indices(indices.shape())) {
+            at[axis] = shape::element(i, axis, data.shape()[axis])?;
+            from.push(data.position(&at));
+        }
         Ok(vec![Tensor::from_fn(data.dtype(), indices.shape(), |p| {
-            let mut index = at.next().expect("one index an element");
-            index[axis] = shape::clamped(indices.get(p), data.shape()[axis]);
-            data.at(&index)
+            data.get(from[p])
         })])
     }
     fn accuracy(&self) -> Accuracy {
@@ -43,7 +45,9 @@ impl OpDef for Def {
     }
     fn samples(&self) -> Vec<Sample> {
         use DType::{F32, I32, I64};
-        let s = |axis, data, indices| Sample::new(&[Attr::Int(axis)], &[data, indices]);
+        let s = |axis: i64, data: SampleType, indices| {
+            Sample::new(&[Attr::Int(axis)], &[data, indices]).indexing(1, data.1[axis as usize])
+        };
         vec![
             s(0, (F32, &[3, 4]), (I64, &[2, 4])),
             s(2, (F32, &[2, 3, 4]), (I32, &[2, 1, 5])),

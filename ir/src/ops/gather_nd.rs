@@ -1,8 +1,8 @@
 //! `gather_nd{batch_dims}(data, indices)`: the last dimension of `indices` holds positions in the dimensions of `data` that
-//! follow the `batch_dims` leading ones: `out[b…, i…, r…] = data[b…, indices[b…, i…, :], r…]`. Indices wrap and clamp as in
+//! follow the `batch_dims` leading ones: `out[b…, i…, r…] = data[b…, indices[b…, i…, :], r…]`. Indices are those of
 //! `gather`. Source: ONNX `GatherND`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, SampleType, arity, shape};
 use crate::{DType, Tensor, Type};
 
 /// The operator's definition.
@@ -52,10 +52,10 @@ impl OpDef for Def {
                     .iter()
                     .zip(data.shape())
                     .fold(0, |r, (i, extent)| r * extent + i);
-                let r = (0..k).fold(outer, |r, j| {
-                    let extent = data.shape()[batch + j];
-                    r * extent + shape::clamped(indices.get(p * k + j), extent)
-                });
+                let r = (0..k).try_fold(outer, |r, j| {
+                    let (axis, extent) = (batch + j, data.shape()[batch + j]);
+                    Ok::<_, String>(r * extent + shape::element(indices.get(p * k + j), axis, extent)?)
+                })?;
                 bytes.extend_from_slice(&data.bytes()[r * row * n..(r + 1) * row * n]);
             }
         }
@@ -66,7 +66,11 @@ impl OpDef for Def {
     }
     fn samples(&self) -> Vec<Sample> {
         use DType::{F32, I32, I64};
-        let s = |batch, data, indices| Sample::new(&[Attr::Int(batch)], &[data, indices]);
+        let s = |batch: i64, data: SampleType, indices: SampleType| {
+            let (first, depth) = (batch as usize, indices.1[indices.1.len() - 1]);
+            let least = data.1[first..first + depth].iter().min();
+            Sample::new(&[Attr::Int(batch)], &[data, indices]).indexing(1, *least.expect("a position"))
+        };
         vec![
             s(0, (F32, &[3, 4]), (I64, &[5, 2])),
             s(0, (F32, &[3, 4, 2]), (I32, &[2, 1, 1])),

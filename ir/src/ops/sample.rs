@@ -13,6 +13,8 @@ pub struct Sample {
     pub attrs: Vec<Attr>,
     /// Operand types.
     pub inputs: Vec<SampleType>,
+    /// The operand that holds indices, and the extent that they index.
+    pub indices: Option<(usize, usize)>,
 }
 
 impl Sample {
@@ -21,11 +23,20 @@ impl Sample {
         Sample {
             attrs: attrs.to_vec(),
             inputs: inputs.to_vec(),
+            indices: None,
         }
     }
 
-    /// Operands of the sample's types: floats are multiples of 1/64 in -2..2, integers -4..8 (so that as indices they
-    /// reach below, within and beyond small extents), bools are both. The same for the same seed, everywhere.
+    /// The sample with an operand of indices into an extent `n`: its values are in `-n..n`.
+    pub fn indexing(self, operand: usize, n: usize) -> Sample {
+        Sample {
+            indices: Some((operand, n)),
+            ..self
+        }
+    }
+
+    /// Operands of the sample's types: floats are multiples of 1/64 in -2..2, integers -4..8 (indices what their extent
+    /// allows), bools are both. The same for the same seed, everywhere.
     pub fn operands(&self, seed: u64) -> Vec<Tensor> {
         let mut state = seed;
         let mut next = move || {
@@ -36,7 +47,12 @@ impl Sample {
             z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             z ^ (z >> 31)
         };
-        let mut element = |dtype: DType| match dtype {
+        let mut element = |operand: usize, dtype: DType| match dtype {
+            d if self.indices.is_some_and(|(k, _)| k == operand) => {
+                let n = self.indices.map_or(1, |(_, n)| n.max(1)) as u64;
+                let span = if d.is_signed() { 2 * n } else { n };
+                Number::Int((next() % span) as i128 - (span - n) as i128)
+            }
             DType::Bool => Number::Int((next() & 1) as i128),
             d if d.is_float() => Number::Float(((next() % 256) as f64 - 128.0) / 64.0),
             d if d.is_signed() => Number::Int((next() % 12) as i128 - 4),
@@ -44,7 +60,8 @@ impl Sample {
         };
         self.inputs
             .iter()
-            .map(|(dtype, shape)| Tensor::from_fn(*dtype, shape, |_| element(*dtype)))
+            .enumerate()
+            .map(|(k, (dtype, shape))| Tensor::from_fn(*dtype, shape, |_| element(k, *dtype)))
             .collect()
     }
 }

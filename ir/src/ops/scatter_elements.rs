@@ -3,7 +3,7 @@
 //! and reductions are those of `scatter_nd`. Source: ONNX `ScatterElements`.
 
 use super::scatter_nd::{reduction, updated};
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, check_axis, shape};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, SampleType, arity, check_axis, shape};
 use crate::{DType, Number, Tensor, Type};
 
 /// The operator's definition.
@@ -36,10 +36,7 @@ impl OpDef for Def {
         let combine = reduction(op.word("reduction"), data.dtype())?;
         let mut out: Vec<Number> = data.iter().collect();
         for (p, mut index) in crate::indices(indices.shape()).enumerate() {
-            let Some(i) = shape::in_range(indices.get(p), data.shape()[axis]) else {
-                continue;
-            };
-            index[axis] = i;
+            index[axis] = shape::element(indices.get(p), axis, data.shape()[axis])?;
             let old = &mut out[data.position(&index)];
             *old = updated(combine, data.dtype(), *old, updates.get(p));
         }
@@ -50,8 +47,9 @@ impl OpDef for Def {
     }
     fn samples(&self) -> Vec<Sample> {
         use DType::{F32, I32, I64};
-        let s = |axis, word, data, indices, updates| {
-            Sample::new(&[Attr::Int(axis), Attr::word(word)], &[data, indices, updates])
+        let s = |axis: i64, word, data: SampleType, indices, updates| {
+            let attrs = [Attr::Int(axis), Attr::word(word)];
+            Sample::new(&attrs, &[data, indices, updates]).indexing(1, data.1[axis as usize])
         };
         vec![
             s(0, "none", (F32, &[3, 4]), (I64, &[2, 4]), (F32, &[2, 4])),

@@ -1,9 +1,8 @@
 //! `scatter_nd{reduction}(data, indices, updates)`: a copy of `data` in which, for every `i…` in row-major order,
 //! `out[indices[i…, :], r…] = reduction(out[…], updates[i…, r…])`; reduction `none` replaces. A negative index counts from the
-//! end; an update whose index is still out of range is dropped (as XLA `Scatter` does). f16 and bf16 combine in f32 and
-//! round at every update. Source: ONNX `ScatterND`.
+//! end; an index out of range is an error. f16 and bf16 combine in f32 and round at every update. Source: ONNX `ScatterND`.
 
-use super::{Accuracy, Attr, AttrKind, Combine, Op, OpDef, Sample, arity, gather_nd, shape};
+use super::{Accuracy, Attr, AttrKind, Combine, Op, OpDef, Sample, SampleType, arity, gather_nd, shape};
 use crate::{DType, Number, Tensor, Type};
 
 /// The operator's definition.
@@ -54,12 +53,13 @@ impl OpDef for Def {
         let k = indices.shape()[indices.shape().len() - 1];
         let row: usize = data.shape()[k..].iter().product();
         let mut out: Vec<Number> = data.iter().collect();
-        for i in 0..indices.len() / k {
+        // Where a row is empty, no index is looked at.
+        for i in 0..if row == 0 { 0 } else { indices.len() / k } {
             let at = (0..k).try_fold(0, |r, j| {
                 let extent = data.shape()[j];
-                Some(r * extent + shape::in_range(indices.get(i * k + j), extent)?)
+                Ok::<_, String>(r * extent + shape::element(indices.get(i * k + j), j, extent)?)
             });
-            let Some(r) = at else { continue };
+            let r = at?;
             for j in 0..row {
                 let old = &mut out[r * row + j];
                 *old = updated(combine, data.dtype(), *old, updates.get(i * row + j));
@@ -72,14 +72,18 @@ impl OpDef for Def {
     }
     fn samples(&self) -> Vec<Sample> {
         use DType::{F16, F32, I32, I64};
-        let s = |word, data, indices, updates| Sample::new(&[Attr::word(word)], &[data, indices, updates]);
+        let s = |word, data: SampleType, indices: SampleType, updates| {
+            let least = data.1[..indices.1[indices.1.len() - 1]].iter().min();
+            let operands = [data, indices, updates];
+            Sample::new(&[Attr::word(word)], &operands).indexing(1, *least.expect("a position"))
+        };
         vec![
             s("none", (F32, &[5, 3]), (I64, &[2, 1]), (F32, &[2, 3])),
             s("add", (F32, &[3, 2, 4]), (I32, &[2, 3, 2]), (F32, &[2, 3, 4])),
             s("mul", (F16, &[4]), (I64, &[6, 1]), (F16, &[6])),
             s("max", (I64, &[1, 4]), (I64, &[3, 2]), (I64, &[3])),
             s("min", (F32, &[2, 0]), (I64, &[1, 1]), (F32, &[1, 0])),
-            s("none", (DType::Bool, &[0]), (I64, &[2, 1]), (DType::Bool, &[2])),
+            s("none", (DType::Bool, &[0]), (I64, &[0, 1]), (DType::Bool, &[0])),
         ]
     }
 }

@@ -176,18 +176,19 @@ pub fn permuted(x: &Tensor, perm: &[usize]) -> Tensor {
     pick(x, &shape, 0, &perm.iter().map(|&p| s[p]).collect::<Vec<_>>())
 }
 
-/// The element that an index names: a negative one counts from the end, what is still out of range is clamped.
-pub fn clamped(index: Number, extent: usize) -> usize {
-    wrapped(index, extent).clamp(0, extent as i128 - 1) as usize
-}
-
-/// The element that an index names, or `None` when it names none: a negative index counts from the end.
-pub fn in_range(index: Number, extent: usize) -> Option<usize> {
-    let i = wrapped(index, extent);
-    (0..extent as i128).contains(&i).then_some(i as usize)
-}
-
-fn wrapped(index: Number, extent: usize) -> i128 {
-    let i = index.int();
-    if i < 0 { i + extent as i128 } else { i }
+/// The element along an axis that an index from data names; a negative index counts from the end.
+///
+/// # Errors
+/// When it names none.
+pub fn element(index: Number, axis: usize, extent: usize) -> Result<usize, String> {
+    let (i, n) = (index.int(), extent as i128);
+    let wrapped = if i < 0 { i + n } else { i };
+    if (0..n).contains(&wrapped) {
+        return Ok(wrapped as usize);
+    }
+    let expected = match extent {
+        0 => "but the axis is empty".to_string(),
+        _ => format!("expected {} to {}", -n, n - 1),
+    };
+    Err(format!("index {i} along axis {axis} is out of range, {expected}"))
 }

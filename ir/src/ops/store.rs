@@ -26,14 +26,8 @@ impl OpDef for Def {
     }
     fn samples(&self) -> Vec<Sample> {
         vec![
-            Sample {
-                attrs: vec![],
-                inputs: vec![(DType::F32, &[2, 1, 3])],
-            },
-            Sample {
-                attrs: vec![],
-                inputs: vec![(DType::I64, &[])],
-            },
+            Sample::new(&[], &[(DType::F32, &[2, 1, 3])]),
+            Sample::new(&[], &[(DType::I64, &[])]),
         ]
     }
 }

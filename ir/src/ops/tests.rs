@@ -357,8 +357,8 @@ fn movement_by_hand() {
     assert_eq!(stretched, [5., 5., 6., 6.]);
     let joined = eval("concat", &[Attr::Int(1)], &[&x, &f32s(&[2, 1], &[7., 8.])]);
     assert_eq!(joined, [0., 1., 2., 7., 3., 4., 5., 8.]);
-    // -1 counts from the end; 7 and -9 are clamped.
-    let index = Tensor::from_i64(&[4], &[-1, 0, 7, -9]);
+    // -1 counts from the end.
+    let index = Tensor::from_i64(&[4], &[-1, 0, 2, -3]);
     assert_eq!(
         eval("gather", &[Attr::Int(1)], &[&x, &index]),
         [2., 0., 2., 0., 5., 3., 5., 3.]
@@ -376,9 +376,9 @@ fn movement_by_hand() {
 #[test]
 fn scatters_by_hand() {
     let x = f32s(&[4], &[1., 2., 3., 4.]);
-    // In order: the last update of an element stays; indices out of range are dropped.
-    let index = Tensor::from_i64(&[4, 1], &[1, -1, 1, 9]);
-    let updates = f32s(&[4], &[10., 20., 30., 40.]);
+    // In order: the last update of an element stays.
+    let index = Tensor::from_i64(&[3, 1], &[1, -1, 1]);
+    let updates = f32s(&[3], &[10., 20., 30.]);
     let with = |word: &str| eval("scatter_nd", &[Attr::word(word)], &[&x, &index, &updates]);
     assert_eq!(with("none"), [1., 30., 3., 20.]);
     assert_eq!(with("add"), [1., 42., 3., 24.]);
@@ -395,6 +395,43 @@ fn scatters_by_hand() {
             &[&data, &index, &f32s(&[1, 2], &[10., 20.])]
         ),
         [1., 22., 13., 4.]
+    );
+}
+
+#[test]
+fn indices_out_of_range_are_errors() {
+    let (x, u) = (f32s(&[2, 3], &[0.; 6]), f32s(&[1, 1], &[0.]));
+    let says = |name: &str, attrs: &[Attr], inputs: &[&Tensor]| {
+        let inputs: Vec<Tensor> = inputs.iter().map(|&t| t.clone()).collect();
+        Op::new(name, attrs).unwrap().eval(&inputs).unwrap_err()
+    };
+    let index = |shape: &[usize], i: i64| Tensor::from_i64(shape, &vec![i; shape.iter().product()]);
+    let along = "along axis 1 is out of range, expected -3 to 2";
+    for i in [3, -4, i64::MAX, i64::MIN] {
+        let wide = index(&[1, 1], i);
+        let add = [Attr::Int(1), Attr::word("add")];
+        assert_eq!(
+            says("gather", &[Attr::Int(1)], &[&x, &wide]),
+            format!("index {i} {along}")
+        );
+        assert_eq!(
+            says("gather_elements", &[Attr::Int(1)], &[&x, &wide]),
+            format!("index {i} {along}")
+        );
+        assert_eq!(
+            says("scatter_elements", &add, &[&x, &wide, &u]),
+            format!("index {i} {along}")
+        );
+    }
+    let pair = Tensor::from_i64(&[1, 2], &[1, 3]);
+    assert_eq!(
+        says("gather_nd", &[Attr::Int(0)], &[&x, &pair]),
+        format!("index 3 {along}")
+    );
+    let none = [Attr::word("none")];
+    assert_eq!(
+        says("scatter_nd", &none, &[&x, &pair, &f32s(&[1], &[0.])]),
+        format!("index 3 {along}")
     );
 }
 

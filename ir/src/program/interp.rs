@@ -109,13 +109,41 @@ impl<K: Callable> Machine<'_, K> {
 
     fn step(&self, s: &Step) -> Result<(), String> {
         match s {
-            Step::Call { kernel, args, .. } => {
+            Step::Call {
+                kernel, args, checks, ..
+            } => {
                 let memory: Vec<BufferData> = args.iter().map(|a| self.at(*a)).collect();
-                self.p.kernels[*kernel as usize]
-                    .run(self.symbols, &memory)
-                    .map_err(|e| e.to_string())
+                let result = self.p.kernels[*kernel as usize].run(self.symbols, &memory);
+                result.map_err(|e| match e.check.and_then(|n| checks.get(n as usize)) {
+                    Some(node) => format!("node `{node}`: {e}"),
+                    None => e.to_string(),
+                })
             }
-            Step::Copy { from, to } => self.at(*to).copy_from(&self.at(*from).to_vec()),
+            Step::Copy { from, to, rows: None } => self.at(*to).copy_from(&self.at(*from).to_vec()),
+            Step::Copy {
+                from,
+                to,
+                rows: Some(r),
+            } => {
+                let size = |d: &Dim| {
+                    let n = d.eval(self.symbols).and_then(|n| usize::try_from(n).ok());
+                    n.ok_or_else(|| format!("the dim `{d}` has no size"))
+                };
+                let (count, bytes, start, stride) =
+                    (size(&r.count)?, size(&r.bytes)?, size(&r.start)?, size(&r.stride)?);
+                let data = self.at(*from).to_vec();
+                for i in 0..count {
+                    let (row, place) = (
+                        data.get(i * bytes..(i + 1) * bytes),
+                        self.at(*to).part(start + i * stride, bytes),
+                    );
+                    let (Some(row), Some(place)) = (row, place) else {
+                        return Err(format!("row {i} of a copy from {from} to {to} lies outside of them"));
+                    };
+                    place.copy_from(row)?;
+                }
+                Ok(())
+            }
             Step::Host {
                 op,
                 inputs,

@@ -27,6 +27,8 @@ pub trait Callable: Clone + PartialEq + fmt::Display {
     fn symbols(&self) -> &[Symbol];
     /// Its parameters, in the order of a call's arguments.
     fn params(&self) -> Vec<Param>;
+    /// How many numbers its checks have; a call names a node for each.
+    fn checks(&self) -> u32;
     /// Checks its invariants.
     ///
     /// # Errors
@@ -60,6 +62,9 @@ impl Callable for loops::Kernel {
         };
         self.params().map(param).collect()
     }
+    fn checks(&self) -> u32 {
+        self.checks()
+    }
     fn verify(&self) -> std::result::Result<(), String> {
         self.verify()
     }
@@ -86,6 +91,9 @@ impl Callable for structured::Kernel {
             tensor: Some((o.ty.clone(), o.packed)),
         };
         self.operands.iter().map(param).collect()
+    }
+    fn checks(&self) -> u32 {
+        self.checks()
     }
     fn verify(&self) -> std::result::Result<(), String> {
         self.verify()

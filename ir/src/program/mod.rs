@@ -19,6 +19,7 @@
 //!   }
 //!   call @dense_0(s0, s2, s3, s4) origin("Gemm_0")
 //!   call @dense_1(s4, s5, s6, s7) origin("Gemm_1")
+//!   call @gather_2(s8, s9, s10) origin("Cast_2", "Gather_3") checks("Gather_3")
 //! }
 //! loops @pack_0(…
 //! ```
@@ -128,13 +129,18 @@ pub enum Step {
         args: Vec<SlotId>,
         /// The model nodes this came from.
         origin: Vec<Arc<str>>,
+        /// The model node of each number of the kernel's checks.
+        checks: Vec<Arc<str>>,
     },
-    /// Copies a slot's bytes to another of the same size (an output that is an input or a constant).
+    /// Copies a slot's bytes to another (an output that is an input or a constant), or to rows of it (a piece of a
+    /// concatenation).
     Copy {
         /// From.
         from: SlotId,
         /// To.
         to: SlotId,
+        /// Where they go; `None` for two slots of the same size.
+        rows: Option<Rows>,
     },
     /// Runs an operator's reference evaluation.
     Host {
@@ -149,12 +155,25 @@ pub enum Step {
     },
 }
 
+/// Rows of equal length: one behind the other in what is copied, apart in what they are copied to.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Rows {
+    /// How many.
+    pub count: Dim,
+    /// Bytes of one.
+    pub bytes: Dim,
+    /// The byte where the first one goes.
+    pub start: Dim,
+    /// Bytes from where one goes to where the next one does.
+    pub stride: Dim,
+}
+
 impl Step {
     /// Calls `f` with every slot that the step reads or writes.
     pub fn for_each_slot(&self, f: &mut dyn FnMut(SlotId)) {
         match self {
             Step::Call { args, .. } => args.iter().for_each(|s| f(*s)),
-            Step::Copy { from, to } => [from, to].into_iter().for_each(|s| f(*s)),
+            Step::Copy { from, to, .. } => [from, to].into_iter().for_each(|s| f(*s)),
             Step::Host { inputs, outputs, .. } => inputs.iter().chain(outputs).for_each(|s| f(*s)),
         }
     }

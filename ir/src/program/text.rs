@@ -15,13 +15,15 @@
 //!     call @pack(s1, s2)
 //!   }
 //!   call @dense(s0, s2, s3) origin("Gemm_0")
+//!   call @gather(s3, s4, s5) origin("Gather_1") checks("Gather_1")
 //!   copy s3 -> s7
+//!   copy s3 -> s8 rows(batch, 256, 64, 512)      // that many rows of 256 bytes, to 64, 64 + 512 …
 //!   host softmax{axis=1}(s3) -> (s7) origin("sm")
 //! }
 //! loops @pack(…
 //! ```
 
-use super::{Callable, Program, Slot, SlotId, Step, Storage};
+use super::{Callable, Program, Rows, Slot, SlotId, Step, Storage};
 use crate::graph::{Constant, Files, parse_constant, parse_op};
 use crate::guard::{Guard, parse_relation};
 use crate::loops::text::{parse_symbols, symbols_text};
@@ -34,9 +36,9 @@ fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     all.join(", ")
 }
 
-fn origin_text<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+fn names_text<'a>(what: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let all = list(names.into_iter().map(|n| format!("{n:?}")));
-    if all.is_empty() { all } else { format!(" origin({all})") }
+    if all.is_empty() { all } else { format!(" {what}({all})") }
 }
 
 impl<K: Callable> fmt::Display for Program<K> {
@@ -95,23 +97,35 @@ impl<K: Callable> fmt::Debug for Program<K> {
 impl<K: Callable> Program<K> {
     fn step(&self, s: &Step) -> String {
         match s {
-            Step::Call { kernel, args, origin } => {
+            Step::Call {
+                kernel,
+                args,
+                origin,
+                checks,
+            } => {
                 let name = self.kernels.get(*kernel as usize).map_or("?", |k| k.name());
                 format!(
-                    "call {}({}){}",
+                    "call {}({}){}{}",
                     global(name),
                     list(args),
-                    origin_text(origin.iter().map(|o| &**o))
+                    names_text("origin", origin.iter().map(|o| &**o)),
+                    names_text("checks", checks.iter().map(|o| &**o))
                 )
             }
-            Step::Copy { from, to } => format!("copy {from} -> {to}"),
+            Step::Copy { from, to, rows } => match rows {
+                None => format!("copy {from} -> {to}"),
+                Some(r) => format!(
+                    "copy {from} -> {to} rows({}, {}, {}, {})",
+                    r.count, r.bytes, r.start, r.stride
+                ),
+            },
             Step::Host {
                 op,
                 inputs,
                 outputs,
                 origin,
             } => {
-                let origin = origin_text(Some(&**origin).filter(|o| !o.is_empty()));
+                let origin = names_text("origin", Some(&**origin).filter(|o| !o.is_empty()));
                 format!("host {op}({}) -> ({}){origin}", list(inputs), list(outputs))
             }
         }
@@ -265,12 +279,33 @@ impl Parser<'_, '_> {
         u32::try_from(i).map_err(|_| self.l.error_at(place, format!("{i} is no position")))
     }
 
-    fn origin(&mut self) -> Result<Vec<std::sync::Arc<str>>> {
-        if !self.l.eat("origin") {
+    /// Names of nodes behind a word, when it is there.
+    fn names(&mut self, what: &str) -> Result<Vec<std::sync::Arc<str>>> {
+        if !self.l.eat(what) {
             return Ok(vec![]);
         }
         self.l.expect("(")?;
         self.l.list(")", |l| Ok(l.string()?.into()))
+    }
+
+    /// `rows(COUNT, BYTES, START, STRIDE)`, when it is there.
+    fn rows(&mut self) -> Result<Option<Rows>> {
+        if !self.l.eat("rows") {
+            return Ok(None);
+        }
+        let place = self.l.place();
+        self.l.expect("(")?;
+        let all = self.l.list(")", parse_dim)?;
+        let [count, bytes, start, stride] = <[crate::Dim; 4]>::try_from(all).map_err(|all| {
+            self.l
+                .error_at(place, format!("{} dims of rows, expected 4", all.len()))
+        })?;
+        Ok(Some(Rows {
+            count,
+            bytes,
+            start,
+            stride,
+        }))
     }
 
     /// Steps up to the closing brace.
@@ -291,15 +326,18 @@ impl Parser<'_, '_> {
             return Ok(Step::Call {
                 kernel: self.calls.len() as u32 - 1,
                 args,
-                origin: self.origin()?,
+                origin: self.names("origin")?,
+                checks: self.names("checks")?,
             });
         }
         if self.l.eat("copy") {
             let from = slot_id(self.l)?;
             self.l.expect("->")?;
+            let to = slot_id(self.l)?;
             return Ok(Step::Copy {
                 from,
-                to: slot_id(self.l)?,
+                to,
+                rows: self.rows()?,
             });
         }
         if self.l.eat("host") {
@@ -310,7 +348,7 @@ impl Parser<'_, '_> {
             self.l.expect("(")?;
             let outputs = self.l.list(")", slot_id)?;
             let place = self.l.place();
-            let mut origin = self.origin()?;
+            let mut origin = self.names("origin")?;
             if origin.len() > 1 {
                 return Err(self.l.error_at(place, "a host operator with several origins"));
             }

@@ -153,7 +153,9 @@ impl<K: Callable> Program<K> {
     fn check_step(&self, s: &Step, init: bool, defined: &mut [bool]) -> Check {
         let (mut reads, mut writes) = (vec![], vec![]);
         match s {
-            Step::Call { kernel, args, .. } => {
+            Step::Call {
+                kernel, args, checks, ..
+            } => {
                 let k = self
                     .kernels
                     .get(*kernel as usize)
@@ -165,6 +167,14 @@ impl<K: Callable> Program<K> {
                         args.len(),
                         k.name(),
                         params.len()
+                    )
+                })?;
+                let numbers = k.checks() as usize;
+                ensure(checks.len() == numbers, || {
+                    format!(
+                        "{} nodes for the checks of @{}, which have {numbers} numbers",
+                        checks.len(),
+                        k.name()
                     )
                 })?;
                 for (i, (p, &a)) in params.iter().zip(args).enumerate() {
@@ -200,11 +210,28 @@ impl<K: Callable> Program<K> {
                     if p.written { &mut writes } else { &mut reads }.push(a);
                 }
             }
-            Step::Copy { from, to } => {
+            Step::Copy { from, to, rows } => {
                 let (a, b) = (self.found(*from)?.bytes(), self.found(*to)?.bytes());
-                ensure(a == b, || {
-                    format!("a copy of {a} bytes from {from} to {b} bytes of {to}")
-                })?;
+                match rows {
+                    None => ensure(a == b, || {
+                        format!("a copy of {a} bytes from {from} to {b} bytes of {to}")
+                    })?,
+                    Some(r) => {
+                        for d in [&r.count, &r.bytes, &r.start, &r.stride] {
+                            check_dim(d, &self.symbols)?;
+                        }
+                        let all = &r.count * &r.bytes;
+                        ensure(a == all, || {
+                            format!("a copy of {all} bytes in rows from {from}, which has {a}")
+                        })?;
+                        let end = &(&r.start + &(&(&r.count - 1) * &r.stride)) + &r.bytes;
+                        let known = |d: &Dim| d.as_const().is_none_or(|n| n >= 0);
+                        ensure(
+                            known(&r.start) && known(&(&r.stride - &r.bytes)) && known(&(&b - &end)),
+                            || format!("rows up to byte {end}, {} apart, in {b} bytes of {to}", r.stride),
+                        )?;
+                    }
+                }
                 (reads, writes) = (vec![*from], vec![*to]);
             }
             Step::Host {

@@ -179,6 +179,7 @@ impl Function {
                 .into_iter()
                 .map(|d| -> SampleType { (d, SHAPES[i % SHAPES.len()]) })
                 .collect(),
+            indices: None,
         };
         cases.into_iter().enumerate().map(sample).collect()
     }

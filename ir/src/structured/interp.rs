@@ -7,7 +7,7 @@
 //!
 //! Reported: reads and writes out of bounds (a scatter drops such writes), reads of what was not written or was written
 //! by another outer point, elements that one stage writes twice (except in a scan or a scatter), elements of outputs
-//! that are never written.
+//! that are never written, and the first check that failed, after the whole kernel.
 
 mod lower;
 mod memory;
@@ -89,6 +89,7 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
         vars: vec![0; outer.len() + widest],
         outer: outer.len(),
         points: Points::default(),
+        failed: None,
     };
 
     // The outer dimension that has lanes is taken in strips.
@@ -118,6 +119,9 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
                 Fault::new(&k.name, format!("stage {i} at ({})", at.join(", ")), e)
             })?;
         }
+    }
+    if let Some(number) = m.failed {
+        return Err(Fault::check(&k.name, number));
     }
     let mut outputs = vec![];
     for (i, (o, p)) in k.operands.iter().zip(m.places).enumerate() {
@@ -155,4 +159,6 @@ struct Machine<'a> {
     /// The number of outer variables.
     outer: usize,
     points: Points,
+    /// The first check that failed.
+    failed: Option<u32>,
 }

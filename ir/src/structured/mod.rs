@@ -97,6 +97,18 @@ pub enum Read {
     Computed(Body, Vec<u32>),
 }
 
+/// What must hold of an index that comes from data; where it does not, the kernel reports the check's number and its
+/// results are unspecified. A check guards no access: those clamp, or drop what they would write.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Check {
+    /// Its number among the kernel's: the node that it belongs to, as the call lists them. Several checks may share one.
+    pub number: u32,
+    /// What must hold; a `Reg(k)` is the value of read `k` of this stage.
+    pub bounds: Vec<Bound>,
+    /// Where one of these fails, nothing is checked.
+    pub guard: Vec<Bound>,
+}
+
 /// How values over reduction dimensions are merged into accumulators.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Combine {
@@ -135,6 +147,8 @@ pub struct Stage {
     pub dims: Vec<IterDim>,
     /// The body's inputs.
     pub reads: Vec<Read>,
+    /// What is checked at every point, before anything is written there.
+    pub checks: Vec<Check>,
     /// Computes the values from the reads.
     pub body: Body,
     /// Merges over the reduction dimensions; `None` when there are none.
@@ -166,6 +180,14 @@ pub struct Kernel {
     pub outer: Vec<Dim>,
     /// Stages, in order; for each point of the outer domain they run one after the other.
     pub stages: Vec<Stage>,
+}
+
+impl Kernel {
+    /// How many numbers the checks of all stages have.
+    pub fn checks(&self) -> u32 {
+        let numbers = self.stages.iter().flat_map(|s| &s.checks).map(|c| c.number + 1);
+        numbers.max().unwrap_or(0)
+    }
 }
 
 /// A scalar as the bits that [`Read`] and [`Combine`] hold.

@@ -526,7 +526,7 @@ fn bad_text_names_its_place() {
     assert_eq!(err("kernel @k() {}"), "1:13: found `{`, expected `outer`");
     assert_eq!(
         err("kernel @k() outer() {\n  stage { peek }\n}"),
-        "2:11: found `peek`, expected `read`, `index`, `inbounds`, `compute` or `body`"
+        "2:11: found `peek`, expected `read`, `index`, `inbounds`, `compute`, `check` or `body`"
     );
     assert_eq!(
         err("kernel @k() outer() { stage { read o0[] } }"),
@@ -538,4 +538,31 @@ fn bad_text_names_its_place() {
     );
     let fill = "kernel @k(o0: f32[] in) outer() { stage { read o0[] where () else i64 0 } }";
     assert_eq!(err(fill), "1:67: a fill value of i64, but o0 is f32");
+}
+
+#[test]
+fn checks_report_the_first_index_that_names_no_element() {
+    let text = "kernel @pick(o0: f32[5] in, o1: i64[20] in, o2: f32[20] out) outer(20) {
+      stage {
+        read o1[i0]
+        compute(r0) (v0: i64) { v1 = const i64 0; v2 = max v0 v1; v3 = const i64 4; v4 = min v2 v3 } -> v4
+        read o0[r1]
+        check 3 (r0 in 0..5) where (i0 - 1 in 0..19)
+        body (v0: i64, v1: i64, v2: f32) { } -> v2
+        write o2[i0]
+      }
+    }";
+    let indices = |bad: usize| Tensor::from_fn(DType::I64, &[20], |i| Number::Int(if i == bad { 5 } else { 3 }));
+    // The guard leaves the first point out.
+    for bad in [0, 20] {
+        eval(text, &[], &[ramp(&[5]), indices(bad)]);
+    }
+    for bad in [1, 19] {
+        let e = run(&parse(text), &|_| None, &[ramp(&[5]), indices(bad)]).unwrap_err();
+        assert_eq!(e.check, Some(3));
+        assert_eq!(
+            e.to_string(),
+            "@pick, check 3: an index in the model's data is out of range"
+        );
+    }
 }

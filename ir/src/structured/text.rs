@@ -8,6 +8,7 @@
 //!     index 2*i1
 //!     inbounds(i1 in 0..5, i0 in 0..n)
 //!     compute(r1) (v0: i64) { v1 = neg v0 } -> v1
+//!     check 0 (r3 in 0..n) where (i1 in 0..5)
 //!     body (v0: f32, v1: i64, v2: bool, v3: i64) { } -> v0
 //!     combine free init(f32:0xff800000) (v0: f32, v1: f32) { v2 = max v0 v1 } -> v2
 //!       merge (v0: f32, v1: f32) { v2 = max v0 v1 } -> v2
@@ -18,9 +19,9 @@
 //!
 //! Read `k` of a stage is `r{k}` in index expressions.
 
-use super::{Combine, IterDim, IterKind, Kernel, Local, Operand, Place, Read, Role, Stage};
+use super::{Check, Combine, IterDim, IterKind, Kernel, Local, Operand, Place, Read, Role, Stage};
 use crate::index::{Ix, bounds_text, parse_bounds, parse_ix};
-use crate::loops::text::{parse_symbols, symbols_text};
+use crate::loops::text::{check_number, parse_symbols, symbols_text};
 use crate::scalar::{Body, Scalar};
 use crate::text::{Lexer, ParseError, Result, global, id, parse_dim, parse_global, parse_id, parse_type, whole};
 use crate::{DType, Dim, Type};
@@ -140,6 +141,13 @@ impl Kernel {
                 }
             }
         }
+        for c in &s.checks {
+            write!(f, "    check {} ({})", c.number, bounds_text(&c.bounds))?;
+            if !c.guard.is_empty() {
+                write!(f, " where ({})", bounds_text(&c.guard))?;
+            }
+            writeln!(f)?;
+        }
         writeln!(f, "    body {}", body_text(&s.body))?;
         if let Some(c) = &s.combine {
             let init = c.init.iter().enumerate().map(|(i, &bits)| Scalar {
@@ -235,8 +243,17 @@ impl Kernel {
         let (scan, scatter) = (l.eat("scan"), l.eat("scatter"));
         l.expect("{")?;
         let mut reads = vec![];
+        let mut checks = vec![];
         while !l.eat("body") {
-            reads.push(self.parse_read(l)?);
+            if l.eat("check") {
+                checks.push(Check {
+                    number: check_number(l)?,
+                    bounds: parse_bounds(l)?,
+                    guard: if l.eat("where") { parse_bounds(l)? } else { vec![] },
+                });
+            } else {
+                reads.push(self.parse_read(l)?);
+            }
         }
         let body = Body::parse(l)?;
         let mut combine = None;
@@ -269,6 +286,7 @@ impl Kernel {
         Ok(Stage {
             dims,
             reads,
+            checks,
             body,
             combine,
             writes,
@@ -304,7 +322,7 @@ impl Kernel {
             return Ok(Read::Computed(Body::parse(l)?, args));
         }
         if !l.eat("read") {
-            return Err(l.unexpected("`read`, `index`, `inbounds`, `compute` or `body`"));
+            return Err(l.unexpected("`read`, `index`, `inbounds`, `compute`, `check` or `body`"));
         }
         let (place, map) = self.parse_access(l)?;
         let (mut guard, mut fill) = (vec![], 0);

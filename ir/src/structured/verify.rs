@@ -6,7 +6,7 @@
 
 use super::{Combine, IterKind, Kernel, Place, Read, Role, Stage};
 use crate::index::{Bound, Ix, Reg, Var};
-use crate::loops::verify::{check_dim, check_ix, fits};
+use crate::loops::verify::{MAX_CHECKS, check_dim, check_ix, fits};
 use crate::scalar::Body;
 use crate::{DType, Dim};
 
@@ -102,6 +102,14 @@ impl Checker<'_> {
         for (i, r) in s.reads.iter().enumerate() {
             let d = self.read(r, &dtypes, written).map_err(|e| format!("read {i}: {e}"))?;
             dtypes.push(d);
+        }
+        for (i, c) in s.checks.iter().enumerate() {
+            ensure(c.number < MAX_CHECKS, || {
+                format!("check {i} has the number {}, expected less than {MAX_CHECKS}", c.number)
+            })?;
+            self.bounds(&c.bounds, &dtypes)
+                .and_then(|()| self.bounds(&c.guard, &dtypes))
+                .map_err(|e| format!("check {i}: {e}"))?;
         }
         s.body.verify().map_err(|e| format!("body: {e}"))?;
         ensure(s.body.inputs == dtypes, || {

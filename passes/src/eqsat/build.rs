@@ -34,7 +34,8 @@ pub fn build(g: &Graph) -> Result<Built, String> {
         };
     }
     for (n, node) in g.nodes.iter().enumerate() {
-        eg.analysis.current = [n as u32].into_iter().collect();
+        let this = [n as u32];
+        eg.analysis.current = this.into_iter().collect();
         let operands: Option<Vec<Id>> = node.inputs.iter().map(|v| tensors[v.0 as usize]).collect();
         let operands = operands.ok_or_else(|| format!("node `{}` is not in topological order", node.origin))?;
         if node.op.name() == "store" {
@@ -53,7 +54,10 @@ pub fn build(g: &Graph) -> Result<Built, String> {
             }
             continue;
         }
+        // A load is no work of the node that reads: fused, it is what made the operand, and keeps that one's name.
+        eg.analysis.current.clear();
         let streams: Vec<Id> = operands.into_iter().map(|t| eg.add(Term::Load([t]))).collect();
+        eg.analysis.current = this.into_iter().collect();
         let stream = add_op(&mut eg, &node.op, &streams);
         tensors[node.outputs[0].0 as usize] = Some(eg.add(Term::Store([stream])));
     }

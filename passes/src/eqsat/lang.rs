@@ -196,8 +196,8 @@ pub enum Kind {
     Value(Arc<Type>),
     /// The results of a host operator.
     Tuple(Vec<Type>),
-    /// A list of streams.
-    List(Vec<Arc<Type>>),
+    /// A list of this many streams. Their types are those of the items: kept in every tail, they would be quadratic.
+    List(usize),
 }
 
 /// Positions of graph nodes, sorted, without repetitions.
@@ -271,7 +271,7 @@ pub fn operand_types(eg: &EGraph, operands: &[Id]) -> Vec<Type> {
     for &id in operands {
         match &eg[id].data.kind {
             Kind::Value(t) => out.push((**t).clone()),
-            Kind::List(ts) => out.extend(ts.iter().map(|t| (**t).clone())),
+            Kind::List(_) => out.extend(list_items(eg, id).into_iter().map(|c| (**eg[c].data.ty()).clone())),
             Kind::Attr(_) | Kind::Tuple(_) => {}
         }
     }
@@ -381,14 +381,11 @@ impl Analysis<Term> for Facts {
                 let d = &eg[*x].data;
                 (d.kind.clone(), d.constant, d.splat)
             }
-            Term::Nil => (Kind::List(vec![]), true, None),
+            Term::Nil => (Kind::List(0), true, None),
             Term::Cons([head, tail]) => {
                 let (h, t) = (&eg[*head].data, &eg[*tail].data);
-                let mut types = vec![h.ty().clone()];
-                if let Kind::List(rest) = &t.kind {
-                    types.extend(rest.iter().cloned());
-                }
-                (Kind::List(types), h.constant && t.constant, None)
+                let rest = if let Kind::List(n) = t.kind { n } else { 0 };
+                (Kind::List(rest + 1), h.constant && t.constant, None)
             }
             Term::Proj(i, [x]) => {
                 let d = &eg[*x].data;

@@ -106,9 +106,8 @@ fn scatter(l: &mut Lowerer, node: &Node) -> Result<(), String> {
     let mut s = StageBuilder::default();
     let at = vars(update_shape.len());
     let mut to = vec![];
-    let mut push = |l: &mut Lowerer, s: &mut StageBuilder, at: &[Ix], extent: &Dim| -> Result<(), String> {
-        let i = wrapped(l, s, indices, at, &[], extent)?;
-        to.push(Ix::reg(s.index(i)?));
+    let mut push = |l: &mut Lowerer, s: &mut StageBuilder, at: &[Ix], axis: usize| -> Result<(), String> {
+        to.push(Ix::reg(wrapped(l, s, node, at, &[], axis)?));
         Ok(())
     };
     if op.name() == "scatter_nd" {
@@ -116,12 +115,12 @@ fn scatter(l: &mut Lowerer, node: &Node) -> Result<(), String> {
         let depth = index_ty.shape[q].as_const().ok_or("an index tuple of unknown size")?;
         for k in 0..depth {
             let tuple = [&at[..q], &[Ix::constant(k)]].concat();
-            push(l, &mut s, &tuple, &data_ty.shape[k as usize])?;
+            push(l, &mut s, &tuple, k as usize)?;
         }
         to.extend_from_slice(&at[q..]);
     } else {
         let axis = op.axis("axis");
-        push(l, &mut s, &at, &data_ty.shape[axis])?;
+        push(l, &mut s, &at, axis)?;
         let i = to.pop().expect("just pushed");
         to = at.clone();
         to[axis] = i;

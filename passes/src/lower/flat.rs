@@ -7,7 +7,7 @@
 use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
 use brolga_ir::loops::{Buf, Buffer, Scope};
 use brolga_ir::scalar::Body;
-use brolga_ir::structured::{self, Combine, IterDim, IterKind, Kernel, Local, Place, Read, Role};
+use brolga_ir::structured::{self, Check, Combine, IterDim, IterKind, Kernel, Local, Place, Read, Role};
 use brolga_ir::{DType, Dim, Symbol};
 
 /// Where an access goes.
@@ -17,6 +17,16 @@ pub enum Target {
     Buffer(Buf),
     /// A local; the index is into its row-major tile (0 for a scalar).
     Local(u32),
+}
+
+impl Target {
+    /// The buffer parameter, when it is one.
+    pub fn buffer(&self) -> Option<Buf> {
+        match self {
+            Target::Buffer(b) => Some(*b),
+            Target::Local(_) => None,
+        }
+    }
 }
 
 /// One input of a stage's body; see [`Read`].
@@ -48,6 +58,8 @@ pub struct FlatStage {
     pub dims: Vec<(Var, IterDim)>,
     /// The body's inputs.
     pub reads: Vec<FlatRead>,
+    /// What is checked of indices that come from data.
+    pub checks: Vec<Check>,
     /// Computes the values.
     pub body: Body,
     /// Merges over reduction dimensions.
@@ -147,6 +159,7 @@ impl Flat {
             FlatStage {
                 dims,
                 reads: reads.collect(),
+                checks: s.checks.clone(),
                 body: s.body.clone(),
                 combine: s.combine.clone(),
                 writes: s.writes.iter().map(|(p, m)| target(p, m)).collect(),
@@ -296,7 +309,8 @@ impl Flat {
 }
 
 impl FlatStage {
-    fn each_index(&mut self, f: &mut dyn FnMut(&mut Ix, bool)) {
+    /// Calls `f` with every index expression, and whether it is an address.
+    pub fn each_index(&mut self, f: &mut dyn FnMut(&mut Ix, bool)) {
         for r in &mut self.reads {
             match r {
                 FlatRead::Element { index, guard, .. } => {
@@ -310,6 +324,21 @@ impl FlatStage {
         }
         self.writes.iter_mut().for_each(|(_, ix)| f(ix, true));
         self.write_bounds.iter_mut().for_each(|b| f(&mut b.index, false));
+        let checked = self
+            .checks
+            .iter_mut()
+            .flat_map(|c| c.bounds.iter_mut().chain(&mut c.guard));
+        checked.for_each(|b| f(&mut b.index, false));
+    }
+
+    /// Calls `f` with whatever is read or written.
+    pub fn each_target(&mut self, f: &mut dyn FnMut(&mut Target)) {
+        for r in &mut self.reads {
+            if let FlatRead::Element { target, .. } = r {
+                f(target);
+            }
+        }
+        self.writes.iter_mut().for_each(|(t, _)| f(t));
     }
 
     /// True when the stage merges over some dimension.

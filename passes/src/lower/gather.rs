@@ -1,11 +1,11 @@
-//! Gathers: reads at positions that come from data. An index wraps once when negative, then clamps into range, so that no
-//! data can make a kernel read out of bounds.
+//! Gathers: reads at positions that come from data. An index wraps once when negative, is checked, then clamps into range,
+//! so that no data can make a kernel read out of bounds, and none that would is passed over.
 
 use super::group::{Lowerer, in_memory};
 use super::stage::{E, StageBuilder};
-use brolga_ir::index::{Bound, Ix};
+use brolga_ir::index::{Bound, Ix, Reg};
 use brolga_ir::structured::Read;
-use brolga_ir::{DType, Dim, Node, Number, Value};
+use brolga_ir::{DType, Node, Number};
 
 /// The expression of a gather's result at a point.
 pub fn lower(l: &mut Lowerer, s: &mut StageBuilder, node: &Node, at: &[Ix], guard: &[Bound]) -> Result<E, String> {
@@ -17,7 +17,7 @@ pub fn lower(l: &mut Lowerer, s: &mut StageBuilder, node: &Node, at: &[Ix], guar
     match op.name() {
         "gather" => {
             let axis = op.axis("axis");
-            let i = index(l, s, indices, &at[axis..axis + index_rank], guard, &data_ty.shape[axis])?;
+            let i = index(l, s, node, &at[axis..axis + index_rank], guard, axis)?;
             place.extend_from_slice(&at[..axis]);
             place.push(i);
             place.extend_from_slice(&at[axis + index_rank..]);
@@ -25,7 +25,7 @@ pub fn lower(l: &mut Lowerer, s: &mut StageBuilder, node: &Node, at: &[Ix], guar
         "gather_elements" => {
             let axis = op.axis("axis");
             place.extend_from_slice(at);
-            place[axis] = index(l, s, indices, at, guard, &data_ty.shape[axis])?;
+            place[axis] = index(l, s, node, at, guard, axis)?;
         }
         _ => {
             let batch = op.axis("batch_dims");
@@ -36,14 +36,7 @@ pub fn lower(l: &mut Lowerer, s: &mut StageBuilder, node: &Node, at: &[Ix], guar
             for k in 0..depth {
                 let mut where_ = at[..index_rank - 1].to_vec();
                 where_.push(Ix::constant(k));
-                place.push(index(
-                    l,
-                    s,
-                    indices,
-                    &where_,
-                    guard,
-                    &data_ty.shape[batch + k as usize],
-                )?);
+                place.push(index(l, s, node, &where_, guard, batch + k as usize)?);
             }
             place.extend_from_slice(&at[index_rank - 1..]);
         }
@@ -56,37 +49,61 @@ pub fn lower(l: &mut Lowerer, s: &mut StageBuilder, node: &Node, at: &[Ix], guar
     Ok(s.element(operand, place, guard.to_vec(), data_ty.dtype))
 }
 
-/// One index, wrapped and clamped to `0..extent`.
+/// One index, wrapped, checked, and clamped to `0..extent`.
 pub fn index(
     l: &mut Lowerer,
     s: &mut StageBuilder,
-    indices: Value,
+    node: &Node,
     at: &[Ix],
     guard: &[Bound],
-    extent: &Dim,
+    axis: usize,
 ) -> Result<Ix, String> {
-    let i = wrapped(l, s, indices, at, guard, extent)?;
+    let extent = l.graph().ty(node.inputs[0]).shape[axis].clone();
+    let i = wrapped(l, s, node, at, guard, axis)?;
+    if is_proven(l, node, axis) {
+        return Ok(Ix::reg(i));
+    }
+    let i = s.value(i);
     let zero = s.constant(DType::I64, Number::Int(0));
-    let last = s.read(Read::Index(Ix::constant(extent - 1)), DType::I64);
+    let last = s.read(Read::Index(Ix::constant(&extent - 1)), DType::I64);
     let i = s.call("max", None, &[i, zero])?;
     let i = s.call("min", None, &[i, last])?;
     Ok(Ix::reg(s.index(i)?))
 }
 
-/// One index, with `extent` added when it is negative.
+/// One index along an axis, with the axis's extent added when it is negative; checked where it is not known to be in range.
 pub fn wrapped(
     l: &mut Lowerer,
     s: &mut StageBuilder,
-    indices: Value,
+    node: &Node,
     at: &[Ix],
     guard: &[Bound],
-    extent: &Dim,
-) -> Result<E, String> {
-    let i = l.emit(s, indices, at, guard)?;
+    axis: usize,
+) -> Result<Reg, String> {
+    let extent = l.graph().ty(node.inputs[0]).shape[axis].clone();
+    let i = l.emit(s, node.inputs[1], at, guard)?;
     let i = s.cast(i, DType::I64)?;
     let zero = s.constant(DType::I64, Number::Int(0));
     let n = s.read(Read::Index(Ix::constant(extent.clone())), DType::I64);
     let negative = s.call("less", None, &[i, zero])?;
     let up = s.call("add", None, &[i, n])?;
-    s.call("where", None, &[negative, up, i])
+    let i = s.call("where", None, &[negative, up, i])?;
+    let i = s.index(i)?;
+    if !is_proven(l, node, axis) {
+        let number = l.check(node);
+        s.check(number, i, &extent, guard);
+    }
+    Ok(i)
+}
+
+/// True when the indices are constants that name elements of an axis of known extent: nothing is left to check.
+fn is_proven(l: &Lowerer, node: &Node, axis: usize) -> bool {
+    let graph = l.graph();
+    let Some(n) = graph.ty(node.inputs[0]).shape[axis].as_const().map(i128::from) else {
+        return false;
+    };
+    let memory = in_memory(graph, node.inputs[1]);
+    memory
+        .and_then(|m| graph.as_constant(m))
+        .is_some_and(|c| c.to_tensor().iter().all(|i| (-n..n).contains(&i.int())))
 }

@@ -10,7 +10,8 @@ use super::flat::{Flat, FlatRead, FlatStage, Target};
 use super::nest::{Nest, Point, collapse};
 use super::sums::{self, on_lanes};
 use brolga_ir::index::{Ix, Reg, Var};
-use brolga_ir::loops::{Expr, Kernel, LoopKind, Stmt};
+use brolga_ir::loops::{Buf, Expr, Kernel, LoopKind, Stmt};
+use brolga_ir::program::{Rows, SlotId};
 use brolga_ir::structured::IterKind;
 use brolga_ir::{DType, Dim};
 
@@ -35,28 +36,120 @@ impl Default for Knobs {
     }
 }
 
-/// Loop kernels of a flat kernel: one, or one a stage when its stages share no outer dimension.
-pub fn schedule(flat: &Flat, knobs: Knobs) -> Vec<Kernel> {
-    parts(flat).iter().map(|f| single(f, knobs)).collect()
+/// The loop kernel of a part.
+pub fn schedule(part: &Part, knobs: Knobs) -> Kernel {
+    single(&part.flat, knobs)
 }
 
-/// The parts that become kernels of their own: a flat kernel, or its stages when they share no outer dimension. The
-/// dimensions of a lone parallel stage are outer ones in them.
-pub(super) fn parts(flat: &Flat) -> Vec<Flat> {
+/// What becomes a loop kernel of its own, and which of the kernel's parameters it has.
+pub struct Part {
+    /// The part; its buffers are its parameters, in order.
+    pub flat: Flat,
+    params: Vec<usize>,
+}
+
+impl Part {
+    /// The part's arguments among those of the kernel.
+    pub fn args(&self, args: &[SlotId]) -> Vec<SlotId> {
+        self.params.iter().map(|&i| args[i]).collect()
+    }
+}
+
+/// The parts of a flat kernel: itself, or its stages when they share no outer dimension. The dimensions of a lone parallel
+/// stage are outer ones in them.
+pub fn parts(flat: &Flat) -> Vec<Part> {
     let split = flat.outer.is_empty() && flat.stages.len() > 1 && flat.locals.is_empty();
     let mut out = match split {
-        true => {
-            let one = |(i, s): (usize, &FlatStage)| Flat {
-                name: format!("{}_{i}", flat.name),
-                stages: vec![s.clone()],
-                ..flat.clone()
-            };
-            flat.stages.iter().enumerate().map(one).collect()
-        }
-        false => vec![flat.clone()],
+        true => (0..).zip(&flat.stages).map(|(i, s)| alone(flat, i, s)).collect(),
+        false => vec![Part {
+            flat: flat.clone(),
+            params: (0..flat.buffers.len()).collect(),
+        }],
     };
-    out.iter_mut().for_each(absorb);
+    out.iter_mut().for_each(|p| absorb(&mut p.flat));
     out
+}
+
+/// One stage, with the buffers that it touches.
+fn alone(flat: &Flat, number: usize, stage: &FlatStage) -> Part {
+    let mut stage = stage.clone();
+    let mut params = vec![];
+    stage.each_target(&mut |t| params.extend(t.buffer()));
+    params.sort_unstable();
+    params.dedup();
+    stage.each_target(&mut |t| {
+        if let Target::Buffer(b) = t {
+            *b = Buf(params.binary_search(b).expect("collected above") as u32);
+        }
+    });
+    Part {
+        flat: Flat {
+            name: format!("{}_{number}", flat.name),
+            symbols: flat.symbols.clone(),
+            buffers: params.iter().map(|b| flat.buffers[b.0 as usize].clone()).collect(),
+            locals: vec![],
+            outer: vec![],
+            stages: vec![stage],
+            next_var: flat.next_var,
+        },
+        params: params.into_iter().map(|b| b.0 as usize).collect(),
+    }
+}
+
+/// What a part that only copies a whole buffer, row by row, reads and writes, and the rows, unless they are short ones.
+///
+/// ```text
+/// for i0 in 0..n { for i1 in 0..64 { b1[256*i0 + i1 + 128] = b0[64*i0 + i1] } }  -->  rows(n, 256, 512, 1024)
+/// ```
+pub fn as_copy(flat: &Flat) -> Option<(Buf, Buf, Rows)> {
+    /// Bytes of a row that a vector loop copies better.
+    const SHORT: i64 = 64;
+    let [stage] = &flat.stages[..] else { return None };
+    let plain = !stage.scatter && !stage.scan && !stage.reduces() && stage.body.insts.is_empty();
+    let (
+        [
+            FlatRead::Element {
+                target, index, guard, ..
+            },
+        ],
+        [(written, to)],
+    ) = (&stage.reads[..], &stage.writes[..])
+    else {
+        return None;
+    };
+    let (from, into) = (target.buffer()?, written.buffer()?);
+    if !plain || !guard.is_empty() || !index.offset.is(0) {
+        return None;
+    }
+    let (rows, row) = match &flat.outer[..] {
+        [row] => (None, row),
+        [rows, row] => (Some(rows), row),
+        _ => return None,
+    };
+    let size = Dim::Const(flat.dtype(*target).bytes() as i64);
+    // Both indices are sums of the two variables and nothing else, by these strides.
+    let affine = |ix: &Ix, strides: &[(Var, Dim)]| {
+        ix.terms.len() == strides.len() && strides.iter().all(|(v, d)| ix.stride(*v).as_ref() == Some(d))
+    };
+    let (count, stride) = match rows {
+        None => (Dim::ONE, row.1.clone()),
+        Some((v, n)) => (n.clone(), to.stride(*v)?),
+    };
+    let outer = |stride: &Dim| rows.map(|(v, _)| (*v, stride.clone()));
+    let strides = |stride: &Dim| -> Vec<(Var, Dim)> { outer(stride).into_iter().chain([(row.0, Dim::ONE)]).collect() };
+    let fits = affine(index, &strides(&row.1)) && affine(to, &strides(&stride));
+    let bytes = &row.1 * &size;
+    let short = rows.is_some() && bytes.as_const().is_some_and(|n| n < SHORT);
+    let whole = flat.buffers[from.0 as usize].len == &count * &row.1;
+    (fits && whole && !short).then(|| {
+        let rows = Rows {
+            count,
+            bytes,
+            start: &to.offset * &size,
+            stride: &stride * &size,
+        };
+        (from, into, rows)
+    })
 }
 
 /// Makes the dimensions of a lone parallel stage outer ones.
@@ -75,20 +168,7 @@ fn absorb(flat: &mut Flat) {
             Ix::constant(0)
         }
     };
-    for r in &mut s.reads {
-        match r {
-            FlatRead::Element { index, guard, .. } => {
-                *index = index.substitute(&keep, &Ix::reg);
-                guard
-                    .iter_mut()
-                    .for_each(|b| b.index = b.index.substitute(&keep, &Ix::reg));
-            }
-            FlatRead::Index(ix) => *ix = ix.substitute(&keep, &Ix::reg),
-            FlatRead::InBounds(b) => b.iter_mut().for_each(|b| b.index = b.index.substitute(&keep, &Ix::reg)),
-            FlatRead::Computed(..) => {}
-        }
-    }
-    s.writes.iter_mut().for_each(|w| w.1 = w.1.substitute(&keep, &Ix::reg));
+    s.each_index(&mut |ix, _| *ix = ix.substitute(&keep, &Ix::reg));
 }
 
 fn single(flat: &Flat, knobs: Knobs) -> Kernel {

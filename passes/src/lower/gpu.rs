@@ -21,14 +21,14 @@ use super::flat::{Flat, FlatRead, FlatStage, Target, is_affine, local_len};
 use super::generic::{self, accumulators, look_up, merge, point_stages};
 use super::gpu_contract::Contraction;
 use super::nest::{Home, Nest, Point, collapse};
-use super::schedule::Emitter;
+use super::schedule::{Emitter, Source};
 use super::sums;
 use brolga_ir::dim::product;
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Expr, Kernel, LoopKind, Scope, Stmt};
 use brolga_ir::program::{Program, Step};
 use brolga_ir::scalar::{Body, Inst, V};
-use brolga_ir::structured::IterKind;
+use brolga_ir::structured::{Check, IterKind};
 use brolga_ir::{DType, Dim};
 
 /// The block tile of a contraction.
@@ -87,9 +87,16 @@ pub fn to_gpu_loops(structured: &Structured, options: GpuOptions) -> Program {
     for (steps, init) in [(&structured.init, true), (&structured.steps, false)] {
         for step in steps {
             match step {
-                Step::Call { kernel, args, origin } => {
+                Step::Call {
+                    kernel,
+                    args,
+                    origin,
+                    checks,
+                } => {
+                    let source = Source { origin, checks, init };
                     for part in generic::parts(&flats[*kernel as usize]) {
-                        out.call(schedule(part, &options), args.clone(), origin, init);
+                        let args = part.args(args);
+                        out.call(schedule(part.flat, &options), args, source);
                     }
                 }
                 other => out.step(other.clone(), init),
@@ -308,7 +315,7 @@ fn shift(stmts: &mut [Stmt], by: &dyn Fn(Buf) -> Option<Ix>) {
                 }
             }
             Stmt::For { body, .. } | Stmt::If { then: body, .. } => shift(body, by),
-            Stmt::Set(..) | Stmt::Barrier | Stmt::Tile(_) => {}
+            Stmt::Set(..) | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
         }
     }
 }
@@ -505,22 +512,39 @@ fn inline(flat: &mut Flat, local: u32) {
             reads.extend(s.reads.iter().map(|r| moved(r, &Ix::var, n)));
             reads[k + n as usize] = FlatRead::Computed(maker.body.clone(), (0..n).collect());
             s.reads = reads;
+            let own = s.checks.iter().map(|c| moved_check(c, &Ix::var, n));
+            let makers = maker.checks.iter().map(|c| moved_check(c, &|v| look_up(&map, v), 0));
+            s.checks = makers.chain(own).collect();
             s.body = shifted(&s.body, &maker.body.inputs);
         }
     }
     flat.stages.remove(i);
 }
 
-/// A read at another point, with the numbers of the reads that it uses moved up.
-fn moved(r: &FlatRead, at: &Point, by: u32) -> FlatRead {
-    let place = |ix: &Ix| ix.substitute(at, &|Reg(k)| Ix::reg(Reg(k + by)));
-    let bounds = |g: &[Bound]| -> Vec<Bound> {
-        let one = |b: &Bound| Bound {
-            index: place(&b.index),
-            extent: b.extent.clone(),
-        };
-        g.iter().map(one).collect()
+/// An index at another point, with the numbers of the reads that it uses moved up.
+fn moved_index(ix: &Ix, at: &Point, by: u32) -> Ix {
+    ix.substitute(at, &|Reg(k)| Ix::reg(Reg(k + by)))
+}
+
+fn moved_bounds(bounds: &[Bound], at: &Point, by: u32) -> Vec<Bound> {
+    let one = |b: &Bound| Bound {
+        index: moved_index(&b.index, at, by),
+        extent: b.extent.clone(),
     };
+    bounds.iter().map(one).collect()
+}
+
+fn moved_check(c: &Check, at: &Point, by: u32) -> Check {
+    Check {
+        number: c.number,
+        bounds: moved_bounds(&c.bounds, at, by),
+        guard: moved_bounds(&c.guard, at, by),
+    }
+}
+
+fn moved(r: &FlatRead, at: &Point, by: u32) -> FlatRead {
+    let place = |ix: &Ix| moved_index(ix, at, by);
+    let bounds = |g: &[Bound]| moved_bounds(g, at, by);
     match r {
         FlatRead::Element {
             target,

@@ -27,6 +27,8 @@ pub struct Lowered {
     pub inputs: Vec<Value>,
     /// The model nodes that it came from.
     pub origin: Vec<Arc<str>>,
+    /// The model node of each number of the kernel's checks.
+    pub checks: Vec<Arc<str>>,
 }
 
 /// The tensor in memory that a value is, reshapes (which are free) looked through; `None` for a stream.
@@ -51,6 +53,7 @@ pub(super) struct Lowerer<'g> {
     /// Operands before this one belong to the sides of a contraction.
     own: usize,
     origin: Vec<Arc<str>>,
+    checks: Vec<Arc<str>>,
     /// Locals of reductions that stages have computed.
     reduced: FxHashMap<Value, u32>,
     /// Locals that hold rows of expensive values used more than once.
@@ -88,6 +91,7 @@ pub fn lower_group(graph: &Graph, root: Value) -> Result<Lowered, String> {
         inputs: vec![],
         own: 0,
         origin: vec![],
+        checks: vec![],
         reduced: FxHashMap::default(),
         rows: FxHashMap::default(),
         axes: vec![],
@@ -121,6 +125,7 @@ pub fn lower_group(graph: &Graph, root: Value) -> Result<Lowered, String> {
         kernel: l.kernel,
         inputs: l.inputs,
         origin: l.origin,
+        checks: l.checks,
     })
 }
 
@@ -254,10 +259,12 @@ impl<'g> Lowerer<'g> {
         combine: Option<Combine>,
         writes: Vec<(Place, Vec<Ix>)>,
     ) -> Result<&mut Stage, String> {
+        let checks = s.checks.clone();
         let (reads, body) = s.finish(outputs)?;
         self.kernel.stages.push(Stage {
             dims,
             reads,
+            checks,
             body,
             combine,
             writes,
@@ -574,6 +581,15 @@ impl<'g> Lowerer<'g> {
             });
             self.inputs.len() - 1
         }) as u32)
+    }
+
+    /// The number of the checks of a node's indices.
+    pub(super) fn check(&mut self, node: &Node) -> u32 {
+        let known = self.checks.iter().position(|n| *n == node.origin);
+        known.unwrap_or_else(|| {
+            self.checks.push(node.origin.clone());
+            self.checks.len() - 1
+        }) as u32
     }
 
     pub(super) fn graph(&self) -> &'g Graph {

@@ -101,6 +101,8 @@ fn expand(graph: &Graph) -> Result<Graph, NodeError> {
 struct Lowerer<'g> {
     graph: &'g Graph,
     program: Structured,
+    /// The first output that each value in memory is.
+    outputs: FxHashMap<Value, usize>,
     /// Slots of values in memory.
     slots: FxHashMap<Value, SlotId>,
     /// Slots of the same memory under other shapes.
@@ -125,9 +127,14 @@ impl<'g> Lowerer<'g> {
             steps: vec![],
             arena: None,
         };
+        let outputs = graph.outputs.iter().enumerate();
         let mut l = Lowerer {
             graph,
             program,
+            outputs: outputs
+                .rev()
+                .filter_map(|(i, (_, o))| Some((in_memory(graph, *o)?, i)))
+                .collect(),
             slots: FxHashMap::default(),
             aliases: FxHashMap::default(),
             known: FxHashMap::default(),
@@ -184,11 +191,7 @@ impl<'g> Lowerer<'g> {
     /// The slot that a node's result gets: the caller's buffer for an output, a temporary, or a computed constant.
     fn result(&mut self, v: Value, constant: bool) -> SlotId {
         let ty = self.graph.ty(v).clone();
-        let output = self
-            .graph
-            .outputs
-            .iter()
-            .position(|(_, o)| in_memory(self.graph, *o) == Some(v));
+        let output = self.outputs.get(&v).copied();
         let (storage, place) = match (constant, output) {
             (true, _) => (Storage::Computed, ty.clone()),
             // The output may be a reshape of the result.
@@ -262,6 +265,7 @@ impl<'g> Lowerer<'g> {
             kernel,
             args,
             origin: group.origin,
+            checks: group.checks,
         });
         Ok(())
     }
@@ -322,7 +326,7 @@ impl<'g> Lowerer<'g> {
                 from
             } else {
                 let to = self.slot(self.graph.ty(*v).clone(), Storage::Output(i as u32), false, false);
-                self.program.steps.push(Step::Copy { from, to });
+                self.program.steps.push(Step::Copy { from, to, rows: None });
                 to
             };
             self.program.outputs.push((name.clone(), slot));

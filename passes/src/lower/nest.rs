@@ -3,7 +3,7 @@
 use super::flat::{Flat, FlatRead, FlatStage, Target, by_read, local_len};
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Buffer, Expr, Kernel, LoopKind, RegInfo, Scope, Stmt};
-use brolga_ir::scalar::{Body, Inst};
+use brolga_ir::scalar::{Body, Inst, Prim};
 use brolga_ir::{DType, Dim};
 
 /// Where a local of the structured kernel lives.
@@ -85,7 +85,7 @@ impl<'f> Nest<'f> {
         r
     }
 
-    /// The registers of a stage's reads at a point.
+    /// The registers of a stage's reads at a point; the stage's checks stand behind them.
     pub fn reads(&mut self, out: &mut Vec<Stmt>, stage: &FlatStage, at: &Point) -> Vec<Reg> {
         let mut regs: Vec<Reg> = vec![];
         for (i, r) in stage.reads.iter().enumerate() {
@@ -133,6 +133,25 @@ impl<'f> Nest<'f> {
                 }
             };
             regs.push(reg);
+        }
+        for c in &stage.checks {
+            let bounds = |bounds: &[Bound]| -> Vec<Bound> {
+                let one = |b: &Bound| Bound {
+                    index: b.index.substitute(at, &by_read(&regs)),
+                    extent: b.extent.clone(),
+                };
+                bounds.iter().map(one).collect()
+            };
+            let mut holds = self.set(out, DType::Bool, Expr::InBounds(bounds(&c.bounds)));
+            if !c.guard.is_empty() {
+                let here = self.set(out, DType::Bool, Expr::InBounds(bounds(&c.guard)));
+                let not = self.set(out, DType::Bool, Expr::Prim(Prim::Not, [here; 3]));
+                holds = self.set(out, DType::Bool, Expr::Prim(Prim::Or, [holds, not, holds]));
+            }
+            out.push(Stmt::Check {
+                number: c.number,
+                holds,
+            });
         }
         regs
     }

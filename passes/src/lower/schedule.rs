@@ -6,8 +6,12 @@
 use super::{Structured, flat, generic, tile};
 use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
 use brolga_ir::{Type, loops, structured};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
+
+/// Up to this many parts of a kernel are kernels of their own; of more, those that only copy rows are steps, which cost no
+/// code.
+const FEW_PARTS: usize = 16;
 
 /// What schedules may assume of the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,14 +42,14 @@ pub fn to_loops(structured: &Structured, options: Options) -> Program {
     for (steps, init) in [(&structured.init, true), (&structured.steps, false)] {
         for step in steps {
             match step {
-                Step::Call { kernel, args, origin } => {
-                    s.kernel(
-                        *kernel as usize,
-                        &structured.kernels[*kernel as usize],
-                        args.clone(),
-                        origin,
-                        init,
-                    );
+                Step::Call {
+                    kernel,
+                    args,
+                    origin,
+                    checks,
+                } => {
+                    let source = Source { origin, checks, init };
+                    s.kernel(*kernel as usize, &structured.kernels[*kernel as usize], args, source);
                 }
                 other => s.out.step(other.clone(), init),
             }
@@ -63,29 +67,36 @@ struct Scheduler {
 }
 
 impl Scheduler {
-    fn kernel(
-        &mut self,
-        index: usize,
-        kernel: &structured::Kernel,
-        mut args: Vec<SlotId>,
-        origin: &[Arc<str>],
-        init: bool,
-    ) {
+    fn kernel(&mut self, index: usize, kernel: &structured::Kernel, args: &[SlotId], source: Source) {
         let flat = self.flats[index].clone();
         let Some(c) = tile::Contraction::find(&flat) else {
-            for k in generic::schedule(&flat, generic::Knobs::default()) {
-                self.out.call(k, args.clone(), origin, init);
+            let parts = generic::parts(&flat);
+            let many = parts.len() > FEW_PARTS && !source.init;
+            for part in parts {
+                let args = part.args(args);
+                if many && let Some((read, written, rows)) = generic::as_copy(&part.flat) {
+                    let copy = Step::Copy {
+                        from: args[read.0 as usize],
+                        to: args[written.0 as usize],
+                        rows: Some(rows),
+                    };
+                    self.out.step(copy, false);
+                    continue;
+                }
+                self.out
+                    .call(generic::schedule(&part, generic::Knobs::default()), args, source);
             }
             return;
         };
         let packing = c.packing(&flat);
         let operand = packing.operand.0 as usize;
-        args[operand] = self.panels_of(args[operand], packing, &flat, &kernel.name, origin);
+        let mut args = args.to_vec();
+        args[operand] = self.panels_of(args[operand], packing, &flat, &kernel.name, source.origin);
         let knobs = tile::Knobs {
             max_rows: self.options.max_rows,
             resident: self.options.resident,
         };
-        self.out.call(c.schedule(&flat, knobs), args, origin, init);
+        self.out.call(c.schedule(&flat, knobs), args, source);
     }
 
     /// The slot of an operand's panels, packed when first needed.
@@ -126,10 +137,26 @@ impl Scheduler {
         });
         let panels = SlotId(self.out.program.slots.len() as u32 - 1);
         let kernel = tile::pack(&packing, operand, format!("pack_{name}"), flat.symbols.clone());
-        self.out.call(kernel, vec![slot, panels], origin, constant);
+        let source = Source {
+            origin,
+            checks: &[],
+            init: constant,
+        };
+        self.out.call(kernel, vec![slot, panels], source);
         self.panels.insert(key, panels);
         panels
     }
+}
+
+/// The structured call that loop kernels come from.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// The model nodes behind it.
+    pub origin: &'a [Arc<str>],
+    /// The nodes of its checks.
+    pub checks: &'a [Arc<str>],
+    /// True for an initial step.
+    pub init: bool,
 }
 
 /// The scheduled program under construction. Structurally equal kernels stand in it once.
@@ -137,6 +164,8 @@ pub(super) struct Emitter {
     pub program: Program,
     /// Kernels by structure (their names cleared).
     known: FxHashMap<loops::Kernel, u32>,
+    /// Names that kernels have.
+    names: FxHashSet<String>,
 }
 
 impl Emitter {
@@ -157,22 +186,26 @@ impl Emitter {
         Emitter {
             program,
             known: FxHashMap::default(),
+            names: FxHashSet::default(),
         }
     }
 
     /// Adds a call of a kernel.
-    pub fn call(&mut self, mut kernel: loops::Kernel, args: Vec<SlotId>, origin: &[Arc<str>], init: bool) {
+    pub fn call(&mut self, mut kernel: loops::Kernel, args: Vec<SlotId>, source: Source) {
+        // A part of a kernel may have the first of its checks only, or none.
+        let checks = source.checks[..kernel.checks() as usize].to_vec();
         let name = std::mem::take(&mut kernel.name);
         let index = match self.known.get(&kernel) {
             Some(&i) => i,
             None => {
                 let i = self.program.kernels.len() as u32;
                 self.known.insert(kernel.clone(), i);
-                kernel.name = if self.program.kernels.iter().any(|k| k.name == name) {
+                kernel.name = if self.names.contains(&name) {
                     format!("{name}_v{i}")
                 } else {
                     name
                 };
+                self.names.insert(kernel.name.clone());
                 self.program.kernels.push(kernel);
                 i
             }
@@ -180,9 +213,10 @@ impl Emitter {
         let call = Step::Call {
             kernel: index,
             args,
-            origin: origin.to_vec(),
+            origin: source.origin.to_vec(),
+            checks,
         };
-        self.step(call, init);
+        self.step(call, source.init);
     }
 
     /// Appends a step: to those that the compiler runs once, or to those of every inference.

@@ -3,8 +3,8 @@
 
 use brolga_ir::index::{Bound, Ix, Reg};
 use brolga_ir::scalar::{Body, Builder, V};
-use brolga_ir::structured::{Place, Read};
-use brolga_ir::{DType, Number, Value};
+use brolga_ir::structured::{Check, Place, Read};
+use brolga_ir::{DType, Dim, Number, Value};
 use rustc_hash::FxHashMap;
 
 /// The id of an expression of a stage under construction.
@@ -24,6 +24,8 @@ pub struct StageBuilder {
     reads: Vec<(Read, DType)>,
     nodes: Vec<(Node, DType)>,
     ids: FxHashMap<Node, E>,
+    /// What is checked of indices that come from data.
+    pub checks: Vec<Check>,
     /// Values that were composed already, by where they were composed.
     pub memo: FxHashMap<(Value, Vec<Ix>, Vec<Bound>), E>,
 }
@@ -139,6 +141,27 @@ impl StageBuilder {
         }
         let (body, args) = self.body(&[e])?;
         Ok(Reg(self.add_read(Read::Computed(body, args), DType::I64)))
+    }
+
+    /// Checks that a run-time integer is in bounds, where the guard holds.
+    pub fn check(&mut self, number: u32, index: Reg, extent: &Dim, guard: &[Bound]) {
+        let check = Check {
+            number,
+            bounds: vec![Bound {
+                index: Ix::reg(index),
+                extent: extent.clone(),
+            }],
+            guard: guard.to_vec(),
+        };
+        if !self.checks.contains(&check) {
+            self.checks.push(check);
+        }
+    }
+
+    /// The value of an earlier read.
+    pub fn value(&mut self, r: Reg) -> E {
+        let dtype = self.reads[r.0 as usize].1;
+        self.node(Node::Read(r.0), dtype)
     }
 
     /// The body that computes expressions from the reads they use, and those reads.

@@ -19,6 +19,7 @@ fn plan() -> Plan<'static> {
                 buffers: vec![0, 1],
                 dims: vec![4],
                 node: "Add_0".into(),
+                checks: vec![],
             }),
             Step::Copy { from: 1, to: 2 },
         ],

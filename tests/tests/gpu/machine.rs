@@ -42,8 +42,8 @@ struct Thread {
     coordinates: [[u64; 3]; 2],
 }
 
-/// Runs a plan on inputs; gives the outputs.
-pub fn run(plan: &Plan, inputs: &[&[u8]]) -> Vec<Vec<u8>> {
+/// Runs a plan on inputs; gives the outputs, or the node of the first check that failed.
+pub fn run(plan: &Plan, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, String> {
     plan.check().unwrap_or_else(|e| panic!("{e}"));
     let entries = parse(&plan.module);
     let mut arena = vec![0xffu8; plan.arena_bytes as usize];
@@ -74,7 +74,7 @@ pub fn run(plan: &Plan, inputs: &[&[u8]]) -> Vec<Vec<u8>> {
         }
         match s {
             Step::Copy { from, to } => own[*to] = own[*from].clone(),
-            Step::Launch(l) => launch(&entries[&plan.entries[l.entry]], l, &mut own),
+            Step::Launch(l) => launch(&entries[&plan.entries[l.entry]], l, &mut own)?,
         }
         for &i in &touched {
             if let Some(r) = range(i) {
@@ -82,18 +82,27 @@ pub fn run(plan: &Plan, inputs: &[&[u8]]) -> Vec<Vec<u8>> {
             }
         }
     }
-    plan.outputs.iter().map(|&i| own[i].clone()).collect()
+    Ok(plan.outputs.iter().map(|&i| own[i].clone()).collect())
 }
 
-fn launch(e: &Entry, l: &Launch, buffers: &mut [Vec<u8>]) {
+/// Runs a launch; the node of a check that failed is the error.
+fn launch(e: &Entry, l: &Launch, buffers: &mut [Vec<u8>]) -> Result<(), String> {
     assert_eq!(l.block, e.threads, "threads of a block");
-    assert_eq!(l.buffers.len() + l.dims.len(), e.params, "parameters");
+    // The word for failed checks is one more buffer.
+    let word = (!l.checks.is_empty()).then_some((l.buffers.len() as u64 + 1) << GLOBAL);
     let params: Vec<u64> = (0..l.buffers.len() as u64)
         .map(|i| (i + 1) << GLOBAL)
         .chain(l.dims.iter().map(|&d| d as u64))
+        .chain(word)
         .collect();
+    assert_eq!(params.len(), e.params, "parameters");
     let mut memory = Memory {
-        global: l.buffers.iter().map(|&i| buffers[i].clone()).collect(),
+        global: l
+            .buffers
+            .iter()
+            .map(|&i| buffers[i].clone())
+            .chain(word.map(|_| vec![0; 4]))
+            .collect(),
         shared: vec![],
     };
     let scratch = |space: &[usize]| -> Vec<Vec<u8>> { space.iter().map(|&n| vec![0xff; n]).collect() };
@@ -123,8 +132,15 @@ fn launch(e: &Entry, l: &Launch, buffers: &mut [Vec<u8>]) {
             );
         }
     }
+    let failed = word
+        .and_then(|_| memory.global.pop())
+        .map_or(0, |w| u32::from_le_bytes(w.try_into().expect("4 bytes")));
     for (&i, bytes) in l.buffers.iter().zip(memory.global) {
         buffers[i] = bytes;
+    }
+    match failed {
+        0 => Ok(()),
+        n => Err(l.checks[n as usize - 1].clone()),
     }
 }
 

@@ -79,7 +79,7 @@ fn check_text(program: Program, inputs: &[Tensor], expected: &[Tensor]) {
     let model = CudaModel::new(program, u64::MAX).unwrap_or_else(|e| panic!("{e}"));
     let plan = model.plan(&sizes, Arch::Sm80).unwrap_or_else(|e| panic!("{e}"));
     let bytes: Vec<&[u8]> = inputs.iter().map(Tensor::bytes).collect();
-    let found = machine::run(&plan, &bytes);
+    let found = machine::run(&plan, &bytes).unwrap_or_else(|node| panic!("a check of node `{node}` failed"));
     for (f, e) in found.iter().zip(expected) {
         let f = Tensor::new(e.dtype(), e.shape().to_vec(), &f[..]).expect("a plan's outputs have their sizes");
         let difference = mismatch(&f, e, 0.0, 0.0);
@@ -497,6 +497,38 @@ fn ptxas_assembles_every_kernel_of_the_models() {
                 program.kernels.len(),
                 arch.name()
             );
+        }
+    }
+}
+
+#[test]
+fn an_index_out_of_range_is_reported() {
+    let g = parse(
+        "graph @g(%0 x: f32[9, 40], %1 w: f32[5, 40], %2 i: i64[6], %3 u: f32[6, 40]) {
+          %4 = gather{axis=0}(%0, %2) @\"tokens\"
+          %5 = gather{axis=0}(%1, %2) @\"positions\"
+          %6 = add(%4, %5)
+          %7 = softmax{axis=1}(%6)
+          %8 = reshape{shape=[6, 1]}(%2)
+          %9 = scatter_nd{reduction=add}(%0, %8, %3) @\"update\"
+          return y = %7, z = %9
+        }",
+    );
+    let program = scheduled(&optimised(&g), GpuOptions::default());
+    let f32s = |shape: &[usize]| values(DType::F32, shape, 1);
+    let mut inputs = [f32s(&[9, 40]), f32s(&[5, 40]), f32s(&[]), f32s(&[6, 40])];
+    let model = CudaModel::new(program.clone(), u64::MAX).unwrap_or_else(|e| panic!("{e}"));
+    let plan = model.plan(&[], Arch::Sm80).unwrap_or_else(|e| panic!("{e}"));
+    for (index, nodes) in [
+        (-5, &[][..]),
+        (-6, &["positions"]),
+        (9, &["tokens", "positions", "update"]),
+    ] {
+        inputs[2] = Tensor::from_fn(DType::I64, &[6], |i| Number::Int(if i == 4 { index } else { 1 }));
+        let bytes: Vec<&[u8]> = inputs.iter().map(Tensor::bytes).collect();
+        match machine::run(&plan, &bytes) {
+            Ok(_) => assert!(nodes.is_empty(), "{index} is not reported\n{program}"),
+            Err(node) => assert!(nodes.contains(&&node[..]), "{index}: {node}"),
         }
     }
 }

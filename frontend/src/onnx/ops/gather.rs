@@ -8,13 +8,9 @@ pub fn gather<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(2, 2)?;
     let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
     let axis = node::axis(ctx.int("axis", 0)?, im.rank(x))?;
+    im.check_indices(x, indices, &[axis])?;
     let n = im.shape(x)[axis].clone();
     let index = im.contents(indices).filter(|t| t.dtype().is_int()).map(|t| t.to_i64s());
-    if let (Some(n), Some(list)) = (n.as_const(), &index)
-        && let Some(i) = list.iter().find(|&&i| i < -n || i >= n)
-    {
-        return Err(Fail::Bad(format!("index {i} into axis {axis} of {}", im.ty(x))));
-    }
     // One known index is a slice, which later passes read through.
     if let Some([i]) = index.as_deref()
         && n.as_const().is_some()
@@ -34,6 +30,7 @@ pub fn gather_elements<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome 
     let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
     let axis = node::axis(ctx.int("axis", 0)?, im.rank(x))?;
     im.require_within(x, indices, axis)?;
+    im.check_indices(x, indices, &[axis])?;
     one(im.op("gather_elements", &[Attr::Int(axis as i64)], &[x, indices]))
 }
 
@@ -76,7 +73,10 @@ pub fn gather_nd<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         x = im.fit(x, axis, &n)?;
         indices = im.fit(indices, axis, &n)?;
     }
-    one(im.op("gather_nd", &[Attr::Int(batch)], &[x, indices]))
+    let y = im.op("gather_nd", &[Attr::Int(batch)], &[x, indices])?;
+    let axes: Vec<usize> = (batch as usize..im.rank(x)).collect();
+    im.check_indices(x, indices, &axes)?;
+    one(Ok(y))
 }
 
 /// `Compress` by a known condition.

@@ -22,7 +22,10 @@ pub fn nd<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     {
         updates = im.fit_shape(updates, &[leading, tail].concat())?;
     }
-    one(im.op("scatter_nd", &[reduction(ctx)?], &[data, indices, updates]))
+    let y = im.op("scatter_nd", &[reduction(ctx)?], &[data, indices, updates])?;
+    let axes: Vec<usize> = (0..im.rank(data)).collect();
+    im.check_indices(data, indices, &axes)?;
+    one(Ok(y))
 }
 
 /// `ScatterElements`.
@@ -31,6 +34,7 @@ pub fn elements<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let (data, indices) = (ctx.input(0)?, ctx.input(1)?);
     let axis = node::axis(ctx.int("axis", 0)?, im.rank(data))?;
     im.require_within(data, indices, axis)?;
+    im.check_indices(data, indices, &[axis])?;
     let updates = im.fit_shape(ctx.input(2)?, &im.shape(indices))?;
     one(im.op(
         "scatter_elements",

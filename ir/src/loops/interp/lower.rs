@@ -88,6 +88,11 @@ pub(super) enum Op {
         bounds: Box<[BoundCode]>,
         to: usize,
     },
+    Check {
+        number: u32,
+        holds: Src,
+        lanes: usize,
+    },
     Barrier,
     Tile(Box<TileCode>),
 }
@@ -169,7 +174,7 @@ fn vector_widths(stmts: &[Stmt], widths: &mut [usize]) {
                 verify::for_each_set(body, &mut |r| widths[r.0 as usize] = widths[r.0 as usize].max(n));
             }
             Stmt::For { body, .. } | Stmt::If { then: body, .. } => vector_widths(body, widths),
-            Stmt::Set(..) | Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
+            Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
         }
     }
 }
@@ -295,6 +300,11 @@ impl Lowering<'_> {
                     bounds,
                     to: self.code.ops.len(),
                 };
+            }
+            Stmt::Check { number, holds } => {
+                let (number, holds) = (*number, self.src(*holds));
+                let lanes = self.vector.as_ref().map_or(1, |v| v.lanes.n);
+                self.push(Op::Check { number, holds, lanes });
             }
             Stmt::Barrier => {
                 self.push(Op::Barrier);

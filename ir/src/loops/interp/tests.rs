@@ -362,3 +362,36 @@ fn one_buffer_may_be_two_parameters() {
         .collect();
     assert_eq!(got, ramp(4));
 }
+
+#[test]
+fn checks_are_reported_after_the_kernel() {
+    let text = "loops @check(b0: i64[19] in, b1: i64[19] out) {
+      for i0 serial 0..1 {
+        for i1 vector 0..16 {
+          r0: i64 = load b0[i1]
+          r1: bool = inbounds(r0 in 0..5)
+          check 1 r1
+          store b1[i1] = r0
+        }
+        for i2 serial 0..3 {
+          r2: i64 = load b0[i2 + 16]
+          r3: bool = inbounds(r2 in 0..5)
+          check 0 r3
+          store b1[i2 + 16] = r2
+        }
+      }
+    }";
+    let k = kernel(text);
+    assert_eq!(k.checks(), 2);
+    for (bad, check) in [(None, None), (Some(15), Some(1)), (Some(18), Some(0))] {
+        let mut given: Vec<i64> = (0..19).map(|i| i % 5).collect();
+        if let Some(i) = bad {
+            given[i] = -1;
+        }
+        let given: Vec<u8> = given.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut found = vec![0u8; given.len()];
+        let result = run(&k, &|_| None, &[(&given[..]).into(), (&mut found[..]).into()]);
+        assert_eq!(result.map_err(|e| e.check).err(), check.map(Some));
+        assert_eq!(found, given);
+    }
+}

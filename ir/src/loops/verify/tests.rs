@@ -200,7 +200,7 @@ fn loops() {
     for inner in ["for i1 serial 0..2 { }", "if (i0 in 0..1) { }", "barrier"] {
         reject(
             &format!("for i0 vector 0..4 {{ {inner} }}"),
-            ", statement 0.0: a vector loop contains only assignments and stores",
+            ", statement 0.0: a vector loop contains only assignments, stores and checks",
         );
     }
     let last = ": a parallel loop that is not the kernel's last top-level statement";

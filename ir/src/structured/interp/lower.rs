@@ -24,6 +24,13 @@ pub(super) enum ReadCode {
     Computed(Vec<Op>, usize),
 }
 
+/// A check: its number, what must hold, and where.
+pub(super) struct CheckCode {
+    pub number: u32,
+    pub bounds: Box<[BoundCode]>,
+    pub guard: Box<[BoundCode]>,
+}
+
 /// A primitive on rows, or a copy of a row.
 pub(super) enum Op {
     Prim(Prim, DType, [usize; 3], usize),
@@ -53,6 +60,7 @@ pub(super) struct StageCode {
     /// The variable that counts lanes.
     pub lane_var: Option<usize>,
     pub reads: Vec<ReadCode>,
+    pub checks: Vec<CheckCode>,
     pub body: Vec<Op>,
     pub combine: Option<CombineCode>,
     /// Where the results go, and their rows.
@@ -166,6 +174,14 @@ impl StageCode {
                 }
             });
         }
+        let mut checks = vec![];
+        for c in &s.checks {
+            checks.push(CheckCode {
+                number: c.number,
+                bounds: BoundCode::all(&c.bounds, &mut slots)?,
+                guard: BoundCode::all(&c.guard, &mut slots)?,
+            });
+        }
         let (body, mut results) = rows.body(&s.body, &read_rows);
         let mut combine = None;
         if let Some(c) = &s.combine {
@@ -192,6 +208,7 @@ impl StageCode {
             lane_dim,
             lane_var: slots.lane,
             reads,
+            checks,
             body,
             combine,
             writes,

@@ -83,6 +83,16 @@ impl Machine<'_> {
                 }
             }
         }
+        let mut failed = self.failed;
+        for c in &s.checks {
+            self.each_lane(s.lane_var, n, |vars, lane| {
+                let hold = |bounds: &[BoundCode]| bounds.iter().all(|b| b.holds(vars, &s.file, lane));
+                if hold(&c.guard) && !hold(&c.bounds) {
+                    failed = failed.or(Some(c.number));
+                }
+            });
+        }
+        self.failed = failed;
         run(&s.body, &mut s.file, n);
         Ok(())
     }
