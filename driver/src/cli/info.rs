@@ -1,6 +1,7 @@
 //! `brolga info`: what a model holds, supported or not.
 
 use super::{CompileArgs, Outcome, print};
+use brolga::abi::artefact::{BLOCK, checksum};
 use brolga::frontend::onnx::{self, Port, Summary};
 use brolga::ir::{Dim, Graph};
 use brolga::source::{self, Kind};
@@ -32,8 +33,7 @@ impl Info {
         }
         let options = self.compile.options()?;
         let summary = onnx::summary(&self.model)?;
-        let imported = source::graph(&self.model, options.memory_limit)
-            .and_then(|g| brolga::levels::specialise(&g, &options.sizes));
+        let imported = source::graph_for(&self.model, &options);
         let (flops, problem) = match imported {
             Ok(g) => (Some(flops(&g)), None),
             Err(e) => (None, Some(e.to_string())),
@@ -47,6 +47,10 @@ impl Info {
     fn artefact(&self) -> Outcome {
         let bytes = std::fs::read(&self.model).map_err(|e| brolga::Error::io(&self.model, e))?;
         let artefact = brolga::abi::artefact::Artefact::parse(&bytes)
+            .map_err(|e| brolga::Error::file(&self.model, e.to_string()))?;
+        let blocks = bytes[artefact.weights()].chunks(BLOCK).map(checksum);
+        artefact
+            .check_weights(blocks)
             .map_err(|e| brolga::Error::file(&self.model, e.to_string()))?;
         let m = artefact.meta();
         let inputs: Vec<String> = m

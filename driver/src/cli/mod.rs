@@ -1,8 +1,10 @@
-//! The commands, one file each, and what they share: options of compiling, errors, exit codes.
+//! The commands, one file each, and what they share: options of compiling, errors, exit codes. What `run` compares with
+//! references stands in `compare`, where it runs in `device`.
 //!
 //! Exit codes: 0 for success, 1 for a comparison that failed, 2 for everything that went wrong (bad arguments included).
 //! Results go to standard output, everything else to standard error; colours only to a terminal.
 
+mod compare;
 mod compile;
 mod device;
 mod emit;
@@ -14,6 +16,7 @@ use brolga::Options;
 use brolga::ir::Target;
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -104,6 +107,22 @@ fn print(text: &str) -> Outcome {
     }
 }
 
+/// Writes to a file, or to standard output where there is none, or `-`.
+fn print_to(path: Option<&Path>, text: &str) -> Outcome {
+    match path {
+        Some(path) if !is_stdout(path) => {
+            brolga::output::write(path, text.as_bytes())?;
+            Ok(())
+        }
+        _ => print(text),
+    }
+}
+
+/// Whether an output is standard output, which can then hold nothing else.
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
 /// Options of every command that compiles.
 #[derive(Args, Clone)]
 struct CompileArgs {
@@ -116,6 +135,9 @@ struct CompileArgs {
     /// Size of a symbolic dimension, such as seq=128 (may be repeated)
     #[arg(long = "set", value_name = "SYMBOL=N", value_parser = size)]
     sizes: Vec<(String, i64)>,
+    /// Make inputs constants that have an initializer, which is their default otherwise; the code may be faster
+    #[arg(long)]
+    constant_defaults: bool,
     /// Passes, such as canonicalize,eqsat{rules=none}
     #[arg(long, value_name = "PASSES")]
     pipeline: Option<String>,
@@ -147,6 +169,13 @@ impl CompileArgs {
             (None, None) => brolga::codegen::target::native()
                 .ok_or("this machine's architecture is none that Brolga makes code for; give --target")?,
         };
+        for (i, (symbol, n)) in self.sizes.iter().enumerate() {
+            if let Some((_, other)) = self.sizes[..i].iter().find(|(s, m)| s == symbol && m != n) {
+                return Err(format!(
+                    "--set {symbol}={other} and --set {symbol}={n} contradict each other"
+                ));
+            }
+        }
         let defaults = Options::default();
         Ok(Options {
             target,
@@ -162,6 +191,7 @@ impl CompileArgs {
                 (which, observer)
             }),
             sizes: self.sizes.clone(),
+            constant_defaults: self.constant_defaults,
         })
     }
 

@@ -36,6 +36,9 @@ pub struct Options {
     /// Inputs with a value that is known already: they become constants, and are no inputs of the graph. This is the way
     /// to read a model that takes a shape, axes or a number of results as an input.
     pub fixed: Vec<(String, Tensor)>,
+    /// Makes inputs that have an initializer, which ONNX takes for a default, constants. What is computed from constants
+    /// only is computed once, when the model is compiled.
+    pub constant_defaults: bool,
 }
 
 impl Default for Options {
@@ -44,6 +47,7 @@ impl Default for Options {
         Options {
             memory_limit: 16 << 30,
             fixed: vec![],
+            constant_defaults: false,
         }
     }
 }

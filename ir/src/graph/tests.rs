@@ -36,6 +36,17 @@ fn sample() -> Graph {
     let x = g.input("x:0", Type::new(DType::F32, [batch.clone(), Dim::Const(4)]));
     let i = g.input("i", Type::new(DType::I64, [Dim::sym("n")]));
     g.guards.push((batch, &Dim::sym("n") * 2));
+    let k = g.input("k", Type::fixed(DType::F32, &[2]));
+    g.defaults.push((
+        "k".into(),
+        Constant {
+            ty: g.ty(k).clone(),
+            data: ConstData::File {
+                source: file(),
+                offset: 4,
+            },
+        },
+    ));
     let w = g.constant(Constant {
         ty: Type::fixed(DType::F32, &[4, 3]),
         data: ConstData::File {

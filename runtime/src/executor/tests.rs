@@ -101,6 +101,7 @@ fn meta() -> Meta {
                 name: "x".into(),
                 dtype: DType::F32,
                 dims: vec![Dim::Symbol(0), Dim::Const(3)],
+                default: None,
             },
             Input {
                 name: "mask".into(),
