@@ -54,7 +54,13 @@ pub fn kind(path: &Path) -> Result<Kind> {
     let mut lines = head.split(|b| *b == b'\n');
     let first = lines.find(|l| !l.starts_with(b"//") && !l.trim_ascii().is_empty());
     Ok(match first.unwrap_or_default() {
-        l if l.starts_with(b"program @") => Kind::Program,
+        // A kernel alone is no program, which its parser says best.
+        l if [&b"program @"[..], b"kernel @", b"loops @"]
+            .iter()
+            .any(|k| l.starts_with(k)) =>
+        {
+            Kind::Program
+        }
         l if l.starts_with(b"graph @") || head.starts_with(b"//") => Kind::Text,
         _ => Kind::Onnx,
     })
@@ -125,7 +131,12 @@ fn import(path: &Path, memory_limit: u64, constant_defaults: bool) -> Result<Gra
         }
         Kind::Text => {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-            parse_graph(&text, path)
+            let graph = parse_graph(&text, path)?;
+            if constant_defaults && !graph.defaults.is_empty() {
+                let message = "defaults become constants when an ONNX model is read; this text has been read already";
+                return Err(Error::file(path, message));
+            }
+            Ok(graph)
         }
         Kind::Artefact => Err(Error::file(
             path,

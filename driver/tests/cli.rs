@@ -225,6 +225,8 @@ fn info_tells_what_a_model_holds() {
         json(dir.path(), &["info", arg(&model), "--set", "batch=1", "--json"])["flops"],
         210_048
     );
+    // Options that would do nothing are none.
+    assert_eq!(brolga(dir.path(), &["info", arg(&model), "--remarks"]).status, 2);
     let text = ok(dir.path(), &["info", arg(&model)]).out;
     assert!(
         text.contains("supported    yes") && text.contains("210048*batch"),

@@ -211,6 +211,10 @@ fn every_level_that_is_printed_runs() {
     std::fs::write(dir.path().join("loops.txt"), broken).expect("a file is written");
     let ran = brolga(dir.path(), &["run", "loops.txt", "--inputs", "in.npz"]);
     assert!(ran.status == 2 && ran.err.contains("loops.txt:"), "{}", ran.err);
+    let kernels = &text[text.find("\nloops @").expect("it has kernels") + 1..];
+    std::fs::write(dir.path().join("loops.txt"), kernels).expect("a file is written");
+    let ran = brolga(dir.path(), &["run", "loops.txt", "--inputs", "in.npz"]);
+    assert!(ran.status == 2 && ran.err.contains("expected `program`"), "{}", ran.err);
 }
 
 #[test]

@@ -30,7 +30,7 @@ enum To {
         temporary: PathBuf,
         path: PathBuf,
         /// What stood there.
-        before: Option<Metadata>,
+        before: Option<Box<Metadata>>,
     },
     /// Collected, since it cannot be taken back and cannot be sought.
     Through {
@@ -68,7 +68,7 @@ impl OutputFile {
             let message = format!("`{}` names no file", path.display());
             return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }
-        let before = fs::metadata(&path).ok();
+        let before = fs::metadata(&path).ok().map(Box::new);
         // A rename asks only the folder; whoever may not write the file shall not replace it either. Other refusals, such as
         // that of a program that runs, do not stand against a new file under its name.
         if before.is_some()
@@ -104,7 +104,7 @@ impl OutputFile {
                 // Closed before it is renamed: Windows refuses to rename an open file.
                 drop(open);
                 let placed = whole.and_then(|n| {
-                    like(temporary, before.as_ref())?;
+                    like(temporary, before.as_deref())?;
                     fs::rename(&*temporary, &*path).map(|()| n)
                 });
                 placed.inspect_err(|_| {

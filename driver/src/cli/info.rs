@@ -1,6 +1,6 @@
 //! `brolga info`: what a model holds, supported or not.
 
-use super::{CompileArgs, Outcome, print};
+use super::{ModelArgs, Outcome, print};
 use brolga::abi::artefact::{BLOCK, checksum};
 use brolga::frontend::onnx::{self, Port, Summary};
 use brolga::ir::{Dim, Graph};
@@ -22,7 +22,7 @@ pub struct Info {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    compile: CompileArgs,
+    read: ModelArgs,
 }
 
 impl Info {
@@ -31,7 +31,7 @@ impl Info {
         if source::kind(&self.model)? == Kind::Artefact {
             return self.artefact();
         }
-        let options = self.compile.options()?;
+        let options = self.read.options()?;
         let summary = onnx::summary(&self.model)?;
         let imported = source::graph_for(&self.model, &options);
         let (flops, problem) = match imported {

@@ -123,6 +123,38 @@ fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
 }
 
+/// Options of every command that reads models.
+#[derive(Args, Clone)]
+struct ModelArgs {
+    /// Size of a symbolic dimension, such as seq=128 (may be repeated)
+    #[arg(long = "set", value_name = "SYMBOL=N", value_parser = size)]
+    sizes: Vec<(String, i64)>,
+    /// Make inputs constants that have an initializer, which is their default otherwise; the code may be faster
+    #[arg(long)]
+    constant_defaults: bool,
+    /// Most memory for constants and for a run, such as 512M or 16G
+    #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = bytes)]
+    memory_limit: u64,
+}
+
+impl ModelArgs {
+    fn options(&self) -> Result<Options, String> {
+        for (i, (symbol, n)) in self.sizes.iter().enumerate() {
+            if let Some((_, other)) = self.sizes[..i].iter().find(|(s, m)| s == symbol && m != n) {
+                return Err(format!(
+                    "--set {symbol}={other} and --set {symbol}={n} contradict each other"
+                ));
+            }
+        }
+        Ok(Options {
+            sizes: self.sizes.clone(),
+            constant_defaults: self.constant_defaults,
+            memory_limit: self.memory_limit,
+            ..Options::default()
+        })
+    }
+}
+
 /// Options of every command that compiles.
 #[derive(Args, Clone)]
 struct CompileArgs {
@@ -132,21 +164,14 @@ struct CompileArgs {
     /// Target triple, such as aarch64-unknown-linux-gnu
     #[arg(long, value_name = "TRIPLE", value_parser = triple)]
     target: Option<Target>,
-    /// Size of a symbolic dimension, such as seq=128 (may be repeated)
-    #[arg(long = "set", value_name = "SYMBOL=N", value_parser = size)]
-    sizes: Vec<(String, i64)>,
-    /// Make inputs constants that have an initializer, which is their default otherwise; the code may be faster
-    #[arg(long)]
-    constant_defaults: bool,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Passes, such as canonicalize,eqsat{rules=none}
     #[arg(long, value_name = "PASSES")]
     pipeline: Option<String>,
     /// Rewrite rules: none, or a file of rules
     #[arg(long, value_name = "FILE|none")]
     rules: Option<String>,
-    /// Most memory for constants and for a run, such as 512M or 16G
-    #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = bytes)]
-    memory_limit: u64,
     /// Print the IR after this pass or level, or after all, to standard error
     #[arg(long, value_name = "PASS|all")]
     print_ir_after: Option<String>,
@@ -169,20 +194,12 @@ impl CompileArgs {
             (None, None) => brolga::codegen::target::native()
                 .ok_or("this machine's architecture is none that Brolga makes code for; give --target")?,
         };
-        for (i, (symbol, n)) in self.sizes.iter().enumerate() {
-            if let Some((_, other)) = self.sizes[..i].iter().find(|(s, m)| s == symbol && m != n) {
-                return Err(format!(
-                    "--set {symbol}={other} and --set {symbol}={n} contradict each other"
-                ));
-            }
-        }
-        let defaults = Options::default();
+        let read = self.model.options()?;
         Ok(Options {
             target,
             pipeline: self.pipeline.clone(),
             rules: self.rules.clone(),
-            memory_limit: self.memory_limit,
-            verify: self.verify_each || defaults.verify,
+            verify: self.verify_each || read.verify,
             print_after: self.print_ir_after.clone().map(|which| {
                 let observer: brolga::compile::Observer = Arc::new(|pass: &str, ir: &str| {
                     // Where standard error is closed, nobody is left to tell.
@@ -190,8 +207,7 @@ impl CompileArgs {
                 });
                 (which, observer)
             }),
-            sizes: self.sizes.clone(),
-            constant_defaults: self.constant_defaults,
+            ..read
         })
     }
 

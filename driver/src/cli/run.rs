@@ -159,7 +159,7 @@ impl Run {
     /// Compares what --set says with the inputs.
     fn check_sizes(&self, session: &Loaded, inputs: &[(String, Tensor)]) -> Outcome {
         let (ports, symbols) = session.inputs();
-        for (symbol, n) in &self.compile.sizes {
+        for (symbol, n) in &self.compile.model.sizes {
             let Some(at) = symbols.iter().position(|s| s == symbol) else {
                 return Err(Error::file(
                     &self.model,
@@ -220,7 +220,10 @@ impl Run {
             );
             return Err(Error::file(path, message).into());
         };
-        Ok(vec![(output.clone(), tensor_file(path, self.compile.memory_limit)?)])
+        Ok(vec![(
+            output.clone(),
+            tensor_file(path, self.compile.model.memory_limit)?,
+        )])
     }
 
     /// Pseudo-random inputs: floats from -1 to 1, integers and booleans 0 and 1.
@@ -248,10 +251,10 @@ impl Run {
                 )
                 .into());
             };
-            if size > self.compile.memory_limit {
+            if size > self.compile.model.memory_limit {
                 return Err(format!(
                     "input `{}` has {size} bytes, over the memory limit of {}",
-                    input.name, self.compile.memory_limit
+                    input.name, self.compile.model.memory_limit
                 )
                 .into());
             }
@@ -275,7 +278,7 @@ impl Run {
                 Dim::Const(n) => n as usize,
                 Dim::Symbol(s) => {
                     let name = &symbols[s as usize];
-                    let given = self.compile.sizes.iter().find(|(n, _)| n == name);
+                    let given = self.compile.model.sizes.iter().find(|(n, _)| n == name);
                     let Some((_, n)) = given else {
                         return Err(format!(
                             "input `{}` has the symbolic dimension `{name}`; give it a size with --set {name}=N, or give \

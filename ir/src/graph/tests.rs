@@ -36,17 +36,6 @@ fn sample() -> Graph {
     let x = g.input("x:0", Type::new(DType::F32, [batch.clone(), Dim::Const(4)]));
     let i = g.input("i", Type::new(DType::I64, [Dim::sym("n")]));
     g.guards.push((batch, &Dim::sym("n") * 2));
-    let k = g.input("k", Type::fixed(DType::F32, &[2]));
-    g.defaults.push((
-        "k".into(),
-        Constant {
-            ty: g.ty(k).clone(),
-            data: ConstData::File {
-                source: file(),
-                offset: 4,
-            },
-        },
-    ));
     let w = g.constant(Constant {
         ty: Type::fixed(DType::F32, &[4, 3]),
         data: ConstData::File {
@@ -271,6 +260,50 @@ fn cut_text_is_an_error_not_a_panic() {
     for i in cuts.step_by(7) {
         assert!(Graph::parse(&text[..i], &at_hand).is_err(), "{}", &text[..i]);
     }
+}
+
+#[test]
+fn defaults_survive_text_and_pruning() {
+    let mut g = Graph::new("g");
+    let x = g.input("x", Type::fixed(DType::F32, &[2]));
+    for (name, data) in [
+        ("a b", ConstData::Dense(Tensor::from_f32(&[2], &[0.5, -1.0]))),
+        (
+            "k",
+            ConstData::File {
+                source: file(),
+                offset: 4,
+            },
+        ),
+    ] {
+        let ty = g.ty(x).clone();
+        g.input(name, ty.clone());
+        g.defaults.push((name.into(), Constant { ty, data }));
+    }
+    g.outputs = vec![("y".into(), x)];
+    g.verify().unwrap();
+    let read = Graph::parse(&g.to_string(), &at_hand).unwrap();
+    assert_eq!(read, g, "{g}");
+    let mut pruned = g.clone();
+    pruned.prune();
+    assert_eq!(pruned.defaults.len(), 2);
+    let says = |f: &dyn Fn(&mut Graph), want: &str| {
+        let mut g = g.clone();
+        f(&mut g);
+        let message = g.verify().unwrap_err().to_string();
+        assert!(message.contains(want), "{message}, expected {want}");
+    };
+    says(&|g| g.defaults[0].0 = "b".into(), "`b`: there is no such input");
+    says(&|g| g.defaults[0].0 = "k".into(), "`k`: a second one");
+    says(
+        &|g| g.defaults[1].1.ty = Type::fixed(DType::F32, &[3]),
+        "it is f32[3], expected f32[2]",
+    );
+    let beyond = ConstData::File {
+        source: file(),
+        offset: 60,
+    };
+    says(&|g| g.defaults[1].1.data = beyond.clone(), "at offset 60");
 }
 
 #[test]

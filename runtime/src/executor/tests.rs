@@ -107,6 +107,7 @@ fn meta() -> Meta {
                 name: "mask".into(),
                 dtype: DType::U8,
                 dims: square,
+                default: None,
             },
         ],
         outputs: vec![
