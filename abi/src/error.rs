@@ -44,6 +44,7 @@ error_codes! {
     ParallelFailed = 8, "BROLGA_ERROR_PARALLEL_FAILED", "parallel_for reported a failure";
     CheckFailed = 9, "BROLGA_ERROR_CHECK_FAILED", "a check of the model on its data failed";
     IndexOutOfRange = 10, "BROLGA_ERROR_INDEX_OUT_OF_RANGE", "an index in the model's data is out of range";
+    CpuFeatures = 11, "BROLGA_ERROR_CPU_FEATURES", "the CPU lacks a feature that the program was compiled for";
 }
 
 impl ErrorCode {

@@ -100,6 +100,7 @@ impl Header<'_> {
         line("Generated; do not edit.".into());
         if !meta.features.is_empty() {
             line(format!("The CPU must have: {}.", comment(&meta.features.join(", "))));
+            line("On another, every function does nothing and returns BROLGA_ERROR_CPU_FEATURES.".into());
         }
         line(String::new());
         line(format!(
@@ -257,6 +258,16 @@ impl Header<'_> {
                     Dim::Const(n) => emit!(self, "#define {of} {n}"),
                     Dim::Symbol(s) => emit!(self, "#define {of}_SYMBOL {s}"),
                 }
+            }
+            if let Some(at) = input.default {
+                emit!(
+                    self,
+                    "/* The model's default for it, given a context: pass this where there is nothing else to pass. */"
+                );
+                emit!(
+                    self,
+                    "#define {upper}_INPUT_{i}_DEFAULT(ctx) ((const void *)((ctx)->weights + UINT64_C({at})))"
+                );
             }
         }
         for (i, output) in meta.outputs.iter().enumerate() {

@@ -23,6 +23,35 @@ pub struct Input {
     pub dtype: DType,
     /// Extents, outermost first; the tensor is dense and row-major.
     pub dims: Vec<Dim>,
+    /// Where in the weights the tensor lies that stands for one that the caller does not pass.
+    pub default: Option<u64>,
+}
+
+impl Input {
+    /// The extents, where all are known.
+    pub fn shape(&self) -> Option<Vec<usize>> {
+        let extent = |dim: &Dim| match *dim {
+            Dim::Const(n) => usize::try_from(n).ok(),
+            Dim::Symbol(_) => None,
+        };
+        self.dims.iter().map(extent).collect()
+    }
+
+    /// The bytes of the weights that are the default.
+    fn default_bytes(&self) -> Option<std::ops::Range<u64>> {
+        let start = self.default?;
+        let size = self
+            .shape()?
+            .iter()
+            .try_fold(self.dtype.size() as u64, |size, &n| size.checked_mul(n as u64));
+        Some(start..start.checked_add(size?)?)
+    }
+
+    /// The default among a program's weights.
+    pub fn default_in<'w>(&self, weights: &'w [u8]) -> Option<&'w [u8]> {
+        let range = self.default_bytes()?;
+        weights.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
+    }
 }
 
 /// A tensor that the program fills.
@@ -144,6 +173,12 @@ impl Meta {
                     }
                     _ => {}
                 }
+            }
+            if input.default.is_some() && input.default_bytes().is_none_or(|range| range.end > self.weights_bytes) {
+                return Err(format!(
+                    "the default of input `{}` does not lie in the weights",
+                    input.name
+                ));
             }
         }
         // A shape has at most a few dozen extents; the bound keeps a forged rank from sizing a buffer.

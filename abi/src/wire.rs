@@ -181,7 +181,7 @@ wire_structs! {
         name, target, features, compiler, key, symbols, inputs, outputs, guards, entries, host_ops, kernels, nodes,
         aliases, weights_bytes,
     }
-    Input { name, dtype, dims }
+    Input { name, dtype, dims, default }
     Output { name, dtype, rank, shape }
     HostOp { text, node, inputs, outputs }
     Kernel { name, offset, flops, bytes }

@@ -6,16 +6,16 @@
 use crate::helpers::Helper;
 use crate::listing::Listing;
 use crate::target::call_conv;
-use crate::x86::TileKey;
+use crate::x86::{TileKey, cpu};
 use crate::{Error, tile};
 use brolga_ir::{DType, Dim, Symbol, Target};
-use cranelift_codegen::ir::condcodes::IntCC::SignedLessThan;
+use cranelift_codegen::ir::condcodes::IntCC::{self, SignedLessThan};
 use cranelift_codegen::ir::{
     self, AbiParam, FuncRef, InstBuilder, MemFlagsData, Signature, StackSlot, StackSlotData, StackSlotKind, Type,
     UserFuncName, Value, types,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_module::{DataDescription, FuncId, Linkage, Module};
+use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
 use rustc_hash::FxHashMap;
 
 /// A module under construction and what has been defined in it.
@@ -28,6 +28,8 @@ pub struct Unit<'m> {
     helpers: FxHashMap<Helper, FuncId>,
     tiles: FxHashMap<TileKey, FuncId>,
     generic_tile: Option<FuncId>,
+    /// Where entry functions look whether the CPU fits, when they do.
+    cpu: Option<CpuCheck>,
     /// Text of every function, when wanted.
     pub(crate) listings: Option<Vec<Listing>>,
 }
@@ -43,8 +45,40 @@ impl<'m> Unit<'m> {
             helpers: FxHashMap::default(),
             tiles: FxHashMap::default(),
             generic_tile: None,
+            cpu: None,
             listings: None,
         }
+    }
+
+    /// Lets every entry function that is defined from now on return `CPU_FEATURES` on a CPU that lacks a feature of the
+    /// target, before it runs an instruction that needs one. The CPU is asked once: the answer stands in a word of the
+    /// module, which makes this fit for object files only. Others know the CPU before they take code.
+    ///
+    /// # Errors
+    /// When the target has a feature that nobody knows to ask for.
+    pub fn check_cpu(&mut self) -> Result<(), Error> {
+        let features = self.target.features();
+        if features.is_empty() {
+            return Ok(());
+        }
+        let name = format!("{}_cpu", self.prefix);
+        let bytes = cpu::probe(features)?;
+        let signature = self.signature(&[], Some(types::I32));
+        let probe = self.declare(&name, Linkage::Local, &signature)?;
+        let fail = |e: cranelift_module::ModuleError| Error::Cranelift {
+            function: name.clone(),
+            what: e.to_string(),
+        };
+        self.module
+            .define_function_bytes(probe, 32, &bytes, &[])
+            .map_err(fail)?;
+        let answer = self.module.declare_anonymous_data(true, false).map_err(fail)?;
+        let mut data = DataDescription::new();
+        data.set_align(4);
+        data.define_zeroinit(4);
+        self.module.define_data(answer, &data).map_err(fail)?;
+        self.cpu = Some(CpuCheck { probe, answer });
+        Ok(())
     }
 
     /// Keeps CLIF and assembly of every function that is compiled from now on.
@@ -158,6 +192,13 @@ impl<'m> Unit<'m> {
     }
 }
 
+/// A function that asks the CPU, and the word that keeps its answer (0 while it has not been asked).
+#[derive(Clone, Copy)]
+struct CpuCheck {
+    probe: FuncId,
+    answer: DataId,
+}
+
 /// One function under construction.
 pub(crate) struct Emit<'a, 'm> {
     pub b: FunctionBuilder<'a>,
@@ -189,6 +230,28 @@ pub(crate) struct Constants {
 }
 
 impl Emit<'_, '_> {
+    /// Whether the CPU lacks something, where it is to be asked; to be used before anything else of an entry function. Only
+    /// loads, stores, comparisons and a call: every x86-64 has those. Threads that ask at once store the same answer.
+    pub fn cpu_lacks(&mut self) -> Option<Value> {
+        let check = self.unit.cpu?;
+        let flags = MemFlagsData::trusted();
+        let word = self.unit.module.declare_data_in_func(check.answer, self.b.func);
+        let word = self.b.ins().symbol_value(types::I64, word);
+        let before = self.b.ins().load(types::I32, flags, word, 0);
+        let (ask, known) = (self.b.create_block(), self.block(&[types::I32]));
+        self.b.ins().brif(before, known, &[before.into()], ask, &[]);
+        self.b.switch_to_block(ask);
+        self.b.seal_block(ask);
+        self.b.set_cold_block(ask);
+        let answer = self.call_value(check.probe, &[]);
+        self.b.ins().store(flags, answer, word, 0);
+        self.b.ins().jump(known, &[answer.into()]);
+        self.b.switch_to_block(known);
+        self.b.seal_block(known);
+        let answer = self.b.block_params(known)[0];
+        Some(self.b.ins().icmp_imm_s(IntCC::NotEqual, answer, i64::from(cpu::FITS)))
+    }
+
     /// Makes the data; for the entry block.
     pub fn prepare_constants(&mut self, constants: &[u64], copies: usize) -> Result<(), Error> {
         let mut bytes = vec![];

@@ -163,6 +163,13 @@ fn return_if(e: &mut Emit, cond: Value, status: i32) {
     e.b.seal_block(on);
 }
 
+/// Returns a status when the CPU lacks something, where it is to be asked.
+fn return_if_cpu_lacks(e: &mut Emit) {
+    if let Some(lacks) = e.cpu_lacks() {
+        return_if(e, lacks, ErrorCode::CpuFeatures as i32);
+    }
+}
+
 /// `NAME_plan(dims, workers, arena_bytes*)`.
 fn define_plan(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
     let arena = planned(program)?;
@@ -171,6 +178,7 @@ fn define_plan(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
     let id = unit.declare(&name(unit, "plan"), Linkage::Export, &signature)?;
     unit.define(id, |e| {
         let p = e.params();
+        return_if_cpu_lacks(e);
         e.dims = Some(p[0]);
         for s in &program.symbols {
             let v = e.symbol(s)?;
@@ -235,6 +243,7 @@ fn define_shapes(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
     let id = unit.declare(&name(unit, "shapes"), Linkage::Export, &signature)?;
     unit.define(id, |e| {
         let p = e.params();
+        return_if_cpu_lacks(e);
         e.dims = Some(p[0]);
         let extents = program.outputs.iter().flat_map(|(_, s)| &program.slot(*s).ty.shape);
         for (i, d) in extents.enumerate() {
@@ -365,6 +374,9 @@ impl Run<'_, '_, '_> {
     }
 
     fn enter(&mut self, steps: &[Step]) -> Result<(), Error> {
+        if let Some(lacks) = self.e.cpu_lacks() {
+            self.fail_with(lacks, ErrorCode::CpuFeatures, NO_NODE);
+        }
         let version = self.field(types::I32, offset::ABI_VERSION);
         let other = self
             .e

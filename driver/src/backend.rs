@@ -56,7 +56,10 @@ pub(crate) fn jit(i: Input) -> Result<Box<dyn Code>, Error> {
 /// An object file, with the weights under `PREFIX_weights` where they are to be embedded.
 pub(crate) fn object_file(i: Input, embed: bool) -> Result<Vec<u8>, Error> {
     let weights = embed.then(|| i.packed.bytes());
-    let (bytes, _) = object(i.target, i.prefix, &i.program.symbols, weights, |unit| i.build(unit))?;
+    let (bytes, _) = object(i.target, i.prefix, &i.program.symbols, weights, |unit| {
+        unit.check_cpu()?;
+        i.build(unit)
+    })?;
     Ok(bytes)
 }
 

@@ -4,12 +4,13 @@
 //! asks for it: a session, or one of the files of [`crate::output`].
 
 use crate::levels::{self, Level};
+use crate::source::Model;
 use crate::verdicts::Remembered;
 use crate::weights::{self, Packed};
 use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
-use brolga_ir::program::Program;
-use brolga_ir::{Dim, Graph, NodeError, Target};
+use brolga_ir::program::{Program, Slot, SlotId, Storage};
+use brolga_ir::{Constant, Dim, Graph, NodeError, Target};
 use brolga_passes::eqsat::EqSat;
 use brolga_passes::eqsat::selection::Verdicts;
 use brolga_passes::pass::Pass;
@@ -44,6 +45,9 @@ pub struct Options {
     pub print_after: Option<(String, Observer)>,
     /// Sizes for symbolic dimensions.
     pub sizes: Vec<(String, i64)>,
+    /// Makes inputs constants that have an initializer, which is their default otherwise: nobody can give them then, and
+    /// what is computed from constants only is computed once.
+    pub constant_defaults: bool,
 }
 
 /// Files that a pipeline names, and what is remembered of checks of rules in them.
@@ -73,6 +77,7 @@ impl Default for Options {
             verify: cfg!(debug_assertions),
             print_after: None,
             sizes: vec![],
+            constant_defaults: false,
         }
     }
 }
@@ -124,7 +129,10 @@ impl Options {
     /// What decides the code, for the key of the compile cache.
     pub fn describe(&self) -> String {
         let passes = (&self.pipeline, &self.rules, &self.add_rules);
-        format!("{:?} {passes:?} {:?}", self.target.name, self.sizes)
+        format!(
+            "{:?} {passes:?} {:?} {}",
+            self.target.name, self.sizes, self.constant_defaults
+        )
     }
 }
 
@@ -183,11 +191,27 @@ impl fmt::Debug for Compiled {
 /// When it is no model, uses what is not supported, or does not fit in memory.
 pub fn compile_file(path: impl AsRef<Path>, options: &Options) -> Result<Compiled> {
     let start = Instant::now();
-    let graph = source::sized_graph(path.as_ref(), options.memory_limit, &options.sizes)?;
+    let model = source::model(path.as_ref(), options)?;
     let load = start.elapsed();
-    let mut c = compile(&graph, &options.without_sizes())?;
+    let mut c = compile_model(model, &options.without_sizes())?;
     c.timings.load = load;
     Ok(c)
+}
+
+/// Compiles a model from the level on that it is at. Passes, rules and sizes are for tensor graphs.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_model(model: Model, options: &Options) -> Result<Compiled> {
+    let mut timings = Timings::default();
+    let start = Instant::now();
+    let program = match model {
+        Model::Tensor(graph) => return compile(&graph, options),
+        Model::Structured(s) => levels::program(&s, options)?,
+        Model::Program(p) => levels::planned(p, options)?,
+    };
+    timings.lower = start.elapsed();
+    finish(program, &[], options, vec![], timings)
 }
 
 /// Compiles a graph.
@@ -210,7 +234,7 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled> {
     let structured = levels::structured(&cut, options)?;
     let program = levels::program(&structured, options)?;
     timings.lower = start.elapsed();
-    finish(program, options, remarks, timings)
+    finish(program, &graph.defaults, options, remarks, timings)
 }
 
 /// Compiles a graph whose `level` is printed and read back on the way.
@@ -219,19 +243,35 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled> {
 /// As [`compile`]; when the text is not read back.
 pub fn compile_through_text(graph: &Graph, options: &Options, level: Level) -> Result<Compiled> {
     let program = levels::through_text(graph, options, level)?;
-    finish(program, options, vec![], Timings::default())
+    finish(program, &graph.defaults, options, vec![], Timings::default())
 }
 
-fn finish(mut program: Program, options: &Options, remarks: Vec<String>, mut timings: Timings) -> Result<Compiled> {
+fn finish(
+    mut program: Program,
+    defaults: &[(String, Constant)],
+    options: &Options,
+    remarks: Vec<String>,
+    mut timings: Timings,
+) -> Result<Compiled> {
+    // Constants like others, but it is the caller who reads them, in place of an input.
+    let kept: Vec<(&str, SlotId)> = defaults
+        .iter()
+        .map(|(name, c)| (name.as_str(), add_weight(&mut program, c)))
+        .collect();
+    let kept_slots: Vec<SlotId> = kept.iter().map(|(_, s)| *s).collect();
     let start = Instant::now();
     let native = brolga_codegen::target::native().ok_or_else(|| {
         Error::Option(
             "this machine's architecture is none that Brolga makes code for; it cannot evaluate constants".into(),
         )
     })?;
-    let packed = weights::pack(&program, &native, options.memory_limit)?;
+    let packed = weights::pack(&program, &kept_slots, &native, options.memory_limit)?;
     timings.constants = start.elapsed();
-    let meta = describe(&program, options, &packed)?;
+    let mut meta = describe(&program, options, &packed)?;
+    for input in &mut meta.inputs {
+        let slot = kept.iter().find(|(name, _)| *name == input.name);
+        input.default = slot.and_then(|(_, s)| packed.offset(*s));
+    }
     levels::forget_constants(&mut program);
     Ok(Compiled {
         prefix: brolga_abi::symbol_prefix(&program.name),
@@ -242,6 +282,15 @@ fn finish(mut program: Program, options: &Options, remarks: Vec<String>, mut tim
         timings,
         remarks,
     })
+}
+
+fn add_weight(program: &mut Program, c: &Constant) -> SlotId {
+    program.slots.push(Slot {
+        ty: c.ty.clone(),
+        storage: Storage::Weight(c.data.clone()),
+        packed: false,
+    });
+    SlotId(program.slots.len() as u32 - 1)
 }
 
 fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Meta> {
@@ -302,6 +351,7 @@ pub(crate) fn inputs(program: &Program) -> Result<Vec<Input>> {
             name: name.clone(),
             dtype: tensors::abi_dtype(ty.dtype),
             dims: ty.shape.iter().map(dim).collect::<Result<_>>()?,
+            default: None,
         });
     }
     Ok(inputs)

@@ -25,6 +25,8 @@ use std::time::Instant;
 pub struct CudaModel {
     /// Kernels scheduled for a GPU, steps, the memory plan.
     pub program: Program,
+    /// What passes did, and what they did not and why.
+    pub remarks: Vec<String>,
     memory_limit: u64,
     timings: Timings,
 }
@@ -44,7 +46,7 @@ impl CudaModel {
         };
         let mut timings = Timings::default();
         let start = Instant::now();
-        let (cut, _) = levels::optimise(graph, options)?;
+        let (cut, remarks) = levels::optimise(graph, options)?;
         timings.optimise = start.elapsed();
         let start = Instant::now();
         let structured = levels::structured(&cut, options)?;
@@ -53,6 +55,7 @@ impl CudaModel {
         let mut model = CudaModel::new(program, options.memory_limit)?;
         timings.lower = start.elapsed();
         model.timings = timings;
+        model.remarks = remarks;
         Ok(model)
     }
 
@@ -63,6 +66,7 @@ impl CudaModel {
     pub fn new(program: Program, memory_limit: u64) -> Result<CudaModel> {
         let model = CudaModel {
             program,
+            remarks: vec![],
             memory_limit,
             timings: Timings::default(),
         };
@@ -262,6 +266,8 @@ type Loaded = (Vec<(Symbol, i64)>, Arc<Gpu>);
 pub struct CudaSession {
     model: CudaModel,
     inputs: Vec<Input>,
+    /// What inputs are where none is given.
+    defaults: Vec<(String, Tensor)>,
     device: u32,
     arch: Arch,
     loaded: Mutex<Option<Loaded>>,
@@ -284,12 +290,13 @@ impl CudaSession {
             return Err(Error::file(path, "an artefact holds code for a CPU; give the model"));
         }
         let start = Instant::now();
-        let graph = source::sized_graph(path, options.memory_limit, &options.sizes)?;
+        let graph = source::graph_for(path, options)?;
         let load = start.elapsed();
         let mut model = CudaModel::compile(&graph, &options.without_sizes())?;
         model.timings.load = load;
         Ok(CudaSession {
             inputs: compile::inputs(&model.program)?,
+            defaults: graph.defaults.iter().map(|(n, c)| (n.clone(), c.to_tensor())).collect(),
             model,
             device,
             arch,
@@ -305,6 +312,11 @@ impl CudaSession {
     /// The model's inputs, in order.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
+    }
+
+    /// Whether an input has a value where none is given.
+    pub fn has_default(&self, name: &str) -> bool {
+        self.defaults.iter().any(|(n, _)| n == name)
     }
 
     /// How long loading and compiling took; the driver's assembler works in the first run.
@@ -331,6 +343,10 @@ impl CudaSession {
         let mut ordered = vec![];
         for (name, _) in &program.inputs {
             let view = inputs.iter().find(|(n, _)| n == name);
+            if let (None, Some((_, default))) = (view, self.defaults.iter().find(|(n, _)| n == name)) {
+                ordered.push(default.clone());
+                continue;
+            }
             let (_, v) = view.ok_or_else(|| {
                 self.model
                     .fail(format!("input `{name}` is missing; the inputs are {}", names()))

@@ -7,12 +7,13 @@
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).
 
 use crate::compile::Options;
-use crate::{Error, Result};
+use crate::{Error, Result, tensors};
 use brolga_ir::program::{Callable, Program, Storage};
 use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Dim, Graph, NodeError, Op, Source, Target, Type};
 use brolga_passes::lower::{self, Structured};
 use brolga_passes::pass::Context;
+use brolga_runtime::tensor::byte_size;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -58,9 +59,16 @@ pub fn specialise(g: &Graph, sizes: &[(String, i64)]) -> Result<Graph> {
     let mut out = Graph::new(&g.name);
     let mut map = vec![None; g.values.len()];
     for i in &g.inputs {
-        map[i.value.0 as usize] = Some(out.input(&i.name, ty(g.ty(i.value))));
+        let ty = ty(g.ty(i.value));
+        let extents: Vec<usize> = ty.shape.iter().filter_map(Dim::as_const).map(|n| n as usize).collect();
+        if byte_size(tensors::abi_dtype(ty.dtype), &extents).is_none_or(|n| n > i64::MAX as u64) {
+            let message = format!("input `{}` is {ty}: more bytes than 64 bits can count", i.name);
+            return Err(Error::Option(format!("model {}: {message}", g.name)));
+        }
+        map[i.value.0 as usize] = Some(out.input(&i.name, ty));
     }
     out.symbols = g.symbols.iter().filter(|s| value(s).is_none()).cloned().collect();
+    out.defaults.clone_from(&g.defaults);
     for guard in &g.guards {
         let known = guard.substitute(&value);
         match known.decided() {
@@ -129,6 +137,7 @@ pub fn optimise(g: &Graph, options: &Options) -> Result<(Graph, Vec<String>)> {
     let mut graph = g.clone();
     for pass in options.passes()? {
         graph = pass.run(&graph, &mut cx).map_err(fail)?;
+        graph.defaults.clone_from(&g.defaults);
         if options.verify {
             graph.verify().map_err(|error| {
                 fail(brolga_passes::pass::PassError {
@@ -161,8 +170,17 @@ pub fn structured(g: &Graph, options: &Options) -> Result<Structured> {
 /// # Errors
 /// When the result is not valid, which is checked where the options ask for it.
 pub fn program(s: &Structured, options: &Options) -> Result<Program> {
-    let mut p = loops(s, &options.target);
-    brolga_passes::memory::plan(&mut p);
+    planned(loops(s, &options.target), options)
+}
+
+/// Loop nests with a memory plan: their own, or one that is made here.
+///
+/// # Errors
+/// As [`program`].
+pub fn planned(mut p: Program, options: &Options) -> Result<Program> {
+    if p.arena.is_none() {
+        brolga_passes::memory::plan(&mut p);
+    }
     check(&p, options)?;
     options.show("program", &p);
     Ok(p)
@@ -222,10 +240,10 @@ pub fn through_text(g: &Graph, options: &Options, level: Level) -> Result<Progra
     Ok(p)
 }
 
-/// The files that a graph's constants lie in, each once.
+/// The files that a graph's constants and defaults lie in, each once.
 pub fn sources(g: &Graph) -> Vec<Arc<dyn Source>> {
     let mut out: Vec<Arc<dyn Source>> = vec![];
-    for c in &g.constants {
+    for c in g.constants.iter().chain(g.defaults.iter().map(|(_, c)| c)) {
         if let ConstData::File { source, .. } = &c.data
             && out.iter().all(|s| s.name() != source.name())
         {

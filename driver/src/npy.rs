@@ -4,6 +4,7 @@
 //! when it is read. bfloat16, which NumPy lacks, is written as f32.
 
 use crate::{Error, Result};
+use brolga_abi::artefact::OutputFile;
 use brolga_ir::{DType, Tensor};
 use npyz::npz::{NpzArchive, NpzWriter};
 use npyz::{DType as NpyType, Endianness, NpyHeader, Order, TypeChar, WriterBuilder};
@@ -42,15 +43,17 @@ pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>> {
     Ok(arrays)
 }
 
-/// Writes arrays into a `.npz` file, which appears complete or not at all.
+/// Writes arrays into a `.npz` file, as [`OutputFile`] puts it there. Names must differ.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write_npz(path: &Path, arrays: &[(String, Tensor)]) -> Result<()> {
-    let fail = |e| Error::io(path, e);
-    let mut file = brolga_abi::artefact::AtomicFile::create(path).map_err(fail)?;
-    write_arrays(&mut file, arrays).map_err(fail)?;
-    file.commit().map_err(fail)
+    let store = || -> std::io::Result<()> {
+        let mut file = OutputFile::create(path)?;
+        write_arrays(&mut file, arrays)?;
+        file.commit().map(|_| ())
+    };
+    store().map_err(|e| Error::io(path, e))
 }
 
 fn write_arrays(file: impl Write + Seek, arrays: &[(String, Tensor)]) -> std::io::Result<()> {

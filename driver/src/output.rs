@@ -1,14 +1,15 @@
-//! What compiling leaves on disk. Every file appears complete or not at all, and the same model with the same options
-//! gives the same bytes.
+//! What compiling leaves on disk. Every file appears complete or not at all ([`OutputFile`] says where), and the same model
+//! with the same options gives the same bytes. What is written tells its number of bytes.
 
 use crate::compile::Compiled;
 use crate::{Error, Result, archive, backend};
-use brolga_abi::artefact::{AtomicFile, Writer};
+use brolga_abi::artefact::{OutputFile, Writer};
 use brolga_abi::{Entries, HeaderWeights, Kernel, Meta, header};
 use brolga_codegen::listing::Listing;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a program's weights go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +67,7 @@ impl Compiled {
     ///
     /// # Errors
     /// When the code cannot be made or the file cannot be written.
-    pub fn write_object(&self, path: &Path, weights: WeightsIn) -> Result<()> {
+    pub fn write_object(&self, path: &Path, weights: WeightsIn) -> Result<u64> {
         write(path, &self.object(weights)?)
     }
 
@@ -74,7 +75,7 @@ impl Compiled {
     ///
     /// # Errors
     /// As [`Compiled::write_object`].
-    pub fn write_archive(&self, path: &Path, weights: WeightsIn) -> Result<()> {
+    pub fn write_archive(&self, path: &Path, weights: WeightsIn) -> Result<u64> {
         let object = self.object(weights)?;
         let name = format!("{}.o", self.prefix);
         write(path, &archive::archive(&name, &object, &self.symbols(weights)))
@@ -84,33 +85,20 @@ impl Compiled {
     ///
     /// # Errors
     /// As [`Compiled::write_object`]; when there is no C compiler, or it fails.
-    pub fn write_shared(&self, path: &Path, weights: WeightsIn) -> Result<()> {
-        let io = |e| Error::io(path, e);
+    pub fn write_shared(&self, path: &Path, weights: WeightsIn) -> Result<u64> {
         let object = self.object(weights)?;
-        let temporary = |extension: &str| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            path.with_file_name(format!(".{name}.{}.{extension}", std::process::id()))
-        };
-        let (object_path, library_path) = (temporary("o"), temporary("so"));
-        let remove = || {
-            for p in [&object_path, &library_path] {
-                // A file that is not there needs no removing.
-                let _ = std::fs::remove_file(p);
-            }
-        };
-        let linked = std::fs::write(&object_path, &object)
-            .map_err(io)
-            .and_then(|()| link(&object_path, &library_path, self.target.triple))
-            .and_then(|()| std::fs::rename(&library_path, path).map_err(io));
-        remove();
-        linked
+        let folder = LinkFolder::new()?;
+        let (from, to) = (folder.0.join("model.o"), folder.0.join("model.so"));
+        std::fs::write(&from, &object).map_err(|e| Error::io(&from, e))?;
+        link(&from, &to, self.target.triple)?;
+        write(path, &std::fs::read(&to).map_err(|e| Error::io(&to, e))?)
     }
 
     /// Writes the weights as a file of their own.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_weights(&self, path: &Path) -> Result<()> {
+    pub fn write_weights(&self, path: &Path) -> Result<u64> {
         write(path, self.packed.bytes())
     }
 
@@ -123,7 +111,7 @@ impl Compiled {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_header(&self, path: &Path, weights: WeightsIn) -> Result<()> {
+    pub fn write_header(&self, path: &Path, weights: WeightsIn) -> Result<u64> {
         write(path, self.header(weights).as_bytes())
     }
 
@@ -131,7 +119,7 @@ impl Compiled {
     ///
     /// # Errors
     /// When the code cannot be made or the file cannot be written.
-    pub fn write_artefact(&self, path: &Path) -> Result<()> {
+    pub fn write_artefact(&self, path: &Path) -> Result<u64> {
         let (image, kernels) = backend::flat_image(self.input()).map_err(|e| self.codegen(e))?;
         let offset = |name: &str| image.offset(name).map_err(|e| self.codegen(e));
         let entry = |name: &str| offset(&format!("{}_{name}", self.prefix));
@@ -152,7 +140,7 @@ impl Compiled {
             kernels: kernels.collect::<Result<_>>()?,
             ..self.meta.clone()
         };
-        let store = || -> std::io::Result<()> {
+        let store = || -> std::io::Result<u64> {
             let mut writer = Writer::create(path)?;
             writer.meta(&meta)?;
             writer.code(&image.bytes)?;
@@ -171,17 +159,46 @@ impl Compiled {
     }
 }
 
-/// Writes a file that appears complete or not at all.
+/// Writes a file as [`OutputFile`] puts it there: complete or not at all.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let store = || -> std::io::Result<()> {
-        let mut file = AtomicFile::create(path)?;
+pub fn write(path: &Path, bytes: &[u8]) -> Result<u64> {
+    let store = || -> std::io::Result<u64> {
+        let mut file = OutputFile::create(path)?;
         file.write_all(bytes)?;
         file.commit()
     };
     store().map_err(|e| Error::io(path, e))
+}
+
+/// A folder of this process's own for the linker, removed with what is in it.
+struct LinkFolder(PathBuf);
+
+impl LinkFolder {
+    fn new() -> Result<LinkFolder> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("brolga-link-{}-{count}", std::process::id()));
+            let mut builder = std::fs::DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            match builder.create(&path) {
+                Ok(()) => return Ok(LinkFolder(path)),
+                // Left behind by a process that had this number before.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(Error::io(&path, e)),
+            }
+        }
+    }
+}
+
+impl Drop for LinkFolder {
+    fn drop(&mut self) {
+        // Nothing can be told from a destructor; at worst a temporary folder stays.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 fn link(object: &Path, library: &Path, triple: &str) -> Result<()> {

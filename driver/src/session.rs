@@ -47,6 +47,13 @@ impl SessionOptions {
         self
     }
 
+    /// Makes inputs constants that have an initializer, which is their default otherwise: nobody can give them then, and
+    /// the code may be faster.
+    pub fn constant_defaults(mut self, constant: bool) -> Self {
+        self.compile.constant_defaults = constant;
+        self
+    }
+
     /// A folder of artefacts: a model that was compiled before with the same options is mapped instead of compiled again.
     /// As for every artefact, whoever can write there can run code in this process.
     pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -60,7 +67,7 @@ impl SessionOptions {
         self
     }
 
-    /// Loads an ONNX model, a printed tensor graph or an artefact.
+    /// Loads an ONNX model, the printed text of any level, or an artefact.
     ///
     /// An artefact is machine code and is trusted as a program that is started: load only those from compilers that you
     /// trust, and do not change the file in place while the session lives.
@@ -69,19 +76,20 @@ impl SessionOptions {
     /// When the file is no model, does not fit this machine, or uses what is not supported.
     pub fn load(self, path: impl AsRef<Path>) -> Result<Session> {
         let path = path.as_ref();
-        if kind(path)? == Kind::Artefact {
+        let kind = kind(path)?;
+        if kind == Kind::Artefact {
             return self.open(path);
         }
         match self.cache.clone() {
-            Some(folder) => self.load_cached(path, &folder),
-            None => compile_file(path, &self.compile)?.session_with(self.threads, self.compile.memory_limit),
+            Some(folder) if kind != Kind::Program => self.load_cached(path, &folder),
+            _ => compile_file(path, &self.compile)?.session_with(self.threads, self.compile.memory_limit),
         }
     }
 
     fn load_cached(self, path: &Path, folder: &Path) -> Result<Session> {
         let start = Instant::now();
         let limit = self.compile.memory_limit;
-        let graph = source::sized_graph(path, limit, &self.compile.sizes)?;
+        let graph = source::graph_for(path, &self.compile)?;
         let load = start.elapsed();
         let key = cache::key(path, &graph, &self.compile)?;
         let file = key.map(|k| cache::file(folder, k));
@@ -144,6 +152,7 @@ impl SessionOptions {
 pub struct Session {
     executor: Executor,
     timings: Timings,
+    remarks: Vec<String>,
 }
 
 impl Session {
@@ -173,6 +182,7 @@ impl Session {
         Ok(Session {
             executor: Executor::with_options(Arc::new(program), options)?,
             timings: Timings::default(),
+            remarks: vec![],
         })
     }
 
@@ -199,6 +209,11 @@ impl Session {
     /// How long loading and compiling took.
     pub fn timings(&self) -> Timings {
         self.timings
+    }
+
+    /// What passes did, and what they did not and why; none for what was compiled before.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Runs on inputs in the model's order, and returns the outputs in theirs.
@@ -255,6 +270,7 @@ impl Compiled {
         let program = unsafe { Program::new(self.meta, code, self.packed.weights()) }?;
         let mut session = Session::new(program, threads, memory_limit, None)?;
         session.timings = self.timings;
+        session.remarks = self.remarks;
         Ok(session)
     }
 }

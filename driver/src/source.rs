@@ -1,8 +1,11 @@
-//! Models from files: ONNX, or a printed tensor graph.
+//! Models from files: ONNX, or the printed text of any level.
 
+use crate::compile::Options;
 use crate::{Error, Result, levels};
 use brolga_frontend::onnx;
+use brolga_ir::program::{Callable, Program};
 use brolga_ir::{Graph, Source};
+use brolga_passes::lower::Structured;
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::Read;
@@ -18,43 +21,114 @@ pub enum Kind {
     Artefact,
     /// A printed tensor graph.
     Text,
+    /// A printed program, of structured kernels or of loop nests.
+    Program,
 }
 
-/// Looks at a file's first bytes.
+/// A model, at the level that its file holds.
+pub enum Model {
+    /// A tensor graph.
+    Tensor(Graph),
+    /// Structured kernels.
+    Structured(Structured),
+    /// Loop nests; planned where the text has a memory plan.
+    Program(Program),
+}
+
+/// Looks at how a file begins.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn kind(path: &Path) -> Result<Kind> {
+    let io = |e| Error::io(path, e);
     let mut head = vec![];
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    file.take(64).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
-    Ok(if head.starts_with(&brolga_abi::artefact::MAGIC) {
-        Kind::Artefact
-    } else if head.starts_with(b"graph @") || head.starts_with(b"//") {
-        Kind::Text
-    } else {
-        Kind::Onnx
+    let mut file = File::open(path).map_err(io)?;
+    file.by_ref().take(64).read_to_end(&mut head).map_err(io)?;
+    if head.starts_with(b"//") {
+        // What the text is stands behind its comments.
+        file.read_to_end(&mut head).map_err(io)?;
+    }
+    if head.starts_with(&brolga_abi::artefact::MAGIC) {
+        return Ok(Kind::Artefact);
+    }
+    let mut lines = head.split(|b| *b == b'\n');
+    let first = lines.find(|l| !l.starts_with(b"//") && !l.trim_ascii().is_empty());
+    Ok(match first.unwrap_or_default() {
+        // A kernel alone is no program, which its parser says best.
+        l if [&b"program @"[..], b"kernel @", b"loops @"]
+            .iter()
+            .any(|k| l.starts_with(k)) =>
+        {
+            Kind::Program
+        }
+        l if l.starts_with(b"graph @") || head.starts_with(b"//") => Kind::Text,
+        _ => Kind::Onnx,
     })
 }
 
-/// Reads a model. Weights stay in the file, which is mapped for as long as the graph refers to it.
+/// Reads a model at whatever level it is. A tensor graph has the options' sizes then.
+///
+/// # Errors
+/// When the file is no model, what its text says is not valid, or sizes are given that are none of the model's.
+pub fn model(path: &Path, options: &Options) -> Result<Model> {
+    if kind(path)? != Kind::Program {
+        return graph_for(path, options).map(Model::Tensor);
+    }
+    if !options.sizes.is_empty() {
+        return Err(Error::file(
+            path,
+            "a program is lowered already; sizes are set when it is made of a tensor graph",
+        ));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    // Kernels of one level only, each with its keyword at the start of a line.
+    if text.lines().any(|l| l.starts_with("kernel @")) {
+        Ok(Model::Structured(parse_program(&text, path)?))
+    } else {
+        Ok(Model::Program(parse_program(&text, path)?))
+    }
+}
+
+fn parse_program<K: Callable>(text: &str, path: &Path) -> Result<Program<K>> {
+    let program = Program::parse(text, &|name| map_beside(path, name)).map_err(|source| Error::Text {
+        path: path.to_owned(),
+        source,
+    })?;
+    // Texts are edited by hand; below this level nothing checks what a program says.
+    program.verify().map_err(|message| Error::file(path, message))?;
+    Ok(program)
+}
+
+/// [`graph`] as options want it: with their sizes for symbolic dimensions, and with defaults or constants for inputs that have
+/// an initializer.
+///
+/// # Errors
+/// As [`graph`]; when a size contradicts the model, or there is no such dimension.
+pub fn graph_for(path: &Path, options: &Options) -> Result<Graph> {
+    import(path, options)
+}
+
+/// Reads a tensor graph. Weights stay in the file, which is mapped for as long as the graph refers to it.
 ///
 /// # Errors
 /// When the file is no model, or uses operators that are not supported.
 pub fn graph(path: &Path, memory_limit: u64) -> Result<Graph> {
-    sized_graph(path, memory_limit, &[])
+    import(
+        path,
+        &Options {
+            memory_limit,
+            ..Options::default()
+        },
+    )
 }
 
-/// [`graph`] with sizes for symbolic dimensions, which are numbers from the start: some models can only be read so.
-///
-/// # Errors
-/// As [`graph`]; when a size contradicts the model, or there is no such dimension.
-pub fn sized_graph(path: &Path, memory_limit: u64, sizes: &[(String, i64)]) -> Result<Graph> {
+fn import(path: &Path, compile: &Options) -> Result<Graph> {
     match kind(path)? {
         Kind::Onnx => {
             let options = onnx::Options {
-                memory_limit,
-                sizes: sizes.to_vec(),
+                memory_limit: compile.memory_limit,
+                sizes: compile.sizes.clone(),
+                constant_defaults: compile.constant_defaults,
                 ..onnx::Options::default()
             };
             let mut graph = onnx::load(path, &options)?;
@@ -63,11 +137,21 @@ pub fn sized_graph(path: &Path, memory_limit: u64, sizes: &[(String, i64)]) -> R
         }
         Kind::Text => {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-            levels::specialise(&parse_graph(&text, path)?, sizes)
+            let graph = parse_graph(&text, path)?;
+            if compile.constant_defaults && !graph.defaults.is_empty() {
+                let message = "defaults become constants when an ONNX model is read; this text has been read already";
+                return Err(Error::file(path, message));
+            }
+            levels::specialise(&graph, &compile.sizes)
         }
         Kind::Artefact => Err(Error::file(
             path,
             "a compiled artefact, expected a model; `brolga run` takes artefacts",
+        )),
+        Kind::Program => Err(Error::file(
+            path,
+            "a program, expected a tensor graph: structured kernels and loop nests are below the passes; `brolga run`, \
+             `brolga compile` and `brolga emit` take programs",
         )),
     }
 }

@@ -43,12 +43,14 @@ impl Packed {
     }
 }
 
-/// Evaluates a program's constants with code for `host`, the machine that this runs on.
+/// Evaluates a program's constants with code for `host`, the machine that this runs on. Besides those that the main steps
+/// read, `kept` are laid out.
 ///
 /// # Errors
 /// When they need more than `limit` bytes, or their code cannot be made.
-pub fn pack(program: &Program, host: &Target, limit: u64) -> Result<Packed> {
-    let used = constants_of(program, &program.steps);
+pub fn pack(program: &Program, kept: &[SlotId], host: &Target, limit: u64) -> Result<Packed> {
+    let mut used = constants_of(program, &program.steps);
+    used.extend(kept);
     let needed = needed_steps(program, &used);
     let same = number(program, &needed, &used)?;
 

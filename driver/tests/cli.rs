@@ -4,34 +4,10 @@ mod common;
 
 use brolga::ir::{DType, Number, Tensor};
 use brolga::npy::{read_npz, write_npz};
-use common::{Ran, arg, brolga, digits, files};
+use common::{arg, brolga, digits, files, images, json, ok, zeros_npy};
 use serde_json::Value;
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
-
-fn ok(dir: &Path, args: &[&str]) -> Ran {
-    let ran = brolga(dir, args);
-    assert_eq!(ran.status, 0, "{}: {}", args.join(" "), ran.err);
-    ran
-}
-
-fn json(dir: &Path, args: &[&str]) -> Value {
-    serde_json::from_str(&ok(dir, args).out).expect("it prints JSON and nothing else")
-}
-
-/// The repository's test images, and the right digits.
-fn images() -> (Tensor, Vec<i64>) {
-    let all = read_npz(&digits().with_extension("npz")).expect("it is in the repository");
-    let find = |n: &str| {
-        all.iter()
-            .find(|(name, _)| name == n)
-            .expect("it is in the file")
-            .1
-            .clone()
-    };
-    (find("images"), find("labels").to_i64s())
-}
 
 #[test]
 fn help_names_commands_options_and_passes() {
@@ -142,13 +118,7 @@ fn run_reads_writes_and_compares() {
 fn run_takes_npy_and_symbols() {
     let dir = tempfile::tempdir().expect("there is room for temporary files");
     let model = digits();
-    // A .npy file is what a .npz file holds: the simplest one, written by hand.
-    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 8, 8), }";
-    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
-    npy.extend(118u16.to_le_bytes());
-    npy.extend(format!("{header:<117}\n").bytes());
-    npy.extend([0u8; 256]);
-    std::fs::write(dir.path().join("x.npy"), npy).expect("a file is written");
+    std::fs::write(dir.path().join("x.npy"), zeros_npy("(1, 1, 8, 8)", 64)).expect("a file is written");
     ok(dir.path(), &["run", arg(&model), "--input", "images=x.npy"]);
     let report = json(
         dir.path(),
@@ -255,6 +225,8 @@ fn info_tells_what_a_model_holds() {
         json(dir.path(), &["info", arg(&model), "--set", "batch=1", "--json"])["flops"],
         210_048
     );
+    // Options that would do nothing are none.
+    assert_eq!(brolga(dir.path(), &["info", arg(&model), "--remarks"]).status, 2);
     let text = ok(dir.path(), &["info", arg(&model)]).out;
     assert!(
         text.contains("supported    yes") && text.contains("210048*batch"),

@@ -117,6 +117,53 @@ fn sizes_make_a_program_for_one_shape() {
     );
 }
 
+/// `b` is what the caller gives, or what the model says.
+const DEFAULT: &str =
+    "graph @biased(%0 x: f32[n, 2], %1 b: f32[2], %2 z: f32[2]) symbols(n) defaults(b = f32[2] [10.0, 20.0]) {
+  %3 = reshape{shape=[1, 2]}(%1)
+  %4 = broadcast{shape=[n, 2]}(%3)
+  %5 = add(%0, %4)
+  %6 = mul(%1, %2)
+  return y = %5, w = %6, b = %1
+}";
+
+#[test]
+fn defaults_stand_for_inputs_that_are_not_given() {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let artefact = folder.path().join("biased.brolga");
+    let compiled = compile(&graph(DEFAULT), &Options::default()).expect("it compiles");
+    compiled.write_artefact(&artefact).expect("it is written");
+    let mapped = Session::load(&artefact).expect("it was written");
+    for session in [compiled.session().expect("it runs here"), mapped] {
+        let (x, b, z) = ([1.0f32, 2.0, 3.0, 4.0], [-1.0f32, -2.0], [2.0f32, 3.0]);
+        let (x, b, z) = (View::of(&x, &[2, 2]), View::of(&b, &[2]), View::of(&z, &[2]));
+        let check = |outputs: Vec<brolga::Buffer>, expected: [&[f32]; 3]| {
+            for (o, e) in outputs.iter().zip(expected) {
+                assert_eq!(o.as_slice::<f32>().expect("it is f32"), e);
+            }
+        };
+        let own: [&[f32]; 3] = [&[0.0, 0.0, 2.0, 2.0], &[-2.0, -6.0], &[-1.0, -2.0]];
+        let default: [&[f32]; 3] = [&[11.0, 22.0, 13.0, 24.0], &[20.0, 60.0], &[10.0, 20.0]];
+        check(session.run(&[x, b, z]).expect("the inputs fit"), own);
+        check(session.run(&[x, z]).expect("the inputs fit"), default);
+        check(
+            session
+                .run_named(&[("z", z), ("b", b), ("x", x)])
+                .expect("the inputs fit"),
+            own,
+        );
+        check(
+            session.run_named(&[("z", z), ("x", x)]).expect("the inputs fit"),
+            default,
+        );
+        assert_eq!(session.output_shapes(&[x, z]).expect("the inputs fit")[0], [2, 2]);
+        let error = session.run_named(&[("b", b), ("x", x)]).expect_err("z has no default");
+        assert!(error.to_string().contains("input `z`"), "{error}");
+        let error = session.run(&[x]).expect_err("z has no default");
+        assert!(error.to_string().contains("1 inputs given, 3 expected"), "{error}");
+    }
+}
+
 #[test]
 fn guards_are_checked_before_a_run() {
     let text = "graph @guarded(%0 x: f32[n, 4], %1 y: f32[m, 4]) guards(m in {1, n} \"Add_0\", 2 <= n \"TopK_1\") {

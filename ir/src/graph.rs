@@ -209,6 +209,9 @@ pub struct Graph {
     pub symbols: Vec<Symbol>,
     /// Inputs, in the model's order.
     pub inputs: Vec<Input>,
+    /// What inputs are where a caller gives nothing, by their names. No result is computed with them: what runs a pass
+    /// carries them past it, and the compiled program keeps them among its weights.
+    pub defaults: Vec<(String, Constant)>,
     /// Named results, in the model's order. An output may be an input or a constant.
     pub outputs: Vec<(String, Value)>,
     /// Operations, in topological order.
@@ -352,6 +355,7 @@ impl Graph {
         }
         self.symbols.clone_from(&old.symbols);
         self.guards.clone_from(&old.guards);
+        self.defaults.clone_from(&old.defaults);
         for (i, info) in old.values.iter().enumerate() {
             if let (true, Def::Const(c)) = (live[i], info.def) {
                 map[i] = Some(self.constant(old.constants[c as usize].clone()));

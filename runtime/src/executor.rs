@@ -3,6 +3,7 @@
 //! Invariants: the program is called only with tensors of the dtypes and sizes that it expects. Each run has its own
 //! arena and context, so runs may overlap; an arena is kept for the next run and grows to the largest that was needed.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -41,6 +42,8 @@ pub struct Executor {
     pool: Arc<Pool>,
     options: Options,
     arenas: Mutex<Vec<AlignedBytes>>,
+    /// The shapes of inputs that have a default.
+    defaults: Vec<Option<Vec<usize>>>,
 }
 
 impl Executor {
@@ -67,7 +70,10 @@ impl Executor {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
+        let inputs = program.meta().inputs.iter();
+        let defaults = inputs.map(|input| input.default.and_then(|_| input.shape())).collect();
         Ok(Executor {
+            defaults,
             program,
             pool: Pool::shared(threads),
             options,
@@ -85,8 +91,10 @@ impl Executor {
         self.pool.workers()
     }
 
-    /// Runs on inputs in the order of the program's, and returns the outputs in theirs.
+    /// Runs on inputs in the order of the program's, all of them or those without a default, and returns the outputs in
+    /// theirs.
     pub fn run(&self, inputs: &[View<'_>]) -> Result<Vec<Buffer>> {
+        let inputs = &*self.complete(inputs);
         let dims = self.bind(inputs)?;
         let shapes = self.program.shapes(&dims)?;
         let outputs = &self.program.meta().outputs;
@@ -114,6 +122,7 @@ impl Executor {
     /// Runs into the caller's tensors. Their shapes must be those that [`Executor::output_shapes`] tells; after an error
     /// their contents are unspecified.
     pub fn run_into(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+        let inputs = &*self.complete(inputs);
         let dims = self.bind(inputs)?;
         let shapes = self.program.shapes(&dims)?;
         let meta = self.program.meta();
@@ -148,11 +157,32 @@ impl Executor {
     /// The shapes of the outputs for inputs like these; of the inputs only dtypes and shapes matter here, but they are
     /// checked whole.
     pub fn output_shapes(&self, inputs: &[View<'_>]) -> Result<Vec<Vec<usize>>> {
-        self.program.shapes(&self.bind(inputs)?)
+        self.program.shapes(&self.bind(&self.complete(inputs))?)
     }
 
-    /// Puts named inputs into the program's order.
-    fn order<'a>(&self, inputs: &[(&str, View<'a>)]) -> Result<Vec<View<'a>>> {
+    /// The default of an input.
+    fn default(&self, position: usize) -> Option<View<'_>> {
+        let input = &self.program.meta().inputs[position];
+        Some(View {
+            dtype: input.dtype,
+            shape: self.defaults[position].as_deref()?,
+            bytes: input.default_in(self.program.weights())?,
+        })
+    }
+
+    /// All inputs, where those are given that have no default.
+    fn complete<'a>(&'a self, inputs: &'a [View<'a>]) -> Cow<'a, [View<'a>]> {
+        let without = self.defaults.iter().filter(|d| d.is_none()).count();
+        if inputs.len() == self.defaults.len() || inputs.len() != without {
+            return Cow::Borrowed(inputs);
+        }
+        let mut given = inputs.iter().copied();
+        let all = (0..self.defaults.len()).map_while(|i| self.default(i).or_else(|| given.next()));
+        Cow::Owned(all.collect())
+    }
+
+    /// Puts named inputs into the program's order; what is not given is its default.
+    fn order<'a>(&'a self, inputs: &[(&str, View<'a>)]) -> Result<Vec<View<'a>>> {
         let meta = self.program.meta();
         let mut ordered: Vec<Option<View<'a>>> = vec![None; meta.inputs.len()];
         for &(name, view) in inputs {
@@ -167,13 +197,17 @@ impl Executor {
                 return Err(Error::DuplicateInput { name: name.to_owned() });
             }
         }
-        let found = ordered.into_iter().zip(&meta.inputs).map(|(view, input)| {
-            let expected = || format!("{} {}", input.dtype, meta.input_shape(input));
-            view.ok_or_else(|| Error::MissingInput {
-                name: input.name.clone(),
-                expected: expected(),
-            })
-        });
+        let found = ordered
+            .into_iter()
+            .zip(&meta.inputs)
+            .enumerate()
+            .map(|(i, (view, input))| {
+                let expected = || format!("{} {}", input.dtype, meta.input_shape(input));
+                view.or_else(|| self.default(i)).ok_or_else(|| Error::MissingInput {
+                    name: input.name.clone(),
+                    expected: expected(),
+                })
+            });
         found.collect()
     }
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use brolga_abi::artefact::{Artefact, FormatError, checksum};
+use brolga_abi::artefact::{Artefact, BLOCK, FormatError, checksum};
 use brolga_abi::{Entries, ErrorCode, Meta, PlanFn, RunFn, ShapesFn};
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
@@ -99,12 +99,13 @@ impl Program {
         })
     }
 
-    /// Maps an artefact. Nothing is compiled, packed or copied; weights are read from the file when they are used.
+    /// Maps an artefact. Nothing is compiled, packed or copied; every byte is read once, by as many threads as there are
+    /// cores, to find damage.
     ///
     /// # Safety
     /// The file must come from a compiler that is trusted: its code will run. It must not be changed or shortened in
     /// place while the program lives; replacing it by renaming another file to its name is fine, and is what
-    /// [`brolga_abi::artefact::AtomicFile`] does.
+    /// [`brolga_abi::artefact::OutputFile`] does.
     pub unsafe fn open(path: &Path) -> Result<Program> {
         let io = |source| Error::Io {
             path: path.to_owned(),
@@ -124,6 +125,8 @@ impl Program {
         let artefact = Artefact::parse(&map).map_err(damaged)?;
         check_machine(path, artefact.meta())?;
         let (code, weights) = (artefact.code(), artefact.weights());
+        let sums = block_sums(&map[weights.clone()]);
+        artefact.check_weights(sums.into_iter()).map_err(damaged)?;
         let meta = artefact.into_meta();
         let code = MappedCode::map(&file, &map[code.clone()], code.start as u64, meta.entries).map_err(io)?;
         let weights = if weights.is_empty() {
@@ -269,6 +272,25 @@ fn check_machine(path: &Path, meta: &Meta) -> Result<()> {
     Err(Error::CpuFeatures {
         path: path.to_owned(),
         features: missing.join(", "),
+    })
+}
+
+/// The checksums of the blocks of weights. Threads share the work from a few blocks on: one reads about as fast as it sums,
+/// and pages that are not in memory yet are waited for side by side.
+fn block_sums(weights: &[u8]) -> Vec<u64> {
+    let blocks: Vec<&[u8]> = weights.chunks(BLOCK).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = blocks.len().div_ceil(threads).max(4);
+    let sum = |part: &[&[u8]]| part.iter().map(|b| checksum(b)).collect::<Vec<u64>>();
+    let mut parts = blocks.chunks(share);
+    let first = parts.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        let others: Vec<_> = parts.map(|part| scope.spawn(move || sum(part))).collect();
+        let mut sums = sum(first);
+        for other in others {
+            sums.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        sums
     })
 }
 

@@ -156,13 +156,13 @@ elements!(
 
 /// Bytes of a dense tensor; `None` when they are more than 64 bits can count.
 pub fn byte_size(dtype: DType, shape: &[usize]) -> Option<u64> {
-    // An empty tensor is empty however large its other extents are.
-    if shape.contains(&0) {
-        return Some(0);
-    }
-    shape
+    // An empty tensor has no bytes, but its other extents have to fit all the same: whoever multiplies them out relies on it.
+    let product = |size: u64, &extent: &usize| size.checked_mul(extent as u64);
+    let size = shape
         .iter()
-        .try_fold(dtype.size() as u64, |size, &extent| size.checked_mul(extent as u64))
+        .filter(|&&n| n > 0)
+        .try_fold(dtype.size() as u64, product)?;
+    Some(if shape.contains(&0) { 0 } else { size })
 }
 
 fn as_bytes<T: Element>(elements: &[T]) -> &[u8] {
@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn sizes_do_not_overflow() {
         assert_eq!(byte_size(DType::F64, &[]), Some(8));
-        assert_eq!(byte_size(DType::F64, &[usize::MAX, 0, 2]), Some(0));
+        assert_eq!(byte_size(DType::F64, &[1 << 40, 0, 2]), Some(0));
+        assert_eq!(byte_size(DType::F64, &[1 << 40, 0, 1 << 40]), None);
         assert_eq!(byte_size(DType::F64, &[usize::MAX, 2]), None);
         assert!(Buffer::zeroed(DType::F64, vec![usize::MAX, 2]).is_err());
     }

@@ -1,7 +1,7 @@
 /*
  * Runs one compiled model once:   program WEIGHTS|- FOLDER DIM...
  *
- * Reads FOLDER/input_I, writes FOLDER/output_I (raw elements), prints the extents of each output on a line of its own.
+ * Reads FOLDER/input_I (an input without a file is left to its default), writes FOLDER/output_I (raw elements), prints the extents of each output on a line of its own.
  * describe.h includes the model's header and gives its macros names that do not depend on the model.
  */
 #include "describe.h"
@@ -31,6 +31,12 @@ static void *memory(size_t bytes) {
   void *raw = calloc(bytes + 64, 1);
   if (raw == NULL) fail("memory", "there is not enough");
   return brolga_align(raw);
+}
+
+static int exists(const char *path) {
+  FILE *f = fopen(path, "rb");
+  if (f != NULL) fclose(f);
+  return f != NULL;
 }
 
 static void *read_file(const char *path) {
@@ -64,7 +70,7 @@ int main(int argc, char **argv) {
   for (i = 0; i < OF_MODEL(SYMBOL_COUNT); i++) dims[i] = strtoll(argv[3 + i], NULL, 10);
   for (i = 0; i < OF_MODEL(INPUT_COUNT); i++) {
     snprintf(path, sizeof path, "%s/input_%d", argv[2], i);
-    inputs[i] = read_file(path);
+    inputs[i] = exists(path) ? read_file(path) : NULL;
   }
   status = MODEL(plan)(dims, 1, &arena_bytes);
   if (status != BROLGA_OK) fail("plan", brolga_error_string(status));
@@ -80,6 +86,10 @@ int main(int argc, char **argv) {
     outputs[i] = memory(sizes[i]);
   }
   MODEL(ctx_init)(&ctx, weights, dims, memory((size_t)arena_bytes), arena_bytes);
+  for (i = 0; i < OF_MODEL(INPUT_COUNT); i++) {
+    if (inputs[i] == NULL) inputs[i] = input_default(i, &ctx);
+    if (inputs[i] == NULL) fail("arguments", "an input without a default has no file");
+  }
   status = MODEL(run)(&ctx, inputs, outputs);
   if (status != BROLGA_OK) {
     const char *node = MODEL(node_name)(ctx.error_node);

@@ -27,7 +27,8 @@ pub struct Harness {
     program: PathBuf,
     weights: Option<PathBuf>,
     compiled: Compiled,
-    emulator: Option<&'static str>,
+    /// What the program is started with, where that is not the system.
+    emulator: Vec<&'static str>,
 }
 
 /// Whether a program can be started.
@@ -93,8 +94,16 @@ impl Harness {
             program,
             weights,
             compiled,
-            emulator: aarch64.then_some("qemu-aarch64"),
+            emulator: if aarch64 { vec!["qemu-aarch64"] } else { vec![] },
             dir,
+        }
+    }
+
+    /// Runs the program on another x86-64 CPU, by its name in QEMU.
+    pub fn on_cpu(self, name: &'static str) -> Harness {
+        Harness {
+            emulator: vec!["qemu-x86_64", "-cpu", name],
+            ..self
         }
     }
 
@@ -108,38 +117,44 @@ impl Harness {
     /// # Panics
     /// When the program fails.
     pub fn run(&self, inputs: &[Tensor], dims: &[i64]) -> Vec<Tensor> {
-        let outputs = self.try_run(inputs, dims);
-        outputs.unwrap_or_else(|e| panic!("{}: {e}", self.compiled.meta.name))
+        let given: Vec<Option<&Tensor>> = inputs.iter().map(Some).collect();
+        self.try_run(&given, dims)
+            .unwrap_or_else(|e| panic!("{}: {e}", self.compiled.meta.name))
     }
 
-    /// [`Harness::run`]; what the program says when it fails is the error.
+    /// [`Harness::run`] with the defaults of inputs that are not given.
     ///
     /// # Errors
-    /// When the program ends with another status than 0.
+    /// What the program says when it fails.
     ///
     /// # Panics
-    /// When files cannot be written or read.
-    pub fn try_run(&self, inputs: &[Tensor], dims: &[i64]) -> Result<Vec<Tensor>, String> {
+    /// When it cannot be started.
+    pub fn try_run(&self, inputs: &[Option<&Tensor>], dims: &[i64]) -> Result<Vec<Tensor>, String> {
         let meta = &self.compiled.meta;
         let at = |name: String| self.dir.path().join(name);
-        let mut command = match self.emulator {
-            Some(e) => {
-                let mut c = Command::new(e);
-                c.arg(&self.program);
+        let mut command = match self.emulator[..] {
+            [emulator, ref arguments @ ..] => {
+                let mut c = Command::new(emulator);
+                c.args(arguments).arg(&self.program);
                 c
             }
-            None => Command::new(&self.program),
+            [] => Command::new(&self.program),
         };
         command
             .arg(self.weights.as_deref().unwrap_or(Path::new("-")))
             .arg(self.dir.path());
         command.args(dims.iter().map(i64::to_string));
         for (i, t) in inputs.iter().enumerate() {
-            std::fs::write(at(format!("input_{i}")), t.bytes()).expect("an input is written");
+            let file = at(format!("input_{i}"));
+            match t {
+                Some(t) => std::fs::write(file, t.bytes()).expect("an input is written"),
+                None if file.exists() => std::fs::remove_file(file).expect("it is ours"),
+                None => {}
+            }
         }
         let out = command.output().expect("the program was linked");
         if !out.status.success() {
-            return Err(format!("{:?}: {}", out.status, String::from_utf8_lossy(&out.stderr)));
+            return Err(format!("{}: {}", out.status, String::from_utf8_lossy(&out.stderr)));
         }
         // The program prints the extents of one output a line.
         let text = String::from_utf8(out.stdout).expect("numbers are printed");
@@ -169,6 +184,17 @@ fn describe(c: &Compiled) -> String {
             let _ = writeln!(out, "static const int {lower}[] = {{ {} }};", rows(kind, n, what));
         }
     }
+    out += "static const void *input_default(int i, const brolga_ctx *ctx) {\n  (void)ctx;\n  switch (i) {\n";
+    for (i, _) in c
+        .meta
+        .inputs
+        .iter()
+        .enumerate()
+        .filter(|(_, input)| input.default.is_some())
+    {
+        let _ = writeln!(out, "    case {i}: return {upper}_INPUT_{i}_DEFAULT(ctx);");
+    }
+    out += "    default: return NULL;\n  }\n}\n";
     out
 }
 

@@ -15,7 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// The archives of `tests/data`.
-const ARCHIVES: [&str; 4] = ["small-models", "onnx-light", "onnx-node", "onnx-pytorch"];
+const ARCHIVES: [&str; 5] = [
+    "small-models",
+    "onnx-light",
+    "onnx-node",
+    "onnx-pytorch",
+    "reported-cases",
+];
 
 /// Says why a test is left out; under `CI` that is a failure.
 ///

@@ -235,3 +235,101 @@ fn objects_are_linear_in_the_operands_of_a_concatenation() {
         assert!(many < 5 * few, "{few} bytes for 150 operands, {many} for 600");
     }
 }
+
+#[test]
+fn artefacts_with_other_bytes_are_errors() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let path = dir.path().join("mlp.brolga");
+    let m = small_model("mlp");
+    compiled(&m, None).write_artefact(&path).expect("it is written");
+    let bytes = std::fs::read(&path).expect("it was written");
+    let artefact = brolga_abi::artefact::Artefact::parse(&bytes).expect("it was written");
+    let (code, weights) = (artefact.code(), artefact.weights());
+    assert!(weights.len() > 3000, "{} bytes of weights", weights.len());
+    // Three bytes of code, three of weights: far apart, side by side, the last ones.
+    for range in [code, weights] {
+        let n = range.len();
+        for places in [[0, n / 2, n - 1], [n / 3, n / 3 + 1, n / 3 + 2], [n - 3, n - 2, n - 1]] {
+            let mut damaged = bytes.clone();
+            for at in places {
+                damaged[range.start + at] ^= 0x15;
+            }
+            std::fs::write(&path, &damaged).expect("a file is written");
+            let e = Session::load(&path).expect_err("it is damaged").to_string();
+            assert!(e.contains("mlp.brolga") && e.contains("damaged artefact"), "{e}");
+        }
+    }
+    std::fs::write(&path, &bytes).expect("a file is written");
+    Session::load(&path).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// An object for a CPU that is not there says so, from every function, and runs where it is.
+#[test]
+fn objects_ask_the_cpu() {
+    if !cfg!(target_arch = "x86_64") || !cc() {
+        return;
+    }
+    if !has("qemu-x86_64") {
+        return skip("there is no `qemu-x86_64` (Debian: qemu-user)");
+    }
+    let m = small_model("mlp");
+    let lacks = brolga_abi::ErrorCode::CpuFeatures.text();
+    // QEMU has no AVX-512; a Nehalem has neither AVX nor BMI.
+    for (target, cpu, runs) in [
+        (Target::baseline(), "Nehalem", true),
+        (Target::x86_64_v3(), "Nehalem", false),
+        (Target::x86_64_v3(), "SandyBridge", false),
+        (Target::x86_64_v3(), "max", true),
+        (Target::x86_64_v4(), "max", false),
+    ] {
+        let what = format!("{} on {cpu}", target.name);
+        let c = compiled(&m, Some(target));
+        let (given, outputs) = (inputs(&m, &c), c.meta.outputs.clone());
+        let dims = dims(&c.meta, &given);
+        let given: Vec<Option<&Tensor>> = given.iter().map(Some).collect();
+        let harness = Harness::build(c, Kind::Object, WeightsIn::Object).on_cpu(cpu);
+        match harness.try_run(&given, &dims) {
+            Ok(found) => {
+                assert!(runs, "{what}: it runs");
+                let error = relative_error(&found[0], &m.outputs[&outputs[0].name]);
+                assert!(error <= TOLERANCE, "{what}: off by {error:e}");
+            }
+            Err(e) => assert!(!runs && e.contains(lacks), "{what}: {e}"),
+        }
+    }
+}
+
+/// A case of `reported-cases`: its graph, inputs and references.
+fn reported(name: &str) -> SmallModel {
+    let dir = brolga_tests::data("reported-cases").join("reported-cases").join(name);
+    SmallModel {
+        path: dir.join("model.onnx"),
+        inputs: brolga_tests::npz(&dir.join("in.npz")),
+        outputs: brolga_tests::npz(&dir.join("ref.npz")),
+    }
+}
+
+/// An input with an initializer may be given or left out, an output may be listed twice: from C, too.
+#[test]
+fn defaults_and_repeated_outputs_hold_from_c() {
+    if !cc() {
+        return;
+    }
+    for (name, place) in [
+        ("initializer_overridden", WeightsIn::Object),
+        ("initializer_overridden", WeightsIn::File),
+        ("initializer_also_input_default", WeightsIn::Object),
+        ("output_listed_twice", WeightsIn::Object),
+        ("empty_name_initializer", WeightsIn::Object),
+    ] {
+        let m = reported(name);
+        let c = compiled(&m, None);
+        let given: Vec<Option<&Tensor>> = c.meta.inputs.iter().map(|i| m.inputs.get(&i.name)).collect();
+        let outputs = c.meta.outputs.clone();
+        let found = Harness::build(c, Kind::Object, place).try_run(&given, &[]);
+        for (o, f) in outputs.iter().zip(found.unwrap_or_else(|e| panic!("{name}: {e}"))) {
+            let error = relative_error(&f, &m.outputs[&o.name]);
+            assert!(error <= TOLERANCE, "{name}: output `{}` is off by {error:e}", o.name);
+        }
+    }
+}

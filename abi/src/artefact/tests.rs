@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use super::{Artefact, AtomicFile, FormatError, HEADER_BYTES, PAGE, Writer, checksum};
+use super::{Artefact, BLOCK, FormatError, HEADER_BYTES, OutputFile, PAGE, Writer, checksum};
 use crate::{Alias, DType, Dim, Entries, HostOp, Input, Kernel, Meta, Output};
 
 fn sample_meta() -> Meta {
@@ -18,11 +18,13 @@ fn sample_meta() -> Meta {
                 name: "x".into(),
                 dtype: DType::F32,
                 dims: vec![Dim::Symbol(1), Dim::Const(784)],
+                default: None,
             },
             Input {
                 name: "scalar".into(),
                 dtype: DType::Bool,
                 dims: vec![],
+                default: Some(999),
             },
         ],
         outputs: vec![Output {
@@ -103,7 +105,15 @@ fn every_truncation_is_an_error() {
     assert!(matches!(Artefact::parse(&longer), Err(FormatError::Length { .. })));
 }
 
-/// A bit that is not covered by a checksum is padding or weights: then the parse must not differ.
+/// What is read of an artefact, weights included.
+fn read(bytes: &[u8]) -> Result<Artefact<'_>, FormatError> {
+    let artefact = Artefact::parse(bytes)?;
+    let weights = &bytes[artefact.weights()];
+    artefact.check_weights(weights.chunks(BLOCK).map(checksum))?;
+    Ok(artefact)
+}
+
+/// A bit that is not covered by a checksum is padding: then nothing that is read may differ.
 #[test]
 fn flipped_bits_are_found_or_harmless() {
     let bytes = sample_bytes();
@@ -111,9 +121,14 @@ fn flipped_bits_are_found_or_harmless() {
     for position in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[position] ^= 1 << (position % 8);
-        match Artefact::parse(&damaged) {
+        match read(&damaged) {
             Err(_) => found += 1,
             Ok(artefact) => {
+                assert_eq!(
+                    damaged[artefact.weights()],
+                    bytes[artefact.weights()],
+                    "byte {position}"
+                );
                 assert_eq!(artefact.meta(), &sample_meta(), "byte {position}");
                 assert_eq!(
                     damaged[artefact.code()],
@@ -124,9 +139,61 @@ fn flipped_bits_are_found_or_harmless() {
         }
     }
     assert!(
-        found > HEADER_BYTES,
-        "the header, the table and three sections are covered"
+        found > HEADER_BYTES + 1000,
+        "the header, the table and four sections are covered"
     );
+}
+
+/// Weights are written in pieces of any size, and summed in blocks.
+#[test]
+fn weights_of_many_blocks_are_summed() {
+    let weights: Vec<u8> = (0..2 * BLOCK + 12345).map(|i| (i * i >> 7) as u8).collect();
+    let write = |piece: usize| {
+        let mut writer = Writer::new(Cursor::new(Vec::new())).unwrap();
+        let meta = Meta {
+            weights_bytes: weights.len() as u64,
+            ..Meta::default()
+        };
+        writer.meta(&meta).unwrap();
+        writer.code(&[0xc3]).unwrap();
+        writer
+            .weights(|out| weights.chunks(piece).try_for_each(|part| out.write_all(part)))
+            .unwrap();
+        writer.finish().unwrap().into_inner()
+    };
+    let bytes = write(usize::MAX);
+    assert!(bytes == write(100_003), "the pieces do not show");
+    let at = read(&bytes).unwrap().weights();
+    for position in [at.start, at.start + BLOCK, at.start + 2 * BLOCK + 7, at.end - 1] {
+        let mut damaged = bytes.clone();
+        damaged[position] ^= 0x10;
+        let error = read(&damaged).unwrap_err();
+        assert!(
+            matches!(&error, FormatError::Checksum { part } if part == "the weights"),
+            "{error}"
+        );
+    }
+}
+
+/// Each group of eight bytes counts, in its place, and so does the length.
+#[test]
+fn checksums_tell_places_and_lengths() {
+    let bytes: Vec<u8> = (0..300u32).map(|i| (i * 7) as u8).collect();
+    for length in [0, 1, 8, 63, 64, 65, 128, 200, 300] {
+        let sum = checksum(&bytes[..length]);
+        for position in 0..length {
+            let mut other = bytes[..length].to_vec();
+            other[position] ^= 1;
+            assert_ne!(checksum(&other), sum, "{length} bytes, byte {position}");
+            if position + 8 < length && other[position + 8] != other[position] {
+                let mut other = bytes[..length].to_vec();
+                other.swap(position, position + 8);
+                assert_ne!(checksum(&other), sum, "{length} bytes, byte {position} swapped");
+            }
+        }
+        let longer = [&bytes[..length], &[0]].concat();
+        assert_ne!(checksum(&longer), sum, "{length} bytes and a zero");
+    }
 }
 
 /// Repairs the checksums after the damage, so that the checks behind them are reached.
@@ -171,8 +238,8 @@ fn other_files_are_told_apart() {
     assert_eq!(Artefact::parse(b"").unwrap_err(), FormatError::Magic);
     assert_eq!(Artefact::parse(b"\x7fELF\x02\x01\x01").unwrap_err(), FormatError::Magic);
     let mut newer = sample_bytes();
-    newer[8] = 2;
-    assert_eq!(Artefact::parse(&newer).unwrap_err(), FormatError::Version { found: 2 });
+    newer[8] = 3;
+    assert_eq!(Artefact::parse(&newer).unwrap_err(), FormatError::Version { found: 3 });
 }
 
 #[test]
@@ -192,6 +259,39 @@ fn entry_points_must_lie_in_the_code() {
     let bytes = writer.finish().unwrap().into_inner();
     let error = Artefact::parse(&bytes).unwrap_err().to_string();
     assert_eq!(error, "malformed artefact: `run` starts at byte 1 of 1 bytes of code");
+}
+
+#[test]
+fn defaults_must_lie_in_the_weights() {
+    let input = |dims: &[Dim], default: u64| Input {
+        name: "k".into(),
+        dtype: DType::F32,
+        dims: dims.to_vec(),
+        default: Some(default),
+    };
+    for (dims, default, fits) in [
+        (&[Dim::Const(3)][..], 4, true),
+        (&[Dim::Const(3)], 5, false),
+        (&[], 12, true),
+        (&[Dim::Const(0)], 16, true),
+        (&[Dim::Const(0)], 17, false),
+        (&[Dim::Const(1)], u64::MAX, false),
+        (&[Dim::Const(i64::MAX), Dim::Const(i64::MAX)], 0, false),
+        (&[Dim::Symbol(0)], 0, false),
+    ] {
+        let meta = Meta {
+            symbols: vec!["n".into()],
+            inputs: vec![input(dims, default)],
+            weights_bytes: 16,
+            ..Meta::default()
+        };
+        assert_eq!(meta.validate().is_ok(), fits, "{dims:?} at {default}");
+        assert_eq!(
+            meta.inputs[0].default_in(&[0; 16]).is_some(),
+            fits,
+            "{dims:?} at {default}"
+        );
+    }
 }
 
 #[test]
@@ -217,6 +317,6 @@ fn an_abandoned_file_leaves_nothing_behind() {
     assert!(Artefact::parse(&std::fs::read(&path).unwrap()).is_ok());
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
 
-    assert!(AtomicFile::create(&folder.join("none/there")).is_err());
+    assert!(OutputFile::create(&folder.join("none/there")).is_err());
     std::fs::remove_dir_all(&folder).unwrap();
 }

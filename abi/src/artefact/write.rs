@@ -1,13 +1,13 @@
 //! Writing an artefact: sections are streamed, the table follows them, the header is filled in last.
 //!
-//! Invariant: until everything is on disk, nothing stands under the file's own name ([`AtomicFile`]).
+//! Invariant: until everything is on disk, nothing stands under the file's own name ([`OutputFile`]).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 
-use super::{FORMAT_VERSION, HEADER_BYTES, MAGIC, PAGE, Section, SectionKind, checksum};
+use super::{
+    BLOCK, FORMAT_VERSION, HEADER_BYTES, MAGIC, OutputFile, PAGE, Section, SectionKind, checksum, checksum_of_blocks,
+};
 use crate::meta::Meta;
 use crate::wire::Wire;
 
@@ -69,19 +69,21 @@ impl<W: Write + Seek> Writer<W> {
     pub fn weights(&mut self, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         self.pad(PAGE)?;
         let offset = self.at;
-        let mut counted = Counted {
+        let mut summed = Summed {
             out: &mut self.out,
-            count: 0,
+            length: 0,
+            open: Vec::new(),
+            sums: Vec::new(),
         };
-        produce(&mut counted)?;
-        let length = counted.count;
+        produce(&mut summed)?;
+        let (length, checksum) = summed.finish();
         self.at += length;
         self.sections.push(Section {
             kind: SectionKind::Weights,
             align: PAGE,
             offset,
             length,
-            checksum: 0,
+            checksum,
         });
         Ok(())
     }
@@ -133,110 +135,61 @@ impl<W: Write + Seek> Writer<W> {
     }
 }
 
-impl Writer<AtomicFile> {
+impl Writer<OutputFile> {
     /// Starts an artefact that will stand at `path` after [`Writer::commit`], and nowhere before.
     pub fn create(path: &Path) -> io::Result<Self> {
-        Writer::new(AtomicFile::create(path)?)
+        Writer::new(OutputFile::create(path)?)
     }
 
-    /// [`Writer::finish`], then puts the file in its place.
-    pub fn commit(self) -> io::Result<()> {
+    /// [`Writer::finish`], then puts the file in its place; gives its bytes.
+    pub fn commit(self) -> io::Result<u64> {
         self.finish()?.commit()
     }
 }
 
-struct Counted<'a, W> {
+/// Sums what passes through, block by block.
+struct Summed<'a, W> {
     out: &'a mut W,
-    count: u64,
+    length: u64,
+    /// The block that is not full yet.
+    open: Vec<u8>,
+    sums: Vec<u64>,
 }
 
-impl<W: Write> Write for Counted<'_, W> {
+impl<W> Summed<'_, W> {
+    fn add(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let (part, rest) = bytes.split_at(bytes.len().min(BLOCK - self.open.len()));
+            bytes = rest;
+            if part.len() == BLOCK {
+                self.sums.push(checksum(part));
+                continue;
+            }
+            self.open.extend_from_slice(part);
+            if self.open.len() == BLOCK {
+                self.sums.push(checksum(&self.open));
+                self.open.clear();
+            }
+        }
+    }
+
+    /// The length and the checksum of all.
+    fn finish(mut self) -> (u64, u64) {
+        if !self.open.is_empty() {
+            self.sums.push(checksum(&self.open));
+        }
+        (self.length, checksum_of_blocks(self.sums.into_iter()))
+    }
+}
+
+impl<W: Write> Write for Summed<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
-        self.count += written as u64;
+        self.add(&bytes[..written]);
         Ok(written)
     }
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-/// A file that appears under its name complete or not at all: written beside its place, then renamed; removed when
-/// dropped before [`AtomicFile::commit`]. A program that has the old file mapped keeps the old contents.
-pub struct AtomicFile {
-    file: Option<BufWriter<File>>,
-    temporary: PathBuf,
-    path: PathBuf,
-}
-
-impl AtomicFile {
-    /// Starts a file that will stand at `path`.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        // Two processes differ in their id, two threads of one process in the count.
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let Some(name) = path.file_name() else {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("`{}` names no file", path.display()),
-            ));
-        };
-        let mut temporary_name = std::ffi::OsString::from(".");
-        temporary_name.push(name);
-        temporary_name.push(format!(
-            ".{}-{}.tmp",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        ));
-        let temporary = path.with_file_name(temporary_name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-        Ok(AtomicFile {
-            file: Some(BufWriter::new(file)),
-            temporary,
-            path: path.to_owned(),
-        })
-    }
-
-    /// Puts the file in its place, replacing what stood there.
-    pub fn commit(mut self) -> io::Result<()> {
-        self.writer()?.flush()?;
-        // Closed before it is renamed: Windows refuses to rename an open file.
-        self.file = None;
-        fs::rename(&self.temporary, &self.path).inspect_err(|_| {
-            // The rename's own error is the one worth telling.
-            let _ = fs::remove_file(&self.temporary);
-        })
-    }
-
-    fn writer(&mut self) -> io::Result<&mut BufWriter<File>> {
-        self.file
-            .as_mut()
-            .ok_or_else(|| io::Error::other("the file is already in its place"))
-    }
-}
-
-impl Write for AtomicFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer()?.write(bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer()?.flush()
-    }
-}
-
-impl Seek for AtomicFile {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.writer()?.seek(position)
-    }
-}
-
-impl Drop for AtomicFile {
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            // Without `into_parts` the buffer would be written out once more.
-            let (file, _) = file.into_parts();
-            drop(file);
-            // Nothing can be told from a destructor; at worst a hidden temporary file stays.
-            let _ = fs::remove_file(&self.temporary);
-        }
     }
 }

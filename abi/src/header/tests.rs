@@ -19,11 +19,13 @@ fn sample() -> Meta {
                 name: "x\n\"*/".into(),
                 dtype: DType::F32,
                 dims: vec![Dim::Symbol(0), Dim::Const(3)],
+                default: None,
             },
             Input {
                 name: "größe".into(),
                 dtype: DType::Bf16,
                 dims: vec![],
+                default: Some(8),
             },
         ],
         outputs: vec![Output {
@@ -109,6 +111,7 @@ int main(void) {
   if ((uintptr_t)ctx.arena % 64 != 0) return 7;
   if (net_run(&ctx, inputs, outputs) != BROLGA_OK) return 8;
   if (y[0] != 11 || y[1] != 22 || y[2] != 33) return 9;
+  if (NET_INPUT_1_DEFAULT(&ctx) != w + 2) return 10;
   free(memory);
   if (strcmp(net_node_name(1), "Gather \"b\"") != 0 || net_node_name(2) != NULL) return 10;
   return 0;
@@ -203,6 +206,7 @@ fn the_description_has_names_types_and_extents() {
         "#define NET_INPUT_0_DIM_1 3",
         "#define NET_INPUT_0_NAME \"x\\012\\042*/\"",
         "#define NET_INPUT_1_RANK 0",
+        "#define NET_INPUT_1_DEFAULT(ctx) ((const void *)((ctx)->weights + UINT64_C(8)))",
         "#define NET_OUTPUT_DIMS 2",
         "#define NET_SYMBOL_0_NAME \"batch\"",
         "#define NET_WEIGHTS_BYTES UINT64_C(12)",

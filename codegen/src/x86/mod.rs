@@ -16,6 +16,7 @@ use thiserror::Error as ThisError;
 pub mod assemble;
 #[cfg(test)]
 mod checker;
+pub mod cpu;
 pub mod regalloc;
 pub mod tile;
 pub mod vir;

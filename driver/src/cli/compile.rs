@@ -1,18 +1,32 @@
 //! `brolga compile`: a model becomes an object file, a static or shared library, or an artefact.
 
-use super::{CompileArgs, Outcome, note, print, time};
+use super::{CompileArgs, Outcome, is_stdout, note, print, time};
 use brolga::output::WeightsIn;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
+
+/// What is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// An object file
+    Object,
+    /// A static library
+    Archive,
+    /// A shared library
+    Shared,
+    /// An artefact for `brolga run`
+    Artefact,
+}
 
 /// Compile a model ahead of time
 #[derive(Args)]
 #[command(after_help = "\
-The extension of --output decides what is written:
+The extension of --output decides what is written, unless --kind does:
   .o, .obj       an object file
   .a, .lib       a static library
   .so            a shared library (linked by the C compiler that CC names, else cc)
   .brolga        an artefact, which `brolga run` maps and starts without compiling
+Standard output (-), devices and pipes get an object file where neither says otherwise.
 
 Examples:
   brolga compile model.onnx -o model.o --header model.h
@@ -20,11 +34,14 @@ Examples:
   brolga compile model.onnx -o model.brolga --cpu x86-64-v3
   brolga compile model.onnx -o model.o --target aarch64-unknown-linux-gnu")]
 pub struct Compile {
-    /// The model: ONNX, or a printed tensor graph
+    /// The model: ONNX, or the printed text of any level
     model: PathBuf,
-    /// What to write; the extension decides the kind
+    /// What to write, or - for standard output; the extension decides the kind
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// The kind of output, whatever its extension
+    #[arg(long, value_name = "KIND")]
+    kind: Option<Kind>,
     /// Write a C header
     #[arg(long, value_name = "FILE")]
     header: Option<PathBuf>,
@@ -44,28 +61,21 @@ pub struct Compile {
 impl Compile {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let extension = self
-            .output
-            .extension()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if !["o", "obj", "a", "lib", "so", "brolga"].contains(&extension.as_str()) {
-            return Err(format!(
-                "{}: cannot tell what to write from the extension; expected .o, .a, .so or .brolga",
-                self.output.display()
-            )
-            .into());
-        }
-        if extension == "brolga" && (self.header.is_some() || self.weights.is_some()) {
+        let kind = self.kind()?;
+        if kind == Kind::Artefact && (self.header.is_some() || self.weights.is_some()) {
             return Err("an artefact holds its weights and has no C header; leave out --header and --weights".into());
+        }
+        let outputs = [Some(&self.output), self.header.as_ref(), self.weights.as_ref()];
+        let to_stdout = outputs.into_iter().flatten().filter(|p| is_stdout(p)).count();
+        if to_stdout + usize::from(self.json) > 1 {
+            return Err("standard output can take one of --output, --header, --weights and --json; give files".into());
         }
         let mut c = brolga::compile_file(&self.model, &self.compile.options()?)?;
         self.compile.remark(&c.remarks);
         if let Some(p) = &self.prefix {
             c.prefix = brolga::abi::symbol_prefix(p);
         }
-        if !c.meta.host_ops.is_empty() && extension != "brolga" {
+        if !c.meta.host_ops.is_empty() && kind != Kind::Artefact {
             let ops: Vec<String> = c.meta.host_ops.iter().map(|h| format!("`{}`", h.node)).collect();
             note(&format!(
                 "the caller has to supply {} host operators (see the header): nodes {}",
@@ -79,12 +89,12 @@ impl Compile {
             WeightsIn::Object
         };
         let start = std::time::Instant::now();
-        match extension.as_str() {
-            "o" | "obj" => c.write_object(&self.output, place)?,
-            "a" | "lib" => c.write_archive(&self.output, place)?,
-            "so" => c.write_shared(&self.output, place)?,
-            _ => c.write_artefact(&self.output)?,
-        }
+        let size = match kind {
+            Kind::Object => c.write_object(&self.output, place)?,
+            Kind::Archive => c.write_archive(&self.output, place)?,
+            Kind::Shared => c.write_shared(&self.output, place)?,
+            Kind::Artefact => c.write_artefact(&self.output)?,
+        };
         c.timings.codegen = start.elapsed();
         if let Some(path) = &self.weights {
             c.write_weights(path)?;
@@ -92,7 +102,6 @@ impl Compile {
         if let Some(path) = &self.header {
             c.write_header(path, place)?;
         }
-        let size = std::fs::metadata(&self.output).map_or(0, |m| m.len());
         let t = c.timings;
         if self.json {
             let report = serde_json::json!({
@@ -122,5 +131,24 @@ impl Compile {
             time(t.codegen.as_secs_f64()),
         ));
         Ok(())
+    }
+
+    /// What is asked for, by name, by the extension or by default.
+    fn kind(&self) -> Result<Kind, String> {
+        if let Some(kind) = self.kind {
+            return Ok(kind);
+        }
+        let special = || std::fs::metadata(&self.output).is_ok_and(|m| !m.is_file() && !m.is_dir());
+        match self.output.extension().and_then(|e| e.to_str()) {
+            Some("o" | "obj") => Ok(Kind::Object),
+            Some("a" | "lib") => Ok(Kind::Archive),
+            Some("so") => Ok(Kind::Shared),
+            Some("brolga") => Ok(Kind::Artefact),
+            _ if is_stdout(&self.output) || special() => Ok(Kind::Object),
+            _ => Err(format!(
+                "{}: cannot tell what to write from the extension; expected .o, .a, .so or .brolga, or --kind",
+                self.output.display()
+            )),
+        }
     }
 }

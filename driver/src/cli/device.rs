@@ -50,6 +50,15 @@ impl Loaded {
         }
     }
 
+    /// Whether an input has a value where none is given.
+    pub fn has_default(&self, input: &Input) -> bool {
+        match self {
+            Loaded::Cpu(_) => input.default.is_some(),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(s) => s.has_default(&input.name),
+        }
+    }
+
     /// The outputs' names, in the order of the results.
     pub fn outputs(&self) -> Vec<String> {
         match self {
@@ -65,6 +74,15 @@ impl Loaded {
             Loaded::Cpu(s) => s.timings(),
             #[cfg(feature = "cuda")]
             Loaded::Cuda(s) => s.timings(),
+        }
+    }
+
+    /// What passes remarked; none for what was compiled before.
+    pub fn remarks(&self) -> &[String] {
+        match self {
+            Loaded::Cpu(s) => s.remarks(),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(s) => &s.model().remarks,
         }
     }
 

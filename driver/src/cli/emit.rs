@@ -1,9 +1,10 @@
 //! `brolga emit`: a model at one of the levels, as text.
 
-use super::{CompileArgs, Outcome, print};
+use super::{CompileArgs, Outcome, print_to};
 use brolga::codegen::ptx::{Arch, print_program};
 use brolga::passes::lower::{GpuOptions, to_gpu_loops};
-use brolga::{levels, source};
+use brolga::source::{self, Model};
+use brolga::{Error, levels};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -14,9 +15,9 @@ enum Stage {
     Tensor,
     /// Structured kernels
     Structured,
-    /// Loop nests
+    /// The program of loop nests, before the memory is planned
     Loops,
-    /// The program: steps, slots and the memory plan
+    /// The program of loop nests with the memory plan
     Program,
     /// Cranelift's IR, and the vector IR of assembled kernels
     Clif,
@@ -34,7 +35,7 @@ Examples:
   brolga emit model.onnx --stage asm --cpu x86-64-v4
   brolga emit model.onnx --stage ptx --arch sm_90")]
 pub struct Emit {
-    /// The model: ONNX, or a printed tensor graph
+    /// The model: ONNX, or the printed text of any level above the stage
     model: PathBuf,
     /// The level
     #[arg(long, value_name = "STAGE")]
@@ -52,19 +53,15 @@ pub struct Emit {
 impl Emit {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let text = self.text()?;
-        match &self.output {
-            Some(path) => Ok(brolga::output::write(path, text.as_bytes())?),
-            None => print(&text),
-        }
+        print_to(self.output.as_deref(), &self.text()?)
     }
 
     fn text(&self) -> Result<String, super::Failure> {
         let options = self.compile.options()?;
-        let graph = source::sized_graph(&self.model, options.memory_limit, &options.sizes)?;
+        let model = source::model(&self.model, &options)?;
         let options = options.without_sizes();
         if matches!(self.stage, Stage::Clif | Stage::Asm) {
-            let compiled = brolga::compile(&graph, &options)?;
+            let compiled = brolga::compile::compile_model(model, &options)?;
             self.compile.remark(&compiled.remarks);
             let parts = compiled.listings()?.into_iter().map(|l| {
                 let body = if self.stage == Stage::Clif { &l.ir } else { &l.asm };
@@ -72,26 +69,33 @@ impl Emit {
             });
             return Ok(parts.collect());
         }
-        let (cut, remarks) = levels::optimise(&graph, &options)?;
-        self.compile.remark(&remarks);
-        if self.stage == Stage::Tensor {
-            return Ok(cut.to_string());
-        }
-        let structured = levels::structured(&cut, &options)?;
+        let structured = match model {
+            Model::Tensor(graph) => {
+                let (cut, remarks) = levels::optimise(&graph, &options)?;
+                self.compile.remark(&remarks);
+                if self.stage == Stage::Tensor {
+                    return Ok(cut.to_string());
+                }
+                levels::structured(&cut, &options)?
+            }
+            Model::Structured(s) if self.stage != Stage::Tensor => s,
+            Model::Program(p) if self.stage == Stage::Loops => return Ok(p.to_string()),
+            Model::Program(p) if self.stage == Stage::Program => return Ok(levels::planned(p, &options)?.to_string()),
+            _ => {
+                let message = "a program that is below this stage already; levels go down only";
+                return Err(Error::file(&self.model, message).into());
+            }
+        };
         Ok(match self.stage {
             Stage::Structured => structured.to_string(),
-            Stage::Loops => levels::loops(&structured, &options.target)
-                .kernels
-                .iter()
-                .map(|k| format!("{k}\n"))
-                .collect(),
+            Stage::Loops => levels::loops(&structured, &options.target).to_string(),
             Stage::Ptx => {
                 let arch = Arch::ALL
                     .into_iter()
                     .find(|a| a.name() == self.arch)
                     .unwrap_or(Arch::Sm80);
                 let program = to_gpu_loops(&structured, GpuOptions::default());
-                print_program(&program, arch).map_err(|source| brolga::Error::Codegen {
+                print_program(&program, arch).map_err(|source| Error::Codegen {
                     model: program.name.clone(),
                     source,
                 })?

@@ -1,6 +1,7 @@
 //! `brolga info`: what a model holds, supported or not.
 
-use super::{CompileArgs, Outcome, print};
+use super::{ModelArgs, Outcome, print};
+use brolga::abi::artefact::{BLOCK, checksum};
 use brolga::frontend::onnx::{self, Port, Summary};
 use brolga::ir::{Dim, Graph};
 use brolga::source::{self, Kind};
@@ -21,7 +22,7 @@ pub struct Info {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    compile: CompileArgs,
+    read: ModelArgs,
 }
 
 impl Info {
@@ -30,11 +31,9 @@ impl Info {
         if source::kind(&self.model)? == Kind::Artefact {
             return self.artefact();
         }
-        let options = self.compile.options()?;
-        // Nothing is compiled, but options that make no sense are told.
-        options.passes()?;
+        let options = self.read.options()?;
         let summary = onnx::summary(&self.model)?;
-        let imported = source::sized_graph(&self.model, options.memory_limit, &options.sizes);
+        let imported = source::graph_for(&self.model, &options);
         let (flops, problem) = match imported {
             Ok(g) => (Some(flops(&g)), None),
             Err(e) => (None, Some(e.to_string())),
@@ -48,6 +47,10 @@ impl Info {
     fn artefact(&self) -> Outcome {
         let bytes = std::fs::read(&self.model).map_err(|e| brolga::Error::io(&self.model, e))?;
         let artefact = brolga::abi::artefact::Artefact::parse(&bytes)
+            .map_err(|e| brolga::Error::file(&self.model, e.to_string()))?;
+        let blocks = bytes[artefact.weights()].chunks(BLOCK).map(checksum);
+        artefact
+            .check_weights(blocks)
             .map_err(|e| brolga::Error::file(&self.model, e.to_string()))?;
         let m = artefact.meta();
         let inputs: Vec<String> = m

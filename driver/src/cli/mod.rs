@@ -1,8 +1,10 @@
-//! The commands, one file each, and what they share: options of compiling, errors, exit codes.
+//! The commands, one file each, and what they share: options of compiling, errors, exit codes. What `run` compares with
+//! references stands in `compare`, where it runs in `device`.
 //!
 //! Exit codes: 0 for success, 1 for a comparison that failed, 2 for everything that went wrong (bad arguments included).
 //! Results go to standard output, everything else to standard error; colours only to a terminal.
 
+mod compare;
 mod compile;
 mod device;
 mod emit;
@@ -14,6 +16,7 @@ use brolga::Options;
 use brolga::ir::Target;
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -104,6 +107,54 @@ fn print(text: &str) -> Outcome {
     }
 }
 
+/// Writes to a file, or to standard output where there is none, or `-`.
+fn print_to(path: Option<&Path>, text: &str) -> Outcome {
+    match path {
+        Some(path) if !is_stdout(path) => {
+            brolga::output::write(path, text.as_bytes())?;
+            Ok(())
+        }
+        _ => print(text),
+    }
+}
+
+/// Whether an output is standard output, which can then hold nothing else.
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Options of every command that reads models.
+#[derive(Args, Clone)]
+struct ModelArgs {
+    /// Size of a symbolic dimension, such as seq=128 (may be repeated)
+    #[arg(long = "set", value_name = "SYMBOL=N", value_parser = size)]
+    sizes: Vec<(String, i64)>,
+    /// Make inputs constants that have an initializer, which is their default otherwise; the code may be faster
+    #[arg(long)]
+    constant_defaults: bool,
+    /// Most memory for constants and for a run, such as 512M or 16G
+    #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = bytes)]
+    memory_limit: u64,
+}
+
+impl ModelArgs {
+    fn options(&self) -> Result<Options, String> {
+        for (i, (symbol, n)) in self.sizes.iter().enumerate() {
+            if let Some((_, other)) = self.sizes[..i].iter().find(|(s, m)| s == symbol && m != n) {
+                return Err(format!(
+                    "--set {symbol}={other} and --set {symbol}={n} contradict each other"
+                ));
+            }
+        }
+        Ok(Options {
+            sizes: self.sizes.clone(),
+            constant_defaults: self.constant_defaults,
+            memory_limit: self.memory_limit,
+            ..Options::default()
+        })
+    }
+}
+
 /// Options of every command that compiles.
 #[derive(Args, Clone)]
 struct CompileArgs {
@@ -113,9 +164,8 @@ struct CompileArgs {
     /// Target triple, such as aarch64-unknown-linux-gnu
     #[arg(long, value_name = "TRIPLE", value_parser = triple)]
     target: Option<Target>,
-    /// Size of a symbolic dimension, such as seq=128 (may be repeated)
-    #[arg(long = "set", value_name = "SYMBOL=N", value_parser = size)]
-    sizes: Vec<(String, i64)>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Passes, such as canonicalize,eqsat{rules=none}
     #[arg(long, value_name = "PASSES")]
     pipeline: Option<String>,
@@ -128,9 +178,6 @@ struct CompileArgs {
     /// Take rules in files without checking them
     #[arg(long)]
     unchecked_rules: bool,
-    /// Most memory for constants and for a run, such as 512M or 16G
-    #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = bytes)]
-    memory_limit: u64,
     /// Print the IR after this pass or level, or after all, to standard error
     #[arg(long, value_name = "PASS|all")]
     print_ir_after: Option<String>,
@@ -153,15 +200,14 @@ impl CompileArgs {
             (None, None) => brolga::codegen::target::native()
                 .ok_or("this machine's architecture is none that Brolga makes code for; give --target")?,
         };
-        let defaults = Options::default();
+        let read = self.model.options()?;
         Ok(Options {
             target,
             pipeline: self.pipeline.clone(),
             rules: self.rules.clone(),
             add_rules: self.add_rules.clone(),
             unchecked_rules: self.unchecked_rules,
-            memory_limit: self.memory_limit,
-            verify: self.verify_each || defaults.verify,
+            verify: self.verify_each || read.verify,
             print_after: self.print_ir_after.clone().map(|which| {
                 let observer: brolga::compile::Observer = Arc::new(|pass: &str, ir: &str| {
                     // Where standard error is closed, nobody is left to tell.
@@ -169,7 +215,7 @@ impl CompileArgs {
                 });
                 (which, observer)
             }),
-            sizes: self.sizes.clone(),
+            ..read
         })
     }
 

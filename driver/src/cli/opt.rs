@@ -1,6 +1,6 @@
 //! `brolga opt`: text IR in, a pipeline, text IR out.
 
-use super::{CompileArgs, Outcome, print};
+use super::{CompileArgs, Outcome, print_to};
 use brolga::{Error, levels, source};
 use clap::Args;
 use std::io::Read;
@@ -34,13 +34,10 @@ impl Opt {
                 .map_err(|e| Error::io(path, e))?;
             levels::specialise(&source::parse_graph(&text, path)?, &options.sizes)?
         } else {
-            source::sized_graph(&self.input, options.memory_limit, &options.sizes)?
+            source::graph_for(&self.input, &options)?
         };
         let (graph, remarks) = levels::optimise(&graph, &options)?;
         self.compile.remark(&remarks);
-        match &self.output {
-            Some(path) => Ok(brolga::output::write(path, graph.to_string().as_bytes())?),
-            None => print(&graph.to_string()),
-        }
+        print_to(self.output.as_deref(), &graph.to_string())
     }
 }

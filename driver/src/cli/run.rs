@@ -1,9 +1,11 @@
 //! `brolga run`: a model or an artefact on inputs from files, compared with references, timed.
 
+use super::compare::Comparison;
 use super::device::Loaded;
-use super::{CompileArgs, Failure, Outcome, note, print, time};
+use super::{CompileArgs, Failure, Outcome, is_stdout, note, print, time};
 use brolga::abi::{Dim, Input};
 use brolga::ir::{DType, Number, Tensor};
+use brolga::source::{self, Kind};
 use brolga::{Buffer, Error, View, npy, tensors};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,9 @@ use std::time::Instant;
 #[derive(Args)]
 #[command(after_help = "\
 Without any input, inputs are filled with reproducible pseudo-random numbers; --set then gives symbolic dimensions a size.
-Exit status: 0 on success, 1 when --expect finds a difference above --tolerance, 2 on any error.
+With inputs, --set has to agree with theirs.
+Exit status: 0 on success, 1 when --expect finds a difference above --tolerance, another dtype or shape, or a name that only
+one side has, 2 on any error.
 
 Examples:
   brolga run model.onnx --inputs inputs.npz --output outputs.npz
@@ -22,7 +26,7 @@ Examples:
   brolga run model.onnx --set batch=8 --threads 1 --time 50
   brolga run model.brolga --inputs inputs.npz")]
 pub struct Run {
-    /// The model: ONNX, a printed tensor graph, or a compiled artefact
+    /// The model: ONNX, the printed text of any level, or a compiled artefact
     model: PathBuf,
     /// One input: a .npy file or an ONNX tensor (.pb); may be repeated
     #[arg(long = "input", value_name = "NAME=FILE", value_parser = named_file)]
@@ -30,7 +34,7 @@ pub struct Run {
     /// Inputs by name in a .npz file
     #[arg(long, value_name = "FILE.npz")]
     inputs: Option<PathBuf>,
-    /// Write the outputs, by name, to a .npz file
+    /// Write the outputs, by name, to a .npz file, or to standard output (-); what is printed then goes to standard error
     #[arg(long, value_name = "FILE.npz")]
     output: Option<PathBuf>,
     /// Compare the outputs with those in a .npz file, or the only output with an ONNX tensor (.pb)
@@ -63,19 +67,29 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
 impl Run {
     /// Runs the command.
     pub fn run(self) -> Outcome {
+        let to_stdout = self.output.as_deref().is_some_and(is_stdout);
+        if to_stdout && self.json {
+            return Err("standard output can take one of --output and --json; give a file".into());
+        }
         let random = self.input.is_empty() && self.inputs.is_none();
         let mut options = self.compile.options()?;
-        let artefact = brolga::source::kind(&self.model)? == brolga::source::Kind::Artefact;
-        if artefact {
+        let lowered = matches!(source::kind(&self.model)?, Kind::Artefact | Kind::Program);
+        if lowered {
+            // Symbols are settled; what is said of their sizes is compared with the inputs' below.
             options.sizes = vec![];
+            self.without_passes();
         }
         let limit = options.memory_limit;
         let session = Loaded::load(&self.device, &self.model, options, self.threads)?;
+        self.compile.remark(session.remarks());
         let inputs = if random {
             self.random_inputs(&session)?
         } else {
             self.read_inputs(limit)?
         };
+        if lowered {
+            self.check_sizes(&session, &inputs)?;
+        }
         let views: Vec<(&str, View)> = inputs.iter().map(|(n, t)| (n.as_str(), tensors::view(t))).collect();
         let start = Instant::now();
         let outputs = session.run_named(&views)?;
@@ -90,30 +104,88 @@ impl Run {
         }
         times.sort_by(f64::total_cmp);
         if let Some(path) = &self.output {
-            let arrays: Vec<(String, Tensor)> = named.iter().map(|(n, b)| (n.clone(), tensors::to_tensor(b))).collect();
+            let mut arrays: Vec<(String, Tensor)> = vec![];
+            for (name, buffer) in &named {
+                // A model may list an output twice; a file holds it once.
+                if arrays.iter().all(|(n, _)| n != name) {
+                    arrays.push((name.clone(), tensors::to_tensor(buffer)));
+                }
+            }
             npy::write_npz(path, &arrays)?;
         }
-        let differences = match &self.expect {
-            Some(path) => Some(compare(&named, &self.references(path, &session)?, path)?),
+        let comparison = match &self.expect {
+            Some(path) => Some(Comparison::new(
+                &named,
+                &self.references(path, &session)?,
+                self.tolerance,
+            )),
             None => None,
         };
         let report = Report {
             session: &session,
             outputs: &named,
-            differences: differences.as_deref(),
+            comparison: comparison.as_ref(),
             first,
             times: &times,
-            tolerance: self.tolerance,
         };
-        print(&if self.json {
-            format!("{:#}\n", report.json())
+        if self.json {
+            print(&format!("{:#}\n", report.json()))?;
+        } else if to_stdout {
+            report.text().lines().for_each(note);
         } else {
-            report.text()
-        })?;
-        match differences.iter().flatten().all(|d| d.relative <= self.tolerance) {
+            print(&report.text())?;
+        }
+        match comparison.is_none_or(|c| c.agrees()) {
             true => Ok(()),
             false => Err(Failure::Differs),
         }
+    }
+
+    /// Says which options are for passes that ran long before.
+    fn without_passes(&self) {
+        let given = [
+            ("--rules", self.compile.rules.is_some()),
+            ("--pipeline", self.compile.pipeline.is_some()),
+            ("--remarks", self.compile.remarks),
+        ];
+        for (option, _) in given.iter().filter(|(_, given)| *given) {
+            note(&format!(
+                "{}: its passes have run already; {option} changes nothing",
+                self.model.display()
+            ));
+        }
+    }
+
+    /// Compares what --set says with the inputs.
+    fn check_sizes(&self, session: &Loaded, inputs: &[(String, Tensor)]) -> Outcome {
+        let (ports, symbols) = session.inputs();
+        for (symbol, n) in &self.compile.model.sizes {
+            let Some(at) = symbols.iter().position(|s| s == symbol) else {
+                return Err(Error::file(
+                    &self.model,
+                    match &symbols[..] {
+                        [] => format!("it has no symbolic dimension `{symbol}`; all its sizes are known"),
+                        all => format!("it has no symbolic dimension `{symbol}`; it has `{}`", all.join("`, `")),
+                    },
+                )
+                .into());
+            };
+            for port in ports {
+                let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == port.name) else {
+                    continue;
+                };
+                let mut extents = port.dims.iter().zip(tensor.shape());
+                if let Some((_, found)) = extents.find(|(d, e)| **d == Dim::Symbol(at as u32) && **e as i64 != *n) {
+                    return Err(format!(
+                        "--set {symbol}={n}, but by input `{}`, of shape {:?}, `{symbol}` is {found}",
+                        port.name,
+                        tensor.shape()
+                    )
+                    .into());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn read_inputs(&self, memory_limit: u64) -> Result<Vec<(String, Tensor)>, Failure> {
@@ -127,7 +199,9 @@ impl Run {
                 Some("npy") => npy::read_npy(path)?,
                 _ => return Err(Error::file(path, "an input is a .npy or a .pb file").into()),
             };
-            inputs.retain(|(n, _)| n != name);
+            if inputs.iter().any(|(n, _)| n == name) {
+                return Err(Error::file(path, format!("input `{name}` is given a second time")).into());
+            }
             inputs.push((name.clone(), tensor));
         }
         Ok(inputs)
@@ -146,7 +220,10 @@ impl Run {
             );
             return Err(Error::file(path, message).into());
         };
-        Ok(vec![(output.clone(), tensor_file(path, self.compile.memory_limit)?)])
+        Ok(vec![(
+            output.clone(),
+            tensor_file(path, self.compile.model.memory_limit)?,
+        )])
     }
 
     /// Pseudo-random inputs: floats from -1 to 1, integers and booleans 0 and 1.
@@ -164,14 +241,20 @@ impl Run {
             state
         };
         let mut inputs = vec![];
-        for input in ports {
+        for input in ports.iter().filter(|i| !session.has_default(i)) {
             let shape = self.extents(input, &symbols)?;
             let dtype = tensors::ir_dtype(input.dtype);
-            let size = brolga::runtime::tensor::byte_size(input.dtype, &shape).unwrap_or(u64::MAX);
-            if size > self.compile.memory_limit {
+            let Some(size) = brolga::runtime::tensor::byte_size(input.dtype, &shape) else {
+                return Err(format!(
+                    "input `{}` is {dtype}{shape:?}: more elements than 64 bits can count",
+                    input.name
+                )
+                .into());
+            };
+            if size > self.compile.model.memory_limit {
                 return Err(format!(
                     "input `{}` has {size} bytes, over the memory limit of {}",
-                    input.name, self.compile.memory_limit
+                    input.name, self.compile.model.memory_limit
                 )
                 .into());
             }
@@ -195,7 +278,7 @@ impl Run {
                 Dim::Const(n) => n as usize,
                 Dim::Symbol(s) => {
                     let name = &symbols[s as usize];
-                    let given = self.compile.sizes.iter().find(|(n, _)| n == name);
+                    let given = self.compile.model.sizes.iter().find(|(n, _)| n == name);
                     let Some((_, n)) = given else {
                         return Err(format!(
                             "input `{}` has the symbolic dimension `{name}`; give it a size with --set {name}=N, or give \
@@ -220,68 +303,14 @@ fn tensor_file(path: &Path, memory_limit: u64) -> Result<Tensor, Failure> {
     Ok(brolga::frontend::onnx::tensor_file(path, &options)?.1)
 }
 
-/// How an output differs from its reference.
-struct Difference {
-    name: String,
-    /// Largest absolute error.
-    absolute: f64,
-    /// That, over the largest magnitude of the reference.
-    relative: f64,
-}
-
-fn compare(
-    outputs: &[(String, &Buffer)],
-    expected: &[(String, Tensor)],
-    path: &Path,
-) -> Result<Vec<Difference>, Failure> {
-    let mut all = vec![];
-    for (name, want) in expected {
-        let Some((_, got)) = outputs.iter().find(|(n, _)| n == name) else {
-            let names: Vec<&str> = outputs.iter().map(|(n, _)| n.as_str()).collect();
-            let message = format!("the model has no output `{name}`; its outputs are {}", names.join(", "));
-            return Err(Error::file(path, message).into());
-        };
-        let got = tensors::to_tensor(got);
-        if got.shape() != want.shape() {
-            let message = format!(
-                "output `{name}` has shape {:?}, expected {:?}",
-                got.shape(),
-                want.shape()
-            );
-            return Err(Error::file(path, message).into());
-        }
-        let (mut absolute, mut largest) = (0f64, 0f64);
-        for (g, w) in got.iter().zip(want.iter()) {
-            let (g, w) = (g.f64(), w.f64());
-            let error = if g == w || (g.is_nan() && w.is_nan()) {
-                0.0
-            } else {
-                (g - w).abs()
-            };
-            absolute = absolute.max(if error.is_nan() { f64::INFINITY } else { error });
-            if w.is_finite() {
-                largest = largest.max(w.abs());
-            }
-        }
-        let relative = if absolute == 0.0 { 0.0 } else { absolute / largest };
-        all.push(Difference {
-            name: name.clone(),
-            absolute,
-            relative,
-        });
-    }
-    Ok(all)
-}
-
 /// What the command prints.
 struct Report<'a> {
     session: &'a Loaded,
     outputs: &'a [(String, &'a Buffer)],
-    differences: Option<&'a [Difference]>,
+    comparison: Option<&'a Comparison>,
     first: f64,
     /// Sorted.
     times: &'a [f64],
-    tolerance: f64,
 }
 
 /// The value below which this share of sorted values lies.
@@ -292,7 +321,7 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
 impl Report<'_> {
     fn text(&self) -> String {
         let mut out = String::new();
-        if self.differences.is_none() && self.times.is_empty() {
+        if self.comparison.is_none() && self.times.is_empty() {
             for (name, b) in self.outputs {
                 let t = tensors::to_tensor(b);
                 let few: Vec<String> = t.iter().take(8).map(|x| value(t.dtype(), x)).collect();
@@ -300,13 +329,7 @@ impl Report<'_> {
                 out += &format!("{name}: {}{:?} = [{}{more}]\n", b.dtype(), b.shape(), few.join(", "));
             }
         }
-        for d in self.differences.unwrap_or_default() {
-            let verdict = if d.relative <= self.tolerance { "ok" } else { "DIFFERS" };
-            out += &format!(
-                "{}: largest absolute error {:.3e}, relative to the largest magnitude {:.3e}: {verdict}\n",
-                d.name, d.absolute, d.relative
-            );
-        }
+        out += &self.comparison.map(Comparison::text).unwrap_or_default();
         if !self.times.is_empty() {
             let t = self.session.timings();
             let q = |share| time(quantile(self.times, share));
@@ -335,13 +358,6 @@ impl Report<'_> {
             .outputs
             .iter()
             .map(|(name, b)| serde_json::json!({"name": name, "dtype": b.dtype().name(), "shape": b.shape()}));
-        let number = |x: f64| {
-            if x.is_finite() {
-                serde_json::json!(x)
-            } else {
-                serde_json::json!(x.to_string())
-            }
-        };
         let t = self.session.timings();
         let mut report = serde_json::json!({
             "outputs": outputs.collect::<Vec<_>>(),
@@ -352,17 +368,8 @@ impl Report<'_> {
             },
             "threads": self.session.workers(),
         });
-        if let Some(ds) = self.differences {
-            report["tolerance"] = number(self.tolerance);
-            report["differences"] = ds
-                .iter()
-                .map(|d| {
-                    serde_json::json!({
-                        "output": d.name, "absolute": number(d.absolute), "relative": number(d.relative),
-                        "ok": d.relative <= self.tolerance,
-                    })
-                })
-                .collect();
+        if let Some(c) = self.comparison {
+            c.json(&mut report);
         }
         if !self.times.is_empty() {
             let q = |share| quantile(self.times, share);

@@ -3,11 +3,14 @@
 // Each test file uses a part of this.
 #![allow(dead_code)]
 
+use brolga::ir::Tensor;
+use brolga::npy::read_npz;
 use onnx_protobuf::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
 };
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -46,6 +49,41 @@ pub fn ran(output: Output) -> Ran {
         out: text(output.stdout),
         err: text(output.stderr),
     }
+}
+
+/// Runs `brolga`, which has to succeed.
+pub fn ok(dir: &Path, args: &[&str]) -> Ran {
+    let ran = brolga(dir, args);
+    assert_eq!(ran.status, 0, "{}: {}", args.join(" "), ran.err);
+    ran
+}
+
+/// What it prints as JSON.
+pub fn json(dir: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&ok(dir, args).out).expect("it prints JSON and nothing else")
+}
+
+/// The repository's test images, and the right digits.
+pub fn images() -> (Tensor, Vec<i64>) {
+    let all = read_npz(&digits().with_extension("npz")).expect("it is in the repository");
+    let find = |n: &str| {
+        all.iter()
+            .find(|(name, _)| name == n)
+            .expect("it is in the file")
+            .1
+            .clone()
+    };
+    (find("images"), find("labels").to_i64s())
+}
+
+/// A .npy file of f32 zeros, which is what a .npz file holds: written by hand.
+pub fn zeros_npy(shape: &str, elements: usize) -> Vec<u8> {
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend(118u16.to_le_bytes());
+    npy.extend(format!("{header:<117}\n").bytes());
+    npy.extend(vec![0u8; 4 * elements]);
+    npy
 }
 
 /// The model that the README's first command runs.

@@ -15,7 +15,7 @@ use super::{Options, symbolic, tensor};
 use brolga_ir::dim::shorten;
 use brolga_ir::{Dim, Graph, Symbol, Tensor, Type, Value};
 use onnx_protobuf::{
-    AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
+    AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
     tensor_shape_proto::dimension::Value as DimValue,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -80,11 +80,43 @@ pub struct Importer<'m> {
     file: String,
 }
 
+/// Which of the inputs that have an initializer stay inputs; the others are constants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Defaults {
+    /// All: what ONNX says.
+    All,
+    /// Those of floats. The others may decide shapes, axes or branches, which are settled here.
+    Floats,
+    /// None.
+    None,
+}
+
+/// The first version of the file format in which an initializer need not be listed as an input, so that one that is means
+/// a default. Before, every weight is.
+const DEFAULTS_SINCE: i64 = 4;
+
 /// Imports a parsed model.
+///
+/// An input with an initializer is an input with a default, and what is computed from it is computed in the run. Where the
+/// model then cannot be compiled, since a shape or a branch would be known only then, such inputs become constants: first
+/// those that hold no floats, then all.
 ///
 /// # Errors
 /// When the model is wrong, or uses what is not supported.
 pub fn import(model: &mut Model, options: &Options) -> Result<Graph, Error> {
+    let g = &model.proto.graph;
+    let has_default = |i: &ValueInfoProto| g.initializer.iter().any(|t| t.name == i.name);
+    if !options.constant_defaults && model.proto.ir_version >= DEFAULTS_SINCE && g.input.iter().any(has_default) {
+        for defaults in [Defaults::All, Defaults::Floats] {
+            if let Ok(graph) = import_with(model, options, defaults) {
+                return Ok(graph);
+            }
+        }
+    }
+    import_with(model, options, Defaults::None)
+}
+
+fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Result<Graph, Error> {
     let Model { proto, files } = model;
     let file = files.source.name().to_string();
     let fail = |message: String| Error::Model {
@@ -121,8 +153,16 @@ pub fn import(model: &mut Model, options: &Options) -> Result<Graph, Error> {
         imported: 0,
         file: file.clone(),
     };
-    im.initializers(g)?;
-    im.inputs(g, options)?;
+    let is_input = |t: &TensorProto| {
+        let kept = match defaults {
+            Defaults::All => true,
+            Defaults::Floats => tensor::dtype(t.data_type).is_ok_and(|d| d.is_float()),
+            Defaults::None => false,
+        };
+        kept && g.input.iter().any(|i| i.name == t.name)
+    };
+    im.initializers(g, &is_input)?;
+    im.inputs(g, options, &is_input)?;
     im.nodes(&g.node)?;
     im.outputs(g)?;
     im.graph.prune();
@@ -188,15 +228,19 @@ impl<'m> Importer<'m> {
         None
     }
 
+    /// Gives a name its meaning; the empty name, which stands for what is left out, has none.
     fn define(&mut self, name: &'m str, slot: Slot) -> Result<(), String> {
+        if name.is_empty() {
+            return Ok(());
+        }
         match self.scope_mut().names.insert(name, slot) {
             Some(_) => Err(format!("`{name}` is defined twice")),
             None => Ok(()),
         }
     }
 
-    fn initializers(&mut self, g: &'m GraphProto) -> Result<(), Error> {
-        for t in &g.initializer {
+    fn initializers(&mut self, g: &'m GraphProto, is_input: &dyn Fn(&TensorProto) -> bool) -> Result<(), Error> {
+        for t in g.initializer.iter().filter(|t| !is_input(t)) {
             let bad = |im: &Self, e: String| im.error(format!("initializer `{}`: {e}", t.name));
             let slot = match tensor::constant(t, self.files, self.limit) {
                 Ok(c) => Slot::Value(self.graph.constant(c)),
@@ -211,15 +255,29 @@ impl<'m> Importer<'m> {
         for s in &g.sparse_initializer {
             self.missing
                 .push(("initializer".into(), "sparse".into(), s.values.name.clone()));
-            self.scope_mut().names.insert(&s.values.name, Slot::Unknown);
+            if !s.values.name.is_empty() {
+                self.scope_mut().names.insert(&s.values.name, Slot::Unknown);
+            }
         }
         Ok(())
     }
 
-    fn inputs(&mut self, g: &'m GraphProto, options: &Options) -> Result<(), Error> {
+    fn inputs(
+        &mut self,
+        g: &'m GraphProto,
+        options: &Options,
+        is_input: &dyn Fn(&TensorProto) -> bool,
+    ) -> Result<(), Error> {
         let fixed = &options.fixed;
-        let initialized: FxHashSet<&str> = g.initializer.iter().map(|t| t.name.as_str()).collect();
-        // Old models list initializers as inputs too: those are constants here. Names of symbols are settled before
+        let constants = g.initializer.iter().filter(|t| !is_input(t));
+        let initialized: FxHashSet<&str> = constants.map(|t| t.name.as_str()).collect();
+        let defaults: FxHashMap<&str, &'m TensorProto> = g
+            .initializer
+            .iter()
+            .filter(|t| is_input(t))
+            .map(|t| (t.name.as_str(), t))
+            .collect();
+        // Names of symbols are settled before
         // fresh ones are made up.
         let inputs: Vec<&'m ValueInfoProto> = g
             .input
@@ -252,6 +310,17 @@ impl<'m> Importer<'m> {
                     }
                     Slot::Value(self.dense(t))
                 }
+                Ok(_) if defaults.contains_key(i.name.as_str()) => {
+                    let default = tensor::constant(defaults[i.name.as_str()], self.files, self.limit);
+                    let default = default.map_err(|e| bad(self, e))?;
+                    if let Some(e) = contradiction(i, &default.ty) {
+                        return Err(bad(self, format!("its default {e}")));
+                    }
+                    // Of the extents of the default, whatever else the declaration would allow.
+                    let v = self.graph.input(&i.name, default.ty.clone());
+                    self.graph.defaults.push((i.name.clone(), default));
+                    Slot::Value(v)
+                }
                 Ok(ty) => Slot::Value(self.graph.input(&i.name, ty)),
                 Err(Fail::Unsupported(e)) => {
                     self.missing.push(("input".into(), e, i.name.clone()));
@@ -283,9 +352,6 @@ impl<'m> Importer<'m> {
         for (o, v) in found {
             if let Some(e) = contradiction(o, self.graph.ty(v)) {
                 return Err(self.error(format!("output `{}` {e}", o.name)));
-            }
-            if self.graph.outputs.iter().any(|(n, _)| *n == o.name) {
-                return Err(self.error(format!("output `{}` is listed twice", o.name)));
             }
             self.graph.outputs.push((o.name.clone(), v));
         }
@@ -380,8 +446,8 @@ impl<'m> Importer<'m> {
         let mut slots = vec![];
         for i in &n.input {
             slots.push(match self.lookup(i) {
+                _ if i.is_empty() => Slot::Absent,
                 Some(s) => s,
-                None if i.is_empty() => Slot::Absent,
                 None => return Err(Fail::Bad(format!("operand `{i}` is defined by nothing"))),
             });
         }
@@ -554,7 +620,7 @@ impl<'m> Importer<'m> {
             ..Scope::default()
         };
         self.scopes.push(scope);
-        let initialized = self.initializers(g);
+        let initialized = self.initializers(g, &|_| false);
         let scope = self.scopes.pop().expect("pushed above");
         initialized.map_err(|e| Fail::Nested(Box::new(e)))?;
         let outputs: Vec<&'m str> = g.output.iter().map(|o| o.name.as_str()).collect();

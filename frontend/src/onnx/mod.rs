@@ -41,6 +41,9 @@ pub struct Options {
     pub fixed: Vec<(String, Tensor)>,
     /// Sizes of symbolic dimensions, which are numbers from the start then. Some models can only be read with one given.
     pub sizes: Vec<(String, i64)>,
+    /// Makes inputs that have an initializer, which ONNX takes for a default, constants. What is computed from constants
+    /// only is computed once, when the model is compiled.
+    pub constant_defaults: bool,
 }
 
 impl Default for Options {
@@ -50,6 +53,7 @@ impl Default for Options {
             memory_limit: 16 << 30,
             fixed: vec![],
             sizes: vec![],
+            constant_defaults: false,
         }
     }
 }

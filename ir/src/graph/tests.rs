@@ -264,6 +264,50 @@ fn cut_text_is_an_error_not_a_panic() {
 }
 
 #[test]
+fn defaults_survive_text_and_pruning() {
+    let mut g = Graph::new("g");
+    let x = g.input("x", Type::fixed(DType::F32, &[2]));
+    for (name, data) in [
+        ("a b", ConstData::Dense(Tensor::from_f32(&[2], &[0.5, -1.0]))),
+        (
+            "k",
+            ConstData::File {
+                source: file(),
+                offset: 4,
+            },
+        ),
+    ] {
+        let ty = g.ty(x).clone();
+        g.input(name, ty.clone());
+        g.defaults.push((name.into(), Constant { ty, data }));
+    }
+    g.outputs = vec![("y".into(), x)];
+    g.verify().unwrap();
+    let read = Graph::parse(&g.to_string(), &at_hand).unwrap();
+    assert_eq!(read, g, "{g}");
+    let mut pruned = g.clone();
+    pruned.prune();
+    assert_eq!(pruned.defaults.len(), 2);
+    let says = |f: &dyn Fn(&mut Graph), want: &str| {
+        let mut g = g.clone();
+        f(&mut g);
+        let message = g.verify().unwrap_err().to_string();
+        assert!(message.contains(want), "{message}, expected {want}");
+    };
+    says(&|g| g.defaults[0].0 = "b".into(), "`b`: there is no such input");
+    says(&|g| g.defaults[0].0 = "k".into(), "`k`: a second one");
+    says(
+        &|g| g.defaults[1].1.ty = Type::fixed(DType::F32, &[3]),
+        "it is f32[3], expected f32[2]",
+    );
+    let beyond = ConstData::File {
+        source: file(),
+        offset: 60,
+    };
+    says(&|g| g.defaults[1].1.data = beyond.clone(), "at offset 60");
+}
+
+#[test]
 fn base64_of_every_length() {
     assert_eq!(base64::encode(b"fooba"), "Zm9vYmE=");
     for n in 0..70u8 {

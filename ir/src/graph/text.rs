@@ -12,6 +12,8 @@
 //! }
 //! ```
 //!
+//! Behind symbols and guards stand the values of inputs that a caller may leave out: `defaults(scale = f32[1] [0.5])`.
+//!
 //! Where a person writes it, symbols in the order of the inputs, result types and origins may be left out. A number that
 //! is NaN with other bits than the usual ones is its bits, `0x7ff8000000000001`.
 
@@ -55,6 +57,10 @@ impl fmt::Display for Graph {
                     why => format!("{} {why:?}", g.relation_text()),
                 }))
             )?;
+        }
+        if !self.defaults.is_empty() {
+            let one = |(n, c): &(String, Constant)| format!("{} = {} {c}", text::name(n), c.ty);
+            write!(f, " defaults({})", joined(self.defaults.iter().map(one)))?;
         }
         f.write_str(" {\n")?;
         let mut constants: Vec<Option<Value>> = vec![None; self.constants.len()];
@@ -266,6 +272,14 @@ pub fn parse(l: &mut Lexer, files: Files) -> Result<Graph> {
                 g.reason = l.string()?;
             }
             Ok(g)
+        })?;
+    }
+    if l.eat("defaults") {
+        l.expect("(")?;
+        graph.defaults = l.list(")", |l| {
+            let name = l.name()?;
+            l.expect("=")?;
+            Ok((name, parse_constant(l, files)?))
         })?;
     }
     l.expect("{")?;

@@ -54,6 +54,21 @@ impl Graph {
                 );
             }
         }
+        for (k, (name, c)) in self.defaults.iter().enumerate() {
+            let bad = |what: String| fail("", format!("the default of input `{name}`: {what}"));
+            let Some(input) = self.inputs.iter().find(|i| i.name == *name) else {
+                return bad("there is no such input".into());
+            };
+            if self.defaults[..k].iter().any(|(n, _)| n == name) {
+                return bad("a second one".into());
+            }
+            if *self.ty(input.value) != c.ty {
+                return bad(format!("it is {}, expected {}", c.ty, self.ty(input.value)));
+            }
+            if let Err(what) = c.check() {
+                return bad(what);
+            }
+        }
         let mut constants = vec![false; self.constants.len()];
         for (i, v) in self.values.iter().enumerate() {
             let exists = match v.def {

@@ -101,11 +101,13 @@ fn meta() -> Meta {
                 name: "x".into(),
                 dtype: DType::F32,
                 dims: vec![Dim::Symbol(0), Dim::Const(3)],
+                default: None,
             },
             Input {
                 name: "mask".into(),
                 dtype: DType::U8,
                 dims: square,
+                default: None,
             },
         ],
         outputs: vec![
