@@ -34,7 +34,7 @@ pub use write::{AtomicFile, Writer};
 pub const MAGIC: [u8; 8] = *b"\x89BROLGA\n";
 
 /// The version of the layout; a reader knows exactly one.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Alignment of CODE and WEIGHTS in the file.
 pub const PAGE: u32 = 4096;

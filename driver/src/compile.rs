@@ -242,6 +242,7 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
         inputs,
         outputs: outputs.collect(),
         guards: guards.collect(),
+        sizes: brolga_codegen::plan::sizes(program),
         host_ops: host::describe(program).map_err(lower)?,
         nodes: brolga_codegen::program::nodes(program)
             .iter()

@@ -168,10 +168,24 @@ pub fn structured(g: &Graph, options: &Options) -> Result<Structured> {
 /// When the result is not valid, which is checked where the options ask for it.
 pub fn program(s: &Structured, options: &Options) -> Result<Program> {
     let mut p = loops(s, &options.target);
-    brolga_passes::memory::plan(&mut p);
+    planned(&mut p)?;
     check(&p, options)?;
     options.show("program", &p);
     Ok(p)
+}
+
+/// Places the temporaries.
+///
+/// # Errors
+/// When something is larger than 64 bits can count.
+pub fn planned(p: &mut Program) -> Result<()> {
+    brolga_passes::memory::plan(p).map_err(|message| Error::Lower {
+        model: p.name.clone(),
+        source: NodeError {
+            node: String::new(),
+            message,
+        },
+    })
 }
 
 /// Loop nests for a target.
@@ -221,7 +235,7 @@ pub fn through_text(g: &Graph, options: &Options, level: Level) -> Result<Progra
             *k = k.to_string().parse().map_err(read)?;
         }
     }
-    brolga_passes::memory::plan(&mut p);
+    planned(&mut p)?;
     if level == Level::Program {
         p = Program::parse(&p.to_string(), &find).map_err(read)?;
     }

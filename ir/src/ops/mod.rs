@@ -301,9 +301,11 @@ impl Op {
     /// The results' types.
     ///
     /// # Errors
-    /// See [`OpDef::infer`].
+    /// See [`OpDef::infer`]; when a result is too large for any value of the symbols.
     pub fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>, String> {
-        self.def.infer(self, inputs)
+        let results = self.def.infer(self, inputs)?;
+        results.iter().try_for_each(Type::check_size)?;
+        Ok(results)
     }
     /// The reference evaluation of a concrete operator.
     ///
@@ -334,7 +336,7 @@ impl Op {
         for a in &mut op.attrs {
             if let Attr::Dims(ds) = a {
                 for d in ds {
-                    let v = d.eval(lookup).ok_or_else(|| format!("the dim `{d}` has no value"))?;
+                    let v = d.value(lookup).map_err(|e| e.to_string())?;
                     *d = Dim::Const(v);
                 }
             }
