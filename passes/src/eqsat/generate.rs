@@ -26,7 +26,7 @@ enum Bound {
 #[derive(Clone, Default)]
 struct Hint {
     constant: bool,
-    number: Option<f64>,
+    number: Option<Number>,
     any_number: bool,
     positive: bool,
     mean_of: Option<(usize, usize)>,
@@ -138,11 +138,7 @@ impl Generator {
                         ("is-number" | "is-invertible", _) => hint.any_number = true,
                         ("is-positive", _) => hint.positive = true,
                         ("is-splat", [Expr::Lit(a)]) => {
-                            hint.number = match **a {
-                                Attr::Num(b) => Some(f64::from_bits(b)),
-                                Attr::Int(i) => Some(i as f64),
-                                _ => None,
-                            }
+                            hint.number = super::functions::number(a);
                         }
                         ("is-mean-factor", [Expr::Var(x), Expr::Var(a)]) => hint.mean_of = Some((*x, *a)),
                         ("has-rank", [Expr::Lit(a)]) => {
@@ -200,9 +196,9 @@ impl Generator {
     }
 
     fn leaf(&mut self, hint: Hint, ty: &Type) -> Option<Value> {
-        let splat = |x: f64| Constant {
+        let splat = |x: Number| Constant {
             ty: ty.clone(),
-            data: ConstData::Splat(Number::Float(x).to(ty.dtype)),
+            data: ConstData::Splat(x.to(ty.dtype)),
         };
         if let Some(x) = hint.number {
             return Some(self.g.constant(splat(x)));
@@ -218,15 +214,15 @@ impl Generator {
                 .map(|&a| shape[a as usize].as_const().unwrap_or(1))
                 .product();
             let x = 1.0 / count.max(1) as f64;
-            return Some(self.g.constant(splat(x)));
+            return Some(self.g.constant(splat(x.into())));
         }
         if hint.positive {
             let x = self.pick(&[1e-5, 1e-2, 0.25, 1.0]);
-            return Some(self.g.constant(splat(x)));
+            return Some(self.g.constant(splat(x.into())));
         }
         if hint.any_number {
             let x = self.pick(&[0.5, 2.0, -1.5, 3.0, 0.25, 1.0, -4.0]);
-            return Some(self.g.constant(splat(x)));
+            return Some(self.g.constant(splat(x.into())));
         }
         let t = self.tensor(ty)?;
         if hint.constant || self.chance(20) {
