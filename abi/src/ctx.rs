@@ -139,9 +139,9 @@ ctx! {
     host: *const HostFn, HOST = 56, "const brolga_host *host";
     /// The first argument of every host function.
     host_user: *mut c_void, HOST_USER = 64, "void *host_user";
-    /// Status of the first error of this run; set it to 0 before the run.
+    /// Status of the first error of the last run, BROLGA_OK when there was none; run sets it.
     error_code: i32, ERROR_CODE = 72, "int32_t error_code";
-    /// The model's node that the first error belongs to, or UINT32_MAX.
+    /// The model's node that this error belongs to, or UINT32_MAX.
     error_node: u32, ERROR_NODE = 76, "uint32_t error_node";
     /// Inputs and outputs of this run that are the same memory (a cache updated in place), or NULL.
     aliases: *const Alias, ALIASES = 80, "const brolga_alias *aliases";

@@ -1,7 +1,8 @@
 //! The codes that generated functions return, and their texts in Rust and in C.
 //!
-//! A status is an `int32_t`: its low 8 bits are the code, the bits above them a detail (for a failed guard of `plan`,
-//! the guard's index in `Meta::guards`; otherwise 0). Invariant: 0 is success, and a code never changes its number.
+//! A status is an `int32_t`: its low 8 bits are the code, the bits above them a detail: for a failed guard of `plan` the
+//! guard's index in `Meta::guards`; for a size that is too large its index in `Meta::sizes`, for one with a negative
+//! extent that index and 1; otherwise 0. Invariant: 0 is success, and a code never changes its number.
 
 /// The detail of a status starts at this bit.
 pub const DETAIL_SHIFT: u32 = 8;
@@ -39,12 +40,13 @@ error_codes! {
     HostFailed = 3, "BROLGA_ERROR_HOST_FAILED", "a host operator failed";
     HostMissing = 4, "BROLGA_ERROR_HOST_MISSING", "the program calls a host operator that the caller did not supply";
     AbiVersion = 5, "BROLGA_ERROR_ABI_VERSION", "the context has an ABI version that the program does not know";
-    BadDims = 6, "BROLGA_ERROR_BAD_DIMS", "a dimension is negative, or a size overflows 64 bits";
+    BadDims = 6, "BROLGA_ERROR_BAD_DIMS", "a dimension is negative";
     ArenaTooSmall = 7, "BROLGA_ERROR_ARENA_TOO_SMALL", "the arena is smaller than what plan asked for";
     ParallelFailed = 8, "BROLGA_ERROR_PARALLEL_FAILED", "parallel_for reported a failure";
     CheckFailed = 9, "BROLGA_ERROR_CHECK_FAILED", "a check of the model on its data failed";
     IndexOutOfRange = 10, "BROLGA_ERROR_INDEX_OUT_OF_RANGE", "an index in the model's data is out of range";
     CpuFeatures = 11, "BROLGA_ERROR_CPU_FEATURES", "the CPU lacks a feature that the program was compiled for";
+    TooLarge = 12, "BROLGA_ERROR_TOO_LARGE", "a size is beyond 64 bits, or undefined because it divides by zero";
 }
 
 impl ErrorCode {

@@ -237,6 +237,9 @@ impl Header<'_> {
         for (i, guard) in meta.guards.iter().enumerate() {
             emit!(self, "/* Guard {i}: {} */", comment(guard));
         }
+        for (i, size) in meta.sizes.iter().enumerate() {
+            emit!(self, "/* Size {i}: {} */", comment(size.trim_end_matches(',')));
+        }
         for (i, input) in meta.inputs.iter().enumerate() {
             let shape = comment(&meta.input_shape(input));
             emit!(
@@ -387,15 +390,20 @@ static inline void *brolga_align(void *memory) {
 
 ";
 
-const FUNCTIONS: &str = r"/* Bytes of arena that a run with these dims needs, for this number of workers; not BROLGA_OK when the dims break a
- * guard, whose number is then the status shifted right by 8. dims has @upper@_SYMBOL_COUNT values. */
+const FUNCTIONS: &str = r"/* Bytes of arena that a run with these dims needs, for this number of workers. dims has @upper@_SYMBOL_COUNT values.
+ * Not BROLGA_OK when the dims break an assumption or a size does not fit; the status shifted right by 8 tells which:
+ *   BROLGA_ERROR_GUARD      the number of the guard above,
+ *   BROLGA_ERROR_TOO_LARGE  the number of the size above that is beyond 64 bits,
+ *   BROLGA_ERROR_BAD_DIMS   0 when a value of dims is negative, else 1 and the number of the size above of which an
+ *                           extent is negative. */
 int32_t BROLGA_CALL @name@_plan(const int64_t *dims, uint32_t workers, uint64_t *arena_bytes);
 
-/* The extents of all outputs, one output after the other: @upper@_OUTPUT_DIMS numbers. */
+/* The extents of all outputs, one output after the other: @upper@_OUTPUT_DIMS numbers. Not BROLGA_OK as for plan. */
 int32_t BROLGA_CALL @name@_shapes(const int64_t *dims, int64_t *out);
 
-/* Runs the model. Returns a status; ctx->error_code and ctx->error_node tell the first error, @name@_node_name its
- * node. After an error the contents of the outputs are unspecified. */
+/* Runs the model. Returns a status: plan's when the dims are not right, BROLGA_ERROR_ARENA_TOO_SMALL when the arena is
+ * smaller than plan says. error_code and error_node of the context then tell the first error, whatever failed, and
+ * @name@_node_name its node. After an error the contents of the outputs are unspecified. */
 int32_t BROLGA_CALL @name@_run(brolga_ctx *ctx, const void *const *inputs, void *const *outputs);
 
 /* A serial context. arena must be a multiple of 64 and have the bytes that plan asked for. */

@@ -125,6 +125,8 @@ pub struct Meta {
     pub outputs: Vec<Output>,
     /// What the compiler assumed of the dims, as text; a failed guard's status carries its number here.
     pub guards: Vec<String>,
+    /// What has a size that depends on the dims, as text; the status of a size that does not fit carries its number here.
+    pub sizes: Vec<String>,
     /// Where the functions start; all zero for code that is not in an artefact.
     pub entries: Entries,
     /// Host operators, in the order of `Ctx::host`.

@@ -178,7 +178,7 @@ macro_rules! wire_structs {
 
 wire_structs! {
     Meta {
-        name, target, features, compiler, key, symbols, inputs, outputs, guards, entries, host_ops, kernels, nodes,
+        name, target, features, compiler, key, symbols, inputs, outputs, guards, sizes, entries, host_ops, kernels, nodes,
         aliases, weights_bytes,
     }
     Input { name, dtype, dims, default }

@@ -1,6 +1,10 @@
 //! Dims in CLIF: polynomials over the values of the symbols.
 //!
-//! Invariant: nothing traps; a divisor that is not positive counts as 1 (dims with such a divisor have no value).
+//! Every function takes the steps of [`Dim::value`], in its order. In a function that checks ([`Emit::check_dims`]) a step
+//! whose result leaves 64 bits raises a flag, which [`Emit::take_flag`] hands out; everywhere else steps wrap around,
+//! because `NAME_plan` has checked them.
+//!
+//! Invariant: nothing traps; where a dim has no value, its code gives some number.
 
 use crate::Error;
 use crate::emit::Emit;
@@ -10,8 +14,66 @@ use brolga_ir::{Dim, DimOp};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
+/// What a checking function counts as having no value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Check {
+    /// Steps beyond 64 bits.
+    Overflow,
+    /// Those, and divisions by zero.
+    Value,
+}
+
 impl Emit<'_, '_> {
-    /// The value of a dim, i64, wrapping around.
+    /// From now on, steps of dims that go wrong raise the flag.
+    pub fn check_dims(&mut self, check: Check) {
+        self.check = Some(check);
+    }
+
+    /// Whether a step since the last call went wrong; `None` when none can have.
+    pub fn take_flag(&mut self) -> Option<Value> {
+        let flag = self.flag.take()?;
+        Some(self.b.ins().icmp_imm_s(IntCC::SignedLessThan, flag, 0))
+    }
+
+    /// Raises the flag where an i64 is negative.
+    fn raise(&mut self, wrong: Value) {
+        self.flag = Some(match self.flag {
+            None => wrong,
+            Some(f) => self.b.ins().bor(f, wrong),
+        });
+    }
+
+    fn raise_if(&mut self, cond: Value) {
+        let wide = self.b.ins().uextend(types::I64, cond);
+        let wrong = self.b.ins().ineg(wide);
+        self.raise(wrong);
+    }
+
+    /// `a + b`.
+    pub fn sum(&mut self, a: Value, b: Value) -> Value {
+        let s = self.b.ins().iadd(a, b);
+        if self.check.is_some() {
+            // The sign of a sum that overflows is that of neither operand.
+            let (x, y) = (self.b.ins().bxor(a, s), self.b.ins().bxor(b, s));
+            let wrong = self.b.ins().band(x, y);
+            self.raise(wrong);
+        }
+        s
+    }
+
+    /// `a * b`.
+    pub fn product(&mut self, a: Value, b: Value) -> Value {
+        let p = self.b.ins().imul(a, b);
+        if self.check.is_some() {
+            // The high half of a product that fits repeats the sign of the low one.
+            let (high, sign) = (self.b.ins().smulhi(a, b), self.b.ins().sshr_imm_u(p, 63));
+            let differ = self.b.ins().icmp(IntCC::NotEqual, high, sign);
+            self.raise_if(differ);
+        }
+        p
+    }
+
+    /// The value of a dim, i64.
     pub fn dim(&mut self, d: &Dim) -> Result<Value, Error> {
         if let Some(c) = d.as_const() {
             return Ok(self.int(c));
@@ -25,22 +87,25 @@ impl Emit<'_, '_> {
         for (atoms, c) in d.terms() {
             let mut product: Option<Value> = None;
             for a in atoms {
-                let v = match a {
-                    Atom::Sym(s) => self.symbol(s)?,
-                    Atom::Op(op, x, y) => self.dim_op(*op, x, y)?,
-                };
+                let v = self.atom(a)?;
                 product = Some(match product {
                     None => v,
-                    Some(p) => self.b.ins().imul(p, v),
+                    Some(p) => self.product(p, v),
                 });
             }
             match product {
                 None => constant = c,
                 Some(p) => {
-                    let p = self.times(p, c);
+                    let p = match self.check {
+                        Some(_) if c != 1 => {
+                            let c = self.int(c);
+                            self.product(p, c)
+                        }
+                        _ => self.times(p, c),
+                    };
                     sum = Some(match sum {
                         None => p,
-                        Some(s) => self.b.ins().iadd(s, p),
+                        Some(s) => self.sum(s, p),
                     });
                 }
             }
@@ -48,7 +113,10 @@ impl Emit<'_, '_> {
         let v = match sum {
             None => self.int(constant),
             Some(s) if constant == 0 => s,
-            Some(s) => self.b.ins().iadd_imm_s(s, constant),
+            Some(s) => {
+                let c = self.int(constant);
+                self.sum(s, c)
+            }
         };
         self.remember(key, v);
         Ok(v)
@@ -61,20 +129,73 @@ impl Emit<'_, '_> {
         }
     }
 
-    fn dim_op(&mut self, op: DimOp, x: &Dim, y: &Dim) -> Result<Value, Error> {
+    fn atom(&mut self, a: &Atom) -> Result<Value, Error> {
+        let (op, x, y) = match a {
+            Atom::Sym(s) => return self.symbol(s),
+            Atom::Op(op, x, y) => (*op, x, y),
+            Atom::TooLarge => {
+                return Err(Error::Program {
+                    program: self.unit.prefix.clone(),
+                    what: "a size or an offset is beyond 64 bits".into(),
+                });
+            }
+        };
         let (a, b) = (self.dim(x)?, self.dim(y)?);
+        let natural = x.is_nonnegative();
         Ok(match op {
             DimOp::Min => self.b.ins().smin(a, b),
             DimOp::Max => self.b.ins().smax(a, b),
-            DimOp::FloorDiv => self.floor_div(a, b, x.is_nonnegative()),
-            DimOp::CeilDiv => {
-                let b = self.positive(b);
-                let up = self.b.ins().iadd_imm_s(b, -1);
-                let a = self.b.ins().iadd(a, up);
-                self.floor_div(a, b, x.is_nonnegative())
-            }
-            DimOp::Mod => self.floor_mod(a, b, x.is_nonnegative()),
+            _ if y.as_const().is_some_and(|c| c > 0) => match op {
+                DimOp::Mod => self.floor_mod(a, b, natural),
+                DimOp::FloorDiv => self.floor_div(a, b, natural),
+                _ => {
+                    let down = self.floor_div(a, b, natural);
+                    let whole = self.b.ins().imul(down, b);
+                    let some = self.b.ins().icmp(IntCC::NotEqual, whole, a);
+                    let some = self.b.ins().uextend(types::I64, some);
+                    self.b.ins().iadd(down, some)
+                }
+            },
+            _ => self.divide(op, a, b),
         })
+    }
+
+    /// Floor, ceiling or remainder for any divisor.
+    fn divide(&mut self, op: DimOp, a: Value, b: Value) -> Value {
+        // What the machine traps on is divided by 1: 0, and -1 where the quotient of the least integer would be 2^63.
+        let none = self.b.ins().icmp_imm_s(IntCC::Equal, b, 0);
+        let least = self.b.ins().icmp_imm_s(IntCC::Equal, a, i64::MIN);
+        let minus = self.b.ins().icmp_imm_s(IntCC::Equal, b, -1);
+        let beyond = self.b.ins().band(least, minus);
+        if self.check == Some(Check::Value) {
+            self.raise_if(none);
+        }
+        if self.check.is_some() && op != DimOp::Mod {
+            self.raise_if(beyond);
+        }
+        let trap = self.b.ins().bor(none, beyond);
+        let one = self.int(1);
+        let b = self.b.ins().select(trap, one, b);
+        // Truncated division, corrected where the remainder is not 0 and the signs differ (or, rounding up, agree).
+        let q = self.b.ins().sdiv(a, b);
+        let whole = self.b.ins().imul(q, b);
+        let rest = self.b.ins().isub(a, whole);
+        let signs = self.b.ins().bxor(a, b);
+        let on = if op == DimOp::CeilDiv {
+            IntCC::SignedGreaterThanOrEqual
+        } else {
+            IntCC::SignedLessThan
+        };
+        let signs = self.b.ins().icmp_imm_s(on, signs, 0);
+        let some = self.b.ins().icmp_imm_s(IntCC::NotEqual, rest, 0);
+        let wrong = self.b.ins().band(signs, some);
+        let (to, by) = match op {
+            DimOp::Mod => (rest, b),
+            DimOp::FloorDiv => (q, self.int(-1)),
+            _ => (q, one),
+        };
+        let corrected = self.b.ins().iadd(to, by);
+        self.b.ins().select(wrong, corrected, to)
     }
 
     fn positive(&mut self, b: Value) -> Value {
@@ -87,7 +208,8 @@ impl Emit<'_, '_> {
         }
     }
 
-    /// `floor(a / b)` for a positive `b`; `natural` when `a` is known not to be negative.
+    /// `floor(a / b)` for a positive `b`, which an index divides by; `natural` when `a` is known not to be negative. In a
+    /// loop that does not run `b` may be 0: it counts as 1.
     pub fn floor_div(&mut self, a: Value, b: Value, natural: bool) -> Value {
         let b = self.positive(b);
         if let Some(c) = self.known(b)
@@ -135,18 +257,14 @@ impl Emit<'_, '_> {
         }
     }
 
-    /// The value of a dim in f64, which does not wrap around: for checks of size.
+    /// About the value of a dim in f64, where it only weighs: it neither wraps around nor raises the flag.
     pub fn dim_magnitude(&mut self, d: &Dim) -> Result<Value, Error> {
         let mut sum = self.b.ins().f64const(0.0);
         for (atoms, c) in d.terms() {
-            let mut product = self.b.ins().f64const((c as f64).abs());
+            let mut product = self.b.ins().f64const(c as f64);
             for a in atoms {
-                let v = match a {
-                    Atom::Sym(s) => self.symbol(s)?,
-                    Atom::Op(op, x, y) => self.dim_op(*op, x, y)?,
-                };
+                let v = self.atom(a)?;
                 let v = self.b.ins().fcvt_from_sint(types::F64, v);
-                let v = self.b.ins().fabs(v);
                 product = self.b.ins().fmul(product, v);
             }
             sum = self.b.ins().fadd(sum, product);

@@ -76,8 +76,7 @@ impl Kernel<'_, '_, '_> {
     /// An index as a computed part, where there is one, and a constant part.
     pub fn ix_parts(&mut self, e: &Ix) -> Result<(Option<Value>, i64), Error> {
         let e = self.settled(e);
-        let constant = constant_part(&e.offset);
-        let symbolic = &e.offset - &Dim::Const(constant);
+        let (symbolic, constant) = e.offset.split_constant();
         let mut terms = e.terms.clone();
         terms.sort_by_key(|(t, _)| self.depth_of(t));
 
@@ -199,12 +198,4 @@ impl Kernel<'_, '_, '_> {
         }
         Ok(all)
     }
-}
-
-/// The constant term of a dim's polynomial.
-fn constant_part(d: &Dim) -> i64 {
-    d.terms()
-        .iter()
-        .find(|(atoms, _)| atoms.is_empty())
-        .map_or(0, |(_, c)| *c)
 }

@@ -110,7 +110,7 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
                     this.e.b.ins().iadd(first, at)
                 }
                 Scope::Private => {
-                    let bytes = b.len.as_const().map(|n| n * b.dtype.bytes() as i64);
+                    let bytes = b.len.as_const().and_then(|n| n.checked_mul(b.dtype.bytes() as i64));
                     let Some(bytes) = bytes.and_then(|n| u32::try_from(n).ok()) else {
                         return Err(this.error(format!("private b{i} has length {}, expected a constant one", b.len)));
                     };
@@ -142,8 +142,7 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
         let mut dims: Vec<Dim> = vec![];
         visit_indices(&self.k.body, &mut |e| {
             e.for_each_dim(&mut |d| {
-                let constant = d.terms().iter().find(|(m, _)| m.is_empty()).map_or(0, |t| t.1);
-                let d = d - &Dim::Const(constant);
+                let (d, _) = d.split_constant();
                 if d.as_const().is_none() && !dims.contains(&d) {
                     dims.push(d);
                 }
@@ -599,7 +598,7 @@ fn visit<'s>(body: &'s [Stmt], lanes: u32, f: &mut dyn FnMut(&'s Stmt, u32)) {
 }
 
 /// Calls `f` with every index expression of a body; extents of bounds as constant ones.
-fn visit_indices(body: &[Stmt], f: &mut dyn FnMut(&Ix)) {
+pub(crate) fn visit_indices(body: &[Stmt], f: &mut dyn FnMut(&Ix)) {
     visit(body, 0, &mut |s, _| {
         let bounds = |f: &mut dyn FnMut(&Ix), b: &[Bound]| {
             for b in b {

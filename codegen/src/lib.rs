@@ -3,7 +3,8 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`target`] | Cranelift's settings for a target; the target of this machine |
-//! | [`program`] | a program becomes `NAME_run`, `NAME_plan` and `NAME_shapes`; one function a kernel |
+//! | [`program`] | a program becomes `NAME_run`; one function a kernel |
+//! | [`plan`] | `NAME_plan` and `NAME_shapes`, which check every size before anything runs |
 //! | [`jit`], [`object`], [`image`] | the same code in memory, in an object file, in an artefact |
 //! | [`ptx`] | GPU kernels as PTX text |
 //! | [`listing`] | CLIF and assembly as text |
@@ -23,6 +24,7 @@ mod kernel;
 mod lanes;
 pub mod listing;
 pub mod object;
+pub mod plan;
 pub mod program;
 pub mod ptx;
 mod rare;

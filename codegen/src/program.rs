@@ -10,14 +10,14 @@
 
 use crate::emit::{CONSTANT, Emit, Unit};
 use crate::helpers::Helper;
-use crate::{Error, kernel};
+use crate::{Error, kernel, plan};
 use brolga_abi::ctx::offset;
 use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
 use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::{self, LoopKind, Stmt};
 use brolga_ir::program::{Program, Rows, SlotId, Step, Storage};
-use brolga_ir::{Dim, Op, Relation};
-use cranelift_codegen::ir::condcodes::IntCC;
+use brolga_ir::{Dim, Op};
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -70,7 +70,7 @@ pub fn init_scratch_bytes(program: &Program) -> Dim {
     scratch(program, &program.init)
 }
 
-fn scratch(program: &Program, steps: &[Step]) -> Dim {
+pub(crate) fn scratch(program: &Program, steps: &[Step]) -> Dim {
     steps.iter().fold(Dim::ZERO, |most, s| match s {
         Step::Call { kernel, .. } => Dim::max(&most, &program.kernels[*kernel as usize].scratch_bytes()),
         _ => most,
@@ -88,8 +88,8 @@ pub fn compile_program(
     weights: &dyn Fn(SlotId) -> Option<u64>,
 ) -> Result<Compiled, Error> {
     let kernels = compile_kernels(unit, program, &program.steps)?;
-    let plan = define_plan(unit, program)?;
-    let shapes = define_shapes(unit, program)?;
+    let plan = plan::define_plan(unit, program)?;
+    let shapes = plan::define_shapes(unit, program)?;
     let run = define_run(unit, program, "run", &kernels, Place::Run { plan, weights })?;
     Ok(Compiled {
         run,
@@ -141,17 +141,17 @@ enum Place<'w> {
     Init,
 }
 
-fn name(unit: &Unit, function: &str) -> String {
+pub(crate) fn name(unit: &Unit, function: &str) -> String {
     format!("{}_{function}", unit.prefix)
 }
 
-fn return_code(e: &mut Emit, code: ErrorCode) {
+pub(crate) fn return_code(e: &mut Emit, code: ErrorCode) {
     let v = e.b.ins().iconst(types::I32, code as i64);
     e.b.ins().return_(&[v]);
 }
 
 /// Returns a status when a condition holds.
-fn return_if(e: &mut Emit, cond: Value, status: i32) {
+pub(crate) fn return_if(e: &mut Emit, cond: Value, status: i32) {
     let (out, on) = (e.b.create_block(), e.b.create_block());
     e.b.ins().brif(cond, out, &[], on, &[]);
     e.b.switch_to_block(out);
@@ -164,66 +164,13 @@ fn return_if(e: &mut Emit, cond: Value, status: i32) {
 }
 
 /// Returns a status when the CPU lacks something, where it is to be asked.
-fn return_if_cpu_lacks(e: &mut Emit) {
+pub(crate) fn return_if_cpu_lacks(e: &mut Emit) {
     if let Some(lacks) = e.cpu_lacks() {
         return_if(e, lacks, ErrorCode::CpuFeatures as i32);
     }
 }
 
-/// `NAME_plan(dims, workers, arena_bytes*)`.
-fn define_plan(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
-    let arena = planned(program)?;
-    let per_worker = scratch(program, &program.steps);
-    let signature = unit.signature(&[types::I64, types::I32, types::I64], Some(types::I32));
-    let id = unit.declare(&name(unit, "plan"), Linkage::Export, &signature)?;
-    unit.define(id, |e| {
-        let p = e.params();
-        return_if_cpu_lacks(e);
-        e.dims = Some(p[0]);
-        for s in &program.symbols {
-            let v = e.symbol(s)?;
-            let negative = e.b.ins().icmp_imm_s(IntCC::SignedLessThan, v, 0);
-            return_if(e, negative, ErrorCode::BadDims as i32);
-        }
-        for (i, g) in program.guards.iter().enumerate() {
-            let (a, b) = (e.dim(&g.left)?, e.dim(&g.right)?);
-            let differ = IntCC::NotEqual;
-            let fails = match g.relation {
-                Relation::Equal => e.b.ins().icmp(differ, a, b),
-                Relation::AtMost => e.b.ins().icmp(IntCC::SignedGreaterThan, a, b),
-                Relation::Broadcasts => {
-                    let (other, stretched) = (e.b.ins().icmp(differ, a, b), e.b.ins().icmp_imm_s(differ, a, 1));
-                    e.b.ins().band(other, stretched)
-                }
-            };
-            return_if(e, fails, ErrorCode::Guard.status(i as u32));
-        }
-        let workers = e.b.ins().uextend(types::I64, p[1]);
-        let size = {
-            let (a, s) = (e.dim_magnitude(&arena)?, e.dim_magnitude(&per_worker)?);
-            let w = e.b.ins().fcvt_from_sint(types::F64, workers);
-            let s = e.b.ins().fmul(w, s);
-            e.b.ins().fadd(a, s)
-        };
-        let limit = e.b.ins().f64const(2f64.powi(62));
-        let huge = e.b.ins().fcmp(
-            cranelift_codegen::ir::condcodes::FloatCC::GreaterThanOrEqual,
-            size,
-            limit,
-        );
-        return_if(e, huge, ErrorCode::BadDims as i32);
-        let at = scratch_start(e, &arena)?;
-        let s = e.dim(&per_worker)?;
-        let s = e.b.ins().imul(s, workers);
-        let total = e.b.ins().iadd(at, s);
-        e.b.ins().store(MemFlagsData::trusted(), total, p[2], 0);
-        return_code(e, ErrorCode::Ok);
-        Ok(())
-    })?;
-    Ok(id)
-}
-
-fn planned(program: &Program) -> Result<Dim, Error> {
+pub(crate) fn planned(program: &Program) -> Result<Dim, Error> {
     program.arena.clone().ok_or_else(|| Error::Program {
         program: program.name.clone(),
         what: "its memory is not planned; expected an arena size".into(),
@@ -231,29 +178,10 @@ fn planned(program: &Program) -> Result<Dim, Error> {
 }
 
 /// The first multiple of 64 behind the arena's temporaries.
-fn scratch_start(e: &mut Emit, arena: &Dim) -> Result<Value, Error> {
-    let a = e.dim(arena)?;
-    let a = e.b.ins().iadd_imm_s(a, 63);
+pub(crate) fn scratch_start(e: &mut Emit, arena: &Dim) -> Result<Value, Error> {
+    let (a, up) = (e.dim(arena)?, e.int(63));
+    let a = e.sum(a, up);
     Ok(e.b.ins().band_imm_s(a, -64))
-}
-
-/// `NAME_shapes(dims, out)`.
-fn define_shapes(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
-    let signature = unit.signature(&[types::I64, types::I64], Some(types::I32));
-    let id = unit.declare(&name(unit, "shapes"), Linkage::Export, &signature)?;
-    unit.define(id, |e| {
-        let p = e.params();
-        return_if_cpu_lacks(e);
-        e.dims = Some(p[0]);
-        let extents = program.outputs.iter().flat_map(|(_, s)| &program.slot(*s).ty.shape);
-        for (i, d) in extents.enumerate() {
-            let v = e.dim(d)?;
-            e.b.ins().store(MemFlagsData::trusted(), v, p[1], 8 * i as i32);
-        }
-        return_code(e, ErrorCode::Ok);
-        Ok(())
-    })?;
-    Ok(id)
 }
 
 fn define_run(
@@ -374,6 +302,14 @@ impl Run<'_, '_, '_> {
     }
 
     fn enter(&mut self, steps: &[Step]) -> Result<(), Error> {
+        // What an earlier run left in the context is not this run's.
+        let (none, nowhere) = (
+            self.e.b.ins().iconst(types::I32, 0),
+            self.e.b.ins().iconst(types::I32, i64::from(NO_NODE)),
+        );
+        let flags = MemFlagsData::trusted();
+        self.e.b.ins().store(flags, none, self.ctx, offset::ERROR_CODE);
+        self.e.b.ins().store(flags, nowhere, self.ctx, offset::ERROR_NODE);
         if let Some(lacks) = self.e.cpu_lacks() {
             self.fail_with(lacks, ErrorCode::CpuFeatures, NO_NODE);
         }
@@ -616,12 +552,11 @@ impl Run<'_, '_, '_> {
             cond = self.e.b.ins().band(cond, many);
         }
         if work.as_const().is_none() {
-            let w = self.e.dim(work)?;
-            let much = self
-                .e
-                .b
-                .ins()
-                .icmp_imm_s(IntCC::SignedGreaterThanOrEqual, w, PARALLEL_WORK);
+            let (w, enough) = (
+                self.e.dim_magnitude(work)?,
+                self.e.b.ins().f64const(PARALLEL_WORK as f64),
+            );
+            let much = self.e.b.ins().fcmp(FloatCC::GreaterThanOrEqual, w, enough);
             cond = self.e.b.ins().band(cond, much);
         }
         let fork = self.e.begin_fork(cond, &[]);

@@ -220,6 +220,16 @@ fn check(f: &Functions, target: &Target, rows: i64, workers: u32, parallel: Opti
     // SAFETY: all tensors have the sizes that the dims mean.
     let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_ptr().cast()) };
     assert_eq!(status, 0);
+    assert_eq!(ctx.error_code, 0);
+    if bytes > 0 {
+        ctx.arena_bytes = bytes - 1;
+        // SAFETY: as before.
+        let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_ptr().cast()) };
+        assert_eq!(
+            (status, ctx.error_code),
+            (ErrorCode::ArenaTooSmall as i32, ErrorCode::ArenaTooSmall as i32)
+        );
+    }
     assert_eq!(y, want[0].to_f32s());
     assert_eq!(z, want[1].to_f32s());
 }
@@ -258,6 +268,9 @@ fn the_first_error_is_kept() {
             arena: arena.ptr(),
             arena_bytes: 1024,
             dims: dims.as_ptr(),
+            // What an earlier run left.
+            error_code: ErrorCode::OutOfMemory as i32,
+            error_node: 7,
             ..Ctx::new()
         };
         change(&mut ctx);
@@ -274,7 +287,14 @@ fn the_first_error_is_kept() {
     );
     assert_eq!(run(&[3], &|_| {}), ((ErrorCode::Guard, 0), NO_NODE));
     assert_eq!(run(&[-2], &|_| {}), ((ErrorCode::BadDims, 0), NO_NODE));
-    assert_eq!(run(&[1 << 60], &|_| {}), ((ErrorCode::BadDims, 0), NO_NODE));
+    // Twice, since sizes come modulo 2^64: 16 bytes a row, and the same rows as four.
+    assert_eq!(run(&[1 << 60], &|_| {}), ((ErrorCode::TooLarge, 0), NO_NODE));
+    assert_eq!(run(&[(1 << 60) + 4], &|_| {}), ((ErrorCode::TooLarge, 0), NO_NODE));
+    assert_eq!(
+        brolga_codegen::plan::sizes(&model())[0],
+        "output `y`, f32[n, 4],",
+        "size 0 is the one that is too large"
+    );
     assert_eq!(
         run(&[4], &|c| c.arena_bytes = 255),
         ((ErrorCode::ArenaTooSmall, 0), NO_NODE)

@@ -318,6 +318,7 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
         inputs,
         outputs: outputs.collect(),
         guards: program.guards.iter().map(|g| g.to_string()).collect(),
+        sizes: brolga_codegen::plan::sizes(program),
         host_ops: host::describe(program).map_err(lower)?,
         nodes: brolga_codegen::program::nodes(&program.steps)
             .iter()

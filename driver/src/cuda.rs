@@ -11,6 +11,7 @@ use crate::compile::{self, Options, Timings};
 use crate::{Error, Result, levels, source, tensors};
 use brolga_abi::Input;
 use brolga_codegen::ptx::{self, Arch};
+use brolga_ir::dim::NoValue;
 use brolga_ir::program::{Program, SlotId, Step, Storage};
 use brolga_ir::{ConstData, Dim, Graph, NodeError, Symbol, Tensor};
 use brolga_passes::lower::{GpuOptions, to_gpu_loops};
@@ -51,7 +52,7 @@ impl CudaModel {
         let start = Instant::now();
         let structured = levels::structured(&cut, options)?;
         let mut program = to_gpu_loops(&structured, GpuOptions::default());
-        brolga_passes::memory::plan(&mut program);
+        levels::planned(&mut program)?;
         let mut model = CudaModel::new(program, options.memory_limit)?;
         timings.lower = start.elapsed();
         model.timings = timings;
@@ -111,8 +112,8 @@ impl CudaModel {
     pub fn plan(&self, sizes: &[(Symbol, i64)], arch: Arch) -> Result<Plan<'_>> {
         let lookup = |s: &str| sizes.iter().find(|(n, _)| **n == *s).map(|(_, v)| *v);
         let dim = |d: &Dim| {
-            let value = d.eval(&lookup).and_then(|n| u64::try_from(n).ok());
-            value.ok_or_else(|| self.fail(format!("the dimension `{d}` has no size under {sizes:?}")))
+            let value = d.value(&lookup).map_err(|e| self.fail(format!("{e}, for {sizes:?}")))?;
+            u64::try_from(value).map_err(|_| self.fail(format!("the dimension `{d}` is {value} for {sizes:?}")))
         };
         for g in &self.program.guards {
             g.check(&lookup).map_err(|e| self.fail(e))?;
@@ -232,6 +233,15 @@ impl<'a> Planner<'a, '_> {
             } => {
                 let k = &self.model.program.kernels[*kernel as usize];
                 let launch = ptx::launch(k);
+                let mut large = None;
+                brolga_codegen::plan::for_each_dim(k, &mut |d| {
+                    if let Err(e @ NoValue::TooLarge(_)) = d.value(lookup) {
+                        large = Some(e);
+                    }
+                });
+                if let Some(e) = large {
+                    return Err(self.model.fail(format!("a position in kernel `{}`: {e}", k.name)));
+                }
                 let mut grid = [0; 3];
                 for (n, d) in grid.iter_mut().zip(&launch.grid) {
                     // An extent that is negative for these sizes is an empty one.

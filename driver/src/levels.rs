@@ -176,14 +176,34 @@ pub fn program(s: &Structured, options: &Options) -> Result<Program> {
 /// Loop nests with a memory plan: their own, or one that is made here.
 ///
 /// # Errors
-/// As [`program`].
+/// As [`program`]; when something is larger than 64 bits can count.
 pub fn planned(mut p: Program, options: &Options) -> Result<Program> {
     if p.arena.is_none() {
-        brolga_passes::memory::plan(&mut p);
+        brolga_passes::memory::plan(&mut p).map_err(|message| Error::Lower {
+            model: p.name.clone(),
+            source: NodeError {
+                node: String::new(),
+                message,
+            },
+        })?;
     }
     check(&p, options)?;
     options.show("program", &p);
     Ok(p)
+}
+
+/// Places the temporaries.
+///
+/// # Errors
+/// When something is larger than 64 bits can count.
+pub fn planned(p: &mut Program) -> Result<()> {
+    brolga_passes::memory::plan(p).map_err(|message| Error::Lower {
+        model: p.name.clone(),
+        source: NodeError {
+            node: String::new(),
+            message,
+        },
+    })
 }
 
 /// Loop nests for a target.
@@ -233,7 +253,7 @@ pub fn through_text(g: &Graph, options: &Options, level: Level) -> Result<Progra
             *k = k.to_string().parse().map_err(read)?;
         }
     }
-    brolga_passes::memory::plan(&mut p);
+    planned(&mut p)?;
     if level == Level::Program {
         p = Program::parse(&p.to_string(), &find).map_err(read)?;
     }

@@ -257,7 +257,7 @@ fn content_hash(program: &Program, s: SlotId, bytes: u64) -> Result<u64> {
         (Some(data), _) => h.write(data),
         (None, Storage::Weight(ConstData::Splat(x))) => {
             h.write(program.slot(s).ty.dtype.name().as_bytes());
-            h.write_u64(x.f64().to_bits());
+            h.write(&element(program.slot(s).ty.dtype, *x));
         }
         _ => {}
     }

@@ -190,6 +190,60 @@ fn guards_are_checked_before_a_run() {
     assert!(error.contains("2 <= n (TopK_1), but here n = 1"), "{error}");
 }
 
+/// Small inputs whose sum is not.
+const OUTER: &str = "graph @outer(%0 x: f32[a, 1, 1], %1 y: f32[1, b, 1], %2 z: f32[1, 1, c]) {
+  %3 = broadcast{shape=[a, b, c]}(%0)
+  %4 = broadcast{shape=[a, b, c]}(%1)
+  %5 = broadcast{shape=[a, b, c]}(%2)
+  %6 = add(%3, %4) @\"Add_0\"
+  %7 = add(%6, %5) @\"Add_1\"
+  %8 = softmax{axis=2}(%7) @\"Softmax_2\"
+  return y = %8
+}";
+
+#[test]
+fn sizes_beyond_64_bits_are_errors_that_say_what_is_too_large() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let path = dir.path().join("outer.brolga");
+    let compiled = || compile(&graph(OUTER), &Options::default()).expect("it compiles");
+    compiled().write_artefact(&path).expect("it is written");
+    let jit = compiled().session().expect("there is executable memory");
+    let artefact = Session::load(&path).expect("it was written");
+    let n = 1usize << 21;
+    let zeros = vec![0f32; n];
+    let inputs = [[n, 1, 1], [1, n, 1], [1, 1, n]];
+    let views = inputs.each_ref().map(|shape| View::of(&zeros, shape));
+    for session in [&jit, &artefact] {
+        let e = session.run(&views).expect_err("2^65 bytes").to_string();
+        assert!(e.contains("output `y`, f32[a, b, c], is too large"), "{e}");
+        assert!(e.contains("a = 2097152, b = 2097152, c = 2097152"), "{e}");
+        let e = session.output_shapes(&views);
+        assert_eq!(e.expect("each extent fits"), [[n, n, n]]);
+        let small = [[2, 1, 1], [1, 3, 1], [1, 1, 4]];
+        let views = small
+            .each_ref()
+            .map(|shape| View::of(&zeros[..shape.iter().product::<usize>()], shape));
+        assert!(session.run(&views).is_ok());
+    }
+    // Sizes come modulo 2^64: one row more than 2^61 would be one row of 8 bytes.
+    let plan = |dims: [i64; 3]| jit.executor().program().plan(&dims, 2);
+    let one = plan([1, 1, 2]).expect("it is small");
+    let e = plan([(1 << 61) + 1, 1, 2]).expect_err("2^64 + 8 bytes").to_string();
+    assert!(e.contains("a = 2305843009213693953"), "{e}");
+    assert!(plan([1 << 59, 1, 2]).expect("2^62 bytes can be counted") >= one);
+}
+
+#[test]
+fn constant_sizes_beyond_64_bits_are_errors() {
+    let sized = Options {
+        sizes: ["a", "b", "c"].map(|s| (s.to_string(), 1 << 21)).to_vec(),
+        ..Options::default()
+    };
+    let e = compile(&graph(OUTER), &sized).expect_err("2^65 bytes").to_string();
+    assert!(e.contains("f32[2097152, 2097152, 2097152]"), "{e}");
+    assert!(e.contains("too large"), "{e}");
+}
+
 #[test]
 fn compiling_twice_gives_the_same_bytes() {
     let object = || compile(&graph(TWINS), &Options::default()).and_then(|c| c.object(WeightsIn::Object));

@@ -5,14 +5,21 @@
 //! polynomials are structurally equal, and equality of dims is `==`. Convolution, ceil-mode pooling, Slice and window
 //! padding need no more than this. Symbols are non-negative.
 //!
+//! Invariant: arithmetic is exact or has no value. A constant or a coefficient beyond 64 bits makes the whole dim
+//! [`Dim::too_large`], as does every dim that is made from one; an evaluation whose steps leave 64 bits gives [`NoValue`].
+//! Nothing wraps and nothing saturates.
+//!
 //! Text: `2*batch*seq + 3`, `floordiv(seq + 1, 2)`, `min(seq, 16)`.
 
 mod bounds;
+mod eval;
 #[cfg(test)]
 mod tests;
+mod text;
+
+pub use eval::NoValue;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 pub use bounds::shorten;
@@ -46,21 +53,6 @@ impl DimOp {
             DimOp::Max => "max",
         }
     }
-    /// The value on integers; `None` for a division by zero or an overflow.
-    pub fn eval(self, a: i64, b: i64) -> Option<i64> {
-        match self {
-            DimOp::FloorDiv => floor_div(a, b),
-            DimOp::CeilDiv => floor_div(a.checked_neg()?, b)?.checked_neg(),
-            DimOp::Mod => a.checked_sub(floor_div(a, b)?.checked_mul(b)?),
-            DimOp::Min => Some(a.min(b)),
-            DimOp::Max => Some(a.max(b)),
-        }
-    }
-}
-
-fn floor_div(a: i64, b: i64) -> Option<i64> {
-    let q = a.checked_div(b)?;
-    Some(if a % b != 0 && (a < 0) != (b < 0) { q - 1 } else { q })
 }
 
 /// What a polynomial is over.
@@ -70,6 +62,8 @@ pub enum Atom {
     Sym(Symbol),
     /// An operation that is no polynomial.
     Op(DimOp, Dim, Dim),
+    /// Some integer beyond 64 bits; always the only term of its dim, see [`Dim::too_large`].
+    TooLarge,
 }
 
 type Monomial = Vec<Atom>;
@@ -97,6 +91,16 @@ impl Dim {
     /// The single term of an atom.
     pub fn atom(a: Atom) -> Dim {
         Dim::Sum(Arc::new([(vec![a], 1)]))
+    }
+
+    /// A dim that no 64 bits hold. It has no value, and neither has what is computed from it (but for its product with 0).
+    pub fn too_large() -> Dim {
+        Dim::atom(Atom::TooLarge)
+    }
+
+    /// True for what [`Dim::too_large`] gives.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Dim::Sum(t) if matches!(&t[..], [(m, _)] if matches!(m[..], [Atom::TooLarge])))
     }
 
     /// The integer, when known.
@@ -135,11 +139,29 @@ impl Dim {
         }
     }
 
+    /// The dim without its constant term, and that term.
+    pub fn split_constant(&self) -> (Dim, i64) {
+        match self {
+            Dim::Const(c) => (Dim::ZERO, *c),
+            Dim::Sum(t) => match &t[..] {
+                // The constant term has no atoms, so it is the first.
+                [(m, c), rest @ ..] if m.is_empty() => (Dim::Sum(rest.into()), *c),
+                _ => (self.clone(), 0),
+            },
+        }
+    }
+
     fn from_terms(terms: impl IntoIterator<Item = (Monomial, i64)>) -> Dim {
         let mut sum: BTreeMap<Monomial, i64> = BTreeMap::new();
         for (m, c) in terms {
+            if m.contains(&Atom::TooLarge) {
+                return Dim::too_large();
+            }
             let e = sum.entry(m).or_insert(0);
-            *e = e.saturating_add(c);
+            match e.checked_add(c) {
+                Some(c) => *e = c,
+                None => return Dim::too_large(),
+            }
         }
         sum.retain(|_, c| *c != 0);
         match sum.len() {
@@ -155,10 +177,16 @@ impl Dim {
 
     /// One of the non-polynomial operations, folded where both sides are known or a law applies.
     pub fn op(op: DimOp, a: Dim, b: Dim) -> Dim {
-        if let (Dim::Const(x), Dim::Const(y)) = (&a, &b)
-            && let Some(v) = op.eval(*x, *y)
-        {
-            return Dim::Const(v);
+        if a.is_too_large() || b.is_too_large() {
+            return Dim::too_large();
+        }
+        if let (Dim::Const(x), Dim::Const(y)) = (&a, &b) {
+            match op.eval(*x, *y) {
+                Ok(v) => return Dim::Const(v),
+                Err(NoValue::TooLarge(_)) => return Dim::too_large(),
+                // A division by zero stays, and has no value.
+                Err(_) => {}
+            }
         }
         match op {
             DimOp::FloorDiv | DimOp::CeilDiv if b.is(1) => return a,
@@ -215,6 +243,9 @@ impl Dim {
 
     /// `q` with `self == q * b` for all values of the symbols (where `b` is not zero), when `b` is a single term.
     pub fn exact_div(&self, b: &Dim) -> Option<Dim> {
+        if self.is_too_large() || b.is_too_large() {
+            return None;
+        }
         let bt = b.terms();
         let [(bm, bc)] = bt[..] else {
             return (self == b && !b.is(0)).then_some(Dim::ONE);
@@ -233,19 +264,6 @@ impl Dim {
         Some(Dim::from_terms(out))
     }
 
-    /// The value under `lookup` of the symbols; `None` for an unknown symbol, a division by zero or an overflow.
-    pub fn eval(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
-        self.terms().into_iter().try_fold(0i64, |sum, (m, c)| {
-            let p = m.iter().try_fold(c, |p, a| {
-                p.checked_mul(match a {
-                    Atom::Sym(s) => lookup(s)?,
-                    Atom::Op(op, x, y) => op.eval(x.eval(lookup)?, y.eval(lookup)?)?,
-                })
-            })?;
-            sum.checked_add(p)
-        })
-    }
-
     /// The dim with symbols replaced where `f` gives a dim.
     pub fn substitute(&self, f: &dyn Fn(&str) -> Option<Dim>) -> Dim {
         if matches!(self, Dim::Const(_)) {
@@ -259,6 +277,7 @@ impl Dim {
                     * &match a {
                         Atom::Sym(s) => f(s).unwrap_or_else(|| Dim::sym(s)),
                         Atom::Op(op, x, y) => Dim::op(*op, x.substitute(f), y.substitute(f)),
+                        Atom::TooLarge => Dim::too_large(),
                     };
             }
             sum = &sum + &p;
@@ -276,6 +295,7 @@ impl Dim {
                         x.for_each_symbol(f);
                         y.for_each_symbol(f);
                     }
+                    Atom::TooLarge => {}
                 }
             }
         }
@@ -286,7 +306,7 @@ impl std::ops::Add for &Dim {
     type Output = Dim;
     fn add(self, b: &Dim) -> Dim {
         match (self, b) {
-            (Dim::Const(x), Dim::Const(y)) => Dim::Const(x.saturating_add(*y)),
+            (Dim::Const(x), Dim::Const(y)) => x.checked_add(*y).map_or_else(Dim::too_large, Dim::Const),
             _ => Dim::from_terms(self.owned().chain(b.owned())),
         }
     }
@@ -295,7 +315,10 @@ impl std::ops::Add for &Dim {
 impl std::ops::Sub for &Dim {
     type Output = Dim;
     fn sub(self, b: &Dim) -> Dim {
-        self + &(b * &Dim::Const(-1))
+        match (self, b) {
+            (Dim::Const(x), Dim::Const(y)) => x.checked_sub(*y).map_or_else(Dim::too_large, Dim::Const),
+            _ => self + &(b * &Dim::Const(-1)),
+        }
     }
 }
 
@@ -303,14 +326,17 @@ impl std::ops::Mul for &Dim {
     type Output = Dim;
     fn mul(self, b: &Dim) -> Dim {
         if let (Dim::Const(x), Dim::Const(y)) = (self, b) {
-            return Dim::Const(x.saturating_mul(*y));
+            return x.checked_mul(*y).map_or_else(Dim::too_large, Dim::Const);
         }
         let mut out = vec![];
         for (m, c) in self.terms() {
             for (n, d) in b.terms() {
+                let Some(c) = c.checked_mul(d) else {
+                    return Dim::too_large();
+                };
                 let mut p = [m, n].concat();
                 p.sort();
-                out.push((p, c.saturating_mul(d)));
+                out.push((p, c));
             }
         }
         Dim::from_terms(out)
@@ -349,7 +375,7 @@ impl From<i32> for Dim {
 
 impl From<usize> for Dim {
     fn from(c: usize) -> Dim {
-        Dim::Const(c as i64)
+        i64::try_from(c).map_or_else(|_| Dim::too_large(), Dim::Const)
     }
 }
 
@@ -363,45 +389,4 @@ pub fn constants(dims: &[Dim]) -> Option<Vec<usize>> {
     dims.iter()
         .map(|d| d.as_const().and_then(|c| usize::try_from(c).ok()))
         .collect()
-}
-
-impl fmt::Display for Dim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let terms = self.terms();
-        if terms.is_empty() {
-            return f.write_str("0");
-        }
-        // The constant term sorts first (it has no atoms) but reads better last.
-        for (i, (m, c)) in terms
-            .iter()
-            .skip_while(|t| t.0.is_empty())
-            .chain(terms.iter().take_while(|t| t.0.is_empty()))
-            .enumerate()
-        {
-            let sign = if *c < 0 { "-" } else { "+" };
-            match (i, sign) {
-                (0, "-") => f.write_str("-")?,
-                (0, _) => {}
-                _ => write!(f, " {sign} ")?,
-            }
-            let c = c.unsigned_abs();
-            if m.is_empty() || c != 1 {
-                write!(f, "{c}{}", if m.is_empty() { "" } else { "*" })?;
-            }
-            for (j, a) in m.iter().enumerate() {
-                let star = if j > 0 { "*" } else { "" };
-                match a {
-                    Atom::Sym(s) => write!(f, "{star}{}", crate::text::symbol(s))?,
-                    Atom::Op(op, x, y) => write!(f, "{star}{}({x}, {y})", op.name())?,
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Dim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }

@@ -70,6 +70,22 @@ impl Type {
     pub fn is_empty(&self) -> bool {
         self.shape.iter().any(|d| d.is(0))
     }
+    /// Checks that the known extents leave a size in bytes that 64 bits hold; what the others make of it is checked when
+    /// they are known.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn check_size(&self) -> Result<(), String> {
+        let bytes = self.shape.iter().try_fold(self.dtype.bytes() as i64, |n, d| match d {
+            Dim::Const(c) => n.checked_mul(*c),
+            d => (!d.is_too_large()).then_some(n),
+        });
+        if bytes.is_some() || self.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{self} is too large: its size in bytes is beyond 64 bits"))
+        }
+    }
 }
 
 impl fmt::Display for Type {

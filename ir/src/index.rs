@@ -2,6 +2,11 @@
 //! variables): affine sums with symbolic coefficients, plus floor division and remainder where a reshape needs them.
 //!
 //! Canonical: like terms are merged, zero terms dropped, terms sorted. `stride of a variable` is therefore a look-up.
+//!
+//! Invariant: index arithmetic is modulo 2^64 on every level, in interpreters and machine code alike, and nothing in a
+//! kernel checks it. That is right because the dims in it are checked before a kernel runs (`NAME_plan`, [`Dim::value`]):
+//! every buffer has fewer than 2^63 bytes, so an index that lies in its buffer comes out exact whatever the partial sums
+//! were; and a division, a minimum or a bound sees loop positions, which are below extents that were checked.
 
 mod code;
 mod text;

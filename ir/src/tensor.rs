@@ -67,6 +67,25 @@ impl From<bool> for Number {
         Number::Int(b as i128)
     }
 }
+impl From<f64> for Number {
+    fn from(x: f64) -> Number {
+        Number::Float(x)
+    }
+}
+impl From<i64> for Number {
+    fn from(x: i64) -> Number {
+        Number::Int(x as i128)
+    }
+}
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Number::Float(x) => write!(f, "{x}"),
+            Number::Int(x) => write!(f, "{x}"),
+        }
+    }
+}
 
 impl Tensor {
     /// A tensor over existing bytes.
@@ -204,7 +223,7 @@ impl Tensor {
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{:?}", self.dtype, self.shape)?;
-        let shown: Vec<String> = self.iter().take(8).map(|x| format!("{}", x.f64())).collect();
+        let shown: Vec<String> = self.iter().take(8).map(|x| x.to_string()).collect();
         write!(f, "{{{}{}}}", shown.join(", "), if self.len() > 8 { ", …" } else { "" })
     }
 }

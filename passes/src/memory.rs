@@ -5,6 +5,9 @@
 //! symbolic sizes an offset must hold for all values of the symbols: temporaries share a block only where the sizes are
 //! equal, or one is provably no larger, and blocks lie one after the other.
 //!
+//! Invariant: every offset and size is below 2^63, or an expression that `NAME_plan` checks to be. An offset is a sum of
+//! sizes of blocks, which are not negative, so it is below the arena's size.
+//!
 //! ```text
 //! s4: live 0..2, 768 bytes      -->  at 0
 //! s5: live 1..3, 512 bytes           at 768
@@ -23,7 +26,18 @@ struct Temp {
 }
 
 /// Places every temporary of the main steps, and sets the arena's size.
-pub fn plan(program: &mut Program) {
+///
+/// # Errors
+/// When a slot or the arena has 2^63 bytes or more, whatever the symbols are.
+pub fn plan(program: &mut Program) -> Result<(), String> {
+    for (i, s) in program.slots.iter().enumerate() {
+        if s.bytes().is_too_large() {
+            return Err(format!(
+                "s{i}, {}, is too large: its size in bytes is beyond 64 bits",
+                s.ty
+            ));
+        }
+    }
     let mut temps: Vec<Temp> = vec![];
     for (step, s) in program.steps.iter().enumerate() {
         let touched: Vec<SlotId> = match s {
@@ -52,13 +66,17 @@ pub fn plan(program: &mut Program) {
     }
     let known: Option<Vec<i64>> = temps.iter().map(|t| t.bytes.as_const()).collect();
     let (offsets, total) = match known {
-        Some(sizes) => by_size(&temps, &sizes),
+        Some(sizes) => by_size(&temps, &sizes).ok_or("the arena is too large: its size in bytes is beyond 64 bits")?,
         None => in_blocks(&temps),
     };
+    if total.is_too_large() {
+        return Err("the arena is too large: its size in bytes is beyond 64 bits".into());
+    }
     for (t, offset) in temps.iter().zip(offsets) {
         program.slots[t.slot].storage = Storage::Temp(Some(offset));
     }
     program.arena = Some(total);
+    Ok(())
 }
 
 /// Which temporaries are live at the same time, and so must not overlap.
@@ -73,7 +91,8 @@ fn interference(temps: &[Temp]) -> UnGraph<(), (), usize> {
     g
 }
 
-fn by_size(temps: &[Temp], sizes: &[i64]) -> (Vec<Dim>, Dim) {
+/// `None` when the arena would be too large.
+fn by_size(temps: &[Temp], sizes: &[i64]) -> Option<(Vec<Dim>, Dim)> {
     let conflicts = interference(temps);
     let mut order: Vec<usize> = (0..temps.len()).collect();
     order.sort_by_key(|&i| (-sizes[i], temps[i].first, i));
@@ -82,22 +101,23 @@ fn by_size(temps: &[Temp], sizes: &[i64]) -> (Vec<Dim>, Dim) {
     for i in order {
         let placed = conflicts.neighbors(i.into()).filter_map(|j| {
             let j = j.index();
+            // No overflow: the end was part of `total`.
             at[j].map(|start| (start, start + sizes[j]))
         });
         let mut busy: Vec<(i64, i64)> = placed.collect();
         busy.sort_unstable();
-        let mut offset = 0;
+        let mut offset = 0i64;
         for (start, end) in busy {
-            if offset + sizes[i] <= start {
+            if offset.checked_add(sizes[i])? <= start {
                 break;
             }
             offset = offset.max(end);
         }
         at[i] = Some(offset);
-        total = total.max(offset + sizes[i]);
+        total = total.max(offset.checked_add(sizes[i])?);
     }
     let place = |a: Option<i64>| Dim::Const(a.expect("every temporary is placed"));
-    (at.into_iter().map(place).collect(), Dim::Const(total))
+    Some((at.into_iter().map(place).collect(), Dim::Const(total)))
 }
 
 fn in_blocks(temps: &[Temp]) -> (Vec<Dim>, Dim) {
@@ -134,4 +154,50 @@ fn in_blocks(temps: &[Temp]) -> (Vec<Dim>, Dim) {
     });
     let offsets = offsets.collect();
     (offsets, end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brolga_ir::program::Slot;
+    use brolga_ir::{DType, Type};
+
+    /// Three temporaries of an extent, two of which live at the same time.
+    fn arena(extent: Dim) -> Result<Dim, String> {
+        let slot = Slot {
+            ty: Type::new(DType::F32, vec![extent]),
+            storage: Storage::Temp(None),
+            packed: false,
+        };
+        let copy = |from, to| Step::Copy {
+            from: SlotId(from),
+            to: SlotId(to),
+        };
+        let mut program: Program = Program {
+            name: "p".into(),
+            symbols: vec!["n".into()],
+            guards: vec![],
+            inputs: vec![],
+            outputs: vec![],
+            slots: vec![slot; 3],
+            kernels: vec![],
+            init: vec![],
+            steps: vec![copy(0, 1), copy(1, 2)],
+            arena: None,
+        };
+        plan(&mut program)?;
+        Ok(program.arena.expect("it is planned"))
+    }
+
+    #[test]
+    fn sums_of_sizes_do_not_overflow() {
+        assert_eq!(arena(Dim::Const(1 << 59)), Ok(Dim::Const(1 << 62)));
+        let e = arena(Dim::Const(1 << 60)).expect_err("2^63 bytes");
+        assert!(e.contains("the arena is too large"), "{e}");
+        let e = arena(Dim::Const(1 << 61)).expect_err("2^63 bytes");
+        assert!(e.contains("s0, f32[2305843009213693952], is too large"), "{e}");
+        let n = Dim::sym("n");
+        assert!(arena(n.clone()).is_ok());
+        assert!(arena(&n * (1 << 61)).is_err());
+    }
 }

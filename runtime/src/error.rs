@@ -159,6 +159,18 @@ pub enum Error {
         /// The values of the symbols.
         dims: String,
     },
+    /// The dims make a tensor, a position in one or the arena larger than can be counted, or smaller than nothing.
+    #[error("program `{program}`: {size} {problem} for {dims}")]
+    Size {
+        /// The program's name.
+        program: String,
+        /// What has the size.
+        size: String,
+        /// What is wrong with it.
+        problem: &'static str,
+        /// The values of the symbols.
+        dims: String,
+    },
     /// A run would need more than it may have.
     #[error("program `{program}` needs {needed} bytes of memory for {dims}; the limit is {limit}")]
     MemoryLimit {

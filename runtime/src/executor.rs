@@ -96,6 +96,7 @@ impl Executor {
     pub fn run(&self, inputs: &[View<'_>]) -> Result<Vec<Buffer>> {
         let inputs = &*self.complete(inputs);
         let dims = self.bind(inputs)?;
+        let arena_bytes = self.program.plan(&dims, self.pool.workers())?;
         let shapes = self.program.shapes(&dims)?;
         let outputs = &self.program.meta().outputs;
         let sizes = outputs
@@ -103,7 +104,7 @@ impl Executor {
             .zip(&shapes)
             .map(|(output, shape)| byte_size(output.dtype, shape));
         let bytes = sizes.fold(0u64, |sum, size| sum.saturating_add(size.unwrap_or(u64::MAX)));
-        let arena_bytes = self.plan(&dims, bytes)?;
+        self.keep_to_limit(&dims, arena_bytes, bytes)?;
         let buffers = outputs
             .iter()
             .zip(shapes)
@@ -124,6 +125,7 @@ impl Executor {
     pub fn run_into(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
         let inputs = &*self.complete(inputs);
         let dims = self.bind(inputs)?;
+        let arena_bytes = self.program.plan(&dims, self.pool.workers())?;
         let shapes = self.program.shapes(&dims)?;
         let meta = self.program.meta();
         if outputs.len() != meta.outputs.len() {
@@ -149,7 +151,7 @@ impl Executor {
             check_bytes(tensor, view.dtype, view.shape, view.bytes.len())?;
         }
         let bytes = outputs.iter().map(|view| view.bytes.len() as u64).sum();
-        let arena_bytes = self.plan(&dims, bytes)?;
+        self.keep_to_limit(&dims, arena_bytes, bytes)?;
         let mut views: Vec<&mut [u8]> = outputs.iter_mut().map(|view| &mut *view.bytes).collect();
         self.call(&dims, inputs, &mut views, arena_bytes, bytes)
     }
@@ -261,9 +263,8 @@ impl Executor {
             .collect()
     }
 
-    /// The size of the arena, if it and `other_bytes` keep to the limit.
-    fn plan(&self, dims: &[i64], other_bytes: u64) -> Result<u64> {
-        let arena_bytes = self.program.plan(dims, self.pool.workers())?;
+    /// Refuses an arena that, with `other_bytes`, passes the limit.
+    fn keep_to_limit(&self, dims: &[i64], arena_bytes: u64, other_bytes: u64) -> Result<()> {
         let (needed, limit) = (arena_bytes.saturating_add(other_bytes), self.options.memory_limit);
         if needed > limit {
             let program = self.program.meta().name.clone();
@@ -274,7 +275,7 @@ impl Executor {
                 dims: self.program.describe_dims(dims),
             });
         }
-        Ok(arena_bytes)
+        Ok(())
     }
 
     fn call(

@@ -196,6 +196,17 @@ impl Program {
         }
     }
 
+    /// The error of a size that a status counts.
+    fn size(&self, number: u32, problem: &'static str, dims: &[i64]) -> Error {
+        let size = self.meta.sizes.get(number as usize);
+        Error::Size {
+            program: self.meta.name.clone(),
+            size: size.map_or_else(|| "a tensor".to_owned(), Clone::clone),
+            problem,
+            dims: self.describe_dims(dims),
+        }
+    }
+
     pub(crate) fn functions(&self) -> Functions {
         self.functions
     }
@@ -223,6 +234,10 @@ impl Program {
                     guard,
                     dims: self.describe_dims(dims),
                 })
+            }
+            Some((ErrorCode::TooLarge, number)) => Err(self.size(number, "is too large, beyond 64 bits,", dims)),
+            Some((ErrorCode::BadDims, number)) if number > 0 => {
+                Err(self.size(number - 1, "has a negative extent", dims))
             }
             Some((code, _)) => {
                 let detail = format!(": `{function}` for {}", self.describe_dims(dims));

@@ -90,12 +90,23 @@ int main(int argc, char **argv) {
     if (inputs[i] == NULL) inputs[i] = input_default(i, &ctx);
     if (inputs[i] == NULL) fail("arguments", "an input without a default has no file");
   }
+  if (arena_bytes > 0) {
+    /* An arena that is a byte short is refused, whatever the context says of an earlier run. */
+    ctx.arena_bytes = arena_bytes - 1;
+    ctx.error_code = BROLGA_ERROR_HOST_FAILED;
+    ctx.error_node = 0;
+    status = MODEL(run)(&ctx, inputs, outputs);
+    if (status != BROLGA_ERROR_ARENA_TOO_SMALL) fail("run in a small arena", brolga_error_string(status));
+    if (ctx.error_code != status || ctx.error_node != UINT32_MAX) fail("run in a small arena", "left another error");
+    ctx.arena_bytes = arena_bytes;
+  }
   status = MODEL(run)(&ctx, inputs, outputs);
   if (status != BROLGA_OK) {
     const char *node = MODEL(node_name)(ctx.error_node);
     if (ctx.error_code != status) fail("run", "the context has another error");
     fail(node != NULL ? node : "run", brolga_error_string(status));
   }
+  if (ctx.error_code != BROLGA_OK) fail("run", "left an error");
   for (i = 0; i < OF_MODEL(OUTPUT_COUNT); i++) {
     FILE *f;
     snprintf(path, sizeof path, "%s/output_%d", argv[2], i);

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use super::{Artefact, BLOCK, FormatError, HEADER_BYTES, OutputFile, PAGE, Writer, checksum};
+use super::{Artefact, BLOCK, FORMAT_VERSION, FormatError, HEADER_BYTES, OutputFile, PAGE, Writer, checksum};
 use crate::{Alias, DType, Dim, Entries, HostOp, Input, Kernel, Meta, Output};
 
 fn sample_meta() -> Meta {
@@ -34,6 +34,7 @@ fn sample_meta() -> Meta {
             shape: "[größe, 10]".into(),
         }],
         guards: vec!["batch % 16 == 0".into()],
+        sizes: vec!["output `y`, i64[größe, 10],".into()],
         entries: Entries {
             run: 0,
             plan: 1,
@@ -238,8 +239,9 @@ fn other_files_are_told_apart() {
     assert_eq!(Artefact::parse(b"").unwrap_err(), FormatError::Magic);
     assert_eq!(Artefact::parse(b"\x7fELF\x02\x01\x01").unwrap_err(), FormatError::Magic);
     let mut newer = sample_bytes();
-    newer[8] = 3;
-    assert_eq!(Artefact::parse(&newer).unwrap_err(), FormatError::Version { found: 3 });
+    let found = FORMAT_VERSION + 1;
+    newer[8] = found as u8;
+    assert_eq!(Artefact::parse(&newer).unwrap_err(), FormatError::Version { found });
 }
 
 #[test]

@@ -35,6 +35,7 @@ fn sample() -> Meta {
             shape: "[batch, 3]".into(),
         }],
         guards: vec!["batch % 2 == 0".into()],
+        sizes: vec!["output `y/*`, f32[batch, 3],".into()],
         host_ops: vec![HostOp {
             text: "unique */".into(),
             node: "n".into(),

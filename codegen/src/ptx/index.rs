@@ -91,6 +91,7 @@ impl Printer<'_> {
         let (op, x, y) = match a {
             Atom::Sym(s) => return self.symbols[s],
             Atom::Op(op, x, y) => (*op, self.head_dim(x), self.head_dim(y)),
+            Atom::TooLarge => unreachable!("a verified kernel has no dim beyond 64 bits"),
         };
         match op {
             DimOp::Min => self.head("min.s64", x, y),

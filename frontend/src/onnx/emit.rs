@@ -15,11 +15,10 @@ pub const SMALL: usize = 1024;
 /// One value, or why there is none.
 pub type One = Result<Value, Fail>;
 
-fn number(dtype: DType, x: f64) -> Number {
-    if dtype.is_float() {
-        Number::Float(x)
-    } else {
-        Number::Int(x as i128)
+fn number(dtype: DType, x: Number) -> Number {
+    match x {
+        Number::Float(x) if !dtype.is_float() => Number::Int(x as i128),
+        x => x,
     }
 }
 
@@ -209,12 +208,15 @@ impl Importer<'_> {
     }
 
     /// A rank-0 constant.
-    pub fn scalar(&mut self, dtype: DType, x: f64) -> Value {
-        let key = (dtype, x.to_bits());
+    pub fn scalar(&mut self, dtype: DType, x: impl Into<Number>) -> Value {
+        let t = Tensor::scalar(dtype, number(dtype, x.into()));
+        let mut bits = [0; 8];
+        bits[..dtype.bytes()].copy_from_slice(t.bytes());
+        let key = (dtype, u64::from_le_bytes(bits));
         if let Some(&v) = self.scalars.get(&key) {
             return v;
         }
-        let v = self.dense(Tensor::scalar(dtype, number(dtype, x)));
+        let v = self.dense(t);
         self.scalars.insert(key, v);
         v
     }
@@ -228,7 +230,7 @@ impl Importer<'_> {
     ///
     /// # Errors
     /// When the shape is invalid.
-    pub fn splat(&mut self, dtype: DType, shape: &[Dim], x: f64) -> One {
+    pub fn splat(&mut self, dtype: DType, shape: &[Dim], x: impl Into<Number>) -> One {
         let s = self.scalar(dtype, x);
         self.spread(s, shape)
     }
@@ -258,7 +260,7 @@ impl Importer<'_> {
     /// When the dtype has no cast from i64.
     pub fn dim_scalar(&mut self, d: &Dim, dtype: DType) -> One {
         match d.as_const() {
-            Some(c) => Ok(self.scalar(dtype, c as f64)),
+            Some(c) => Ok(self.scalar(dtype, c)),
             None => {
                 let v = self.dims_value(DType::I64, &[], vec![d.clone()])?;
                 self.cast(v, dtype)
@@ -372,13 +374,18 @@ impl Importer<'_> {
     ///
     /// # Errors
     /// When the operator does not accept the amounts.
-    pub fn pad(&mut self, v: Value, low: Vec<Dim>, high: Vec<Dim>, interior: Vec<i64>, fill: f64) -> One {
+    pub fn pad(&mut self, v: Value, low: Vec<Dim>, high: Vec<Dim>, interior: Vec<i64>, fill: impl Into<Number>) -> One {
         if low.iter().chain(&high).all(|d| d.is(0)) && interior.iter().all(|&i| i == 0) {
             return Ok(v);
         }
         self.op(
             "pad",
-            &[Attr::Dims(low), Attr::Dims(high), Attr::Ints(interior), Attr::num(fill)],
+            &[
+                Attr::Dims(low),
+                Attr::Dims(high),
+                Attr::Ints(interior),
+                Attr::number(fill.into()),
+            ],
             &[v],
         )
     }
@@ -512,7 +519,7 @@ impl Importer<'_> {
     ///
     /// # Errors
     /// See [`Importer::map`].
-    pub fn map_num(&mut self, name: &str, v: Value, x: f64) -> One {
+    pub fn map_num(&mut self, name: &str, v: Value, x: impl Into<Number>) -> One {
         let s = self.scalar(self.dtype(v), x);
         self.map(name, &[v, s])
     }

@@ -80,7 +80,7 @@ impl Dim {
             Atom::Sym(_) => true,
             Atom::Op(DimOp::Min | DimOp::Max, x, y) => x.is_growing() && y.is_growing(),
             Atom::Op(DimOp::FloorDiv | DimOp::CeilDiv, x, y) => x.is_growing() && y.as_const().is_some_and(|k| k > 0),
-            Atom::Op(DimOp::Mod, ..) => false,
+            Atom::Op(DimOp::Mod, ..) | Atom::TooLarge => false,
         };
         let factor = |a: &Atom| growing(a) && atom_range(a).0.is_some_and(|low| low >= 0);
         self.terms().iter().all(|(m, c)| match m {
@@ -221,8 +221,10 @@ fn product_range(atoms: &[Atom]) -> Range {
 }
 
 fn atom_range(a: &Atom) -> Range {
-    let Atom::Op(op, x, y) = a else {
-        return (Some(0), None);
+    let (op, x, y) = match a {
+        Atom::Sym(_) => return (Some(0), None),
+        Atom::TooLarge => return (None, None),
+        Atom::Op(op, x, y) => (op, x, y),
     };
     let ((xl, xh), (yl, yh)) = (x.range(), y.range());
     let either = |a: Option<i64>, b: Option<i64>, f: fn(i64, i64) -> i64| match (a, b) {
@@ -237,7 +239,7 @@ fn atom_range(a: &Atom) -> Range {
         DimOp::Mod if yl.is_some_and(|l| l >= 0) => (Some(0), yh.map(|h| (h - 1).max(0))),
         DimOp::Mod => (None, None),
         DimOp::FloorDiv | DimOp::CeilDiv => match y.as_const() {
-            Some(k) if k > 0 => (xl.and_then(|l| op.eval(l, k)), xh.and_then(|h| op.eval(h, k))),
+            Some(k) if k > 0 => (xl.and_then(|l| op.eval(l, k).ok()), xh.and_then(|h| op.eval(h, k).ok())),
             // A divisor of 0 has no value; a larger one makes the quotient smaller.
             None if yl.is_some_and(|l| l >= 0) && xl.is_some_and(|l| l >= 0) => (Some(0), xh),
             _ => (None, None),

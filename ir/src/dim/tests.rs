@@ -1,6 +1,6 @@
 //! Laws of dims: canonical forms are equal exactly when the polynomials are, and operations agree with integers.
 
-use super::{Atom, Dim, DimOp, constants, product};
+use super::{Atom, Dim, DimOp, NoValue, constants, product};
 
 fn n() -> Dim {
     Dim::sym("n")
@@ -119,7 +119,7 @@ fn operations_agree_with_integers() {
                 assert_eq!(at(&(a - b), x, y), Some(u - v));
                 assert_eq!(at(&(a * b), x, y), Some(u * v));
                 for op in ops {
-                    if let Some(want) = op.eval(u, v) {
+                    if let Ok(want) = op.eval(u, v) {
                         let d = Dim::op(op, a.clone(), b.clone());
                         assert_eq!(at(&d, x, y), Some(want), "{d} at n = {x}, m = {y}");
                     }
@@ -240,4 +240,99 @@ fn long_operations_are_left_out_of_messages() {
         "x is f32[floordiv(n, 2), m] (a dim)"
     );
     assert_eq!(super::shorten("max(n, 2"), "max(n, 2");
+}
+
+#[test]
+fn division_rounds_the_same_way_for_every_sign() {
+    let edges = [
+        i64::MIN,
+        i64::MIN + 1,
+        -8,
+        -7,
+        -2,
+        -1,
+        0,
+        1,
+        2,
+        3,
+        7,
+        8,
+        i64::MAX - 1,
+        i64::MAX,
+    ];
+    for a in edges {
+        for b in edges.into_iter().filter(|b| *b != 0) {
+            let (x, y) = (i128::from(a), i128::from(b));
+            let floor = (0..2)
+                .map(|up| x / y - up)
+                .find(|q| (x - q * y) * y.signum() >= 0)
+                .unwrap();
+            let ceil = floor + i128::from(floor * y != x);
+            for (op, want) in [
+                (DimOp::FloorDiv, floor),
+                (DimOp::CeilDiv, ceil),
+                (DimOp::Mod, x - floor * y),
+            ] {
+                let folded = Dim::op(op, a.into(), b.into());
+                match (op.eval(a, b), i64::try_from(want)) {
+                    (Ok(found), Ok(want)) => {
+                        assert_eq!(found, want, "{} of {a} and {b}", op.name());
+                        assert_eq!(folded, want.into());
+                    }
+                    (Err(NoValue::TooLarge(_)), Err(_)) => assert!(folded.is_too_large()),
+                    (found, _) => panic!("{} of {a} and {b}: {found:?}, expected {want}", op.name()),
+                }
+            }
+        }
+    }
+    assert!(matches!(DimOp::Mod.eval(1, 0), Err(NoValue::DivisionByZero(_))));
+}
+
+#[test]
+fn nothing_saturates() {
+    let (max, min) = (Dim::Const(i64::MAX), Dim::Const(i64::MIN));
+    let large = [
+        &max + 1,
+        &min - &Dim::ONE,
+        &Dim::Const(1 << 62) * 2,
+        &(&n() * i64::MAX) + &n(),
+        &(&n() * (1 << 40)) * (1 << 40),
+        min.floor_div(&Dim::Const(-1)),
+        Dim::from(usize::MAX),
+        product(&[Dim::Const(1 << 32), Dim::Const(1 << 32), n()]),
+    ];
+    for d in &large {
+        assert!(d.is_too_large(), "{d}");
+        assert_eq!((d.as_const(), at(d, 0, 0), d.is_nonnegative()), (None, None, false));
+        // It stays so, whatever is done to it.
+        let more = [
+            d - d,
+            d + &n(),
+            d * -1,
+            d.floor_div(d),
+            d.modulo(&Dim::ONE),
+            Dim::min(d, &Dim::ZERO),
+            d.substitute(&|_| Some(Dim::ZERO)),
+        ];
+        assert!(more.iter().all(Dim::is_too_large), "{more:?}");
+        assert_eq!(d.exact_div(d), None);
+    }
+    assert_eq!(&large[0] * 0, Dim::ZERO);
+    assert_eq!(&min - &min, Dim::ZERO);
+    assert_eq!((&n() + i64::MIN).split_constant(), (n(), i64::MIN));
+    assert_eq!(n().split_constant(), (n(), 0));
+    assert_eq!(Dim::Const(7).split_constant(), (Dim::ZERO, 7));
+    assert_eq!(&large[0].to_string(), "(beyond 64 bits)");
+}
+
+#[test]
+fn the_reason_for_no_value_is_said() {
+    let value = |d: &Dim, n| d.value(&|s| (s == "n").then_some(n)).unwrap_err().to_string();
+    assert_eq!(value(&m(), 1), "the symbol `m` has no value");
+    assert_eq!(value(&(&n() * 4), 1 << 61), "`4*n` is too large: beyond 64 bits");
+    assert_eq!(value(&Dim::ONE.modulo(&n()), 0), "`mod(1, n)` divides by zero");
+    assert_eq!(
+        value(&(n() * n().ceil_div(&Dim::Const(2))), i64::MAX),
+        "`n*ceildiv(n, 2)` is too large: beyond 64 bits"
+    );
 }

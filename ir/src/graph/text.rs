@@ -123,6 +123,7 @@ impl fmt::Display for Attr {
             Attr::Ints(xs) => write!(f, "[{}]", joined(xs.iter().map(i64::to_string))),
             Attr::Dims(ds) => write!(f, "[{}]", joined(ds.iter().map(|d| d.to_string()))),
             Attr::Num(bits) => f.write_str(&number(f64::from_bits(*bits))),
+            Attr::Whole(x) => write!(f, "{x}"),
             Attr::DType(d) => write!(f, "{d}"),
             Attr::Word(w) => f.write_str(&text::name(w)),
         }
@@ -169,16 +170,24 @@ fn number(x: f64) -> String {
     }
 }
 
-fn parse_number(l: &mut Lexer) -> Result<f64> {
-    if let Token::Int(digits) = l.peek()
-        && digits.starts_with("0x")
-    {
-        let place = l.place();
-        let bits = u64::try_from(l.int128()?).map_err(|e| l.error_at(place, format!("`{digits}`: {e}")))?;
-        return Ok(f64::from_bits(bits));
+/// A number of any dtype: hexadecimal digits are the bits of an f64, other digits alone an integer (but for `-0`).
+fn parse_number(l: &mut Lexer) -> Result<Number> {
+    let place = l.place();
+    let ahead = usize::from(l.peek() == Token::Punct("-"));
+    match l.peek_at(ahead) {
+        Token::Int(digits) if digits.starts_with("0x") => {
+            let bits = u64::try_from(l.int128()?).map_err(|e| l.error_at(place, format!("`{digits}`: {e}")))?;
+            Ok(Number::Float(f64::from_bits(bits)))
+        }
+        Token::Int(digits) if digits.bytes().any(|c| c != b'0') && digits.len() <= WHOLE_DIGITS => {
+            Ok(Number::Int(l.int128()?))
+        }
+        _ => Ok(Number::Float(l.float()?)),
     }
-    l.float()
 }
+
+/// No integer of a dtype has more digits.
+const WHOLE_DIGITS: usize = 20;
 
 /// The elements of a small tensor as text, unless that would lose bits.
 fn listed(t: &Tensor) -> Option<String> {
@@ -398,7 +407,7 @@ fn parse_attr(l: &mut Lexer, kind: AttrKind) -> Result<Attr> {
             l.expect("[")?;
             Attr::Dims(l.list("]", text::parse_dim)?)
         }
-        AttrKind::Num => Attr::num(parse_number(l)?),
+        AttrKind::Num => Attr::number(parse_number(l)?),
         AttrKind::DType => Attr::DType(l.dtype()?),
         AttrKind::Word => Attr::Word(l.name()?),
     })
@@ -431,7 +440,7 @@ pub(crate) fn parse_constant(l: &mut Lexer, files: Files) -> Result<Constant> {
         let digits = l.peek_at(l.is("-") as usize);
         match digits {
             Token::Int(s) if !s.starts_with("0x") => ConstData::Splat(Number::Int(l.int128()?)),
-            _ => ConstData::Splat(Number::Float(parse_number(l)?)),
+            _ => ConstData::Splat(Number::Float(parse_number(l)?.f64())),
         }
     } else if l.eat("dense") {
         let text_place = l.place();

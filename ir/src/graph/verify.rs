@@ -100,6 +100,9 @@ impl Graph {
         }
         let mut unknown = None;
         for input in &self.inputs {
+            if let Err(e) = self.ty(input.value).check_size() {
+                return fail("", format!("input `{}`: {e}", input.name));
+            }
             self.ty(input.value).shape.iter().for_each(|d| {
                 d.for_each_symbol(&mut |s| {
                     if !self.symbols.contains(s) {

@@ -25,8 +25,7 @@ pub(crate) struct Slots<'a> {
 impl Slots<'_> {
     /// The value of a dim.
     pub fn dim(&self, d: &Dim) -> Result<i64, String> {
-        d.eval(self.symbols)
-            .ok_or_else(|| format!("the dim `{d}` has no value"))
+        d.value(self.symbols).map_err(|e| e.to_string())
     }
 }
 

@@ -450,8 +450,9 @@ pub(crate) fn fits(dtype: DType, bits: u64) -> Check {
     ensure(ok, || format!("the bits {bits:#x} are no value of {dtype}"))
 }
 
-/// Checks that a dim uses declared symbols only.
+/// Checks that a dim uses declared symbols only, and that its constants fit in 64 bits.
 pub(crate) fn check_dim(d: &Dim, symbols: &[crate::Symbol]) -> Check {
+    ensure(!d.is_too_large(), || "a size or an offset is beyond 64 bits".into())?;
     let mut unknown = None;
     d.for_each_symbol(&mut |s| {
         if !symbols.contains(s) {

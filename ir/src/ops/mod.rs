@@ -54,8 +54,10 @@ pub enum Attr {
     Ints(Vec<i64>),
     /// A list of dims.
     Dims(Vec<Dim>),
-    /// The bits of an f64 (so that attributes have equality and a hash).
+    /// The bits of an f64 (so that attributes have equality and a hash). Whole numbers too, where an f64 is exact.
     Num(u64),
+    /// A whole number that no f64 is: of the same kind as [`Attr::Num`], see [`Attr::number`].
+    Whole(i128),
     /// An element type.
     DType(DType),
     /// A keyword.
@@ -66,6 +68,13 @@ impl Attr {
     /// A number.
     pub fn num(x: f64) -> Attr {
         Attr::Num(x.to_bits())
+    }
+    /// A number of any dtype, without loss. Equal numbers are equal attributes.
+    pub fn number(x: Number) -> Attr {
+        match x {
+            Number::Int(i) if x.f64() as i128 != i => Attr::Whole(i),
+            _ => Attr::num(x.f64()),
+        }
     }
     /// A keyword.
     pub fn word(s: &str) -> Attr {
@@ -90,7 +99,7 @@ impl Attr {
             Attr::Bool(_) => AttrKind::Bool,
             Attr::Ints(_) => AttrKind::Ints,
             Attr::Dims(_) => AttrKind::Dims,
-            Attr::Num(_) => AttrKind::Num,
+            Attr::Num(_) | Attr::Whole(_) => AttrKind::Num,
             Attr::DType(_) => AttrKind::DType,
             Attr::Word(_) => AttrKind::Word,
         }
@@ -277,10 +286,15 @@ impl Op {
             .map(|d| d.as_const().expect("a concrete operator has known dims"))
             .collect()
     }
-    /// A number.
+    /// A number, as an f64.
     pub fn num(&self, name: &str) -> f64 {
+        self.number(name).f64()
+    }
+    /// A number, without loss.
+    pub fn number(&self, name: &str) -> Number {
         match self.attr(name) {
-            Attr::Num(x) => f64::from_bits(*x),
+            Attr::Num(x) => Number::Float(f64::from_bits(*x)),
+            Attr::Whole(x) => Number::Int(*x),
             a => unreachable!("{name} is {a:?}"),
         }
     }
@@ -301,9 +315,11 @@ impl Op {
     /// The results' types.
     ///
     /// # Errors
-    /// See [`OpDef::infer`].
+    /// See [`OpDef::infer`]; when a result is too large for any value of the symbols.
     pub fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>, String> {
-        self.def.infer(self, inputs)
+        let results = self.def.infer(self, inputs)?;
+        results.iter().try_for_each(Type::check_size)?;
+        Ok(results)
     }
     /// The reference evaluation of a concrete operator.
     ///
@@ -334,7 +350,7 @@ impl Op {
         for a in &mut op.attrs {
             if let Attr::Dims(ds) = a {
                 for d in ds {
-                    let v = d.eval(lookup).ok_or_else(|| format!("the dim `{d}` has no value"))?;
+                    let v = d.value(lookup).map_err(|e| e.to_string())?;
                     *d = Dim::Const(v);
                 }
             }
@@ -395,9 +411,4 @@ pub fn check_axis(axis: i64, rank: usize) -> Result<usize, String> {
     } else {
         Err(format!("axis {axis} for rank {rank}"))
     }
-}
-
-/// A number attribute in a dtype: floats round, integers truncate and saturate.
-pub fn number(dtype: DType, x: f64) -> Number {
-    Number::Float(x).to(dtype)
 }

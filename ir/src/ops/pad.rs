@@ -3,8 +3,8 @@
 //! Source: XLA `Pad`. ONNX `Pad` in mode `constant` has no interior. `fill` converts to the dtype as a cast does.
 //! An empty dimension has no interior to fill: that is an error, so that symbolic extents need no case for it.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, number, shape};
-use crate::{DType, Dim, Tensor, Type};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
+use crate::{DType, Dim, Number, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -52,7 +52,7 @@ impl OpDef for Def {
         let (x, low, interior) = (&inputs[0], op.sizes("low"), op.ints("interior"));
         let shape = shape::known(&self.infer(op, &[Type::fixed(x.dtype(), x.shape())])?[0].shape);
         let n = x.dtype().bytes();
-        let mut bytes = Tensor::splat(x.dtype(), &shape, number(x.dtype(), op.num("fill")))
+        let mut bytes = Tensor::splat(x.dtype(), &shape, op.number("fill").to(x.dtype()))
             .bytes()
             .to_vec();
         if x.is_empty() || shape.contains(&0) {
@@ -88,18 +88,21 @@ impl OpDef for Def {
         Accuracy::Exact
     }
     fn samples(&self) -> Vec<Sample> {
-        let s = |low: &[i64], high: &[i64], interior: &[i64], fill, x| {
+        let filled = |low: &[i64], high: &[i64], interior: &[i64], fill: Number, x| {
             Sample::new(
-                &[Attr::dims(low), Attr::dims(high), Attr::ints(interior), Attr::num(fill)],
+                &[Attr::dims(low), Attr::dims(high), Attr::ints(interior), Attr::number(fill)],
                 &[x],
             )
         };
+        let s = |low: &[i64], high: &[i64], interior: &[i64], fill: f64, x| filled(low, high, interior, fill.into(), x);
         vec![
             s(&[1, 0], &[2, 3], &[0, 0], 0.0, (DType::F32, &[2, 3])),
             s(&[0, 1, -1], &[0, -1, 2], &[0, 2, 1], 1.5, (DType::F32, &[2, 3, 4])),
             s(&[-2], &[-1], &[0], 7.0, (DType::I64, &[5])),
             s(&[0, 2], &[1, 0], &[0, 0], -1.0, (DType::I8, &[0, 1])),
             s(&[-3], &[1], &[0], f64::NEG_INFINITY, (DType::F32, &[2])),
+            filled(&[1], &[2], &[1], Number::Int((1 << 53) + 1), (DType::I64, &[3])),
+            filled(&[0], &[3], &[0], Number::Int(u64::MAX as i128), (DType::U64, &[2])),
         ]
     }
 }

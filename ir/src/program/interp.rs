@@ -21,7 +21,7 @@ pub fn run<K: Callable>(p: &Program<K>, inputs: &[Tensor]) -> Result<Vec<Tensor>
     let env = p.bind(inputs).map_err(fail)?;
     let symbols = |s: &str| env.iter().find(|(k, _)| **k == *s).map(|(_, v)| *v);
     let dim = |d: &Dim| -> Result<usize, String> {
-        let n = d.eval(&symbols).ok_or_else(|| format!("the dim `{d}` has no value"))?;
+        let n = d.value(&symbols).map_err(|e| e.to_string())?;
         usize::try_from(n).map_err(|_| format!("the dim `{d}` is {n}"))
     };
     for g in &p.guards {

@@ -31,7 +31,7 @@ const FEW: i64 = 8;
 pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor]) -> Result<Vec<Tensor>, Fault> {
     let fail = |message: String| Fault::new(&k.name, "", message);
     k.verify().map_err(fail)?;
-    let dim = |d: &Dim| d.eval(symbols).ok_or_else(|| format!("the dim `{d}` has no value"));
+    let dim = |d: &Dim| d.value(symbols).map_err(|e| e.to_string());
     let extents = |ds: &[Dim]| ds.iter().map(dim).collect::<Result<Vec<i64>, String>>();
     let outer = extents(&k.outer).map_err(fail)?;
     let count = outer
@@ -136,7 +136,8 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
 }
 
 fn strips(n: i64) -> i64 {
-    (n + LANES as i64 - 1) / LANES as i64
+    let lanes = LANES as i64;
+    n / lanes + i64::from(n % lanes > 0)
 }
 
 /// The outer points of the lanes, by their row-major position.

@@ -370,7 +370,7 @@ fn what_the_interpreter_reports() {
     fails(
         "kernel @k(o0: f32[n] out) symbols(n) outer(n) { stage { body () { v0 = const f32 1.0 } -> v0 write o0[i0] } }",
         &[],
-        "@k: the dim `n` has no value",
+        "@k: the symbol `n` has no value",
     );
 }
 

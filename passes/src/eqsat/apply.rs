@@ -163,7 +163,7 @@ impl Maker<'_> {
                 let Arg::Stream(d) = self.argument(dtype)? else {
                     return Err(Refusal::Wrong("`splat` takes the dtype of a stream".into()));
                 };
-                let x = self.argument(x)?.num().ok_or(Refusal::NoMatch)?;
+                let x = self.argument(x)?.number().ok_or(Refusal::NoMatch)?;
                 self.spread(super::predicates::literal(d.ty.dtype, x), &Type::new(d.ty.dtype, shape))
             }
             Expr::Nil => Ok(Val::List(vec![])),
@@ -242,7 +242,7 @@ impl Maker<'_> {
         };
         let x = match self.argument(x)? {
             Arg::Stream(s) => s.splat.ok_or(Refusal::NoMatch)?,
-            a => super::predicates::literal(like.ty.dtype, a.num().ok_or(Refusal::NoMatch)?),
+            a => super::predicates::literal(like.ty.dtype, a.number().ok_or(Refusal::NoMatch)?),
         };
         self.spread(x, &like.ty.clone())
     }

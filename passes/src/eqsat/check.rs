@@ -394,7 +394,7 @@ fn describe(g: &Graph) -> String {
 
 fn attributes(op: &Op) -> String {
     let one = |((name, _), a): (&(&'static str, brolga_ir::ops::AttrKind), &Attr)| match a {
-        Attr::Num(b) => format!("{name}: {}", f64::from_bits(*b)),
+        Attr::Num(_) | Attr::Whole(_) => format!("{name}: {a}"),
         a => format!("{name}: {a:?}"),
     };
     let all: Vec<String> = op.def().attrs().iter().zip(op.attrs()).map(one).collect();

@@ -73,15 +73,15 @@ impl Arg {
             _ => None,
         }
     }
-    /// A number: an attribute, or what a stream is everywhere.
+    /// A number, as an f64: an attribute, or what a stream is everywhere.
     pub fn num(&self) -> Option<f64> {
+        self.number().map(Number::f64)
+    }
+    /// A number, without loss; one that an f64 holds is a float.
+    pub fn number(&self) -> Option<Number> {
         match self {
-            Arg::Attr(a) => match **a {
-                Attr::Num(b) => Some(f64::from_bits(b)),
-                Attr::Int(i) => Some(i as f64),
-                _ => None,
-            },
-            Arg::Stream(s) => Some(s.splat?.f64()),
+            Arg::Attr(a) => number(a),
+            Arg::Stream(s) => s.splat,
             Arg::List(_) => None,
         }
     }
@@ -99,6 +99,16 @@ impl Arg {
     /// A stream's rank.
     pub fn rank(&self) -> Option<usize> {
         Some(self.shape()?.len())
+    }
+}
+
+/// The number of an attribute; one that an f64 holds is a float.
+pub fn number(a: &Attr) -> Option<Number> {
+    match *a {
+        Attr::Num(b) => Some(Number::Float(f64::from_bits(b))),
+        Attr::Whole(i) => Some(Number::Int(i)),
+        Attr::Int(i) => number(&Attr::number(i.into())),
+        _ => None,
     }
 }
 
@@ -170,7 +180,7 @@ macro_rules! functions {
 functions! {
     "shape-of" "the extents of a stream" |a| Some(Attr::Dims(a[0].shape()?.to_vec()));
     "dtype-of" "the dtype of a stream" |a| Some(Attr::DType(a[0].stream()?.ty.dtype));
-    "number-of" "the number that a stream is everywhere" |a| Some(Attr::num(a[0].num()?));
+    "number-of" "the number that a stream is everywhere" |a| Some(Attr::number(a[0].number()?));
     "compose-perm" "the transpose that is the first of the second" |a| {
         let (p, q) = (a[0].ints()?, a[1].ints()?);
         at(q, p).map(Attr::Ints)

@@ -27,7 +27,7 @@ enum Bound {
 #[derive(Clone, Default)]
 struct Hint {
     constant: bool,
-    number: Option<f64>,
+    number: Option<Number>,
     any_number: bool,
     positive: bool,
     mean_of: Option<(usize, usize)>,
@@ -144,11 +144,7 @@ impl Generator {
                         ("never-minus-zero", _) => hint.never_minus_zero = true,
                         ("is-nonnegative", _) => hint.nonnegative = true,
                         ("is-splat", [Expr::Lit(a)]) => {
-                            hint.number = match **a {
-                                Attr::Num(b) => Some(f64::from_bits(b)),
-                                Attr::Int(i) => Some(i as f64),
-                                _ => None,
-                            }
+                            hint.number = super::functions::number(a);
                         }
                         ("is-mean-factor", [Expr::Var(x), Expr::Var(a)]) => hint.mean_of = Some((*x, *a)),
                         ("has-rank", [Expr::Lit(a)]) => {
@@ -183,7 +179,7 @@ impl Generator {
             data: ConstData::Splat(x.to(ty.dtype)),
         };
         if let Some(x) = hint.number {
-            return Some(self.g.constant(splat(Number::Float(x))));
+            return Some(self.g.constant(splat(x)));
         }
         if let Some((x, axes)) = &hint.mean_of {
             let (Some(Bound::Stream(x)), Some(Bound::Attr(axes))) = (self.bound.get(x), self.bound.get(axes)) else {
@@ -195,11 +191,12 @@ impl Generator {
                 .iter()
                 .map(|&a| shape[a as usize].as_const().unwrap_or(1))
                 .product();
-            return Some(self.g.constant(splat(Number::Float(1.0 / count.max(1) as f64))));
+            let x = 1.0 / count.max(1) as f64;
+            return Some(self.g.constant(splat(x.into())));
         }
         if hint.positive {
             let x = self.draw.positive();
-            return Some(self.g.constant(splat(Number::Float(x))));
+            return Some(self.g.constant(splat(x.into())));
         }
         if hint.any_number {
             let x = self.draw.number(ty.dtype, finite);

@@ -174,15 +174,12 @@ impl Matcher<'_> {
 }
 
 /// True when a value is a rule's literal: rounded to its dtype, or near it.
-fn is_number(found: Number, dtype: DType, literal: f64, near: bool) -> bool {
-    let (x, exact) = (found.f64(), Number::Float(literal).to(dtype).f64());
-    if near {
-        (x - literal).abs() <= NEAR * literal.abs()
-    } else if !dtype.is_float() {
+fn is_number(found: Number, dtype: DType, literal: Number, near: bool) -> bool {
+    match (found, literal.to(dtype)) {
+        (Number::Float(x), _) if near => (x - literal.f64()).abs() <= NEAR * literal.f64().abs(),
+        (Number::Float(x), Number::Float(exact)) => x == exact && x.is_sign_negative() == exact.is_sign_negative(),
         // An integer that is the literal, not what a fraction or a number out of range becomes.
-        x == literal
-    } else {
-        x == exact && x.is_sign_negative() == exact.is_sign_negative()
+        (found, exact) => found == exact && exact.f64() == literal.f64(),
     }
 }
 

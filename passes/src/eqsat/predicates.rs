@@ -20,7 +20,7 @@ predicates! {
     "is-number" "the stream is one known value everywhere" |_, a| Some(a[0].stream()?.splat.is_some());
     "is-splat" "the stream is this number, rounded to its dtype, everywhere" |_, a| {
         let s = a[0].stream()?;
-        Some(s.splat?.f64() == Number::Float(a[1].num()?).to(s.ty.dtype).f64())
+        Some(s.splat? == a[1].number()?.to(s.ty.dtype))
     };
     "is-invertible" "the stream is a number of which neither it nor its reciprocal overflows or is subnormal" |_, a| {
         let (x, least) = (a[0].num()?.abs(), least_normal(a[0].stream()?.ty.dtype)?);
@@ -146,6 +146,6 @@ fn takes_transpose(eg: &EGraph, a: &[Arg]) -> Option<bool> {
 }
 
 /// The number in a dtype that a rule's literal means.
-pub fn literal(dtype: DType, x: f64) -> Number {
-    Number::Float(x).to(dtype)
+pub fn literal(dtype: DType, x: Number) -> Number {
+    x.to(dtype)
 }

@@ -23,7 +23,7 @@
 use super::functions::{self, Function, Predicate};
 use super::lang::OpId;
 use super::sexp::{Place, Sexp, SyntaxError, parse as parse_sexps};
-use brolga_ir::{Attr, DType, ops::AttrKind};
+use brolga_ir::{Attr, DType, Number, ops::AttrKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ pub enum Pat {
     /// A literal attribute.
     Lit(Arc<Attr>),
     /// A stream that is a number everywhere (0 is not -0); near it, when the flag is set.
-    Number(f64, bool),
+    Number(Number, bool),
     /// An operator: attributes, then operands; the two last in either order, when the flag is set.
     Op(Head, Vec<Pat>, bool),
     /// A tensor as a stream.
@@ -485,9 +485,7 @@ impl Parser {
             Sexp::Atom(a, _) if kind == VarKind::List && a == "nil" => Ok(Pat::Nil),
             Sexp::Atom(a, _) if kind == VarKind::Stream => {
                 let (text, near) = a.strip_suffix('~').map_or((a.as_str(), false), |t| (t, true));
-                let x = text
-                    .parse()
-                    .map_err(|_| (place, format!("found `{a}`, expected an operand")))?;
+                let x = number(text).ok_or_else(|| (place, format!("found `{a}`, expected an operand")))?;
                 Ok(Pat::Number(x, near))
             }
             Sexp::Atom(..) | Sexp::List(..) => match kind {
@@ -643,7 +641,7 @@ fn literal(s: &Sexp, kind: AttrKind) -> Result<Attr, Fault> {
     match (kind, s) {
         (AttrKind::Int, Sexp::Atom(a, _)) => a.parse().map(Attr::Int).map_err(|_| bad()),
         (AttrKind::Bool, Sexp::Atom(a, _)) => a.parse().map(Attr::Bool).map_err(|_| bad()),
-        (AttrKind::Num, Sexp::Atom(a, _)) => a.parse().map(Attr::num).map_err(|_| bad()),
+        (AttrKind::Num, Sexp::Atom(a, _)) => number(a).map(Attr::number).ok_or_else(bad),
         (AttrKind::DType, Sexp::Atom(a, _)) => a.parse::<DType>().map(Attr::DType).map_err(|_| bad()),
         (AttrKind::Word, Sexp::Atom(a, _)) => Ok(Attr::word(a)),
         (AttrKind::Ints, Sexp::List(v, _)) => Ok(Attr::Ints(ints(v)?)),
@@ -652,13 +650,22 @@ fn literal(s: &Sexp, kind: AttrKind) -> Result<Attr, Fault> {
     }
 }
 
+/// A number without loss: what an f64 holds is a float.
+fn number(text: &str) -> Option<Number> {
+    let rounds = |&i: &i128| i as f64 as i128 != i;
+    match text.parse::<i128>().ok().filter(rounds) {
+        Some(i) => Some(Number::Int(i)),
+        None => text.parse().ok().map(Number::Float),
+    }
+}
+
 /// A literal where no kind is known: an argument of a function.
 fn bare_literal(s: &Sexp) -> Result<Attr, Fault> {
     match s {
         Sexp::List(..) => literal(s, AttrKind::Ints),
-        Sexp::Atom(a, _) => Ok(match (a.parse::<i64>(), a.parse::<f64>(), a.as_str()) {
+        Sexp::Atom(a, _) => Ok(match (a.parse::<i64>(), number(a), a.as_str()) {
             (Ok(i), ..) => Attr::Int(i),
-            (_, Ok(x), _) => Attr::num(x),
+            (_, Some(x), _) => Attr::number(x),
             (_, _, "true" | "false") => Attr::Bool(a == "true"),
             _ => Attr::word(a),
         }),

@@ -374,6 +374,74 @@ fn outputs_that_nothing_computes() {
 }
 
 #[test]
+fn integers_beyond_an_f64_stay_what_they_are() {
+    let odd = (1i128 << 53) + 1;
+    for (dtype, big) in [(DType::I64, odd), (DType::I64, -odd), (DType::U64, u64::MAX as i128)] {
+        let mut g = Graph::new("big");
+        let x = g.input("x", Type::fixed(dtype, &[2, 3]));
+        let big = Number::Int(big);
+        let dense = g.dense(Tensor::from_fn(dtype, &[3], |i| {
+            if i == 1 { big } else { Number::Int(i as i128) }
+        }));
+        let scalar = g.dense(Tensor::scalar(dtype, big));
+        let mut b = GraphBuilder {
+            graph: &mut g,
+            origin: "n".into(),
+        };
+        let shape = [Dim::from(2usize), 3usize.into()];
+        let (row, splat) = (b.spread(dense, &shape).unwrap(), b.spread(scalar, &shape).unwrap());
+        let sum = b.call("add", &[], &[x, splat]).unwrap();
+        let product = b.call("mul", &[], &[sum, splat]).unwrap();
+        let most = b.call("max", &[], &[product, row]).unwrap();
+        let pads = [
+            Attr::dims(&[0, 1]),
+            Attr::dims(&[1, 0]),
+            Attr::ints(&[0, 0]),
+            Attr::number(big),
+        ];
+        let padded = b.call("pad", &pads, &[most]).unwrap();
+        // Only numbers that an f64 holds are the same as their neighbours.
+        let near = b.splat(dtype, &shape, big.f64()).unwrap();
+        let equal = b.call("equal", &[], &[splat, near]).unwrap();
+        g.outputs.push(("y".into(), padded));
+        g.outputs.push(("equal".into(), equal));
+        let x = [Tensor::from_fn(dtype, &[2, 3], |i| Number::Int(i as i128 * 5))];
+        let want = g.eval(&x).unwrap();
+        let mut cx = Context::new(brolga_ir::Target::x86_64_v3());
+        let out = EqSat::default().run(&g, &mut cx).unwrap();
+        assert_eq!(out.eval(&x).unwrap(), want);
+        let read = Graph::parse(&out.to_string(), &|_| None).unwrap();
+        assert_eq!(read.eval(&x).unwrap(), want);
+    }
+}
+
+#[test]
+fn a_rule_matches_only_its_own_number() {
+    // No law: it shows where it was applied.
+    let rules = "rule odd [exact]\n  (mul~ ?x 9007199254740993) => (mul ?x (splat 9007199254740995 ?x))";
+    let odd = RuleSet::parse("odd", rules).unwrap();
+    let set = RuleSet {
+        rules: [&embedded().rules[..2], &odd.rules[..]].concat(),
+    };
+    let found = |number: i64| {
+        let mut g = Graph::new("g");
+        let x = g.input("x", Type::fixed(DType::I64, &[2]));
+        let c = g.dense(Tensor::from_i64(&[2], &[number; 2]));
+        let mut b = GraphBuilder {
+            graph: &mut g,
+            origin: "n".into(),
+        };
+        let y = b.call("mul", &[], &[x, c]).unwrap();
+        g.outputs.push(("y".into(), y));
+        let limits = Limits { iters: 9, nodes: 9000 };
+        let (_, report) = optimize(&g, &set, limits, &Target::x86_64_v4()).unwrap();
+        report.applied.iter().any(|(rule, _)| rule == "odd")
+    };
+    assert!(found((1 << 53) + 1));
+    assert!(!found(1 << 53));
+}
+
+#[test]
 fn empty_and_rank_zero() {
     let mut g = Graph::new("odd");
     let x = g.input("x", Type::fixed(DType::F32, &[0, 3]));

@@ -555,7 +555,7 @@ impl<'g> Lowerer<'g> {
             }
             inner.push(e.div(&step));
         }
-        let fill = brolga_ir::ops::number(from.dtype, op.num("fill"));
+        let fill = op.number("fill").to(from.dtype);
         let all = [guard, &bounds].concat();
         let x = self.emit(s, node.inputs[0], &inner, &all)?;
         if guard.is_empty()

@@ -5,6 +5,7 @@
 //!
 //! `ptxas` is `$BROLGA_PTXAS`, or stands on the path; it comes with CUDA and with PyPI's `nvidia-cuda-nvcc`.
 
+mod dims;
 mod machine;
 mod primitives;
 
@@ -24,7 +25,7 @@ use std::process::Command;
 fn scheduled(cut: &Graph, options: GpuOptions) -> Program {
     let structured = to_structured(cut).unwrap_or_else(|e| panic!("{e}"));
     let mut program = to_gpu_loops(&structured, options);
-    brolga_passes::memory::plan(&mut program);
+    brolga_passes::memory::plan(&mut program).unwrap_or_else(|e| panic!("{e}"));
     program.verify().unwrap_or_else(|e| panic!("{e}\n{program}"));
     program
 }

@@ -160,11 +160,11 @@ fn mask<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, qs: &[Dim], ks: &[Dim]) ->
     }
     let (left, right) = (ctx.int("left_window_size", -1)?, ctx.int("right_window_size", -1)?);
     if left >= 0 {
-        let first = im.map_num("sub", position, left as f64)?;
+        let first = im.map_num("sub", position, left)?;
         allowed.push(im.map("greater_or_equal", &[column, first])?);
     }
     if right >= 0 {
-        let last = im.map_num("add", position, right as f64)?;
+        let last = im.map_num("add", position, right)?;
         allowed.push(im.map("less_or_equal", &[column, last])?);
     }
     if let Some(l) = lengths {

@@ -159,7 +159,7 @@ pub fn eye_like<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     };
     let (row, column) = (im.iota(DType::I64, &shape, 0)?, im.iota(DType::I64, &shape, 1)?);
     let k = ctx.int("k", 0)?;
-    let row = im.map_num("add", row, k as f64)?;
+    let row = im.map_num("add", row, k)?;
     let on = im.map("equal", &[row, column])?;
     one(im.cast(on, dtype))
 }

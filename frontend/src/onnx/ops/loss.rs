@@ -25,7 +25,7 @@ impl Importer<'_> {
         }
         let dtype = self.dtype(p);
         let ignored = match ctx.opt_int("ignore_index")? {
-            Some(i) => Some(self.map_num("equal", classes, i as f64)?),
+            Some(i) => Some(self.map_num("equal", classes, i)?),
             None => None,
         };
         // The ignored class may lie outside the extent: it reads class 0 instead.

@@ -39,11 +39,11 @@ pub fn pad<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     }
     let value = match ctx.optional(2) {
         Some(v) => match im.contents(v) {
-            Some(t) if t.len() == 1 => t.get(0).f64(),
+            Some(t) if t.len() == 1 => t.get(0),
             Some(t) => return Err(Fail::Bad(format!("a value of {} elements, expected one", t.len()))),
             None => return unsupported("a value computed from data"),
         },
-        None => ctx.float("value", 0.0)?,
+        None => ctx.float("value", 0.0)?.into(),
     };
     one(im.pad(x, low, high, vec![0; rank], value))
 }

@@ -103,11 +103,17 @@ impl Machine<'_> {
         for p in 0..ps.0 {
             for q in 0..qs.0 {
                 for step in 0..k {
-                    let panel = b + 32 * ((p * qs.0 + q) * k + step);
+                    let block = p.wrapping_mul(qs.0).wrapping_add(q);
+                    let panel = b.wrapping_add(block.wrapping_mul(k).wrapping_add(step).wrapping_mul(32));
                     self.memory.load_row(c.b, t.who, panel, &mut line[..cols])?;
-                    let first = a + p * ps.1 + q * qs.1 + step * a_k;
+                    let parts = [(p, ps.1), (q, qs.1), (step, a_k)];
+                    let first = parts.iter().fold(a, |s, (i, by)| s.wrapping_add(i.wrapping_mul(*by)));
                     for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {
-                        let x = f32::from_bits(self.memory.load(c.a, t.who, first + r * a_row)? as u32);
+                        let x = f32::from_bits(self.memory.load(
+                            c.a,
+                            t.who,
+                            first.wrapping_add(a_row.wrapping_mul(r)),
+                        )? as u32);
                         for (s, y) in row.iter_mut().zip(&line) {
                             *s = x.mul_add(*y, *s);
                         }
@@ -117,11 +123,17 @@ impl Machine<'_> {
         }
         for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {
             if c.accumulate {
-                self.memory.load_row(c.c, t.who, out + r * c_row, &mut line[..cols])?;
+                self.memory
+                    .load_row(c.c, t.who, out.wrapping_add(c_row.wrapping_mul(r)), &mut line[..cols])?;
                 row.iter_mut().zip(&line).for_each(|(s, old)| *s += old);
             }
             for (j, x) in (0..).zip(row) {
-                self.memory.store(c.c, t.who, out + r * c_row + j, x.to_bits() as u64)?;
+                self.memory.store(
+                    c.c,
+                    t.who,
+                    out.wrapping_add(c_row.wrapping_mul(r)).wrapping_add(j),
+                    x.to_bits() as u64,
+                )?;
             }
         }
         Ok(())

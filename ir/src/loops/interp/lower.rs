@@ -210,8 +210,7 @@ fn src(k: &Kernel, bases: &[usize], vector: &Option<Vector>, r: Reg) -> Src {
 
 impl Lowering<'_> {
     fn dim(&self, d: &Dim) -> Result<i64, String> {
-        d.eval(self.symbols)
-            .ok_or_else(|| format!("the dim `{d}` has no value"))
+        d.value(self.symbols).map_err(|e| e.to_string())
     }
 
     fn src(&self, r: Reg) -> Src {

@@ -181,9 +181,11 @@ impl<'a> Memory<'a> {
         out: &mut [u64],
     ) -> Result<(), String> {
         let s = &self.slots[buffer];
-        let last = first.wrapping_add(stride.wrapping_mul(out.len() as i64 - 1));
+        let last = stride
+            .checked_mul(out.len() as i64 - 1)
+            .and_then(|d| first.checked_add(d));
         let range = 0..s.len as i64;
-        if s.is_plain() && range.contains(&first) && range.contains(&last) {
+        if s.is_plain() && range.contains(&first) && last.is_some_and(|l| range.contains(&l)) {
             let at = |lane: usize| (first + stride * lane as i64) as usize;
             match s.bytes {
                 1 => out
@@ -216,7 +218,7 @@ impl<'a> Memory<'a> {
         let mut lanes = [0u64; 32];
         for (i, part) in row.chunks_mut(32).enumerate() {
             let lanes = &mut lanes[..part.len()];
-            self.load_lanes(buffer, who, first + 32 * i as i64, 1, lanes)?;
+            self.load_lanes(buffer, who, first.wrapping_add(32 * i as i64), 1, lanes)?;
             part.iter_mut()
                 .zip(lanes)
                 .for_each(|(x, bits)| *x = f32::from_bits(*bits as u32));

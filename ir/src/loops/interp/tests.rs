@@ -312,7 +312,7 @@ fn bad_accesses_are_found() {
     let e = run_f32(&out("0"), &[("n", 4)], &[ramp(4), ramp(5)]).unwrap_err();
     assert_eq!(e, "@o: buffer b1 has 20 bytes, expected 4 elements of f32");
     let e = run_f32(&out("0"), &[], &[ramp(4), ramp(4)]).unwrap_err();
-    assert_eq!(e, "@o, buffer b0: the dim `n` has no value");
+    assert_eq!(e, "@o, buffer b0: the symbol `n` has no value");
     let divide = "loops @o(b0: f32[n] out) symbols(n) { r0: i64 = index div(n, n - 4) }";
     let e = run_f32(divide, &[("n", 4)], &[ramp(4)]).unwrap_err();
     assert_eq!(e, "@o, statement 0: a division by `n - 4`, which is 0");

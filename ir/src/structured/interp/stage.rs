@@ -175,13 +175,15 @@ impl Machine<'_> {
             let step = e.stride?;
             let first = e.at(&self.vars, file, 0);
             let range = 0..n;
-            let end = |lane: usize| first + step * lane as i64;
-            if lo < hi && !(range.contains(&end(lo)) && range.contains(&end(hi - 1))) {
+            let end = |lane: usize| step.checked_mul(lane as i64).and_then(|d| first.checked_add(d));
+            let within = |lane| end(lane).is_some_and(|i| range.contains(&i));
+            if lo < hi && !(within(lo) && within(hi - 1)) {
                 return None;
             }
+            // Exact where every index is within its extent; no lane reads what is not.
             row = Row {
-                first: row.first * n + first,
-                step: row.step * n + step,
+                first: row.first.wrapping_mul(n).wrapping_add(first),
+                step: row.step.wrapping_mul(n).wrapping_add(step),
             };
         }
         Some(row)
@@ -189,13 +191,16 @@ impl Machine<'_> {
 
     /// The row-major position of one lane's element; the variables must be that lane's.
     fn position(&self, a: &Access, file: &[u64], lane: usize) -> Result<i64, String> {
-        let mut at = 0;
+        let mut at = 0i64;
         for (d, (e, &n)) in a.map.iter().zip(&self.places[a.place].shape).enumerate() {
             let i = e.at(&self.vars, file, lane);
             if !(0..n).contains(&i) {
                 return Err(format!("index {i} of dimension {d}, which has extent {n}"));
             }
-            at = at * n + i;
+            at = n
+                .checked_mul(at)
+                .and_then(|at| at.checked_add(i))
+                .ok_or("a position beyond 64 bits")?;
         }
         Ok(at)
     }
@@ -263,9 +268,10 @@ impl BoundCode {
     /// The lanes of `0..n` in which the bound holds, when its index is affine in the lane.
     fn interval(&self, vars: &[i64], file: &[u64], n: usize) -> Option<(usize, usize)> {
         let (index, extent): (&IxCode, i64) = self.parts();
-        let step = index.stride?;
-        let first = index.at(vars, file, 0);
-        let n = n as i64;
+        // In 128 bits, so that no sum of them leaves it.
+        let (step, extent) = (i128::from(index.stride?), i128::from(extent));
+        let first = i128::from(index.at(vars, file, 0));
+        let n = n as i128;
         let (lo, hi) = match step {
             0 if (0..extent).contains(&first) => (0, n),
             0 => (0, 0),
