@@ -1,7 +1,7 @@
 //! Dims in CLIF: polynomials over the values of the symbols.
 //!
 //! Every function takes the steps of [`Dim::value`], in its order. In a function that checks ([`Emit::check_dims`]) a step
-//! whose result leaves 64 bits raises a flag, which [`Emit::take_flag`] hands out; everywhere else steps wrap around,
+//! whose result leaves 64 bits, or that divides by zero, raises a flag, which [`Emit::take_flag`] hands out; everywhere else steps wrap around,
 //! because `NAME_plan` has checked them.
 //!
 //! Invariant: nothing traps; where a dim has no value, its code gives some number.
@@ -14,19 +14,10 @@ use brolga_ir::{Dim, DimOp};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-/// What a checking function counts as having no value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Check {
-    /// Steps beyond 64 bits.
-    Overflow,
-    /// Those, and divisions by zero.
-    Value,
-}
-
 impl Emit<'_, '_> {
-    /// From now on, steps of dims that go wrong raise the flag.
-    pub fn check_dims(&mut self, check: Check) {
-        self.check = Some(check);
+    /// From now on, steps of dims that leave 64 bits or divide by zero raise the flag.
+    pub fn check_dims(&mut self) {
+        self.check = true;
     }
 
     /// Whether a step since the last call went wrong; `None` when none can have.
@@ -52,7 +43,7 @@ impl Emit<'_, '_> {
     /// `a + b`.
     pub fn sum(&mut self, a: Value, b: Value) -> Value {
         let s = self.b.ins().iadd(a, b);
-        if self.check.is_some() {
+        if self.check {
             // The sign of a sum that overflows is that of neither operand.
             let (x, y) = (self.b.ins().bxor(a, s), self.b.ins().bxor(b, s));
             let wrong = self.b.ins().band(x, y);
@@ -64,7 +55,7 @@ impl Emit<'_, '_> {
     /// `a * b`.
     pub fn product(&mut self, a: Value, b: Value) -> Value {
         let p = self.b.ins().imul(a, b);
-        if self.check.is_some() {
+        if self.check {
             // The high half of a product that fits repeats the sign of the low one.
             let (high, sign) = (self.b.ins().smulhi(a, b), self.b.ins().sshr_imm_u(p, 63));
             let differ = self.b.ins().icmp(IntCC::NotEqual, high, sign);
@@ -96,12 +87,11 @@ impl Emit<'_, '_> {
             match product {
                 None => constant = c,
                 Some(p) => {
-                    let p = match self.check {
-                        Some(_) if c != 1 => {
-                            let c = self.int(c);
-                            self.product(p, c)
-                        }
-                        _ => self.times(p, c),
+                    let p = if self.check && c != 1 {
+                        let c = self.int(c);
+                        self.product(p, c)
+                    } else {
+                        self.times(p, c)
                     };
                     sum = Some(match sum {
                         None => p,
@@ -167,10 +157,10 @@ impl Emit<'_, '_> {
         let least = self.b.ins().icmp_imm_s(IntCC::Equal, a, i64::MIN);
         let minus = self.b.ins().icmp_imm_s(IntCC::Equal, b, -1);
         let beyond = self.b.ins().band(least, minus);
-        if self.check == Some(Check::Value) {
+        if self.check {
             self.raise_if(none);
         }
-        if self.check.is_some() && op != DimOp::Mod {
+        if self.check && op != DimOp::Mod {
             self.raise_if(beyond);
         }
         let trap = self.b.ins().bor(none, beyond);
@@ -257,18 +247,47 @@ impl Emit<'_, '_> {
         }
     }
 
-    /// About the value of a dim in f64, where it only weighs: it neither wraps around nor raises the flag.
-    pub fn dim_magnitude(&mut self, d: &Dim) -> Result<Value, Error> {
-        let mut sum = self.b.ins().f64const(0.0);
+    /// A bound on the magnitude of a dim, f64: it neither wraps around nor raises the flag.
+    pub fn dim_bound(&mut self, d: &Dim) -> Result<Value, Error> {
+        let mut sum: Option<Value> = None;
         for (atoms, c) in d.terms() {
-            let mut product = self.b.ins().f64const(c as f64);
+            let mut product: Option<Value> = None;
             for a in atoms {
-                let v = self.atom(a)?;
-                let v = self.b.ins().fcvt_from_sint(types::F64, v);
-                product = self.b.ins().fmul(product, v);
+                let v = match a {
+                    Atom::Op(DimOp::FloorDiv | DimOp::CeilDiv, x, y) => {
+                        let by = y.as_const().map_or(1.0, |c| (c as f64).abs().max(1.0));
+                        let (x, share, one) = (
+                            self.dim_bound(x)?,
+                            self.float_const(types::F64, 1.0 / by),
+                            self.float_const(types::F64, 1.0),
+                        );
+                        let x = self.b.ins().fmul(x, share);
+                        self.b.ins().fadd(x, one)
+                    }
+                    Atom::Op(_, x, y) => {
+                        let (x, y) = (self.dim_bound(x)?, self.dim_bound(y)?);
+                        self.b.ins().fmax(x, y)
+                    }
+                    Atom::Sym(_) | Atom::TooLarge => {
+                        let v = self.atom(a)?;
+                        self.b.ins().fcvt_from_sint(types::F64, v)
+                    }
+                };
+                product = Some(match product {
+                    None => v,
+                    Some(p) => self.b.ins().fmul(p, v),
+                });
             }
-            sum = self.b.ins().fadd(sum, product);
+            let c = self.float_const(types::F64, (c as f64).abs());
+            let term = match product {
+                None => c,
+                Some(p) => self.b.ins().fmul(p, c),
+            };
+            sum = Some(match sum {
+                None => term,
+                Some(s) => self.b.ins().fadd(s, term),
+            });
         }
-        Ok(sum)
+        Ok(sum.unwrap_or_else(|| self.float_const(types::F64, 0.0)))
     }
 }

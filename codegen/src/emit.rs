@@ -3,7 +3,6 @@
 //! Invariant: a helper function or a tile kernel is defined in a module at most once, when it is first used, so the order
 //! of definitions is a function of the program alone.
 
-use crate::dims::Check;
 use crate::helpers::Helper;
 use crate::listing::Listing;
 use crate::target::call_conv;
@@ -210,8 +209,8 @@ pub(crate) struct Emit<'a, 'm> {
     pub scopes: Vec<FxHashMap<brolga_ir::index::Ix, Value>>,
     /// Pointer to the values of the symbols.
     pub dims: Option<Value>,
-    /// Which steps of dims raise the flag, and whether one has.
-    pub check: Option<Check>,
+    /// Whether steps of dims that go wrong raise the flag, and whether one has.
+    pub check: bool,
     pub flag: Option<Value>,
     symbols: FxHashMap<Symbol, Value>,
     /// Float constants of vector loops that are read from memory where they are used.
@@ -322,7 +321,7 @@ impl<'a, 'm> Emit<'a, 'm> {
             refs: FxHashMap::default(),
             scopes: vec![FxHashMap::default()],
             dims: None,
-            check: None,
+            check: false,
             flag: None,
             symbols: FxHashMap::default(),
             constants: None,

@@ -17,7 +17,7 @@ use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::{self, LoopKind, Stmt};
 use brolga_ir::program::{Program, Rows, SlotId, Step, Storage};
 use brolga_ir::{Dim, Op};
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -552,11 +552,13 @@ impl Run<'_, '_, '_> {
             cond = self.e.b.ins().band(cond, many);
         }
         if work.as_const().is_none() {
-            let (w, enough) = (
-                self.e.dim_magnitude(work)?,
-                self.e.b.ins().f64const(PARALLEL_WORK as f64),
-            );
-            let much = self.e.b.ins().fcmp(FloatCC::GreaterThanOrEqual, w, enough);
+            // Beyond 64 bits it wraps around: it only weighs, and such a run does not end.
+            let w = self.e.dim(work)?;
+            let much = self
+                .e
+                .b
+                .ins()
+                .icmp_imm_s(IntCC::SignedGreaterThanOrEqual, w, PARALLEL_WORK);
             cond = self.e.b.ins().band(cond, much);
         }
         let fork = self.e.begin_fork(cond, &[]);

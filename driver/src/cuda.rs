@@ -52,7 +52,7 @@ impl CudaModel {
         let start = Instant::now();
         let structured = levels::structured(&cut, options)?;
         let mut program = to_gpu_loops(&structured, GpuOptions::default());
-        levels::planned(&mut program)?;
+        levels::plan_memory(&mut program)?;
         let mut model = CudaModel::new(program, options.memory_limit)?;
         timings.lower = start.elapsed();
         model.timings = timings;

@@ -179,13 +179,7 @@ pub fn program(s: &Structured, options: &Options) -> Result<Program> {
 /// As [`program`]; when something is larger than 64 bits can count.
 pub fn planned(mut p: Program, options: &Options) -> Result<Program> {
     if p.arena.is_none() {
-        brolga_passes::memory::plan(&mut p).map_err(|message| Error::Lower {
-            model: p.name.clone(),
-            source: NodeError {
-                node: String::new(),
-                message,
-            },
-        })?;
+        plan_memory(&mut p)?;
     }
     check(&p, options)?;
     options.show("program", &p);
@@ -196,7 +190,7 @@ pub fn planned(mut p: Program, options: &Options) -> Result<Program> {
 ///
 /// # Errors
 /// When something is larger than 64 bits can count.
-pub fn planned(p: &mut Program) -> Result<()> {
+pub fn plan_memory(p: &mut Program) -> Result<()> {
     brolga_passes::memory::plan(p).map_err(|message| Error::Lower {
         model: p.name.clone(),
         source: NodeError {
@@ -253,7 +247,7 @@ pub fn through_text(g: &Graph, options: &Options, level: Level) -> Result<Progra
             *k = k.to_string().parse().map_err(read)?;
         }
     }
-    planned(&mut p)?;
+    plan_memory(&mut p)?;
     if level == Level::Program {
         p = Program::parse(&p.to_string(), &find).map_err(read)?;
     }

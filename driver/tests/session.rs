@@ -230,7 +230,26 @@ fn sizes_beyond_64_bits_are_errors_that_say_what_is_too_large() {
     let one = plan([1, 1, 2]).expect("it is small");
     let e = plan([(1 << 61) + 1, 1, 2]).expect_err("2^64 + 8 bytes").to_string();
     assert!(e.contains("a = 2305843009213693953"), "{e}");
-    assert!(plan([1 << 59, 1, 2]).expect("2^62 bytes can be counted") >= one);
+    assert!(plan([1 << 45, 1, 2]).expect("2^48 bytes can be counted") >= one);
+}
+
+/// One number summed more often than 64 bits count: no tensor is large.
+const OFTEN: &str = "graph @often(%0 x: f32[1, 1], %1 y: f32[a, 1], %2 z: f32[1, b]) {
+  %3 = broadcast{shape=[a, b]}(%0)
+  %4 = reduce{kind=sum axes=[0, 1]}(%3) @\"Sum_0\"
+  %5 = exp(%1)
+  %6 = exp(%2)
+  return s = %4, y = %5, z = %6
+}";
+
+#[test]
+fn positions_beyond_64_bits_are_errors() {
+    let session = compile(&graph(OFTEN), &Options::default()).and_then(|c| c.session());
+    let session = session.expect("it compiles");
+    let plan = |dims: [i64; 2]| session.executor().program().plan(&dims, 1);
+    assert!(plan([1 << 20, 1 << 20]).is_ok());
+    let e = plan([1 << 32, 1 << 32]).expect_err("2^64 sums").to_string();
+    assert!(e.contains("a position in node `Sum_0` is too large"), "{e}");
 }
 
 #[test]

@@ -317,7 +317,7 @@ fn nothing_saturates() {
         assert!(more.iter().all(Dim::is_too_large), "{more:?}");
         assert_eq!(d.exact_div(d), None);
     }
-    assert_eq!(&large[0] * 0, Dim::ZERO);
+    assert_eq!(&large[0] * &Dim::ZERO, Dim::ZERO);
     assert_eq!(&min - &min, Dim::ZERO);
     assert_eq!((&n() + i64::MIN).split_constant(), (n(), i64::MIN));
     assert_eq!(n().split_constant(), (n(), 0));
