@@ -25,6 +25,9 @@ const WORKERS: usize = 2;
 /// No case takes a tenth of this on a machine that is not busy.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
 
+/// How long a case took, and what is wrong with it.
+type Tried = (Duration, Result<(), String>);
+
 #[test]
 fn every_case_holds_in_every_way() {
     let home = data("reported-cases").join("reported-cases");
@@ -37,7 +40,7 @@ fn every_case_holds_in_every_way() {
     assert!(cases.len() >= 210, "{} cases", cases.len());
 
     let next = AtomicUsize::new(0);
-    let tried: Mutex<BTreeMap<&str, (Duration, Result<(), String>)>> = Mutex::default();
+    let tried: Mutex<BTreeMap<&str, Tried>> = Mutex::default();
     std::thread::scope(|s| {
         for _ in 0..WORKERS {
             s.spawn(|| {
