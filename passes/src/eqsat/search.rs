@@ -220,7 +220,7 @@ impl<'a> Search<'a> {
     fn settle_around(&mut self, since: Point, changed: &[At]) -> bool {
         let mut around: SmallVec<[At; 16]> = changed.iter().copied().collect();
         for &(t, _) in &self.draft.touched {
-            if self.draft.is_live(t) && !around.contains(&t) && around.len() < 16 {
+            if self.draft.is_live(t) && !around.contains(&t) && around.len() < NEAR {
                 around.push(t);
             }
         }
@@ -230,9 +230,9 @@ impl<'a> Search<'a> {
         if self.draft.is_better(since) {
             return true;
         }
-        for &c in changed {
-            for &o in self.draft.operands(c) {
-                if !around.contains(&o) {
+        for i in 0..around.len() {
+            for &o in self.draft.operands(around[i]) {
+                if around.len() < 2 * NEAR && self.is_open(o) && !around.contains(&o) {
                     around.push(o);
                 }
             }
@@ -242,7 +242,7 @@ impl<'a> Search<'a> {
         if self.draft.total > since.total + slack {
             return false;
         }
-        for _ in 0..2 {
+        for _ in 0..PASSES {
             let mut changed = false;
             for &c in &around {
                 changed |= self.is_open(c) && self.try_stored(c);
