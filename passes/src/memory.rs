@@ -170,6 +170,7 @@ mod tests {
             packed: false,
         };
         let copy = |from, to| Step::Copy {
+            rows: None,
             from: SlotId(from),
             to: SlotId(to),
         };
