@@ -20,7 +20,9 @@ fn expectations_are_complete() {
     let f32s = |values: &[f64]| Tensor::from_fn(DType::F32, &[values.len()], |i| Number::Float(values[i]));
     npz("in.npz", &[("x", f32s(&[1.0, -2.0]))]);
     let (y, z) = (f32s(&[1.0, 0.0]), f32s(&[-1.0, 2.0]));
-    let cases: [(&str, Vec<(&str, Tensor)>, i32, &[&str]); 6] = [
+    /// What it is, the reference file's arrays, the status, and what the message holds.
+    type Case<'a> = (&'a str, Vec<(&'a str, Tensor)>, i32, &'a [&'a str]);
+    let cases: [Case; 6] = [
         ("all", vec![("y", y.clone()), ("z", z.clone())], 0, &["y: ", "z: "]),
         (
             "nothing",

@@ -148,7 +148,7 @@ fn flipped_bits_are_found_or_harmless() {
 /// Weights are written in pieces of any size, and summed in blocks.
 #[test]
 fn weights_of_many_blocks_are_summed() {
-    let weights: Vec<u8> = (0..2 * BLOCK + 12345).map(|i| (i * i >> 7) as u8).collect();
+    let weights: Vec<u8> = (0..2 * BLOCK + 12345).map(|i| ((i * i) >> 7) as u8).collect();
     let write = |piece: usize| {
         let mut writer = Writer::new(Cursor::new(Vec::new())).unwrap();
         let meta = Meta {

@@ -265,8 +265,8 @@ impl<'a> Draft<'a> {
                 .expect("it is among the users of its operand");
             self.users[o].swap_remove(at);
             self.journal.push(Undo::Removed(o, at, user));
+            self.touched.push((o, false));
             if !self.is_live(o) {
-                self.touched.push((o, false));
                 gone.extend(self.operands(o).iter().map(|&p| (p, o)));
             }
         }

@@ -219,6 +219,9 @@ impl<'a> Search<'a> {
     /// when it leads nowhere.
     fn settle_around(&mut self, since: Point, changed: &[At]) -> bool {
         let mut around: SmallVec<[At; 16]> = changed.iter().copied().collect();
+        for &c in changed {
+            around.extend(self.draft.users[c].iter().copied().take(NEAR / 2));
+        }
         for &(t, _) in &self.draft.touched {
             if self.draft.is_live(t) && !around.contains(&t) && around.len() < NEAR {
                 around.push(t);
@@ -237,9 +240,9 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        // Without what is not legal yet, it has to be cheaper than before.
-        let slack = around.len() as f64 * super::cost::PER_KERNEL;
-        if self.draft.total > since.total + slack {
+        // Without what is not legal yet, and with all that storing or inlining can win, it has to be cheaper than before.
+        let hope: f64 = around.iter().map(|&c| self.most_won(c)).sum();
+        if self.draft.total - hope > since.total {
             return false;
         }
         for _ in 0..PASSES {
@@ -252,6 +255,18 @@ impl<'a> Search<'a> {
             }
         }
         true
+    }
+
+    /// The most that a class's being stored or not can change for the better.
+    fn most_won(&self, c: At) -> f64 {
+        let readers = self.draft.users[c].len();
+        match (self.is_open(c), self.draft.stored[c]) {
+            (false, _) => 0.0,
+            (true, true) => super::cost::PER_KERNEL + self.draft.cs.traffic[c] * (1 + readers) as f64,
+            // What each of its readers' kernels computes.
+            (true, false) if readers > 1 => f64::INFINITY,
+            (true, false) => 0.0,
+        }
     }
 
     /// Opens classes that nothing uses; only those near a change, after the first time.
