@@ -141,7 +141,7 @@ fn expected(x: &Tensor, sizes: &[usize], attrs: Lists) -> (Vec<f64>, Vec<i64>) {
 }
 
 fn check(g: &Graph, x: &Tensor, attrs: Lists) {
-    let found = g.eval(&[x.clone()]).unwrap();
+    let found = g.eval(std::slice::from_ref(x)).unwrap();
     let (values, positions) = expected(x, &found[0].shape()[2..], attrs);
     let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<u64>>();
     let what = format!("{} {attrs:?}", x.dtype());

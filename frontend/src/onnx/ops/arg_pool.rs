@@ -63,7 +63,7 @@ pub fn max<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, pool: &Pool, x: Value) 
         first = first_along(im, pool, i, first)?;
     }
     let found = first.or_larger(im, best)?;
-    Ok(vec![found.value, found.at])
+    Ok(vec![found.value, im.cast(found.at, DType::I64)?])
 }
 
 /// A window without an element has no maximum: one that lies in the padding.
@@ -76,7 +76,7 @@ fn every_window_has_an_element(im: &mut Importer<'_>, pool: &Pool, x: Value) -> 
             None => {
                 let reach = Dim::Const((w.kernel[i] - 1) * w.dilations[i]);
                 im.require_at_most(&w.low[i], &reach).is_err()
-                    || !w.low[i].is(0) && im.require_at_most(&Dim::Const(w.dilations[i]), n).is_err()
+                    || !w.low[i].at_most(&Dim::ZERO) && im.require_at_most(&Dim::Const(w.dilations[i]), n).is_err()
             }
         };
         if empty {
@@ -92,7 +92,13 @@ fn every_window_has_an_element(im: &mut Importer<'_>, pool: &Pool, x: Value) -> 
 
 /// The position of every element of a tensor: counted along rows, or along columns of the spatial dimensions.
 fn positions(im: &mut Importer<'_>, shape: &[Dim], column_major: bool) -> One {
-    let flat = im.iota(DType::I64, &[product(shape)], 0)?;
+    let count = product(shape);
+    // Half as wide where they fit, which is as wide as most values are.
+    let dtype = match count.at_most(&Dim::Const(i32::MAX as i64)) {
+        true => DType::I32,
+        false => DType::I64,
+    };
+    let flat = im.iota(dtype, &[count], 0)?;
     if !column_major {
         return im.reshape(flat, shape.to_vec());
     }
@@ -158,7 +164,7 @@ fn first_along(im: &mut Importer<'_>, pool: &Pool, i: usize, x: Element) -> Resu
         return x.each(|v| every(im, v, axis, 0, size, strides[i]));
     }
     // A window that starts before the first element has its first one where its taps come to it.
-    let at = im.iota(DType::I64, &[size.clone()], 0)?;
+    let at = im.iota(DType::I64, std::slice::from_ref(size), 0)?;
     let at = im.map_num("mul", at, strides[i])?;
     let low = im.dim_scalar(&low[i], DType::I64)?;
     let start = im.map("sub", &[at, low])?;
