@@ -12,6 +12,7 @@ use brolga_ir::{DType, Value};
 
 mod activation;
 mod arg;
+mod arg_pool;
 mod attention;
 mod cast;
 mod constant;
@@ -139,6 +140,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("MatMulInteger", quantize::matmul_integer),
     ("Max", elementwise::variadic),
     ("MaxPool", pool::max),
+    ("MaxUnpool", arg_pool::unpool),
     ("Mean", elementwise::mean),
     ("MeanVarianceNormalization", normalization::mean_variance),
     ("Min", elementwise::variadic),

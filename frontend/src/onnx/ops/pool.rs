@@ -13,11 +13,14 @@ use brolga_ir::{Attr, DType, Dim, Number, Tensor};
 /// Counts are made at import where they are this few, by a pool of ones elsewhere.
 const MAX_COUNTED: i64 = 1 << 22;
 
-struct Pool {
-    window: Window,
+/// A pool over the spatial dimensions of an operand.
+pub struct Pool {
+    /// Its window.
+    pub window: Window,
     /// The result's spatial extents.
-    sizes: Vec<Dim>,
-    spatial: Vec<Dim>,
+    pub sizes: Vec<Dim>,
+    /// The operand's spatial extents.
+    pub spatial: Vec<Dim>,
 }
 
 fn plan<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, x: Value) -> Result<Pool, Fail> {
@@ -130,8 +133,8 @@ impl Pool {
         self.emit(im, "sum", ones)
     }
 
-    /// The number of counted taps of each window along one axis.
-    fn axis_counts(&self, i: usize, include_pad: bool) -> Option<Vec<usize>> {
+    /// The number of counted taps of each window along one axis, where extents are known and amount to few.
+    pub fn axis_counts(&self, i: usize, include_pad: bool) -> Option<Vec<usize>> {
         let w = &self.window;
         let (size, low) = (self.sizes[i].as_const()?, w.low[i].as_const()?);
         let (extent, high) = (self.spatial[i].as_const()?, w.high[i].as_const()?);
@@ -156,11 +159,15 @@ fn all_equal(counts: &[usize]) -> Option<usize> {
     counts.iter().all(|&c| c == first).then_some(first)
 }
 
-/// `MaxPool`; its second result is not supported.
+/// `MaxPool`.
 pub fn max<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    one(plan(im, ctx, x)?.emit(im, "max", x))
+    let p = plan(im, ctx, x)?;
+    if ctx.wants(1) {
+        return arg_pool::max(im, ctx, &p, x);
+    }
+    one(p.emit(im, "max", x))
 }
 
 /// `AveragePool`.
