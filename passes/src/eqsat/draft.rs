@@ -27,7 +27,7 @@ pub const LEAST: f64 = 1e-9;
 /// A program that is being changed, and what it costs.
 pub struct Draft<'a> {
     pub(super) cs: &'a Classes,
-    settling: &'a Settling,
+    pub(super) settling: &'a Settling,
     /// The chosen e-node of every class that can be computed, in use or not; `NONE` where there is none.
     pub(super) choice: Vec<u32>,
     /// Which classes are stored, when they are in use.
@@ -42,6 +42,8 @@ pub struct Draft<'a> {
     pub(super) total: f64,
     /// The number of those that are not.
     pub(super) illegal: usize,
+    /// What kernels cost before the last adding up made them illegal.
+    pub(super) lost: f64,
     /// A topological order of the choices, operands first.
     pub(super) rank: Vec<u32>,
     /// What to undo, latest last.
@@ -107,6 +109,7 @@ impl<'a> Draft<'a> {
             seconds: vec![0.0; n],
             total: 0.0,
             illegal: 0,
+            lost: 0.0,
             rank: vec![0; n],
             journal: vec![],
             touched: vec![],
@@ -311,8 +314,12 @@ impl<'a> Draft<'a> {
             }
         }
         dirty.sort_unstable();
+        self.lost = 0.0;
         for &c in &dirty {
             let s = self.kernel_of(c);
+            if s.is_infinite() && self.seconds[c].is_finite() {
+                self.lost += self.seconds[c];
+            }
             self.set_seconds(c, s);
         }
         true

@@ -132,10 +132,16 @@ impl Matcher<'_> {
                     if let Some(f) = binds {
                         self.now.ops[f] = Some(*op);
                     }
-                    if children.len() == args.len() {
-                        self.arguments(args, children, rest);
-                        let n = children.len();
-                        if *either && children[n - 1] != children[n - 2] {
+                    let n = children.len();
+                    if n == args.len() {
+                        if self.may_match(args, children) {
+                            self.arguments(args, children, rest);
+                        }
+                        let swaps = || {
+                            let operands = [children[n - 1], children[n - 2]];
+                            operands[0] != operands[1] && self.may_match(&args[n - 2..], &operands)
+                        };
+                        if *either && swaps() {
                             let last = Goals::Then(&args[n - 1], children[n - 2], rest);
                             let swapped = Goals::Then(&args[n - 2], children[n - 1], &last);
                             self.arguments(&args[..n - 2], &children[..n - 2], &swapped);
@@ -147,6 +153,18 @@ impl Matcher<'_> {
                 }
             }
         }
+    }
+
+    /// False when a literal among the arguments is another one: seen before any condition is tried.
+    fn may_match(&self, args: &[Pat], children: &[Id]) -> bool {
+        args.iter().zip(children).all(|(arg, &c)| match arg {
+            Pat::Lit(a) => self.eg[c].data.attr() == Some(a),
+            Pat::Number(x, near) => {
+                let d = &self.eg[c].data;
+                d.splat.is_some_and(|found| is_number(found, d.ty().dtype, *x, *near))
+            }
+            _ => true,
+        })
     }
 
     /// True when the conditions on one variable alone hold for a class.

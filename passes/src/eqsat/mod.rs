@@ -200,7 +200,7 @@ impl Choices {
         let near = NEAR * best.cost();
         best.run();
         if let Some(imported) = self.imported(roots) {
-            for start in [imported.all_stored(cs), imported] {
+            for (start, near) in [(imported.all_stored(cs), 0.0), (imported, near)] {
                 let mut search = Search::new(cs, &settling, &start, roots);
                 if search.cost() < near.max(best.cost()) {
                     search.run();

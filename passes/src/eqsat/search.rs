@@ -28,6 +28,9 @@ const PASSES: usize = 3;
 /// Classes around one that are tried in its place.
 const NEAR: usize = 16;
 
+/// Classes of which it is believed that storing or inlining them makes a dear move a cheap one.
+const FEW: usize = 2;
+
 /// A program being improved.
 pub struct Search<'a> {
     draft: Draft<'a>,
@@ -233,6 +236,7 @@ impl<'a> Search<'a> {
         if self.draft.is_better(since) {
             return true;
         }
+        let lost = self.draft.lost;
         for i in 0..around.len() {
             for &o in self.draft.operands(around[i]) {
                 if around.len() < 2 * NEAR && self.is_open(o) && !around.contains(&o) {
@@ -240,9 +244,11 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        // Without what is not legal yet, and with all that storing or inlining can win, it has to be cheaper than before.
-        let hope: f64 = around.iter().map(|&c| self.most_won(c)).sum();
-        if self.draft.total - hope > since.total {
+        // With what is not legal yet at the price it had, and what storing or inlining a few of these can win, it has to be
+        // cheaper.
+        let mut most: SmallVec<[f64; 32]> = around.iter().map(|&c| self.most_won(c)).collect();
+        most.sort_by(|a, b| b.total_cmp(a));
+        if self.draft.total + lost - most.iter().take(FEW).sum::<f64>() > since.total {
             return false;
         }
         for _ in 0..PASSES {
@@ -264,7 +270,10 @@ impl<'a> Search<'a> {
             (false, _) => 0.0,
             (true, true) => super::cost::PER_KERNEL + self.draft.cs.traffic[c] * (1 + readers) as f64,
             // What each of its readers' kernels computes.
-            (true, false) if readers > 1 => f64::INFINITY,
+            (true, false) if readers > 1 => {
+                let settled = self.draft.settling.of[c].as_ref();
+                settled.map_or(0.0, |s| s.compute.max(s.memory)) * readers as f64
+            }
             (true, false) => 0.0,
         }
     }
