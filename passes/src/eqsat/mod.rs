@@ -191,18 +191,17 @@ impl Choices {
     /// # Errors
     /// When a result has no kernel.
     pub fn best(&self) -> Result<Plan, String> {
-        /// How much dearer than the greedy choice a program may be that is worth improving.
-        const NEAR: f64 = 1.5;
+        /// How much dearer than the best a program may be that is worth improving.
+        const NEAR: f64 = 1.1;
         let (cs, roots) = (&self.classes, &self.roots[..]);
         let settling = extract::settle(cs, &|_, _| true);
         let greedy = Plan::new(cs, &settling.of, roots)?;
         let mut best = Search::new(cs, &settling, &greedy, roots);
-        let near = NEAR * best.cost();
         best.run();
         if let Some(imported) = self.imported(roots) {
-            for (start, near) in [(imported.all_stored(cs), 0.0), (imported, near)] {
+            for (start, near) in [(imported.all_stored(cs), 1.0), (imported, NEAR)] {
                 let mut search = Search::new(cs, &settling, &start, roots);
-                if search.cost() < near.max(best.cost()) {
+                if search.cost() < near * best.cost() {
                     search.run();
                     if search.cost() < best.cost() - search::LEAST {
                         best = search;

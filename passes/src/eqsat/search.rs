@@ -254,7 +254,10 @@ impl<'a> Search<'a> {
         for _ in 0..PASSES {
             let mut changed = false;
             for &c in &around {
-                changed |= self.is_open(c) && self.try_stored(c);
+                // To store what one kernel computes wins nothing where all kernels are legal.
+                let idle =
+                    !self.draft.stored[c] && self.draft.users[c].len() < 2 && self.draft.illegal == since.illegal;
+                changed |= !idle && self.is_open(c) && self.try_stored(c);
             }
             if !changed {
                 break;
