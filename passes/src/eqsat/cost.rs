@@ -115,6 +115,7 @@ impl CostModel {
     fn map(&self, op: &Op, types: &[Type]) -> f64 {
         let heavy = [
             "exp",
+            "expm1",
             "log",
             "sin",
             "cos",
