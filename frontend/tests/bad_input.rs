@@ -1,43 +1,15 @@
 //! Bad models are errors that name what is wrong, never panics; and what is unusual but right still imports.
 
+mod common;
+
 use brolga_frontend::onnx::{self, Error, Options};
 use brolga_ir::{Graph, Tensor};
+use common::value;
 use onnx_protobuf::{
     AttributeProto, FunctionProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    attribute_proto::AttributeType,
-    tensor_proto::DataLocation,
-    tensor_shape_proto::{Dimension, dimension},
+    StringStringEntryProto, TensorProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataLocation,
     type_proto,
 };
-
-fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
-    let dim = dims
-        .iter()
-        .map(|&d| Dimension {
-            value: Some(dimension::Value::DimValue(d)),
-            ..Default::default()
-        })
-        .collect();
-    let shape = TensorShapeProto {
-        dim,
-        ..Default::default()
-    };
-    let tensor = type_proto::Tensor {
-        elem_type: 1,
-        shape: Some(shape).into(),
-        ..Default::default()
-    };
-    let ty = TypeProto {
-        value: Some(type_proto::Value::TensorType(tensor)),
-        ..Default::default()
-    };
-    ValueInfoProto {
-        name: name.into(),
-        type_: Some(ty).into(),
-        ..Default::default()
-    }
-}
 
 fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     NodeProto {
@@ -73,7 +45,7 @@ fn model(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
         name: "g".into(),
         node: nodes,
         initializer,
-        input: vec![value("x", &[2, 3])],
+        input: vec![value("x", 1, &[2, 3])],
         output: vec![ValueInfoProto {
             name: "y".into(),
             ..Default::default()
@@ -209,7 +181,7 @@ fn graphs_that_are_none() {
     m.opset_import.clear();
     assert!(error(&m).contains("operator set"));
     m = model(vec![node("Relu", &["x"], &["y"])], vec![]);
-    m.graph.as_mut().unwrap().output = vec![value("y", &[2, 4])];
+    m.graph.as_mut().unwrap().output = vec![value("y", 1, &[2, 4])];
     assert!(error(&m).contains("declared"));
 }
 
@@ -446,7 +418,7 @@ fn functions_of_the_model() {
 fn inputs_that_are_fixed_become_constants() {
     let m = model(vec![node("Reshape", &["x", "s"], &["y"])], vec![]);
     let mut m = m;
-    let mut s = value("s", &[2]);
+    let mut s = value("s", 1, &[2]);
     if let Some(type_proto::Value::TensorType(t)) = &mut s.type_.as_mut().unwrap().value {
         t.elem_type = 7;
     }

@@ -1,38 +1,11 @@
 //! Inputs with an initializer, which is their default; outputs that are listed twice; the empty name, which names nothing.
 
+mod common;
+
 use brolga_frontend::onnx::{self, Options};
 use brolga_ir::{Graph, Tensor};
-use onnx_protobuf::{
-    GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto,
-    tensor_shape_proto::{Dimension, dimension},
-    type_proto,
-};
-
-fn value(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
-    let dim = |d: &i64| Dimension {
-        value: Some(dimension::Value::DimValue(*d)),
-        ..Default::default()
-    };
-    let tensor = type_proto::Tensor {
-        elem_type,
-        shape: Some(TensorShapeProto {
-            dim: dims.iter().map(dim).collect(),
-            ..Default::default()
-        })
-        .into(),
-        ..Default::default()
-    };
-    ValueInfoProto {
-        name: name.into(),
-        type_: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..Default::default()
-        })
-        .into(),
-        ..Default::default()
-    }
-}
+use common::value;
+use onnx_protobuf::{GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 
 fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     NodeProto {

@@ -1,48 +1,21 @@
 //! Symbolic extents: what a model demands of them becomes a guard, two of them broadcast when the model runs, and the sizes
 //! that exporters compute are followed. Models run on the tensor IR's interpreter; machine code is compared with it elsewhere.
 
+mod common;
+
 use brolga_frontend::onnx::{self, Options};
 use brolga_ir::{DType, Graph, Number, Tensor};
+use common::value;
 use onnx_protobuf::{
-    AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TypeProto, ValueInfoProto,
+    AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
     attribute_proto::AttributeType,
-    tensor_shape_proto::{Dimension, dimension},
-    type_proto,
 };
 
 /// An f32 input whose extents are numbers or symbols: `x[b, 3]`.
 fn input(text: &str) -> ValueInfoProto {
     let (name, dims) = text.trim_end_matches(']').split_once('[').expect("name[dims]");
-    let dim = dims
-        .split(',')
-        .map(str::trim)
-        .filter(|d| !d.is_empty())
-        .map(|d| Dimension {
-            value: Some(match d.parse() {
-                Ok(n) => dimension::Value::DimValue(n),
-                Err(_) => dimension::Value::DimParam(d.into()),
-            }),
-            ..Default::default()
-        });
-    let shape = TensorShapeProto {
-        dim: dim.collect(),
-        ..Default::default()
-    };
-    let tensor = type_proto::Tensor {
-        elem_type: 1,
-        shape: Some(shape).into(),
-        ..Default::default()
-    };
-    let ty = TypeProto {
-        value: Some(type_proto::Value::TensorType(tensor)),
-        ..Default::default()
-    };
-    ValueInfoProto {
-        name: name.into(),
-        type_: Some(ty).into(),
-        ..Default::default()
-    }
+    let dims: Vec<&str> = dims.split(',').map(str::trim).filter(|d| !d.is_empty()).collect();
+    value(name, 1, &dims)
 }
 
 fn ints(name: &str, values: &[i64]) -> TensorProto {

@@ -1,43 +1,14 @@
 //! `MaxPool` with the positions of its maxima, on the tensor IR's interpreter, beside the loop that defines them.
 
+mod common;
+
 use brolga_frontend::onnx::{self, Options};
 use brolga_ir::{DType, Graph, Number, Tensor};
+use common::value;
 use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
-use onnx_protobuf::{
-    AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, type_proto,
-};
+use onnx_protobuf::{AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
 
 type Lists<'a> = &'a [(&'a str, &'a [i64])];
-
-fn value(name: &str, code: i32, dims: &[&str]) -> ValueInfoProto {
-    let dim = |d: &&str| Dimension {
-        value: Some(match d.parse() {
-            Ok(n) => dimension::Value::DimValue(n),
-            Err(_) => dimension::Value::DimParam((*d).into()),
-        }),
-        ..Default::default()
-    };
-    let shape = TensorShapeProto {
-        dim: dims.iter().map(dim).collect(),
-        ..Default::default()
-    };
-    let tensor = type_proto::Tensor {
-        elem_type: code,
-        shape: Some(shape).into(),
-        ..Default::default()
-    };
-    let ty = TypeProto {
-        value: Some(type_proto::Value::TensorType(tensor)),
-        ..Default::default()
-    };
-    ValueInfoProto {
-        name: name.into(),
-        type_: Some(ty).into(),
-        ..Default::default()
-    }
-}
 
 /// Nodes over `x` (and further inputs) whose results of these names are the model's.
 fn import(inputs: Vec<ValueInfoProto>, nodes: Vec<NodeProto>, results: &[&str]) -> Result<Graph, String> {

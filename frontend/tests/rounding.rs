@@ -1,39 +1,12 @@
 //! An ONNX operator on 16-bit floats rounds its result once, whatever it is composed of.
 
+mod common;
+
 use brolga_frontend::onnx::{self, Options};
 use brolga_ir::{DType, Number, Tensor};
+use common::value;
 use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
-use onnx_protobuf::{
-    AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, type_proto,
-};
-
-/// An operand of type f16 (10) or bf16 (16).
-fn operand(name: &str, code: i32, dims: &[usize]) -> ValueInfoProto {
-    let dim = |&d: &usize| Dimension {
-        value: Some(dimension::Value::DimValue(d as i64)),
-        ..Default::default()
-    };
-    let shape = TensorShapeProto {
-        dim: dims.iter().map(dim).collect(),
-        ..Default::default()
-    };
-    let tensor = type_proto::Tensor {
-        elem_type: code,
-        shape: Some(shape).into(),
-        ..Default::default()
-    };
-    ValueInfoProto {
-        name: name.into(),
-        type_: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..Default::default()
-        })
-        .into(),
-        ..Default::default()
-    }
-}
+use onnx_protobuf::{AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
 
 /// What one node gives for these operands of a type.
 fn run(op: &str, attrs: &[(&str, f32)], dtype: DType, operands: &[(&[usize], &[f64])]) -> Vec<f64> {
@@ -52,7 +25,7 @@ fn run(op: &str, attrs: &[(&str, f32)], dtype: DType, operands: &[(&[usize], &[f
         attribute: attrs.iter().map(float).collect(),
         ..Default::default()
     };
-    let inputs = names.iter().zip(operands).map(|(n, (s, _))| operand(n, code, s));
+    let inputs = names.iter().zip(operands).map(|(n, (s, _))| value(n, code, s));
     let graph = GraphProto {
         name: "g".into(),
         node: vec![node],
