@@ -8,7 +8,7 @@
 
 use super::extract::{self, At, Classes, MOST_OPERATORS, Mask, PER_CONSTANT, Settling};
 use super::lang::Term;
-use super::plan::Plan;
+use super::plan::{Plan, topological};
 use crate::fusion::{Class, Form};
 use smallvec::SmallVec;
 
@@ -72,7 +72,7 @@ impl Marks {
         self.of[c] == self.stamp
     }
     fn insert(&mut self, c: At) -> bool {
-        !std::mem::replace(&mut self.of[c], self.stamp).eq(&self.stamp)
+        std::mem::replace(&mut self.of[c], self.stamp) != self.stamp
     }
 }
 
@@ -127,7 +127,7 @@ impl<'a> Draft<'a> {
                 s.users[o].push(c);
             }
         }
-        s.add_up();
+        s.add_up_to(usize::MAX);
         s.journal.clear();
         s
     }
@@ -279,8 +279,11 @@ impl<'a> Draft<'a> {
 
     /// Adds up the kernels that the touched classes are part of; false when they are too many.
     pub(super) fn add_up(&mut self) -> bool {
+        self.add_up_to(MANY)
+    }
+
+    fn add_up_to(&mut self, most: usize) -> bool {
         let mut todo = std::mem::take(&mut self.touched);
-        let bounded = !self.journal.is_empty();
         let mut dirty: SmallVec<[At; 16]> = SmallVec::new();
         self.marks.clear();
         // A class is marked when its own kernel, or those of all that reads it, are on the list.
@@ -303,13 +306,13 @@ impl<'a> Draft<'a> {
             if !self.marks.insert(c) {
                 continue;
             }
-            if self.stored[c] || !self.is_stream(c) || self.results[c] {
+            if self.stored[c] || !self.is_stream(c) {
                 dirty.push(c);
             }
             if !self.stored[c] {
                 up.extend(self.users[c].iter().copied());
             }
-            if bounded && dirty.len() > MANY {
+            if dirty.len() > most {
                 return false;
             }
         }
@@ -346,11 +349,9 @@ impl<'a> Draft<'a> {
         if part.class == Class::Host {
             return super::cost::PER_KERNEL;
         }
-        if !self.stored[c] {
-            // A stream that is a result and not stored would be no tensor.
-            return if self.cs.constant[c] { 0.0 } else { f64::INFINITY };
-        }
-        let Some((form, compute, memory)) = self.kernel(c) else {
+        self.marks.clear();
+        let mut kernel = Kernel::default();
+        let Some((form, _)) = self.stream(&mut kernel, c) else {
             return f64::INFINITY;
         };
         if form == Form::Tensor {
@@ -358,20 +359,12 @@ impl<'a> Draft<'a> {
         } else if self.cs.constant[c] {
             PER_CONSTANT + super::cost::bytes(self.cs.ty(c)) * PER_CONSTANT_BYTE
         } else {
-            let write = self.cs.traffic[c];
-            self.cs.model.kernel(compute, memory.max(0.0) + write)
+            let memory = kernel.memory.max(0.0) + self.cs.traffic[c];
+            self.cs.model.kernel(kernel.compute, memory)
         }
     }
 
-    /// Form, arithmetic and memory seconds of the kernel that computes a class; `None` when it is not legal.
-    fn kernel(&mut self, root: At) -> Option<(Form, f64, f64)> {
-        self.marks.clear();
-        let mut k = Kernel::default();
-        let (form, _) = self.stream(&mut k, root)?;
-        Some((form, k.compute, k.memory))
-    }
-
-    /// A class that the kernel computes.
+    /// The form of a class that a kernel computes, and whether it is rough; `None` when the kernel is not legal.
     fn stream(&mut self, k: &mut Kernel, c: At) -> Option<(Form, bool)> {
         k.operators += 1;
         if k.operators > MOST_OPERATORS {
@@ -435,29 +428,9 @@ impl<'a> Draft<'a> {
 
     /// Ranks all choices anew.
     pub(super) fn rerank(&mut self) {
-        let mut next = 0;
-        self.marks.clear();
-        let mut stack: Vec<(At, usize)> = vec![];
-        for i in 0..self.settling.order.len() {
-            stack.push((self.settling.order[i], 0));
-            while let Some((c, i)) = stack.pop() {
-                if self.marks.has(c) {
-                    continue;
-                }
-                match self.operands(c).get(i) {
-                    Some(&o) => {
-                        stack.push((c, i + 1));
-                        if !self.marks.has(o) {
-                            stack.push((o, 0));
-                        }
-                    }
-                    None => {
-                        self.marks.insert(c);
-                        self.rank[c] = next;
-                        next += 1;
-                    }
-                }
-            }
+        let order = topological(self.choice.len(), &self.settling.order, |c| self.operands(c));
+        for (rank, c) in (0..).zip(order) {
+            self.rank[c] = rank;
         }
     }
 

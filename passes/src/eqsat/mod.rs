@@ -37,7 +37,7 @@ use crate::pass::{Context, Pass, PassError};
 use brolga_ir::{Def, Graph, Target};
 use cost::CostModel;
 use egg::Language;
-use extract::{At, Classes};
+use extract::{At, Choice, Classes};
 use plan::Plan;
 use rules::RuleSet;
 use saturate::{Limits, Report};
@@ -138,8 +138,8 @@ pub struct Choices {
     pub eg: lang::EGraph,
     /// Its classes.
     pub classes: Classes,
-    /// Which e-nodes of each class the graph had as it came.
-    imported: Vec<Vec<bool>>,
+    /// Which e-nodes of each class the graph had as it came, where that is known.
+    imported: Option<Vec<Vec<bool>>>,
     /// The results' classes.
     pub roots: Vec<At>,
 }
@@ -163,12 +163,8 @@ impl Choices {
     /// When a term is ill-sorted.
     pub fn new(built: build::Built, imported: &[(egg::Id, lang::Term)], target: &Target) -> Result<Choices, String> {
         let classes = Classes::new(&built.eg, CostModel::new(target))?;
-        let mut mask: Vec<Vec<bool>> = classes
-            .choices
-            .iter()
-            .enumerate()
-            .map(|(c, ks)| ks.iter().map(|k| classes.constant[c] || k.op.is_none()).collect())
-            .collect();
+        let given = |(c, ks): (At, &Vec<Choice>)| ks.iter().map(|k| classes.constant[c] || k.op.is_none()).collect();
+        let mut mask: Vec<Vec<bool>> = classes.choices.iter().enumerate().map(given).collect();
         for (id, term) in imported {
             let term = term.clone().map_children(|c| built.eg.find(c));
             let c = classes.at[&built.eg.find(*id)];
@@ -180,7 +176,7 @@ impl Choices {
         Ok(Choices {
             eg: built.eg,
             classes,
-            imported: mask,
+            imported: (!imported.is_empty()).then_some(mask),
             roots,
         })
     }
@@ -198,7 +194,7 @@ impl Choices {
         let greedy = Plan::new(cs, &settling.of, roots)?;
         let mut best = Search::new(cs, &settling, &greedy, roots);
         best.run();
-        if let Some(imported) = self.imported(roots) {
+        if let Some(imported) = self.imported() {
             for (start, near) in [(imported.all_stored(cs), 1.0), (imported, NEAR)] {
                 let mut search = Search::new(cs, &settling, &start, roots);
                 if search.cost() < near * best.cost() {
@@ -213,9 +209,10 @@ impl Choices {
     }
 
     /// The program as it was imported, its kernels fused greedily; `None` where it has e-nodes without a kernel.
-    fn imported(&self, roots: &[At]) -> Option<Plan> {
-        let settling = extract::settle(&self.classes, &|c, k| self.imported[c][k]);
-        Plan::new(&self.classes, &settling.of, roots).ok()
+    fn imported(&self) -> Option<Plan> {
+        let imported = self.imported.as_ref()?;
+        let settling = extract::settle(&self.classes, &|c, k| imported[c][k]);
+        Plan::new(&self.classes, &settling.of, &self.roots).ok()
     }
 
     /// The graph of the cheapest program found, for the graph that it came from.

@@ -71,25 +71,7 @@ impl Plan {
 
     /// The classes in use, operands first.
     pub fn order(&self, cs: &Classes, roots: &[At]) -> Vec<At> {
-        let mut done = vec![false; cs.ids.len()];
-        let mut out = vec![];
-        let mut stack: Vec<(At, usize)> = roots.iter().rev().map(|&r| (r, 0)).collect();
-        while let Some((c, i)) = stack.pop() {
-            if done[c] {
-                continue;
-            }
-            match self.operands(cs, c).get(i) {
-                Some(&o) => {
-                    stack.push((c, i + 1));
-                    stack.push((o, 0));
-                }
-                None => {
-                    done[c] = true;
-                    out.push(c);
-                }
-            }
-        }
-        out
+        topological(cs.ids.len(), roots, |c| self.operands(cs, c))
     }
 
     /// Stores streams that several kernels would compute, where that costs more than a kernel of their own.
@@ -159,6 +141,29 @@ impl Plan {
         part.form(c as u32, &operands?)
             .map_err(|e| format!("{}: {e}", op.name()))
     }
+}
+
+/// What can be reached from some of `n` classes, operands first.
+pub fn topological<'a>(n: usize, from: &[At], operands: impl Fn(At) -> &'a [At]) -> Vec<At> {
+    let mut done = vec![false; n];
+    let mut out = vec![];
+    let mut stack: Vec<(At, usize)> = from.iter().rev().map(|&r| (r, 0)).collect();
+    while let Some((c, i)) = stack.pop() {
+        if done[c] {
+            continue;
+        }
+        match operands(c).get(i) {
+            Some(&o) => {
+                stack.push((c, i + 1));
+                stack.push((o, 0));
+            }
+            None => {
+                done[c] = true;
+                out.push(c);
+            }
+        }
+    }
+    out
 }
 
 /// Why a class has no kernel: the first operator below it that none of the rules decomposes.

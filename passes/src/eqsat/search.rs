@@ -163,9 +163,12 @@ impl<'a> Search<'a> {
             next += 1;
             near.extend(self.draft.operands(o).iter().copied());
         }
+        if near.is_empty() {
+            return false;
+        }
         let point = self.draft.point();
         self.draft.set_stored(c, false);
-        if near.is_empty() || !self.draft.add_up() || self.draft.illegal == point.illegal {
+        if !self.draft.add_up() || self.draft.illegal == point.illegal {
             self.draft.back(point);
             return false;
         }
