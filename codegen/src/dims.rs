@@ -1,8 +1,8 @@
 //! Dims in CLIF: polynomials over the values of the symbols.
 //!
 //! Every function takes the steps of [`Dim::value`], in its order. In a function that checks ([`Emit::check_dims`]) a step
-//! whose result leaves 64 bits, or that divides by zero, raises a flag, which [`Emit::take_flag`] hands out; everywhere else steps wrap around,
-//! because `NAME_plan` has checked them.
+//! whose result leaves 64 bits, or that divides by zero, raises a flag, which [`Emit::take_flag`] hands out; everywhere
+//! else steps wrap around, because `NAME_plan` has checked them.
 //!
 //! Invariant: nothing traps; where a dim has no value, its code gives some number.
 

@@ -495,15 +495,6 @@ impl<'a, 'm> Emit<'a, 'm> {
         If { done }
     }
 
-    /// [`Emit::begin_if`] for what hardly ever happens: its code stands out of the way.
-    pub fn begin_rare_if(&mut self, cond: Value) -> If {
-        let open = self.begin_if(cond);
-        if let Some(block) = self.b.current_block() {
-            self.b.set_cold_block(block);
-        }
-        open
-    }
-
     /// Closes what [`Emit::begin_if`] opened.
     pub fn end_if(&mut self, i: If) {
         self.scopes.pop();

@@ -2,8 +2,8 @@
 //!
 //! `args` points to the parameters' pointers in order, then the pointer to the values of the symbols, the scratch memory
 //! of worker 0, and the distance in bytes to the next worker's; behind them, for a kernel with checks, to a word of 32 bits
-//! that becomes the number of a check that fails, plus 1. Workers that store to it at once leave one of their numbers. `begin..end` is the range of the parallel loop; a kernel
-//! without one is called once with `0..1`.
+//! that becomes the number of a check that fails, plus 1. Workers that store to it at once leave one of their numbers.
+//! `begin..end` is the range of the parallel loop; a kernel without one is called once with `0..1`.
 //!
 //! A guarded load selects between the element's address and that of a stack slot which holds the fill value, so it takes
 //! no branch and never reads out of bounds. Registers assigned outside of vector loops are Cranelift variables, one for
@@ -299,7 +299,8 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             return Err(self.error(format!("check {number} in a kernel without checks")));
         };
         let failed = self.e.b.ins().icmp_imm_s(IntCC::Equal, holds, 0);
-        let open = self.e.begin_rare_if(failed);
+        let open = self.e.begin_if(failed);
+        self.e.cold();
         // The first report stays.
         let before = self.e.b.ins().load(types::I32, element(), fault, 0);
         let none = self.e.b.ins().icmp_imm_s(IntCC::Equal, before, 0);

@@ -99,21 +99,12 @@ fn parse_program<K: Callable>(text: &str, path: &Path) -> Result<Program<K>> {
     Ok(program)
 }
 
-/// [`graph`] as options want it: with their sizes for symbolic dimensions, and with defaults or constants for inputs that have
-/// an initializer.
-///
-/// # Errors
-/// As [`graph`]; when a size contradicts the model, or there is no such dimension.
-pub fn graph_for(path: &Path, options: &Options) -> Result<Graph> {
-    import(path, options)
-}
-
 /// Reads a tensor graph. Weights stay in the file, which is mapped for as long as the graph refers to it.
 ///
 /// # Errors
 /// When the file is no model, or uses operators that are not supported.
 pub fn graph(path: &Path, memory_limit: u64) -> Result<Graph> {
-    import(
+    graph_for(
         path,
         &Options {
             memory_limit,
@@ -122,7 +113,12 @@ pub fn graph(path: &Path, memory_limit: u64) -> Result<Graph> {
     )
 }
 
-fn import(path: &Path, compile: &Options) -> Result<Graph> {
+/// [`graph`] as options want it: with their sizes for symbolic dimensions, and with defaults or constants for inputs that have
+/// an initializer.
+///
+/// # Errors
+/// As [`graph`]; when a size contradicts the model, or there is no such dimension.
+pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
     match kind(path)? {
         Kind::Onnx => {
             let options = onnx::Options {

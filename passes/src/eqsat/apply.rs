@@ -164,7 +164,7 @@ impl Maker<'_> {
                     return Err(Refusal::Wrong("`splat` takes the dtype of a stream".into()));
                 };
                 let x = self.argument(x)?.number().ok_or(Refusal::NoMatch)?;
-                self.spread(super::predicates::literal(d.ty.dtype, x), &Type::new(d.ty.dtype, shape))
+                self.spread(x.to(d.ty.dtype), &Type::new(d.ty.dtype, shape))
             }
             Expr::Nil => Ok(Val::List(vec![])),
             Expr::Cons(a, b) => match (self.value(a)?, self.value(b)?) {
@@ -242,7 +242,7 @@ impl Maker<'_> {
         };
         let x = match self.argument(x)? {
             Arg::Stream(s) => s.splat.ok_or(Refusal::NoMatch)?,
-            a => super::predicates::literal(like.ty.dtype, a.number().ok_or(Refusal::NoMatch)?),
+            a => a.number().ok_or(Refusal::NoMatch)?.to(like.ty.dtype),
         };
         self.spread(x, &like.ty.clone())
     }

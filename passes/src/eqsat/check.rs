@@ -63,6 +63,20 @@ pub struct Report {
     pub verdict: Verdict,
 }
 
+impl Report {
+    /// The report on a rule of which no instance has been tried.
+    fn new(rule: &Rule) -> Report {
+        Report {
+            rule: rule.name.clone(),
+            accepted: 0,
+            attempts: 0,
+            varied: false,
+            dtypes: vec![],
+            verdict: Verdict::Sound,
+        }
+    }
+}
+
 /// Checks every rule of a set, `decompose` included.
 pub fn check_rules(set: &RuleSet, seed: u64) -> Vec<Report> {
     set.rules.iter().map(|r| check_rule(r, seed)).collect()
@@ -78,14 +92,7 @@ pub fn check_rule(rule: &Rule, seed: u64) -> Report {
     let Some(law) = &rule.law else {
         return check_decompositions(rule, seed);
     };
-    let mut report = Report {
-        rule: rule.name.clone(),
-        accepted: 0,
-        attempts: 0,
-        varied: false,
-        dtypes: vec![],
-        verdict: Verdict::Sound,
-    };
+    let mut report = Report::new(rule);
     let fuse = RuleSet::parse("fusion.rules", "rule fuse [exact] (load (store ?s)) => ?s").expect("it is a rule");
     let mut made = 0;
     while report.accepted < INSTANCES && report.attempts < ATTEMPTS && (made > 0 || report.attempts < HOPELESS) {
@@ -202,14 +209,7 @@ fn attempt(rule: &Rule, law: &Law, make: &mut Generator, fuse: &RuleSet) -> Resu
 /// Checks the built-in rule `decompose`: every operator that has a decomposition, in the forms of its samples.
 pub fn check_decompositions(rule: &Rule, seed: u64) -> Report {
     const ROUNDS: usize = 12;
-    let mut report = Report {
-        rule: rule.name.clone(),
-        accepted: 0,
-        attempts: 0,
-        varied: false,
-        dtypes: vec![],
-        verdict: Verdict::Sound,
-    };
+    let mut report = Report::new(rule);
     for (def, sample) in samples() {
         for round in 0..ROUNDS {
             report.attempts += 1;

@@ -3,7 +3,7 @@
 use super::functions::{Arg, Predicate, Stream, is_compute};
 use super::lang::{EGraph, Term};
 use super::signs;
-use brolga_ir::{DType, Dim, Number, dim};
+use brolga_ir::{DType, Dim, dim};
 
 /// The type of a test: the e-graph, for the few that look at a class, and the arguments. `None` counts as false.
 pub type Test = fn(&EGraph, &[Arg]) -> Option<bool>;
@@ -143,9 +143,4 @@ fn takes_transpose(eg: &EGraph, a: &[Arg]) -> Option<bool> {
         Arg::List(items) => items.iter().all(one),
         Arg::Attr(_) => false,
     })
-}
-
-/// The number in a dtype that a rule's literal means.
-pub fn literal(dtype: DType, x: Number) -> Number {
-    x.to(dtype)
 }
