@@ -7,9 +7,8 @@ use brolga_abi::artefact::{OutputFile, Writer};
 use brolga_abi::{Entries, HeaderWeights, Kernel, Meta, header};
 use brolga_codegen::listing::Listing;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a program's weights go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,8 +86,8 @@ impl Compiled {
     /// As [`Compiled::write_object`]; when there is no C compiler, or it fails.
     pub fn write_shared(&self, path: &Path, weights: WeightsIn) -> Result<u64> {
         let object = self.object(weights)?;
-        let folder = LinkFolder::new()?;
-        let (from, to) = (folder.0.join("model.o"), folder.0.join("model.so"));
+        let folder = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), e))?;
+        let (from, to) = (folder.path().join("model.o"), folder.path().join("model.so"));
         std::fs::write(&from, &object).map_err(|e| Error::io(&from, e))?;
         link(&from, &to, self.target.triple)?;
         write(path, &std::fs::read(&to).map_err(|e| Error::io(&to, e))?)
@@ -170,35 +169,6 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<u64> {
         file.commit()
     };
     store().map_err(|e| Error::io(path, e))
-}
-
-/// A folder of this process's own for the linker, removed with what is in it.
-struct LinkFolder(PathBuf);
-
-impl LinkFolder {
-    fn new() -> Result<LinkFolder> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = std::env::temp_dir().join(format!("brolga-link-{}-{count}", std::process::id()));
-            let mut builder = std::fs::DirBuilder::new();
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            match builder.create(&path) {
-                Ok(()) => return Ok(LinkFolder(path)),
-                // Left behind by a process that had this number before.
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(Error::io(&path, e)),
-            }
-        }
-    }
-}
-
-impl Drop for LinkFolder {
-    fn drop(&mut self) {
-        // Nothing can be told from a destructor; at worst a temporary folder stays.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn link(object: &Path, library: &Path, triple: &str) -> Result<()> {
