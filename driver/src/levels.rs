@@ -7,13 +7,12 @@
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).
 
 use crate::compile::Options;
-use crate::{Error, Result, tensors};
+use crate::{Error, Result};
 use brolga_ir::program::{Callable, Program, Storage};
 use brolga_ir::text::ParseError;
-use brolga_ir::{ConstData, Dim, Graph, NodeError, Op, Source, Target, Type};
+use brolga_ir::{ConstData, Graph, NodeError, Source, Target};
 use brolga_passes::lower::{self, Structured};
 use brolga_passes::pass::Context;
-use brolga_runtime::tensor::byte_size;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,88 +39,10 @@ impl Level {
 /// # Errors
 /// When a number contradicts the model, or there is no such symbol.
 pub fn specialise(g: &Graph, sizes: &[(String, i64)]) -> Result<Graph> {
-    if let Some((s, _)) = sizes.iter().find(|(s, _)| g.symbols.iter().all(|x| **x != **s)) {
-        let symbols = g.symbols.iter().map(|s| &**s);
-        let message = brolga_ir::graph::unknown_symbol(s, symbols);
-        return Err(Error::Option(format!("model {}: {message}", g.name)));
-    }
-    let value = |s: &str| sizes.iter().find(|(n, _)| *n == *s).map(|(_, v)| Dim::Const(*v));
-    let ty = |t: &Type| {
-        Type::new(
-            t.dtype,
-            t.shape.iter().map(|d| d.substitute(&value)).collect::<Vec<_>>(),
-        )
-    };
-    let fail = |source: NodeError| Error::Lower {
+    brolga_passes::specialise::specialise(g, sizes).map_err(|source| Error::Lower {
         model: g.name.clone(),
         source,
-    };
-    let mut out = Graph::new(&g.name);
-    let mut map = vec![None; g.values.len()];
-    for i in &g.inputs {
-        let ty = ty(g.ty(i.value));
-        let extents: Vec<usize> = ty.shape.iter().filter_map(Dim::as_const).map(|n| n as usize).collect();
-        if byte_size(tensors::abi_dtype(ty.dtype), &extents).is_none_or(|n| n > i64::MAX as u64) {
-            let message = format!("input `{}` is {ty}: more bytes than 64 bits can count", i.name);
-            return Err(Error::Option(format!("model {}: {message}", g.name)));
-        }
-        map[i.value.0 as usize] = Some(out.input(&i.name, ty));
-    }
-    out.symbols = g.symbols.iter().filter(|s| value(s).is_none()).cloned().collect();
-    out.defaults.clone_from(&g.defaults);
-    for guard in &g.guards {
-        let known = guard.substitute(&value);
-        match known.decided() {
-            Some(true) => {}
-            Some(false) => {
-                let (left, right) = (&known.left, &known.right);
-                let message = format!("{guard} does not hold with these sizes: found {left} and {right}");
-                return Err(fail(NodeError {
-                    node: String::new(),
-                    message,
-                }));
-            }
-            None => out.guards.push(known),
-        }
-    }
-    for (v, info) in g.values.iter().enumerate() {
-        if let brolga_ir::Def::Const(c) = info.def {
-            map[v] = Some(out.constant(g.constants[c as usize].clone()));
-        }
-    }
-    for node in &g.nodes {
-        let attrs: Vec<brolga_ir::Attr> = node
-            .op
-            .attrs()
-            .iter()
-            .map(|a| match a {
-                brolga_ir::Attr::Dims(ds) => brolga_ir::Attr::Dims(ds.iter().map(|d| d.substitute(&value)).collect()),
-                a => a.clone(),
-            })
-            .collect();
-        let message = |message| {
-            fail(NodeError {
-                node: node.origin.to_string(),
-                message,
-            })
-        };
-        let op = Op::new(node.op.name(), &attrs).map_err(message)?;
-        let inputs: Vec<brolga_ir::Value> = node
-            .inputs
-            .iter()
-            .map(|v| map[v.0 as usize].expect("operands come first"))
-            .collect();
-        let outputs = out.add(op, &inputs, &node.origin).map_err(fail)?;
-        for (o, v) in node.outputs.iter().zip(outputs) {
-            map[o.0 as usize] = Some(v);
-        }
-    }
-    let outputs = g
-        .outputs
-        .iter()
-        .map(|(n, v)| (n.clone(), map[v.0 as usize].expect("outputs are defined")));
-    out.outputs = outputs.collect();
-    Ok(out)
+    })
 }
 
 /// The graph after the pipeline: kernels are chosen, each ends in a `store`. Also what the passes remarked.
@@ -137,7 +58,6 @@ pub fn optimise(g: &Graph, options: &Options) -> Result<(Graph, Vec<String>)> {
     let mut graph = g.clone();
     for pass in options.passes()? {
         graph = pass.run(&graph, &mut cx).map_err(fail)?;
-        graph.defaults.clone_from(&g.defaults);
         if options.verify {
             graph.verify().map_err(|error| {
                 fail(brolga_passes::pass::PassError {

@@ -7,11 +7,13 @@
 
 mod base64;
 mod interp;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod text;
 mod verify;
 
+pub use rewrite::Rewriter;
 pub(crate) use text::parse_constant;
 pub use text::{Files, parse, parse_op};
 

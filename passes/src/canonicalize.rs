@@ -10,9 +10,10 @@
 //! A constant of at most `limit` elements that depends on constants only is evaluated by the reference interpreter; larger
 //! ones are the business of kernels that run at compile time. Splats stay splats.
 
-use crate::decompose::copy_leaves;
 use crate::pass::{Context, Pass, PassError};
-use brolga_ir::{Attr, ConstData, Constant, Def, Graph, NodeError, Op, Tensor, Type, Value, dim};
+use brolga_ir::graph::Rewriter;
+use brolga_ir::ops::Role;
+use brolga_ir::{ConstData, Constant, Def, Graph, NodeError, Op, Tensor, Type, Value, dim};
 use rustc_hash::FxHashMap;
 
 /// The pass.
@@ -52,89 +53,58 @@ impl Pass for Canonicalize {
 /// # Errors
 /// When the graph is not valid.
 pub fn canonicalize(g: &Graph, limit: usize) -> Result<Graph, NodeError> {
-    let mut out = Graph::new(&g.name);
-    out.guards.clone_from(&g.guards);
-    let mut map = copy_leaves(g, &mut out);
-    merge_constants(g, &mut map, limit);
+    let mut rewriter = Rewriter::new(g);
+    merge_constants(g, &mut rewriter, limit);
     let mut seen: FxHashMap<(Op, Vec<Value>), Vec<Value>> = FxHashMap::default();
-    for node in &g.nodes {
-        let inputs: Vec<Value> = node
-            .inputs
-            .iter()
-            .map(|v| map[v.0 as usize].expect("operands come first"))
-            .collect();
-        let outs = if is_void(&out, &node.op, &inputs) {
+    rewriter.run(|out, node, inputs| {
+        let key = (node.op.clone(), inputs.to_vec());
+        if let Some(outs) = seen.get(&key) {
+            return Ok(outs.clone());
+        }
+        let types: Vec<Type> = inputs.iter().map(|&v| out.ty(v).clone()).collect();
+        let outs = if !inputs.is_empty() && node.op.is_identity(&types) {
             vec![inputs[0]]
-        } else if let Some(outs) = seen.get(&(node.op.clone(), inputs.clone())) {
-            outs.clone()
-        } else if let Some(constants) = fold(&out, &node.op, &inputs, limit) {
+        } else if let Some(constants) = fold(out, &node.op, inputs, &types, limit) {
             constants.into_iter().map(|c| out.constant(c)).collect()
         } else {
-            out.add(node.op.clone(), &inputs, &node.origin)?
+            out.add(node.op.clone(), inputs, &node.origin).map_err(|e| e.message)?
         };
-        for (o, v) in node.outputs.iter().zip(&outs) {
-            map[o.0 as usize] = Some(*v);
-        }
-        seen.insert((node.op.clone(), inputs), outs);
-    }
-    for (name, v) in &g.outputs {
-        out.outputs
-            .push((name.clone(), map[v.0 as usize].expect("outputs are defined")));
-    }
-    out.prune();
-    Ok(out)
+        seen.insert(key, outs.clone());
+        Ok(outs)
+    })
 }
 
 /// Lets equal small constants be one.
-fn merge_constants(g: &Graph, map: &mut [Option<Value>], limit: usize) {
+fn merge_constants(g: &Graph, rewriter: &mut Rewriter, limit: usize) {
     let mut seen: FxHashMap<(Type, Vec<u8>), Value> = FxHashMap::default();
     for (i, info) in g.values.iter().enumerate() {
         let Def::Const(c) = info.def else { continue };
-        let c = &g.constants[c as usize];
+        let (v, c) = (Value(i as u32), &g.constants[c as usize]);
         if c.ty.len().as_const().is_some_and(|n| n <= limit as i64)
-            && let Some(v) = map[i]
+            && let Some(new) = rewriter.get(v)
         {
             let key = (c.ty.clone(), c.to_tensor().bytes().to_vec());
-            map[i] = Some(*seen.entry(key).or_insert(v));
+            rewriter.set(v, *seen.entry(key).or_insert(new));
         }
-    }
-}
-
-/// True for an operation whose result is its operand.
-fn is_void(g: &Graph, op: &Op, inputs: &[Value]) -> bool {
-    let Some(&x) = inputs.first() else { return false };
-    let ty = g.ty(x);
-    match op.name() {
-        "reshape" | "broadcast" => op.dims("shape") == ty.shape,
-        "transpose" => op.axes("perm").is_sorted(),
-        "cast" => op.dtype("to") == ty.dtype,
-        "slice" => {
-            op.dims("sizes") == ty.shape
-                && op.dims("starts").iter().all(|d| d.is(0))
-                && op.ints("steps").iter().all(|&s| s == 1)
-        }
-        "pad" => {
-            let zero = |name| op.dims(name).iter().all(|d| d.is(0));
-            zero("low") && zero("high") && op.ints("interior").iter().all(|&i| i == 0)
-        }
-        "concat" => inputs.len() == 1,
-        _ => false,
     }
 }
 
 /// The results of an operation on constants, when they are small or one value everywhere.
-fn fold(g: &Graph, op: &Op, inputs: &[Value], limit: usize) -> Option<Vec<Constant>> {
-    if op.name() == "store" || op.def().is_host() || (inputs.is_empty() && op.name() != "dims") {
-        return None;
+fn fold(g: &Graph, op: &Op, inputs: &[Value], types: &[Type], limit: usize) -> Option<Vec<Constant>> {
+    match op.role() {
+        // An index is at hand wherever it is read.
+        Role::Source(s) if s.is_index() => return None,
+        Role::Source(_) => {}
+        Role::Store | Role::Host => return None,
+        _ if inputs.is_empty() => return None,
+        _ => {}
     }
-    let symbolic = |a: &Attr| matches!(a, Attr::Dims(ds) if ds.iter().any(|d| d.as_const().is_none()));
     let constants: Vec<&Constant> = inputs.iter().map(|&v| g.as_constant(v)).collect::<Option<_>>()?;
-    if op.attrs().iter().any(symbolic) {
+    if !op.is_concrete() {
         return None;
     }
-    let types: Vec<Type> = constants.iter().map(|c| c.ty.clone()).collect();
-    let outs = op.infer(&types).ok()?;
-    if let ([out], [c], "reshape" | "broadcast" | "transpose" | "slice") = (&outs[..], &constants[..], op.name())
+    let outs = op.infer(types).ok()?;
+    if let ([out], [c], true) = (&outs[..], &constants[..], op.role().keeps_splat())
         && !out.is_empty()
         && let Some(x) = c.as_splat()
     {
@@ -143,8 +113,8 @@ fn fold(g: &Graph, op: &Op, inputs: &[Value], limit: usize) -> Option<Vec<Consta
             data: ConstData::Splat(x),
         }]);
     }
-    // A broadcast is an index map wherever it is read; spread out, it would only be larger.
-    if op.name() == "broadcast" {
+    // What repeats its operand is an index map wherever it is read; in memory it would only be larger.
+    if op.role().movement().is_some_and(|m| m.spreads()) {
         return None;
     }
     let small = |t: &Type| dim::product(&t.shape).as_const().is_some_and(|n| n <= limit as i64);
@@ -163,7 +133,7 @@ fn fold(g: &Graph, op: &Op, inputs: &[Value], limit: usize) -> Option<Vec<Consta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use brolga_ir::{Build, DType, GraphBuilder};
+    use brolga_ir::{Attr, Build, DType, GraphBuilder};
 
     #[test]
     fn folds_merges_and_drops() {

@@ -11,8 +11,8 @@
 //! The e-graph pass does the same as a rule, where recognised forms and decompositions compete. This pass is for pipelines
 //! without rules.
 
-use crate::fusion::{Class, class};
 use crate::pass::{Context, Pass, PassError};
+use brolga_ir::ops::Role;
 use brolga_ir::{Build, DType, Graph, NodeError, Number, Op, Tensor, Type, Value};
 use std::sync::Arc;
 
@@ -35,75 +35,43 @@ impl Pass for Decompose {
     }
 }
 
-/// The graph without composite operators.
+/// The graph without operators that have no kernel of their own.
 ///
 /// # Errors
 /// When a decomposition does not fit its operator.
 pub fn decompose(g: &Graph) -> Result<Graph, NodeError> {
-    let mut out = Graph::new(&g.name);
-    out.guards.clone_from(&g.guards);
-    let mut map = copy_leaves(g, &mut out);
-    let mut d = Decomposer {
-        graph: out,
-        origin: "".into(),
-    };
-    for node in &g.nodes {
-        d.origin = node.origin.clone();
-        let inputs: Vec<Value> = node
-            .inputs
-            .iter()
-            .map(|v| map[v.0 as usize].expect("operands come first"))
-            .collect();
-        let fail = |message| NodeError {
-            node: node.origin.to_string(),
-            message,
-        };
-        let outs = d.node(&node.op, &inputs).map_err(fail)?;
-        for (o, v) in node.outputs.iter().zip(outs) {
-            map[o.0 as usize] = Some(v);
-        }
-    }
-    let mut out = d.graph;
-    for (name, v) in &g.outputs {
-        out.outputs
-            .push((name.clone(), map[v.0 as usize].expect("outputs are defined")));
-    }
-    out.prune();
-    Ok(out)
+    decompose_where(g, |op| matches!(op.role(), Role::Composite))
 }
 
-/// Copies inputs, symbols and constants; gives the new values by old value.
-pub fn copy_leaves(g: &Graph, out: &mut Graph) -> Vec<Option<Value>> {
-    let mut map: Vec<Option<Value>> = vec![None; g.values.len()];
-    for i in &g.inputs {
-        map[i.value.0 as usize] = Some(out.input(&i.name, g.ty(i.value).clone()));
-    }
-    out.symbols.clone_from(&g.symbols);
-    for (v, info) in g.values.iter().enumerate() {
-        if let brolga_ir::Def::Const(c) = info.def {
-            map[v] = Some(out.constant(g.constants[c as usize].clone()));
-        }
-    }
-    map
+/// The graph in which operators that `which` says are decomposed, and those of their decompositions.
+///
+/// # Errors
+/// When a decomposition does not fit its operator.
+pub fn decompose_where(g: &Graph, which: fn(&Op) -> bool) -> Result<Graph, NodeError> {
+    g.rewrite(|graph, node, inputs| {
+        let origin = &node.origin;
+        Decomposer { graph, origin, which }.node(&node.op, inputs)
+    })
 }
 
-struct Decomposer {
-    graph: Graph,
-    origin: Arc<str>,
+struct Decomposer<'a> {
+    graph: &'a mut Graph,
+    origin: &'a Arc<str>,
+    which: fn(&Op) -> bool,
 }
 
-impl Decomposer {
+impl Decomposer<'_> {
     fn node(&mut self, op: &Op, inputs: &[Value]) -> Result<Vec<Value>, String> {
-        if class(op) == Class::Composite
+        if (self.which)(op)
             && let Some(outs) = op.def().decompose(op, self, inputs)?
         {
             return Ok(outs);
         }
-        self.graph.add(op.clone(), inputs, &self.origin).map_err(|e| e.message)
+        self.graph.add(op.clone(), inputs, self.origin).map_err(|e| e.message)
     }
 }
 
-impl Build for Decomposer {
+impl Build for Decomposer<'_> {
     fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String> {
         Ok(self.node(&op, inputs)?[0])
     }

@@ -13,6 +13,7 @@
 //! | `Anchor` | contains one contraction or window reduction | arithmetic only, any number of times on the same one |
 //! | `Final` | concatenation, scan, scatter | nothing: it is stored |
 
+use brolga_ir::ops::Role;
 use brolga_ir::{Op, Type};
 
 /// The form of a stream; see the module.
@@ -50,67 +51,11 @@ impl Axes {
     }
 }
 
-/// What an operator is to fusion.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Class {
-    /// The cut itself.
-    Store,
-    /// Element-wise.
-    Map,
-    /// A pure index map of its operand.
-    Move,
-    /// A row-major reshape: free on a tensor, an index map with divisions on a stream.
-    Reshape,
-    /// A value made of indices only (iota, dims).
-    Source,
-    /// Reads its first operand at positions taken from its second.
-    Gather,
-    /// Reduces rows.
-    Reduce,
-    /// Reduces windows of one operand.
-    Window,
-    /// A contraction or convolution.
-    Contract,
-    /// Concatenation, scan, scatter.
-    Final,
-    /// Rewritten into others before kernels are formed.
-    Composite,
-    /// Run by its reference evaluation.
-    Host,
-}
-
-/// The class of an operator.
-pub fn class(op: &Op) -> Class {
-    match op.name() {
-        "store" => Class::Store,
-        "reshape" => Class::Reshape,
-        "transpose" | "broadcast" | "slice" | "pad" => Class::Move,
-        "iota" | "dims" => Class::Source,
-        "gather" | "gather_elements" | "gather_nd" => Class::Gather,
-        "reduce" | "arg_reduce" | "softmax" | "log_softmax" | "layer_norm" | "rms_norm" => Class::Reduce,
-        "pool" => Class::Window,
-        "contract" | "conv" => Class::Contract,
-        "concat" | "scan" | "scatter_nd" | "scatter_elements" => Class::Final,
-        "group_norm" | "lrn" | "conv_transpose" | "batch_norm" => Class::Composite,
-        _ if op.def().is_host() => Class::Host,
-        _ => Class::Map,
-    }
-}
-
-/// The axes that a row-reducing operator reduces.
-pub fn reduced_axes(op: &Op, operand: &Type) -> Vec<usize> {
-    match op.name() {
-        "reduce" => op.axes("axes"),
-        "layer_norm" | "rms_norm" => (op.axis("axis")..operand.rank()).collect(),
-        _ => vec![op.axis("axis")],
-    }
-}
-
-/// What decides whether an operator can share a kernel with its operands: its class, and the axes that matter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What decides whether an operator can share a kernel with its operands: its role, and the axes that matter.
+#[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// Its class.
-    pub class: Class,
+    /// Its role.
+    pub role: Role,
     /// The axes that it reduces, or spreads; `None` when there are too many to tell apart, or only a run tells them.
     axes: Option<Axes>,
     /// True for a broadcast, the one movement that can stand above a reduction.
@@ -120,10 +65,10 @@ pub struct Part {
 impl Part {
     /// Of an operator over operands of some types.
     pub fn of(op: &Op, types: &[Type]) -> Part {
-        let class = class(op);
-        let spreads = op.name() == "broadcast";
-        let axes = if class == Class::Reduce {
-            Axes::of(reduced_axes(op, &types[0]))
+        let role = op.role();
+        let spreads = role.movement().is_some_and(|m| m.spreads());
+        let axes = if let Role::Rows(rows) = role {
+            Axes::of(rows.axes(op, &types[0]))
         } else if spreads {
             let (from, to) = (&types[0].shape, op.dims("shape"));
             let spread = || (0..from.len()).filter(|&d| from[d] != to[d]);
@@ -136,7 +81,7 @@ impl Part {
         } else {
             Some(Axes::default())
         };
-        Part { class, axes, spreads }
+        Part { role, axes, spreads }
     }
 
     /// The form over streams of the given forms, when all of it can be one kernel; `anchor` tells this operator from
@@ -146,22 +91,22 @@ impl Part {
     /// Why it cannot: which operand has to be stored first.
     pub fn form(&self, anchor: u32, forms: &[Form]) -> Result<Form, &'static str> {
         use Form::{Access, Anchor, Final, Pointwise, Rows, Tensor};
-        if forms.contains(&Final) && self.class != Class::Store {
+        if forms.contains(&Final) && !matches!(self.role, Role::Store) {
             return Err("a concatenation, scan or scatter is stored before it is used");
         }
         let movable = |f: &Form| matches!(f, Tensor | Access | Pointwise);
-        match self.class {
-            Class::Store => Ok(Tensor),
-            Class::Source => Ok(Pointwise),
-            Class::Host => {
+        match self.role {
+            Role::Store => Ok(Tensor),
+            Role::Source(_) => Ok(Pointwise),
+            Role::Host => {
                 if forms.iter().all(|f| *f == Tensor) {
                     Ok(Tensor)
                 } else {
                     Err("a host operator reads tensors in memory")
                 }
             }
-            Class::Composite => Err("a composite operator without a kernel of its own is decomposed first"),
-            Class::Map => forms.iter().try_fold(Pointwise, |a, &b| match (a, b) {
+            Role::Composite => Err("a composite operator without a kernel of its own is decomposed first"),
+            Role::Map(_) => forms.iter().try_fold(Pointwise, |a, &b| match (a, b) {
                 (Anchor(a), Anchor(b)) if a != b => Err("two contractions or windows in one kernel"),
                 (Anchor(_), Rows(_)) | (Rows(_), Anchor(_)) => Err("a contraction and a row reduction in one kernel"),
                 (Rows(a), Rows(b)) if a != b => Err("reductions along different axes"),
@@ -169,8 +114,8 @@ impl Part {
                 (Anchor(a), _) | (_, Anchor(a)) => Ok(Anchor(a)),
                 _ => Ok(Pointwise),
             }),
-            Class::Reshape | Class::Move => match forms[0] {
-                Tensor if self.class == Class::Reshape => Ok(Tensor),
+            Role::Reshape(_) | Role::Move(_) => match forms[0] {
+                Tensor if matches!(self.role, Role::Reshape(_)) => Ok(Tensor),
                 Tensor | Access => Ok(Access),
                 Pointwise => Ok(Pointwise),
                 Rows(axes) if self.spreads => match self.axes {
@@ -181,14 +126,14 @@ impl Part {
                 Anchor(_) => Err("movement of a contraction's or window's result"),
                 Final => unreachable!("rejected above"),
             },
-            Class::Gather => {
+            Role::Gather(_) => {
                 if forms[0] == Tensor && forms[1..].iter().all(movable) {
                     Ok(Pointwise)
                 } else {
                     Err("a gather reads a tensor in memory")
                 }
             }
-            Class::Reduce => {
+            Role::Rows(_) => {
                 let axes = self.axes.ok_or("a reduction along an axis beyond the 64th")?;
                 forms.iter().enumerate().try_fold((), |(), (i, f)| match f {
                     Tensor | Access | Pointwise => Ok(()),
@@ -199,21 +144,21 @@ impl Part {
                 })?;
                 Ok(Rows(axes))
             }
-            Class::Window => {
+            Role::Window(_) => {
                 if movable(&forms[0]) {
                     Ok(Anchor(anchor))
                 } else {
                     Err("a window of a reduction's result")
                 }
             }
-            Class::Contract => {
+            Role::Contract(_) => {
                 if forms.iter().all(|f| matches!(f, Tensor | Access)) {
                     Ok(Anchor(anchor))
                 } else {
                     Err("a contraction's operand is computed in the same kernel")
                 }
             }
-            Class::Final => {
+            Role::Assemble(_) => {
                 if forms.iter().all(movable) {
                     Ok(Final)
                 } else {

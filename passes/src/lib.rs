@@ -19,3 +19,4 @@ pub mod lower;
 pub mod memory;
 pub mod pass;
 pub mod registry;
+pub mod specialise;

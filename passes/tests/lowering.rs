@@ -3,6 +3,7 @@
 
 use brolga_ir::graph::GraphBuilder;
 use brolga_ir::loops::interp::BufferData;
+use brolga_ir::ops::Role;
 use brolga_ir::ops::{self, Accuracy, Sample};
 use brolga_ir::program::{Program, SlotId, Step, Storage};
 use brolga_ir::{Build, DType, Graph, Number, Op, Tensor, Type, Value, structured};
@@ -21,14 +22,13 @@ fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
         graph: &mut graph,
         origin: origin.clone(),
     });
-    let class = brolga_passes::fusion::class(op);
-    let outs = match class {
-        brolga_passes::fusion::Class::Composite => op.def().decompose(op, &mut b, &inputs)?.expect("a composite"),
+    let outs = match op.role() {
+        Role::Composite => op.def().decompose(op, &mut b, &inputs)?.expect("a composite"),
         _ => graph.add(op.clone(), &inputs, &origin).map_err(|e| e.message)?,
     };
     for (i, v) in outs.into_iter().enumerate() {
-        let v = match class {
-            brolga_passes::fusion::Class::Host => v,
+        let v = match op.role() {
+            Role::Host => v,
             _ => graph
                 .add(Op::new("store", &[])?, &[v], &origin)
                 .map_err(|e| e.message)?[0],

@@ -3,10 +3,11 @@
 //! Every class that the results need gets an e-node and is stored or inlined; a partial choice costs at least what its
 //! kernels cost as far as they are known. It shares nothing with the search but the cost model and fusion's rules.
 
+use brolga_ir::ops::Role;
 use brolga_passes::eqsat::cost::{self, PER_KERNEL};
 use brolga_passes::eqsat::extract::{At, Classes, PER_CONSTANT, Settling};
 use brolga_passes::eqsat::lang::Term;
-use brolga_passes::fusion::{Class, Form};
+use brolga_passes::fusion::Form;
 use std::collections::BTreeMap;
 
 /// What branch and bound found.
@@ -80,7 +81,7 @@ impl Solver<'_> {
             if self.cs.constant[c] && self.settling.of[c].as_ref().is_none_or(|s| s.choice != k) {
                 continue;
             }
-            if choice.part.is_some_and(|p| p.class == Class::Composite) {
+            if choice.part.is_some_and(|p| matches!(p.role, Role::Composite)) {
                 continue;
             }
             for stored in [false, true] {
@@ -144,7 +145,7 @@ impl Solver<'_> {
             if self.cs.is_splat(c) {
                 continue;
             }
-            if choice.part.is_some_and(|p| p.class == Class::Host) {
+            if choice.part.is_some_and(|p| matches!(p.role, Role::Host)) {
                 seconds += PER_KERNEL;
             }
             if stored {
@@ -187,15 +188,15 @@ impl Solver<'_> {
             forms.push(form);
         }
         let known: Option<Vec<Form>> = forms.into_iter().collect();
-        k.open_reshape |= known.is_none() && part.class == Class::Reshape;
+        k.open_reshape |= known.is_none() && matches!(part.role, Role::Reshape(_));
         let form = match known {
             Some(forms) => Some(part.form(c as u32, &forms).ok()?),
             None => None,
         };
-        let (compute, rough) = choice.arithmetic(rough);
+        let (compute, rough) = choice.work.arithmetic(rough);
         k.compute += compute;
         // A gather takes back what it does not read; as long as that is open, it may be all.
-        k.memory += choice.cost.1;
+        k.memory += choice.work.memory;
         Some((form, rough))
     }
 

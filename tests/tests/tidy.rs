@@ -2,9 +2,9 @@
 //! long, operators and rules are tested, `unsafe` says why, the runtime stays small.
 
 use brolga_ir::graph::Graph;
+use brolga_ir::ops::Role;
 use brolga_ir::{Op, Target, Type, ops};
 use brolga_passes::eqsat::{self, rules::Allowance, saturate::Limits};
-use brolga_passes::fusion::{Class, class};
 use brolga_tests::{data, root};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -294,7 +294,7 @@ fn fired() -> BTreeSet<String> {
     for def in ops::all() {
         for sample in def.samples() {
             let op = Op::new(def.name(), &sample.attrs).expect("samples are valid");
-            if matches!(class(&op), Class::Host) {
+            if matches!(op.role(), Role::Host) {
                 continue;
             }
             let mut g = Graph::new("sample");
@@ -321,6 +321,33 @@ fn fired() -> BTreeSet<String> {
 
 /// Every rule is checked alone on random instances (in `brolga-passes`); that it is of use beyond its own check shows here:
 /// it is applied to a real model or to an operator's samples, or a file test makes sure that it is.
+/// Operators say what they are themselves: passes match on roles and facts, never on a name.
+#[test]
+fn no_pass_matches_the_name_of_an_operator() {
+    let names: BTreeSet<&str> = ops::all().iter().map(|d| d.name()).collect();
+    let mut wrong = vec![];
+    for (file, text) in texts(&["rs"]) {
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        // The options of passes have names of their own.
+        if !file.starts_with("passes/src") || file.ends_with("tests.rs") || file.ends_with("registry.rs") {
+            continue;
+        }
+        let parts: Vec<&str> = code.split('"').collect();
+        for (i, name) in parts.iter().enumerate().skip(1).step_by(2) {
+            let (before, after) = (parts[i - 1].trim_end(), parts.get(i + 1).map_or("", |p| p.trim_start()));
+            let compared = before.ends_with("==") || before.ends_with("!=");
+            let pattern = after.starts_with("=>") || after.starts_with('|') || before.ends_with('|');
+            if names.contains(name) && (compared || pattern) {
+                wrong.push(format!("{}: \"{name}\"", file.display()));
+            }
+        }
+        if code.contains("match op.name()") || code.contains("&op.name())") {
+            wrong.push(format!("{}: the name of an operator is matched", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn every_rule_fires() {
     let fired = fired();

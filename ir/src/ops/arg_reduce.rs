@@ -2,7 +2,7 @@
 //! which stays with extent 1: the first such position, or the last. NaN counts as the extreme for both kinds, -0 equals +0;
 //! over an empty axis the result is 0. Source: ONNX `ArgMax` and `ArgMin` with `select_last_index`; NaN as numpy's `argmax`.
 
-use super::{Accuracy, Attr, AttrKind, Combine, Op, OpDef, Sample, arity, check_axis, shape};
+use super::{Accuracy, Attr, AttrKind, Combine, Merge, Op, OpDef, Role, Rows, Sample, arity, check_axis, shape};
 use crate::{DType, Dim, Number, Tensor, Type};
 use std::cmp::Ordering;
 
@@ -73,6 +73,9 @@ impl OpDef for Def {
         });
         Ok(vec![Tensor::from_i64(&out, &positions)])
     }
+    fn role(&self) -> Role {
+        Role::Rows(&Def)
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -86,5 +89,20 @@ impl OpDef for Def {
             s("max", 0, false, (DType::F32, &[0, 2])),
             s("max", 0, false, (DType::F32, &[3, 0])),
         ]
+    }
+}
+
+impl Rows for Def {
+    fn axes(&self, op: &Op, _: &Type) -> Vec<usize> {
+        vec![op.axis("axis")]
+    }
+    fn merge(&self, op: &Op) -> Option<Merge> {
+        Some(Merge::Position {
+            max: op.word("kind") == "max",
+            last: op.flag("last"),
+        })
+    }
+    fn operations(&self) -> f64 {
+        1.0
     }
 }

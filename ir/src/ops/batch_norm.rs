@@ -4,7 +4,7 @@
 //! Szegedy, arXiv 1502.03167.
 
 use super::normalize::rounded;
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, compose, shape};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Role, Sample, arity, compose, shape};
 use crate::{Build, DType, Number, Tensor, Type, Value};
 
 /// The operator's definition.
@@ -62,6 +62,9 @@ impl OpDef for Def {
         let y = compose::map(b, "mul", &[v[0], factor])?;
         let y = compose::map(b, "add", &[y, shift])?;
         Ok(Some(vec![compose::cast(b, y, dtype)?]))
+    }
+    fn role(&self) -> Role {
+        Role::Composite
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding

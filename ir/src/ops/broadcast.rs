@@ -2,7 +2,8 @@
 //! leading dimensions are added by `reshape`. Where an extent of `x` is symbolic and not the result's, it is one of both
 //! when the model runs, which a guard of the graph says. Source: numpy's broadcasting, XLA `BroadcastInDim`, ONNX `Expand`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
+use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Movement, Op, OpDef, Role, Sample, arity, shape};
+use crate::index::Ix;
 use crate::{DType, Dim, Tensor, Type};
 
 /// The operator's definition.
@@ -39,6 +40,59 @@ impl OpDef for Def {
         }
         Ok(vec![shape::pick(x, &shape::known(op.dims("shape")), 0, &strides)])
     }
+    fn role(&self) -> Role {
+        Role::Move(&Def)
+    }
+    fn is_identity(&self, op: &Op, inputs: &[Type]) -> bool {
+        op.dims("shape") == inputs[0].shape
+    }
+    fn takes_transpose(&self) -> bool {
+        true
+    }
+    fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+        if d.is_natural(0) {
+            let x = d.operand(0, None)?;
+            let mut shape = d.ty(x).shape;
+            for e in shape.iter_mut().filter(|e| e.is(1)) {
+                *e = Dim::from(d.extent());
+            }
+            if let Some(t) = want {
+                shape.clone_from(&t.shape);
+            }
+            return Some(Drawn {
+                attrs: vec![d.attr(0, Attr::Dims(shape))?],
+                inputs: vec![x],
+            });
+        }
+        let dtype = want.map_or(d.dtype(), |t| t.dtype);
+        let shape = match (d.fixed(0), want) {
+            (Some(Attr::Dims(s)), _) => s,
+            (_, Some(t)) => t.shape.clone(),
+            _ => d.shape(None),
+        };
+        // Vectors along one axis, leading ones, or any subset.
+        let mut small = shape.clone();
+        let style = d.below(3);
+        let (at, first) = (d.below(shape.len()), d.below(shape.len() + 1));
+        for (i, e) in small.iter_mut().enumerate() {
+            let one = match style {
+                0 => i != at,
+                1 => i < first,
+                _ => d.chance(50),
+            };
+            if one {
+                *e = Dim::ONE;
+            }
+        }
+        let x = d.operand(0, Some(&Type::new(dtype, small)))?;
+        Some(Drawn {
+            attrs: vec![d.attr(0, Attr::Dims(shape))?],
+            inputs: vec![x],
+        })
+    }
+    fn follows(&self) -> bool {
+        true
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -51,5 +105,20 @@ impl OpDef for Def {
             s(&[3, 0], (DType::F32, &[3, 1])),
             s(&[], (DType::Bool, &[])),
         ]
+    }
+}
+
+impl Movement for Def {
+    fn source(&self, _: &Op, from: &Type, to: &Type, at: &[Ix]) -> Access {
+        let along = |(d, ix): (usize, &Ix)| match &from.shape[d] {
+            n if n.is(1) => Ix::constant(0),
+            n if n.as_const().is_some() || *n == to.shape[d] => ix.clone(),
+            // Only a run tells whether the extent is 1.
+            n => ix.scale(&n.broadcast_step()),
+        };
+        Access::of(at.iter().enumerate().map(along).collect())
+    }
+    fn spreads(&self) -> bool {
+        true
     }
 }

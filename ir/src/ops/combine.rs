@@ -20,6 +20,28 @@ pub enum Combine {
 }
 
 impl Combine {
+    /// Every one.
+    pub const ALL: [Combine; 6] = [
+        Combine::Sum,
+        Combine::Prod,
+        Combine::Max,
+        Combine::Min,
+        Combine::And,
+        Combine::Or,
+    ];
+
+    /// The scalar function that combines two elements of a dtype.
+    pub const fn function(self, dtype: DType) -> &'static str {
+        match (self, dtype) {
+            (Combine::Sum, _) => "add",
+            (Combine::Prod, _) => "mul",
+            (Combine::Max, DType::Bool) | (Combine::Or, _) => "or",
+            (Combine::Min, DType::Bool) | (Combine::And, _) => "and",
+            (Combine::Max, _) => "max",
+            (Combine::Min, _) => "min",
+        }
+    }
+
     /// The operation of a keyword.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! `concat{axis}(x…)`: the operands behind each other along an axis. Source: ONNX `Concat`, XLA `Concatenate`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, check_axis};
-use crate::{DType, Dim, Tensor, Type};
+use super::{Accuracy, Assemble, Assembly, Attr, AttrKind, Draw, Drawn, Op, OpDef, Role, Sample, check_axis, draw};
+use crate::{DType, Dim, Tensor, Type, Value};
 
 /// The operator's definition.
 pub struct Def;
@@ -47,6 +47,41 @@ impl OpDef for Def {
         }
         Ok(vec![Tensor::new(inputs[0].dtype(), shape, bytes)?])
     }
+    fn role(&self) -> Role {
+        Role::Assemble(&Def)
+    }
+    fn is_variadic(&self) -> bool {
+        true
+    }
+    fn is_identity(&self, _: &Op, inputs: &[Type]) -> bool {
+        inputs.len() == 1
+    }
+    fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
+        let mut inputs: Vec<Value> = vec![];
+        let mut axis = None;
+        loop {
+            let mut want = None;
+            if let Some(&first) = inputs.first() {
+                let mut ty = d.ty(first);
+                let axis = match axis {
+                    Some(a) => a,
+                    None => *axis.insert(draw::axis(d, 0, ty.rank())?),
+                };
+                ty.shape[axis] = Dim::from(d.extent());
+                want = Some(ty);
+            }
+            match d.next_operand(want.as_ref())? {
+                Some(v) => inputs.push(v),
+                None => break,
+            }
+        }
+        let rank = d.ty(*inputs.first()?).rank();
+        let axis = axis.or_else(|| draw::axis(d, 0, rank))?;
+        Some(Drawn {
+            attrs: vec![Attr::Int(axis as i64)],
+            inputs,
+        })
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -60,5 +95,14 @@ impl OpDef for Def {
             s(0, &[(DType::Bool, &[1])]),
             s(1, &[(F32, &[0, 3]), (F32, &[0, 2])]),
         ]
+    }
+}
+
+impl Assemble for Def {
+    fn assembly(&self, op: &Op) -> Assembly {
+        Assembly::Concat { axis: op.axis("axis") }
+    }
+    fn only_moves(&self) -> bool {
+        true
     }
 }

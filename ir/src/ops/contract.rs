@@ -4,21 +4,22 @@
 //! Products are summed in `acc` and converted to `out`. Source: XLA `DotGeneral`; ONNX `MatMul`, `Gemm` and `Einsum`.
 
 use super::accumulate::{Accumulator, add_scaled, check_dtypes, load, store};
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
-use crate::{DType, Dim, Tensor, Type};
+use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Products, Role, Sample, Sides, Signs, WindowShape, arity, draw, shape};
+use crate::index::{Ix, Var};
+use crate::{DType, Dim, Tensor, Type, dim};
 use std::num::Wrapping;
 
 /// The operator's definition.
 pub struct Def;
 
 /// Which dimensions of an operand are what.
-struct Sides {
+struct Parts {
     lhs: [Vec<usize>; 3],
     rhs: [Vec<usize>; 3],
 }
 
 /// Batch, free and contracted dimensions of both operands.
-fn sides(op: &Op, ranks: [usize; 2]) -> Result<Sides, String> {
+fn parts(op: &Op, ranks: [usize; 2]) -> Result<Parts, String> {
     let side = |batch: &str, contract: &str, rank: usize| {
         let both = [op.ints(batch), op.ints(contract)].concat();
         let both = shape::check_axes(&format!("{batch} and {contract}"), &both, rank)?;
@@ -30,7 +31,7 @@ fn sides(op: &Op, ranks: [usize; 2]) -> Result<Sides, String> {
     let rhs = side("rhs_batch", "rhs_contract", ranks[1])?;
     shape::check_len("rhs_batch", rhs[0].len(), lhs[0].len())?;
     shape::check_len("rhs_contract", rhs[2].len(), lhs[2].len())?;
-    Ok(Sides { lhs, rhs })
+    Ok(Parts { lhs, rhs })
 }
 
 impl OpDef for Def {
@@ -51,7 +52,7 @@ impl OpDef for Def {
         arity(inputs, 2)?;
         let (l, r) = (&inputs[0], &inputs[1]);
         check_dtypes(l, r, op.dtype("acc"), op.dtype("out"))?;
-        let s = sides(op, [l.rank(), r.rank()])?;
+        let s = parts(op, [l.rank(), r.rank()])?;
         for part in [0, 2] {
             for (&a, &b) in s.lhs[part].iter().zip(&s.rhs[part]) {
                 if l.shape[a] != r.shape[b] {
@@ -66,12 +67,63 @@ impl OpDef for Def {
         Ok(vec![Type::new(op.dtype("out"), out)])
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-        let s = sides(op, [inputs[0].shape().len(), inputs[1].shape().len()])?;
+        let s = parts(op, [inputs[0].shape().len(), inputs[1].shape().len()])?;
         match op.dtype("acc") {
             DType::F64 => product::<f64>(op, &s, inputs),
             DType::F32 => product::<f32>(op, &s, inputs),
             _ => product::<Wrapping<i64>>(op, &s, inputs),
         }
+    }
+    fn role(&self) -> Role {
+        Role::Contract(&Def)
+    }
+    fn weights(&self) -> Option<usize> {
+        Some(1)
+    }
+    /// A sum starts from +0, and only -0 + -0 is -0; rounding to a narrower dtype may still give it.
+    fn never_minus_zero(&self, op: &Op, _: &mut dyn Signs) -> bool {
+        op.dtype("acc") == op.dtype("out")
+    }
+    fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
+        let ints = |d: &dyn Draw, i: usize| match d.fixed(i) {
+            Some(Attr::Ints(v)) => Some(v),
+            _ => None,
+        };
+        let count = |d: &dyn Draw, i: usize| ints(d, i).or_else(|| ints(d, i + 1)).map(|v| v.len());
+        let nb = count(d, 0).unwrap_or_else(|| draw::pick(d, &[0, 0, 1, 1, 2]));
+        let nc = count(d, 2).unwrap_or_else(|| draw::pick(d, &[1, 1, 1, 2]));
+        let shared: Vec<Dim> = (0..nb + nc).map(|_| Dim::from(d.extent())).collect();
+        let (mut types, mut batches, mut contracted) = (vec![], vec![], vec![]);
+        for side in 0..2 {
+            let rank = nb + nc + draw::pick(d, &[1, 1, 1, 2, 0]);
+            let (fixed_batch, fixed_contract) = (ints(d, side), ints(d, 2 + side));
+            let mut places: Vec<i64> = (0..rank as i64).collect();
+            if !d.chance(60) {
+                places = draw::permutation(d, rank);
+            }
+            let batch = fixed_batch.unwrap_or_else(|| places[..nb].to_vec());
+            places.retain(|p| !batch.contains(p));
+            if d.chance(40) {
+                places.reverse();
+            }
+            let contract = fixed_contract.unwrap_or_else(|| places.iter().copied().take(nc).collect());
+            let paired: Vec<i64> = batch.iter().chain(&contract).copied().collect();
+            if paired.iter().any(|&p| p as usize >= rank) || batch.len() != nb || contract.len() != nc {
+                return None;
+            }
+            let mut shape: Vec<Dim> = (0..rank).map(|_| Dim::from(d.extent())).collect();
+            paired.iter().zip(&shared).for_each(|(&p, e)| shape[p as usize] = e.clone());
+            types.push(Type::new(d.dtype(), shape));
+            batches.push(Attr::Ints(batch));
+            contracted.push(Attr::Ints(contract));
+        }
+        let inputs = vec![d.operand(0, Some(&types[0]))?, d.operand(1, Some(&types[1]))?];
+        let (acc, out) = draw::sum_dtypes(d);
+        let drawn = [batches, contracted, vec![Attr::DType(acc), Attr::DType(out)]].concat();
+        Some(Drawn {
+            attrs: draw::attrs(d, drawn)?,
+            inputs,
+        })
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding
@@ -119,8 +171,39 @@ impl OpDef for Def {
     }
 }
 
+impl Products for Def {
+    fn sides(&self, op: &Op, inputs: &[Type], out: &Type) -> Sides {
+        let (lc, rc) = (op.axes("lhs_contract"), op.axes("rhs_contract"));
+        let access = |rank: usize, batch: &[usize], contract: &[usize], first_free: usize| {
+            let mut free = first_free..;
+            let along = |d| {
+                let batch = batch.iter().position(|&x| x == d);
+                let term = contract.iter().position(|&x| x == d).map(|i| out.rank() + i);
+                let var = batch.or(term).or_else(|| free.next());
+                Ix::var(Var(var.expect("there is no end of free ones") as u32))
+            };
+            Access::of((0..rank).map(along).collect())
+        };
+        let (lb, rb) = (op.axes("lhs_batch"), op.axes("rhs_batch"));
+        let (l, r) = (&inputs[0], &inputs[1]);
+        Sides {
+            reads: [
+                access(l.rank(), &lb, &lc, lb.len()),
+                access(r.rank(), &rb, &rc, l.rank() - lc.len()),
+            ],
+            extents: lc.iter().map(|&d| l.shape[d].clone()).collect(),
+        }
+    }
+    fn depth(&self, op: &Op, inputs: &[Type]) -> Dim {
+        dim::product(op.axes("lhs_contract").iter().map(|&a| &inputs[0].shape[a]))
+    }
+    fn window(&self, _: &Op, _: &[Type]) -> Option<WindowShape> {
+        None
+    }
+}
+
 /// Both operands are brought to `[batch, free, contract]` and `[batch, contract, free]` order and multiplied row by row.
-fn product<T: Accumulator>(op: &Op, s: &Sides, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+fn product<T: Accumulator>(op: &Op, s: &Parts, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let extents = |t: &Tensor, axes: &[usize]| axes.iter().map(|&a| t.shape()[a]).collect::<Vec<usize>>();
     let l = shape::permuted(&inputs[0], &s.lhs.concat());
     let r = shape::permuted(&inputs[1], &[&s.rhs[0][..], &s.rhs[2], &s.rhs[1]].concat());

@@ -5,9 +5,10 @@
 //! `x`. Output extents are `floordiv(n + low + high - dilation·(kernel - 1) - 1, stride) + 1`. Source: ONNX `Conv`.
 
 use super::accumulate::{Accumulator, add_scaled, check_dtypes, load, store};
-use super::window::{self, Windows};
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
-use crate::{DType, Dim, Tensor, Type};
+use super::window::{self, Windows, reads};
+use super::{Access, Accuracy, Attr, AttrKind, Channels, Draw, Drawn, Op, OpDef, Products, Role, Sample, Sides, Signs, WindowShape, arity, draw, shape};
+use crate::index::{Ix, Var};
+use crate::{DType, Dim, Tensor, Type, dim};
 use std::num::Wrapping;
 
 /// The operator's definition.
@@ -87,6 +88,49 @@ impl OpDef for Def {
             DType::F32 => convolve::<f32>(op, inputs),
             _ => convolve::<Wrapping<i64>>(op, inputs),
         }
+    }
+    fn role(&self) -> Role {
+        Role::Contract(&Def)
+    }
+    fn weights(&self) -> Option<usize> {
+        Some(1)
+    }
+    /// A sum starts from +0, and only -0 + -0 is -0; rounding to a narrower dtype may still give it.
+    fn never_minus_zero(&self, op: &Op, _: &mut dyn Signs) -> bool {
+        op.dtype("acc") == op.dtype("out")
+    }
+    fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
+        let n = 1 + d.below(2);
+        let w = draw::windows(d, n);
+        let last = Attr::Bool(d.chance(50));
+        let groups = Attr::Int(draw::pick(d, &[1, 1, 2, 3]));
+        let (Attr::Bool(last), Attr::Int(g)) = (d.attr(5, last)?, d.attr(4, groups)?) else {
+            return None;
+        };
+        let (c, o) = (1 + d.below(3) as i64, g * (1 + d.below(3) as i64));
+        let batch = 1 + d.below(2) as i64;
+        let (x, weights) = if last {
+            ([&[batch][..], &w.extents, &[g * c]].concat(), [&w.kernel[..], &[c, o]].concat())
+        } else {
+            ([&[batch, g * c][..], &w.extents].concat(), [&[o, c][..], &w.kernel].concat())
+        };
+        let (x, weights) = (draw::known(d.dtype(), &x), draw::known(d.dtype(), &weights));
+        let inputs = vec![d.operand(0, Some(&x))?, d.operand(1, Some(&weights))?];
+        let (acc, out) = draw::sum_dtypes(d);
+        let drawn = vec![
+            Attr::Ints(w.strides),
+            Attr::Ints(w.dilations),
+            Attr::dims(&w.low),
+            Attr::dims(&w.high),
+            Attr::Int(g),
+            Attr::Bool(last),
+            Attr::DType(acc),
+            Attr::DType(out),
+        ];
+        Some(Drawn {
+            attrs: draw::attrs(d, drawn)?,
+            inputs,
+        })
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding
@@ -169,6 +213,58 @@ impl OpDef for Def {
             s(one, 1, false, F32, F32, (F32, &[0, 2, 3, 3]), (F32, &[4, 2, 2, 2])),
             s(one, 1, false, F32, F32, (F32, &[1, 0, 3, 3]), (F32, &[2, 0, 2, 2])),
         ]
+    }
+}
+
+impl Products for Def {
+    /// Terms are kernel positions and then input channels, which is the order in which channels-last weights are stored.
+    fn sides(&self, op: &Op, inputs: &[Type], out: &Type) -> Sides {
+        let (x, w) = (&inputs[0], &inputs[1]);
+        let (strides, dilations) = (op.ints("strides"), op.ints("dilations"));
+        let (low, high) = (op.dims("pads_low"), op.dims("pads_high"));
+        let last = op.flag("channels_last");
+        let (spatial, rank) = (strides.len(), x.rank());
+        let (first, channel) = if last { (1, rank - 1) } else { (2, 1) };
+        let (_, inner, taps) = weight_dims(rank, last);
+        let (per_group, groups) = (&w.shape[inner], op.int("groups"));
+        let unpadded = |d: usize| low[d].is(0) && high[d].is(0);
+        let mut x_access = reads(x, first, strides, dilations, low, &unpadded);
+        let (oc, ic) = (Ix::var(Var(channel as u32)), Ix::var(Var((rank + spatial) as u32)));
+        let out_per_group = out.shape[channel].floor_div(&Dim::Const(groups));
+        x_access.at[channel] = match (groups, per_group.is(1)) {
+            (1, _) => ic.clone(),
+            (_, true) => oc.div(&out_per_group),
+            _ => &oc.div(&out_per_group).scale(per_group) + &ic,
+        };
+        let tap = (0..spatial).map(|d| Ix::var(Var((rank + d) as u32)));
+        let weight: Vec<Ix> = if last {
+            tap.chain([ic, oc]).collect()
+        } else {
+            [oc, ic].into_iter().chain(tap).collect()
+        };
+        let kernel = w.shape[taps..taps + spatial].iter();
+        Sides {
+            reads: [x_access, Access::of(weight)],
+            extents: kernel.chain([per_group]).cloned().collect(),
+        }
+    }
+    fn depth(&self, op: &Op, inputs: &[Type]) -> Dim {
+        let w = &inputs[1];
+        let (outputs, ..) = weight_dims(w.rank(), op.flag("channels_last"));
+        dim::product((0..w.rank()).filter(|&d| d != outputs).map(|d| &w.shape[d]))
+    }
+    fn window(&self, op: &Op, inputs: &[Type]) -> Option<WindowShape> {
+        let zero = |name| op.dims(name).iter().all(|d| d.is(0));
+        let (_, inner, _) = weight_dims(inputs[1].rank(), op.flag("channels_last"));
+        Some(WindowShape {
+            channels_last: op.flag("channels_last"),
+            padded: !(zero("pads_low") && zero("pads_high")),
+            channels: match op.int("groups") {
+                1 => Channels::All,
+                _ if inputs[1].shape[inner].is(1) => Channels::One,
+                _ => Channels::Group,
+            },
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::accumulate::{Accumulator, check_dtypes, load, store};
 use super::window::{self, Windows};
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, conv, pad, shape};
+use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Role, Sample, Signs, arity, conv, draw, pad, shape};
 use crate::{Build, DType, Dim, Tensor, Type, Value};
 use std::num::Wrapping;
 
@@ -120,6 +120,52 @@ impl OpDef for Def {
             Attr::DType(op.dtype("out")),
         ];
         Ok(Some(vec![b.call("conv", &attrs, &[y, v])?]))
+    }
+    fn role(&self) -> Role {
+        Role::Composite
+    }
+    fn weights(&self) -> Option<usize> {
+        Some(1)
+    }
+    /// A sum starts from +0, and only -0 + -0 is -0; rounding to a narrower dtype may still give it.
+    fn never_minus_zero(&self, op: &Op, _: &mut dyn Signs) -> bool {
+        op.dtype("acc") == op.dtype("out")
+    }
+    fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
+        let n = 1 + d.below(2);
+        let mut w = draw::windows(d, n);
+        let mut extra = vec![0; n];
+        if d.chance(60) {
+            w.strides.clone_from(&w.kernel);
+            w.low.fill(0);
+            w.high.fill(0);
+            w.dilations.fill(1);
+        } else if d.chance(50) {
+            extra = w.strides.iter().map(|s| s - 1).collect();
+        }
+        let groups = Attr::Int(draw::pick(d, &[1, 2]));
+        let Attr::Int(g) = d.attr(5, groups)? else { return None };
+        let mut small = || 1 + d.below(3) as i64;
+        let (c, o) = (small(), small());
+        let batch = 1 + d.below(2) as i64;
+        let x = draw::known(d.dtype(), &[&[batch, g * c][..], &w.extents].concat());
+        let weights = draw::known(d.dtype(), &[&[g * c, o][..], &w.kernel].concat());
+        let inputs = vec![d.operand(0, Some(&x))?, d.operand(1, Some(&weights))?];
+        let (acc, out) = draw::sum_dtypes(d);
+        let drawn = vec![
+            Attr::Ints(w.strides),
+            Attr::Ints(w.dilations),
+            Attr::dims(&w.low),
+            Attr::dims(&w.high),
+            Attr::Ints(extra),
+            Attr::Int(g),
+            Attr::DType(acc),
+            Attr::DType(out),
+        ];
+        Some(Drawn {
+            attrs: draw::attrs(d, drawn)?,
+            inputs,
+        })
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding

@@ -2,7 +2,8 @@
 //! the axis. A negative index counts from the end; an index out of range is an error. Source: ONNX `Gather`, numpy
 //! `take`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, SampleType, arity, check_axis, shape};
+use super::{Accuracy, Attr, AttrKind, Coordinate, Draw, Drawn, Gather, Op, OpDef, Role, Sample, SampleType, arity, check_axis, draw, shape};
+use crate::index::Ix;
 use crate::{DType, Tensor, Type};
 
 /// The operator's definition.
@@ -40,6 +41,22 @@ impl OpDef for Def {
         }
         Ok(vec![Tensor::new(data.dtype(), out, bytes)?])
     }
+    fn role(&self) -> Role {
+        Role::Gather(&Def)
+    }
+    fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
+        let x = d.operand(0, None)?;
+        let ty = d.ty(x);
+        let axis = draw::axis(d, 0, ty.rank())?;
+        let n = ty.shape[axis].as_const().filter(|&n| n > 0)?;
+        d.indexes(1, n as usize);
+        let rank = draw::pick(d, &[1, 1, 2]);
+        let shape = d.shape(Some(rank));
+        Some(Drawn {
+            attrs: vec![Attr::Int(axis as i64)],
+            inputs: vec![x, d.operand(1, Some(&Type::new(DType::I64, shape)))?],
+        })
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -56,5 +73,15 @@ impl OpDef for Def {
             s(1, (F32, &[2, 0]), (I64, &[0])),
             s(0, (F32, &[3, 0, 2]), (I64, &[2])),
         ]
+    }
+}
+
+impl Gather for Def {
+    fn coordinates(&self, op: &Op, inputs: &[Type], at: &[Ix]) -> Result<Vec<Coordinate>, String> {
+        let (axis, rank) = (op.axis("axis"), inputs[1].rank());
+        let mut out: Vec<Coordinate> = at[..axis].iter().cloned().map(Coordinate::At).collect();
+        out.push(Coordinate::Indexed(at[axis..axis + rank].to_vec()));
+        out.extend(at[axis + rank..].iter().cloned().map(Coordinate::At));
+        Ok(out)
     }
 }

@@ -2,7 +2,8 @@
 //! of `indices`, whose other extents are at most those of `data`. Indices are those of `gather`.
 //! Source: ONNX `GatherElements`, numpy `take_along_axis`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, SampleType, arity, check_axis, shape};
+use super::{Accuracy, Attr, AttrKind, Coordinate, Gather, Op, OpDef, Role, Sample, SampleType, arity, check_axis, shape};
+use crate::index::Ix;
 use crate::{DType, Tensor, Type};
 
 /// The operator's definition.
@@ -40,6 +41,9 @@ impl OpDef for Def {
             data.get(from[p])
         })])
     }
+    fn role(&self) -> Role {
+        Role::Gather(&Def)
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -55,4 +59,17 @@ impl OpDef for Def {
             s(0, (F32, &[0, 2]), (I64, &[0, 2])),
         ]
     }
+}
+
+impl Gather for Def {
+    fn coordinates(&self, op: &Op, _: &[Type], at: &[Ix]) -> Result<Vec<Coordinate>, String> {
+        Ok(along(op.axis("axis"), at))
+    }
+}
+
+/// The point itself, but for what the indices hold at it along an axis.
+pub fn along(axis: usize, at: &[Ix]) -> Vec<Coordinate> {
+    let mut out: Vec<Coordinate> = at.iter().cloned().map(Coordinate::At).collect();
+    out[axis] = Coordinate::Indexed(at.to_vec());
+    out
 }

@@ -2,7 +2,8 @@
 //! follow the `batch_dims` leading ones: `out[b…, i…, r…] = data[b…, indices[b…, i…, :], r…]`. Indices are those of
 //! `gather`. Source: ONNX `GatherND`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, SampleType, arity, shape};
+use super::{Accuracy, Attr, AttrKind, Coordinate, Gather, Op, OpDef, Role, Sample, SampleType, arity, shape};
+use crate::index::Ix;
 use crate::{DType, Tensor, Type};
 
 /// The operator's definition.
@@ -61,6 +62,9 @@ impl OpDef for Def {
         }
         Ok(vec![Tensor::new(data.dtype(), out, bytes)?])
     }
+    fn role(&self) -> Role {
+        Role::Gather(&Def)
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -79,6 +83,22 @@ impl OpDef for Def {
             s(0, (F32, &[0, 2]), (I64, &[0, 1])),
         ]
     }
+}
+
+impl Gather for Def {
+    fn coordinates(&self, op: &Op, inputs: &[Type], at: &[Ix]) -> Result<Vec<Coordinate>, String> {
+        let batch = op.axis("batch_dims");
+        let depth = depth(&inputs[1], inputs[0].rank() - batch)?;
+        Ok(tuple(batch, inputs[1].rank() - 1, depth, at))
+    }
+}
+
+/// Coordinates of which `depth` after the first `batch` are a tuple that the indices hold: at the first `rank` of the point.
+pub fn tuple(batch: usize, rank: usize, depth: usize, at: &[Ix]) -> Vec<Coordinate> {
+    let mut out: Vec<Coordinate> = at[..batch].iter().cloned().map(Coordinate::At).collect();
+    out.extend((0..depth).map(|k| Coordinate::Indexed([&at[..rank], &[Ix::constant(k as i64)]].concat())));
+    out.extend(at[rank..].iter().cloned().map(Coordinate::At));
+    out
 }
 
 /// The known number of positions in the last dimension of `indices`, at least 1 and at most `max`.

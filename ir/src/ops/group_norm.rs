@@ -3,7 +3,7 @@
 //! at the end. With as many groups as channels it is ONNX `InstanceNormalization`. Source: ONNX `GroupNormalization`
 //! (opset 21); Wu and He, arXiv 1803.08494.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, batch_norm, compose, conv, normalize};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Role, Sample, batch_norm, compose, conv, normalize};
 use crate::{Build, DType, Dim, Tensor, Type, Value};
 
 /// The operator's definition.
@@ -56,6 +56,9 @@ impl OpDef for Def {
         let y = compose::map(b, "mul", &[y, scale])?;
         let y = compose::map(b, "add", &[y, bias])?;
         Ok(Some(vec![compose::cast(b, y, ty.dtype)?]))
+    }
+    fn role(&self) -> Role {
+        Role::Composite
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding

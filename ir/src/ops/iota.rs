@@ -1,7 +1,8 @@
 //! `iota{dtype, shape, axis}()`: `out[i] = i[axis]`, converted to the dtype (integers wrap, floats round).
 //! Source: XLA `Iota`; ONNX `Range` is `start + iota·delta`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, check_axis, shape};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Role, Sample, Source, arity, check_axis, shape};
+use crate::index::{Bound, Ix};
 use crate::{DType, Number, Tensor, Type};
 
 /// The operator's definition.
@@ -34,6 +35,9 @@ impl OpDef for Def {
         let value = |p: usize| Number::Int((p / inner % to[axis]) as i128);
         Ok(vec![Tensor::from_fn(op.dtype("dtype"), &to, value)])
     }
+    fn role(&self) -> Role {
+        Role::Source(&Def)
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -46,5 +50,14 @@ impl OpDef for Def {
             s(DType::F16, &[3, 2], 0),
             s(DType::U32, &[3, 0], 1),
         ]
+    }
+}
+
+impl Source for Def {
+    fn element(&self, op: &Op, at: &[Ix]) -> Vec<(Option<Bound>, Ix)> {
+        vec![(None, at[op.axis("axis")].clone())]
+    }
+    fn is_index(&self) -> bool {
+        true
     }
 }

@@ -2,7 +2,7 @@
 //! over the dimensions `axis..`; `scale` and `bias` have the shape of those. Computed in f32, or f64 for f64, rounded at the end.
 //! Source: ONNX `LayerNormalization`; Ba, Kiros and Hinton, arXiv 1607.06450.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, compose, normalize};
+use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Merge, Op, OpDef, Role, Rows, Sample, arity, compose, normalize};
 use crate::{Build, DType, Tensor, Type, Value};
 
 /// The operator's definition.
@@ -44,6 +44,12 @@ impl OpDef for Def {
         let y = compose::with_spread(b, "add", y, bias)?;
         Ok(Some(vec![compose::cast(b, y, ty.dtype)?]))
     }
+    fn role(&self) -> Role {
+        Role::Rows(&Def)
+    }
+    fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+        normalize::draw_rows(d, want)
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding
     }
@@ -57,5 +63,17 @@ impl OpDef for Def {
             s(0, 1e-12, (F64, &[5]), (F64, &[5])),
             s(1, 1e-5, (F32, &[0, 4]), (F32, &[4])),
         ]
+    }
+}
+
+impl Rows for Def {
+    fn axes(&self, op: &Op, operand: &Type) -> Vec<usize> {
+        (op.axis("axis")..operand.rank()).collect()
+    }
+    fn merge(&self, _: &Op) -> Option<Merge> {
+        None
+    }
+    fn operations(&self) -> f64 {
+        8.0
     }
 }

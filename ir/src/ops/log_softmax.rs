@@ -2,7 +2,7 @@
 //! the end. Source: ONNX `LogSoftmax` (opset 13).
 
 use super::softmax::{by_line, check, maximum, shifted};
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, compose};
+use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Merge, Op, OpDef, Role, Rows, Sample, compose, softmax};
 use crate::{Build, DType, Tensor, Type, Value};
 
 /// The operator's definition.
@@ -34,6 +34,18 @@ impl OpDef for Def {
         let y = compose::with_spread(b, "sub", x, log)?;
         Ok(Some(vec![compose::cast(b, y, dtype)?]))
     }
+    fn role(&self) -> Role {
+        Role::Rows(&Def)
+    }
+    fn family(&self) -> Option<&'static str> {
+        Some("softmaxes")
+    }
+    fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+        softmax::draw_line(d, want)
+    }
+    fn follows(&self) -> bool {
+        true
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding
     }
@@ -45,5 +57,17 @@ impl OpDef for Def {
             s(2, (DType::BF16, &[2, 1, 7])),
             s(1, (DType::F32, &[3, 0])),
         ]
+    }
+}
+
+impl Rows for Def {
+    fn axes(&self, op: &Op, _: &Type) -> Vec<usize> {
+        vec![op.axis("axis")]
+    }
+    fn merge(&self, _: &Op) -> Option<Merge> {
+        None
+    }
+    fn operations(&self) -> f64 {
+        25.0
     }
 }

@@ -3,7 +3,7 @@
 //! Source: ONNX `LRN`; Krizhevsky, Sutskever and Hinton, "ImageNet classification", 2012.
 
 use super::normalize::rounded;
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, compose, shape};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Role, Sample, arity, compose, shape};
 use crate::{Build, DType, Dim, Number, Tensor, Type, Value};
 
 /// The operator's definition.
@@ -73,6 +73,9 @@ impl OpDef for Def {
         let root = compose::with_number(b, "pow", base, op.num("beta"))?;
         let y = compose::map(b, "div", &[x, root])?;
         Ok(Some(vec![compose::cast(b, y, ty.dtype)?]))
+    }
+    fn role(&self) -> Role {
+        Role::Composite
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding

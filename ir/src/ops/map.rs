@@ -1,8 +1,8 @@
 //! Element-wise operators: one for every row of [`crate::scalar::functions`], by the row's name. All operands have one
 //! shape, which is the result's. The reference evaluation evaluates the row's body on every element.
 
-use super::{Accuracy, AttrKind, Op, OpDef, Sample};
-use crate::scalar::{self, Function, Scalar};
+use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Role, Sample, Signs, draw};
+use crate::scalar::{self, Function, Rule, Scalar};
 use crate::{DType, Tensor, Type};
 use std::sync::LazyLock;
 
@@ -54,6 +54,63 @@ impl OpDef for Map {
         }
         Ok(vec![Tensor::new(out, inputs[0].shape().to_vec(), bytes)?])
     }
+    fn role(&self) -> Role {
+        Role::Map(self.0)
+    }
+    fn never_minus_zero(&self, _: &Op, of: &mut dyn Signs) -> bool {
+        (self.0.signs.never_minus_zero)(of) || (self.0.signs.is_nonnegative)(of)
+    }
+    fn is_nonnegative(&self, _: &Op, of: &mut dyn Signs) -> bool {
+        (self.0.signs.is_nonnegative)(of)
+    }
+    fn follows(&self) -> bool {
+        true
+    }
+    fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+        if self.0.rule == Rule::Cast {
+            return draw_cast(d, want);
+        }
+        let wanted = want.map_or(d.dtype(), |t| t.dtype);
+        use DType::{BF16, Bool, F16, F32, F64, I32, I64, U8};
+        let dtype = match self.0.rule {
+            Rule::Order => draw::pick(d, &[F32, F64, BF16, I32, U8]),
+            Rule::Test => draw::pick(d, &[F32, F64, F16]),
+            Rule::Equality => draw::pick(d, &[F32, I64, Bool, F16]),
+            Rule::Logic => Bool,
+            Rule::Bits if !wanted.is_int() => draw::pick(d, &[I64, I32, U8]),
+            Rule::Float if !wanted.is_float() => F32,
+            Rule::Number if wanted == Bool => I64,
+            _ => wanted,
+        };
+        // Operands whose types are not free come first; the others follow them.
+        let mut order: Vec<usize> = (0..d.arity()).collect();
+        order.sort_by_key(|&i| !d.is_natural(i));
+        let mut inputs = vec![None; d.arity()];
+        let mut shape = want.map(|t| t.shape.clone());
+        for i in order {
+            let dtype = if self.0.rule == Rule::Where && i == 0 {
+                Bool
+            } else {
+                dtype
+            };
+            let ask = match &shape {
+                None if d.is_natural(i) => None,
+                None => Some(d.shape(None)),
+                Some(s) => Some(s.clone()),
+            };
+            let v = d.operand(i, ask.map(|s| Type::new(dtype, s)).as_ref())?;
+            shape = Some(d.ty(v).shape);
+            inputs[i] = Some(v);
+        }
+        let attrs = match self.0.is_cast() {
+            true => vec![d.attr(0, Attr::DType(wanted))?],
+            false => vec![],
+        };
+        Some(Drawn {
+            attrs,
+            inputs: inputs.into_iter().collect::<Option<_>>()?,
+        })
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -70,4 +127,21 @@ fn scalar_at(t: &Tensor, i: usize) -> Scalar {
     let bits = u64::from_le_bytes(bits);
     let bits = if dtype == DType::Bool { (bits != 0) as u64 } else { bits };
     Scalar { dtype, bits }
+}
+
+fn draw_cast(d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+    let dtype = d.dtype();
+    let from = draw::pick(d, &[dtype, DType::F32, DType::F64, DType::I64, DType::F16, DType::U8]);
+    let shape = want.map_or_else(|| d.shape(None), |t| t.shape.clone());
+    let x = d.operand(0, Some(&Type::new(from, shape)))?;
+    let to = want.map_or(d.ty(x).dtype, |t| t.dtype);
+    let to = if d.chance(50) {
+        to
+    } else {
+        draw::pick(d, &[DType::F32, DType::I64])
+    };
+    Some(Drawn {
+        attrs: vec![d.attr(0, Attr::DType(to))?],
+        inputs: vec![x],
+    })
 }

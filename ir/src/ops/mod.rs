@@ -13,16 +13,22 @@ use std::sync::LazyLock;
 mod accumulate;
 mod combine;
 mod compose;
+mod draw;
 mod map;
 mod normalize;
+mod role;
 mod sample;
 mod shape;
+mod signs;
 #[cfg(test)]
 mod tests;
 mod window;
 
 pub use combine::Combine;
+pub use draw::{Draw, Drawn};
+pub use role::*;
 pub use sample::{Sample, SampleType};
+pub use signs::{SignLaw, Signs};
 
 /// What kind of value an attribute is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,9 +145,68 @@ pub trait OpDef: Sync + Send {
         let _ = (op, b, inputs);
         Ok(None)
     }
-    /// True for an operator that no kernel is worth writing for: it runs as its reference evaluation.
+    /// What it is to a kernel.
+    fn role(&self) -> Role;
+    /// True when no kernel is worth writing for it: it runs as its reference evaluation.
     fn is_host(&self) -> bool {
+        matches!(self.role(), Role::Host)
+    }
+    /// True when it takes any number of operands.
+    fn is_variadic(&self) -> bool {
         false
+    }
+    /// True when the result is the first operand.
+    fn is_identity(&self, op: &Op, inputs: &[Type]) -> bool {
+        let _ = (op, inputs);
+        false
+    }
+    /// True when a transpose of its result costs no more than it alone: it can read its operand in that order as well.
+    fn takes_transpose(&self) -> bool {
+        false
+    }
+    /// The operand that holds a model's weights, for an operator that has such a one.
+    fn weights(&self) -> Option<usize> {
+        None
+    }
+    /// The set of operators that rules range over by this name, and that it belongs to.
+    fn family(&self) -> Option<&'static str> {
+        None
+    }
+    /// True when no element of the result can be -0, given what is known of the operands' elements.
+    fn never_minus_zero(&self, op: &Op, of: &mut dyn Signs) -> bool {
+        if self.role().keeps_signs() {
+            of.never_minus_zero(0)
+        } else {
+            self.is_nonnegative(op, of)
+        }
+    }
+    /// True when every element of the result is +0, above 0 or NaN, given what is known of the operands' elements.
+    fn is_nonnegative(&self, op: &Op, of: &mut dyn Signs) -> bool {
+        let _ = op;
+        self.role().keeps_signs() && of.is_nonnegative(0)
+    }
+    /// True when [`OpDef::draw`] makes an instance of whatever type is wanted.
+    fn follows(&self) -> bool {
+        false
+    }
+    /// A random instance, whose attributes and operands are drawn so that they fit; of the wanted type where that is in its
+    /// hands. By default one in the form of a sample.
+    fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+        let _ = want;
+        let sample = draw::pick(d, &self.samples());
+        if self.is_host() || d.arity() != sample.inputs.len() {
+            return None;
+        }
+        let attrs = draw::attrs(d, sample.attrs)?;
+        let least = sample.inputs.first().and_then(|(_, shape)| shape.iter().min().copied());
+        let mut inputs = vec![];
+        for (i, (dtype, shape)) in sample.inputs.iter().enumerate() {
+            if dtype.is_int() && i > 0 {
+                d.indexes(i, least.unwrap_or(1));
+            }
+            inputs.push(d.operand(i, Some(&Type::fixed(*dtype, shape)))?);
+        }
+        Some(Drawn { attrs, inputs })
     }
     /// How exact it is.
     fn accuracy(&self) -> Accuracy;
@@ -305,6 +370,26 @@ impl Op {
             a => unreachable!("{name} is {a:?}"),
         }
     }
+    /// A keyword that is a combination.
+    pub fn combine(&self, name: &str) -> Combine {
+        Combine::of(self.word(name), &Combine::ALL).expect("`infer` has checked the keyword")
+    }
+    /// True when no attribute holds a dim that is not known.
+    pub fn is_concrete(&self) -> bool {
+        self.first_symbolic().is_none()
+    }
+    fn first_symbolic(&self) -> Option<&Attr> {
+        let symbolic = |a: &&Attr| matches!(a, Attr::Dims(ds) if ds.iter().any(|d| d.as_const().is_none()));
+        self.attrs.iter().find(symbolic)
+    }
+    /// What it is to a kernel.
+    pub fn role(&self) -> Role {
+        self.def.role()
+    }
+    /// True when the result is the first operand.
+    pub fn is_identity(&self, inputs: &[Type]) -> bool {
+        self.def.is_identity(self, inputs)
+    }
     /// A keyword.
     pub fn word(&self, name: &str) -> &str {
         match self.attr(name) {
@@ -326,8 +411,7 @@ impl Op {
     /// # Errors
     /// When `infer` rejects the operands' types, or see [`OpDef::eval`].
     pub fn eval(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-        let symbolic = |a: &&Attr| matches!(a, Attr::Dims(ds) if ds.iter().any(|d| d.as_const().is_none()));
-        if let Some(a) = self.attrs.iter().find(symbolic) {
+        if let Some(a) = self.first_symbolic() {
             return Err(format!(
                 "attribute {a:?} has unknown dims, expected known ones in an evaluation"
             ));

@@ -1,6 +1,6 @@
 //! What the normalisations share: statistics in the computing dtype, and the rounding that goes with it.
 
-use super::{compose, shape};
+use super::{Attr, Draw, Drawn, compose, draw, shape};
 use crate::{Build, DType, Number, Tensor, Type, Value};
 
 /// A value rounded to the dtype that a normalisation of `dtype` elements computes in: f32, or f64 for f64.
@@ -69,4 +69,20 @@ pub fn normalized(b: &mut dyn Build, x: Value, axes: &[usize], eps: f64) -> Resu
     let variance = compose::mean(b, square, axes)?;
     let factor = compose::inverse_root(b, variance, eps)?;
     compose::with_spread(b, "mul", d, factor)
+}
+
+/// An instance of a normalization of trailing dimensions, with factors (and terms) for each of their elements.
+pub fn draw_rows(d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+    let float = Type::new(d.dtype(), d.shape(None));
+    let x = d.operand(0, Some(want.unwrap_or(&float)))?;
+    let ty = d.ty(x);
+    let axis = draw::axis(d, 0, ty.rank())?;
+    let eps = Attr::num(draw::pick(d, &[1e-2, 1e-3, 0.5]));
+    let attrs = vec![Attr::Int(axis as i64), d.attr(1, eps)?];
+    let tail = Type::new(ty.dtype, &ty.shape[axis..]);
+    let mut inputs = vec![x];
+    for i in 1..d.arity() {
+        inputs.push(d.operand(i, Some(&tail))?);
+    }
+    Some(Drawn { attrs, inputs })
 }

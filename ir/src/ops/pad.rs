@@ -3,7 +3,8 @@
 //! Source: XLA `Pad`. ONNX `Pad` in mode `constant` has no interior. `fill` converts to the dtype as a cast does.
 //! An empty dimension has no interior to fill: that is an error, so that symbolic extents need no case for it.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
+use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Movement, Op, OpDef, Role, Sample, arity, draw, shape};
+use crate::index::{Bound, Ix};
 use crate::{DType, Dim, Number, Tensor, Type};
 
 /// The operator's definition.
@@ -84,6 +85,33 @@ impl OpDef for Def {
         }
         Ok(vec![Tensor::new(x.dtype(), shape, bytes)?])
     }
+    fn role(&self) -> Role {
+        Role::Move(&Def)
+    }
+    fn is_identity(&self, op: &Op, _: &[Type]) -> bool {
+        let zero = |name| op.dims(name).iter().all(|d| d.is(0));
+        zero("low") && zero("high") && op.ints("interior").iter().all(|&i| i == 0)
+    }
+    fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
+        let x = d.operand(0, None)?;
+        let rank = d.ty(x).rank();
+        let style = d.below(3);
+        let side = |d: &mut dyn Draw| {
+            let mut one = |_| match style {
+                0 => Dim::ZERO,
+                _ => Dim::Const(d.below(4) as i64 - (style == 2) as i64),
+            };
+            Attr::Dims((0..rank).map(&mut one).collect())
+        };
+        let (low, high) = (side(d), side(d));
+        let plain = d.chance(60);
+        let interior = (0..rank).map(|_| if plain { 0 } else { d.below(3) as i64 }).collect();
+        let fill = Attr::num(draw::pick(d, &[0.0, 1.0, -2.0]));
+        Some(Drawn {
+            attrs: draw::attrs(d, vec![low, high, Attr::Ints(interior), fill])?,
+            inputs: vec![x],
+        })
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -104,5 +132,36 @@ impl OpDef for Def {
             filled(&[1], &[2], &[1], Number::Int((1 << 53) + 1), (DType::I64, &[3])),
             filled(&[0], &[3], &[0], Number::Int(u64::MAX as i128), (DType::U64, &[2])),
         ]
+    }
+}
+
+impl Movement for Def {
+    fn source(&self, op: &Op, from: &Type, to: &Type, at: &[Ix]) -> Access {
+        let (low, interior) = (op.dims("low"), op.ints("interior"));
+        let (mut inner, mut guard) = (vec![], vec![]);
+        for d in 0..at.len() {
+            let e = &at[d] + &(&Dim::ZERO - &low[d]);
+            let step = Dim::Const(interior[d] + 1);
+            if from.shape[d] != to.shape[d] || !low[d].is(0) || interior[d] != 0 {
+                guard.push(Bound {
+                    index: e.div(&step),
+                    extent: from.shape[d].clone(),
+                });
+                if interior[d] != 0 {
+                    guard.push(Bound {
+                        index: e.modulo(&step),
+                        extent: Dim::ONE,
+                    });
+                }
+            }
+            inner.push(e.div(&step));
+        }
+        Access { at: inner, guard }
+    }
+    fn fills(&self) -> bool {
+        true
+    }
+    fn fill(&self, op: &Op) -> Number {
+        op.number("fill")
     }
 }

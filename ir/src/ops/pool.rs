@@ -3,9 +3,9 @@
 //! taps `k` that fall within `x`; over none it is the identity. The spatial extents of the result are `sizes`, so that the
 //! importer decides about ceil mode. f16 and bf16 are summed in f32. Source: ONNX `MaxPool`; `AveragePool` divides a sum.
 
-use super::window::{self, Windows};
-use super::{Accuracy, Attr, AttrKind, Combine, Op, OpDef, Sample, arity, shape};
-use crate::{DType, Number, Tensor, Type};
+use super::window::{self, Windows, reads};
+use super::{Access, Accuracy, Attr, AttrKind, Channels, Combine, Draw, Drawn, Op, OpDef, Role, Sample, Signs, Window, WindowShape, arity, draw, shape};
+use crate::{DType, Dim, Number, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -106,6 +106,59 @@ impl OpDef for Def {
             out
         }])
     }
+    fn role(&self) -> Role {
+        Role::Window(&Def)
+    }
+    /// A sum starts from +0, and only -0 + -0 is -0.
+    fn never_minus_zero(&self, op: &Op, of: &mut dyn Signs) -> bool {
+        match op.combine("kind") {
+            Combine::Sum => true,
+            Combine::Max | Combine::Min => of.never_minus_zero(0),
+            _ => false,
+        }
+    }
+    /// The maximum of nothing is -inf.
+    fn is_nonnegative(&self, op: &Op, of: &mut dyn Signs) -> bool {
+        matches!(op.combine("kind"), Combine::Sum | Combine::Prod) && of.is_nonnegative(0)
+    }
+    fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
+        let n = 1 + d.below(2);
+        let mut w = draw::windows(d, n);
+        if d.chance(40) {
+            w.kernel.clone_from(&w.extents);
+            w.low.fill(0);
+            w.high.fill(0);
+            w.dilations.fill(1);
+        }
+        let last = Attr::Bool(d.chance(50));
+        let Attr::Bool(last) = d.attr(7, last)? else { return None };
+        let (c, batch) = (1 + d.below(3) as i64, 1 + d.below(2) as i64);
+        let x = if last {
+            [&[batch][..], &w.extents, &[c]].concat()
+        } else {
+            [&[batch, c][..], &w.extents].concat()
+        };
+        let sizes = (0..n).map(|i| {
+            let covered = (w.kernel[i] - 1) * w.dilations[i] + 1;
+            (w.extents[i] + w.low[i] + w.high[i] - covered).max(0) / w.strides[i] + 1
+        });
+        let sizes: Vec<i64> = sizes.collect();
+        let x = d.operand(0, Some(&draw::known(d.dtype(), &x)))?;
+        let drawn = vec![
+            Attr::word(if d.chance(50) { "max" } else { "sum" }),
+            Attr::Ints(w.kernel),
+            Attr::Ints(w.strides),
+            Attr::Ints(w.dilations),
+            Attr::dims(&w.low),
+            Attr::dims(&w.high),
+            Attr::dims(&sizes),
+            Attr::Bool(last),
+        ];
+        Some(Drawn {
+            attrs: draw::attrs(d, drawn)?,
+            inputs: vec![x],
+        })
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding
     }
@@ -161,5 +214,33 @@ impl OpDef for Def {
                 (F32, &[1, 2, 1, 3]),
             ),
         ]
+    }
+}
+
+impl Window for Def {
+    fn extents(&self, op: &Op) -> Vec<Dim> {
+        op.ints("kernel").iter().map(|&k| Dim::Const(k)).collect()
+    }
+    fn access(&self, op: &Op, operand: &Type, out: &Type) -> Access {
+        let (kernel, strides, dilations) = (op.ints("kernel"), op.ints("strides"), op.ints("dilations"));
+        let (low, first) = (op.dims("pads_low"), if op.flag("channels_last") { 1 } else { 2 });
+        // The last tap of the last window: beyond the end only with padding or in ceil mode.
+        let fits = |d: usize| {
+            let last = &(&out.shape[first + d] - 1) * strides[d];
+            let reach = &last + &(&Dim::Const((kernel[d] - 1) * dilations[d]) - &low[d]);
+            low[d].is(0) && (&(&operand.shape[first + d] - 1) - &reach).is_nonnegative()
+        };
+        reads(operand, first, strides, dilations, low, &fits)
+    }
+    fn combine(&self, op: &Op) -> Combine {
+        op.combine("kind")
+    }
+    fn shape(&self, op: &Op) -> WindowShape {
+        let zero = |name| op.dims(name).iter().all(|d| d.is(0));
+        WindowShape {
+            channels_last: op.flag("channels_last"),
+            padded: !(zero("pads_low") && zero("pads_high")),
+            channels: Channels::One,
+        }
     }
 }

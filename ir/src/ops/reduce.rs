@@ -2,20 +2,13 @@
 //! `and` and `or` are of bools, `sum`, `prod`, `max` and `min` of everything else. f16 and bf16 are combined in f32, integers in
 //! their own dtype, wrapping. Source: ONNX `ReduceSum`, `ReduceProd`, `ReduceMax`, `ReduceMin`; XLA `Reduce`.
 
-use super::{Accuracy, Attr, AttrKind, Combine, Op, OpDef, Sample, arity, shape};
+use super::{Accuracy, Attr, AttrKind, Combine, Draw, Drawn, Merge, Op, OpDef, Role, Rows, Sample, Signs, arity, draw, shape};
 use crate::{DType, Dim, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
 
-const KINDS: &[Combine] = &[
-    Combine::Sum,
-    Combine::Prod,
-    Combine::Max,
-    Combine::Min,
-    Combine::And,
-    Combine::Or,
-];
+const KINDS: &[Combine] = &Combine::ALL;
 
 impl OpDef for Def {
     fn name(&self) -> &'static str {
@@ -50,6 +43,46 @@ impl OpDef for Def {
         });
         Ok(vec![Tensor::from_fn(x.dtype(), &out, |p| values[p].to(compute))])
     }
+    fn role(&self) -> Role {
+        Role::Rows(&Def)
+    }
+    /// A sum starts from +0, and only -0 + -0 is -0.
+    fn never_minus_zero(&self, op: &Op, of: &mut dyn Signs) -> bool {
+        match op.combine("kind") {
+            Combine::Sum => true,
+            Combine::Max | Combine::Min => of.never_minus_zero(0),
+            _ => false,
+        }
+    }
+    /// The maximum of nothing is -inf.
+    fn is_nonnegative(&self, op: &Op, of: &mut dyn Signs) -> bool {
+        matches!(op.combine("kind"), Combine::Sum | Combine::Prod) && of.is_nonnegative(0)
+    }
+    fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
+        let x = d.operand(0, None)?;
+        let ty = d.ty(x);
+        let words: &[&str] = if ty.dtype == DType::Bool {
+            &["and", "or"]
+        } else {
+            &["sum", "sum", "max", "min", "prod"]
+        };
+        let kind = Attr::word(draw::pick(d, words));
+        let kind = d.attr(0, kind)?;
+        let (first, trailing) = (d.below(ty.rank()), d.chance(50));
+        let mut axes = vec![];
+        for a in 0..ty.rank() {
+            if if trailing { a >= first } else { d.chance(50) } {
+                axes.push(a as i64);
+            }
+        }
+        if axes.is_empty() && d.fixed(1).is_none() {
+            return None;
+        }
+        Some(Drawn {
+            attrs: vec![kind, d.attr(1, Attr::Ints(axes))?],
+            inputs: vec![x],
+        })
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding
     }
@@ -67,5 +100,17 @@ impl OpDef for Def {
             s("or", &[0], (DType::Bool, &[3, 2])),
             s("sum", &[], (DType::F32, &[])),
         ]
+    }
+}
+
+impl Rows for Def {
+    fn axes(&self, op: &Op, _: &Type) -> Vec<usize> {
+        op.axes("axes")
+    }
+    fn merge(&self, op: &Op) -> Option<Merge> {
+        Some(Merge::Fold(op.combine("kind")))
+    }
+    fn operations(&self) -> f64 {
+        1.0
     }
 }

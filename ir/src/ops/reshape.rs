@@ -1,8 +1,9 @@
 //! `reshape{shape}(x)`: the elements of `x`, in row-major order, under another shape with as many elements.
 //! Source: XLA `Reshape`. ONNX `Reshape`, `Flatten`, `Squeeze` and `Unsqueeze` are this with a computed shape.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
-use crate::{DType, Tensor, Type, dim};
+use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Movement, Op, OpDef, Role, Sample, arity, draw, shape};
+use crate::index::Ix;
+use crate::{DType, Dim, Tensor, Type, dim};
 
 /// The operator's definition.
 pub struct Def;
@@ -31,6 +32,35 @@ impl OpDef for Def {
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         Ok(vec![inputs[0].reshaped(&shape::known(op.dims("shape")))])
     }
+    fn role(&self) -> Role {
+        Role::Reshape(&Def)
+    }
+    fn is_identity(&self, op: &Op, inputs: &[Type]) -> bool {
+        op.dims("shape") == inputs[0].shape
+    }
+    fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+        let x = match want {
+            Some(t) if !d.is_natural(0) => {
+                let shape = draw::refactored(d, &t.shape)?;
+                d.operand(0, Some(&Type::new(t.dtype, shape)))?
+            }
+            _ => d.operand(0, None)?,
+        };
+        let shape = match want {
+            Some(t) => t.shape.clone(),
+            None => {
+                let from = d.ty(x).shape;
+                draw::refactored(d, &from)?
+            }
+        };
+        Some(Drawn {
+            attrs: vec![d.attr(0, Attr::Dims(shape))?],
+            inputs: vec![x],
+        })
+    }
+    fn follows(&self) -> bool {
+        true
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -43,5 +73,40 @@ impl OpDef for Def {
             s(&[1], (DType::Bool, &[])),
             s(&[0, 7], (DType::F32, &[3, 0])),
         ]
+    }
+}
+
+impl Movement for Def {
+    /// Dimensions are matched in groups of equal products, so that splits stay affine and only merges divide.
+    fn source(&self, _: &Op, from: &Type, to: &Type, at: &[Ix]) -> Access {
+        let (from, to) = (&from.shape, &to.shape);
+        let mut out = vec![];
+        let (mut i, mut j) = (0, 0);
+        while j < from.len() {
+            // Grow both groups until their products agree.
+            let (i0, j0) = (i, j);
+            let (mut p, mut q) = (Dim::ONE, from[j].clone());
+            j += 1;
+            while p != q && (i < to.len() || j < from.len()) {
+                let take_to =
+                    i < to.len() && (j == from.len() || q.exact_div(&p).is_some() || p.exact_div(&q).is_none());
+                if take_to {
+                    p = &p * &to[i];
+                    i += 1;
+                } else {
+                    q = &q * &from[j];
+                    j += 1;
+                }
+            }
+            let mut rest = (i0..i).fold(Ix::constant(0), |f, d| &f.scale(&to[d]) + &at[d]);
+            let mut group = vec![];
+            for d in (j0 + 1..j).rev() {
+                group.push(rest.modulo(&from[d]));
+                rest = rest.div(&from[d]);
+            }
+            group.push(rest);
+            out.extend(group.into_iter().rev());
+        }
+        Access::of(out)
     }
 }

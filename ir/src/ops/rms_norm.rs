@@ -2,7 +2,7 @@
 //! has. Computed in f32, or f64 for f64, rounded at the end. Source: ONNX `RMSNormalization` (opset 23); Zhang and Sennrich,
 //! arXiv 1910.07467.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, compose, normalize};
+use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Merge, Op, OpDef, Role, Rows, Sample, arity, compose, normalize};
 use crate::{Build, DType, Tensor, Type, Value};
 
 /// The operator's definition.
@@ -43,6 +43,12 @@ impl OpDef for Def {
         let y = compose::with_spread(b, "mul", y, scale)?;
         Ok(Some(vec![compose::cast(b, y, ty.dtype)?]))
     }
+    fn role(&self) -> Role {
+        Role::Rows(&Def)
+    }
+    fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+        normalize::draw_rows(d, want)
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding
     }
@@ -55,5 +61,17 @@ impl OpDef for Def {
             s(2, 1e-5, (BF16, &[2, 1, 6]), (BF16, &[6])),
             s(0, 1e-5, (F32, &[0]), (F32, &[0])),
         ]
+    }
+}
+
+impl Rows for Def {
+    fn axes(&self, op: &Op, operand: &Type) -> Vec<usize> {
+        (op.axis("axis")..operand.rank()).collect()
+    }
+    fn merge(&self, _: &Op) -> Option<Merge> {
+        None
+    }
+    fn operations(&self) -> f64 {
+        5.0
     }
 }

@@ -2,7 +2,7 @@
 //! `x[0..i]` when exclusive (the identity first); from the end when reverse. f16 and bf16 are cast to f32 beforehand: a
 //! running value is kept in the type that arithmetic is done in. Source: ONNX `CumSum`, numpy `cumsum` and `cumprod`.
 
-use super::{Accuracy, Attr, AttrKind, Combine, Op, OpDef, Sample, arity, check_axis, shape};
+use super::{Accuracy, Assemble, Assembly, Attr, AttrKind, Combine, Op, OpDef, Role, Sample, arity, check_axis, shape};
 use crate::{DType, Number, Tensor, Type};
 
 /// The operator's definition.
@@ -50,6 +50,9 @@ impl OpDef for Def {
         });
         Ok(vec![Tensor::from_fn(x.dtype(), x.shape(), |p| out[p])])
     }
+    fn role(&self) -> Role {
+        Role::Assemble(&Def)
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding
     }
@@ -72,5 +75,16 @@ impl OpDef for Def {
             s("prod", 0, true, true, (DType::F32, &[4, 3])),
             s("sum", 1, false, false, (DType::F32, &[3, 0])),
         ]
+    }
+}
+
+impl Assemble for Def {
+    fn assembly(&self, op: &Op) -> Assembly {
+        Assembly::Scan {
+            axis: op.axis("axis"),
+            combine: op.combine("kind"),
+            exclusive: op.flag("exclusive"),
+            reverse: op.flag("reverse"),
+        }
     }
 }

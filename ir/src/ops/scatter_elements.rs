@@ -2,8 +2,9 @@
 //! row-major order, the element at `i` with `i[axis]` replaced by `indices[i]` becomes `reduction(old, updates[i])`. Indices
 //! and reductions are those of `scatter_nd`. Source: ONNX `ScatterElements`.
 
-use super::scatter_nd::{reduction, updated};
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, SampleType, arity, check_axis, shape};
+use super::scatter_nd::{of_word, reduction, updated};
+use super::{Accuracy, Assemble, Assembly, Attr, AttrKind, Coordinate, Op, OpDef, Role, Sample, SampleType, arity, check_axis, gather_elements, shape};
+use crate::index::Ix;
 use crate::{DType, Number, Tensor, Type};
 
 /// The operator's definition.
@@ -42,6 +43,9 @@ impl OpDef for Def {
         }
         Ok(vec![Tensor::from_fn(data.dtype(), data.shape(), |p| out[p])])
     }
+    fn role(&self) -> Role {
+        Role::Assemble(&Def)
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -58,5 +62,16 @@ impl OpDef for Def {
             s(0, "max", (F32, &[4]), (I64, &[3]), (F32, &[3])),
             s(1, "min", (F32, &[2, 3, 0]), (I64, &[2, 2, 0]), (F32, &[2, 2, 0])),
         ]
+    }
+}
+
+impl Assemble for Def {
+    fn assembly(&self, op: &Op) -> Assembly {
+        Assembly::Scatter {
+            combine: of_word(op.word("reduction")),
+        }
+    }
+    fn coordinates(&self, op: &Op, _: &[Type], at: &[Ix]) -> Result<Vec<Coordinate>, String> {
+        Ok(gather_elements::along(op.axis("axis"), at))
     }
 }

@@ -2,7 +2,8 @@
 //! `out[indices[i…, :], r…] = reduction(out[…], updates[i…, r…])`; reduction `none` replaces. A negative index counts from the
 //! end; an index out of range is an error. f16 and bf16 combine in f32 and round at every update. Source: ONNX `ScatterND`.
 
-use super::{Accuracy, Attr, AttrKind, Combine, Op, OpDef, Sample, SampleType, arity, gather_nd, shape};
+use super::{Accuracy, Assemble, Assembly, Attr, AttrKind, Combine, Coordinate, Op, OpDef, Role, Sample, SampleType, arity, gather_nd, shape};
+use crate::index::Ix;
 use crate::{DType, Number, Tensor, Type};
 
 /// The operator's definition.
@@ -13,16 +14,24 @@ pub struct Def;
 /// # Errors
 /// When there is no such keyword, or it is not defined on the dtype.
 pub fn reduction(word: &str, dtype: DType) -> Result<Option<Combine>, String> {
-    let combine = match word {
-        "none" => return Ok(None),
-        "add" => Combine::Sum,
-        "mul" => Combine::Prod,
-        "min" => Combine::Min,
-        "max" => Combine::Max,
-        _ => return Err(format!("reduction `{word}`, expected none, add, mul, min or max")),
-    };
-    combine.check(dtype)?;
-    Ok(Some(combine))
+    let combine = of_word(word);
+    match combine {
+        None if word != "none" => return Err(format!("reduction `{word}`, expected none, add, mul, min or max")),
+        None => {}
+        Some(c) => c.check(dtype)?,
+    }
+    Ok(combine)
+}
+
+/// The combination of a valid keyword; `None` replaces.
+pub fn of_word(word: &str) -> Option<Combine> {
+    match word {
+        "add" => Some(Combine::Sum),
+        "mul" => Some(Combine::Prod),
+        "min" => Some(Combine::Min),
+        "max" => Some(Combine::Max),
+        _ => None,
+    }
 }
 
 /// What an element becomes by an update.
@@ -67,6 +76,9 @@ impl OpDef for Def {
         }
         Ok(vec![Tensor::from_fn(data.dtype(), data.shape(), |p| out[p])])
     }
+    fn role(&self) -> Role {
+        Role::Assemble(&Def)
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -85,5 +97,17 @@ impl OpDef for Def {
             s("min", (F32, &[2, 0]), (I64, &[1, 1]), (F32, &[1, 0])),
             s("none", (DType::Bool, &[0]), (I64, &[0, 1]), (DType::Bool, &[0])),
         ]
+    }
+}
+
+impl Assemble for Def {
+    fn assembly(&self, op: &Op) -> Assembly {
+        Assembly::Scatter {
+            combine: of_word(op.word("reduction")),
+        }
+    }
+    fn coordinates(&self, _: &Op, inputs: &[Type], at: &[Ix]) -> Result<Vec<Coordinate>, String> {
+        let depth = gather_nd::depth(&inputs[1], inputs[0].rank())?;
+        Ok(gather_nd::tuple(0, inputs[1].rank() - 1, depth, at))
     }
 }

@@ -2,8 +2,9 @@
 //! every element read is within `x`. Source: XLA `Slice`; ONNX `Slice` and `Split` clamp and normalise their bounds
 //! before. A bound that depends on a symbol is checked when the symbol is known.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, shape};
-use crate::{DType, Tensor, Type};
+use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Movement, Op, OpDef, Role, Sample, arity, draw, shape};
+use crate::index::Ix;
+use crate::{DType, Dim, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -63,6 +64,49 @@ impl OpDef for Def {
             .collect();
         Ok(vec![shape::pick(x, &sizes, base, &steps)])
     }
+    fn role(&self) -> Role {
+        Role::Move(&Def)
+    }
+    fn is_identity(&self, op: &Op, inputs: &[Type]) -> bool {
+        op.dims("sizes") == inputs[0].shape
+            && op.dims("starts").iter().all(|d| d.is(0))
+            && op.ints("steps").iter().all(|&s| s == 1)
+    }
+    fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
+        let x = d.operand(0, None)?;
+        let from: Vec<i64> = d.ty(x).shape.iter().map(Dim::as_const).collect::<Option<_>>()?;
+        // Of a pad: the part that was padded, now and then.
+        let padded = d.maker(x).filter(|(op, _)| op.name() == "pad");
+        let inner = padded.filter(|_| d.chance(50));
+        let whole = d.chance(25);
+        let (mut starts, mut sizes, mut steps) = (vec![], vec![], vec![]);
+        for &n in &from {
+            let step = if whole || inner.is_some() {
+                1
+            } else {
+                draw::pick(d, &[1, 1, 2, 3, -1, -2])
+            };
+            let start = if whole { 0 } else { d.below(n as usize) as i64 };
+            let room = if n == 0 {
+                0
+            } else if step > 0 {
+                (n - 1 - start) / step + 1
+            } else {
+                start / -step + 1
+            };
+            let size = if whole { n } else { d.below(room as usize + 1) as i64 };
+            starts.push(Dim::Const(start));
+            sizes.push(Dim::Const(size));
+            steps.push(step);
+        }
+        if let Some((pad, ty)) = inner {
+            (starts, sizes) = (pad.dims("low").to_vec(), ty.shape);
+        }
+        Some(Drawn {
+            attrs: draw::attrs(d, vec![Attr::Dims(starts), Attr::Dims(sizes), Attr::Ints(steps)])?,
+            inputs: vec![x],
+        })
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact
     }
@@ -77,5 +121,13 @@ impl OpDef for Def {
             s(&[2, 0], &[0, 3], &[1, 1], (DType::F32, &[2, 3])),
             s(&[], &[], &[], (DType::F32, &[])),
         ]
+    }
+}
+
+impl Movement for Def {
+    fn source(&self, op: &Op, _: &Type, _: &Type, at: &[Ix]) -> Access {
+        let (starts, steps) = (op.dims("starts"), op.ints("steps"));
+        let along = |(d, ix): (usize, &Ix)| &ix.scale(&Dim::Const(steps[d])) + &starts[d];
+        Access::of(at.iter().enumerate().map(along).collect())
     }
 }

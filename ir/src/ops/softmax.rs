@@ -1,7 +1,7 @@
 //! `softmax{axis}(x)`: `exp(x - max) / Σ exp(x - max)`, maximum and sum along the axis; f16 and bf16 in f32, rounded at the
 //! end. Source: ONNX `Softmax` (opset 13); the shift by the maximum as everywhere, against overflow.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arity, check_axis, compose, shape};
+use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Merge, Op, OpDef, Role, Rows, Sample, Signs, arity, check_axis, compose, draw, shape};
 use crate::{Build, DType, Number, Tensor, Type, Value};
 
 /// The operator's definition.
@@ -78,6 +78,21 @@ impl OpDef for Def {
         let y = compose::with_spread(b, "div", e, sum)?;
         Ok(Some(vec![compose::cast(b, y, dtype)?]))
     }
+    fn role(&self) -> Role {
+        Role::Rows(&Def)
+    }
+    fn family(&self) -> Option<&'static str> {
+        Some("softmaxes")
+    }
+    fn is_nonnegative(&self, _: &Op, _: &mut dyn Signs) -> bool {
+        true
+    }
+    fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+        draw_line(d, want)
+    }
+    fn follows(&self) -> bool {
+        true
+    }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding
     }
@@ -90,5 +105,28 @@ impl OpDef for Def {
             s(0, (DType::F64, &[4, 1])),
             s(1, (DType::F32, &[3, 0])),
         ]
+    }
+}
+
+/// An instance of an operator on lines along an axis.
+pub fn draw_line(d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
+    let x = d.operand(0, want)?;
+    let rank = d.ty(x).rank();
+    let axis = draw::axis(d, 0, rank)?;
+    Some(Drawn {
+        attrs: vec![Attr::Int(axis as i64)],
+        inputs: vec![x],
+    })
+}
+
+impl Rows for Def {
+    fn axes(&self, op: &Op, _: &Type) -> Vec<usize> {
+        vec![op.axis("axis")]
+    }
+    fn merge(&self, _: &Op) -> Option<Merge> {
+        None
+    }
+    fn operations(&self) -> f64 {
+        25.0
     }
 }

@@ -1,7 +1,7 @@
 //! `store(x)`: x, materialised in memory. The identity, and the cut between kernels: what lies between stores is fused
 //! into one kernel, consumers of a store load from memory. The e-graph's extraction decides where they stand.
 
-use super::{Accuracy, AttrKind, Op, OpDef, Sample, arity};
+use super::{Accuracy, AttrKind, Op, OpDef, Role, Sample, arity};
 use crate::{DType, Tensor, Type};
 
 /// See the module.
@@ -20,6 +20,9 @@ impl OpDef for Def {
     }
     fn eval(&self, _: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         Ok(inputs.to_vec())
+    }
+    fn role(&self) -> Role {
+        Role::Store
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact

@@ -2,7 +2,7 @@
 //! extreme first; of equal elements the one of lower index comes first. NaN counts as the largest, -0 equals +0. `k` holds
 //! one dim. A host operator. Source: ONNX `TopK` with `sorted = 1`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, arg_reduce, arity, check_axis, shape};
+use super::{Accuracy, Attr, AttrKind, Op, OpDef, Role, Sample, arg_reduce, arity, check_axis, shape};
 use crate::{DType, Number, Tensor, Type};
 
 /// The operator's definition.
@@ -64,8 +64,8 @@ impl OpDef for Def {
             Tensor::from_fn(DType::I64, &out, |p| Number::Int(best[p].1 as i128)),
         ])
     }
-    fn is_host(&self) -> bool {
-        true
+    fn role(&self) -> Role {
+        Role::Host
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Exact

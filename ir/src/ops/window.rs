@@ -1,7 +1,9 @@
 //! Sliding windows, shared by conv, pool and conv_transpose: output `o` sees, by tap `k`, input `o·stride - low + k·dilation`.
 
+use super::Access;
 use super::shape::{check_len, check_pads, check_steps};
-use crate::{Dim, indices};
+use crate::index::{Bound, Ix, Var};
+use crate::{Dim, Type, indices};
 
 /// Checks strides and dilations (at least 1 each, one per spatial dimension) and the paddings' numbers.
 pub fn check(spatial: usize, strides: &[i64], dilations: &[i64], low: &[Dim], high: &[Dim]) -> Result<(), String> {
@@ -18,6 +20,36 @@ pub fn check(spatial: usize, strides: &[i64], dilations: &[i64], low: &[Dim], hi
 /// The extent that a window of `kernel` taps covers.
 pub fn covered(kernel: &Dim, dilation: i64) -> Dim {
     &(&(kernel - &Dim::ONE) * dilation) + 1
+}
+
+/// Where the windows of a result read their operand: at the result's own point (variables from 0), but along the spatial
+/// dimensions, from `first` on, at `o·stride - low + k·dilation` with the tap `k` (variables from the rank on). Dimensions in
+/// which windows may lie partly outside are guarded.
+pub fn reads(
+    operand: &Type,
+    first: usize,
+    strides: &[i64],
+    dilations: &[i64],
+    low: &[Dim],
+    inside: &dyn Fn(usize) -> bool,
+) -> Access {
+    let var = |d: usize| Ix::var(Var(d as u32));
+    let mut access = Access::of((0..operand.rank()).map(var).collect());
+    for d in 0..strides.len() {
+        let (axis, tap) = (first + d, var(operand.rank() + d));
+        let (o, k) = (
+            access.at[axis].scale(&Dim::Const(strides[d])),
+            tap.scale(&Dim::Const(dilations[d])),
+        );
+        access.at[axis] = &(&o + &k) + &(&Dim::ZERO - &low[d]);
+        if !inside(d) {
+            access.guard.push(Bound {
+                index: access.at[axis].clone(),
+                extent: operand.shape[axis].clone(),
+            });
+        }
+    }
+    access
 }
 
 /// The windows of all spatial dimensions, with known extents.

@@ -6,9 +6,9 @@
 //! still total.
 
 use super::{Body, Builder, Prim, V};
-use crate::ops::{Attr, Sample};
+use crate::ops::{Attr, Sample, SignLaw, Signs};
 use crate::{DType, ops::SampleType};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 mod activation;
 mod arithmetic;
@@ -72,9 +72,41 @@ pub struct Function {
     pub reference: fn(&[f64]) -> f64,
     /// The range of every float operand on which the bound is stated.
     pub domain: &'static [(f64, f64)],
+    /// What is known of the sign of a result.
+    pub signs: SignLaw,
+    /// What [`Function::cycles`] has found.
+    cycles: OnceLock<f64>,
 }
 
 impl Function {
+    /// The row with results of which none is -0, when that holds.
+    fn never_minus_zero(mut self, when: fn(&mut dyn Signs) -> bool) -> Function {
+        self.signs.never_minus_zero = when;
+        self
+    }
+
+    /// The row with results of which none is below 0 or -0, when that holds.
+    fn nonnegative(mut self, when: fn(&mut dyn Signs) -> bool) -> Function {
+        self.signs.is_nonnegative = when;
+        self
+    }
+
+    /// About how many cycles one evaluation takes where all units are busy, from the expansion for its usual operands: an
+    /// instruction takes one, a division or root (which no CPU pipelines fully) four.
+    pub fn cycles(&self) -> f64 {
+        *self.cycles.get_or_init(|| {
+            let usual = |i: usize| match self.rule {
+                Rule::Where if i == 0 => DType::Bool,
+                Rule::Logic => DType::Bool,
+                Rule::Bits => DType::I32,
+                _ => DType::F32,
+            };
+            let operands: Vec<DType> = (0..self.arity).map(usual).collect();
+            let body = self.body(&operands, self.is_cast().then_some(DType::I32));
+            body.map_or(1.0, |b| b.cycles().max(1.0))
+        })
+    }
+
     /// True for `cast` and `bitcast`, which have a target dtype.
     pub fn is_cast(&self) -> bool {
         matches!(self.rule, Rule::Cast | Rule::Bitcast)
@@ -231,6 +263,8 @@ fn exact(
         bound: EXACT,
         reference,
         domain: &[ANY; 3],
+        signs: SignLaw::NONE,
+        cycles: OnceLock::new(),
     }
 }
 
@@ -251,6 +285,8 @@ fn approximate(
         bound,
         reference,
         domain,
+        signs: SignLaw::NONE,
+        cycles: OnceLock::new(),
     }
 }
 

@@ -158,6 +158,19 @@ impl Body {
         usual.filter(|(i, _)| matches!(i, Inst::Prim(..))).count()
     }
 
+    /// About how many cycles an evaluation takes where all units are busy: [`Body::cost`], with a division, remainder or root
+    /// counted as four.
+    pub fn cycles(&self) -> f64 {
+        let usual = self.insts.iter().zip(self.rare()).filter(|(_, rare)| !rare);
+        usual
+            .map(|(i, _)| match i {
+                Inst::Const(..) => 0.0,
+                Inst::Prim(Prim::Div | Prim::Rem | Prim::Sqrt, _) => 4.0,
+                Inst::Prim(..) => 1.0,
+            })
+            .sum()
+    }
+
     /// The number of instructions, constants included, that usually run.
     pub fn usual(&self) -> usize {
         self.rare().into_iter().filter(|rare| !rare).count()

@@ -3,10 +3,8 @@
 //! The same arithmetic as the extraction's, from the graph alone, so that any two programs for one model can be compared:
 //! a value that several kernels compute counts in each of them. Results do not show work that is done twice; this does.
 
-use super::cost::{CostModel, PER_KERNEL, bytes, elements, known};
-use super::extract::Choice;
-use super::lang::Term;
-use crate::fusion::Class;
+use super::cost::{CostModel, PER_KERNEL, bytes, elements, extent, taps};
+use brolga_ir::ops::Role;
 use brolga_ir::{Def, Graph, Node, Target, Value};
 use rustc_hash::FxHashMap;
 use std::fmt;
@@ -66,17 +64,19 @@ pub fn account(graph: &Graph, target: &Target) -> Account {
     let mut varies: Vec<bool> = graph.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
     let mut sum = Account::default();
     for node in &graph.nodes {
-        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !known(&node.op);
+        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !node.op.is_concrete();
         node.outputs.iter().for_each(|o| varies[o.0 as usize] = v);
         // What is constant is computed when the model is compiled.
         if !v {
             continue;
         }
-        if node.op.name() == "store" {
-            sum += accountant.kernel(node.inputs[0]);
-        } else if node.op.def().is_host() {
-            sum.kernels += 1;
-            sum.seconds += PER_KERNEL;
+        match node.op.role() {
+            Role::Store => sum += accountant.kernel(node.inputs[0]),
+            Role::Host => {
+                sum.kernels += 1;
+                sum.seconds += PER_KERNEL;
+            }
+            _ => {}
         }
     }
     sum
@@ -103,9 +103,9 @@ impl<'g> Accountant<'g> {
             return None;
         };
         let node = &self.graph.nodes[n as usize];
-        match crate::fusion::class(&node.op) {
-            Class::Store | Class::Host => None,
-            Class::Reshape => self.stream(node.inputs[0]).map(|_| node),
+        match node.op.role() {
+            Role::Store | Role::Host => None,
+            Role::Reshape(_) => self.stream(node.inputs[0]).map(|_| node),
             _ => Some(node),
         }
     }
@@ -147,19 +147,15 @@ impl<'g> Accountant<'g> {
         let rough = node.inputs.iter().fold(false, |r, &i| r | self.visit(k, i));
         let types: Vec<_> = node.inputs.iter().map(|&i| self.graph.ty(i).clone()).collect();
         let out = self.graph.ty(node.outputs[0]);
-        let cost = self.model.operator(&node.op, &types, out);
-        let choice = Choice::new(Term::Nil, Some(node.op.clone()), vec![], &types, cost);
-        let (compute, rough) = choice.arithmetic(rough);
+        let work = self.model.operator(&node.op, &types, out);
+        let (compute, rough) = work.arithmetic(rough);
         k.compute += compute;
-        k.memory += cost.1;
-        match choice.part.map(|p| p.class) {
-            Some(Class::Contract) => k.sum.multiply_adds += super::cost::multiply_adds(&node.op, &types, out),
-            Some(Class::Reduce) => k.sum.reduced += elements(&types[0]),
-            Some(Class::Window) => {
-                let taps: f64 = node.op.ints("kernel").iter().map(|&n| n as f64).product();
-                k.sum.reduced += elements(out) * taps;
-            }
-            Some(Class::Move) if super::cost::strides(&node.op, &types) => k.sum.strided += elements(out),
+        k.memory += work.memory;
+        match node.op.role() {
+            Role::Contract(c) => k.sum.multiply_adds += elements(out) * extent(&c.depth(&node.op, &types)),
+            Role::Rows(_) => k.sum.reduced += elements(&types[0]),
+            Role::Window(w) => k.sum.reduced += elements(out) * taps(w, &node.op),
+            Role::Move(m) if m.strides(&node.op, &types[0]) => k.sum.strided += elements(out),
             _ => {}
         }
         rough

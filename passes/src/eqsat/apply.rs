@@ -8,6 +8,7 @@ use super::functions::{Arg, Stream};
 use super::lang::{Data, EGraph, Kind, Term, list_items};
 use super::matching::Match;
 use super::rules::{Cond, Exactness, Expr, Head, Law, Rule};
+use brolga_ir::ops::OpDef;
 use brolga_ir::{Attr, Dim, Number, Op, Type};
 use egg::Id;
 use std::sync::Arc;
@@ -306,10 +307,10 @@ pub fn keeps_roundings(eg: &EGraph, rule: &Rule, class: Id, right: &Replacement)
     if !touched {
         return true;
     }
-    let is_map = |name: &str| brolga_ir::scalar::lookup(name).is_some();
-    let mut arithmetic = !law.families.is_empty() && law.families.iter().flatten().any(|op| is_map(op.name()));
-    law.left.for_each_op(&mut |op| arithmetic |= is_map(op.name()));
-    let new = made().any(|((term, _), needed)| matches!(term, NewTerm::Op(op, _) if needed && is_map(op.name())));
+    let is_map = |def: &dyn OpDef| def.role().function().is_some();
+    let mut arithmetic = !law.families.is_empty() && law.families.iter().flatten().any(|op| is_map(op.def()));
+    law.left.for_each_op(&mut |op| arithmetic |= is_map(op.def()));
+    let new = made().any(|((term, _), needed)| matches!(term, NewTerm::Op(op, _) if needed && is_map(op.def())));
     !arithmetic && !new
 }
 

@@ -4,6 +4,7 @@
 //! decompositions, which build into the e-graph through [`Build`].
 
 use super::lang::{Children, EGraph, Facts, OpId, Term};
+use brolga_ir::ops::Role;
 use brolga_ir::{Build, Constant, DType, Def, Graph, Number, Op, Type, Value};
 use egg::{Id, Language};
 use rustc_hash::FxHashMap;
@@ -38,7 +39,7 @@ pub fn build(g: &Graph) -> Result<Built, String> {
         eg.analysis.current = this.into_iter().collect();
         let operands: Option<Vec<Id>> = node.inputs.iter().map(|v| tensors[v.0 as usize]).collect();
         let operands = operands.ok_or_else(|| format!("node `{}` is not in topological order", node.origin))?;
-        if node.op.name() == "store" {
+        if matches!(node.op.role(), Role::Store) {
             tensors[node.outputs[0].0 as usize] = Some(operands[0]);
             continue;
         }

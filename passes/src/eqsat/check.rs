@@ -13,7 +13,7 @@
 
 use super::apply::{NewTerm, Ref, Refusal, Replacement, replacement};
 use super::build::{build, rebuild};
-use super::generate::{Draw, Generator, Values};
+use super::generate::{Generator, Source, Values};
 use super::lang::{EGraph, Term, splat_constant};
 use super::matching::matches_at;
 use super::rules::{Allowance, Law, Rule, RuleSet};
@@ -213,7 +213,7 @@ pub fn check_decompositions(rule: &Rule, seed: u64) -> Report {
     for (def, sample) in samples() {
         for round in 0..ROUNDS {
             report.attempts += 1;
-            let mut draw = Draw::new(seed ^ (report.attempts as u64) << 20, values_of(round));
+            let mut draw = Source::new(seed ^ (report.attempts as u64) << 20, values_of(round));
             match decomposition(rule, def, &sample, &mut draw) {
                 Ok(None) => break,
                 Ok(Some(varied)) => {
@@ -237,7 +237,7 @@ fn samples() -> impl Iterator<Item = (&'static dyn OpDef, Sample)> {
 }
 
 /// One instance of a decomposition: `None` when the operator has none.
-fn decomposition(rule: &Rule, def: &dyn OpDef, sample: &Sample, draw: &mut Draw) -> Result<Option<bool>, String> {
+fn decomposition(rule: &Rule, def: &dyn OpDef, sample: &Sample, draw: &mut Source) -> Result<Option<bool>, String> {
     let op = Op::new(def.name(), &sample.attrs)?;
     let mut g = Graph::new("instance");
     let (mut values, mut inputs) = (vec![], vec![]);
@@ -278,7 +278,7 @@ pub fn check_splats(seed: u64) -> Result<usize, String> {
     let mut folded = 0;
     for (k, (def, sample)) in samples().enumerate() {
         for round in 0..ROUNDS {
-            let mut draw = Draw::new(seed ^ (k as u64) << 32 ^ round, values_of(round as usize));
+            let mut draw = Source::new(seed ^ (k as u64) << 32 ^ round, values_of(round as usize));
             let op = Op::new(def.name(), &sample.attrs)?;
             let mut g = Graph::new("instance");
             let operands: Vec<Value> = sample

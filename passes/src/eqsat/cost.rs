@@ -4,8 +4,8 @@
 //! peak that a kind of loop nest reaches are constants here, each with its reason; a wrong one costs speed, never
 //! results. Unknown extents count as [`SYMBOL`].
 
-use crate::fusion::{Class, class};
-use brolga_ir::{Attr, DType, Dim, Op, Target, Type};
+use brolga_ir::ops::{Channels, Role, Window, WindowShape};
+use brolga_ir::{DType, Dim, Op, Target, Type};
 
 /// The extent assumed for a symbol.
 pub const SYMBOL: i64 = 64;
@@ -80,155 +80,98 @@ impl CostModel {
         compute.max(memory) + PER_KERNEL
     }
 
-    /// Seconds of arithmetic of an operator, and seconds of memory beyond reading its operands once.
-    pub fn operator(&self, op: &Op, types: &[Type], out: &Type) -> (f64, f64) {
+    /// The work of an operator.
+    pub fn operator(&self, op: &Op, types: &[Type], out: &Type) -> Work {
         let n = elements(out);
-        match class(op) {
-            Class::Store | Class::Reshape | Class::Composite | Class::Host => (0.0, 0.0),
-            Class::Map => (n * self.map(op, types), 0.0),
-            Class::Source => (n / self.vector, 0.0),
-            Class::Move => match op.name() {
-                "transpose" if strides(op, types) => (STRIDED * self.traffic(out), 0.0),
-                "pad" => (n / self.vector, 0.0),
-                _ => (0.0, 0.0),
-            },
-            // Of the data only as much is read as is given: the rest of what reading it once would cost is taken back.
-            Class::Gather => (
-                2.0 * n / self.vector,
-                (2.0 * self.traffic(out) - self.traffic(&types[0])).min(0.0),
-            ),
-            Class::Reduce => (elements(&types[0]) * reduction(op) / self.vector, 0.0),
-            Class::Final => (n / self.vector, 0.0),
-            Class::Window => {
-                let taps: f64 = op.ints("kernel").iter().map(|&k| k as f64).product();
-                let share = if op.flag("channels_last") {
-                    DEPTHWISE
-                } else {
-                    WINDOW_FIRST
-                };
-                (n * taps / (self.peak * share * unguarded(op)), 0.0)
+        let plain = |compute| Work {
+            compute,
+            ..Work::default()
+        };
+        match op.role() {
+            Role::Store | Role::Reshape(_) | Role::Composite | Role::Host => Work::default(),
+            Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.vector),
+            Role::Source(_) | Role::Assemble(_) => plain(n / self.vector),
+            Role::Move(m) => {
+                let strided = m.strides(op, &types[0]);
+                Work {
+                    compute: match (strided, m.fills()) {
+                        (true, _) => STRIDED * self.traffic(out),
+                        (false, true) => n / self.vector,
+                        _ => 0.0,
+                    },
+                    rough: strided || m.fills(),
+                    ..Work::default()
+                }
             }
-            Class::Contract => (self.contraction(op, types, n), 0.0),
+            // Of the data only as much is read as is given: the rest of what reading it once would cost is taken back.
+            Role::Gather(_) => Work {
+                compute: 2.0 * n / self.vector,
+                memory: (2.0 * self.traffic(out) - self.traffic(&types[0])).min(0.0),
+                ..Work::default()
+            },
+            Role::Rows(r) => plain(elements(&types[0]) * r.operations() / self.vector),
+            Role::Window(w) => Work {
+                compute: n * taps(w, op) / (self.peak * share(w.shape(op))),
+                windowed: true,
+                ..Work::default()
+            },
+            Role::Contract(c) => {
+                let tiles = types.iter().all(|t| t.dtype == DType::F32);
+                let peak = if tiles { self.peak } else { self.vector / 2.0 };
+                let window = c.window(op, types);
+                Work {
+                    compute: 2.0 * n * extent(&c.depth(op, types)) / (peak * window.map_or(CONTRACTION, share)),
+                    windowed: window.is_some(),
+                    ..Work::default()
+                }
+            }
         }
     }
+}
 
-    fn map(&self, op: &Op, types: &[Type]) -> f64 {
-        let heavy = [
-            "exp",
-            "expm1",
-            "log",
-            "sin",
-            "cos",
-            "tan",
-            "asin",
-            "acos",
-            "atan",
-            "sinh",
-            "cosh",
-            "tanh",
-            "asinh",
-            "acosh",
-            "atanh",
-            "erf",
-            "sigmoid",
-            "gelu",
-            "gelu_tanh",
-            "silu",
-            "softplus",
-            "mish",
-            "pow",
-        ];
-        let weight = if heavy.contains(&op.name()) {
-            20.0
-        } else if matches!(op.name(), "div" | "sqrt" | "reciprocal" | "mod" | "fmod") {
-            4.0
-        } else {
-            1.0
-        };
-        // Lanes of 128 bits: an f64 or i64 costs two f32.
-        let lanes = types
-            .iter()
-            .map(|t| t.dtype.compute().bytes().max(4))
-            .max()
-            .unwrap_or(4) as f64
-            / 4.0;
-        weight * lanes / self.vector
-    }
+/// What an operator does in a kernel.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Work {
+    /// Seconds of arithmetic, where operands are read from memory.
+    pub compute: f64,
+    /// Seconds of memory beyond reading its operands once.
+    pub memory: f64,
+    /// True when consecutive elements of the result are not so in memory, or lie behind a margin.
+    pub rough: bool,
+    /// True when elements of an operand are read once for every window that they are in.
+    pub windowed: bool,
+}
 
-    fn contraction(&self, op: &Op, types: &[Type], n: f64) -> f64 {
-        let (w, x) = (&types[1], &types[0]);
-        let tiles = w.dtype == DType::F32 && x.dtype == DType::F32;
-        let peak = if tiles { self.peak } else { self.vector / 2.0 };
-        let work = 2.0 * n * depth(op, types);
-        if op.name() == "contract" {
-            return work / (peak * CONTRACTION);
+impl Work {
+    /// Seconds of arithmetic where operands are computed in the same kernel, and whether the result is rough: given
+    /// whether an operand is.
+    pub fn arithmetic(&self, rough_operand: bool) -> (f64, bool) {
+        match (self.rough || rough_operand, self.windowed) {
+            (true, true) => (self.compute / GUARDED, false),
+            (rough, _) => (self.compute, rough),
         }
-        let last = op.flag("channels_last");
-        let channels = if last { &w.shape[w.rank() - 2] } else { &w.shape[1] };
-        let share = match (last, op.int("groups"), channels.is(1)) {
-            (true, 1, _) => CONTRACTION,
-            (true, _, false) => CONTRACTION / 2.0,
-            (true, _, true) => DEPTHWISE,
-            (false, 1, _) => CHANNELS_FIRST,
-            (false, ..) => WINDOW_FIRST,
-        };
-        work / (peak * share * unguarded(op))
     }
 }
 
-/// The products that an element of a contraction or convolution sums.
-fn depth(op: &Op, types: &[Type]) -> f64 {
-    let (x, w) = (&types[0], &types[1]);
-    if op.name() == "contract" {
-        return op.axes("lhs_contract").iter().map(|&a| extent(&x.shape[a])).product();
-    }
-    let o = if op.flag("channels_last") { w.rank() - 1 } else { 0 };
-    elements(w) / extent(&w.shape[o]).max(1.0)
+/// Lanes of 128 bits: an f64 or i64 costs two f32.
+fn lanes(types: &[Type]) -> f64 {
+    let bytes = types.iter().map(|t| t.dtype.compute().bytes().max(4)).max();
+    bytes.unwrap_or(4) as f64 / 4.0
 }
 
-/// The multiply-adds of a contraction or convolution.
-pub fn multiply_adds(op: &Op, types: &[Type], out: &Type) -> f64 {
-    elements(out) * depth(op, types)
+/// The share of the peak that a loop nest over windows reaches.
+fn share(w: WindowShape) -> f64 {
+    let share = match (w.channels_last, w.channels) {
+        (true, Channels::All) => CONTRACTION,
+        (true, Channels::Group) => CONTRACTION / 2.0,
+        (true, Channels::One) => DEPTHWISE,
+        (false, Channels::All) => CHANNELS_FIRST,
+        (false, _) => WINDOW_FIRST,
+    };
+    if w.padded { share * GUARDED } else { share }
 }
 
-fn unguarded(op: &Op) -> f64 {
-    let zero = |name| op.dims(name).iter().all(|d| d.is(0));
-    if zero("pads_low") && zero("pads_high") {
-        1.0
-    } else {
-        GUARDED
-    }
-}
-
-/// True for a transpose that moves the innermost axis of more than one element, so that it strides.
-pub fn strides(op: &Op, types: &[Type]) -> bool {
-    if op.name() != "transpose" {
-        return false;
-    }
-    let shape = &types[0].shape;
-    let wide: Vec<i64> = op
-        .ints("perm")
-        .iter()
-        .copied()
-        .filter(|&p| !shape[p as usize].is(1))
-        .collect();
-    let last = (0..shape.len() as i64).rfind(|&d| !shape[d as usize].is(1));
-    wide.last().copied() != last
-}
-
-/// Operations an element of a row-reducing operator.
-fn reduction(op: &Op) -> f64 {
-    match op.name() {
-        "softmax" | "log_softmax" => 25.0,
-        "layer_norm" => 8.0,
-        "rms_norm" => 5.0,
-        _ => 1.0,
-    }
-}
-
-/// True when every attribute is free of symbols.
-pub fn known(op: &Op) -> bool {
-    op.attrs()
-        .iter()
-        .all(|a| !matches!(a, Attr::Dims(ds) if ds.iter().any(|d| d.as_const().is_none())))
+/// The taps of a window.
+pub fn taps(w: &dyn Window, op: &Op) -> f64 {
+    w.extents(op).iter().map(extent).product()
 }

@@ -9,7 +9,8 @@
 use super::extract::{self, At, Classes, MOST_OPERATORS, Mask, PER_CONSTANT, Settling};
 use super::lang::Term;
 use super::plan::{Plan, topological};
-use crate::fusion::{Class, Form};
+use crate::fusion::Form;
+use brolga_ir::ops::Role;
 use smallvec::SmallVec;
 
 /// Kernels that a change may concern; beyond that it would cost as much to try as it can win.
@@ -346,7 +347,7 @@ impl<'a> Draft<'a> {
         }
         let choice = &self.cs.choices[c][self.choice[c] as usize];
         let Some(part) = choice.part else { return 0.0 };
-        if part.class == Class::Host {
+        if matches!(part.role, Role::Host) {
             return super::cost::PER_KERNEL;
         }
         self.marks.clear();
@@ -379,9 +380,9 @@ impl<'a> Draft<'a> {
             forms.push(form);
         }
         let form = choice.part?.form(c as u32, &forms).ok()?;
-        let (compute, rough) = choice.arithmetic(rough);
+        let (compute, rough) = choice.work.arithmetic(rough);
         k.compute += compute;
-        k.memory += choice.cost.1;
+        k.memory += choice.work.memory;
         Some((form, rough))
     }
 

@@ -10,9 +10,10 @@
 //! [`Part::form`]'s answer. A path sees no sharing: [`search`](super::search) then improves the whole with exact costs.
 
 use super::build::streams;
-use super::cost::{self, CostModel};
+use super::cost::{self, CostModel, Work};
 use super::lang::{EGraph, Kind, OpId, Term, op_of, operand_types};
-use crate::fusion::{Class, Form, Part};
+use crate::fusion::{Form, Part};
+use brolga_ir::ops::Role;
 use brolga_ir::{Op, Type};
 use egg::{Id, Language};
 use rustc_hash::FxHashMap;
@@ -51,17 +52,13 @@ pub struct Choice {
     pub operands: Vec<At>,
     /// The operands without repetitions.
     pub distinct: SmallVec<[At; 4]>,
-    /// Arithmetic and additional memory seconds.
-    pub cost: (f64, f64),
-    /// True when it reads in strides or behind a margin.
-    rough: bool,
-    /// True when it reads windows, which does not go at speed through what is rough.
-    windowed: bool,
+    /// What it does in a kernel.
+    pub work: Work,
 }
 
 impl Choice {
     /// An e-node over operands.
-    pub fn new(term: Term, op: Option<Op>, operands: Vec<At>, types: &[Type], cost: (f64, f64)) -> Choice {
+    pub fn new(term: Term, op: Option<Op>, operands: Vec<At>, types: &[Type], work: Work) -> Choice {
         let mut distinct: SmallVec<[At; 4]> = SmallVec::new();
         for &o in &operands {
             if operands.len() > 16 || !distinct.contains(&o) {
@@ -73,31 +70,25 @@ impl Choice {
             distinct.dedup();
         }
         let part = op.as_ref().map(|op| Part::of(op, types));
-        let named = |name: &str| op.as_ref().is_some_and(|op| op.name() == name);
         Choice {
-            rough: named("pad") || op.as_ref().is_some_and(|op| cost::strides(op, types)),
-            windowed: named("conv") || part.is_some_and(|p| p.class == Class::Window),
             term,
             part,
             op,
             operands,
             distinct,
-            cost,
+            work,
         }
     }
 
-    /// Seconds of arithmetic where operands are computed in the same kernel, and whether the result is rough: given
-    /// whether an operand is.
-    pub fn arithmetic(&self, rough_operand: bool) -> (f64, bool) {
-        match (self.rough || rough_operand, self.windowed) {
-            (true, true) => (self.cost.0 / cost::GUARDED, false),
-            (rough, _) => (self.cost.0, rough),
-        }
+    /// True for an operator that repeats its operand.
+    fn spreads(&self) -> bool {
+        let movement = self.part.and_then(|p| p.role.movement());
+        movement.is_some_and(|m| m.spreads())
     }
 
     /// True for an operator that a kernel can be made of.
     pub fn in_kernel(&self) -> bool {
-        self.part.is_some_and(|p| p.class != Class::Host)
+        self.part.is_some_and(|p| !matches!(p.role, Role::Host))
     }
 }
 
@@ -160,17 +151,17 @@ impl Classes {
         let place = |id: &Id| self.at[&eg.find(*id)];
         let Term::Op(id, children) = term else {
             let operands = term.children().iter().map(place).collect();
-            return Ok(Choice::new(term.clone(), None, operands, &[], (0.0, 0.0)));
+            return Ok(Choice::new(term.clone(), None, operands, &[], Work::default()));
         };
         let (id, children): (OpId, &[Id]) = (*id, children);
         let op = op_of(eg, id, children)?;
         let types = operand_types(eg, super::lang::operands(id, children));
-        let cost = match &eg[class].data.kind {
+        let work = match &eg[class].data.kind {
             Kind::Value(out) => self.model.operator(&op, &types, out),
-            _ => (0.0, 0.0),
+            _ => Work::default(),
         };
         let operands = streams(eg, id, term).iter().map(place).collect();
-        Ok(Choice::new(term.clone(), Some(op), operands, &types, cost))
+        Ok(Choice::new(term.clone(), Some(op), operands, &types, work))
     }
 
     /// The type of a stream or tensor class.
@@ -321,7 +312,7 @@ pub fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> O
         _ => {}
     }
     let part = choice.part?;
-    if part.class == Class::Host {
+    if matches!(part.role, Role::Host) {
         let below = along(
             choice
                 .operands
@@ -357,7 +348,7 @@ fn along(costs: impl Iterator<Item = f64>) -> f64 {
 
 fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: Form, stored: Mask) -> Settled {
     let choice = &cs.choices[c][k];
-    let (mut compute, mut memory, mut rough) = (0.0, choice.cost.1, false);
+    let (mut compute, mut memory, mut rough) = (0.0, choice.work.memory, false);
     let mut size = 1;
     for (i, &o) in choice.operands.iter().enumerate() {
         let s = settled[o].as_ref().expect("operands are settled first");
@@ -370,7 +361,7 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
             size += s.size;
         }
     }
-    let (own, rough) = choice.arithmetic(rough);
+    let (own, rough) = choice.work.arithmetic(rough);
     compute += own;
     let below = along(choice.operands.iter().enumerate().map(|(i, &o)| {
         let s = settled[o].as_ref().expect("operands are settled first");
@@ -407,8 +398,7 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
 
 /// True when a constant expression is worth an array in the artefact: it is not (much) larger than those it is made of.
 fn is_array(cs: &Classes, settled: &[Option<Settled>], choice: &Choice, out: &Type) -> bool {
-    let op = choice.op.as_ref().map_or("", |o| o.name());
-    if op == "broadcast" {
+    if choice.spreads() {
         return false;
     }
     let arrays = choice
@@ -430,8 +420,7 @@ fn store_choices(cs: &Classes, settled: &[Option<Settled>], c: At, choice: &Choi
     };
     // A constant that is an array is computed at compile time, so what runs with the model reads it; so does a spread of
     // it, which is no array itself.
-    let spread = choice.op.as_ref().is_some_and(|o| o.name() == "broadcast");
-    let reads_arrays = !cs.constant[c] || spread;
+    let reads_arrays = !cs.constant[c] || choice.spreads();
     let base: Mask = (0..n)
         .map(|i| reads_arrays && sol(i).array && sol(i).form != Form::Tensor)
         .collect();

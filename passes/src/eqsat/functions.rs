@@ -3,7 +3,7 @@
 //! A function that does not apply to its arguments gives `None`, and the rule does not match there.
 
 use super::predicates;
-use brolga_ir::{Attr, DType, Dim, Number, Type, scalar};
+use brolga_ir::{Attr, DType, Dim, Number, Type, ops, scalar};
 use egg::Id;
 use std::sync::Arc;
 
@@ -130,6 +130,33 @@ pub struct Predicate {
     pub doc: &'static str,
     /// The test.
     pub run: predicates::Test,
+    /// What an instance that satisfies it has, where chance would seldom draw it.
+    pub asks: Asks,
+}
+
+/// What a predicate asks of its first argument.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asks {
+    /// What chance often draws.
+    Nothing,
+    /// A constant.
+    Constant,
+    /// One number everywhere.
+    Number,
+    /// One positive number everywhere.
+    Positive,
+    /// The number that the second argument is, everywhere.
+    ThisNumber,
+    /// One over the number of elements of the second argument along the axes that the third is.
+    MeanFactor,
+    /// No element is -0.
+    NeverMinusZero,
+    /// No element is below 0 or -0.
+    Nonnegative,
+    /// The rank that the second argument is.
+    Rank,
+    /// One of these dtypes, likelier where it stands more than once.
+    DType(&'static [DType]),
 }
 
 macro_rules! named_debug {
@@ -165,8 +192,11 @@ pub fn operator_set(name: &str) -> Option<Vec<&'static str>> {
     match name {
         "unary-map" => Some(maps(1)),
         "binary-map" => Some(maps(2)),
-        "softmaxes" => Some(vec!["softmax", "log_softmax"]),
-        _ => None,
+        _ => {
+            let members = ops::all().iter().filter(|d| d.family() == Some(name));
+            let names: Vec<&str> = members.map(|d| d.name()).collect();
+            (!names.is_empty()).then_some(names)
+        }
     }
 }
 

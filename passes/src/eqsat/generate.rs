@@ -4,15 +4,15 @@
 //! reduction, a bound variable) is made first, its siblings are then made to fit. What does not fit in the end is no
 //! instance; the checker tries the next seed.
 
+use super::functions::Asks;
 use super::lang::OpId;
 use super::rules::{Allowance, Cond, Expr, Head, Law, Pat, Rule};
-use brolga_ir::scalar::{self, Rule as MapRule};
-use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Number, Op, Tensor, Type, Value};
+use brolga_ir::ops::{Draw, Drawn};
+use brolga_ir::{Attr, ConstData, Constant, DType, Def, Dim, Graph, Number, Op, Tensor, Type, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-pub use values::{Draw, Values};
+pub use values::{Source, Values};
 
-mod operators;
 mod values;
 
 /// What a variable of the left side was made.
@@ -42,7 +42,7 @@ struct Hint {
 
 /// Makes one instance.
 pub struct Generator {
-    draw: Draw,
+    draw: Source,
     g: Graph,
     given: Vec<Tensor>,
     bound: BTreeMap<usize, Bound>,
@@ -59,7 +59,7 @@ impl Generator {
     /// A generator for one attempt at a rule.
     pub fn new(seed: u64, values: Values, rule: &Rule, law: &Law) -> Generator {
         let mut g = Generator {
-            draw: Draw::new(seed, values),
+            draw: Source::new(seed, values),
             g: Graph::new("instance"),
             given: vec![],
             bound: BTreeMap::new(),
@@ -68,7 +68,7 @@ impl Generator {
             dtype: DType::F32,
             finite: BTreeSet::new(),
         };
-        g.read_conditions(&law.conditions, false);
+        g.read_conditions(&law.conditions);
         if rule.allows.contains(&Allowance::FiniteWeights) {
             let constants = g.hints.iter().filter(|(_, h)| h.constant || h.any_number);
             g.finite = constants.map(|(v, _)| *v).collect();
@@ -116,43 +116,36 @@ impl Generator {
     }
 
     fn pick_dtype(&mut self, conditions: &[Cond]) -> DType {
-        let asks = |name: &str| conditions.iter().any(|c| matches!(c, Cond::Is(p, _) if p.name == name));
         use DType::*;
-        if asks("is-integer") {
-            return self.pick(&[I64, I32, I16, I8, U32, U8]);
-        }
-        if asks("is-compute") || asks("is-mean-factor") {
-            return self.pick(&[F32, F32, F64]);
-        }
-        if asks("is-float") {
-            return self.pick(&[F32, F32, F32, F64, F64, F16, BF16]);
-        }
-        self.pick(&[F32, F32, F32, F32, F32, F64, F64, F16, BF16, I64, I32, I8, U8, Bool])
+        let asked = conditions.iter().find_map(|c| match c {
+            Cond::Is(p, _) => match p.asks {
+                Asks::DType(all) => Some(all),
+                Asks::MeanFactor => Some(&[F32, F32, F64][..]),
+                _ => None,
+            },
+            _ => None,
+        });
+        let any = &[F32, F32, F32, F32, F32, F64, F64, F16, BF16, I64, I32, I8, U8, Bool];
+        self.pick(asked.unwrap_or(any))
     }
 
-    fn read_conditions(&mut self, conditions: &[Cond], negated: bool) {
+    /// Notes what the conditions ask of variables, so that instances often satisfy them.
+    fn read_conditions(&mut self, conditions: &[Cond]) {
         for c in conditions {
-            match c {
-                Cond::Not(c) => self.read_conditions(std::slice::from_ref(c), !negated),
-                Cond::Is(p, args) if !negated => {
-                    let Some(Expr::Var(i)) = args.first() else { continue };
-                    let hint = self.hints.entry(*i).or_default();
-                    match (p.name, &args[1..]) {
-                        ("is-constant", _) => hint.constant = true,
-                        ("is-number" | "is-invertible" | "is-scale", _) => hint.any_number = true,
-                        ("is-positive", _) => hint.positive = true,
-                        ("never-minus-zero", _) => hint.never_minus_zero = true,
-                        ("is-nonnegative", _) => hint.nonnegative = true,
-                        ("is-splat", [Expr::Lit(a)]) => {
-                            hint.number = super::functions::number(a);
-                        }
-                        ("is-mean-factor", [Expr::Var(x), Expr::Var(a)]) => hint.mean_of = Some((*x, *a)),
-                        ("has-rank", [Expr::Lit(a)]) => {
-                            if let Attr::Int(i) = **a {
-                                hint.rank = Some(i as usize);
-                            }
-                        }
-                        _ => {}
+            let Cond::Is(p, args) = c else { continue };
+            let Some(Expr::Var(i)) = args.first() else { continue };
+            let hint = self.hints.entry(*i).or_default();
+            match (p.asks, &args[1..]) {
+                (Asks::Constant, _) => hint.constant = true,
+                (Asks::Number, _) => hint.any_number = true,
+                (Asks::Positive, _) => hint.positive = true,
+                (Asks::NeverMinusZero, _) => hint.never_minus_zero = true,
+                (Asks::Nonnegative, _) => hint.nonnegative = true,
+                (Asks::ThisNumber, [Expr::Lit(a)]) => hint.number = super::functions::number(a),
+                (Asks::MeanFactor, [Expr::Var(x), Expr::Var(a)]) => hint.mean_of = Some((*x, *a)),
+                (Asks::Rank, [Expr::Lit(a)]) => {
+                    if let Attr::Int(i) = **a {
+                        hint.rank = Some(i as usize);
                     }
                 }
                 _ => {}
@@ -228,10 +221,7 @@ impl Generator {
             Pat::Var(v) => matches!(self.bound.get(v), Some(Bound::Stream(_) | Bound::List)),
             Pat::Op(head, args, _) => {
                 let op = self.operator_of(*head);
-                // These take the type that is wanted, as element-wise functions do.
-                let follows = ["transpose", "reshape", "broadcast", "softmax", "log_softmax", "cast"];
-                let decides = !follows.contains(&op.name()) && scalar::lookup(op.name()).is_none();
-                decides || args[op.def().attrs().len()..].iter().any(|a| self.natural(a))
+                !op.def().follows() || args[op.def().attrs().len()..].iter().any(|a| self.natural(a))
             }
             Pat::Cons(a, b) => self.natural(a) || self.natural(b),
             _ => false,
@@ -290,27 +280,34 @@ impl Generator {
                     args.swap(n - 1, n - 2);
                 }
                 let (attrs, operands) = args.split_at(op.def().attrs().len());
-                self.operator(op, attrs, operands, want)
+                let mut term = Term {
+                    generator: self,
+                    attrs,
+                    operands,
+                    rest: None,
+                    list: operands.first().unwrap_or(&Pat::Nil),
+                };
+                let Drawn { attrs, inputs } = op.def().draw(&mut term, want)?;
+                self.add(op, &attrs, &inputs)
             }
             _ => None,
         }
     }
 
-    /// The attribute of a pattern, drawn by `draw` when nothing has fixed it.
-    fn attr(&mut self, p: &Pat, draw: impl FnOnce(&mut Self) -> Option<Attr>) -> Option<Attr> {
-        match p {
-            Pat::Lit(a) => Some((**a).clone()),
-            Pat::Var(name) => match self.bound.get(name) {
-                Some(Bound::Attr(a)) => Some((**a).clone()),
-                Some(_) => None,
-                None => {
-                    let a = draw(self)?;
-                    self.bound.insert(*name, Bound::Attr(Arc::new(a.clone())));
-                    Some(a)
-                }
-            },
-            _ => None,
+    /// An operand of a list that a rule takes as a whole: what a transpose made, or not; rules ask for either.
+    fn element(&mut self, want: Option<&Type>) -> Option<Value> {
+        let ty = match want {
+            Some(t) => t.clone(),
+            None => Type::new(self.dtype, self.shape(Some(3))),
+        };
+        let v = self.leaf(Hint::default(), &ty, false)?;
+        if !self.chance(60) {
+            return Some(v);
         }
+        let perm = [Attr::Ints((0..ty.rank() as i64).rev().collect())];
+        let transpose = OpId::of("transpose")?;
+        let there = self.add(transpose, &perm, &[v])?;
+        self.add(transpose, &perm, &[there])
     }
 
     /// What an attribute is already, if it is.
@@ -324,158 +321,96 @@ impl Generator {
             _ => None,
         }
     }
+}
 
-    fn operator(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat], want: Option<&Type>) -> Option<Value> {
-        match op.name() {
-            "transpose" => self.transpose(op, attrs, operands, want),
-            "reshape" => {
-                let natural = self.natural(&operands[0]);
-                let target = want.cloned().unwrap_or_else(|| Type::new(self.dtype, vec![]));
-                let x = if natural || want.is_none() {
-                    self.pattern(&operands[0], None)?
-                } else {
-                    let shape = self.refactored(&target.shape)?;
-                    self.pattern(&operands[0], Some(&Type::new(target.dtype, shape)))?
+/// An operator of the pattern, while its instance is drawn.
+struct Term<'a> {
+    generator: &'a mut Generator,
+    attrs: &'a [Pat],
+    operands: &'a [Pat],
+    /// Operands of a list that is bound as a whole, still to come.
+    rest: Option<usize>,
+    /// What is left of a list of operands.
+    list: &'a Pat,
+}
+
+impl Draw for Term<'_> {
+    fn below(&mut self, n: usize) -> usize {
+        self.generator.below(n)
+    }
+    fn chance(&mut self, percent: usize) -> bool {
+        self.generator.chance(percent)
+    }
+    fn extent(&mut self) -> usize {
+        self.generator.extent()
+    }
+    fn shape(&mut self, rank: Option<usize>) -> Vec<Dim> {
+        self.generator.shape(rank)
+    }
+    fn dtype(&self) -> DType {
+        self.generator.dtype
+    }
+    fn fixed(&self, attr: usize) -> Option<Attr> {
+        self.generator.fixed(&self.attrs[attr])
+    }
+    fn attr(&mut self, attr: usize, drawn: Attr) -> Option<Attr> {
+        let pattern = &self.attrs[attr];
+        if let Some(a) = self.generator.fixed(pattern) {
+            return Some(a);
+        }
+        match pattern {
+            Pat::Var(name) if !self.generator.bound.contains_key(name) => {
+                let bound = Bound::Attr(Arc::new(drawn.clone()));
+                self.generator.bound.insert(*name, bound);
+                Some(drawn)
+            }
+            _ => None,
+        }
+    }
+    fn arity(&self) -> usize {
+        self.operands.len()
+    }
+    fn is_natural(&self, operand: usize) -> bool {
+        self.generator.natural(&self.operands[operand])
+    }
+    fn operand(&mut self, operand: usize, want: Option<&Type>) -> Option<Value> {
+        self.generator.pattern(&self.operands[operand], want)
+    }
+    fn next_operand(&mut self, want: Option<&Type>) -> Option<Option<Value>> {
+        match self.list {
+            Pat::Nil => Some(None),
+            Pat::Cons(head, tail) => {
+                self.list = tail;
+                self.generator.pattern(head, want).map(Some)
+            }
+            Pat::Var(name) => {
+                let left = match self.rest {
+                    Some(n) => n,
+                    None => 1 + self.below(2),
                 };
-                let from = self.g.ty(x).shape.clone();
-                let shape = self.attr(&attrs[0], |r| match want {
-                    Some(t) => Some(Attr::Dims(t.shape.clone())),
-                    None => r.refactored(&from).map(Attr::Dims),
-                })?;
-                self.add(op, &[shape], &[x])
-            }
-            "broadcast" => self.broadcast(op, attrs, operands, want),
-            "reduce" => self.reduce(op, attrs, operands, want),
-            "softmax" | "log_softmax" => {
-                let x = self.pattern(&operands[0], want)?;
-                let rank = self.g.ty(x).rank();
-                let axis = self.attr(&attrs[0], |r| (rank > 0).then(|| Attr::Int(r.below(rank) as i64)))?;
-                self.add(op, &[axis], &[x])
-            }
-            "cast" => {
-                let from = self.pick(&[self.dtype, DType::F32, DType::F64, DType::I64, DType::F16, DType::U8]);
-                let shape = want.map_or_else(|| self.shape(None), |t| t.shape.clone());
-                let x = self.pattern(&operands[0], Some(&Type::new(from, shape)))?;
-                let to = want.map_or(self.g.ty(x).dtype, |t| t.dtype);
-                let to = self.attr(&attrs[0], |r| {
-                    Some(Attr::DType(if r.chance(50) {
-                        to
-                    } else {
-                        r.pick(&[DType::F32, DType::I64])
-                    }))
-                })?;
-                self.add(op, &[to], &[x])
-            }
-            "pad" => self.pad(op, attrs, operands),
-            "slice" => self.slice(op, attrs, operands),
-            "concat" => self.concat(op, attrs, operands),
-            "gather" => {
-                let x = self.pattern(&operands[0], None)?;
-                let rank = self.g.ty(x).rank();
-                let axis = self.attr(&attrs[0], |r| (rank > 0).then(|| Attr::Int(r.below(rank) as i64)))?;
-                let Attr::Int(at) = axis else { return None };
-                let n = self.g.ty(x).shape.get(at as usize)?.as_const()? as usize;
-                self.index(&operands[1], n)?;
-                let rank = self.pick(&[1, 1, 2]);
-                let shape = self.shape(Some(rank));
-                let i = self.pattern(&operands[1], Some(&Type::new(DType::I64, shape)))?;
-                self.add(op, &[axis], &[x, i])
-            }
-            "contract" => self.contract(op, attrs, operands),
-            "conv" => self.conv(op, attrs, operands),
-            "conv_transpose" => self.conv_transpose(op, attrs, operands),
-            "pool" => self.pool(op, attrs, operands),
-            "layer_norm" | "rms_norm" => {
-                let float = Type::new(self.dtype, self.shape(None));
-                let x = self.pattern(&operands[0], Some(want.unwrap_or(&float)))?;
-                let ty = self.g.ty(x).clone();
-                let axis = self.attr(&attrs[0], |r| {
-                    (ty.rank() > 0).then(|| Attr::Int(r.below(ty.rank()) as i64))
-                })?;
-                let eps = self.attr(&attrs[1], |r| Some(Attr::num(r.pick(&[1e-2, 1e-3, 0.5]))))?;
-                let Attr::Int(at) = axis else { return None };
-                let tail = Type::new(ty.dtype, ty.shape[at as usize..].to_vec());
-                let mut all = vec![x];
-                for p in &operands[1..] {
-                    all.push(self.pattern(p, Some(&tail))?);
+                self.rest = Some(left.saturating_sub(1));
+                if left == 0 {
+                    self.generator.bound.insert(*name, Bound::List);
+                    return Some(None);
                 }
-                self.add(op, &[axis, eps], &all)
+                self.generator.element(want).map(Some)
             }
-            name => match scalar::lookup(name) {
-                Some(f) => self.map(op, f, operands, want),
-                None => self.sampled(op, attrs, operands),
-            },
+            _ => None,
         }
     }
-
-    /// An operator in one of the forms that its definition has as samples.
-    fn sampled(&mut self, op: OpId, attrs: &[Pat], operands: &[Pat]) -> Option<Value> {
-        let sample = self.pick(&op.def().samples());
-        if op.def().is_host() || operands.len() != sample.inputs.len() {
-            return None;
+    fn indexes(&mut self, operand: usize, n: usize) {
+        if let Pat::Var(v) = &self.operands[operand] {
+            self.generator.hints.entry(*v).or_default().below = Some(n);
         }
-        let mut all = vec![];
-        for (p, a) in attrs.iter().zip(&sample.attrs) {
-            all.push(self.attr(p, |_| Some(a.clone()))?);
-        }
-        let least = sample.inputs[0].1.iter().copied().min().unwrap_or(1);
-        let mut values = vec![];
-        for (p, (dtype, shape)) in operands.iter().zip(&sample.inputs) {
-            if dtype.is_int() && !values.is_empty() {
-                self.index(p, least)?;
-            }
-            values.push(self.pattern(p, Some(&Type::fixed(*dtype, shape)))?);
-        }
-        self.add(op, &all, &values)
     }
-
-    /// Notes that an operand holds positions below `n`.
-    fn index(&mut self, operand: &Pat, n: usize) -> Option<()> {
-        if n == 0 {
-            return None;
-        }
-        if let Pat::Var(v) = operand {
-            self.hints.entry(*v).or_default().below = Some(n);
-        }
-        Some(())
+    fn ty(&self, v: Value) -> Type {
+        self.generator.g.ty(v).clone()
     }
-
-    fn map(&mut self, op: OpId, f: &scalar::Function, operands: &[Pat], want: Option<&Type>) -> Option<Value> {
-        let shape = want.map(|t| t.shape.clone());
-        let wanted = want.map_or(self.dtype, |t| t.dtype);
-        let dtype = match f.rule {
-            MapRule::Order => self.pick(&[DType::F32, DType::F64, DType::BF16, DType::I32, DType::U8]),
-            MapRule::Test => self.pick(&[DType::F32, DType::F64, DType::F16]),
-            MapRule::Equality => self.pick(&[DType::F32, DType::I64, DType::Bool, DType::F16]),
-            MapRule::Logic => DType::Bool,
-            MapRule::Bits if !wanted.is_int() => self.pick(&[DType::I64, DType::I32, DType::U8]),
-            MapRule::Float if !wanted.is_float() => DType::F32,
-            MapRule::Number if wanted == DType::Bool => DType::I64,
-            _ => wanted,
-        };
-        // Operands whose types are not free come first; the others follow them.
-        let mut order: Vec<usize> = (0..operands.len()).collect();
-        order.sort_by_key(|&i| !self.natural(&operands[i]));
-        let mut values: Vec<Option<Value>> = vec![None; operands.len()];
-        let mut shape = shape;
-        for i in order {
-            let d = if f.rule == MapRule::Where && i == 0 {
-                DType::Bool
-            } else {
-                dtype
-            };
-            let s = match &shape {
-                Some(s) => s.clone(),
-                None => self.shape(None),
-            };
-            let natural = self.natural(&operands[i]);
-            let ask = Type::new(d, s);
-            let v = self.pattern(&operands[i], if natural && shape.is_none() { None } else { Some(&ask) })?;
-            shape = Some(self.g.ty(v).shape.clone());
-            values[i] = Some(v);
-        }
-        let values: Vec<Value> = values.into_iter().flatten().collect();
-        self.add(op, &[], &values)
+    fn maker(&self, v: Value) -> Option<(Op, Type)> {
+        let g = &self.generator.g;
+        let Def::Node(n, _) = g.def(v) else { return None };
+        let node = &g.nodes[n as usize];
+        Some((node.op.clone(), g.ty(*node.inputs.first()?).clone()))
     }
 }
 
@@ -486,13 +421,12 @@ fn weights(p: &Pat, inside: bool, out: &mut BTreeSet<usize>) {
             out.insert(*v);
         }
         Pat::Op(head, args, _) => {
-            let name = match head {
-                Head::Op(op) => op.name(),
-                Head::Family(_) => "",
+            let (held, first) = match head {
+                Head::Op(op) => (op.def().weights(), op.def().attrs().len()),
+                Head::Family(_) => (None, 0),
             };
-            let sums = ["contract", "conv", "conv_transpose"].contains(&name);
             for (i, a) in args.iter().enumerate() {
-                weights(a, inside || sums && i + 1 == args.len(), out);
+                weights(a, inside || held.is_some_and(|w| i == first + w), out);
             }
         }
         _ => {}

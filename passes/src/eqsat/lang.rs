@@ -11,7 +11,7 @@
 //!
 //! Invariant: the terms of a class have one type; a rule that would merge two types is refused before it does.
 
-use crate::fusion;
+use brolga_ir::ops::Role;
 use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Number, Op, Tensor, Type, decode, encode, ops};
 use egg::{Analysis, DidMerge, Id, Language};
 use rustc_hash::FxHashSet;
@@ -39,22 +39,15 @@ pub struct Arity {
 static ARITIES: LazyLock<Vec<Arity>> = LazyLock::new(|| {
     let arity = |def: &&'static dyn ops::OpDef| {
         let samples = def.samples();
-        let counts: Vec<usize> = samples.iter().map(|s| s.inputs.len()).collect();
-        let fixed = counts
-            .first()
-            .copied()
-            .filter(|n| counts.iter().all(|m| m == n) && def.name() != "concat");
+        let operands = samples.first().map(|s| s.inputs.len()).filter(|_| !def.is_variadic());
         let results = samples.iter().find_map(|s| {
             let types: Vec<Type> = s.inputs.iter().map(|(d, shape)| Type::fixed(*d, shape)).collect();
             Some(Op::new(def.name(), &s.attrs).ok()?.infer(&types).ok()?.len())
         });
-        let composite = samples.first().is_some_and(|s| {
-            Op::new(def.name(), &s.attrs).is_ok_and(|o| fusion::class(&o) == fusion::Class::Composite)
-        });
         Arity {
-            operands: fixed,
+            operands,
             results: results.unwrap_or(1),
-            composite,
+            composite: matches!(def.role(), Role::Composite),
         }
     };
     ops::all().iter().map(arity).collect()
@@ -317,21 +310,14 @@ pub fn list_items(eg: &EGraph, mut list: Id) -> Vec<Id> {
     }
 }
 
-/// True when every dim of the operator's attributes is known.
-fn is_concrete(op: &Op) -> bool {
-    op.attrs()
-        .iter()
-        .all(|a| !matches!(a, Attr::Dims(ds) if ds.iter().any(|d| d.as_const().is_none())))
-}
-
 /// The value that an operator's result has everywhere, when its operands' values say so.
 pub fn splat_of(op: &Op, splats: &[Option<Number>], types: &[Type], out: &Type) -> Option<Number> {
     if types.is_empty() || out.is_empty() {
         return None;
     }
-    match op.name() {
-        "reshape" | "transpose" | "broadcast" | "slice" => splats[0],
-        _ if brolga_ir::scalar::lookup(op.name()).is_some() => {
+    match op.role() {
+        role if role.keeps_splat() => splats[0],
+        Role::Map(_) => {
             let scalars: Option<Vec<Tensor>> = splats
                 .iter()
                 .zip(types)
@@ -349,7 +335,7 @@ fn make_op(eg: &EGraph, op: OpId, children: &[Id]) -> Result<(Kind, bool, Option
     let types = operand_types(eg, ids);
     let mut outs = built.infer(&types).map_err(|e| format!("{}: {e}", op.name()))?;
     let host = op.def().is_host();
-    let known = outs.iter().all(|t| t.shape.iter().all(|d| d.as_const().is_some())) && is_concrete(&built);
+    let known = outs.iter().all(|t| t.shape.iter().all(|d| d.as_const().is_some())) && built.is_concrete();
     let constant = known && !host && ids.iter().all(|&c| eg[c].data.constant);
     if outs.len() != 1 {
         return Ok((Kind::Tuple(outs), constant, None));

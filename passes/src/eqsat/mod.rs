@@ -34,6 +34,7 @@ pub mod sexp;
 mod signs;
 
 use crate::pass::{Context, Pass, PassError};
+use brolga_ir::ops::Role;
 use brolga_ir::{Def, Graph, Target};
 use cost::CostModel;
 use egg::Language;
@@ -232,9 +233,9 @@ pub fn kernels(g: &Graph) -> usize {
     let mut varies: Vec<bool> = g.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
     let mut count = 0;
     for node in &g.nodes {
-        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !cost::known(&node.op);
+        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !node.op.is_concrete();
         node.outputs.iter().for_each(|o| varies[o.0 as usize] = v);
-        count += (v && node.op.name() == "store") as usize;
+        count += (v && matches!(node.op.role(), Role::Store)) as usize;
     }
     count
 }

@@ -1,11 +1,12 @@
 //! A solution of the extraction: which e-node each class is computed by, and which streams are stored.
 //!
-//! Invariant: the chosen e-nodes form no cycle, and every kernel is legal: [`fusion::form`] accepts each operator over
+//! Invariant: the chosen e-nodes form no cycle, and every kernel is legal: [`Part::form`](crate::fusion::Part::form) accepts each operator over
 //! the forms of its operands, a stored operand being a tensor.
 
 use super::extract::{At, Classes, Settled};
 use super::lang::{EGraph, Term, scalar_value, splat_constant};
-use crate::fusion::{self, Class, Form};
+use crate::fusion::Form;
+use brolga_ir::ops::Role;
 use brolga_ir::{Build, Constant, Dim, Graph, GraphBuilder, Op, Tensor, Type, Value, dim};
 use egg::Id;
 use rustc_hash::FxHashMap;
@@ -200,6 +201,7 @@ pub fn emit(source: &Graph, eg: &EGraph, cs: &Classes, plan: &Plan, roots: &[At]
     let forms = plan.forms(cs, &order)?;
     let mut g = Graph::new(&source.name);
     g.guards.clone_from(&source.guards);
+    g.defaults.clone_from(&source.defaults);
     let inputs: Vec<Value> = source
         .inputs
         .iter()
@@ -282,7 +284,7 @@ impl Emitter<'_> {
                     let origin = self.origin(c);
                     let outs = self.g.add(op.clone(), &operands, &origin).map_err(|e| e.to_string())?;
                     let first = outs[0];
-                    if fusion::class(op) == Class::Host {
+                    if matches!(op.role(), Role::Host) {
                         self.results.insert(c, outs);
                     }
                     first

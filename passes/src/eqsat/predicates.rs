@@ -1,6 +1,7 @@
-//! The side conditions of rules. **One name, one row.**
+//! The side conditions of rules. **One name, one row**: what the checker of rules has to draw so that it often holds (where
+//! chance would seldom do), what it says, and the test.
 
-use super::functions::{Arg, Predicate, Stream, is_compute};
+use super::functions::{Arg, Asks, Predicate, Stream, is_compute};
 use super::lang::{EGraph, Term};
 use super::signs;
 use brolga_ir::{DType, Dim, dim};
@@ -8,39 +9,53 @@ use brolga_ir::{DType, Dim, dim};
 /// The type of a test: the e-graph, for the few that look at a class, and the arguments. `None` counts as false.
 pub type Test = fn(&EGraph, &[Arg]) -> Option<bool>;
 
+macro_rules! asks {
+    () => {
+        Asks::Nothing
+    };
+    ($asks:expr) => {
+        $asks
+    };
+}
+
 macro_rules! predicates {
-    ($($name:literal $doc:literal $run:expr;)*) => {
+    ($($name:literal $([$($asks:tt)*])? $doc:literal $run:expr;)*) => {
         /// Every predicate.
-        pub static PREDICATES: &[Predicate] = &[$(Predicate { name: $name, doc: $doc, run: $run }),*];
+        pub static PREDICATES: &[Predicate] = &[$(Predicate {
+            name: $name,
+            doc: $doc,
+            run: $run,
+            asks: asks!($($($asks)*)?),
+        }),*];
     };
 }
 
 predicates! {
-    "is-constant" "no input is needed to compute the stream" |_, a| Some(a[0].stream()?.constant);
-    "is-number" "the stream is one known value everywhere" |_, a| Some(a[0].stream()?.splat.is_some());
-    "is-splat" "the stream is this number, rounded to its dtype, everywhere" |_, a| {
+    "is-constant" [Asks::Constant] "no input is needed to compute the stream" |_, a| Some(a[0].stream()?.constant);
+    "is-number" [Asks::Number] "the stream is one known value everywhere" |_, a| Some(a[0].stream()?.splat.is_some());
+    "is-splat" [Asks::ThisNumber] "the stream is this number, rounded to its dtype, everywhere" |_, a| {
         let s = a[0].stream()?;
         Some(s.splat? == a[1].number()?.to(s.ty.dtype))
     };
-    "is-invertible" "the stream is a number of which neither it nor its reciprocal overflows or is subnormal" |_, a| {
+    "is-invertible" [Asks::Number] "the stream is a number of which neither it nor its reciprocal overflows or is subnormal" |_, a| {
         let (x, least) = (a[0].num()?.abs(), least_normal(a[0].stream()?.ty.dtype)?);
         Some(x.is_finite() && x >= least && 1.0 / x >= least)
     };
-    "is-scale" "the stream is a finite number above 0" |_, a| {
+    "is-scale" [Asks::Number] "the stream is a finite number above 0" |_, a| {
         let x = a[0].num()?;
         Some(x.is_finite() && x > 0.0)
     };
-    "never-minus-zero" "no element can be -0, as far as the terms say" |eg, a| {
+    "never-minus-zero" [Asks::NeverMinusZero] "no element can be -0, as far as the terms say" |eg, a| {
         Some(signs::never_minus_zero(eg, a[0].stream()?.class?))
     };
-    "is-nonnegative" "every element is +0, above 0 or NaN, as far as the terms say" |eg, a| {
+    "is-nonnegative" [Asks::Nonnegative] "every element is +0, above 0 or NaN, as far as the terms say" |eg, a| {
         Some(signs::is_nonnegative(eg, a[0].stream()?.class?))
     };
-    "is-positive" "the stream is one known number everywhere, not below 0" |_, a| Some(a[0].num()? >= 0.0);
-    "is-float" "the dtype is a float" |_, a| Some(a[0].stream()?.ty.dtype.is_float());
-    "is-compute" "the dtype is f32 or f64" |_, a| Some(is_compute(a[0].stream()?.ty.dtype));
-    "is-integer" "the dtype is an integer" |_, a| Some(a[0].stream()?.ty.dtype.is_int());
-    "has-rank" "the stream has this rank" |_, a| Some(a[0].rank()? as i64 == a[1].int()?);
+    "is-positive" [Asks::Positive] "the stream is one known number everywhere, not below 0" |_, a| Some(a[0].num()? >= 0.0);
+    "is-float" [Asks::DType(&[DType::F32, DType::F32, DType::F32, DType::F64, DType::F64, DType::F16, DType::BF16])] "the dtype is a float" |_, a| Some(a[0].stream()?.ty.dtype.is_float());
+    "is-compute" [Asks::DType(&[DType::F32, DType::F32, DType::F64])] "the dtype is f32 or f64" |_, a| Some(is_compute(a[0].stream()?.ty.dtype));
+    "is-integer" [Asks::DType(&[DType::I64, DType::I32, DType::I16, DType::I8, DType::U32, DType::U8])] "the dtype is an integer" |_, a| Some(a[0].stream()?.ty.dtype.is_int());
+    "has-rank" [Asks::Rank] "the stream has this rank" |_, a| Some(a[0].rank()? as i64 == a[1].int()?);
     "is-identity" "the permutation moves nothing" |_, a| Some(a[0].ints()?.iter().enumerate().all(|(i, &p)| p == i as i64));
     "is-zeros" "every entry is 0" |_, a| Some(a[0].dims()?.iter().all(|d| d.is(0)));
     "is-ones" "every entry is 1" |_, a| Some(a[0].dims()?.iter().all(|d| d.is(1)));
@@ -98,7 +113,7 @@ predicates! {
         let stretched = |d: usize| axes.contains(&(d as i64));
         Some((0..from.len()).all(|d| if stretched(d) { from[d].is(1) } else { from[d] == to[d] }))
     };
-    "is-mean-factor" "the number is one over the number of elements of a stream along axes" |_, a| {
+    "is-mean-factor" [Asks::MeanFactor] "the number is one over the number of elements of a stream along axes" |_, a| {
         let (n, x) = (a[0].num()?, a[1].shape()?);
         let count = dim::product(a[2].ints()?.iter().map(|&d| &x[d as usize])).as_const()? as f64;
         let rounding = if a[0].stream()?.ty.dtype == DType::F64 { f64::EPSILON } else { f32::EPSILON as f64 };
@@ -135,7 +150,7 @@ fn is_vector(v: &[Dim], at: usize, extent: &Dim) -> bool {
 
 fn takes_transpose(eg: &EGraph, a: &[Arg]) -> Option<bool> {
     let one = |s: &Stream| {
-        let made = |t: &Term| matches!(t, Term::Op(op, _) if matches!(op.name(), "transpose" | "broadcast"));
+        let made = |t: &Term| matches!(t, Term::Op(op, _) if op.def().takes_transpose());
         s.constant || s.class.is_some_and(|c| eg[c].nodes.iter().any(made))
     };
     Some(match &a[0] {

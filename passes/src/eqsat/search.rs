@@ -19,7 +19,7 @@ use super::draft::{Draft, NONE, Point};
 use super::extract::{At, Classes, Settling};
 use super::lang::Term;
 use super::plan::Plan;
-use crate::fusion::Class;
+use brolga_ir::ops::Role;
 use smallvec::SmallVec;
 
 /// How often all classes are tried: a second pass sees what the first made possible.
@@ -190,7 +190,7 @@ impl<'a> Search<'a> {
         let choice = &self.draft.cs.choices[c][k];
         let known = |o: &At| self.draft.choice[*o] != NONE;
         let computes = match choice.part {
-            Some(p) => !matches!(p.class, Class::Host | Class::Composite),
+            Some(p) => !matches!(p.role, Role::Host | Role::Composite),
             None => matches!(choice.term, Term::Store(_)),
         };
         self.draft.choice[c] != k as u32 && computes && choice.distinct.iter().all(known)

@@ -3,8 +3,9 @@
 //! Every term of a class gives a bound on all of it, so one term that is never -0 is enough. Terms are followed to a limited
 //! depth and number; beyond, nothing is known.
 
-use super::lang::{EGraph, OpId, Term, operands};
-use brolga_ir::Attr;
+use super::lang::{EGraph, Term, op_of, operands};
+use brolga_ir::Op;
+use brolga_ir::ops::Signs;
 use egg::Id;
 
 /// How deep terms are followed.
@@ -15,20 +16,20 @@ const BUDGET: usize = 256;
 
 /// True when no element of a stream can be -0 (any may be NaN).
 pub fn never_minus_zero(eg: &EGraph, stream: Id) -> bool {
-    Signs { eg, budget: BUDGET }.never_minus_zero(stream, DEPTH)
+    Seeker { eg, budget: BUDGET }.never_minus_zero(stream, DEPTH)
 }
 
 /// True when every element of a stream is +0, above 0, or NaN.
 pub fn is_nonnegative(eg: &EGraph, stream: Id) -> bool {
-    Signs { eg, budget: BUDGET }.is_nonnegative(stream, DEPTH)
+    Seeker { eg, budget: BUDGET }.is_nonnegative(stream, DEPTH)
 }
 
-struct Signs<'a> {
+struct Seeker<'a> {
     eg: &'a EGraph,
     budget: usize,
 }
 
-impl Signs<'_> {
+impl Seeker<'_> {
     /// Whether any term of a class answers yes.
     fn any(&mut self, class: Id, depth: usize, f: fn(&mut Self, &Term, usize) -> bool) -> bool {
         if depth == 0 || self.budget == 0 {
@@ -52,33 +53,7 @@ impl Signs<'_> {
     }
 
     fn term_never_minus_zero(&mut self, t: &Term, depth: usize) -> bool {
-        let Term::Op(op, children) = t else { return false };
-        let of = operands(*op, children);
-        let never = |s: &mut Self, i: usize| s.never_minus_zero(of[i], depth);
-        match op.name() {
-            // A sum starts from +0, and only -0 + -0 is -0; rounding to a narrower dtype may still give it.
-            "contract" | "conv" | "conv_transpose" => {
-                let attrs = &children[..op.def().attrs().len()];
-                let [.., acc, out] = attrs else { return false };
-                self.eg.find(*acc) == self.eg.find(*out)
-            }
-            "reduce" | "pool" => match self.word(*op, children) {
-                Some("sum") => true,
-                Some("max" | "min") => never(self, 0),
-                _ => false,
-            },
-            "add" => never(self, 0) || never(self, 1),
-            "sub" | "sqrt" | "reshape" | "transpose" | "broadcast" | "slice" | "gather" => never(self, 0),
-            "min" => never(self, 0) && never(self, 1),
-            "max" => {
-                self.is_nonnegative(of[0], depth)
-                    || self.is_nonnegative(of[1], depth)
-                    || self.never_minus_zero(of[0], depth) && self.never_minus_zero(of[1], depth)
-            }
-            "where" => never(self, 1) && never(self, 2),
-            "cast" => !self.eg[of[0]].data.ty().dtype.is_float() || self.term_is_nonnegative(t, depth),
-            _ => self.term_is_nonnegative(t, depth),
-        }
+        self.ask(t, depth, |op, of| op.def().never_minus_zero(op, of))
     }
 
     fn is_nonnegative(&mut self, class: Id, depth: usize) -> bool {
@@ -91,31 +66,45 @@ impl Signs<'_> {
     }
 
     fn term_is_nonnegative(&mut self, t: &Term, depth: usize) -> bool {
-        let Term::Op(op, children) = t else { return false };
-        let of = operands(*op, children);
-        let is = |s: &mut Self, i: usize| s.is_nonnegative(of[i], depth);
-        match op.name() {
-            "exp" | "sigmoid" | "softplus" | "abs" | "relu" | "softmax" => self.eg[of[0]].data.ty().dtype.is_float(),
-            "sqrt" => self.never_minus_zero(of[0], depth),
-            "mul" if self.eg.find(of[0]) == self.eg.find(of[1]) => self.eg[of[0]].data.ty().dtype.is_float(),
-            "mul" | "div" | "add" => self.eg[of[0]].data.ty().dtype.is_float() && is(self, 0) && is(self, 1),
-            "min" => is(self, 0) && is(self, 1),
-            "max" => is(self, 0) || is(self, 1),
-            "where" => is(self, 1) && is(self, 2),
-            // The maximum of nothing is -inf.
-            "reduce" | "pool" => matches!(self.word(*op, children), Some("sum" | "prod")) && is(self, 0),
-            "reciprocal" | "reshape" | "transpose" | "broadcast" | "slice" | "gather" => is(self, 0),
-            "cast" => self.eg[of[0]].data.ty().dtype.is_float() && is(self, 0),
-            _ => false,
-        }
+        self.ask(t, depth, |op, of| op.def().is_nonnegative(op, of))
     }
 
-    /// The first attribute of an operator, where it is a word.
-    fn word(&self, op: OpId, children: &[Id]) -> Option<&str> {
-        let first = op.def().attrs().first().map(|_| children[0])?;
-        match &**self.eg[first].data.attr()? {
-            Attr::Word(w) => Some(w),
-            _ => None,
-        }
+    /// Asks a term's operator.
+    fn ask(&mut self, t: &Term, depth: usize, question: fn(&Op, &mut dyn Signs) -> bool) -> bool {
+        let Term::Op(id, children) = t else { return false };
+        let operands = operands(*id, children);
+        let Ok(op) = op_of(self.eg, *id, children) else {
+            return false;
+        };
+        question(
+            &op,
+            &mut Operands {
+                seeker: self,
+                operands,
+                depth,
+            },
+        )
+    }
+}
+
+/// The operands of a term that is asked about.
+struct Operands<'a, 'e> {
+    seeker: &'a mut Seeker<'e>,
+    operands: &'a [Id],
+    depth: usize,
+}
+
+impl Signs for Operands<'_, '_> {
+    fn never_minus_zero(&mut self, operand: usize) -> bool {
+        self.seeker.never_minus_zero(self.operands[operand], self.depth)
+    }
+    fn is_nonnegative(&mut self, operand: usize) -> bool {
+        self.seeker.is_nonnegative(self.operands[operand], self.depth)
+    }
+    fn is_float(&self, operand: usize) -> bool {
+        self.seeker.eg[self.operands[operand]].data.ty().dtype.is_float()
+    }
+    fn are_one(&self) -> bool {
+        self.seeker.eg.find(self.operands[0]) == self.seeker.eg.find(self.operands[1])
     }
 }

@@ -1,30 +1,26 @@
-//! From the cut tensor graph to a program: structured kernels ([`group`]), flat addresses ([`flat`]), loop nests
+//! From the cut tensor graph to a program: structured kernels ([`kernel`]), flat addresses ([`flat`]), loop nests
 //! ([`generic`], [`tile`]), steps over slots.
 //!
 //! A `store` becomes a kernel call, a host operator a host step; what depends on constants only becomes an initial step,
 //! run at compile time. Structurally equal kernels are emitted once. Inputs, outputs and constants are slots of their
 //! own; every other stored value is a temporary, placed by [`crate::memory`].
 
-mod finals;
 mod flat;
-mod gather;
 mod generic;
 mod gpu;
 mod gpu_contract;
-mod group;
+mod kernel;
 mod nest;
 mod schedule;
-mod stage;
 mod sums;
 mod tile;
-mod window;
 
-use crate::fusion::{Class, class};
-use brolga_ir::graph::GraphBuilder;
+use crate::decompose::decompose_where;
+use brolga_ir::ops::Role;
 use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
-use brolga_ir::{Attr, Def, Dim, Graph, Node, NodeError, Type, Value, structured};
+use brolga_ir::{Def, Dim, Graph, Node, NodeError, Type, Value, structured};
 pub use gpu::{BlockTile, GpuOptions, to_gpu_loops};
-use group::{in_memory, lower_group};
+use kernel::in_memory;
 use rustc_hash::FxHashMap;
 pub use schedule::{Options, to_loops};
 
@@ -36,8 +32,9 @@ pub type Structured = Program<structured::Kernel>;
 /// # Errors
 /// When a stream between stores is no single kernel, naming the model node.
 pub fn to_structured(graph: &Graph) -> Result<Structured, NodeError> {
-    let graph = expand(graph)?;
-    let mut l = Lowerer::new(&graph);
+    // The kernels that composite operators are part of see core operators only.
+    let graph = decompose_where(graph, |_| true)?;
+    let mut l = ProgramBuilder::new(&graph);
     for node in &graph.nodes {
         l.node(node).map_err(|message| NodeError {
             node: node.origin.to_string(),
@@ -51,54 +48,7 @@ pub fn to_structured(graph: &Graph) -> Result<Structured, NodeError> {
     Ok(l.program)
 }
 
-/// Replaces composite operators by their decompositions, in place, without new stores: the kernels that they are part of
-/// see core operators only.
-fn expand(graph: &Graph) -> Result<Graph, NodeError> {
-    let mut out = Graph::new(&graph.name);
-    let mut map: Vec<Option<Value>> = vec![None; graph.values.len()];
-    for input in &graph.inputs {
-        map[input.value.0 as usize] = Some(out.input(&input.name, graph.ty(input.value).clone()));
-    }
-    out.symbols.clone_from(&graph.symbols);
-    out.guards.clone_from(&graph.guards);
-    for (i, v) in graph.values.iter().enumerate() {
-        if let Def::Const(c) = v.def {
-            map[i] = Some(out.constant(graph.constants[c as usize].clone()));
-        }
-    }
-    for node in &graph.nodes {
-        let inputs: Vec<Value> = node
-            .inputs
-            .iter()
-            .map(|v| map[v.0 as usize].expect("topological order"))
-            .collect();
-        let fail = |message| NodeError {
-            node: node.origin.to_string(),
-            message,
-        };
-        let mut b = GraphBuilder {
-            graph: &mut out,
-            origin: node.origin.clone(),
-        };
-        let parts = node.op.def().decompose(&node.op, &mut b, &inputs).map_err(fail)?;
-        let outputs = match parts {
-            Some(vs) => vs,
-            None => out.add(node.op.clone(), &inputs, &node.origin)?,
-        };
-        for (&o, v) in node.outputs.iter().zip(outputs) {
-            map[o.0 as usize] = Some(v);
-        }
-    }
-    let outputs = graph
-        .outputs
-        .iter()
-        .map(|(n, v)| (n.clone(), map[v.0 as usize].expect("outputs are defined")));
-    out.outputs = outputs.collect();
-    out.prune();
-    Ok(out)
-}
-
-struct Lowerer<'g> {
+struct ProgramBuilder<'g> {
     graph: &'g Graph,
     program: Structured,
     /// The first output that each value in memory is.
@@ -113,8 +63,8 @@ struct Lowerer<'g> {
     constant: Vec<bool>,
 }
 
-impl<'g> Lowerer<'g> {
-    fn new(graph: &'g Graph) -> Lowerer<'g> {
+impl<'g> ProgramBuilder<'g> {
+    fn new(graph: &'g Graph) -> ProgramBuilder<'g> {
         let program = Program {
             name: graph.name.clone(),
             symbols: graph.symbols.clone(),
@@ -128,7 +78,7 @@ impl<'g> Lowerer<'g> {
             arena: None,
         };
         let outputs = graph.outputs.iter().enumerate();
-        let mut l = Lowerer {
+        let mut l = ProgramBuilder {
             graph,
             program,
             outputs: outputs
@@ -207,9 +157,9 @@ impl<'g> Lowerer<'g> {
     }
 
     fn node(&mut self, node: &'g Node) -> Result<(), String> {
-        match class(&node.op) {
-            Class::Store => self.store(node),
-            Class::Host => {
+        match node.op.role() {
+            Role::Store => self.store(node),
+            Role::Host => {
                 let inputs = node
                     .inputs
                     .iter()
@@ -238,7 +188,7 @@ impl<'g> Lowerer<'g> {
             return Ok(());
         }
         let name = format!("{}_{}", self.kernel_name(x), self.program.kernels.len());
-        let group = lower_group(self.graph, x)?;
+        let group = kernel::build(self.graph, x)?;
         let mut args = vec![];
         for (&i, operand) in group.inputs.iter().zip(&group.kernel.operands) {
             let s = self.root(i)?;
@@ -274,11 +224,11 @@ impl<'g> Lowerer<'g> {
     fn kernel_name(&self, root: Value) -> &'static str {
         let mut best = (0, "map");
         self.for_each_node(root, &mut |node| {
-            let weight = match class(&node.op) {
-                Class::Contract => 5,
-                Class::Window | Class::Final => 4,
-                Class::Reduce => 3,
-                Class::Gather => 2,
+            let weight = match node.op.role() {
+                Role::Contract(_) => 5,
+                Role::Window(_) | Role::Assemble(_) => 4,
+                Role::Rows(_) => 3,
+                Role::Gather(_) => 2,
                 _ => 1,
             };
             if weight > best.0 {
@@ -293,9 +243,8 @@ impl<'g> Lowerer<'g> {
         let unknown = |d: &Dim| d.as_const().is_none();
         let mut found = false;
         self.for_each_node(root, &mut |node| {
-            let attr = |a: &Attr| matches!(a, Attr::Dims(ds) if ds.iter().any(unknown));
             let shape = |v: &Value| self.graph.ty(*v).shape.iter().any(unknown);
-            found |= node.op.attrs().iter().any(attr) || node.outputs.iter().any(shape);
+            found |= !node.op.is_concrete() || node.outputs.iter().any(shape);
         });
         found
     }

@@ -24,7 +24,8 @@ pub fn rows() -> Vec<Function> {
             ulp(2.5, 3.0),
             |x| logistic(x[0]),
             &[ANY],
-        ),
+        )
+        .nonnegative(|_| true),
         approximate("silu", Float, silu, ulp(3.5, 4.0), |x| x[0] * logistic(x[0]), &[UPPER]),
         approximate(
             "softplus",
@@ -33,7 +34,8 @@ pub fn rows() -> Vec<Function> {
             ulp(2.5, 3.0),
             |x| x[0].max(0.0) + (-x[0].abs()).exp().ln_1p(),
             &[ANY],
-        ),
+        )
+        .nonnegative(|_| true),
         approximate("mish", Float, mish, ulp(4.0, 5.0), mish_reference, &[UPPER]),
         approximate("softsign", Float, softsign, ulp(1.5, 1.5), softsign_reference, &[ANY]),
         approximate(

@@ -5,16 +5,20 @@
 //! above 63 modulo 64.
 
 use super::{Function, Rule, copy_sign, exact};
+use crate::ops::Signs;
 use crate::scalar::{Builder, V};
 
 /// The rows of this family.
 pub fn rows() -> Vec<Function> {
     use Rule::*;
     vec![
-        exact("add", 2, Number, |b, x| b.add(x[0], x[1]), |x| x[0] + x[1]),
-        exact("sub", 2, Number, |b, x| b.sub(x[0], x[1]), |x| x[0] - x[1]),
-        exact("mul", 2, Number, |b, x| b.mul(x[0], x[1]), |x| x[0] * x[1]),
-        exact("div", 2, Number, |b, x| b.div(x[0], x[1]), |x| x[0] / x[1]),
+        exact("add", 2, Number, |b, x| b.add(x[0], x[1]), |x| x[0] + x[1])
+            .never_minus_zero(|s| s.never_minus_zero(0) || s.never_minus_zero(1))
+            .nonnegative(both),
+        exact("sub", 2, Number, |b, x| b.sub(x[0], x[1]), |x| x[0] - x[1]).never_minus_zero(|s| s.never_minus_zero(0)),
+        exact("mul", 2, Number, |b, x| b.mul(x[0], x[1]), |x| x[0] * x[1])
+            .nonnegative(|s| s.is_float(0) && s.are_one() || both(s)),
+        exact("div", 2, Number, |b, x| b.div(x[0], x[1]), |x| x[0] / x[1]).nonnegative(both),
         exact("mod", 2, Number, modulo, python_mod),
         exact("fmod", 2, Number, |b, x| b.rem(x[0], x[1]), |x| x[0] % x[1]),
         exact(
@@ -24,10 +28,14 @@ pub fn rows() -> Vec<Function> {
             |b, x| b.fma(x[0], x[1], x[2]),
             |x| x[0].mul_add(x[1], x[2]),
         ),
-        exact("min", 2, Number, |b, x| b.min(x[0], x[1]), |x| smaller(x[0], x[1])),
-        exact("max", 2, Number, |b, x| b.max(x[0], x[1]), |x| -smaller(-x[0], -x[1])),
+        exact("min", 2, Number, |b, x| b.min(x[0], x[1]), |x| smaller(x[0], x[1]))
+            .never_minus_zero(|s| s.never_minus_zero(0) && s.never_minus_zero(1))
+            .nonnegative(|s| s.is_nonnegative(0) && s.is_nonnegative(1)),
+        exact("max", 2, Number, |b, x| b.max(x[0], x[1]), |x| -smaller(-x[0], -x[1]))
+            .never_minus_zero(|s| s.never_minus_zero(0) && s.never_minus_zero(1))
+            .nonnegative(|s| s.is_nonnegative(0) || s.is_nonnegative(1)),
         exact("neg", 1, Number, |b, x| b.neg(x[0]), |x| -x[0]),
-        exact("abs", 1, Number, |b, x| b.abs(x[0]), |x| x[0].abs()),
+        exact("abs", 1, Number, |b, x| b.abs(x[0]), |x| x[0].abs()).nonnegative(|s| s.is_float(0)),
         exact(
             "sign",
             1,
@@ -38,9 +46,9 @@ pub fn rows() -> Vec<Function> {
         exact("floor", 1, Float, |b, x| b.floor(x[0]), |x| x[0].floor()),
         exact("ceil", 1, Float, |b, x| b.ceil(x[0]), |x| x[0].ceil()),
         exact("round", 1, Float, |b, x| b.round(x[0]), |x| x[0].round_ties_even()),
-        exact("sqrt", 1, Float, |b, x| b.sqrt(x[0]), |x| x[0].sqrt()),
-        exact("reciprocal", 1, Float, reciprocal, |x| 1.0 / x[0]),
-        exact("relu", 1, Number, relu, |x| -smaller(-x[0], -0.0)),
+        exact("sqrt", 1, Float, |b, x| b.sqrt(x[0]), |x| x[0].sqrt()).nonnegative(|s| s.never_minus_zero(0)),
+        exact("reciprocal", 1, Float, reciprocal, |x| 1.0 / x[0]).nonnegative(|s| s.is_nonnegative(0)),
+        exact("relu", 1, Number, relu, |x| -smaller(-x[0], -0.0)).nonnegative(|s| s.is_float(0)),
         exact("equal", 2, Equality, |b, x| b.eq(x[0], x[1]), |x| bit(x[0] == x[1])),
         exact("not_equal", 2, Equality, |b, x| b.ne(x[0], x[1]), |x| bit(x[0] != x[1])),
         exact("less", 2, Order, |b, x| b.lt(x[0], x[1]), |x| bit(x[0] < x[1])),
@@ -119,10 +127,19 @@ pub fn rows() -> Vec<Function> {
             Where,
             |b, x| b.select(x[0], x[1], x[2]),
             |x| if x[0] != 0.0 { x[1] } else { x[2] },
-        ),
-        exact("cast", 1, Cast, |_, x| x[0], |x| x[0]),
+        )
+        .never_minus_zero(|s| s.never_minus_zero(1) && s.never_minus_zero(2))
+        .nonnegative(|s| s.is_nonnegative(1) && s.is_nonnegative(2)),
+        exact("cast", 1, Cast, |_, x| x[0], |x| x[0])
+            .never_minus_zero(|s| !s.is_float(0))
+            .nonnegative(|s| s.is_float(0) && s.is_nonnegative(0)),
         exact("bitcast", 1, Bitcast, |_, x| x[0], |x| x[0]),
     ]
+}
+
+/// Floats neither of which is negative.
+fn both(s: &mut dyn Signs) -> bool {
+    s.is_float(0) && s.is_nonnegative(0) && s.is_nonnegative(1)
 }
 
 fn bit(b: bool) -> f64 {

@@ -30,7 +30,8 @@ pub fn rows() -> Vec<Function> {
             ulp(1.0, 1.5),
             |x| x[0].exp(),
             &[ANY],
-        ),
+        )
+        .nonnegative(|_| true),
         approximate(
             "expm1",
             Rule::Float,

@@ -6,7 +6,8 @@
 
 use crate::eqsat::generate::Values;
 use crate::eqsat::rules::{Allowance, Exactness, Rule};
-use brolga_ir::{DType, Def, Graph, Tensor, Value, scalar};
+use brolga_ir::ops::Role;
+use brolga_ir::{DType, Def, Graph, Tensor, Value};
 
 /// What two results have to have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,22 +130,13 @@ fn roundings(g: &Graph, node: usize, value: usize) -> f64 {
     /// A sum of more terms than this rounds no worse: errors average out.
     const MOST_TERMS: usize = 64;
     let node = &g.nodes[node];
-    if let Some(f) = scalar::lookup(node.op.name()) {
-        let double = g.values[value].ty.dtype == DType::F64;
-        return 1.0 + if double { f.bound.f64 } else { f.bound.f32 };
-    }
-    let moves = [
-        "reshape",
-        "transpose",
-        "broadcast",
-        "slice",
-        "pad",
-        "concat",
-        "gather",
-        "store",
-    ];
-    if moves.contains(&node.op.name()) {
-        return 0.0;
+    match node.op.role() {
+        Role::Map(f) => {
+            let double = g.values[value].ty.dtype == DType::F64;
+            return 1.0 + if double { f.bound.f64 } else { f.bound.f32 };
+        }
+        role if role.only_moves() => return 0.0,
+        _ => {}
     }
     let terms = node.inputs.iter().filter_map(|v| g.ty(*v).len().as_const()).max();
     8.0 + terms.map_or(MOST_TERMS, |n| (n as usize).min(MOST_TERMS)) as f64

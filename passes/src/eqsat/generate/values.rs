@@ -35,7 +35,7 @@ enum Style {
 }
 
 /// A source of random values.
-pub struct Draw {
+pub struct Source {
     state: u64,
     /// What elements are.
     pub values: Values,
@@ -57,10 +57,10 @@ const EXTREME_64: [f64; 6] = [1e308, -1e308, 1e200, 1e-310, 720.0, -750.0];
 /// And of f16.
 const EXTREME_16: [f64; 6] = [6e4, -6e4, 6e-8, 1e-7, 6e-5, -300.0];
 
-impl Draw {
+impl Source {
     /// A source that a seed decides.
-    pub fn new(seed: u64, values: Values) -> Draw {
-        Draw { state: seed, values }
+    pub fn new(seed: u64, values: Values) -> Source {
+        Source { state: seed, values }
     }
 
     /// The next 64 bits.
@@ -104,7 +104,7 @@ impl Draw {
     }
 
     fn element(&mut self, dtype: DType, style: Style) -> Number {
-        let plain = |d: &mut Draw| (d.below(4001) as f64 - 2000.0) / 997.0;
+        let plain = |d: &mut Source| (d.below(4001) as f64 - 2000.0) / 997.0;
         if dtype == DType::Bool {
             return Number::Int(self.below(2) as i128);
         }

@@ -1,0 +1,87 @@
+//! Rewriting: a graph made from another, node by node, from the operands toward the results.
+
+use super::{Def, Graph, Node, NodeError, Type, Value};
+
+/// A graph that becomes another. Inputs, constants, guards and defaults are there from the start; nodes follow in
+/// [`Rewriter::run`].
+pub struct Rewriter<'g> {
+    from: &'g Graph,
+    /// What has been built.
+    pub graph: Graph,
+    map: Vec<Option<Value>>,
+}
+
+impl<'g> Rewriter<'g> {
+    /// A rewriting that keeps the types of inputs.
+    pub fn new(from: &'g Graph) -> Rewriter<'g> {
+        Rewriter::with_types(from, &Type::clone)
+    }
+
+    /// A rewriting in which inputs get other types.
+    pub fn with_types(from: &'g Graph, ty: &dyn Fn(&Type) -> Type) -> Rewriter<'g> {
+        let mut graph = Graph::new(&from.name);
+        let mut map = vec![None; from.values.len()];
+        for i in &from.inputs {
+            map[i.value.0 as usize] = Some(graph.input(&i.name, ty(from.ty(i.value))));
+        }
+        graph.symbols.clone_from(&from.symbols);
+        graph.guards.clone_from(&from.guards);
+        graph.defaults.clone_from(&from.defaults);
+        for (v, info) in from.values.iter().enumerate() {
+            if let Def::Const(c) = info.def {
+                map[v] = Some(graph.constant(from.constants[c as usize].clone()));
+            }
+        }
+        Rewriter { from, graph, map }
+    }
+
+    /// What a value of the old graph is in the new one; `None` before its node's turn.
+    pub fn get(&self, old: Value) -> Option<Value> {
+        self.map[old.0 as usize]
+    }
+
+    /// Lets a value of the old graph be another one of the new graph.
+    pub fn set(&mut self, old: Value, new: Value) {
+        self.map[old.0 as usize] = Some(new);
+    }
+
+    /// Gives every node's results the values that `node` adds for them, and drops what no output needs. It gets the new
+    /// graph, the node and its operands in the new graph.
+    ///
+    /// # Errors
+    /// The first of `node`'s, with the node's origin.
+    pub fn run(
+        mut self,
+        mut node: impl FnMut(&mut Graph, &Node, &[Value]) -> Result<Vec<Value>, String>,
+    ) -> Result<Graph, NodeError> {
+        for old in &self.from.nodes {
+            let inputs: Vec<Value> = old.inputs.iter().map(|&v| self.defined(v)).collect();
+            let outputs = node(&mut self.graph, old, &inputs).map_err(|message| NodeError {
+                node: old.origin.to_string(),
+                message,
+            })?;
+            old.outputs.iter().zip(outputs).for_each(|(&o, v)| self.set(o, v));
+        }
+        let outputs = self.from.outputs.iter();
+        self.graph.outputs = outputs.map(|(name, v)| (name.clone(), self.defined(*v))).collect();
+        self.graph.prune();
+        Ok(self.graph)
+    }
+
+    fn defined(&self, old: Value) -> Value {
+        self.get(old).expect("nodes stand in topological order")
+    }
+}
+
+impl Graph {
+    /// The graph in which every node is what `node` adds for it; see [`Rewriter::run`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rewrite(
+        &self,
+        node: impl FnMut(&mut Graph, &Node, &[Value]) -> Result<Vec<Value>, String>,
+    ) -> Result<Graph, NodeError> {
+        Rewriter::new(self).run(node)
+    }
+}
