@@ -413,17 +413,29 @@ impl Graph {
 
 /// Where a decomposition puts what it builds: a graph, or an e-graph.
 pub trait Build {
-    /// Adds an operation with one result.
+    /// Adds an operation; gives its results.
     ///
     /// # Errors
     /// When the operator does not accept the operands.
-    fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String>;
+    fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, String>;
     /// The type of a value.
     fn type_of(&self, v: Value) -> Type;
     /// A rank-0 constant.
     fn scalar(&mut self, dtype: DType, x: Number) -> Value;
 
-    /// Adds an operation named by the registry, with attributes in the order that its definition lists.
+    /// Adds an operation with one result.
+    ///
+    /// # Errors
+    /// When the operator does not accept the operands, or has several results.
+    fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String> {
+        let name = op.name();
+        match self.add(op, inputs)?[..] {
+            [v] => Ok(v),
+            ref vs => Err(format!("{name} has {} results, expected one", vs.len())),
+        }
+    }
+
+    /// Adds an operation with one result, named by the registry, with attributes in the order that its definition lists.
     ///
     /// # Errors
     /// When there is no such operator, or it does not accept the attributes or operands.
@@ -447,6 +459,17 @@ pub trait Build {
         self.spread(s, shape)
     }
 
+    /// `v` under another shape of as many elements; `v` itself when that is its own.
+    ///
+    /// # Errors
+    /// When the number of elements differs.
+    fn reshaped(&mut self, v: Value, shape: &[Dim]) -> Result<Value, String> {
+        if self.type_of(v).shape == shape {
+            return Ok(v);
+        }
+        self.call("reshape", &[Attr::Dims(shape.to_vec())], &[v])
+    }
+
     /// `v` broadcast to a shape as numpy does it: missing leading dimensions are 1, extents of 1 stretch.
     ///
     /// # Errors
@@ -460,7 +483,7 @@ pub trait Build {
         if ty.rank() < shape.len() {
             let mut wide = vec![Dim::ONE; shape.len() - ty.rank()];
             wide.extend(ty.shape);
-            v = self.call("reshape", &[Attr::Dims(wide.clone())], &[v])?;
+            v = self.reshaped(v, &wide)?;
             if wide == shape {
                 return Ok(v);
             }
@@ -478,8 +501,8 @@ pub struct GraphBuilder<'a> {
 }
 
 impl Build for GraphBuilder<'_> {
-    fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String> {
-        Ok(self.graph.add(op, inputs, &self.origin).map_err(|e| e.message)?[0])
+    fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, String> {
+        self.graph.add(op, inputs, &self.origin).map_err(|e| e.message)
     }
     fn type_of(&self, v: Value) -> Type {
         self.graph.ty(v).clone()

@@ -72,8 +72,8 @@ impl Decomposer<'_> {
 }
 
 impl Build for Decomposer<'_> {
-    fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String> {
-        Ok(self.node(&op, inputs)?[0])
+    fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, String> {
+        self.node(&op, inputs)
     }
     fn type_of(&self, v: Value) -> Type {
         self.graph.ty(v).clone()

@@ -43,9 +43,9 @@ fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
 struct Stored<'a>(GraphBuilder<'a>);
 
 impl Build for Stored<'_> {
-    fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String> {
-        let v = self.0.op(op, inputs)?;
-        self.0.op(Op::new("store", &[])?, &[v])
+    fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, String> {
+        let results = self.0.add(op, inputs)?.into_iter();
+        results.map(|v| self.0.op(Op::new("store", &[])?, &[v])).collect()
     }
     fn type_of(&self, v: Value) -> Type {
         self.0.type_of(v)

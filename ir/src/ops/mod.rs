@@ -238,6 +238,7 @@ operators! {
     conv
     conv_transpose
     dims
+    dynamic_quantize
     gather
     gather_elements
     gather_nd

@@ -44,14 +44,9 @@ pub fn build(g: &Graph) -> Result<Built, String> {
             continue;
         }
         if node.op.def().is_host() {
-            let tuple = add_op(&mut eg, &node.op, &operands);
-            for (k, o) in node.outputs.iter().enumerate() {
-                let one = node.outputs.len() == 1;
-                tensors[o.0 as usize] = Some(if one {
-                    tuple
-                } else {
-                    eg.add(Term::Proj(k as u32, [tuple]))
-                });
+            let all = add_op(&mut eg, &node.op, &operands);
+            for (o, part) in node.outputs.iter().zip(parts(&mut eg, all, node.outputs.len())) {
+                tensors[o.0 as usize] = Some(part);
             }
             continue;
         }
@@ -59,8 +54,10 @@ pub fn build(g: &Graph) -> Result<Built, String> {
         eg.analysis.current.clear();
         let streams: Vec<Id> = operands.into_iter().map(|t| eg.add(Term::Load([t]))).collect();
         eg.analysis.current = this.into_iter().collect();
-        let stream = add_op(&mut eg, &node.op, &streams);
-        tensors[node.outputs[0].0 as usize] = Some(eg.add(Term::Store([stream])));
+        let all = add_op(&mut eg, &node.op, &streams);
+        for (o, stream) in node.outputs.iter().zip(parts(&mut eg, all, node.outputs.len())) {
+            tensors[o.0 as usize] = Some(eg.add(Term::Store([stream])));
+        }
     }
     eg.analysis.current.clear();
     rebuild(&mut eg);
@@ -73,6 +70,14 @@ pub fn build(g: &Graph) -> Result<Built, String> {
         .collect();
     let outputs = g.outputs.iter().map(|(_, v)| tensors[v.0 as usize]).collect();
     Ok(Built { eg, tensors, outputs })
+}
+
+/// The results of an operation: itself, or the parts of its tuple.
+fn parts(eg: &mut EGraph, all: Id, results: usize) -> Vec<Id> {
+    match results {
+        1 => vec![all],
+        n => (0..n as u32).map(|k| eg.add(Term::Proj(k, [all]))).collect(),
+    }
 }
 
 /// Restores the e-graph's invariants.
@@ -138,14 +143,15 @@ impl TermBuilder<'_> {
 }
 
 impl Build for TermBuilder<'_> {
-    fn op(&mut self, op: Op, inputs: &[Value]) -> Result<Value, String> {
+    fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, String> {
         if op.def().is_host() {
             return Err(format!("a decomposition into the host operator {}", op.name()));
         }
         let types: Vec<Type> = inputs.iter().map(|&v| self.type_of(v)).collect();
-        op.infer(&types).map_err(|e| format!("{}: {e}", op.name()))?;
+        let results = op.infer(&types).map_err(|e| format!("{}: {e}", op.name()))?.len();
         let operands: Vec<Id> = inputs.iter().map(|&v| Self::id(v)).collect();
-        Ok(Self::value(add_op(self.eg, &op, &operands)))
+        let all = add_op(self.eg, &op, &operands);
+        Ok(parts(self.eg, all, results).into_iter().map(Self::value).collect())
     }
     fn type_of(&self, v: Value) -> Type {
         (**self.eg[Self::id(v)].data.ty()).clone()
@@ -184,13 +190,16 @@ fn decompose(eg: &mut EGraph) -> Result<usize, String> {
             .collect();
         eg.analysis.current = eg[class].data.origins.clone();
         let out = op.def().decompose(&op, &mut TermBuilder { eg }, &inputs)?;
-        let Some([out]) = out.as_deref() else { continue };
-        let out = TermBuilder::id(*out);
-        if eg[out].data.kind != eg[class].data.kind {
-            let (a, b) = (eg[class].data.ty(), eg[out].data.ty());
-            return Err(format!("{} has type {a}, its decomposition {b}", op.name()));
+        let Some(outs) = out else { continue };
+        let olds = parts(eg, class, outs.len());
+        for (old, new) in olds.into_iter().zip(outs) {
+            let new = TermBuilder::id(new);
+            if eg[new].data.kind != eg[old].data.kind {
+                let (a, b) = (eg[old].data.ty(), eg[new].data.ty());
+                return Err(format!("{} has type {a}, its decomposition {b}", op.name()));
+            }
+            changed += eg.union(old, new) as usize;
         }
-        changed += eg.union(class, out) as usize;
     }
     eg.analysis.current.clear();
     rebuild(eg);

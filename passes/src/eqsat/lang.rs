@@ -2,7 +2,7 @@
 //!
 //! Two sorts of values: a *tensor* is in memory (a graph input, a constant, what a host operator gives, a `store`); a
 //! *stream* is an element-wise view. Every operator takes streams to a stream; `load` and `store` are the cuts. A host
-//! operator takes tensors to a tensor (to a tuple, when it has several results). Attributes are leaf children, before
+//! operator takes tensors to a tensor. An operator with several results gives a tuple of them. Attributes are leaf children, before
 //! the operands; the operands of an operator of any number of operands are one cons-list.
 //!
 //! ```text
@@ -99,7 +99,7 @@ pub enum Term {
     Nil,
     /// A stream (or tensor) before a list.
     Cons([Id; 2]),
-    /// A result of a host operator with several.
+    /// A result of an operator with several.
     Proj(u32, [Id; 1]),
 }
 
@@ -113,14 +113,6 @@ impl Term {
     /// An attribute.
     pub fn attr(a: Attr) -> Term {
         Term::Attr(Arc::new(a))
-    }
-    /// True for a term that is in memory.
-    pub fn is_tensor(&self) -> bool {
-        match self {
-            Term::Input(_) | Term::Const(_) | Term::Scalar(..) | Term::Store(_) | Term::Proj(..) => true,
-            Term::Op(op, _) => op.def().is_host(),
-            Term::Load(_) | Term::Attr(_) | Term::Nil | Term::Cons(_) => false,
-        }
     }
     fn kind(&self) -> u8 {
         match self {
@@ -187,7 +179,7 @@ pub enum Kind {
     Attr(Arc<Attr>),
     /// A stream or a tensor of a type.
     Value(Arc<Type>),
-    /// The results of a host operator.
+    /// The results of an operator with several.
     Tuple(Vec<Type>),
     /// A list of this many streams. Their types are those of the items: kept in every tail, they would be quadratic.
     List(usize),
@@ -393,7 +385,12 @@ impl Analysis<Term> for Facts {
             kind,
             constant,
             splat,
-            stream: !term.is_tensor(),
+            stream: match term {
+                Term::Input(_) | Term::Const(_) | Term::Scalar(..) | Term::Store(_) => false,
+                Term::Op(op, _) => !op.def().is_host(),
+                Term::Proj(_, [x]) => eg[*x].data.stream,
+                Term::Load(_) | Term::Attr(_) | Term::Nil | Term::Cons(_) => true,
+            },
             origins: eg.analysis.current.clone(),
         }
     }

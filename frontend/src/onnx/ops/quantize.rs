@@ -146,26 +146,7 @@ pub fn dequantize<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
 pub fn dynamic_quantize<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let axes: Vec<usize> = (0..im.rank(x)).collect();
-    let mut bound = |kind: &str| {
-        let b = im.reduce(kind, &axes, x)?;
-        let b = im.reshape(b, vec![])?;
-        im.map_num(kind, b, 0.0)
-    };
-    let (max, min) = (bound("max")?, bound("min")?);
-    let width = im.map("sub", &[max, min])?;
-    let flat = im.map_num("equal", width, 0.0)?;
-    let unit = im.scalar(im.dtype(x), 1.0);
-    let width = im.map("where", &[flat, unit, width])?;
-    let scale = im.map_num("div", width, 255.0)?;
-    let zero = im.map("div", &[min, scale])?;
-    let zero = im.op("neg", &[], &[zero])?;
-    let zero = im.map_num("max", zero, 0.0)?;
-    let zero = im.map_num("min", zero, 255.0)?;
-    let zero = im.op("round", &[], &[zero])?;
-    let y = im.quantized(x, scale, Some(zero), DType::U8)?;
-    let zero = im.cast(zero, DType::U8)?;
-    Ok(vec![y, scale, zero])
+    im.ops("dynamic_quantize", &[], &[x])
 }
 
 /// `MatMulInteger`, to i32.
