@@ -6,37 +6,32 @@
 //! | [`program`] | a program becomes `NAME_run`; one function a kernel |
 //! | [`plan`] | `NAME_plan` and `NAME_shapes`, which check every size before anything runs |
 //! | [`jit`], [`object`], [`image`] | the same code in memory, in an object file, in an artefact |
-//! | [`ptx`] | GPU kernels as PTX text |
 //! | [`listing`] | CLIF and assembly as text |
+//! | `clif` | functions as Cranelift's IR |
 //! | [`x86`] | the x86 vector IR: register tiles |
+//! | [`ptx`] | GPU kernels as PTX text |
+//!
+//! Three printers of loops (`clif`, `x86`, `ptx`), and what links their functions to programs.
 //!
 //! Everything is written once against `cranelift_module::Module`. Invariants: the same program gives the same bytes; no
 //! generated instruction traps and no generated code calls anything outside its module; this crate knows no tensor
 //! operator.
 
-mod dims;
-mod emit;
-mod helpers;
+mod clif;
 pub mod image;
-mod index;
 pub mod jit;
-mod kernel;
-mod lanes;
 pub mod listing;
 pub mod object;
 pub mod plan;
 pub mod program;
 pub mod ptx;
 mod rare;
-mod scalar;
-mod simd;
 pub mod target;
-mod tile;
 pub mod x86;
 
 use thiserror::Error as ThisError;
 
-pub use emit::Unit;
+pub use clif::Unit;
 pub use jit::Jit;
 pub use program::{Compiled, compile_init, compile_program};
 

@@ -12,8 +12,8 @@
 //! [`ErrorCode::BadDims`] its number and 1 (0: a symbol is negative).
 
 use crate::Error;
-use crate::emit::{Emit, Unit};
-use crate::kernel::visit_indices;
+use crate::clif::kernel::visit_indices;
+use crate::clif::{Emit, Unit};
 use crate::program::{name, planned, return_code, return_if, return_if_cpu_lacks, scratch, scratch_start};
 use brolga_abi::ErrorCode;
 use brolga_ir::dim::Atom;

@@ -8,9 +8,8 @@
 //! `NAME_init` (see [`compile_init`]) has the same signature, but finds the memory of **every** slot in its second
 //! argument, by the number of the slot: it runs in the compiler, which decides where constants lie.
 
-use crate::emit::{CONSTANT, Emit, Unit};
-use crate::helpers::Helper;
-use crate::{Error, kernel, plan};
+use crate::clif::{CONSTANT, Emit, Helper, Unit, kernel};
+use crate::{Error, plan};
 use brolga_abi::ctx::offset;
 use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
 use brolga_ir::index::{Ix, Term};

@@ -7,9 +7,9 @@
 //! The conversions of f16 follow F. Giesen, "half to float" (public domain gist, 2012): an addition of a magic number lets
 //! the float unit round and normalise what is subnormal.
 
+use super::emit::{Emit, clif};
+use super::outline::Helper;
 use crate::Error;
-use crate::emit::{Emit, clif};
-use crate::helpers::Helper;
 use brolga_ir::scalar::Prim;
 use brolga_ir::{Cpu, DType};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};

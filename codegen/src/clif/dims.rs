@@ -6,8 +6,8 @@
 //!
 //! Invariant: nothing traps; where a dim has no value, its code gives some number.
 
+use super::emit::Emit;
 use crate::Error;
-use crate::emit::Emit;
 use brolga_ir::dim::Atom;
 use brolga_ir::index::Ix;
 use brolga_ir::{Dim, DimOp};

@@ -3,11 +3,12 @@
 //! Invariant: a helper function or a tile kernel is defined in a module at most once, when it is first used, so the order
 //! of definitions is a function of the program alone.
 
-use crate::helpers::Helper;
+use super::kernel::tile;
+use super::outline::Helper;
+use crate::Error;
 use crate::listing::Listing;
 use crate::target::call_conv;
 use crate::x86::{TileKey, cpu};
-use crate::{Error, tile};
 use brolga_ir::{DType, Dim, Symbol, Target};
 use cranelift_codegen::ir::condcodes::IntCC::{self, SignedLessThan};
 use cranelift_codegen::ir::{

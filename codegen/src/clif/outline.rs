@@ -5,8 +5,8 @@
 //! f64 first (S. Boldo and G. Melquiond, "Emulation of FMA and correctly rounded sums", 2008); the f64 one adds 128-bit
 //! products as integers.
 
+use super::emit::{CONSTANT, Emit, Unit};
 use crate::Error;
-use crate::emit::{CONSTANT, Emit, Unit};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_module::{FuncId, Linkage};

@@ -4,9 +4,9 @@
 //! number is known, and on AVX2 a panel of 32 columns is two kernels beside each other. Where the number of rows is known
 //! only at run time, a jump table leads to the kernel.
 
+use super::Kernel;
 use crate::Error;
-use crate::emit::{CONSTANT, Emit, Unit, element};
-use crate::kernel::Kernel;
+use crate::clif::emit::{CONSTANT, Emit, Unit, element};
 use crate::x86::{Isa, TileArgs, TileKey, balance_rows, max_rows};
 use brolga_ir::TileFamily;
 use brolga_ir::index::{Ix, Term};

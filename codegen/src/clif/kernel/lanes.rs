@@ -4,12 +4,12 @@
 //! scalar; any other is done lane by lane. A guard that is the same on every lane guards the chunks; one that differs is
 //! tested on the first and the last lane, and only when one of them is out of bounds is the access done lane by lane.
 
+use super::Kernel;
+use super::index::VarValue;
 use crate::Error;
-use crate::emit::element;
-use crate::index::VarValue;
-use crate::kernel::Kernel;
+use crate::clif::emit::element;
+use crate::clif::simd::{Val, chunk, chunks, mask_type};
 use crate::rare::Rare;
-use crate::simd::{Val, chunk, chunks, mask_type};
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Expr, Stmt};
 use brolga_ir::scalar::Prim;

@@ -7,8 +7,8 @@
 //! Invariant: every primitive works on every dtype and number of lanes. What has no good SIMD form is done lane by lane by
 //! the scalar emitter, so both give the same bits.
 
+use super::emit::{CONSTANT, Emit, clif};
 use crate::Error;
-use crate::emit::{CONSTANT, Emit, clif};
 use brolga_ir::DType;
 use brolga_ir::scalar::Prim;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};

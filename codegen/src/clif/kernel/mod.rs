@@ -9,12 +9,14 @@
 //! no branch and never reads out of bounds. Registers assigned outside of vector loops are Cranelift variables, one for
 //! each 128-bit chunk where they have lanes.
 
+mod index;
+mod lanes;
+pub(super) mod tile;
+
 use crate::Error;
-use crate::emit::{CONSTANT, Emit, Unit, clif, element};
-use crate::index::{VarValue, Vars};
-use crate::lanes::Vector;
+use crate::clif::emit::{CONSTANT, Emit, Unit, clif, element};
+use crate::clif::simd::{Val, chunk, chunks, mask_type};
 use crate::rare::{Rare, Uses};
-use crate::simd::{Val, chunk, chunks, mask_type};
 use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
 use brolga_ir::loops::{self, Buf, Expr, LoopKind, Scope, Stmt, Tile};
 use brolga_ir::scalar::Prim;
@@ -23,6 +25,8 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, StackSlot, Value, types};
 use cranelift_frontend::Variable;
 use cranelift_module::{FuncId, Linkage};
+use index::{VarValue, Vars};
+use lanes::Vector;
 use rustc_hash::FxHashMap;
 
 /// The most products of a loop variable that an innermost loop carries; more would only spill.

@@ -5,8 +5,8 @@
 //! belongs to. Constant parts stay apart, as displacements. In an innermost loop a coefficient that is no power of two
 //! is not multiplied: the product is carried around the loop and advanced by the coefficient.
 
+use super::Kernel;
 use crate::Error;
-use crate::kernel::Kernel;
 use brolga_ir::Dim;
 use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
 use cranelift_codegen::ir::condcodes::IntCC;
