@@ -12,13 +12,12 @@
 //! [`ErrorCode::BadDims`] its number and 1 (0: a symbol is negative).
 
 use crate::Error;
-use crate::clif::kernel::visit_indices;
 use crate::clif::{Emit, Unit};
 use crate::program::{name, planned, return_code, return_if, return_if_cpu_lacks, scratch, scratch_start};
 use brolga_abi::ErrorCode;
 use brolga_ir::dim::Atom;
 use brolga_ir::index::Ix;
-use brolga_ir::loops::Kernel;
+use brolga_ir::loops::{Kernel, visit_indices};
 use brolga_ir::program::{Program, SlotId, Step, Storage};
 use brolga_ir::{Dim, Relation, Type};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};

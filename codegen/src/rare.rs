@@ -9,8 +9,8 @@
 //! ```
 
 use brolga_ir::DType;
-use brolga_ir::index::{Bound, Ix, Reg};
-use brolga_ir::loops::{Expr, Kernel, Stmt};
+use brolga_ir::index::Reg;
+use brolga_ir::loops::{Expr, Kernel, Stmt, visit};
 use brolga_ir::scalar::Prim;
 use rustc_hash::FxHashMap;
 
@@ -25,72 +25,22 @@ impl Uses {
     /// Counts over a kernel; nothing where there is no `rarely`.
     pub fn of(k: &Kernel) -> Uses {
         let mut uses = Uses::default();
-        if any_rarely(&k.body) {
-            uses.count(&k.body);
+        let mut any = false;
+        visit(&k.body, &mut |s, _| {
+            any |= matches!(s, Stmt::Set(_, Expr::Prim(Prim::Rarely, _)))
+        });
+        if any {
+            visit(&k.body, &mut |s, _| uses.count(s));
         }
         uses
     }
 
-    fn count(&mut self, body: &[Stmt]) {
-        for s in body {
-            match s {
-                Stmt::For { extent, body, .. } => {
-                    self.index(extent);
-                    self.count(body);
-                }
-                Stmt::If { bounds, then } => {
-                    self.bounds(bounds);
-                    self.count(then);
-                }
-                Stmt::Set(r, e) => {
-                    *self.sets.entry(*r).or_default() += 1;
-                    match e {
-                        Expr::Const(_) => {}
-                        Expr::Load { index, guard, .. } => {
-                            self.index(index);
-                            self.bounds(guard);
-                        }
-                        Expr::Index(ix) => self.index(ix),
-                        Expr::InBounds(b) => self.bounds(b),
-                        Expr::Prim(p, args) => args[..p.arity()].iter().for_each(|r| self.read(*r)),
-                        Expr::Copy(r) | Expr::Lane(r, _) => self.read(*r),
-                    }
-                }
-                Stmt::Store { index, value, .. } => {
-                    self.index(index);
-                    self.read(*value);
-                }
-                Stmt::Tile(t) => {
-                    let [(n0, s0), (n1, s1)] = &t.blocks;
-                    let all = [
-                        &t.a_index, &t.a_row, &t.a_k, n0, s0, n1, s1, &t.k, &t.b_index, &t.c_index, &t.c_row, &t.rows,
-                        &t.cols,
-                    ];
-                    all.into_iter().for_each(|ix| self.index(ix));
-                }
-                Stmt::Check { holds, .. } => self.read(*holds),
-                Stmt::Barrier => {}
-            }
+    fn count(&mut self, s: &Stmt) {
+        if let Stmt::Set(r, _) = s {
+            *self.sets.entry(*r).or_default() += 1;
         }
+        s.for_each_read(&mut |r| *self.reads.entry(r).or_default() += 1);
     }
-
-    fn read(&mut self, r: Reg) {
-        *self.reads.entry(r).or_default() += 1;
-    }
-    fn index(&mut self, ix: &Ix) {
-        ix.for_each_reg(&mut |r| self.read(r));
-    }
-    fn bounds(&mut self, bounds: &[Bound]) {
-        bounds.iter().for_each(|b| self.index(&b.index));
-    }
-}
-
-fn any_rarely(body: &[Stmt]) -> bool {
-    body.iter().any(|s| match s {
-        Stmt::For { body, .. } | Stmt::If { then: body, .. } => any_rarely(body),
-        Stmt::Set(_, Expr::Prim(Prim::Rarely, _)) => true,
-        _ => false,
-    })
 }
 
 /// The rare statements of a list of statements.

@@ -7,7 +7,7 @@ use super::{entry_name, fail, launch};
 use crate::Error;
 use crate::rare::{Rare, Uses};
 use brolga_ir::index::{Ix, Reg, Var};
-use brolga_ir::loops::{self, Expr, Kernel, LoopKind, Stmt};
+use brolga_ir::loops::{self, Expr, Kernel, LoopKind, Stmt, visit_sets};
 use brolga_ir::{DType, Dim, Symbol};
 use rustc_hash::FxHashMap;
 
@@ -78,13 +78,7 @@ pub(super) fn entry(k: &Kernel) -> Result<String, Error> {
 
 /// Counts assignments.
 fn count(stmts: &[Stmt], out: &mut FxHashMap<Reg, usize>) {
-    for s in stmts {
-        match s {
-            Stmt::Set(r, _) => *out.entry(*r).or_default() += 1,
-            Stmt::For { body, .. } | Stmt::If { then: body, .. } => count(body, out),
-            Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
-        }
-    }
+    visit_sets(stmts, &mut |r| *out.entry(r).or_default() += 1);
 }
 
 impl Printer<'_> {

@@ -26,7 +26,7 @@ mod scalar;
 
 use crate::Error;
 use brolga_ir::Dim;
-use brolga_ir::loops::{Kernel, LoopKind, Stmt};
+use brolga_ir::loops::{Kernel, LoopKind, Stmt, visit};
 use brolga_ir::program::{Program, identifier};
 
 /// The GPU architecture that PTX is for.
@@ -70,27 +70,25 @@ pub struct Launch {
 
 /// The launch geometry of a kernel.
 pub fn launch(kernel: &Kernel) -> Launch {
-    fn walk(stmts: &[Stmt], out: &mut Launch) {
-        for s in stmts {
-            match s {
-                Stmt::For { kind, extent, body, .. } => {
-                    match kind {
-                        LoopKind::Block(d) => out.grid[*d as usize] = extent.offset.clone(),
-                        LoopKind::Thread(d) => out.block[*d as usize] = extent.as_const().unwrap_or(1) as u32,
-                        _ => {}
-                    }
-                    walk(body, out);
-                }
-                Stmt::If { then, .. } => walk(then, out),
-                Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
-            }
-        }
-    }
     let mut out = Launch {
         grid: [Dim::ONE, Dim::ONE, Dim::ONE],
         block: [1; 3],
     };
-    walk(&kernel.body, &mut out);
+    visit(&kernel.body, &mut |s, _| match s {
+        Stmt::For {
+            kind: LoopKind::Block(d),
+            extent,
+            ..
+        } => out.grid[*d as usize] = extent.offset.clone(),
+        Stmt::For {
+            kind: LoopKind::Thread(d),
+            extent,
+            ..
+        } => {
+            out.block[*d as usize] = extent.as_const().unwrap_or(1) as u32;
+        }
+        _ => {}
+    });
     out
 }
 

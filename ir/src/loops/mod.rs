@@ -33,11 +33,14 @@
 pub mod interp;
 pub(crate) mod text;
 pub(crate) mod verify;
+mod visit;
 
 use crate::index::{Bound, Ix, Reg, Var};
 use crate::scalar::Prim;
 use crate::{DType, Dim, Symbol};
 use std::fmt;
+
+pub use visit::{visit, visit_indices, visit_sets};
 
 /// The id of a buffer, printed `b3`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -263,15 +266,13 @@ impl Kernel {
     }
     /// How many numbers the kernel's checks have.
     pub fn checks(&self) -> u32 {
-        fn count(stmts: &[Stmt]) -> u32 {
-            let of = |s: &Stmt| match s {
-                Stmt::Check { number, .. } => number + 1,
-                Stmt::For { body, .. } | Stmt::If { then: body, .. } => count(body),
-                Stmt::Set(..) | Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => 0,
-            };
-            stmts.iter().map(of).max().unwrap_or(0)
-        }
-        count(&self.body)
+        let mut numbers = 0;
+        visit(&self.body, &mut |s, _| {
+            if let Stmt::Check { number, .. } = s {
+                numbers = numbers.max(number + 1);
+            }
+        });
+        numbers
     }
     /// Bytes of worker scratch, each buffer aligned to 64.
     pub fn scratch_bytes(&self) -> Dim {

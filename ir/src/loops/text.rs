@@ -19,7 +19,7 @@
 //! Every assignment says its register's type; the assignments of one register must agree. Other expressions are
 //! `index IX`, `inbounds(BOUNDS)`, `copy r0`, `lane r0 3` and the primitives of the scalar language.
 
-use super::{Buf, Buffer, Expr, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile};
+use super::{Buf, Buffer, Expr, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile, visit_sets};
 use crate::index::{Reg, Var, bounds_text, parse_bounds, parse_ix, parse_range_start};
 use crate::scalar::{Prim, Scalar};
 use crate::text::{
@@ -131,22 +131,12 @@ impl fmt::Display for Kernel {
             writeln!(f, "  buffer b{i}: {b}")?;
         }
         let mut assigned = vec![false; self.regs.len()];
-        mark_assigned(&self.body, &mut assigned);
+        visit_sets(&self.body, &mut |r| assigned[r.0 as usize] = true);
         for (i, r) in self.regs.iter().enumerate().filter(|(i, _)| !assigned[*i]) {
             writeln!(f, "  reg r{i}: {r}")?;
         }
         self.print(f, &self.body, 1)?;
         f.write_str("}")
-    }
-}
-
-fn mark_assigned(stmts: &[Stmt], assigned: &mut [bool]) {
-    for s in stmts {
-        match s {
-            Stmt::Set(r, _) => assigned[r.0 as usize] = true,
-            Stmt::For { body, .. } | Stmt::If { then: body, .. } => mark_assigned(body, assigned),
-            Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
-        }
     }
 }
 

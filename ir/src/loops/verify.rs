@@ -12,7 +12,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Buf, Expr, Kernel, LoopKind, Scope, Stmt, Tile};
+use super::{Buf, Expr, Kernel, LoopKind, Scope, Stmt, Tile, visit_sets};
 use crate::index::{Bound, Ix, Reg, Term, Var};
 use crate::{DType, Dim};
 
@@ -288,7 +288,7 @@ impl Checker<'_> {
     fn own_registers(&self, kind: LoopKind, body: &[Stmt]) -> Vec<Reg> {
         let mut own = vec![];
         if !matches!(kind, LoopKind::Serial | LoopKind::Unrolled) {
-            for_each_set(body, &mut |r| {
+            visit_sets(body, &mut |r| {
                 let lanes = self.k.regs.get(r.0 as usize).map_or(0, |i| i.lanes);
                 if lanes == 1 || (lanes > 1 && kind != LoopKind::Vector) {
                     own.push(r);
@@ -411,14 +411,7 @@ impl Checker<'_> {
             format!("a tile writes {}, which is only read", t.c)
         })?;
         ensure(t.c != t.a && t.c != t.b, || format!("a tile reads its result {}", t.c))?;
-        let [p, q] = &t.blocks;
-        for e in [
-            &t.a_index, &t.a_row, &t.a_k, &p.0, &p.1, &q.0, &q.1, &t.k, &t.b_index, &t.c_index, &t.c_row,
-        ] {
-            self.ix(e)?;
-        }
-        self.ix(&t.rows)?;
-        self.ix(&t.cols)?;
+        t.indices().into_iter().try_for_each(|e| self.ix(e))?;
         ensure(
             t.rows.as_const().is_none_or(|n| (0..=t.max_rows as i64).contains(&n)),
             || format!("a tile of {} rows, expected at most {}", t.rows, t.max_rows),
@@ -426,17 +419,6 @@ impl Checker<'_> {
         ensure(t.cols.as_const().is_none_or(|n| (0..=32).contains(&n)), || {
             format!("a tile of {} columns, expected at most 32", t.cols)
         })
-    }
-}
-
-/// Calls `f` with every register that statements assign.
-pub(super) fn for_each_set(stmts: &[Stmt], f: &mut dyn FnMut(Reg)) {
-    for s in stmts {
-        match s {
-            Stmt::Set(r, _) => f(*r),
-            Stmt::For { body, .. } | Stmt::If { then: body, .. } => for_each_set(body, f),
-            Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
-        }
     }
 }
 

@@ -17,8 +17,8 @@ use crate::Error;
 use crate::clif::emit::{CONSTANT, Emit, Unit, clif, element};
 use crate::clif::simd::{Val, chunk, chunks, mask_type};
 use crate::rare::{Rare, Uses};
-use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
-use brolga_ir::loops::{self, Buf, Expr, LoopKind, Scope, Stmt, Tile};
+use brolga_ir::index::{Ix, Reg, Term, Var};
+use brolga_ir::loops::{self, Buf, Expr, LoopKind, Scope, Stmt, Tile, visit, visit_indices};
 use brolga_ir::scalar::Prim;
 use brolga_ir::{Cpu, DType, Dim};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -158,7 +158,7 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
         let mut fills: Vec<(DType, u64, u32)> = vec![];
         let mut constants: Vec<u64> = vec![];
         let mut widest = 0;
-        visit(&self.k.body, 0, &mut |s, lanes| {
+        visit(&self.k.body, &mut |s, lanes| {
             let Stmt::Set(r, e) = s else { return };
             if (lanes == 0 || self.k.reg(*r).lanes > 1) && !assigned.contains(r) {
                 assigned.push(*r);
@@ -215,7 +215,7 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             self.e.prepare_constants(&constants, copies)?;
         }
         let mut tiles: Vec<&'k Tile> = vec![];
-        visit(&self.k.body, 0, &mut |s, _| {
+        visit(&self.k.body, &mut |s, _| {
             if let Stmt::Tile(t) = s {
                 tiles.push(t);
             }
@@ -547,7 +547,7 @@ fn repeated(d: DType, bits: u64) -> u64 {
 /// of its own, whose indices then become displacements.
 fn unroll_limit(body: &[Stmt]) -> i64 {
     let mut size = 0;
-    visit(body, 0, &mut |s, lanes| {
+    visit(body, &mut |s, lanes| {
         size += match s {
             Stmt::Tile(_) => MAX_UNROLLED,
             _ => 1 + lanes as usize / 16,
@@ -562,7 +562,7 @@ fn unroll_limit(body: &[Stmt]) -> i64 {
 /// True when no loop that runs as a loop stands inside.
 fn innermost(body: &[Stmt]) -> bool {
     let mut inner = true;
-    visit(body, 0, &mut |s, _| {
+    visit(body, &mut |s, _| {
         if let Stmt::For { kind, .. } = s {
             inner &= matches!(kind, LoopKind::Vector | LoopKind::Unrolled);
         }
@@ -582,54 +582,4 @@ fn products(body: &[Stmt], var: Var) -> Vec<Dim> {
         }
     });
     out
-}
-
-/// Calls `f` with every statement and the lanes of the vector loop it stands in, 0 outside of one.
-fn visit<'s>(body: &'s [Stmt], lanes: u32, f: &mut dyn FnMut(&'s Stmt, u32)) {
-    for s in body {
-        f(s, lanes);
-        match s {
-            Stmt::For { kind, extent, body, .. } => {
-                let inner = match kind {
-                    LoopKind::Vector => extent.as_const().map_or(1, |n| n.clamp(1, 1 << 16) as u32),
-                    _ => lanes,
-                };
-                visit(body, inner, f);
-            }
-            Stmt::If { then, .. } => visit(then, lanes, f),
-            _ => {}
-        }
-    }
-}
-
-/// Calls `f` with every index expression of a body; extents of bounds as constant ones.
-pub(crate) fn visit_indices(body: &[Stmt], f: &mut dyn FnMut(&Ix)) {
-    visit(body, 0, &mut |s, _| {
-        let bounds = |f: &mut dyn FnMut(&Ix), b: &[Bound]| {
-            for b in b {
-                f(&b.index);
-                f(&Ix::constant(b.extent.clone()));
-            }
-        };
-        match s {
-            Stmt::For { extent, .. } => f(extent),
-            Stmt::Set(_, Expr::Load { index, guard, .. }) => {
-                f(index);
-                bounds(f, guard);
-            }
-            Stmt::Set(_, Expr::Index(i)) => f(i),
-            Stmt::Set(_, Expr::InBounds(b)) | Stmt::If { bounds: b, .. } => bounds(f, b),
-            Stmt::Store { index, .. } => f(index),
-            Stmt::Tile(t) => {
-                let [(n0, s0), (n1, s1)] = &t.blocks;
-                for e in [
-                    &t.a_index, &t.a_row, &t.a_k, n0, s0, n1, s1, &t.k, &t.b_index, &t.c_index, &t.c_row, &t.rows,
-                    &t.cols,
-                ] {
-                    f(e);
-                }
-            }
-            Stmt::Set(..) | Stmt::Check { .. } | Stmt::Barrier => {}
-        }
-    });
 }

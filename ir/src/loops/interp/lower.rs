@@ -1,7 +1,7 @@
 //! Lowering of a kernel, under known symbols, to a flat program with jumps.
 
 use crate::index::{Bound, BoundCode, Ix, IxCode, Reg, Slots, Src, Var};
-use crate::loops::{Expr, Kernel, LoopKind, Stmt, Tile, verify};
+use crate::loops::{Expr, Kernel, LoopKind, Stmt, Tile, visit, visit_sets};
 use crate::scalar::Prim;
 use crate::{DType, Dim, Fault};
 use rustc_hash::FxHashMap;
@@ -119,7 +119,13 @@ pub(super) struct Code {
 /// Lowers a valid kernel.
 pub(super) fn lower(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>) -> Result<Code, Fault> {
     let mut widths: Vec<usize> = k.regs.iter().map(|r| r.lanes as usize).collect();
-    vector_widths(&k.body, &mut widths);
+    // Registers of one lane are as wide as the vector loops that assign them.
+    visit(&k.body, &mut |s, lanes| {
+        if let Stmt::Set(r, _) = s {
+            let width = &mut widths[r.0 as usize];
+            *width = (*width).max(lanes as usize);
+        }
+    });
     let mut bases = vec![];
     let mut regs = 0;
     for w in widths {
@@ -158,25 +164,6 @@ pub(super) fn lower(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>) -> Result
     }
     l.code.vars = l.vars.len();
     Ok(l.code)
-}
-
-/// Widens registers of one lane to the vector loops that assign them.
-fn vector_widths(stmts: &[Stmt], widths: &mut [usize]) {
-    for s in stmts {
-        match s {
-            Stmt::For {
-                kind: LoopKind::Vector,
-                extent,
-                body,
-                ..
-            } => {
-                let n = extent.as_const().unwrap_or(1) as usize;
-                verify::for_each_set(body, &mut |r| widths[r.0 as usize] = widths[r.0 as usize].max(n));
-            }
-            Stmt::For { body, .. } | Stmt::If { then: body, .. } => vector_widths(body, widths),
-            Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
-        }
-    }
 }
 
 struct Vector {
@@ -322,7 +309,7 @@ impl Lowering<'_> {
             LoopKind::Vector => {
                 let n = extent.as_const().unwrap_or(0) as usize;
                 let mut own = vec![];
-                verify::for_each_set(body, &mut |r| own.push(r));
+                visit_sets(body, &mut |r| own.push(r));
                 self.vector = Some(Vector {
                     lanes: Lanes { n, var: Some(var) },
                     own,

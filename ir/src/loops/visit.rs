@@ -1,0 +1,148 @@
+//! Walks over nested statements, and what a statement names.
+//!
+//! ```text
+//! for i0 serial 0..n {                 visited: the loop, r0 = …, the inner loop, r1 = … (on 8 lanes), the store (on 8)
+//!   r0 = load b0[i0]
+//!   for i1 vector 0..8 { r1 = mul r0 r0; store b1[8*i0 + i1] = r1 }
+//! }
+//! ```
+
+use super::{Expr, LoopKind, Stmt, Tile};
+use crate::index::{Bound, Ix, Reg};
+
+/// Calls `f` with every statement, those inside another right after it, and the lanes of the vector loop that it stands in:
+/// 0 outside of one.
+pub fn visit<'s>(stmts: &'s [Stmt], f: &mut dyn FnMut(&'s Stmt, u32)) {
+    fn go<'s>(stmts: &'s [Stmt], lanes: u32, f: &mut dyn FnMut(&'s Stmt, u32)) {
+        for s in stmts {
+            f(s, lanes);
+            match s {
+                Stmt::For { kind, extent, body, .. } => {
+                    let inner = match kind {
+                        LoopKind::Vector => extent.as_const().map_or(1, |n| n.clamp(1, 1 << 16) as u32),
+                        _ => lanes,
+                    };
+                    go(body, inner, f);
+                }
+                Stmt::If { then, .. } => go(then, lanes, f),
+                Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
+            }
+        }
+    }
+    go(stmts, 0, f);
+}
+
+/// Calls `f` with the register of every assignment.
+pub fn visit_sets(stmts: &[Stmt], f: &mut dyn FnMut(Reg)) {
+    visit(stmts, &mut |s, _| {
+        if let Stmt::Set(r, _) = s {
+            f(*r);
+        }
+    });
+}
+
+/// Calls `f` with every index expression of statements, as [`Stmt::for_each_index`] does.
+pub fn visit_indices(stmts: &[Stmt], f: &mut dyn FnMut(&Ix)) {
+    visit(stmts, &mut |s, _| s.for_each_index(f));
+}
+
+fn bounds(b: &[Bound], f: &mut dyn FnMut(&Ix)) {
+    for b in b {
+        f(&b.index);
+        f(&Ix::constant(b.extent.clone()));
+    }
+}
+
+impl Stmt {
+    /// Calls `f` with every index expression of the statement itself, not of those inside it; extents of bounds are constant
+    /// ones.
+    pub fn for_each_index(&self, f: &mut dyn FnMut(&Ix)) {
+        match self {
+            Stmt::For { extent, .. } => f(extent),
+            Stmt::Set(_, Expr::Load { index, guard, .. }) => {
+                f(index);
+                bounds(guard, f);
+            }
+            Stmt::Set(_, Expr::Index(i)) => f(i),
+            Stmt::Set(_, Expr::InBounds(b)) | Stmt::If { bounds: b, .. } => bounds(b, f),
+            Stmt::Store { index, .. } => f(index),
+            Stmt::Tile(t) => t.indices().into_iter().for_each(f),
+            Stmt::Set(_, Expr::Const(_) | Expr::Prim(..) | Expr::Copy(_) | Expr::Lane(..))
+            | Stmt::Check { .. }
+            | Stmt::Barrier => {}
+        }
+    }
+
+    /// Calls `f` with every register that the statement itself reads, in its indices too, as often as it does.
+    pub fn for_each_read(&self, f: &mut dyn FnMut(Reg)) {
+        self.for_each_index(&mut |ix| ix.for_each_reg(f));
+        match self {
+            Stmt::Set(_, Expr::Prim(p, args)) => args[..p.arity()].iter().for_each(|r| f(*r)),
+            Stmt::Set(_, Expr::Copy(r) | Expr::Lane(r, _)) => f(*r),
+            Stmt::Store { value, .. } => f(*value),
+            Stmt::Check { holds, .. } => f(*holds),
+            Stmt::Set(_, Expr::Const(_) | Expr::Load { .. } | Expr::Index(_) | Expr::InBounds(_))
+            | Stmt::For { .. }
+            | Stmt::If { .. }
+            | Stmt::Barrier
+            | Stmt::Tile(_) => {}
+        }
+    }
+}
+
+impl Tile {
+    /// Every index expression of a tile.
+    pub fn indices(&self) -> [&Ix; 13] {
+        let [(n0, s0), (n1, s1)] = &self.blocks;
+        [
+            &self.a_index,
+            &self.a_row,
+            &self.a_k,
+            n0,
+            s0,
+            n1,
+            s1,
+            &self.k,
+            &self.b_index,
+            &self.c_index,
+            &self.c_row,
+            &self.rows,
+            &self.cols,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loops::Kernel;
+
+    #[test]
+    fn statements_are_visited_in_order_with_their_lanes() {
+        let k: Kernel = "loops @k(b0: f32[n] in, b1: f32[8*n] out) symbols(n) {
+            for i0 serial 0..n {
+                r0: f32 = load b0[i0]
+                if (i0 in 0..n) {
+                    for i1 vector 0..8 {
+                        r1: f32 = mul r0 r0
+                        r2: i64 = index i1
+                        store b1[8*i0 + r2] = r1
+                    }
+                }
+            }
+        }"
+        .parse()
+        .expect("a kernel");
+        let (mut lanes, mut sets, mut reads, mut indices) = (vec![], vec![], vec![], vec![]);
+        visit(&k.body, &mut |s, n| {
+            lanes.push(n);
+            s.for_each_read(&mut |r| reads.push(r.0));
+        });
+        visit_sets(&k.body, &mut |r| sets.push(r.0));
+        visit_indices(&k.body, &mut |i| indices.push(i.to_string()));
+        assert_eq!(lanes, [0, 0, 0, 0, 8, 8, 8]);
+        assert_eq!(sets, [0, 1, 2]);
+        assert_eq!(reads, [0, 0, 2, 1]);
+        assert_eq!(indices, ["n", "i0", "i0", "n", "8", "i1", "8*i0 + r2"]);
+    }
+}
