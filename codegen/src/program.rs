@@ -8,7 +8,7 @@
 //! `NAME_init` (see [`compile_init`]) has the same signature, but finds the memory of **every** slot in its second
 //! argument, by the number of the slot: it runs in the compiler, which decides where constants lie.
 
-use crate::clif::{CONSTANT, Emit, Helper, Unit, kernel};
+use crate::clif::{CONSTANT, Copy, Emit, Unit, kernel};
 use crate::{Error, plan};
 use brolga_abi::ctx::offset;
 use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
@@ -412,7 +412,7 @@ impl Run<'_, '_, '_> {
                 let bytes = self.program.slot(*from).bytes();
                 let n = self.e.dim(&bytes)?;
                 let (from, to) = (self.slot(*from)?, self.slot(*to)?);
-                let f = self.e.unit.helper(Helper::Copy)?;
+                let f = self.e.unit.outline(&Copy::Bytes)?;
                 self.e.call(f, &[to, from, n]);
                 Ok(())
             }
@@ -431,13 +431,13 @@ impl Run<'_, '_, '_> {
         let to = self.e.b.ins().iadd(to, start);
         let bytes = self.e.dim(&rows.bytes)?;
         if rows.count.is(1) {
-            let f = self.e.unit.helper(Helper::Copy)?;
+            let f = self.e.unit.outline(&Copy::Bytes)?;
             self.e.call(f, &[to, from, bytes]);
             return Ok(());
         }
         let stride = self.e.dim(&rows.stride)?;
         let args = self.array(&[to, from, bytes, stride]);
-        let f = self.e.unit.helper(Helper::CopyRows)?;
+        let f = self.e.unit.outline(&Copy::Rows)?;
         // A vector is about a cycle.
         let work = (&rows.count * &rows.bytes).floor_div(&Dim::Const(16));
         self.launch(f, args, &rows.count, &work)

@@ -2,19 +2,30 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`emit`] | what the functions of a module share, and the builder of one |
-//! | [`dims`] | dims as code, checked or not |
-//! | [`scalar`], [`simd`] | primitives on one value, and on all lanes of a vector loop |
-//! | [`outline`] | functions that others call, each defined when it is first used |
-//! | [`kernel`] | a loop kernel becomes a function |
+//! | `unit` | what the functions of a module share |
+//! | `emit`, `control`, `constants` | the builder of one function; its loops and branches; constants in memory |
+//! | `dims` | dims as code, checked or not |
+//! | `scalar`, `simd`, `cast` | primitives on one value, and on all lanes of a vector loop; conversions of both |
+//! | `vector` | the values of vector loops |
+//! | `outline` | functions that others call: `soft_float`, `copy`, tiles |
+//! | `cpu` | whether the CPU is the target's |
+//! | `kernel` | a loop kernel becomes a function |
 
+mod cast;
+mod constants;
+mod control;
+mod copy;
+mod cpu;
 mod dims;
 mod emit;
 pub(crate) mod kernel;
 mod outline;
 mod scalar;
 mod simd;
+mod soft_float;
+mod unit;
+mod vector;
 
-pub use emit::Unit;
+pub(crate) use copy::Copy;
 pub(crate) use emit::{CONSTANT, Emit};
-pub(crate) use outline::Helper;
+pub use unit::Unit;

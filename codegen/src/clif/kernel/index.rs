@@ -5,7 +5,7 @@
 //! belongs to. Constant parts stay apart, as displacements. In an innermost loop a coefficient that is no power of two
 //! is not multiplied: the product is carried around the loop and advanced by the coefficient.
 
-use super::Kernel;
+use super::Body;
 use crate::Error;
 use brolga_ir::Dim;
 use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
@@ -35,7 +35,7 @@ pub(crate) struct Vars {
 /// Terms with registers come after all others.
 const LATE: usize = usize::MAX;
 
-impl Kernel<'_, '_, '_> {
+impl Body<'_, '_, '_> {
     /// The index with known variables put in.
     pub fn settled(&self, e: &Ix) -> Ix {
         let mut known = false;

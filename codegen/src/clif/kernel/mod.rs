@@ -9,47 +9,43 @@
 //! no branch and never reads out of bounds. Registers assigned outside of vector loops are Cranelift variables, one for
 //! each 128-bit chunk where they have lanes.
 
+mod access;
+mod generic_tile;
 mod index;
 mod lanes;
-pub(super) mod tile;
+mod loops;
+mod prologue;
+mod tile;
 
 use crate::Error;
-use crate::clif::emit::{CONSTANT, Emit, Unit, clif, element};
-use crate::clif::simd::{Val, chunk, chunks, mask_type};
+use crate::clif::emit::{Emit, clif, element};
+use crate::clif::unit::Unit;
+use crate::clif::vector::Val;
 use crate::rare::{Rare, Uses};
-use brolga_ir::index::{Ix, Reg, Term, Var};
-use brolga_ir::loops::{self, Buf, Expr, LoopKind, Scope, Stmt, Tile, visit, visit_indices};
+use brolga_ir::DType;
+use brolga_ir::index::{Ix, Reg};
+use brolga_ir::loops::{Buf, Expr, Kernel, Stmt, Tile};
 use brolga_ir::scalar::Prim;
-use brolga_ir::{Cpu, DType, Dim};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, StackSlot, Value, types};
 use cranelift_frontend::Variable;
 use cranelift_module::{FuncId, Linkage};
-use index::{VarValue, Vars};
+use index::Vars;
 use lanes::Vector;
 use rustc_hash::FxHashMap;
 
-/// The most products of a loop variable that an innermost loop carries; more would only spill.
-const MAX_PRODUCTS: usize = 6;
-
-/// The most copies of a constant in memory, one for each chunk of a vector.
-const MAX_COPIES: usize = 4;
-
-/// About how many statements a serial loop may become when it is repeated in code.
-const MAX_UNROLLED: usize = 48;
-
 /// Compiles a kernel under a name.
-pub(crate) fn define(unit: &mut Unit, k: &loops::Kernel, name: &str, linkage: Linkage) -> Result<FuncId, Error> {
+pub(crate) fn define(unit: &mut Unit, k: &Kernel, name: &str, linkage: Linkage) -> Result<FuncId, Error> {
     let signature = unit.signature(&[types::I64, types::I64, types::I64, types::I32], None);
     let id = unit.declare(name, linkage, &signature)?;
-    unit.define(id, |e| Kernel::new(e, k)?.run())?;
+    unit.define(id, |e| Body::new(e, k)?.run())?;
     Ok(id)
 }
 
 /// A kernel under construction.
-pub(crate) struct Kernel<'k, 'a, 'm> {
+pub(crate) struct Body<'k, 'a, 'm> {
     pub e: &'k mut Emit<'a, 'm>,
-    pub k: &'k loops::Kernel,
+    pub k: &'k Kernel,
     pub vars: Vars,
     /// The open vector loop.
     pub vector: Option<Vector>,
@@ -65,69 +61,7 @@ pub(crate) struct Kernel<'k, 'a, 'm> {
     tiles: Vec<(&'k Tile, StackSlot)>,
 }
 
-impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
-    fn new(e: &'k mut Emit<'a, 'm>, k: &'k loops::Kernel) -> Result<Kernel<'k, 'a, 'm>, Error> {
-        let p = e.params();
-        let (args, begin, end, worker) = (p[0], p[1], p[2], p[3]);
-        let count = k.params().count();
-        let field = |e: &mut Emit, i: usize| e.b.ins().load(types::I64, CONSTANT, args, 8 * i as i32);
-        e.dims = Some(field(e, count));
-        let mut this = Kernel {
-            e,
-            k,
-            vars: Vars::default(),
-            vector: None,
-            uses: Uses::of(k),
-            bases: vec![],
-            variables: FxHashMap::default(),
-            fills: FxHashMap::default(),
-            range: (begin, end),
-            fault: None,
-            tiles: vec![],
-        };
-        if k.checks() > 0 {
-            this.fault = Some(field(this.e, count + 3));
-        }
-        this.prepare()?;
-        let mut scratch: Option<Value> = None;
-        let mut offset = Dim::ZERO;
-        for (i, b) in k.buffers.iter().enumerate() {
-            let base = match b.scope {
-                Scope::In | Scope::Out if i < count => field(this.e, i),
-                Scope::In | Scope::Out => {
-                    return Err(this.error(format!("b{i} is a parameter behind a buffer that is none")));
-                }
-                Scope::Worker => {
-                    let first = match scratch {
-                        Some(s) => s,
-                        None => {
-                            let (base, stride) = (field(this.e, count + 1), field(this.e, count + 2));
-                            let w = this.e.b.ins().uextend(types::I64, worker);
-                            let at = this.e.b.ins().imul(w, stride);
-                            this.e.b.ins().iadd(base, at)
-                        }
-                    };
-                    scratch = Some(first);
-                    let at = this.e.dim(&offset)?;
-                    let bytes = &b.len * b.dtype.bytes() as i64;
-                    offset = &offset + &(&(&bytes + 63).floor_div(&Dim::Const(64)) * 64);
-                    this.e.b.ins().iadd(first, at)
-                }
-                Scope::Private => {
-                    let bytes = b.len.as_const().and_then(|n| n.checked_mul(b.dtype.bytes() as i64));
-                    let Some(bytes) = bytes.and_then(|n| u32::try_from(n).ok()) else {
-                        return Err(this.error(format!("private b{i} has length {}, expected a constant one", b.len)));
-                    };
-                    let slot = this.e.slot(bytes.max(1), 4);
-                    this.e.slot_addr(slot)
-                }
-                Scope::Shared => return Err(this.error(format!("b{i} is shared memory, which CPU kernels have not"))),
-            };
-            this.bases.push(base);
-        }
-        Ok(this)
-    }
-
+impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
     fn run(mut self) -> Result<(), Error> {
         self.stmts(&self.k.body)?;
         self.e.b.ins().return_(&[]);
@@ -139,92 +73,6 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
             kernel: self.k.name.clone(),
             what,
         }
-    }
-
-    /// Everything that the entry block computes once: dims, variables of registers, slots with fill values.
-    fn prepare(&mut self) -> Result<(), Error> {
-        let mut dims: Vec<Dim> = vec![];
-        visit_indices(&self.k.body, &mut |e| {
-            e.for_each_dim(&mut |d| {
-                let (d, _) = d.split_constant();
-                if d.as_const().is_none() && !dims.contains(&d) {
-                    dims.push(d);
-                }
-            });
-        });
-        self.e.prepare_dims(&dims)?;
-
-        let mut assigned: Vec<Reg> = vec![];
-        let mut fills: Vec<(DType, u64, u32)> = vec![];
-        let mut constants: Vec<u64> = vec![];
-        let mut widest = 0;
-        visit(&self.k.body, &mut |s, lanes| {
-            let Stmt::Set(r, e) = s else { return };
-            if (lanes == 0 || self.k.reg(*r).lanes > 1) && !assigned.contains(r) {
-                assigned.push(*r);
-            }
-            let d = self.k.reg(*r).dtype;
-            if let Expr::Const(bits) = e
-                && lanes > 0
-                && matches!(d, DType::F32 | DType::F64)
-                && !constants.contains(&repeated(d, *bits))
-            {
-                constants.push(repeated(d, *bits));
-                widest = widest.max(lanes as usize * d.bytes());
-            }
-            if let Expr::Load {
-                buffer, guard, fill, ..
-            } = e
-                && !guard.is_empty()
-            {
-                let lanes = lanes.max(self.k.reg(*r).lanes).max(1);
-                fills.push((self.k.buffer(*buffer).dtype, *fill, lanes));
-            }
-        });
-        for r in assigned {
-            let info = self.k.reg(r);
-            let (ty, n) = match (info.lanes, info.dtype) {
-                (0 | 1, d) => (clif(d), 1),
-                (l, DType::Bool) => (mask_type(8), chunks(l, 8)),
-                (l, d) => (chunk(d), chunks(l, d.bits() as u32)),
-            };
-            let variables = (0..n).map(|_| self.e.b.declare_var(ty)).collect();
-            self.variables.insert(r, variables);
-        }
-        // One slot for each fill value, long enough for the widest load of it.
-        let mut slots: Vec<(u64, u32)> = vec![];
-        for (d, fill, lanes) in fills {
-            let (pattern, bytes) = (repeated(d, fill), (lanes * d.bytes() as u32).next_multiple_of(16));
-            match slots.iter_mut().find(|(p, _)| *p == pattern) {
-                Some((_, n)) => *n = bytes.max(*n),
-                None => slots.push((pattern, bytes)),
-            }
-        }
-        for (pattern, bytes) in slots {
-            let slot = self.e.slot(bytes, 4);
-            let (v, at) = (self.e.int(pattern as i64), self.e.slot_addr(slot));
-            let v = self.e.b.ins().splat(types::I64X2, v);
-            for offset in (0..bytes as i32).step_by(16) {
-                self.e.b.ins().store(element(), v, at, offset);
-            }
-            self.fills.insert(pattern, slot);
-        }
-        let registers = if self.e.unit.target.cpu == Cpu::Aarch64 { 24 } else { 8 };
-        if constants.len() > registers {
-            let copies = widest.div_ceil(16).clamp(1, MAX_COPIES);
-            self.e.prepare_constants(&constants, copies)?;
-        }
-        let mut tiles: Vec<&'k Tile> = vec![];
-        visit(&self.k.body, &mut |s, _| {
-            if let Stmt::Tile(t) = s {
-                tiles.push(t);
-            }
-        });
-        for t in tiles {
-            let slot = self.prepare_tile(t)?;
-            self.tiles.push((t, slot));
-        }
-        Ok(())
     }
 
     pub fn tile_args(&self, t: &Tile) -> Option<StackSlot> {
@@ -312,90 +160,6 @@ impl<'k, 'a, 'm> Kernel<'k, 'a, 'm> {
         let word = self.e.b.ins().select(none, word, before);
         self.e.b.ins().store(element(), word, fault, 0);
         self.e.end_if(open);
-        Ok(())
-    }
-
-    fn for_loop(&mut self, var: Var, kind: LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), Error> {
-        let constant = |this: &Self| {
-            let n = extent.as_const();
-            n.ok_or_else(|| {
-                this.error(format!(
-                    "{kind:?} loop over {var} has extent {extent}, expected a constant"
-                ))
-            })
-        };
-        match kind {
-            LoopKind::Serial if extent.as_const().is_some_and(|n| n <= unroll_limit(body)) => {
-                self.unrolled(var, extent.as_const().unwrap_or(0), body)
-            }
-            LoopKind::Serial => {
-                let (from, to) = (self.e.int(0), self.ix(extent)?);
-                self.computed_loop(var, from, to, body)
-            }
-            LoopKind::Parallel => {
-                let (from, to) = self.range;
-                self.computed_loop(var, from, to, body)
-            }
-            LoopKind::Unrolled => {
-                let n = constant(self)?;
-                self.unrolled(var, n, body)
-            }
-            LoopKind::Vector => {
-                let lanes = constant(self)?;
-                let Ok(lanes @ 1..) = u32::try_from(lanes) else {
-                    return Ok(());
-                };
-                self.vector_loop(var, lanes, body)
-            }
-            LoopKind::Block(_) | LoopKind::Thread(_) => Err(self.error(format!("{kind:?} loop, which CPUs have not"))),
-        }
-    }
-
-    fn unrolled(&mut self, var: Var, n: i64, body: &[Stmt]) -> Result<(), Error> {
-        for i in 0..n {
-            let before = self.vars.values.insert(var, VarValue::Known(i));
-            self.stmts(body)?;
-            self.restore(var, before);
-        }
-        Ok(())
-    }
-
-    pub fn restore(&mut self, var: Var, before: Option<VarValue>) {
-        match before {
-            Some(v) => self.vars.values.insert(var, v),
-            None => self.vars.values.remove(&var),
-        };
-    }
-
-    fn computed_loop(&mut self, var: Var, from: Value, to: Value, body: &[Stmt]) -> Result<(), Error> {
-        let coefficients = if innermost(body) { products(body, var) } else { vec![] };
-        let mut steps = vec![];
-        let mut first = vec![];
-        for c in &coefficients {
-            let step = self.e.dim(c)?;
-            let zero = self.e.known(from) == Some(0);
-            first.push(if zero { from } else { self.e.b.ins().imul(from, step) });
-            steps.push(step);
-        }
-        let open = self.e.begin_loop(from, to, &first);
-        self.vars.depth += 1;
-        let before = self.vars.values.insert(var, VarValue::Value(open.i, self.vars.depth));
-        for (c, v) in coefficients.iter().zip(&open.carried) {
-            self.vars.products.insert((var, c.clone()), *v);
-        }
-        self.stmts(body)?;
-        let next: Vec<Value> = open
-            .carried
-            .iter()
-            .zip(&steps)
-            .map(|(v, s)| self.e.b.ins().iadd(*v, *s))
-            .collect();
-        self.e.end_loop(open, &next);
-        for c in &coefficients {
-            self.vars.products.remove(&(var, c.clone()));
-        }
-        self.vars.depth -= 1;
-        self.restore(var, before);
         Ok(())
     }
 
@@ -541,45 +305,4 @@ fn repeated(d: DType, bits: u64) -> u64 {
     let width = d.bits();
     let bits = if width == 64 { bits } else { bits & ((1 << width) - 1) };
     (0..64 / width).fold(0, |all, i| all | bits << (i * width))
-}
-
-/// Up to how many iterations a serial loop is repeated in code: a single one always, a few of a short body without loops
-/// of its own, whose indices then become displacements.
-fn unroll_limit(body: &[Stmt]) -> i64 {
-    let mut size = 0;
-    visit(body, &mut |s, lanes| {
-        size += match s {
-            Stmt::Tile(_) => MAX_UNROLLED,
-            _ => 1 + lanes as usize / 16,
-        }
-    });
-    match MAX_UNROLLED / size.max(1) {
-        n @ 2.. if innermost(body) => n.min(4) as i64,
-        _ => 1,
-    }
-}
-
-/// True when no loop that runs as a loop stands inside.
-fn innermost(body: &[Stmt]) -> bool {
-    let mut inner = true;
-    visit(body, &mut |s, _| {
-        if let Stmt::For { kind, .. } = s {
-            inner &= matches!(kind, LoopKind::Vector | LoopKind::Unrolled);
-        }
-    });
-    inner
-}
-
-/// The coefficients of a variable in the indices of a body that a shift cannot apply.
-fn products(body: &[Stmt], var: Var) -> Vec<Dim> {
-    let mut out: Vec<Dim> = vec![];
-    visit_indices(body, &mut |e| {
-        for (t, c) in &e.terms {
-            let shift = c.as_const().is_some_and(|c| c.unsigned_abs().count_ones() == 1);
-            if *t == Term::Var(var) && !shift && !out.contains(c) && out.len() < MAX_PRODUCTS {
-                out.push(c.clone());
-            }
-        }
-    });
-    out
 }

@@ -4,16 +4,20 @@
 //! number is known, and on AVX2 a panel of 32 columns is two kernels beside each other. Where the number of rows is known
 //! only at run time, a jump table leads to the kernel.
 
-use super::Kernel;
+use super::Body;
+use super::generic_tile::GenericTile;
 use crate::Error;
-use crate::clif::emit::{CONSTANT, Emit, Unit, element};
-use crate::x86::{Isa, TileArgs, TileKey, balance_rows, max_rows};
+use crate::clif::outline::Outline;
+use crate::clif::unit::Unit;
+use crate::listing::Listing;
+use crate::x86::{self, Isa, TileArgs, TileKey, balance_rows, max_rows};
 use brolga_ir::TileFamily;
 use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::Tile;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockCall, InstBuilder, JumpTableData, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
+use std::borrow::Cow;
 
 /// A tile on an assembled family.
 struct Plan {
@@ -53,7 +57,7 @@ struct Pointers {
     cols: Value,
 }
 
-impl Kernel<'_, '_, '_> {
+impl Body<'_, '_, '_> {
     /// Makes a tile's arguments, and fills in what does not depend on loops; for the entry block.
     pub fn prepare_tile(&mut self, t: &Tile) -> Result<StackSlot, Error> {
         let slot = self.e.slot(TileArgs::SIZE as u32, 3);
@@ -104,7 +108,7 @@ impl Kernel<'_, '_, '_> {
             TileFamily::Avx512 => Isa::Avx512,
             TileFamily::Avx2 => Isa::Avx2,
             TileFamily::Generic => {
-                let f = self.e.unit.generic_tile()?;
+                let f = self.e.unit.outline(&GenericTile)?;
                 self.e.call(f, &[args, rows]);
                 return Ok(());
             }
@@ -170,7 +174,7 @@ impl Kernel<'_, '_, '_> {
                     let r = self.e.int(first);
                     self.start_at(args, r, (a, a_row), (c, c_row));
                 }
-                let f = self.e.unit.tile(plan.key(size as u8))?;
+                let f = self.e.unit.outline(&plan.key(size as u8))?;
                 self.e.call(f, &[args]);
                 first += size as i64;
             }
@@ -235,7 +239,7 @@ impl Kernel<'_, '_, '_> {
         for (size, case) in sizes.iter().zip(cases) {
             self.e.b.switch_to_block(case);
             self.e.b.seal_block(case);
-            let f = self.e.unit.tile(plan.key(*size as u8))?;
+            let f = self.e.unit.outline(&plan.key(*size as u8))?;
             self.e.call(f, &[args]);
             self.e.b.ins().jump(done, &[]);
         }
@@ -276,202 +280,32 @@ impl Plan {
     }
 }
 
-/// Rows of the block that the compiled kernel keeps in registers, and `f32` vectors in a row of it.
-const BLOCK: (usize, usize) = (4, 2);
-
-/// The kernel for any CPU: `void(TileArgs*, i64 rows)`, any number of rows, up to 32 columns.
-pub(crate) fn define_generic(unit: &mut Unit) -> Result<FuncId, Error> {
-    let signature = unit.signature(&[types::I64, types::I64], None);
-    let id = unit.declare("brolga_tile_generic", Linkage::Local, &signature)?;
-    unit.define(id, |e| {
-        let p = e.params();
-        let f = Fields::new(e, p[0]);
-        let zero = e.int(0);
-        let whole = e.floor_div_const(p[1], BLOCK.0 as i64);
-        e.counted(zero, whole, &[], |e, i, _| {
-            let r = e.times(i, BLOCK.0 as i64);
-            columns(e, &f, r, BLOCK.0)?;
-            Ok(vec![])
-        })?;
-        let first = e.times(whole, BLOCK.0 as i64);
-        e.counted(first, p[1], &[], |e, r, _| {
-            columns(e, &f, r, 1)?;
-            Ok(vec![])
-        })?;
-        e.b.ins().return_(&[]);
-        Ok(())
-    })?;
-    Ok(id)
-}
-
-/// The arguments, loaded.
-struct Fields {
-    a: Value,
-    b: Value,
-    c: Value,
-    a_row: Value,
-    a_k: Value,
-    c_row: Value,
-    k: Value,
-    blocks: [(Value, Value); 2],
-    cols: Value,
-    accumulate: Value,
-}
-
-impl Fields {
-    fn new(e: &mut Emit, args: Value) -> Fields {
-        let mut get = |offset: usize| e.b.ins().load(types::I64, CONSTANT, args, offset as i32);
-        Fields {
-            a: get(TileArgs::A),
-            b: get(TileArgs::B),
-            c: get(TileArgs::C),
-            a_row: get(TileArgs::A_ROW),
-            a_k: get(TileArgs::A_K),
-            c_row: get(TileArgs::C_ROW),
-            k: get(TileArgs::K),
-            blocks: [
-                (get(TileArgs::BLOCKS0), get(TileArgs::A_BLOCK0)),
-                (get(TileArgs::BLOCKS1), get(TileArgs::A_BLOCK1)),
-            ],
-            cols: get(TileArgs::COLS),
-            accumulate: get(TileArgs::ACCUMULATE),
-        }
+/// The kernel that is assembled for a key.
+impl Outline for TileKey {
+    fn name(&self) -> Cow<'static, str> {
+        x86::symbol(*self).into()
     }
-}
 
-impl Emit<'_, '_> {
-    fn floor_div_const(&mut self, a: Value, b: i64) -> Value {
-        let b = self.int(b);
-        self.floor_div(a, b, false)
+    fn define(&self, unit: &mut Unit, name: &str) -> Result<FuncId, Error> {
+        let bytes = x86::assemble_tile(*self)?;
+        let signature = unit.signature(&[types::I64], None);
+        let id = unit.declare(name, Linkage::Local, &signature)?;
+        unit.module
+            .define_function_bytes(id, 32, &bytes, &[])
+            .map_err(|e| Error::Cranelift {
+                function: name.to_owned(),
+                what: e.to_string(),
+            })?;
+        if let Some(listings) = &mut unit.listings {
+            let vir = x86::tile::build(*self)?.to_string();
+            listings.push(Listing::new(
+                name.to_owned(),
+                vir,
+                &bytes,
+                String::new(),
+                unit.target.cpu,
+            ));
+        }
+        Ok(id)
     }
-}
-
-/// All columns of some rows.
-fn columns(e: &mut Emit, f: &Fields, row: Value, rows: usize) -> Result<(), Error> {
-    let width = 4 * BLOCK.1 as i64;
-    let at = e.b.ins().imul(row, f.a_row);
-    let a = e.b.ins().iadd(f.a, at);
-    let at = e.b.ins().imul(row, f.c_row);
-    let c = e.b.ins().iadd(f.c, at);
-    let up = e.b.ins().iadd_imm_s(f.cols, width - 1);
-    let groups = e.floor_div_const(up, width);
-    let zero = e.int(0);
-    e.counted(zero, groups, &[], |e, i, _| {
-        let j = e.times(i, 4 * width);
-        let (b, c) = (e.b.ins().iadd(f.b, j), e.b.ins().iadd(c, j));
-        let acc = sums(e, f, a, b, rows)?;
-        let taken = e.times(i, width);
-        let left = e.b.ins().isub(f.cols, taken);
-        let full = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, left, width);
-        let fork = e.begin_fork(full, &[]);
-        store(e, f, c, &acc)?;
-        e.fork_else(&fork, &[]);
-        store_some(e, f, c, &acc, left)?;
-        e.end_fork(fork, &[]);
-        Ok(vec![])
-    })?;
-    Ok(())
-}
-
-/// The sums of a block: `rows` times [`BLOCK`]`.1` vectors.
-fn sums(e: &mut Emit, f: &Fields, a: Value, b: Value, rows: usize) -> Result<Vec<Value>, Error> {
-    let zero = e.int(0);
-    let none = e.float_const(types::F32X4, 0.0);
-    let mut carried = vec![none; rows * BLOCK.1];
-    carried.push(b);
-    let acc = e.counted(zero, f.blocks[0].0, &carried, |e, p, carried| {
-        let at = e.b.ins().imul(p, f.blocks[0].1);
-        let a = e.b.ins().iadd(a, at);
-        e.counted(zero, f.blocks[1].0, carried, |e, q, carried| {
-            let at = e.b.ins().imul(q, f.blocks[1].1);
-            let a = e.b.ins().iadd(a, at);
-            let mut carried = carried.to_vec();
-            carried.push(a);
-            let mut out = e.counted(zero, f.k, &carried, |e, _, carried| Ok(step(e, f, carried, rows)))?;
-            out.pop();
-            Ok(out)
-        })
-    })?;
-    Ok(acc[..rows * BLOCK.1].to_vec())
-}
-
-/// One step of the sum: the accumulators, the pointers to B and A, before and after.
-fn step(e: &mut Emit, f: &Fields, carried: &[Value], rows: usize) -> Vec<Value> {
-    let n = rows * BLOCK.1;
-    let (b, a) = (carried[n], carried[n + 1]);
-    let panel: Vec<Value> = (0..BLOCK.1)
-        .map(|v| e.b.ins().load(types::F32X4, element(), b, 16 * v as i32))
-        .collect();
-    let mut out = vec![];
-    let mut row = a;
-    for r in 0..rows {
-        if r > 0 {
-            row = e.b.ins().iadd(row, f.a_row);
-        }
-        let x = e.b.ins().load(types::F32, element(), row, 0);
-        let x = e.b.ins().splat(types::F32X4, x);
-        for (v, y) in panel.iter().enumerate() {
-            let acc = carried[r * BLOCK.1 + v];
-            out.push(if e.unit.target.has_fma {
-                e.b.ins().fma(x, *y, acc)
-            } else {
-                let p = e.b.ins().fmul(x, *y);
-                e.b.ins().fadd(acc, p)
-            });
-        }
-    }
-    out.push(e.b.ins().iadd_imm_s(b, 128));
-    out.push(e.b.ins().iadd(a, f.a_k));
-    out
-}
-
-/// Writes or adds whole vectors.
-fn store(e: &mut Emit, f: &Fields, c: Value, acc: &[Value]) -> Result<(), Error> {
-    let mut row = c;
-    for (r, vectors) in acc.chunks(BLOCK.1).enumerate() {
-        if r > 0 {
-            row = e.b.ins().iadd(row, f.c_row);
-        }
-        for (v, acc) in vectors.iter().enumerate() {
-            let offset = 16 * v as i32;
-            let sum = e.either(
-                f.accumulate,
-                &[types::F32X4],
-                |e| {
-                    let old = e.b.ins().load(types::F32X4, element(), row, offset);
-                    Ok(vec![e.b.ins().fadd(*acc, old)])
-                },
-                |_| Ok(vec![*acc]),
-            )?;
-            e.b.ins().store(element(), sum[0], row, offset);
-        }
-    }
-    Ok(())
-}
-
-/// Writes or adds the first `left` columns.
-fn store_some(e: &mut Emit, f: &Fields, c: Value, acc: &[Value], left: Value) -> Result<(), Error> {
-    let mut row = c;
-    for (r, vectors) in acc.chunks(BLOCK.1).enumerate() {
-        if r > 0 {
-            row = e.b.ins().iadd(row, f.c_row);
-        }
-        for j in 0..4 * vectors.len() {
-            let inside = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, left, j as i64);
-            let open = e.begin_if(inside);
-            let x = e.b.ins().extractlane(vectors[j / 4], (j % 4) as u8);
-            let sum = e.either(
-                f.accumulate,
-                &[types::F32],
-                |e| {
-                    let old = e.b.ins().load(types::F32, element(), row, 4 * j as i32);
-                    Ok(vec![e.b.ins().fadd(x, old)])
-                },
-                |_| Ok(vec![x]),
-            )?;
-            e.b.ins().store(element(), sum[0], row, 4 * j as i32);
-            e.end_if(open);
-        }
-    }
-    Ok(())
 }

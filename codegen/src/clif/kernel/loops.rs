@@ -1,0 +1,142 @@
+//! Loops: those that run as loops, and those that are repeated in code.
+
+use super::Body;
+use super::index::VarValue;
+use crate::Error;
+use brolga_ir::Dim;
+use brolga_ir::index::{Ix, Term, Var};
+use brolga_ir::loops::{LoopKind, Stmt, visit, visit_indices};
+use cranelift_codegen::ir::{InstBuilder, Value};
+
+/// The most products of a loop variable that an innermost loop carries; more would only spill.
+const MAX_PRODUCTS: usize = 6;
+
+/// About how many statements a serial loop may become when it is repeated in code.
+const MAX_UNROLLED: usize = 48;
+
+impl Body<'_, '_, '_> {
+    pub fn for_loop(&mut self, var: Var, kind: LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), Error> {
+        let constant = |this: &Self| {
+            let n = extent.as_const();
+            n.ok_or_else(|| {
+                this.error(format!(
+                    "{kind:?} loop over {var} has extent {extent}, expected a constant"
+                ))
+            })
+        };
+        match kind {
+            LoopKind::Serial if extent.as_const().is_some_and(|n| n <= unroll_limit(body)) => {
+                self.unrolled(var, extent.as_const().unwrap_or(0), body)
+            }
+            LoopKind::Serial => {
+                let (from, to) = (self.e.int(0), self.ix(extent)?);
+                self.computed_loop(var, from, to, body)
+            }
+            LoopKind::Parallel => {
+                let (from, to) = self.range;
+                self.computed_loop(var, from, to, body)
+            }
+            LoopKind::Unrolled => {
+                let n = constant(self)?;
+                self.unrolled(var, n, body)
+            }
+            LoopKind::Vector => {
+                let lanes = constant(self)?;
+                let Ok(lanes @ 1..) = u32::try_from(lanes) else {
+                    return Ok(());
+                };
+                self.vector_loop(var, lanes, body)
+            }
+            LoopKind::Block(_) | LoopKind::Thread(_) => Err(self.error(format!("{kind:?} loop, which CPUs have not"))),
+        }
+    }
+
+    fn unrolled(&mut self, var: Var, n: i64, body: &[Stmt]) -> Result<(), Error> {
+        for i in 0..n {
+            let before = self.vars.values.insert(var, VarValue::Known(i));
+            self.stmts(body)?;
+            self.restore(var, before);
+        }
+        Ok(())
+    }
+
+    pub fn restore(&mut self, var: Var, before: Option<VarValue>) {
+        match before {
+            Some(v) => self.vars.values.insert(var, v),
+            None => self.vars.values.remove(&var),
+        };
+    }
+
+    fn computed_loop(&mut self, var: Var, from: Value, to: Value, body: &[Stmt]) -> Result<(), Error> {
+        let coefficients = if innermost(body) { products(body, var) } else { vec![] };
+        let mut steps = vec![];
+        let mut first = vec![];
+        for c in &coefficients {
+            let step = self.e.dim(c)?;
+            let zero = self.e.known(from) == Some(0);
+            first.push(if zero { from } else { self.e.b.ins().imul(from, step) });
+            steps.push(step);
+        }
+        let open = self.e.begin_loop(from, to, &first);
+        self.vars.depth += 1;
+        let before = self.vars.values.insert(var, VarValue::Value(open.i, self.vars.depth));
+        for (c, v) in coefficients.iter().zip(&open.carried) {
+            self.vars.products.insert((var, c.clone()), *v);
+        }
+        self.stmts(body)?;
+        let next: Vec<Value> = open
+            .carried
+            .iter()
+            .zip(&steps)
+            .map(|(v, s)| self.e.b.ins().iadd(*v, *s))
+            .collect();
+        self.e.end_loop(open, &next);
+        for c in &coefficients {
+            self.vars.products.remove(&(var, c.clone()));
+        }
+        self.vars.depth -= 1;
+        self.restore(var, before);
+        Ok(())
+    }
+}
+
+/// Up to how many iterations a serial loop is repeated in code: a single one always, a few of a short body without loops
+/// of its own, whose indices then become displacements.
+fn unroll_limit(body: &[Stmt]) -> i64 {
+    let mut size = 0;
+    visit(body, &mut |s, lanes| {
+        size += match s {
+            Stmt::Tile(_) => MAX_UNROLLED,
+            _ => 1 + lanes as usize / 16,
+        }
+    });
+    match MAX_UNROLLED / size.max(1) {
+        n @ 2.. if innermost(body) => n.min(4) as i64,
+        _ => 1,
+    }
+}
+
+/// True when no loop that runs as a loop stands inside.
+fn innermost(body: &[Stmt]) -> bool {
+    let mut inner = true;
+    visit(body, &mut |s, _| {
+        if let Stmt::For { kind, .. } = s {
+            inner &= matches!(kind, LoopKind::Vector | LoopKind::Unrolled);
+        }
+    });
+    inner
+}
+
+/// The coefficients of a variable in the indices of a body that a shift cannot apply.
+fn products(body: &[Stmt], var: Var) -> Vec<Dim> {
+    let mut out: Vec<Dim> = vec![];
+    visit_indices(body, &mut |e| {
+        for (t, c) in &e.terms {
+            let shift = c.as_const().is_some_and(|c| c.unsigned_abs().count_ones() == 1);
+            if *t == Term::Var(var) && !shift && !out.contains(c) && out.len() < MAX_PRODUCTS {
+                out.push(c.clone());
+            }
+        }
+    });
+    out
+}
