@@ -1,16 +1,21 @@
-//! NumPy's `.npy` and `.npz` files (through `npyz`).
+//! NumPy's `.npy` and `.npz` files.
 //!
+//! A `.npz` file is a zip archive of `.npy` files, and one of those is a header, a Python dictionary, before the bytes
+//! (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 //! Invariant: tensors are little endian and row-major; a file in another byte order or in Fortran order is converted
 //! when it is read. bfloat16, which NumPy lacks, is written as f32.
 
 use crate::{Error, Result};
 use brolga_abi::artefact::OutputFile;
 use brolga_ir::{DType, Tensor};
-use npyz::npz::{NpzArchive, NpzWriter};
-use npyz::{DType as NpyType, Endianness, NpyHeader, Order, TypeChar, WriterBuilder};
+use header::Header;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
 use std::path::Path;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+mod header;
 
 /// Reads a `.npy` file.
 ///
@@ -27,13 +32,12 @@ pub fn read_npy(path: &Path) -> Result<Tensor> {
 /// When it cannot be read, or an array's dtype is none of the IR's.
 pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let bad = |e: std::io::Error| Error::file(path, format!("not a .npz file: {e}"));
-    let mut archive = NpzArchive::new(BufReader::new(file)).map_err(bad)?;
-    let zip = archive.zip_archive();
+    let bad = |e: zip::result::ZipError| Error::file(path, format!("not a .npz file: {e}"));
+    let mut zip = ZipArchive::new(BufReader::new(file)).map_err(bad)?;
     let mut arrays = vec![];
     for i in 0..zip.len() {
-        let entry = zip.by_index(i).map_err(|e| bad(std::io::Error::other(e)))?;
-        let Some(name) = npyz::npz::array_name_from_file_name(entry.name()) else {
+        let entry = zip.by_index(i).map_err(bad)?;
+        let Some(name) = entry.name().strip_suffix(".npy") else {
             continue;
         };
         let name = name.to_owned();
@@ -57,13 +61,10 @@ pub fn write_npz(path: &Path, arrays: &[(String, Tensor)]) -> Result<()> {
 }
 
 fn write_arrays(file: impl Write + Seek, arrays: &[(String, Tensor)]) -> std::io::Result<()> {
-    let mut npz = NpzWriter::new(file);
-    let zip = npz.zip_writer();
-    let options = || npyz::zip::write::FileOptions::default().compression_method(npyz::zip::CompressionMethod::Stored);
+    let mut zip = ZipWriter::new(file);
+    // Larger entries need fields of 64 bits, which readers know; the others stay as they were.
+    const SMALL: u64 = u32::MAX as u64 - (1 << 16);
     for (name, tensor) in arrays {
-        // A slash would be a folder in the archive.
-        let file = npyz::npz::file_name_from_array_name(name);
-        zip.start_file(file, options())?;
         let widened;
         let tensor = match tensor.dtype() {
             DType::BF16 => {
@@ -72,72 +73,28 @@ fn write_arrays(file: impl Write + Seek, arrays: &[(String, Tensor)]) -> std::io
             }
             _ => tensor,
         };
-        let shape: Vec<u64> = tensor.shape().iter().map(|&n| n as u64).collect();
-        let ty = type_string(tensor.dtype()).parse().map_err(std::io::Error::other)?;
-        npyz::WriteOptions::new_header_only()
-            .dtype(NpyType::Plain(ty))
-            .shape(&shape)
-            .writer(&mut *zip)
-            .write_header_only()?;
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(tensor.bytes().len() as u64 > SMALL);
+        // A slash in the name would be a folder in the archive.
+        zip.start_file(format!("{name}.npy"), options)?;
+        zip.write_all(&header::of(tensor))?;
         zip.write_all(tensor.bytes())?;
     }
     zip.finish()?;
     Ok(())
 }
 
-fn type_string(d: DType) -> &'static str {
-    match d {
-        DType::F64 => "<f8",
-        DType::F32 | DType::BF16 => "<f4",
-        DType::F16 => "<f2",
-        DType::I64 => "<i8",
-        DType::I32 => "<i4",
-        DType::I16 => "<i2",
-        DType::I8 => "|i1",
-        DType::U64 => "<u8",
-        DType::U32 => "<u4",
-        DType::U16 => "<u2",
-        DType::U8 => "|u1",
-        DType::Bool => "|b1",
-    }
-}
-
 /// The most bytes that are taken on the header's word alone; beyond, memory grows with what is there.
 const TRUSTED: usize = 1 << 24;
 
 fn read_array(mut r: impl Read) -> Result<Tensor, String> {
-    let header = NpyHeader::from_reader(&mut r).map_err(|e| e.to_string())?;
-    let dtype = header.dtype();
-    let NpyType::Plain(ty) = &dtype else {
-        return Err(format!("a record type {}, expected numbers", dtype.descr()));
-    };
-    let found = match (ty.type_char(), ty.size_field()) {
-        (TypeChar::Float, 8) => DType::F64,
-        (TypeChar::Float, 4) => DType::F32,
-        (TypeChar::Float, 2) => DType::F16,
-        (TypeChar::Int, 8) => DType::I64,
-        (TypeChar::Int, 4) => DType::I32,
-        (TypeChar::Int, 2) => DType::I16,
-        (TypeChar::Int, 1) => DType::I8,
-        (TypeChar::Uint, 8) => DType::U64,
-        (TypeChar::Uint, 4) => DType::U32,
-        (TypeChar::Uint, 2) => DType::U16,
-        (TypeChar::Uint, 1) => DType::U8,
-        (TypeChar::Bool, 1) => DType::Bool,
-        _ => {
-            return Err(format!(
-                "elements of type {}, expected numbers or booleans",
-                dtype.descr()
-            ));
-        }
-    };
-    let shape: Option<Vec<usize>> = header.shape().iter().map(|&n| usize::try_from(n).ok()).collect();
+    let header = Header::read(&mut r)?;
+    let (dtype, shape) = (header.dtype, header.shape);
     let size = shape
-        .as_ref()
-        .and_then(|s| s.iter().try_fold(found.bytes(), |n, &d| n.checked_mul(d)));
-    let (Some(shape), Some(size)) = (shape, size) else {
-        return Err(format!("shape {:?} is too large", header.shape()));
-    };
+        .iter()
+        .try_fold(dtype.bytes(), |n, &d| n.checked_mul(d))
+        .ok_or_else(|| format!("shape {shape:?} is too large"))?;
     let mut bytes = Vec::with_capacity(size.min(TRUSTED));
     r.take(size as u64 + 1)
         .read_to_end(&mut bytes)
@@ -146,13 +103,13 @@ fn read_array(mut r: impl Read) -> Result<Tensor, String> {
         return Err(format!("{} bytes of data, expected {size}", bytes.len()));
     }
     bytes.truncate(size);
-    if ty.endianness() == Endianness::Big {
-        bytes.chunks_exact_mut(found.bytes()).for_each(<[u8]>::reverse);
+    if header.big_endian {
+        bytes.chunks_exact_mut(dtype.bytes()).for_each(<[u8]>::reverse);
     }
-    if header.order() == Order::Fortran && shape.len() > 1 {
-        bytes = row_major(&bytes, &shape, found.bytes());
+    if header.fortran_order && shape.len() > 1 {
+        bytes = row_major(&bytes, &shape, dtype.bytes());
     }
-    Tensor::new(found, shape, bytes)
+    Tensor::new(dtype, shape, bytes)
 }
 
 /// Column-major elements in row-major order.

@@ -7,7 +7,7 @@ pub mod aot;
 pub mod onnx_case;
 pub mod optimum;
 
-use brolga::{Session, tensors};
+use brolga::{Session, npy, tensors};
 use brolga_ir::ops::Accuracy;
 use brolga_ir::{DType, Graph, Number, Target, Tensor};
 use std::collections::BTreeMap;
@@ -142,34 +142,10 @@ pub fn small_model(name: &str) -> SmallModel {
 /// The arrays of an `.npz` file.
 ///
 /// # Panics
-/// When it cannot be read, or holds a dtype that no test uses.
+/// When it cannot be read, or holds a dtype that the IR lacks.
 pub fn npz(path: &Path) -> BTreeMap<String, Tensor> {
-    let mut npz = npyz::npz::NpzArchive::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let names: Vec<String> = npz.array_names().map(str::to_string).collect();
-    names.into_iter().map(|n| (n.clone(), array(&mut npz, &n))).collect()
-}
-
-fn array(npz: &mut npyz::npz::NpzArchive<std::io::BufReader<std::fs::File>>, name: &str) -> Tensor {
-    let dtype = npz.by_name(name).expect("listed").expect("listed").dtype().descr();
-    macro_rules! read {
-        ($t:ty, $d:expr, $n:expr) => {{
-            let a = npz.by_name(name).expect("listed").expect("listed");
-            let shape: Vec<usize> = a.shape().iter().map(|&d| d as usize).collect();
-            let values: Vec<$t> = a.into_vec().expect("the elements fit the dtype");
-            let number: fn($t) -> Number = $n;
-            Tensor::from_fn($d, &shape, |i| number(values[i]))
-        }};
-    }
-    match dtype.trim_matches(['\'', '"', '<', '|', '=']) {
-        "f4" => read!(f32, DType::F32, |x| Number::Float(x as f64)),
-        "f8" => read!(f64, DType::F64, Number::Float),
-        "i8" => read!(i64, DType::I64, |x| Number::Int(x as i128)),
-        "i4" => read!(i32, DType::I32, |x| Number::Int(x as i128)),
-        "u1" => read!(u8, DType::U8, |x| Number::Int(x as i128)),
-        "i1" => read!(i8, DType::I8, |x| Number::Int(x as i128)),
-        "b1" => read!(bool, DType::Bool, Number::from),
-        d => panic!("`{name}` has the numpy dtype {d}"),
-    }
+    let arrays = npy::read_npz(path).unwrap_or_else(|e| panic!("{e}"));
+    arrays.into_iter().collect()
 }
 
 /// The conformance cases' tolerances: `[rtol, atol]` by `FOLDER/CASE`, as numpy's `assert_allclose` applies them.
