@@ -1,11 +1,11 @@
 //! The compile cache: a folder of artefacts, each named by what it was made of.
 //!
 //! A key is a hash of the model's file, of the files that its weights lie in, of the options and of the compiler's
-//! version. Invariant: an artefact that does not carry its own key, or cannot be opened, counts as absent; it is made
+//! own content. Invariant: an artefact that does not carry its own key, or cannot be opened, counts as absent; it is made
 //! again and replaced.
 
 use crate::compile::Options;
-use crate::{Error, Result, levels};
+use crate::{Error, Result, identity, levels};
 use brolga_abi::artefact::checksum;
 use brolga_ir::Graph;
 use memmap2::Mmap;
@@ -24,10 +24,7 @@ pub fn key(path: &Path, graph: &Graph, options: &Options) -> Result<Option<[u64;
     if options.pipeline.is_some() || !known {
         return Ok(None);
     }
-    let mut parts = vec![
-        checksum(options.describe().as_bytes()),
-        checksum(env!("CARGO_PKG_VERSION").as_bytes()),
-    ];
+    let mut parts = vec![checksum(options.describe().as_bytes()), identity::compiler()];
     let mut sums = FxHasher::default();
     let mut add = |bytes: &[u8]| {
         parts.push(checksum(bytes));

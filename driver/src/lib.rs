@@ -39,6 +39,7 @@ pub mod compile;
 pub mod cuda;
 pub mod error;
 pub mod host;
+mod identity;
 pub mod levels;
 pub mod npy;
 pub mod output;

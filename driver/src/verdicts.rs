@@ -1,9 +1,10 @@
-//! Which rules of users were found sound: a folder with one file a rule, named by a hash of the rule's
-//! text and holding that text.
+//! Which rules of users were found sound: a folder with one file a rule, named by a hash of the rule's text, and holding that
+//! text behind the number of the compiler that checked it. What another compiler found sound is checked again.
 //!
 //! The folder is `brolga/rules` in the user's cache (`XDG_CACHE_HOME`, else `.cache` in the home folder). Where there is none,
 //! or it cannot be written, every check is done again; that is slower, and no error.
 
+use crate::identity;
 use brolga_abi::artefact::checksum;
 use brolga_passes::eqsat::selection::Verdicts;
 use std::path::PathBuf;
@@ -32,10 +33,15 @@ impl Remembered {
     }
 }
 
+/// What is written of a rule that this compiler found sound.
+fn witness(rule: &str) -> String {
+    format!("brolga {:016x}: {rule}", identity::compiler())
+}
+
 impl Verdicts for Remembered {
     fn is_sound(&self, rule: &str) -> bool {
         let text = self.file(rule).and_then(|f| std::fs::read_to_string(f).ok());
-        text.is_some_and(|t| t == rule)
+        text.is_some_and(|t| t == witness(rule))
     }
 
     fn remember(&self, rule: &str) {
@@ -43,6 +49,6 @@ impl Verdicts for Remembered {
             return;
         };
         // What cannot be remembered is checked again.
-        let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, rule));
+        let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, witness(rule)));
     }
 }

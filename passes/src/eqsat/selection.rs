@@ -75,12 +75,11 @@ impl UserRules {
         let known = |r: &Rule| embedded().rules.iter().any(|e| e.text == r.text);
         let mut refused = vec![];
         for rule in rules.set.rules.iter().filter(|r| !known(r)) {
-            let key = format!("brolga {}: {}", env!("CARGO_PKG_VERSION"), rule.text);
-            if verdicts.is_sound(&key) {
+            if verdicts.is_sound(&rule.text) {
                 continue;
             }
             match check_rule(rule, SEED).verdict {
-                Verdict::Sound => verdicts.remember(&key),
+                Verdict::Sound => verdicts.remember(&rule.text),
                 Verdict::Wrong(why) => refused.push(format!("{}: rule `{}` is wrong: {why}", rule.origin, rule.name)),
                 Verdict::Unknown(why) => {
                     refused.push(format!(
