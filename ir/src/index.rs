@@ -87,7 +87,8 @@ impl Ix {
     pub fn reg(r: Reg) -> Ix {
         Ix::term(Term::Reg(r))
     }
-    fn term(t: Term) -> Ix {
+    /// One term.
+    pub fn term(t: Term) -> Ix {
         Ix {
             terms: vec![(t, Dim::ONE)],
             offset: Dim::ZERO,

@@ -9,6 +9,7 @@ use super::Body;
 use crate::Error;
 use brolga_ir::Dim;
 use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
+use brolga_ir::loops::{Stmt, visit_indices};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use rustc_hash::FxHashMap;
@@ -133,10 +134,16 @@ impl Body<'_, '_, '_> {
             },
             Term::Reg(r) => self.index_reg(*r)?,
             Term::Div(e, d) => {
+                if let Some(v) = self.divided(t) {
+                    return Ok(v);
+                }
                 let (natural, a, b) = (self.natural(e), self.ix(e)?, self.e.dim(d)?);
                 self.e.floor_div(a, b, natural)
             }
             Term::Mod(e, d) => {
+                if let Some(v) = self.divided(t) {
+                    return Ok(v);
+                }
                 let (natural, a, b) = (self.natural(e), self.ix(e)?, self.e.dim(d)?);
                 self.e.floor_mod(a, b, natural)
             }
@@ -145,6 +152,37 @@ impl Body<'_, '_, '_> {
                 self.e.b.ins().smin(a, b)
             }
         })
+    }
+
+    /// A quotient or remainder that [`Body::divide_early`] computed.
+    fn divided(&self, t: &Term) -> Option<Value> {
+        let key = Ix::term(t.clone());
+        self.e.scopes.iter().rev().find_map(|s| s.get(&key)).copied()
+    }
+
+    /// Computes, at the top of a loop, what indices in its body divide by run-time extents and is known there. A division
+    /// may trap, so that Cranelift leaves it where it stands: in the innermost loop.
+    pub fn divide_early(&mut self, body: &[Stmt]) -> Result<(), Error> {
+        let mut found: Vec<Term> = vec![];
+        visit_indices(body, &mut |e| divisions(&self.settled(e), &mut found));
+        for t in found {
+            let (Term::Div(e, d) | Term::Mod(e, d)) = &t else { continue };
+            let mut known = true;
+            e.for_each_var(&mut |v| known &= self.vars.values.contains_key(&v));
+            e.for_each_reg(&mut |_| known = false);
+            if !known || self.divided(&t).is_some() {
+                continue;
+            }
+            let quotient = Term::Div(e.clone(), d.clone());
+            let q = self.term(&quotient)?;
+            self.e.remember(Ix::term(quotient), q);
+            // A remainder is left of what its quotient takes: one division gives both.
+            let (a, b) = (self.ix(e)?, self.e.dim(d)?);
+            let whole = self.e.b.ins().imul(q, b);
+            let rest = self.e.b.ins().isub(a, whole);
+            self.e.remember(Ix::term(Term::Mod(e.clone(), d.clone())), rest);
+        }
+        Ok(())
     }
 
     /// An i64 register in an index; inside a vector loop, of the lane that is being addressed.
@@ -197,5 +235,20 @@ impl Body<'_, '_, '_> {
             });
         }
         Ok(all)
+    }
+}
+
+/// The quotients and remainders by run-time extents in an index, those inside others first.
+fn divisions(e: &Ix, found: &mut Vec<Term>) {
+    for (t, _) in &e.terms {
+        if let Term::Div(e, _) | Term::Mod(e, _) | Term::Min(e, _) = t {
+            divisions(e, found);
+        }
+        if let Term::Div(_, d) | Term::Mod(_, d) = t
+            && d.as_const().is_none()
+            && !found.contains(t)
+        {
+            found.push(t.clone());
+        }
     }
 }

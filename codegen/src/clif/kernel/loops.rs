@@ -83,6 +83,7 @@ impl Body<'_, '_, '_> {
         for (c, v) in coefficients.iter().zip(&open.carried) {
             self.vars.products.insert((var, c.clone()), *v);
         }
+        self.divide_early(body)?;
         self.stmts(body)?;
         let next: Vec<Value> = open
             .carried
