@@ -311,7 +311,7 @@ fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
             let left = &first.scale(&Dim::Const(-1)) + &extent;
             (first, left.at_most(&Dim::Const(knobs.chunk)))
         }
-        None => (Ix::constant(0), Ix::constant(extent)),
+        None => (Ix::constant(0), Ix::constant(extent.clone())),
     };
     let mut body = vec![];
     let mut part = |nest: &mut Nest, lanes: u32, start: Ix, count: Ix| {
@@ -332,12 +332,19 @@ fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
             body: stmts,
         });
     };
-    let w = Dim::Const(lanes as i64);
-    if lanes > 1 {
-        part(&mut nest, lanes, Ix::constant(0), count.div(&w));
-        part(&mut nest, 1, count.div(&w).scale(&w), count.modulo(&w));
-    } else {
-        part(&mut nest, 1, Ix::constant(0), count);
+    // Whole vectors, then what is left in ever shorter ones: of a short dimension the tail is much of the work.
+    let (mut done, mut left) = (Ix::constant(0), count);
+    let shorter = |n: u32| if extent.as_const().is_some() { n / 2 } else { 4 };
+    let widths = std::iter::successors(Some(lanes), |&n| (n > 4 && chunk.is_none()).then(|| shorter(n)));
+    for lanes in widths.chain([1]) {
+        let w = Dim::Const(lanes.into());
+        let vectors = left.div(&w);
+        part(&mut nest, lanes, done.clone(), vectors.clone());
+        done = &done + &vectors.scale(&w);
+        left = left.modulo(&w);
+        if lanes == 1 || left.as_const() == Some(0) {
+            break;
+        }
     }
     let inside: Vec<(Var, Ix)> = inside.iter().map(|(u, d)| (*u, Ix::constant(d.clone()))).collect();
     let body = Nest::serial(&inside, body);

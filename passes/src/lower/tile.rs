@@ -362,11 +362,19 @@ impl Contraction {
                 body,
             }]
         };
-        let w = Dim::Const(lanes);
-        let mut body = part(nest, lanes, &Ix::constant(0), columns.div(&w));
-        let tail = columns.modulo(&w);
-        if tail.as_const() != Some(0) {
-            body.extend(part(nest, 1, &columns.div(&w).scale(&w), tail));
+        // Whole vectors, then what is left in shorter ones; a panel has a multiple of both.
+        let (mut body, mut done, mut left) = (vec![], Ix::constant(0), columns.clone());
+        for lanes in [lanes, 4, 1] {
+            let w = Dim::Const(lanes);
+            let vectors = left.div(&w);
+            if vectors.as_const() != Some(0) {
+                body.extend(part(nest, lanes, &done, vectors.clone()));
+            }
+            if self.column.1.as_const().is_some_and(|n| n % lanes == 0) {
+                break;
+            }
+            done = &done + &vectors.scale(&w);
+            left = left.modulo(&w);
         }
         out.push(Stmt::For {
             var: r,
