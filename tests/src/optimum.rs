@@ -172,7 +172,7 @@ impl Solver<'_> {
             return Some(0.0);
         }
         let model = &self.cs.model;
-        let memory = k.memory.max(0.0) + model.traffic_of(cost::bytes(self.cs.ty(root)));
+        let memory = k.memory.max(0.0) + model.traffic_of(model.bytes(self.cs.ty(root)));
         Some(model.kernel(k.compute, memory))
     }
 

@@ -3,14 +3,14 @@
 //! The same arithmetic as the extraction's, from the graph alone, so that any two programs for one model can be compared:
 //! a value that several kernels compute counts in each of them. Results do not show work that is done twice; this does.
 
-use super::cost::{CostModel, PER_KERNEL, bytes, elements, extent, taps};
+use super::cost::{self, CostModel, PER_KERNEL};
 use brolga_ir::ops::Role;
 use brolga_ir::{Def, Graph, Node, Target, Value};
 use rustc_hash::FxHashMap;
 use std::fmt;
 use std::ops::AddAssign;
 
-/// What the kernels of a graph do in one run; unknown extents count as [`SYMBOL`](super::cost::SYMBOL).
+/// What the kernels of a graph do in one run; what unknown extents count as, [`cost`] says.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Account {
     /// Kernels and host operators that run with the model.
@@ -59,7 +59,7 @@ impl fmt::Display for Account {
 pub fn account(graph: &Graph, target: &Target) -> Account {
     let accountant = Accountant {
         graph,
-        model: CostModel::new(target),
+        model: CostModel::new(target).with_batches(cost::batches(graph)),
     };
     let mut varies: Vec<bool> = graph.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
     let mut sum = Account::default();
@@ -119,7 +119,7 @@ impl<'g> Accountant<'g> {
         let written = self.graph.ty(root);
         let memory = k.memory.max(0.0) + self.model.traffic(written);
         k.sum.kernels = 1;
-        k.sum.written = bytes(written);
+        k.sum.written = self.model.bytes(written);
         k.sum.seconds = self.model.kernel(k.compute, memory);
         k.sum
     }
@@ -134,7 +134,7 @@ impl<'g> Accountant<'g> {
             None => {
                 if !self.is_number(v) {
                     k.memory += self.model.traffic(self.graph.ty(v));
-                    k.sum.read += bytes(self.graph.ty(v));
+                    k.sum.read += self.model.bytes(self.graph.ty(v));
                 }
                 false
             }
@@ -152,10 +152,12 @@ impl<'g> Accountant<'g> {
         k.compute += compute;
         k.memory += work.memory;
         match node.op.role() {
-            Role::Contract(c) => k.sum.multiply_adds += elements(out) * extent(&c.depth(&node.op, &types)),
-            Role::Rows(_) => k.sum.reduced += elements(&types[0]),
-            Role::Window(w) => k.sum.reduced += elements(out) * taps(w, &node.op),
-            Role::Move(m) if m.strides(&node.op, &types[0]) => k.sum.strided += elements(out),
+            Role::Contract(c) => {
+                k.sum.multiply_adds += self.model.elements(out) * self.model.extent(&c.depth(&node.op, &types))
+            }
+            Role::Rows(_) => k.sum.reduced += self.model.elements(&types[0]),
+            Role::Window(w) => k.sum.reduced += self.model.elements(out) * self.model.taps(w, &node.op),
+            Role::Move(m) if m.strides(&node.op, &types[0]) => k.sum.strided += self.model.elements(out),
             _ => {}
         }
         rough

@@ -5,7 +5,7 @@
 
 use super::lang::{Children, EGraph, Facts, OpId, Term};
 use brolga_ir::ops::Role;
-use brolga_ir::{Build, Constant, DType, Def, Graph, Number, Op, Type, Value};
+use brolga_ir::{Build, Constant, DType, Def, Graph, Number, Op, Symbol, Type, Value};
 use egg::{Id, Language};
 use rustc_hash::FxHashMap;
 
@@ -17,6 +17,8 @@ pub struct Built {
     pub tensors: Vec<Id>,
     /// The tensor classes that a result needs: the graph's outputs, in order.
     pub outputs: Vec<Id>,
+    /// The symbols that count examples, for the cost model.
+    pub batches: Vec<Symbol>,
 }
 
 /// The e-graph of a graph.
@@ -69,7 +71,12 @@ pub fn build(g: &Graph) -> Result<Built, String> {
         .map(|t| t.expect("every value has a definition"))
         .collect();
     let outputs = g.outputs.iter().map(|(_, v)| tensors[v.0 as usize]).collect();
-    Ok(Built { eg, tensors, outputs })
+    Ok(Built {
+        eg,
+        tensors,
+        outputs,
+        batches: super::cost::batches(g),
+    })
 }
 
 /// The results of an operation: itself, or the parts of its tuple.

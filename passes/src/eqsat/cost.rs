@@ -2,12 +2,12 @@
 //!
 //! A kernel costs the larger of its arithmetic time and its memory time, plus a constant. Figures for the share of the
 //! peak that a kind of loop nest reaches are constants here, each with its reason; a wrong one costs speed, never
-//! results. Unknown extents count as [`SYMBOL`].
+//! results. Unknown extents count as [`SYMBOL`], batches as 1.
 
 use brolga_ir::ops::{Channels, Role, Window, WindowShape};
-use brolga_ir::{DType, Dim, Op, Target, Type};
+use brolga_ir::{DType, Dim, Graph, Op, Symbol, Target, Type};
 
-/// The extent assumed for a symbol.
+/// The extent assumed for a symbol that is no batch.
 pub const SYMBOL: i64 = 64;
 
 /// Seconds that a kernel costs beyond its work: the call, the prologue, the parallel region.
@@ -35,21 +35,24 @@ pub struct CostModel {
     near: f64,
     far: f64,
     l2: f64,
+    batches: Vec<Symbol>,
 }
 
-/// A dim as a number.
-pub fn extent(d: &Dim) -> f64 {
-    d.eval(&|_| Some(SYMBOL)).unwrap_or(SYMBOL).max(0) as f64
-}
-
-/// The number of elements of a type.
-pub fn elements(t: &Type) -> f64 {
-    t.shape.iter().map(extent).product()
-}
-
-/// The bytes of a type.
-pub fn bytes(t: &Type) -> f64 {
-    elements(t) * t.dtype.bytes() as f64
+/// The symbols that count examples: the first extent of an input that has other extents of its own, or at least three.
+/// Most runs have one example; a model's choices are to fit those.
+pub fn batches(g: &Graph) -> Vec<Symbol> {
+    let mut out: Vec<Symbol> = vec![];
+    for input in &g.inputs {
+        let [first, rest @ ..] = &g.ty(input.value).shape[..] else {
+            continue;
+        };
+        let Some(symbol) = first.as_symbol() else { continue };
+        let alone = rest.iter().all(|d| d.as_const().is_some());
+        if (rest.len() >= 2 || !alone) && !out.contains(symbol) {
+            out.push(symbol.clone());
+        }
+    }
+    out
 }
 
 impl CostModel {
@@ -62,12 +65,45 @@ impl CostModel {
             near: t.bytes_per_cycle[1] * hertz,
             far: t.bytes_per_cycle[2] * hertz,
             l2: t.l2_bytes as f64,
+            batches: vec![],
         }
+    }
+
+    /// The model for a graph with these symbols as [`batches`].
+    pub fn with_batches(self, batches: Vec<Symbol>) -> CostModel {
+        CostModel { batches, ..self }
+    }
+
+    /// A dim as a number.
+    pub fn extent(&self, d: &Dim) -> f64 {
+        let size = |s: &str| {
+            if self.batches.iter().any(|b| **b == *s) {
+                1
+            } else {
+                SYMBOL
+            }
+        };
+        d.eval(&|s| Some(size(s))).unwrap_or(SYMBOL).max(0) as f64
+    }
+
+    /// The number of elements of a type.
+    pub fn elements(&self, t: &Type) -> f64 {
+        t.shape.iter().map(|d| self.extent(d)).product()
+    }
+
+    /// The bytes of a type.
+    pub fn bytes(&self, t: &Type) -> f64 {
+        self.elements(t) * t.dtype.bytes() as f64
+    }
+
+    /// The taps of a window.
+    pub fn taps(&self, w: &dyn Window, op: &Op) -> f64 {
+        w.extents(op).iter().map(|d| self.extent(d)).product()
     }
 
     /// Seconds to read or write a tensor once.
     pub fn traffic(&self, t: &Type) -> f64 {
-        self.traffic_of(bytes(t))
+        self.traffic_of(self.bytes(t))
     }
 
     /// Seconds to read or write so many bytes, from the level of cache that they fit in.
@@ -82,7 +118,7 @@ impl CostModel {
 
     /// The work of an operator.
     pub fn operator(&self, op: &Op, types: &[Type], out: &Type) -> Work {
-        let n = elements(out);
+        let n = self.elements(out);
         let plain = |compute| Work {
             compute,
             ..Work::default()
@@ -109,9 +145,9 @@ impl CostModel {
                 memory: (2.0 * self.traffic(out) - self.traffic(&types[0])).min(0.0),
                 ..Work::default()
             },
-            Role::Rows(r) => plain(elements(&types[0]) * r.operations() / self.vector),
+            Role::Rows(r) => plain(self.elements(&types[0]) * r.operations() / self.vector),
             Role::Window(w) => Work {
-                compute: n * taps(w, op) / (self.peak * share(w.shape(op))),
+                compute: n * self.taps(w, op) / (self.peak * share(w.shape(op))),
                 windowed: true,
                 ..Work::default()
             },
@@ -120,7 +156,7 @@ impl CostModel {
                 let peak = if tiles { self.peak } else { self.vector / 2.0 };
                 let window = c.window(op, types);
                 Work {
-                    compute: 2.0 * n * extent(&c.depth(op, types)) / (peak * window.map_or(CONTRACTION, share)),
+                    compute: 2.0 * n * self.extent(&c.depth(op, types)) / (peak * window.map_or(CONTRACTION, share)),
                     windowed: window.is_some(),
                     ..Work::default()
                 }
@@ -169,9 +205,4 @@ fn share(w: WindowShape) -> f64 {
         (false, _) => WINDOW_FIRST,
     };
     if w.padded { share * GUARDED } else { share }
-}
-
-/// The taps of a window.
-pub fn taps(w: &dyn Window, op: &Op) -> f64 {
-    w.extents(op).iter().map(extent).product()
 }

@@ -358,7 +358,7 @@ impl<'a> Draft<'a> {
         if form == Form::Tensor {
             0.0
         } else if self.cs.constant[c] {
-            PER_CONSTANT + super::cost::bytes(self.cs.ty(c)) * PER_CONSTANT_BYTE
+            PER_CONSTANT + self.cs.model.bytes(self.cs.ty(c)) * PER_CONSTANT_BYTE
         } else {
             let memory = kernel.memory.max(0.0) + self.cs.traffic[c];
             self.cs.model.kernel(kernel.compute, memory)

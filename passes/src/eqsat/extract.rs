@@ -405,8 +405,8 @@ fn is_array(cs: &Classes, settled: &[Option<Settled>], choice: &Choice, out: &Ty
         .operands
         .iter()
         .filter(|&&o| settled[o].as_ref().is_some_and(|s| s.array) && !cs.is_splat(o));
-    let given: f64 = arrays.map(|&o| cost::bytes(cs.ty(o))).sum();
-    cost::bytes(out) <= given * 1.01 + SMALL_CONSTANT
+    let given: f64 = arrays.map(|&o| cs.model.bytes(cs.ty(o))).sum();
+    cs.model.bytes(out) <= given * 1.01 + SMALL_CONSTANT
 }
 
 /// The ways to store or inline operands that are worth a look.

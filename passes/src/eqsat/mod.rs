@@ -163,7 +163,7 @@ impl Choices {
     /// # Errors
     /// When a term is ill-sorted.
     pub fn new(built: build::Built, imported: &[(egg::Id, lang::Term)], target: &Target) -> Result<Choices, String> {
-        let classes = Classes::new(&built.eg, CostModel::new(target))?;
+        let classes = Classes::new(&built.eg, CostModel::new(target).with_batches(built.batches))?;
         let given = |(c, ks): (At, &Vec<Choice>)| ks.iter().map(|k| classes.constant[c] || k.op.is_none()).collect();
         let mut mask: Vec<Vec<bool>> = classes.choices.iter().enumerate().map(given).collect();
         for (id, term) in imported {

@@ -80,7 +80,12 @@ pub fn distance(a: &Graph, b: &Graph) -> f64 {
         .inputs
         .iter()
         .map(|i| {
-            let shape: Vec<usize> = a.ty(i.value).shape.iter().map(|d| cost::extent(d) as usize).collect();
+            let shape: Vec<usize> = a
+                .ty(i.value)
+                .shape
+                .iter()
+                .map(|d| d.eval(&|_| Some(cost::SYMBOL)).unwrap() as usize)
+                .collect();
             values(a.ty(i.value).dtype, &shape, 9)
         })
         .collect();

@@ -166,7 +166,9 @@ impl Body<'_, '_, '_> {
         let mut found: Vec<Term> = vec![];
         visit_indices(body, &mut |e| divisions(&self.settled(e), &mut found));
         for t in found {
-            let (Term::Div(e, d) | Term::Mod(e, d)) = &t else { continue };
+            let (Term::Div(e, d) | Term::Mod(e, d)) = &t else {
+                continue;
+            };
             let mut known = true;
             e.for_each_var(&mut |v| known &= self.vars.values.contains_key(&v));
             e.for_each_reg(&mut |_| known = false);
