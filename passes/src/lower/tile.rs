@@ -195,7 +195,8 @@ impl Contraction {
             None => ((nest.var(), Dim::ONE), vec![]),
         };
         let height = balanced(&row.1, knobs.max_rows);
-        let tile_var = (nest.var(), row.1.ceil_div(&Dim::Const(height)));
+        let most = height.as_const().unwrap_or(knobs.max_rows);
+        let tile_var = (nest.var(), row.1.ceil_div(&height));
         let panel_var = (nest.var(), panels.clone());
         let small = (&(&panels * &panel_size) * 4)
             .as_const()
@@ -217,20 +218,19 @@ impl Contraction {
                 .find(|(u, _)| *u == v)
                 .map_or_else(|| Ix::var(v), |(_, ix)| ix.clone())
         };
-        let first_row = look(tile_var.0).scale(&Dim::Const(height));
+        let first_row = look(tile_var.0).scale(&height);
         let panel = look(panel_var.0);
         let first_column = panel.scale(&Dim::Const(PANEL));
-        let left_in = |first: &Ix, n: &Dim, most: i64| {
+        let left_in = |first: &Ix, n: &Dim, most: &Dim| {
             let rest = &first.scale(&Dim::Const(-1)) + n;
-            let whole = n.as_const().is_some_and(|n| n % most == 0);
-            if whole {
-                Ix::constant(most)
+            if n.modulo(most).is(0) {
+                Ix::constant(most.clone())
             } else {
-                rest.at_most(&Dim::Const(most))
+                rest.at_most(most)
             }
         };
-        let rows = left_in(&first_row, &row.1, height);
-        let columns = left_in(&first_column, &self.column.1, PANEL);
+        let rows = left_in(&first_row, &row.1, &height);
+        let columns = left_in(&first_column, &self.column.1, &Dim::Const(PANEL));
         let base = |v: Var| match v {
             v if v == row.0 => first_row.clone(),
             v if v == self.column.0 => first_column.clone(),
@@ -264,7 +264,7 @@ impl Contraction {
         let (c, c_index, c_row) = match (direct, out) {
             (true, Target::Buffer(b)) => (*b, write.substitute(&base, &Ix::reg), row_stride(write)),
             _ => {
-                let c = nest.scratch(DType::F32, Dim::Const(height * PANEL), Scope::Worker);
+                let c = nest.scratch(DType::F32, Dim::Const(most * PANEL), Scope::Worker);
                 (c, Ix::constant(0), Ix::constant(PANEL))
             }
         };
@@ -281,7 +281,7 @@ impl Contraction {
             c_index,
             c_row,
             rows: rows.clone(),
-            max_rows: height as u32,
+            max_rows: most as u32,
             cols: columns.clone(),
             accumulate: false,
         }))];
@@ -386,14 +386,10 @@ impl Contraction {
 }
 
 /// The height of row tiles for `n` rows: as equal as can be, at most `most`.
-fn balanced(n: &Dim, most: i64) -> i64 {
-    match n.as_const() {
-        Some(n) if n > 0 => {
-            let tiles = (n + most - 1) / most;
-            (n + tiles - 1) / tiles
-        }
-        _ => most,
-    }
+fn balanced(n: &Dim, most: i64) -> Dim {
+    let some = |d: Dim| Dim::max(&Dim::ONE, &d);
+    let tiles = some(n.ceil_div(&Dim::Const(most)));
+    some(n.ceil_div(&tiles))
 }
 
 /// The kernel that packs a right operand into panels: parameter 0 is the operand, parameter 1 the panels.
