@@ -18,8 +18,8 @@ use brolga_abi::ErrorCode;
 use brolga_ir::dim::Atom;
 use brolga_ir::index::Ix;
 use brolga_ir::loops::{Kernel, visit_indices};
-use brolga_ir::program::{Program, SlotId, Step, Storage};
-use brolga_ir::{Dim, Relation, Type};
+use brolga_ir::program::{Let, Program, SlotId, Step, Storage};
+use brolga_ir::{Dim, Relation, Symbol, Type};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, types};
 use cranelift_module::{FuncId, Linkage};
@@ -101,6 +101,17 @@ fn measured(program: &Program) -> Vec<Sized> {
         positions: Dim::ZERO,
     });
     all
+}
+
+/// How many of the program's lets, from the first on, what is measured depends on.
+fn used_lets(program: &Program, all: &[Sized]) -> usize {
+    let numbers: FxHashMap<&Symbol, usize> = program.lets.iter().map(|l| &l.symbol).zip(1..).collect();
+    let mut used = 0;
+    let dims = all
+        .iter()
+        .flat_map(|s| s.extents.iter().chain([&s.bytes, &s.positions]));
+    dims.for_each(|d| d.for_each_symbol(&mut |s| used = used.max(numbers.get(s).copied().unwrap_or(0))));
+    used
 }
 
 /// What each term of a dim in a kernel must be below, so that the sum of those of any dim is below 2^62.
@@ -210,6 +221,28 @@ pub(crate) fn define_plan(unit: &mut Unit, program: &Program) -> Result<FuncId, 
             return_if(e, fails, ErrorCode::Guard.status(i as u32));
         }
         let (all, limit) = (measured(program), largest_term(program));
+        let last = all.len() as u32 - 1;
+        // Names of types and kernels come before what has their sizes, those of the arena's parts behind it, so that the
+        // error of a size that is too large is that of a tensor, where one is.
+        let (early, late) = program.lets.split_at(used_lets(program, &all));
+        let frame = (!program.lets.is_empty()).then(|| e.slot(8 * program.lets.len() as u32, 3));
+        let mut at = 0;
+        let mut bind = |e: &mut Emit, lets: &[Let]| -> Result<(), Error> {
+            let Some(frame) = frame else { return Ok(()) };
+            for l in lets {
+                let v = e.dim(&l.value)?;
+                e.bind(&l.symbol, v, frame, at);
+                at += 8;
+            }
+            return_if_wrong(e, ErrorCode::TooLarge.status(last));
+            for l in lets.iter().filter(|l| !l.value.is_nonnegative()) {
+                let v = e.symbol(&l.symbol)?;
+                e.raise(v);
+            }
+            return_if_wrong(e, ErrorCode::BadDims.status(last + 1));
+            Ok(())
+        };
+        bind(e, early)?;
         for (i, s) in (0u32..).zip(&all) {
             check_extents(e, &s.extents, i)?;
             e.dim(&s.bytes)?;
@@ -220,12 +253,13 @@ pub(crate) fn define_plan(unit: &mut Unit, program: &Program) -> Result<FuncId, 
                 return_if(e, beyond, ErrorCode::TooLarge.status(i));
             }
         }
+        bind(e, late)?;
         let at = scratch_start(e, &arena)?;
         let workers = e.b.ins().uextend(types::I64, p[1]);
         let s = e.dim(&per_worker)?;
         let s = e.product(s, workers);
         let total = e.sum(at, s);
-        return_if_wrong(e, ErrorCode::TooLarge.status(all.len() as u32 - 1));
+        return_if_wrong(e, ErrorCode::TooLarge.status(last));
         e.b.ins().store(MemFlagsData::trusted(), total, p[2], 0);
         return_code(e, ErrorCode::Ok);
         Ok(())

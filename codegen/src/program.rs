@@ -15,7 +15,7 @@ use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
 use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::{self, LoopKind, Stmt};
 use brolga_ir::program::{Program, Rows, SlotId, Step, Storage};
-use brolga_ir::{Dim, Op};
+use brolga_ir::{Dim, Op, Symbol};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
@@ -86,6 +86,7 @@ pub fn compile_program(
     program: &Program,
     weights: &dyn Fn(SlotId) -> Option<u64>,
 ) -> Result<Compiled, Error> {
+    unit.symbols.extend(program.visible_names());
     let kernels = compile_kernels(unit, program, &program.steps)?;
     let plan = plan::define_plan(unit, program)?;
     let shapes = plan::define_shapes(unit, program)?;
@@ -210,6 +211,8 @@ fn define_run(
             fail,
             scratch: None,
             args: None,
+            dims: None,
+            frame: FxHashMap::default(),
             hosts: 0,
             nodes: (0..).zip(nodes(steps)).map(|(i, n)| (n, i)).collect(),
             faults: None,
@@ -240,6 +243,10 @@ struct Run<'r, 'a, 'm> {
     /// The workers' scratch: its start and the bytes of each.
     scratch: Option<(Value, Value)>,
     args: Option<StackSlot>,
+    /// Values of symbols, where kernels see names that the program gives.
+    dims: Option<StackSlot>,
+    /// Where those names lie, by byte.
+    frame: FxHashMap<Symbol, i32>,
     hosts: u32,
     /// The numbers of the nodes that may fail.
     nodes: FxHashMap<Arc<str>, u32>,
@@ -342,6 +349,7 @@ impl Run<'_, '_, '_> {
             self.e.b.ins().stack_store(types::I64, none, slot, 0);
             self.faults = Some(slot);
         }
+        self.bind_lets()?;
         // Dims of steps stand in the entry's scope, so that no step computes them again.
         let mut dims = vec![per_worker.clone()];
         for s in steps {
@@ -363,6 +371,41 @@ impl Run<'_, '_, '_> {
             };
             let stride = self.e.dim(&per_worker)?;
             self.scratch = Some((start, stride));
+        }
+        Ok(())
+    }
+
+    /// Where kernels find the values of symbols.
+    fn dims(&mut self) -> Value {
+        match self.dims {
+            Some(slot) => self.e.slot_addr(slot),
+            None => self.field(types::I64, offset::DIMS),
+        }
+    }
+
+    /// Gives the program's lets their values, which `NAME_plan` has checked. Those that kernels or host operators use stand
+    /// behind the symbols in what these are given as dims.
+    fn bind_lets(&mut self) -> Result<(), Error> {
+        let program = self.program;
+        if program.lets.is_empty() || matches!(self.place, Place::Init) {
+            return Ok(());
+        }
+        let (symbols, visible) = (&program.symbols, program.visible_names());
+        let shared = if visible.is_empty() { 0 } else { symbols.len() };
+        let names = visible.iter().chain(program.names().filter(|n| !visible.contains(n)));
+        self.frame = names
+            .zip((8 * shared as i32..).step_by(8))
+            .map(|(n, at)| (n.clone(), at))
+            .collect();
+        let slot = self.e.slot(8 * (shared + self.frame.len()) as u32, 3);
+        for (s, at) in symbols[..shared].iter().zip((0..).step_by(8)) {
+            let v = self.e.symbol(s)?;
+            self.e.b.ins().stack_store(types::I64, v, slot, at);
+        }
+        self.dims = (!visible.is_empty()).then_some(slot);
+        for l in &program.lets {
+            let v = self.e.dim(&l.value)?;
+            self.e.bind(&l.symbol, v, slot, self.frame[&l.symbol]);
         }
         Ok(())
     }
@@ -485,7 +528,7 @@ impl Run<'_, '_, '_> {
         }
         let zero = self.e.int(0);
         let (start, stride) = self.scratch.unwrap_or((zero, zero));
-        let dims = self.field(types::I64, offset::DIMS);
+        let dims = self.dims();
         fields.extend([dims, start, stride]);
         if let (false, Some(faults)) = (checks.is_empty(), self.faults) {
             fields.push(self.e.slot_addr(faults));

@@ -110,6 +110,8 @@ impl CudaModel {
     /// # Errors
     /// When a symbol is missing, a guard does not hold, or the memory limit is passed.
     pub fn plan(&self, sizes: &[(Symbol, i64)], arch: Arch) -> Result<Plan<'_>> {
+        let mut sizes = sizes.to_vec();
+        self.program.bind_lets(&mut sizes).map_err(|e| self.fail(e))?;
         let lookup = |s: &str| sizes.iter().find(|(n, _)| **n == *s).map(|(_, v)| *v);
         let dim = |d: &Dim| {
             let value = d.value(&lookup).map_err(|e| self.fail(format!("{e}, for {sizes:?}")))?;

@@ -27,7 +27,7 @@ impl Emit<'_, '_> {
     }
 
     /// Raises the flag where an i64 is negative.
-    fn raise(&mut self, wrong: Value) {
+    pub fn raise(&mut self, wrong: Value) {
         self.flag = Some(match self.flag {
             None => wrong,
             Some(f) => self.b.ins().bor(f, wrong),

@@ -25,6 +25,8 @@ pub(crate) struct Emit<'a, 'm> {
     pub check: bool,
     pub flag: Option<Value>,
     symbols: FxHashMap<Symbol, Value>,
+    /// Where the values of names are that the function itself gives, see [`Emit::bind`].
+    locals: FxHashMap<Symbol, (StackSlot, i32)>,
     /// Float constants of vector loops that are read from memory where they are used.
     pub constants: Option<Constants>,
 }
@@ -45,6 +47,7 @@ impl<'a, 'm> Emit<'a, 'm> {
             check: false,
             flag: None,
             symbols: FxHashMap::default(),
+            locals: FxHashMap::default(),
             constants: None,
         }
     }
@@ -129,6 +132,9 @@ impl<'a, 'm> Emit<'a, 'm> {
         if let Some(v) = self.symbols.get(s) {
             return Ok(*v);
         }
+        if let Some(&(slot, at)) = self.locals.get(s) {
+            return Ok(self.b.ins().stack_load(types::I64, types::I64, slot, at));
+        }
         let (Some(at), Some(base)) = (self.unit.symbols.iter().position(|x| x == s), self.dims) else {
             return Err(Error::Program {
                 program: self.unit.prefix.clone(),
@@ -140,6 +146,12 @@ impl<'a, 'm> Emit<'a, 'm> {
             self.symbols.insert(s.clone(), v);
         }
         Ok(v)
+    }
+
+    /// Gives a name its value, from here on. The value lies in memory, so that many names take no registers.
+    pub fn bind(&mut self, s: &Symbol, v: Value, slot: StackSlot, at: i32) {
+        self.b.ins().stack_store(types::I64, v, slot, at);
+        self.locals.insert(s.clone(), (slot, at));
     }
 
     /// Computes dims now, in the entry block, so that every later use finds them there.

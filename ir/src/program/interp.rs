@@ -6,7 +6,8 @@
 use super::{Callable, Program, SlotId, Step, Storage};
 use crate::graph::Constant;
 use crate::loops::interp::BufferData;
-use crate::{ConstData, Dim, Fault, Tensor};
+use crate::{ConstData, Dim, Fault, Symbol, Tensor};
+use rustc_hash::FxHashMap;
 
 /// The most bytes that a run may need beside its inputs and the model, so that hostile text cannot exhaust memory.
 const MAX_BYTES: usize = 1 << 36;
@@ -18,8 +19,10 @@ const MAX_BYTES: usize = 1 << 36;
 pub fn run<K: Callable>(p: &Program<K>, inputs: &[Tensor]) -> Result<Vec<Tensor>, Fault> {
     let fail = |e: String| Fault::new(&p.name, "", e);
     p.verify().map_err(fail)?;
-    let env = p.bind(inputs).map_err(fail)?;
-    let symbols = |s: &str| env.iter().find(|(k, _)| **k == *s).map(|(_, v)| *v);
+    let mut env = p.bind(inputs).map_err(fail)?;
+    p.bind_lets(&mut env).map_err(fail)?;
+    let env: FxHashMap<Symbol, i64> = env.into_iter().collect();
+    let symbols = |s: &str| env.get(s).copied();
     let dim = |d: &Dim| -> Result<usize, String> {
         let n = d.value(&symbols).map_err(|e| e.to_string())?;
         usize::try_from(n).map_err(|_| format!("the dim `{d}` is {n}"))

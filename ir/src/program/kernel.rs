@@ -127,7 +127,7 @@ impl Callable for structured::Kernel {
 }
 
 /// The extents of a tensor in memory.
-fn storage_shape(ty: &Type, packed: bool) -> Vec<Dim> {
+pub(super) fn storage_shape(ty: &Type, packed: bool) -> Vec<Dim> {
     let mut shape = ty.shape.clone();
     if packed && let [.., k, n] = &ty.shape[..] {
         shape.splice(

@@ -26,15 +26,18 @@
 
 pub mod interp;
 mod kernel;
+mod live;
 #[cfg(test)]
 mod tests;
 mod text;
 mod verify;
 
 pub use kernel::{Callable, Param};
+pub use live::Life;
 
 use crate::graph::{ConstData, Constant};
-use crate::{Dim, Guard, Op, Symbol, Tensor, Type, loops};
+use crate::{Attr, Dim, Guard, Op, Symbol, Tensor, Type, loops};
+use rustc_hash::FxHashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -104,6 +107,10 @@ impl Slot {
     pub fn elements(&self) -> Dim {
         storage_elements(&self.ty, self.packed)
     }
+    /// The extents that it has in memory, from the outermost on.
+    pub fn storage_shape(&self) -> Vec<Dim> {
+        kernel::storage_shape(&self.ty, self.packed)
+    }
     /// Bytes of memory.
     pub fn bytes(&self) -> Dim {
         &self.elements() * self.ty.dtype.bytes() as i64
@@ -116,6 +123,15 @@ pub fn storage_elements(ty: &Type, packed: bool) -> Dim {
         (true, Some((n, rest))) => &(&crate::dim::product(rest) * &n.ceil_div(&Dim::Const(32))) * 32,
         _ => ty.len(),
     }
+}
+
+/// A name for the value of a dim, which is computed once. It is at least 0, as every symbol is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Let {
+    /// The name; no other symbol of the program has it.
+    pub symbol: Symbol,
+    /// The value, over symbols that are known where this stands.
+    pub value: Dim,
 }
 
 /// One step.
@@ -188,6 +204,8 @@ pub struct Program<K = loops::Kernel> {
     pub symbols: Vec<Symbol>,
     /// Assumptions.
     pub guards: Vec<Guard>,
+    /// Names for sizes, each over the symbols and those before it; slots, the arena and steps use them.
+    pub lets: Vec<Let>,
     /// Names and slots of the inputs.
     pub inputs: Vec<(String, SlotId)>,
     /// Names and slots of the outputs.
@@ -257,9 +275,70 @@ impl<K> Program<K> {
         }
         Ok(env)
     }
+
+    /// The names that the program gives to sizes, in the order in which they get their values.
+    pub fn names(&self) -> impl Iterator<Item = &Symbol> {
+        self.lets.iter().map(|l| &l.symbol)
+    }
+
+    /// Gives the program's lets their values, behind those of the symbols.
+    ///
+    /// # Errors
+    /// When a value has no number, or a negative one.
+    pub fn bind_lets(&self, env: &mut Vec<(Symbol, i64)>) -> Result<(), String> {
+        for l in &self.lets {
+            let lookup = |s: &str| env.iter().rev().find(|(k, _)| **k == *s).map(|(_, v)| *v);
+            let value = l.number(&lookup)?;
+            env.push((l.symbol.clone(), value));
+        }
+        Ok(())
+    }
+}
+
+impl Let {
+    /// The value where those of symbols are known.
+    ///
+    /// # Errors
+    /// When there is none, or a negative one.
+    pub fn number(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Result<i64, String> {
+        let Let { symbol, value } = self;
+        match value.value(lookup) {
+            Ok(n) if n >= 0 => Ok(n),
+            Ok(n) => Err(format!("`{symbol}` = {value} is {n}, expected at least 0")),
+            Err(e) => Err(format!("`{symbol}`: {e}")),
+        }
+    }
 }
 
 impl Program {
+    /// Those of the program's names that kernels or host operators of the main steps use, in order.
+    pub fn visible_names(&self) -> Vec<Symbol> {
+        let mut used: FxHashSet<&Symbol> = FxHashSet::default();
+        let mut dims: Vec<&Dim> = vec![];
+        for step in &self.steps {
+            match step {
+                Step::Call { kernel, .. } => {
+                    used.extend(self.kernels.get(*kernel as usize).iter().flat_map(|k| &k.symbols))
+                }
+                Step::Host {
+                    op, inputs, outputs, ..
+                } => {
+                    dims.extend(inputs.iter().chain(outputs).flat_map(|s| &self.slot(*s).ty.shape));
+                    dims.extend(op.attrs().iter().flat_map(|a| match a {
+                        Attr::Dims(dims) => &dims[..],
+                        _ => &[],
+                    }));
+                }
+                Step::Copy { .. } => {}
+            }
+        }
+        let mut named: Vec<Symbol> = vec![];
+        dims.iter()
+            .for_each(|d| d.for_each_symbol(&mut |s| named.push(s.clone())));
+        used.extend(&named);
+        self.names().filter(|s| used.contains(s)).cloned().collect()
+    }
+
     /// Bytes of scratch that one worker needs: the largest of any kernel of `steps`.
     pub fn scratch_bytes(&self) -> Dim {
         let mut max = Dim::ZERO;

@@ -4,6 +4,7 @@
 //! ```text
 //! program @mlp(input: s0) -> (y: s7) symbols(batch) arena 4096 {
 //!   guard batch == 8*n: "the batch is whole tiles"
+//!   let rows = 2*batch
 //!   input s0: f32[batch, 40] = 0
 //!   weight s1: f32[64, 40] file("mlp.onnx", 132)
 //!   computed s2: f32[40, 64] packed
@@ -23,11 +24,11 @@
 //! loops @pack(…
 //! ```
 
-use super::{Callable, Program, Rows, Slot, SlotId, Step, Storage};
+use super::{Callable, Let, Program, Rows, Slot, SlotId, Step, Storage};
 use crate::graph::{Constant, Files, parse_constant, parse_op};
 use crate::guard::{Guard, parse_relation};
 use crate::loops::text::{parse_symbols, symbols_text};
-use crate::text::{Lexer, Result, global, name, parse_dim, parse_global, parse_id, parse_type};
+use crate::text::{Lexer, Result, global, name, parse_dim, parse_global, parse_id, parse_type, symbol};
 use rustc_hash::FxHashMap;
 use std::fmt;
 
@@ -59,6 +60,9 @@ impl<K: Callable> fmt::Display for Program<K> {
         for g in &self.guards {
             writeln!(f, "  guard {}: {:?}", g.relation_text(), g.reason)?;
         }
+        for l in &self.lets {
+            writeln!(f, "  {l}")?;
+        }
         for (i, s) in self.slots.iter().enumerate() {
             let ty = format!("s{i}: {}{}", s.ty, if s.packed { " packed" } else { "" });
             match &s.storage {
@@ -85,6 +89,12 @@ impl<K: Callable> fmt::Display for Program<K> {
         self.steps.iter().try_for_each(|s| writeln!(f, "  {}", self.step(s)))?;
         f.write_str("}")?;
         self.kernels.iter().try_for_each(|k| write!(f, "\n{k}"))
+    }
+}
+
+impl fmt::Display for Let {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "let {} = {}", symbol(&self.symbol), self.value)
     }
 }
 
@@ -152,6 +162,10 @@ impl<K: Callable> Program<K> {
             calls: vec![],
         };
         let guards = p.guards()?;
+        let mut lets = vec![];
+        while p.l.eat("let") {
+            lets.push(p.binding()?);
+        }
         while p.slot()? {}
         let mut init = vec![];
         if p.l.eat("init") {
@@ -174,6 +188,7 @@ impl<K: Callable> Program<K> {
             name,
             symbols,
             guards,
+            lets,
             inputs,
             outputs,
             slots,
@@ -226,6 +241,16 @@ impl Parser<'_, '_> {
             out.push(g);
         }
         Ok(out)
+    }
+
+    /// What stands behind `let`.
+    fn binding(&mut self) -> Result<Let> {
+        let symbol = self.l.name()?.into();
+        self.l.expect("=")?;
+        Ok(Let {
+            symbol,
+            value: parse_dim(self.l)?,
+        })
     }
 
     /// One slot, when there is another.

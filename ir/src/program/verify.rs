@@ -1,6 +1,6 @@
 //! The verifier of programs:
 //!
-//! - dims use declared symbols; inputs, outputs and the slots that stand for them agree; an alias leads to memory of its
+//! - dims use declared symbols, a `let` those before it; inputs, outputs and the slots that stand for them agree; an alias leads to memory of its
 //!   own size; only what kernels make is in panels;
 //! - kernels are valid and their names unique; a call's arguments have the dtypes and sizes (for structured kernels, the
 //!   types) of the parameters;
@@ -10,14 +10,43 @@
 //! - once planned, every temporary in use has a place in the arena, and two that live at the same time do not overlap (where
 //!   offsets and sizes are known integers).
 
-use super::{Callable, Program, SlotId, Step, Storage};
-use crate::loops::verify::check_dim;
-use crate::{Dim, Type};
+use super::{Callable, Let, Life, Program, SlotId, Step, Storage};
+use crate::{Dim, Symbol, Type};
+use rustc_hash::FxHashSet;
 
 type Check = Result<(), String>;
 
 fn ensure(ok: bool, message: impl FnOnce() -> String) -> Check {
     if ok { Ok(()) } else { Err(message()) }
+}
+
+/// The symbols that are known at a place.
+struct Scope(FxHashSet<Symbol>);
+
+impl Scope {
+    /// Checks that a dim uses known symbols only, and that its constants fit in 64 bits.
+    fn dim(&self, d: &Dim) -> Check {
+        ensure(!d.is_too_large(), || "a size or an offset is beyond 64 bits".into())?;
+        let mut unknown = None;
+        d.for_each_symbol(&mut |s| {
+            if !self.0.contains(s) {
+                unknown = Some(s.clone());
+            }
+        });
+        unknown.map_or(Ok(()), |s| Err(format!("the symbol `{s}` is not declared")))
+    }
+
+    /// Checks the value of a name, and makes it known.
+    fn bind(&mut self, l: &Let) -> Check {
+        let what = |e| format!("`{l}`: {e}");
+        self.dim(&l.value).map_err(what)?;
+        ensure(l.value.as_const().is_none_or(|n| n >= 0), || {
+            what("it is negative".into())
+        })?;
+        ensure(self.0.insert(l.symbol.clone()), || {
+            what("the symbol is known already".into())
+        })
+    }
 }
 
 impl<K: Callable> Program<K> {
@@ -27,14 +56,15 @@ impl<K: Callable> Program<K> {
     /// The first violation, with the program's name and the step.
     pub fn verify(&self) -> Result<(), String> {
         let fail = |e: String| format!("program @{}: {e}", self.name);
-        self.slots_and_ports().map_err(fail)?;
-        self.callables().map_err(fail)?;
+        let scope = self.symbols_and_guards().map_err(fail)?;
+        self.slots_and_ports(&scope).map_err(fail)?;
+        self.callables(&scope).map_err(fail)?;
         let mut defined: Vec<bool> = self
             .slots
             .iter()
             .map(|s| matches!(s.storage, Storage::Weight(_)) || s.ty.is_empty())
             .collect();
-        self.run_through(&self.init, true, &mut defined)?;
+        self.run_through(&self.init, true, &scope, &mut defined)?;
         for (i, s) in self.slots.iter().enumerate() {
             match s.storage {
                 Storage::Input(_) => defined[i] = true,
@@ -44,7 +74,7 @@ impl<K: Callable> Program<K> {
                 _ => {}
             }
         }
-        self.run_through(&self.steps, false, &mut defined)?;
+        self.run_through(&self.steps, false, &scope, &mut defined)?;
         for (name, s) in &self.outputs {
             ensure(defined[s.0 as usize], || {
                 fail(format!("no step writes the output `{name}`, {s}"))
@@ -53,13 +83,23 @@ impl<K: Callable> Program<K> {
         self.plan().map_err(fail)
     }
 
-    fn slots_and_ports(&self) -> Check {
-        let dim = |d: &Dim| check_dim(d, &self.symbols);
+    /// What is known before a run.
+    fn symbols_and_guards(&self) -> Result<Scope, String> {
+        let mut scope = Scope(FxHashSet::default());
+        for s in &self.symbols {
+            ensure(scope.0.insert(s.clone()), || format!("a second symbol `{s}`"))?;
+        }
         for g in &self.guards {
-            dim(&g.left)
-                .and(dim(&g.right))
+            (scope.dim(&g.left))
+                .and(scope.dim(&g.right))
                 .map_err(|e| format!("guard `{}`: {e}", g.reason))?;
         }
+        self.lets.iter().try_for_each(|l| scope.bind(l))?;
+        Ok(scope)
+    }
+
+    fn slots_and_ports(&self, scope: &Scope) -> Check {
+        let dim = |d: &Dim| scope.dim(d);
         self.arena.iter().try_for_each(dim).map_err(|e| format!("arena: {e}"))?;
         for (i, s) in self.slots.iter().enumerate() {
             let check = || {
@@ -126,14 +166,13 @@ impl<K: Callable> Program<K> {
         Err("an alias of itself".into())
     }
 
-    fn callables(&self) -> Check {
-        for (i, k) in self.kernels.iter().enumerate() {
+    fn callables(&self, scope: &Scope) -> Check {
+        let mut names = FxHashSet::default();
+        for k in &self.kernels {
             k.verify()?;
             let name = k.name();
-            ensure(self.kernels[..i].iter().all(|o| o.name() != name), || {
-                format!("a second kernel @{name}")
-            })?;
-            let unknown = k.symbols().iter().find(|s| !self.symbols.contains(s));
+            ensure(names.insert(name), || format!("a second kernel @{name}"))?;
+            let unknown = k.symbols().iter().find(|s| !scope.0.contains(*s));
             ensure(unknown.is_none(), || {
                 format!("kernel @{name} has a symbol that the program has not: {unknown:?}")
             })?;
@@ -141,16 +180,16 @@ impl<K: Callable> Program<K> {
         Ok(())
     }
 
-    fn run_through(&self, steps: &[Step], init: bool, defined: &mut [bool]) -> Check {
+    fn run_through(&self, steps: &[Step], init: bool, scope: &Scope, defined: &mut [bool]) -> Check {
         for (i, s) in steps.iter().enumerate() {
             let what = if init { "initial step" } else { "step" };
-            self.check_step(s, init, defined)
+            self.check_step(s, init, scope, defined)
                 .map_err(|e| format!("program @{}, {what} {i}: {e}", self.name))?;
         }
         Ok(())
     }
 
-    fn check_step(&self, s: &Step, init: bool, defined: &mut [bool]) -> Check {
+    fn check_step(&self, s: &Step, init: bool, scope: &Scope, defined: &mut [bool]) -> Check {
         let (mut reads, mut writes) = (vec![], vec![]);
         match s {
             Step::Call {
@@ -218,7 +257,7 @@ impl<K: Callable> Program<K> {
                     })?,
                     Some(r) => {
                         for d in [&r.count, &r.bytes, &r.start, &r.stride] {
-                            check_dim(d, &self.symbols)?;
+                            scope.dim(d)?;
                         }
                         let all = &r.count * &r.bytes;
                         ensure(a == all, || {
@@ -276,16 +315,8 @@ impl<K: Callable> Program<K> {
 
     fn plan(&self) -> Check {
         let Some(arena) = &self.arena else { return Ok(()) };
-        // The steps of the first and of the last use.
-        let mut lives: Vec<Option<(usize, usize)>> = vec![None; self.slots.len()];
-        for (i, s) in self.steps.iter().enumerate() {
-            s.for_each_slot(&mut |s| {
-                let life = lives[self.root(s).0 as usize].get_or_insert((i, i));
-                life.1 = i;
-            });
-        }
-        let mut placed: Vec<(usize, (usize, usize), i64, i64)> = vec![];
-        for (i, (s, life)) in self.slots.iter().zip(lives).enumerate() {
+        let mut placed: Vec<(usize, Life, i64, i64)> = vec![];
+        for (i, (s, life)) in self.slots.iter().zip(self.lives()).enumerate() {
             let (Storage::Temp(at), Some(life)) = (&s.storage, life) else {
                 continue;
             };

@@ -69,6 +69,7 @@ impl<'g> ProgramBuilder<'g> {
             name: graph.name.clone(),
             symbols: graph.symbols.clone(),
             guards: graph.guards.clone(),
+            lets: vec![],
             inputs: vec![],
             outputs: vec![],
             slots: vec![],

@@ -175,6 +175,7 @@ impl Emitter {
             name: structured.name.clone(),
             symbols: structured.symbols.clone(),
             guards: structured.guards.clone(),
+            lets: structured.lets.clone(),
             inputs: structured.inputs.clone(),
             outputs: structured.outputs.clone(),
             slots: structured.slots.clone(),
