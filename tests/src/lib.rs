@@ -9,7 +9,7 @@ pub mod optimum;
 
 use brolga::{Session, npy, tensors};
 use brolga_ir::ops::Accuracy;
-use brolga_ir::{DType, Graph, Number, Target, Tensor};
+use brolga_ir::{Graph, Number, Target, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

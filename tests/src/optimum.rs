@@ -4,7 +4,7 @@
 //! kernels cost as far as they are known. It shares nothing with the search but the cost model and fusion's rules.
 
 use brolga_ir::ops::Role;
-use brolga_passes::eqsat::cost::{self, PER_KERNEL};
+use brolga_passes::eqsat::cost::PER_KERNEL;
 use brolga_passes::eqsat::extract::{At, Classes, PER_CONSTANT, Settling};
 use brolga_passes::eqsat::lang::Term;
 use brolga_passes::fusion::Form;

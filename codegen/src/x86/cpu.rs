@@ -259,7 +259,8 @@ mod tests {
             0077: mov $2,%eax
             007c: pop %rbx
             007d: ret
-        "#]].assert_eq(&super::super::assemble::disassemble(&all.assemble()));
+        "#]]
+        .assert_eq(&super::super::assemble::disassemble(&all.assemble()));
     }
 
     #[test]
