@@ -203,7 +203,7 @@ mod tests {
         );
         wrong(
             "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}",
-            "the extent `-1` of the shape (-1)",
+            "the extent `-1` of the shape (-1,)",
         );
         wrong(
             "{'descr': '<f4', 'fortran_order': False, 'shape': 7}",
