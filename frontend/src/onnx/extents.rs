@@ -4,13 +4,12 @@
 //! Invariant: a value that is cut or spread to an extent by a guard has that very extent in its type afterwards, so that
 //! later shapes agree structurally.
 
-use super::emit::One;
+use super::builder::{Builder, One};
 use super::error::Fail;
-use super::import::Importer;
 use brolga_ir::dim::product;
 use brolga_ir::{Attr, Dim, Guard, Relation, Value};
 
-impl Importer<'_> {
+impl Builder<'_> {
     fn guard(&mut self, left: &Dim, relation: Relation, right: &Dim) {
         let guards = &mut self.graph.guards;
         let known = |g: &Guard| g.left == *left && g.relation == relation && g.right == *right;

@@ -5,21 +5,18 @@
 //! that is not supported is *unknown*, and a node with an unknown operand is passed over (its operator is still looked up,
 //! so that the final error lists every unsupported operator of the model).
 
-use super::error::{Error, Fail, Unsupported};
-use super::model::{Files, Model};
+use super::Options;
+use super::builder::Builder;
+use super::error::{Error, Fail};
+use super::model::Model;
 use super::node::NodeCtx;
 use super::ops::{self, Handler};
-use super::ratio::Ratio;
-use super::signature::{Symbols, contradiction, dims, input_type};
-use super::{Options, symbolic, tensor};
-use brolga_ir::dim::shorten;
-use brolga_ir::{Dim, Graph, Symbol, Tensor, Type, Value};
+use super::tensor;
+use brolga_ir::{Graph, Value};
 use onnx_protobuf::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
-    tensor_shape_proto::dimension::Value as DimValue,
 };
-use rustc_hash::{FxHashMap, FxHashSet};
-use std::sync::Arc;
+use rustc_hash::FxHashMap;
 
 /// Nodes that a model may have after its functions are inlined. Functions that call functions grow exponentially.
 const MAX_NODES: usize = 2_000_000;
@@ -33,7 +30,7 @@ const ALWAYS_THE_SAME: [&str; 6] = ["Constant", "Identity", "Not", "Shape", "Siz
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug)]
-enum Slot {
+pub(super) enum Slot {
     Value(Value),
     /// The result of something unsupported.
     Unknown,
@@ -43,8 +40,8 @@ enum Slot {
 
 /// The names of one graph or function body.
 #[derive(Default)]
-struct Scope<'m> {
-    names: FxHashMap<&'m str, Slot>,
+pub(super) struct Scope<'m> {
+    pub(super) names: FxHashMap<&'m str, Slot>,
     /// True for a function's body, which sees no outer names.
     closed: bool,
     /// Attributes that a function was called with.
@@ -56,28 +53,16 @@ struct Scope<'m> {
 
 type FunctionKey<'m> = (&'m str, &'m str, &'m str);
 
-/// The state of an import. Operators' importers add nodes through the methods of [`super::emit`].
+/// The walk over a model, which adds to a graph what it comes across.
 pub struct Importer<'m> {
     /// The graph under construction.
-    pub graph: Graph,
-    /// The model's files.
-    pub files: &'m mut Files,
-    /// Bytes that one value may have.
-    pub limit: u64,
-    /// The name that new nodes carry.
-    pub(super) origin: Arc<str>,
-    /// Contents of small values that are known (constants and what is computed from them).
-    pub(super) folded: FxHashMap<Value, Tensor>,
-    /// Contents of small integer values that are known as dims.
-    pub(super) known: FxHashMap<Value, Vec<Dim>>,
-    /// What small floats that are computed from sizes are.
-    pub(super) ratios: FxHashMap<Value, Vec<Ratio>>,
-    pub(super) scalars: FxHashMap<(brolga_ir::DType, u64), Value>,
+    pub graph: Builder<'m>,
     functions: FxHashMap<FunctionKey<'m>, &'m FunctionProto>,
     scopes: Vec<Scope<'m>>,
-    missing: Vec<(String, String, String)>,
+    /// What is not supported: the operator, the feature, the node.
+    pub(super) missing: Vec<(String, String, String)>,
     imported: usize,
-    file: String,
+    pub(super) file: String,
 }
 
 /// Which of the inputs that have an initializer stay inputs; the others are constants.
@@ -135,15 +120,9 @@ fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Resu
         }
     }
     let versions = versions(&proto.opset_import);
+    let name = if g.name.is_empty() { "model" } else { &g.name };
     let mut im = Importer {
-        graph: Graph::new(if g.name.is_empty() { "model" } else { &g.name }),
-        files,
-        limit: options.memory_limit,
-        origin: "".into(),
-        folded: FxHashMap::default(),
-        known: FxHashMap::default(),
-        ratios: FxHashMap::default(),
-        scalars: FxHashMap::default(),
+        graph: Builder::new(name, files, options.memory_limit),
         functions,
         scopes: vec![Scope {
             versions,
@@ -165,8 +144,9 @@ fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Resu
     im.inputs(g, options, &is_input)?;
     im.nodes(&g.node)?;
     im.outputs(g)?;
-    im.graph.prune();
-    Ok(im.graph)
+    let mut graph = im.graph.graph;
+    graph.prune();
+    Ok(graph)
 }
 
 /// The canonical form of an operator domain.
@@ -187,7 +167,7 @@ pub fn operator_name(dom: &str, op: &str) -> String {
 }
 
 /// The name of a node, or one made of its operator and position.
-fn node_name(n: &NodeProto, index: usize) -> String {
+pub(super) fn node_name(n: &NodeProto, index: usize) -> String {
     if n.name.is_empty() {
         format!("{}_{index}", n.op_type)
     } else {
@@ -199,16 +179,16 @@ impl<'m> Importer<'m> {
     fn scope(&self) -> &Scope<'m> {
         self.scopes.last().expect("the model's own scope stays")
     }
-    fn scope_mut(&mut self) -> &mut Scope<'m> {
+    pub(super) fn scope_mut(&mut self) -> &mut Scope<'m> {
         self.scopes.last_mut().expect("the model's own scope stays")
     }
-    fn error(&self, message: String) -> Error {
+    pub(super) fn error(&self, message: String) -> Error {
         Error::Model {
             file: self.file.clone(),
             message,
         }
     }
-    fn node_error(&self, node: &str, message: String) -> Error {
+    pub(super) fn node_error(&self, node: &str, message: String) -> Error {
         Error::Node {
             file: self.file.clone(),
             node: node.to_string(),
@@ -216,7 +196,7 @@ impl<'m> Importer<'m> {
         }
     }
 
-    fn lookup(&self, name: &str) -> Option<Slot> {
+    pub(super) fn lookup(&self, name: &str) -> Option<Slot> {
         for s in self.scopes.iter().rev() {
             if let Some(v) = s.names.get(name) {
                 return Some(*v);
@@ -229,7 +209,7 @@ impl<'m> Importer<'m> {
     }
 
     /// Gives a name its meaning; the empty name, which stands for what is left out, has none.
-    fn define(&mut self, name: &'m str, slot: Slot) -> Result<(), String> {
+    pub(super) fn define(&mut self, name: &'m str, slot: Slot) -> Result<(), String> {
         if name.is_empty() {
             return Ok(());
         }
@@ -237,125 +217,6 @@ impl<'m> Importer<'m> {
             Some(_) => Err(format!("`{name}` is defined twice")),
             None => Ok(()),
         }
-    }
-
-    fn initializers(&mut self, g: &'m GraphProto, is_input: &dyn Fn(&TensorProto) -> bool) -> Result<(), Error> {
-        for t in g.initializer.iter().filter(|t| !is_input(t)) {
-            let bad = |im: &Self, e: String| im.error(format!("initializer `{}`: {e}", t.name));
-            let slot = match tensor::constant(t, self.files, self.limit) {
-                Ok(c) => Slot::Value(self.graph.constant(c)),
-                Err(e) if e.starts_with("element type") => {
-                    self.missing.push(("initializer".into(), e, t.name.clone()));
-                    Slot::Unknown
-                }
-                Err(e) => return Err(bad(self, e)),
-            };
-            self.define(&t.name, slot).map_err(|e| bad(self, e))?;
-        }
-        for s in &g.sparse_initializer {
-            self.missing
-                .push(("initializer".into(), "sparse".into(), s.values.name.clone()));
-            if !s.values.name.is_empty() {
-                self.scope_mut().names.insert(&s.values.name, Slot::Unknown);
-            }
-        }
-        Ok(())
-    }
-
-    fn inputs(
-        &mut self,
-        g: &'m GraphProto,
-        options: &Options,
-        is_input: &dyn Fn(&TensorProto) -> bool,
-    ) -> Result<(), Error> {
-        let fixed = &options.fixed;
-        let constants = g.initializer.iter().filter(|t| !is_input(t));
-        let initialized: FxHashSet<&str> = constants.map(|t| t.name.as_str()).collect();
-        let defaults: FxHashMap<&str, &'m TensorProto> = g
-            .initializer
-            .iter()
-            .filter(|t| is_input(t))
-            .map(|t| (t.name.as_str(), t))
-            .collect();
-        // Names of symbols are settled before
-        // fresh ones are made up.
-        let inputs: Vec<&'m ValueInfoProto> = g
-            .input
-            .iter()
-            .filter(|i| !initialized.contains(i.name.as_str()))
-            .collect();
-        if let Some((s, n)) = options.sizes.iter().find(|(_, n)| *n < 0) {
-            return Err(self.error(format!("the size {n} of dimension `{s}`, expected 0 or more")));
-        }
-        let mut symbols = Symbols::new(&options.sizes);
-        for i in &inputs {
-            for d in dims(i).into_iter().flatten() {
-                if let Some(DimValue::DimParam(p)) = &d.value {
-                    symbols.of(p);
-                }
-            }
-        }
-        if let Some(f) = fixed.iter().find(|f| !inputs.iter().any(|i| i.name == f.0)) {
-            return Err(self.error(format!("there is no input `{}` to fix", f.0)));
-        }
-        for i in inputs {
-            let bad = |im: &Self, e: String| im.error(format!("input `{}`: {e}", i.name));
-            let given = fixed.iter().find(|f| f.0 == i.name).map(|f| &f.1);
-            let slot = match input_type(i, &mut symbols) {
-                Ok(ty) if given.is_some() => {
-                    let t = given.expect("checked by the guard").clone();
-                    let found = Type::fixed(t.dtype(), t.shape());
-                    if contradiction(i, &found).is_some() {
-                        return Err(bad(self, format!("fixed to {found}, expected {ty}")));
-                    }
-                    Slot::Value(self.dense(t))
-                }
-                Ok(_) if defaults.contains_key(i.name.as_str()) => {
-                    let default = tensor::constant(defaults[i.name.as_str()], self.files, self.limit);
-                    let default = default.map_err(|e| bad(self, e))?;
-                    if let Some(e) = contradiction(i, &default.ty) {
-                        return Err(bad(self, format!("its default {e}")));
-                    }
-                    // Of the extents of the default, whatever else the declaration would allow.
-                    let v = self.graph.input(&i.name, default.ty.clone());
-                    self.graph.defaults.push((i.name.clone(), default));
-                    Slot::Value(v)
-                }
-                Ok(ty) => Slot::Value(self.graph.input(&i.name, ty)),
-                Err(Fail::Unsupported(e)) => {
-                    self.missing.push(("input".into(), e, i.name.clone()));
-                    Slot::Unknown
-                }
-                Err(Fail::Bad(e)) => return Err(bad(self, e)),
-                Err(Fail::Nested(_) | Fail::Skipped) => unreachable!("an input runs no node"),
-            };
-            self.define(&i.name, slot).map_err(|e| bad(self, e))?;
-        }
-        symbols.check().map_err(|e| self.error(e))
-    }
-
-    fn outputs(&mut self, g: &'m GraphProto) -> Result<(), Error> {
-        let mut found = vec![];
-        for o in &g.output {
-            match self.lookup(&o.name) {
-                Some(Slot::Value(v)) => found.push((o, v)),
-                Some(_) => {}
-                None => return Err(self.error(format!("output `{}` is not defined by anything", o.name))),
-            }
-        }
-        if !self.missing.is_empty() {
-            return Err(Error::Unsupported {
-                file: self.file.clone(),
-                items: group(&self.missing),
-            });
-        }
-        for (o, v) in found {
-            if let Some(e) = contradiction(o, self.graph.ty(v)) {
-                return Err(self.error(format!("output `{}` {e}", o.name)));
-            }
-            self.graph.outputs.push((o.name.clone(), v));
-        }
-        Ok(())
     }
 
     fn nodes(&mut self, nodes: &'m [NodeProto]) -> Result<(), Error> {
@@ -385,56 +246,6 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// The nodes' positions such that every node comes after those it depends on; the given order where it is one.
-    fn order(&self, nodes: &'m [NodeProto]) -> Result<Vec<usize>, Error> {
-        let mut producer: FxHashMap<&str, usize> = FxHashMap::default();
-        for (i, n) in nodes.iter().enumerate() {
-            for o in n.output.iter().filter(|o| !o.is_empty()) {
-                if producer.insert(o, i).is_some() {
-                    return Err(self.node_error(&node_name(n, i), format!("`{o}` is defined twice")));
-                }
-            }
-        }
-        let mut users: Vec<Vec<usize>> = vec![vec![]; nodes.len()];
-        let mut waiting = vec![0usize; nodes.len()];
-        let mut sorted = true;
-        for (i, n) in nodes.iter().enumerate() {
-            let mut names = FxHashSet::default();
-            used_names(n, &mut names);
-            for p in names.iter().filter_map(|name| producer.get(name)) {
-                users[*p].push(i);
-                waiting[i] += 1;
-                sorted &= *p < i;
-            }
-        }
-        if sorted {
-            return Ok((0..nodes.len()).collect());
-        }
-        let mut ready: std::collections::BTreeSet<usize> = (0..nodes.len()).filter(|&i| waiting[i] == 0).collect();
-        let mut order = Vec::with_capacity(nodes.len());
-        while let Some(i) = ready.pop_first() {
-            order.push(i);
-            for &u in &users[i] {
-                waiting[u] -= 1;
-                if waiting[u] == 0 {
-                    ready.insert(u);
-                }
-            }
-        }
-        if order.len() < nodes.len() {
-            let stuck: Vec<String> = (0..nodes.len())
-                .filter(|&i| waiting[i] > 0)
-                .take(8)
-                .map(|i| format!("`{}`", node_name(&nodes[i], i)))
-                .collect();
-            return Err(self.error(format!(
-                "nodes depend on each other in a cycle, among them {}",
-                stuck.join(", ")
-            )));
-        }
-        Ok(order)
-    }
-
     /// Imports one node; the results in the node's order.
     fn node(&mut self, n: &'m NodeProto, name: &str) -> Result<Vec<Slot>, Fail> {
         let dom = domain(&n.domain);
@@ -442,7 +253,7 @@ impl<'m> Importer<'m> {
             .functions
             .get(&(dom, n.op_type.as_str(), n.overload.as_str()))
             .copied();
-        let handler: Option<Handler> = ops::lookup(dom, &n.op_type);
+        let handler = ops::lookup(dom, &n.op_type);
         let mut slots = vec![];
         for i in &n.input {
             slots.push(match self.lookup(i) {
@@ -495,64 +306,16 @@ impl<'m> Importer<'m> {
             inputs,
             attrs,
         };
-        self.origin = ctx.name.clone();
-        let made = symbolic::evaluate(self, &ctx).and_then(|v| match v {
-            Some(v) => Ok(v),
-            None => ops::run(self, &ctx, handler),
-        });
-        let values = made.map_err(|e| self.explain(&ctx.inputs, e))?;
+        self.graph.origin = ctx.name.clone();
+        let made = match handler {
+            Handler::Walk(f) => f(self, &ctx),
+            Handler::Node(_) | Handler::Map(..) => self.graph.node(&ctx),
+        };
+        let values = made.map_err(|e| self.graph.explain(&ctx.inputs, e))?;
         if let Some(k) = (values.len()..n.output.len()).find(|&k| ctx.wants(k)) {
             return Err(Fail::Unsupported(format!("result {k}")));
         }
         Ok(values.into_iter().map(Slot::Value).collect())
-    }
-
-    /// A failure whose message is short, and says which of the operands' symbols it is about.
-    fn explain(&self, operands: &[Option<Value>], fail: Fail) -> Fail {
-        const SHOWN: usize = 4;
-        let mut symbols: Vec<Symbol> = vec![];
-        for v in operands.iter().flatten() {
-            for d in self
-                .graph
-                .ty(*v)
-                .shape
-                .iter()
-                .chain(self.known.get(v).into_iter().flatten())
-            {
-                d.for_each_symbol(&mut |s| symbols.push(s.clone()));
-            }
-        }
-        symbols.sort();
-        symbols.dedup();
-        let told = |message: String| {
-            let words = || message.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-            let any = words().any(|w| w == "symbolic");
-            let names = symbols.iter().filter(|s| any || words().any(|w| *w == ***s));
-            let names: Vec<&Symbol> = names.take(SHOWN).collect();
-            let hint = names.first().map(|first| {
-                let all: Vec<String> = names.iter().map(|s| format!("`{s}`")).collect();
-                format!("; a size for {} (--set {first}=N) settles it", all.join(" or "))
-            });
-            shorten(&message) + &hint.unwrap_or_default()
-        };
-        match fail {
-            Fail::Bad(m) => Fail::Bad(told(m)),
-            Fail::Unsupported(m) => Fail::Unsupported(told(m)),
-            other => other,
-        }
-    }
-
-    /// Runs a handler on other operands than the node's own.
-    pub(super) fn rerun(&mut self, ctx: &NodeCtx<'m>, inputs: Vec<Option<Value>>) -> Result<Vec<Value>, Fail> {
-        let handler = ops::lookup(domain(&ctx.proto.domain), ctx.op()).expect("the node was looked up before");
-        let ctx = NodeCtx {
-            proto: ctx.proto,
-            name: ctx.name.clone(),
-            version: ctx.version,
-            inputs,
-            attrs: ctx.attrs.clone(),
-        };
-        handler(self, &ctx)
     }
 
     fn call(
@@ -658,34 +421,4 @@ impl<'m> Importer<'m> {
             .map(|(o, s)| s.ok_or_else(|| Fail::Bad(format!("its result `{o}` is not defined by anything"))))
             .collect()
     }
-}
-
-/// Every name that a node uses, those captured by its subgraphs included.
-fn used_names<'m>(n: &'m NodeProto, names: &mut FxHashSet<&'m str>) {
-    names.extend(n.input.iter().map(String::as_str));
-    for a in &n.attribute {
-        for g in a.g.as_ref().into_iter().chain(&a.graphs) {
-            g.node.iter().for_each(|n| used_names(n, names));
-            names.extend(g.output.iter().map(|o| o.name.as_str()));
-        }
-    }
-}
-
-fn group(missing: &[(String, String, String)]) -> Vec<Unsupported> {
-    let mut items: Vec<Unsupported> = vec![];
-    for (operator, feature, node) in missing {
-        match items
-            .iter_mut()
-            .find(|i| i.operator == *operator && i.feature == *feature)
-        {
-            Some(i) => i.nodes.push(node.clone()),
-            None => items.push(Unsupported {
-                operator: operator.clone(),
-                feature: feature.clone(),
-                nodes: vec![node.clone()],
-            }),
-        }
-    }
-    items.sort_by(|a, b| (&a.operator, &a.feature).cmp(&(&b.operator, &b.feature)));
-    items
 }

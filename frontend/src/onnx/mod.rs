@@ -3,20 +3,24 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `wire`, `model`, `tensor` | files: mapping, parsing without copying weights, constants |
-//! | `import`, `node`, `signature` | the walk: names, functions, attributes, inputs and outputs, what is unsupported |
-//! | `emit`, `extents` | adding nodes; extents that have to agree, and broadcasting |
+//! | `import`, `interface`, `order`, `signature` | the walk: names, functions, inputs and outputs, what is unsupported |
+//! | `builder`, `emit`, `extents` | the graph and what is known of its values; adding nodes; extents that have to agree |
+//! | `node` | a node as its importer sees it |
 //! | `symbolic`, `ratio` | shape computations, in integers and in floats |
 //! | `ops` | one file per operator or family, and the table of them |
 //!
 //! Operator-set versions 6 and newer are read; what changed between versions is handled in the operator's file.
 
+mod builder;
 mod emit;
 mod error;
 mod extents;
 mod import;
+mod interface;
 mod model;
 mod node;
 mod ops;
+mod order;
 mod ratio;
 mod signature;
 mod summary;

@@ -21,6 +21,17 @@ pub struct NodeCtx<'m> {
 }
 
 impl<'m> NodeCtx<'m> {
+    /// The node with other operands.
+    pub fn with(&self, inputs: Vec<Option<Value>>) -> NodeCtx<'m> {
+        NodeCtx {
+            proto: self.proto,
+            name: self.name.clone(),
+            version: self.version,
+            inputs,
+            attrs: self.attrs.clone(),
+        }
+    }
+
     /// The operator's name.
     pub fn op(&self) -> &'m str {
         &self.proto.op_type

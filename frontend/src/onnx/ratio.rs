@@ -10,10 +10,10 @@
 //! Cast(Floor(Div(Cast(Shape(x)[2]), 16.0)), i64)  -->  the dim floordiv(h, 16)
 //! ```
 
-use super::emit::SMALL;
+use super::builder::{Builder, SMALL};
 use super::error::Fail;
-use super::import::Importer;
 use super::node::NodeCtx;
+use super::ops;
 use super::symbolic;
 use brolga_ir::dim::Atom;
 use brolga_ir::{DType, Dim, Value};
@@ -95,7 +95,7 @@ impl Ratio {
     }
 }
 
-impl Importer<'_> {
+impl Builder<'_> {
     /// What the elements of a small float are, when that is known exactly and depends on sizes (or is a small number).
     pub fn ratios_of(&mut self, v: Value) -> Option<Vec<Ratio>> {
         if let Some(r) = self.ratios.get(&v) {
@@ -126,26 +126,26 @@ impl Importer<'_> {
 ///
 /// # Errors
 /// When the node is wrong.
-pub fn evaluate<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Option<Vec<Value>>, Fail> {
+pub fn evaluate(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
     let Some(&first) = ctx.inputs.iter().flatten().next() else {
         return Ok(None);
     };
-    if ctx.op() == "Cast" && im.known.contains_key(&first) && !is_integer(ctx)? {
-        let dims = im.known[&first].clone();
-        let out = im.rerun(ctx, ctx.inputs.clone())?;
-        im.note_ratios(out[0], dims.into_iter().map(Ratio::whole).collect());
+    if ctx.op() == "Cast" && graph.known.contains_key(&first) && !is_integer(ctx)? {
+        let dims = graph.known[&first].clone();
+        let out = ops::apply(graph, ctx)?;
+        graph.note_ratios(out[0], dims.into_iter().map(Ratio::whole).collect());
         return Ok(Some(out));
     }
-    if !ctx.inputs.iter().flatten().any(|v| im.ratios.contains_key(v)) {
+    if !ctx.inputs.iter().flatten().any(|v| graph.ratios.contains_key(v)) {
         return Ok(None);
     }
     match ctx.op() {
-        "Cast" => to_dims(im, ctx),
+        "Cast" => to_dims(graph, ctx),
         "Gather" | "Slice" | "Reshape" | "Squeeze" | "Unsqueeze" | "Identity" | "Transpose" | "Flatten" => {
-            movement(im, ctx, 1)
+            movement(graph, ctx, 1)
         }
-        "Concat" => movement(im, ctx, ctx.inputs.len()),
-        "Add" | "Sub" | "Mul" | "Div" | "Floor" | "Ceil" | "Neg" => elementwise(im, ctx),
+        "Concat" => movement(graph, ctx, ctx.inputs.len()),
+        "Add" | "Sub" | "Mul" | "Div" | "Floor" | "Ceil" | "Neg" => elementwise(graph, ctx),
         _ => Ok(None),
     }
 }
@@ -155,9 +155,9 @@ fn is_integer(ctx: &NodeCtx<'_>) -> Result<bool, Fail> {
 }
 
 /// A cast of a float to an integer, which truncates.
-fn to_dims<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Option<Vec<Value>>, Fail> {
+fn to_dims(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
     let to = super::tensor::dtype(ctx.int("to", 0)? as i32);
-    let Some((shape, ratios)) = im.ratio_operand(ctx.input(0)?) else {
+    let Some((shape, ratios)) = graph.ratio_operand(ctx.input(0)?) else {
         return Ok(None);
     };
     match to {
@@ -167,43 +167,43 @@ fn to_dims<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Option<Vec<Va
                 _ => r.num.is_nonnegative().then(|| r.floor()),
             };
             match ratios.iter().map(truncated).collect::<Option<Vec<Dim>>>() {
-                Some(dims) => Ok(Some(vec![im.dims_value(to, &shape, dims)?])),
+                Some(dims) => Ok(Some(vec![graph.dims_value(to, &shape, dims)?])),
                 None => Ok(None),
             }
         }
         _ => {
-            let out = im.rerun(ctx, ctx.inputs.clone())?;
-            im.note_ratios(out[0], ratios);
+            let out = ops::apply(graph, ctx)?;
+            graph.note_ratios(out[0], ratios);
             Ok(Some(out))
         }
     }
 }
 
-fn movement<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, data: usize) -> Result<Option<Vec<Value>>, Fail> {
-    let Some(moved) = symbolic::moved(im, ctx, data, |im, v| im.ratio_operand(v))? else {
+fn movement(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, data: usize) -> Result<Option<Vec<Value>>, Fail> {
+    let Some(moved) = symbolic::moved(graph, ctx, data, |graph, v| graph.ratio_operand(v))? else {
         return Ok(None);
     };
-    let out = im.rerun(ctx, ctx.inputs.clone())?;
+    let out = ops::apply(graph, ctx)?;
     for (&v, (_, ratios)) in out.iter().zip(moved) {
-        im.note_ratios(v, ratios);
+        graph.note_ratios(v, ratios);
     }
     Ok(Some(out))
 }
 
-fn elementwise<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Option<Vec<Value>>, Fail> {
+fn elementwise(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
     let values = ctx.variadic()?;
     let mut operands = vec![];
     for &v in &values {
-        match im.ratio_operand(v) {
+        match graph.ratio_operand(v) {
             Some(o) => operands.push(o),
             None => return Ok(None),
         }
     }
-    let out = im.rerun(ctx, ctx.inputs.clone())?;
-    if let Some(shape) = im.fixed_shape(out[0])
+    let out = ops::apply(graph, ctx)?;
+    if let Some(shape) = graph.fixed_shape(out[0])
         && let Some(ratios) = symbolic::pointwise(&shape, &operands, |args| function(ctx.op(), args))
     {
-        im.note_ratios(out[0], ratios);
+        graph.note_ratios(out[0], ratios);
     }
     Ok(Some(out))
 }

@@ -8,11 +8,12 @@
 //! Concat(Unsqueeze(Gather(Shape(x: [batch, seq, 64]), 1)), [8])  -->  dims [seq, 8]
 //! ```
 
-use super::emit::SMALL;
+use super::builder::{Builder, SMALL};
 use super::error::Fail;
 use super::extents::known_for_inputs;
-use super::import::{Importer, domain};
+use super::import::domain;
 use super::node::NodeCtx;
+use super::ops;
 use super::ratio;
 use brolga_ir::dim::product;
 use brolga_ir::{DType, Dim, Tensor, Value};
@@ -21,58 +22,58 @@ use brolga_ir::{DType, Dim, Tensor, Value};
 ///
 /// # Errors
 /// When the node is wrong.
-pub fn evaluate<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Option<Vec<Value>>, Fail> {
+pub fn evaluate(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
     if !domain(&ctx.proto.domain).is_empty() {
         return Ok(None);
     }
     match ctx.op() {
-        "Shape" | "Size" => return shape(im, ctx),
+        "Shape" | "Size" => return shape(graph, ctx),
         _ => {}
     }
-    if let Some(out) = ratio::evaluate(im, ctx)? {
+    if let Some(out) = ratio::evaluate(graph, ctx)? {
         return Ok(Some(out));
     }
     // Without a symbolic operand, folding of constants does all there is to do.
-    if !ctx.inputs.iter().flatten().any(|v| im.known.contains_key(v)) {
+    if !ctx.inputs.iter().flatten().any(|v| graph.known.contains_key(v)) {
         return Ok(None);
     }
     match ctx.op() {
         "Gather" | "GatherND" | "GatherElements" | "Slice" | "Reshape" | "Squeeze" | "Unsqueeze" | "Expand"
-        | "Split" | "Transpose" | "Tile" | "Flatten" | "Identity" => movement(im, ctx, 1),
-        "Concat" => movement(im, ctx, ctx.inputs.len()),
+        | "Split" | "Transpose" | "Tile" | "Flatten" | "Identity" => movement(graph, ctx, 1),
+        "Concat" => movement(graph, ctx, ctx.inputs.len()),
         "Cast" => {
             let to = super::tensor::dtype(ctx.int("to", 0)? as i32);
             if to.is_ok_and(|t| t.is_int()) {
-                elementwise(im, ctx)
+                elementwise(graph, ctx)
             } else {
                 Ok(None)
             }
         }
         "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Min" | "Max" | "Equal" | "Where" | "Neg" | "Less" | "Greater"
-        | "LessOrEqual" | "GreaterOrEqual" => elementwise(im, ctx),
-        "ReduceProd" | "ReduceSum" | "ReduceMin" | "ReduceMax" => reduce(im, ctx),
+        | "LessOrEqual" | "GreaterOrEqual" => elementwise(graph, ctx),
+        "ReduceProd" | "ReduceSum" | "ReduceMin" | "ReduceMax" => reduce(graph, ctx),
         _ => Ok(None),
     }
 }
 
-fn shape(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
+fn shape(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
     ctx.arity(1, 1)?;
-    let dims = im.shape(ctx.input(0)?);
+    let dims = graph.shape(ctx.input(0)?);
     if ctx.op() == "Size" {
-        return Ok(Some(vec![im.dims_value(DType::I64, &[], vec![product(&dims)])?]));
+        return Ok(Some(vec![graph.dims_value(DType::I64, &[], vec![product(&dims)])?]));
     }
     let rank = dims.len() as i64;
     let clamp = |x: i64| (if x < 0 { x.saturating_add(rank) } else { x }).clamp(0, rank) as usize;
     let start = clamp(ctx.int("start", 0)?);
     let end = clamp(ctx.int("end", rank)?).max(start);
     let dims = dims[start..end].to_vec();
-    Ok(Some(vec![im.dims_value(DType::I64, &[dims.len()], dims)?]))
+    Ok(Some(vec![graph.dims_value(DType::I64, &[dims.len()], dims)?]))
 }
 
 /// The dims and the shape of a value whose elements are known.
-fn operand(im: &mut Importer<'_>, v: Value) -> Option<Elements<Dim>> {
-    let shape = im.fixed_shape(v)?;
-    let dims = im.dims_of(v)?;
+fn operand(graph: &mut Builder<'_>, v: Value) -> Option<Elements<Dim>> {
+    let shape = graph.fixed_shape(v)?;
+    let dims = graph.dims_of(v)?;
     (dims.len() == shape.iter().product::<usize>() && dims.len() <= SMALL).then_some((shape, dims))
 }
 
@@ -83,32 +84,32 @@ type Elements<T> = (Vec<usize>, Vec<T>);
 ///
 /// # Errors
 /// When the node is wrong.
-pub fn moved<'m, T: Clone>(
-    im: &mut Importer<'m>,
-    ctx: &NodeCtx<'m>,
+pub fn moved<T: Clone>(
+    graph: &mut Builder<'_>,
+    ctx: &NodeCtx<'_>,
     data: usize,
-    elements: impl Fn(&mut Importer<'m>, Value) -> Option<Elements<T>>,
+    elements: impl Fn(&mut Builder<'_>, Value) -> Option<Elements<T>>,
 ) -> Result<Option<Vec<Elements<T>>>, Fail> {
     let mut pool: Vec<T> = vec![];
     let mut inputs = ctx.inputs.clone();
     for (i, slot) in inputs.iter_mut().enumerate() {
         let Some(v) = *slot else { continue };
         if i < data {
-            let Some((shape, all)) = elements(im, v) else {
+            let Some((shape, all)) = elements(graph, v) else {
                 return Ok(None);
             };
             let first = pool.len() as i64;
             let positions: Vec<i64> = (first..first + all.len() as i64).collect();
             pool.extend(all);
-            *slot = Some(im.dense(Tensor::from_i64(&[positions.len()], &positions).reshaped(&shape)));
-        } else if im.dtype(v).is_int() && im.known.contains_key(&v) {
+            *slot = Some(graph.dense(Tensor::from_i64(&[positions.len()], &positions).reshaped(&shape)));
+        } else if graph.dtype(v).is_int() && graph.known.contains_key(&v) {
             // A symbolic shape operand: the result has no known number of elements, unless the dims are known after all.
             return Ok(None);
         }
     }
     let mut out = vec![];
-    for v in im.rerun(ctx, inputs)? {
-        let (Some(positions), Some(shape)) = (im.contents(v), im.fixed_shape(v)) else {
+    for v in ops::apply(graph, &ctx.with(inputs))? {
+        let (Some(positions), Some(shape)) = (graph.contents(v), graph.fixed_shape(v)) else {
             return Ok(None);
         };
         let all = positions.to_i64s().iter().map(|&p| pool[p as usize].clone()).collect();
@@ -117,14 +118,14 @@ pub fn moved<'m, T: Clone>(
     Ok(Some(out))
 }
 
-fn movement<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, data: usize) -> Result<Option<Vec<Value>>, Fail> {
-    let dtype = im.dtype(ctx.input(0)?);
-    let Some(moved) = moved(im, ctx, data, operand)? else {
+fn movement(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, data: usize) -> Result<Option<Vec<Value>>, Fail> {
+    let dtype = graph.dtype(ctx.input(0)?);
+    let Some(moved) = moved(graph, ctx, data, operand)? else {
         return Ok(None);
     };
     let values = moved
         .into_iter()
-        .map(|(shape, dims)| im.dims_value(dtype, &shape, dims));
+        .map(|(shape, dims)| graph.dims_value(dtype, &shape, dims));
     values.collect::<Result<_, _>>().map(Some)
 }
 
@@ -150,16 +151,16 @@ pub fn pointwise<T>(shape: &[usize], operands: &[Elements<T>], f: impl Fn(&[&T])
     brolga_ir::indices(shape).map(element).collect()
 }
 
-fn elementwise(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
+fn elementwise(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
     let values = ctx.variadic()?;
     let mut operands = vec![];
     for &v in &values {
-        match operand(im, v) {
+        match operand(graph, v) {
             Some(o) => operands.push(o),
             None => return Ok(None),
         }
     }
-    let shape = im.broadcast_shape(&values)?;
+    let shape = graph.broadcast_shape(&values)?;
     let Some(shape) = brolga_ir::dim::constants(&shape) else {
         return Ok(None);
     };
@@ -169,10 +170,10 @@ fn elementwise(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Va
     let dtype = match ctx.op() {
         "Cast" => super::tensor::dtype(ctx.int("to", 0)? as i32)?,
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => DType::Bool,
-        "Where" => im.dtype(values[1]),
-        _ => im.dtype(values[0]),
+        "Where" => graph.dtype(values[1]),
+        _ => graph.dtype(values[0]),
     };
-    Ok(Some(vec![im.dims_value(dtype, &shape, out)?]))
+    Ok(Some(vec![graph.dims_value(dtype, &shape, out)?]))
 }
 
 /// One element of an element-wise operator, when it is a dim.
@@ -233,9 +234,9 @@ fn function(op: &str, args: &[&Dim]) -> Option<Dim> {
     })
 }
 
-fn reduce(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
+fn reduce(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
     let v = ctx.input(0)?;
-    let Some((shape, dims)) = operand(im, v) else {
+    let Some((shape, dims)) = operand(graph, v) else {
         return Ok(None);
     };
     if shape.len() != 1 || dims.is_empty() {
@@ -243,7 +244,7 @@ fn reduce(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>
     }
     // The only axis is reduced, whichever way it is named; with no axes and the no-op flag nothing is.
     let axes = match (ctx.optional(1), ctx.ints("axes")?) {
-        (Some(a), _) => im.ints_operand(a, "axes")?,
+        (Some(a), _) => graph.ints_operand(a, "axes")?,
         (None, Some(a)) => a.to_vec(),
         (None, None) => vec![],
     };
@@ -257,6 +258,6 @@ fn reduce(im: &mut Importer<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>
         _ => Dim::max(&a, b),
     });
     let shape: &[usize] = if ctx.flag("keepdims", true)? { &[1] } else { &[] };
-    let dtype = im.dtype(v);
-    Ok(Some(vec![im.dims_value(dtype, shape, vec![total])?]))
+    let dtype = graph.dtype(v);
+    Ok(Some(vec![graph.dims_value(dtype, shape, vec![total])?]))
 }

@@ -30,44 +30,44 @@ impl Element {
     }
 
     /// The later one where it is larger.
-    fn or_larger(self, im: &mut Importer<'_>, later: Element) -> Result<Element, Fail> {
-        let larger = im.map("greater", &[later.value, self.value])?;
+    fn or_larger(self, graph: &mut Builder<'_>, later: Element) -> Result<Element, Fail> {
+        let larger = graph.map("greater", &[later.value, self.value])?;
         Ok(Element {
-            value: im.map("where", &[larger, later.value, self.value])?,
-            at: im.map("where", &[larger, later.at, self.at])?,
+            value: graph.map("where", &[larger, later.value, self.value])?,
+            at: graph.map("where", &[larger, later.at, self.at])?,
         })
     }
 }
 
 /// Both results of `MaxPool`: the maxima, and where they are.
-pub fn max<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, pool: &Pool, x: Value) -> Outcome {
+pub fn max(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, pool: &Pool, x: Value) -> Outcome {
     let column_major = ctx.flag("storage_order", false)?;
-    every_window_has_an_element(im, pool, x)?;
+    every_window_has_an_element(graph, pool, x)?;
     let all = Element {
         value: x,
-        at: positions(im, &im.shape(x), column_major)?,
+        at: positions(graph, &graph.shape(x), column_major)?,
     };
-    let dtype = im.dtype(x);
+    let dtype = graph.dtype(x);
     let lowest = Combine::Max.identity(dtype);
     let mut best = all;
     if dtype.is_float() {
-        let nan = im.op("is_nan", &[], &[x])?;
-        let low = im.scalar(dtype, lowest);
-        best.value = im.map("where", &[nan, low, x])?;
+        let nan = graph.op("is_nan", &[], &[x])?;
+        let low = graph.scalar(dtype, lowest);
+        best.value = graph.map("where", &[nan, low, x])?;
     }
     for i in (0..pool.spatial.len()).rev() {
-        best = along(im, pool, i, best, lowest)?;
+        best = along(graph, pool, i, best, lowest)?;
     }
     let mut first = all;
     for i in 0..pool.spatial.len() {
-        first = first_along(im, pool, i, first)?;
+        first = first_along(graph, pool, i, first)?;
     }
-    let found = first.or_larger(im, best)?;
-    Ok(vec![found.value, im.cast(found.at, DType::I64)?])
+    let found = first.or_larger(graph, best)?;
+    Ok(vec![found.value, graph.cast(found.at, DType::I64)?])
 }
 
 /// A window without an element has no maximum: one that lies in the padding.
-fn every_window_has_an_element(im: &mut Importer<'_>, pool: &Pool, x: Value) -> Result<(), Fail> {
+fn every_window_has_an_element(graph: &mut Builder<'_>, pool: &Pool, x: Value) -> Result<(), Fail> {
     let w = &pool.window;
     for (i, n) in pool.spatial.iter().enumerate() {
         let empty = match pool.axis_counts(i, false) {
@@ -75,15 +75,15 @@ fn every_window_has_an_element(im: &mut Importer<'_>, pool: &Pool, x: Value) -> 
             // The taps of the first window fall on an element, or step over all of them.
             None => {
                 let reach = Dim::Const((w.kernel[i] - 1) * w.dilations[i]);
-                im.require_at_most(&w.low[i], &reach).is_err()
-                    || !w.low[i].at_most(&Dim::ZERO) && im.require_at_most(&Dim::Const(w.dilations[i]), n).is_err()
+                graph.require_at_most(&w.low[i], &reach).is_err()
+                    || !w.low[i].at_most(&Dim::ZERO) && graph.require_at_most(&Dim::Const(w.dilations[i]), n).is_err()
             }
         };
         if empty {
             return Err(Fail::Bad(format!(
                 "a window of {:?} in the padding of {}, whose maximum has no position",
                 w.kernel,
-                im.ty(x)
+                graph.ty(x)
             )));
         }
     }
@@ -91,24 +91,24 @@ fn every_window_has_an_element(im: &mut Importer<'_>, pool: &Pool, x: Value) -> 
 }
 
 /// The position of every element of a tensor: counted along rows, or along columns of the spatial dimensions.
-fn positions(im: &mut Importer<'_>, shape: &[Dim], column_major: bool) -> One {
+fn positions(graph: &mut Builder<'_>, shape: &[Dim], column_major: bool) -> One {
     let count = product(shape);
     // Half as wide where they fit, which is as wide as most values are.
     let dtype = match count.at_most(&Dim::Const(i32::MAX as i64)) {
         true => DType::I32,
         false => DType::I64,
     };
-    let flat = im.iota(dtype, &[count], 0)?;
+    let flat = graph.iota(dtype, &[count], 0)?;
     if !column_major {
-        return im.reshape(flat, shape.to_vec());
+        return graph.reshape(flat, shape.to_vec());
     }
     let order: Vec<usize> = (0..2).chain((2..shape.len()).rev()).collect();
-    let turned = im.reshape(flat, order.iter().map(|&a| shape[a].clone()).collect())?;
-    im.transpose(turned, &order)
+    let turned = graph.reshape(flat, order.iter().map(|&a| shape[a].clone()).collect())?;
+    graph.transpose(turned, &order)
 }
 
 /// The maxima over the windows along one spatial axis, whose extent becomes the result's.
-fn along(im: &mut Importer<'_>, pool: &Pool, i: usize, x: Element, lowest: Number) -> Result<Element, Fail> {
+fn along(graph: &mut Builder<'_>, pool: &Pool, i: usize, x: Element, lowest: Number) -> Result<Element, Fail> {
     let (w, axis) = (&pool.window, i + 2);
     let (kernel, stride, dilation) = (w.kernel[i], w.strides[i], w.dilations[i]);
     let size = &pool.sizes[i];
@@ -123,36 +123,36 @@ fn along(im: &mut Importer<'_>, pool: &Pool, i: usize, x: Element, lowest: Numbe
     low[axis] = w.low[i].clone();
     high[axis] = &(&extent - &pool.spatial[i]) - &w.low[i];
     let mut made = Element {
-        value: im.pad(x.value, low.clone(), high.clone(), vec![0; rank], lowest)?,
-        at: im.pad(x.at, low, high, vec![0; rank], 0)?,
+        value: graph.pad(x.value, low.clone(), high.clone(), vec![0; rank], lowest)?,
+        at: graph.pad(x.at, low, high, vec![0; rank], 0)?,
     };
     let mut taps = 1;
     while 2 * taps < kernel {
-        let size = &im.shape(made.value)[axis] - &Dim::Const(taps * dilation);
-        let mut part = |start: i64| made.each(|v| im.slice_axis(v, axis, Dim::Const(start), size.clone()));
+        let size = &graph.shape(made.value)[axis] - &Dim::Const(taps * dilation);
+        let mut part = |start: i64| made.each(|v| graph.slice_axis(v, axis, Dim::Const(start), size.clone()));
         let (earlier, later) = (part(0)?, part(taps * dilation)?);
-        made = earlier.or_larger(im, later)?;
+        made = earlier.or_larger(graph, later)?;
         taps *= 2;
     }
-    let mut windows = |start: i64| made.each(|v| every(im, v, axis, start, size, stride));
+    let mut windows = |start: i64| made.each(|v| every(graph, v, axis, start, size, stride));
     let earlier = windows(0)?;
     if kernel == 1 {
         return Ok(earlier);
     }
     let later = windows((kernel - taps) * dilation)?;
-    earlier.or_larger(im, later)
+    earlier.or_larger(graph, later)
 }
 
 /// `size` elements along an axis, `step` apart.
-fn every(im: &mut Importer<'_>, v: Value, axis: usize, start: i64, size: &Dim, step: i64) -> One {
-    let mut sizes = im.shape(v);
+fn every(graph: &mut Builder<'_>, v: Value, axis: usize, start: i64, size: &Dim, step: i64) -> One {
+    let mut sizes = graph.shape(v);
     let (mut starts, mut steps) = (vec![Dim::ZERO; sizes.len()], vec![1; sizes.len()]);
     (starts[axis], sizes[axis], steps[axis]) = (Dim::Const(start), size.clone(), step);
-    im.slice(v, starts, sizes, steps)
+    graph.slice(v, starts, sizes, steps)
 }
 
 /// The first element of each window along one spatial axis.
-fn first_along(im: &mut Importer<'_>, pool: &Pool, i: usize, x: Element) -> Result<Element, Fail> {
+fn first_along(graph: &mut Builder<'_>, pool: &Pool, i: usize, x: Element) -> Result<Element, Fail> {
     let Window {
         strides,
         dilations,
@@ -161,28 +161,28 @@ fn first_along(im: &mut Importer<'_>, pool: &Pool, i: usize, x: Element) -> Resu
     } = &pool.window;
     let (axis, size) = (i + 2, &pool.sizes[i]);
     if low[i].is(0) {
-        return x.each(|v| every(im, v, axis, 0, size, strides[i]));
+        return x.each(|v| every(graph, v, axis, 0, size, strides[i]));
     }
     // A window that starts before the first element has its first one where its taps come to it.
-    let at = im.iota(DType::I64, std::slice::from_ref(size), 0)?;
-    let at = im.map_num("mul", at, strides[i])?;
-    let low = im.dim_scalar(&low[i], DType::I64)?;
-    let start = im.map("sub", &[at, low])?;
-    let come_to = im.map_num("mod", start, dilations[i])?;
-    let index = im.map("max", &[start, come_to])?;
-    x.each(|v| im.gather(axis, v, index))
+    let at = graph.iota(DType::I64, std::slice::from_ref(size), 0)?;
+    let at = graph.map_num("mul", at, strides[i])?;
+    let low = graph.dim_scalar(&low[i], DType::I64)?;
+    let start = graph.map("sub", &[at, low])?;
+    let come_to = graph.map_num("mod", start, dilations[i])?;
+    let index = graph.map("max", &[start, come_to])?;
+    x.each(|v| graph.gather(axis, v, index))
 }
 
 /// `MaxUnpool`: the elements of a pool's result where they were, among zeros.
-pub fn unpool<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn unpool(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
     let (x, at) = (ctx.input(0)?, ctx.input(1)?);
-    let shape = im.shape(x);
+    let shape = graph.shape(x);
     let n = shape.len().saturating_sub(2);
     if n == 0 {
-        return Err(Fail::Bad(format!("{}, expected rank 3 or more", im.ty(x))));
+        return Err(Fail::Bad(format!("{}, expected rank 3 or more", graph.ty(x))));
     }
-    let at = im.fit_shape(at, &shape)?;
+    let at = graph.fit_shape(at, &shape)?;
     let kernel = ctx.ints("kernel_shape")?.ok_or("attribute `kernel_shape` is missing")?;
     let w = conv::window(ctx, &shape[2..], kernel.to_vec())?;
     // What a pool without rounding would have been given, unless the result's shape is told: positions count in that,
@@ -193,17 +193,17 @@ pub fn unpool<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         pooled.push(&(&(&last - &w.low[i]) - &w.high[i]) + &Dim::Const(w.kernel[i]));
     }
     let to = match ctx.optional(2) {
-        Some(v) => im.dims_operand(v, "output_shape")?,
+        Some(v) => graph.dims_operand(v, "output_shape")?,
         None => pooled,
     };
     if to.len() != n + 2 {
-        return Err(Fail::Bad(format!("output_shape {to:?} for {}", im.ty(x))));
+        return Err(Fail::Bad(format!("output_shape {to:?} for {}", graph.ty(x))));
     }
-    let flat = |im: &mut Importer<'m>, v: Value| im.reshape(v, vec![product(&shape)]);
-    let (x, at) = (flat(im, x)?, flat(im, at)?);
-    let zeros = im.splat(im.dtype(x), &[product(&to)], 0)?;
-    im.check_indices(zeros, at, &[0])?;
+    let flat = |graph: &mut Builder<'_>, v: Value| graph.reshape(v, vec![product(&shape)]);
+    let (x, at) = (flat(graph, x)?, flat(graph, at)?);
+    let zeros = graph.splat(graph.dtype(x), &[product(&to)], 0)?;
+    graph.check_indices(zeros, at, &[0])?;
     let attrs = [Attr::Int(0), Attr::word("none")];
-    let y = im.op("scatter_elements", &attrs, &[zeros, at, x])?;
-    one(im.reshape(y, to))
+    let y = graph.op("scatter_elements", &attrs, &[zeros, at, x])?;
+    one(graph.reshape(y, to))
 }

@@ -15,41 +15,41 @@ struct Heads {
 }
 
 /// `Attention`.
-pub fn attention<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn attention(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 7)?;
-    let rank = im.rank(ctx.input(0)?);
-    let mut h = heads(im, ctx)?;
-    let dtype = im.dtype(h.q);
+    let rank = graph.rank(ctx.input(0)?);
+    let mut h = heads(graph, ctx)?;
+    let dtype = graph.dtype(h.q);
     for (new, past) in [(&mut h.k, ctx.optional(4)), (&mut h.v, ctx.optional(5))] {
         if let Some(p) = past {
-            *new = im.concat(2, &[p, *new])?;
+            *new = graph.concat(2, &[p, *new])?;
         }
     }
     let (present_k, present_v) = (h.k, h.v);
-    let (qs, ks) = (im.shape(h.q), im.shape(h.k));
+    let (qs, ks) = (graph.shape(h.q), graph.shape(h.k));
     for side in [&mut h.k, &mut h.v] {
-        *side = repeat_heads(im, *side, &qs[1])?;
+        *side = repeat_heads(graph, *side, &qs[1])?;
     }
     // The scale is split over both operands of the product, as the definition does.
     let size = qs[3]
         .as_const()
         .ok_or_else(|| Fail::Unsupported("a symbolic head size".into()))?;
     let scale = ctx.opt_float("scale")?.unwrap_or(1.0 / (size as f64).sqrt()).sqrt();
-    let q = im.map_num("mul", h.q, scale)?;
-    let k = im.map_num("mul", h.k, scale)?;
-    let mut scores = im.contract(q, k, [&[0, 1], &[0, 1]], [&[3], &[3]])?;
+    let q = graph.map_num("mul", h.q, scale)?;
+    let k = graph.map_num("mul", h.k, scale)?;
+    let mut scores = graph.contract(q, k, [&[0, 1], &[0, 1]], [&[3], &[3]])?;
     let mut shown = scores;
     let mode = ctx.int("qk_matmul_output_mode", 0)?;
     let cap = ctx.float("softcap", 0.0)?;
     if cap > 0.0 {
-        let s = im.map_num("div", scores, cap)?;
-        let s = im.op("tanh", &[], &[s])?;
-        scores = im.map_num("mul", s, cap)?;
+        let s = graph.map_num("div", scores, cap)?;
+        let s = graph.op("tanh", &[], &[s])?;
+        scores = graph.map_num("mul", s, cap)?;
         shown = scores;
     }
-    let bias = mask(im, ctx, &qs, &ks)?;
+    let bias = mask(graph, ctx, &qs, &ks)?;
     if let Some(b) = bias {
-        scores = im.map("add", &[scores, b])?;
+        scores = graph.map("add", &[scores, b])?;
     }
     if mode == 2 {
         shown = scores;
@@ -58,45 +58,45 @@ pub fn attention<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
         None => dtype,
     };
-    let wide = im.cast(scores, precision)?;
-    let mut p = im.op("softmax", &[Attr::Int(3)], &[wide])?;
+    let wide = graph.cast(scores, precision)?;
+    let mut p = graph.op("softmax", &[Attr::Int(3)], &[wide])?;
     if let Some(b) = bias {
-        let last = im.rank(b) - 1;
-        let best = im.reduce("max", &[last], b)?;
-        let nothing = im.map_num("equal", best, f64::NEG_INFINITY)?;
-        let zero = im.scalar(precision, 0.0);
-        p = im.map("where", &[nothing, zero, p])?;
+        let last = graph.rank(b) - 1;
+        let best = graph.reduce("max", &[last], b)?;
+        let nothing = graph.map_num("equal", best, f64::NEG_INFINITY)?;
+        let zero = graph.scalar(precision, 0.0);
+        p = graph.map("where", &[nothing, zero, p])?;
     }
-    let p = im.cast(p, dtype)?;
+    let p = graph.cast(p, dtype)?;
     if mode == 3 {
         shown = p;
     }
-    let mut y = im.contract(p, h.v, [&[0, 1], &[0, 1]], [&[3], &[2]])?;
+    let mut y = graph.contract(p, h.v, [&[0, 1], &[0, 1]], [&[3], &[2]])?;
     if rank == 3 {
-        y = im.transpose(y, &[0, 2, 1, 3])?;
-        let s = im.shape(y);
-        y = im.reshape(y, vec![s[0].clone(), s[1].clone(), &s[2] * &s[3]])?;
+        y = graph.transpose(y, &[0, 2, 1, 3])?;
+        let s = graph.shape(y);
+        y = graph.reshape(y, vec![s[0].clone(), s[1].clone(), &s[2] * &s[3]])?;
     }
     Ok(vec![y, present_k, present_v, shown])
 }
 
-fn heads<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Heads, Fail> {
+fn heads(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Heads, Fail> {
     let mut split = |v: Value, name: &str| -> One {
-        match im.rank(v) {
+        match graph.rank(v) {
             4 => Ok(v),
             3 => {
                 let n = ctx
                     .opt_int(name)?
                     .ok_or_else(|| Fail::Bad(format!("attribute `{name}` is missing")))?;
-                let s = im.shape(v);
+                let s = graph.shape(v);
                 let size = match s[2].exact_div(&Dim::Const(n)) {
                     Some(size) if n > 0 => size,
-                    _ => return Err(Fail::Bad(format!("{n} heads of {}", im.ty(v)))),
+                    _ => return Err(Fail::Bad(format!("{n} heads of {}", graph.ty(v)))),
                 };
-                let v = im.reshape(v, vec![s[0].clone(), s[1].clone(), Dim::Const(n), size])?;
-                im.transpose(v, &[0, 2, 1, 3])
+                let v = graph.reshape(v, vec![s[0].clone(), s[1].clone(), Dim::Const(n), size])?;
+                graph.transpose(v, &[0, 2, 1, 3])
             }
-            _ => Err(Fail::Bad(format!("{}, expected rank 3 or 4", im.ty(v)))),
+            _ => Err(Fail::Bad(format!("{}, expected rank 3 or 4", graph.ty(v)))),
         }
     };
     Ok(Heads {
@@ -107,74 +107,74 @@ fn heads<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Heads, Fail> {
 }
 
 /// Every head as often in a row as `wanted` heads need.
-fn repeat_heads(im: &mut Importer<'_>, v: Value, wanted: &Dim) -> One {
-    let s = im.shape(v);
+fn repeat_heads(graph: &mut Builder<'_>, v: Value, wanted: &Dim) -> One {
+    let s = graph.shape(v);
     if s[1] == *wanted {
         return Ok(v);
     }
     let Some(times) = wanted.exact_div(&s[1]) else {
-        return Err(Fail::Bad(format!("{wanted} query heads for {}", im.ty(v))));
+        return Err(Fail::Bad(format!("{wanted} query heads for {}", graph.ty(v))));
     };
-    let v = im.unsqueeze(v, &[2])?;
-    let mut wide = im.shape(v);
+    let v = graph.unsqueeze(v, &[2])?;
+    let mut wide = graph.shape(v);
     wide[2] = times;
-    let v = im.spread(v, &wide)?;
-    im.reshape(v, vec![s[0].clone(), wanted.clone(), s[2].clone(), s[3].clone()])
+    let v = graph.spread(v, &wide)?;
+    graph.reshape(v, vec![s[0].clone(), wanted.clone(), s[2].clone(), s[3].clone()])
 }
 
 /// What is added to the scores: the given mask, the causal frontier, the window and the padding of keys; 0 or -inf
 /// (or a given bias), broadcast against [batch, heads, queries, keys].
-fn mask<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, qs: &[Dim], ks: &[Dim]) -> Result<Option<Value>, Fail> {
-    let dtype = im.dtype(ctx.input(0)?);
+fn mask(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, qs: &[Dim], ks: &[Dim]) -> Result<Option<Value>, Fail> {
+    let dtype = graph.dtype(ctx.input(0)?);
     let (queries, keys) = (qs[2].clone(), ks[2].clone());
     let mut bias = match ctx.optional(3) {
-        Some(m) => Some(given_mask(im, m, dtype, &keys)?),
+        Some(m) => Some(given_mask(graph, m, dtype, &keys)?),
         None => None,
     };
     let lengths = match ctx.optional(6) {
         Some(v) => {
-            let v = im.cast(v, DType::I64)?;
-            let n = im.ty(v).len();
-            Some(im.reshape(v, vec![n, Dim::ONE, Dim::ONE, Dim::ONE])?)
+            let v = graph.cast(v, DType::I64)?;
+            let n = graph.ty(v).len();
+            Some(graph.reshape(v, vec![n, Dim::ONE, Dim::ONE, Dim::ONE])?)
         }
         None => None,
     };
     // The position of the first query among the keys.
     let offset = match (ctx.optional(4), lengths) {
         (Some(past), _) => {
-            let n = im.shape(past)[2].clone();
-            im.dim_scalar(&n, DType::I64)?
+            let n = graph.shape(past)[2].clone();
+            graph.dim_scalar(&n, DType::I64)?
         }
         (None, Some(l)) => {
-            let n = im.dim_scalar(&queries, DType::I64)?;
-            im.map("sub", &[l, n])?
+            let n = graph.dim_scalar(&queries, DType::I64)?;
+            graph.map("sub", &[l, n])?
         }
-        (None, None) => im.scalar(DType::I64, 0.0),
+        (None, None) => graph.scalar(DType::I64, 0.0),
     };
     let plane = [queries, keys.clone()];
-    let (row, column) = (im.iota(DType::I64, &plane, 0)?, im.iota(DType::I64, &plane, 1)?);
-    let position = im.map("add", &[row, offset])?;
+    let (row, column) = (graph.iota(DType::I64, &plane, 0)?, graph.iota(DType::I64, &plane, 1)?);
+    let position = graph.map("add", &[row, offset])?;
     let mut allowed = vec![];
     if ctx.flag("is_causal", false)? {
-        allowed.push(im.map("less_or_equal", &[column, position])?);
+        allowed.push(graph.map("less_or_equal", &[column, position])?);
     }
     let (left, right) = (ctx.int("left_window_size", -1)?, ctx.int("right_window_size", -1)?);
     if left >= 0 {
-        let first = im.map_num("sub", position, left)?;
-        allowed.push(im.map("greater_or_equal", &[column, first])?);
+        let first = graph.map_num("sub", position, left)?;
+        allowed.push(graph.map("greater_or_equal", &[column, first])?);
     }
     if right >= 0 {
-        let last = im.map_num("add", position, right)?;
-        allowed.push(im.map("less_or_equal", &[column, last])?);
+        let last = graph.map_num("add", position, right)?;
+        allowed.push(graph.map("less_or_equal", &[column, last])?);
     }
     if let Some(l) = lengths {
-        let at = im.iota(DType::I64, &[keys], 0)?;
-        allowed.push(im.map("less", &[at, l])?);
+        let at = graph.iota(DType::I64, &[keys], 0)?;
+        allowed.push(graph.map("less", &[at, l])?);
     }
     for a in allowed {
-        let b = additive(im, a, dtype)?;
+        let b = additive(graph, a, dtype)?;
         bias = Some(match bias {
-            Some(old) => im.map("add", &[old, b])?,
+            Some(old) => graph.map("add", &[old, b])?,
             None => b,
         });
     }
@@ -182,24 +182,24 @@ fn mask<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, qs: &[Dim], ks: &[Dim]) ->
 }
 
 /// 0 where true, -inf where false.
-fn additive(im: &mut Importer<'_>, allowed: Value, dtype: DType) -> One {
-    let (zero, never) = (im.scalar(dtype, 0.0), im.scalar(dtype, f64::NEG_INFINITY));
-    im.map("where", &[allowed, zero, never])
+fn additive(graph: &mut Builder<'_>, allowed: Value, dtype: DType) -> One {
+    let (zero, never) = (graph.scalar(dtype, 0.0), graph.scalar(dtype, f64::NEG_INFINITY));
+    graph.map("where", &[allowed, zero, never])
 }
 
 /// A mask operand as an additive bias; keys beyond its last extent are masked.
-fn given_mask(im: &mut Importer<'_>, m: Value, dtype: DType, keys: &Dim) -> One {
-    let mut m = if im.dtype(m) == DType::Bool {
-        additive(im, m, dtype)?
+fn given_mask(graph: &mut Builder<'_>, m: Value, dtype: DType, keys: &Dim) -> One {
+    let mut m = if graph.dtype(m) == DType::Bool {
+        additive(graph, m, dtype)?
     } else {
-        im.cast(m, dtype)?
+        graph.cast(m, dtype)?
     };
-    let rank = im.rank(m);
-    let last = im.shape(m).last().cloned().ok_or("a mask of rank 0")?;
+    let rank = graph.rank(m);
+    let last = graph.shape(m).last().cloned().ok_or("a mask of rank 0")?;
     if !last.is(1) && (keys - &last).as_const().is_some_and(|short| short > 0) {
         let (low, mut high) = (vec![Dim::ZERO; rank], vec![Dim::ZERO; rank]);
         high[rank - 1] = keys - &last;
-        m = im.pad(m, low, high, vec![0; rank], f64::NEG_INFINITY)?;
+        m = graph.pad(m, low, high, vec![0; rank], f64::NEG_INFINITY)?;
     }
     Ok(m)
 }

@@ -6,11 +6,11 @@ use super::*;
 use brolga_ir::{ConstData, Constant, DType, Dim, Tensor, dim};
 
 /// `Constant`, in any of its forms.
-pub fn constant<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn constant(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(0, 0)?;
     if let Some(t) = ctx.tensor("value")? {
-        let c = constant_of(im, t)?;
-        return Ok(vec![im.graph.constant(c)]);
+        let c = constant_of(graph, t)?;
+        return Ok(vec![graph.constant(c)]);
     }
     let t = if let Some(x) = ctx.opt_float("value_float")? {
         Tensor::from_f32(&[], &[x as f32])
@@ -25,11 +25,11 @@ pub fn constant<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     } else {
         return Err("no value".into());
     };
-    Ok(vec![im.dense(t)])
+    Ok(vec![graph.dense(t)])
 }
 
-fn constant_of(im: &mut Importer<'_>, t: &onnx_protobuf::TensorProto) -> Result<Constant, Fail> {
-    tensor::constant(t, im.files, im.limit).map_err(|e| {
+fn constant_of(graph: &mut Builder<'_>, t: &onnx_protobuf::TensorProto) -> Result<Constant, Fail> {
+    tensor::constant(t, graph.files, graph.limit).map_err(|e| {
         if e.starts_with("element type") {
             Fail::Unsupported(e)
         } else {
@@ -39,11 +39,11 @@ fn constant_of(im: &mut Importer<'_>, t: &onnx_protobuf::TensorProto) -> Result<
 }
 
 /// `ConstantOfShape`: one value, which is never spread out in memory.
-pub fn constant_of_shape<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn constant_of_shape(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
-    let shape = im.dims_operand(ctx.input(0)?, "the shape")?;
+    let shape = graph.dims_operand(ctx.input(0)?, "the shape")?;
     let value = match ctx.tensor("value")? {
-        Some(t) => constant_of(im, t)?.to_tensor(),
+        Some(t) => constant_of(graph, t)?.to_tensor(),
         None => Tensor::from_f32(&[1], &[0.0]),
     };
     if value.len() != 1 {
@@ -53,32 +53,33 @@ pub fn constant_of_shape<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcom
         return Err(Fail::Bad(format!("an extent of {d}")));
     }
     match dim::constants(&shape) {
-        Some(fixed) => one(im.splat_constant(value.dtype(), &fixed, value.get(0))),
+        Some(fixed) => one(graph.splat_constant(value.dtype(), &fixed, value.get(0))),
         None => {
-            let scalar = im.graph.constant(Constant {
+            let scalar = graph.constant(Constant {
                 ty: brolga_ir::Type::new(value.dtype(), []),
                 data: ConstData::Dense(value.reshaped(&[])),
             });
-            one(im.spread(scalar, &shape))
+            one(graph.spread(scalar, &shape))
         }
     }
 }
 
 /// `Range`: of integers with symbolic bounds, or of floats that are known or computed from sizes.
-pub fn range<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn range(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 3)?;
     let bounds = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
-    let dtype = im.dtype(bounds[0]);
-    if bounds.iter().any(|&b| im.dtype(b) != dtype) {
+    let dtype = graph.dtype(bounds[0]);
+    if bounds.iter().any(|&b| graph.dtype(b) != dtype) {
         return Err("bounds of different dtypes".into());
     }
     let n = if dtype.is_float() {
-        float_count(im, bounds)?
+        float_count(graph, bounds)?
     } else {
         let mut b = vec![];
         for &v in &bounds {
             b.push(
-                im.dims_operand(v, "a bound")?
+                graph
+                    .dims_operand(v, "a bound")?
                     .first()
                     .cloned()
                     .ok_or("an empty bound")?,
@@ -90,31 +91,31 @@ pub fn range<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
             Some(c) if c > 0 => Dim::max(&span.ceil_div(&b[2]), &Dim::ZERO),
             Some(c) => Dim::max(&(&span * -1).ceil_div(&Dim::Const(c.saturating_neg())), &Dim::ZERO),
             None if b[2].is_nonnegative() => {
-                im.require_at_most(&Dim::ONE, &b[2])?;
+                graph.require_at_most(&Dim::ONE, &b[2])?;
                 Dim::max(&span.ceil_div(&b[2]), &Dim::ZERO)
             }
             None => return unsupported(format!("a step of unknown sign ({})", b[2].brief())),
         }
     };
     let (start, delta) = (bounds[0], bounds[2]);
-    let steps = im.iota(dtype, std::slice::from_ref(&n), 0)?;
-    let (start, delta) = (im.reshape(start, vec![])?, im.reshape(delta, vec![])?);
-    let is = |im: &mut Importer<'_>, v, x: f64| im.contents(v).is_some_and(|t| t.get(0).f64() == x);
+    let steps = graph.iota(dtype, std::slice::from_ref(&n), 0)?;
+    let (start, delta) = (graph.reshape(start, vec![])?, graph.reshape(delta, vec![])?);
+    let is = |graph: &mut Builder<'_>, v, x: f64| graph.contents(v).is_some_and(|t| t.get(0).f64() == x);
     let mut y = steps;
-    if !is(im, delta, 1.0) {
-        y = im.map("mul", &[y, delta])?;
+    if !is(graph, delta, 1.0) {
+        y = graph.map("mul", &[y, delta])?;
     }
-    if !is(im, start, 0.0) {
-        y = im.map("add", &[y, start])?;
+    if !is(graph, start, 0.0) {
+        y = graph.map("add", &[y, start])?;
     }
     Ok(vec![y])
 }
 
 /// How many values a range of floats has: of known ones, or of sizes in floats in known steps.
-fn float_count(im: &mut Importer<'_>, bounds: [Value; 3]) -> Result<Dim, Fail> {
+fn float_count(graph: &mut Builder<'_>, bounds: [Value; 3]) -> Result<Dim, Fail> {
     let mut known = vec![];
     for &v in &bounds {
-        let first = im
+        let first = graph
             .contents(v)
             .map(|t| t.to_f64s().first().copied().ok_or("an empty bound"));
         known.push(first.transpose()?);
@@ -131,7 +132,7 @@ fn float_count(im: &mut Importer<'_>, bounds: [Value; 3]) -> Result<Dim, Fail> {
     }
     // A step is a number that is divided by once: it may have many digits.
     let step = known[2].and_then(|x| Ratio::number(x, 1 << 30));
-    let (from, to) = (im.ratios_of(bounds[0]), im.ratios_of(bounds[1]));
+    let (from, to) = (graph.ratios_of(bounds[0]), graph.ratios_of(bounds[1]));
     let count = || {
         let span = to?.first()?.plus(from?.first()?, -1).filter(Ratio::is_dyadic)?;
         let step = step?;
@@ -146,25 +147,25 @@ fn float_count(im: &mut Importer<'_>, bounds: [Value; 3]) -> Result<Dim, Fail> {
 }
 
 /// `EyeLike`: ones on a diagonal.
-pub fn eye_like<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn eye_like(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let shape = im.shape(x);
+    let shape = graph.shape(x);
     if shape.len() != 2 {
-        return Err(Fail::Bad(format!("{}, expected rank 2", im.ty(x))));
+        return Err(Fail::Bad(format!("{}, expected rank 2", graph.ty(x))));
     }
     let dtype = match ctx.opt_int("dtype")? {
         Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
-        None => im.dtype(x),
+        None => graph.dtype(x),
     };
-    let (row, column) = (im.iota(DType::I64, &shape, 0)?, im.iota(DType::I64, &shape, 1)?);
+    let (row, column) = (graph.iota(DType::I64, &shape, 0)?, graph.iota(DType::I64, &shape, 1)?);
     let k = ctx.int("k", 0)?;
-    let row = im.map_num("add", row, k)?;
-    let on = im.map("equal", &[row, column])?;
-    one(im.cast(on, dtype))
+    let row = graph.map_num("add", row, k)?;
+    let on = graph.map("equal", &[row, column])?;
+    one(graph.cast(on, dtype))
 }
 
 /// `Shape` and `Size`, which are shape computations.
-pub fn shape<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
-    symbolic::evaluate(im, ctx)?.ok_or_else(|| Fail::Bad("not a tensor".into()))
+pub fn shape(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+    symbolic::evaluate(graph, ctx)?.ok_or_else(|| Fail::Bad("not a tensor".into()))
 }

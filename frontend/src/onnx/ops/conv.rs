@@ -30,7 +30,7 @@ impl Window {
 const MAX_WINDOW: i64 = 1 << 30;
 
 /// A list of one positive number for each spatial dimension.
-pub fn per_axis<'m>(ctx: &NodeCtx<'m>, name: &str, n: usize, least: i64) -> Result<Option<Vec<i64>>, Fail> {
+pub fn per_axis(ctx: &NodeCtx<'_>, name: &str, n: usize, least: i64) -> Result<Option<Vec<i64>>, Fail> {
     match ctx.ints(name)? {
         None => Ok(None),
         Some(l) if l.is_empty() && least == 1 => Ok(None),
@@ -40,7 +40,7 @@ pub fn per_axis<'m>(ctx: &NodeCtx<'m>, name: &str, n: usize, least: i64) -> Resu
 }
 
 /// The window of a convolution or pool over an input of these spatial extents.
-pub fn window<'m>(ctx: &NodeCtx<'m>, spatial: &[Dim], kernel: Vec<i64>) -> Result<Window, Fail> {
+pub fn window(ctx: &NodeCtx<'_>, spatial: &[Dim], kernel: Vec<i64>) -> Result<Window, Fail> {
     let n = spatial.len();
     if kernel.len() != n || kernel.iter().any(|k| !(1..=MAX_WINDOW).contains(k)) {
         return Err(Fail::Bad(format!("kernel {kernel:?} for {n} spatial dimensions")));
@@ -84,49 +84,49 @@ pub fn window<'m>(ctx: &NodeCtx<'m>, spatial: &[Dim], kernel: Vec<i64>) -> Resul
 }
 
 /// Adds a bias [C] to [N, C, …], both of which may be wider than what the operator gives: a result is rounded once.
-fn add_bias(im: &mut Importer<'_>, y: Value, bias: Option<Value>) -> One {
+fn add_bias(graph: &mut Builder<'_>, y: Value, bias: Option<Value>) -> One {
     let Some(b) = bias else {
         return Ok(y);
     };
-    let b = im.cast(b, im.dtype(y))?;
-    let shape = im.shape(y);
-    let b = im
+    let b = graph.cast(b, graph.dtype(y))?;
+    let shape = graph.shape(y);
+    let b = graph
         .fit_shape(b, &shape[1..2])
-        .map_err(|_| Fail::Bad(format!("bias {} for the result {}", im.ty(b), im.ty(y))))?;
+        .map_err(|_| Fail::Bad(format!("bias {} for the result {}", graph.ty(b), graph.ty(y))))?;
     let axes: Vec<usize> = (1..shape.len() - 1).collect();
-    let b = im.unsqueeze(b, &axes)?;
-    im.map("add", &[y, b])
+    let b = graph.unsqueeze(b, &axes)?;
+    graph.map("add", &[y, b])
 }
 
 /// The known kernel extents of a weight, which `kernel_shape` may repeat but not contradict.
-fn kernel_of<'m>(im: &Importer<'m>, ctx: &NodeCtx<'m>, x: Value, w: Value) -> Result<Vec<i64>, Fail> {
-    if im.rank(x) < 3 || im.rank(w) != im.rank(x) {
+fn kernel_of(graph: &Builder<'_>, ctx: &NodeCtx<'_>, x: Value, w: Value) -> Result<Vec<i64>, Fail> {
+    if graph.rank(x) < 3 || graph.rank(w) != graph.rank(x) {
         return Err(Fail::Bad(format!(
             "operands {} and {}, expected equal ranks of 3 or more",
-            im.ty(x),
-            im.ty(w)
+            graph.ty(x),
+            graph.ty(w)
         )));
     }
-    let kernel: Option<Vec<i64>> = im.shape(w)[2..].iter().map(Dim::as_const).collect();
+    let kernel: Option<Vec<i64>> = graph.shape(w)[2..].iter().map(Dim::as_const).collect();
     let Some(kernel) = kernel else {
         return unsupported("a kernel of symbolic extents");
     };
     match ctx.ints("kernel_shape")? {
-        Some(k) if k != kernel => Err(Fail::Bad(format!("kernel_shape {k:?} for the weight {}", im.ty(w)))),
+        Some(k) if k != kernel => Err(Fail::Bad(format!("kernel_shape {k:?} for the weight {}", graph.ty(w)))),
         _ => Ok(kernel),
     }
 }
 
 /// `Conv`.
-pub fn conv<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn conv(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
     let (x, w) = (ctx.input(0)?, ctx.input(1)?);
-    let y = im.conv_nodes(ctx, x, w)?;
-    let y = add_bias(im, y, ctx.optional(2))?;
-    one(im.cast(y, im.dtype(x)))
+    let y = graph.conv_nodes(ctx, x, w)?;
+    let y = add_bias(graph, y, ctx.optional(2))?;
+    one(graph.cast(y, graph.dtype(x)))
 }
 
-impl Importer<'_> {
+impl Builder<'_> {
     /// A convolution with a node's window attributes, without bias, in the dtype of its sums.
     ///
     /// # Errors
@@ -166,14 +166,14 @@ impl Importer<'_> {
 }
 
 /// `ConvTranspose`. With `output_shape` (or automatic padding) the padding follows from the result's extents.
-pub fn conv_transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn conv_transpose(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
     let (x, w) = (ctx.input(0)?, ctx.input(1)?);
-    let kernel = kernel_of(im, ctx, x, w)?;
-    let channels = im.shape(w)[0].clone();
-    let x = im.fit(x, 1, &channels)?;
+    let kernel = kernel_of(graph, ctx, x, w)?;
+    let channels = graph.shape(w)[0].clone();
+    let x = graph.fit(x, 1, &channels)?;
     let n = kernel.len();
-    let spatial = im.shape(x)[2..].to_vec();
+    let spatial = graph.shape(x)[2..].to_vec();
     let strides = per_axis(ctx, "strides", n, 1)?.unwrap_or(vec![1; n]);
     let dilations = per_axis(ctx, "dilations", n, 1)?.unwrap_or(vec![1; n]);
     let extra = per_axis(ctx, "output_padding", n, 0)?.unwrap_or(vec![0; n]);
@@ -207,7 +207,7 @@ pub fn conv_transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         low = p[..n].iter().map(|&p| Dim::Const(p)).collect();
         high = p[n..].iter().map(|&p| Dim::Const(p)).collect();
     }
-    let (dtype, acc) = (im.dtype(x), im.accumulator(im.dtype(x)));
+    let (dtype, acc) = (graph.dtype(x), graph.accumulator(graph.dtype(x)));
     let attrs = [
         Attr::Ints(strides),
         Attr::Ints(dilations),
@@ -218,36 +218,36 @@ pub fn conv_transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         Attr::DType(acc),
         Attr::DType(acc),
     ];
-    let y = im.op("conv_transpose", &attrs, &[x, w])?;
-    let y = add_bias(im, y, ctx.optional(2))?;
-    one(im.cast(y, dtype))
+    let y = graph.op("conv_transpose", &attrs, &[x, w])?;
+    let y = add_bias(graph, y, ctx.optional(2))?;
+    one(graph.cast(y, dtype))
 }
 
 /// `CausalConvWithState`: a depthwise convolution over [state, input], where the state is the end of what came before
 /// (zeros at first); the end of both together is the next state.
-pub fn causal<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn causal(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 4)?;
     let (x, w) = (ctx.input(0)?, ctx.input(1)?);
-    if im.rank(x) != 3 || im.rank(w) != 3 {
+    if graph.rank(x) != 3 || graph.rank(w) != 3 {
         return Err(Fail::Bad(format!(
             "operands {} and {}, expected rank 3",
-            im.ty(x),
-            im.ty(w)
+            graph.ty(x),
+            graph.ty(w)
         )));
     }
-    let channels = im.shape(w)[0].clone();
-    let x = im.fit(x, 1, &channels)?;
-    let shape = im.shape(x);
-    let (Some(channels), Some(k)) = (shape[1].as_const(), im.shape(w)[2].as_const()) else {
+    let channels = graph.shape(w)[0].clone();
+    let x = graph.fit(x, 1, &channels)?;
+    let shape = graph.shape(x);
+    let (Some(channels), Some(k)) = (shape[1].as_const(), graph.shape(w)[2].as_const()) else {
         return unsupported("symbolic channels");
     };
-    let dtype = im.dtype(x);
+    let dtype = graph.dtype(x);
     let state = [shape[0].clone(), shape[1].clone(), Dim::Const(k - 1)];
     let past = match ctx.optional(3) {
         Some(p) => p,
-        None => im.splat(dtype, &state, 0.0)?,
+        None => graph.splat(dtype, &state, 0.0)?,
     };
-    let all = im.concat(2, &[past, x])?;
+    let all = graph.concat(2, &[past, x])?;
     let attrs = [
         Attr::Ints(vec![1]),
         Attr::Ints(vec![1]),
@@ -255,17 +255,17 @@ pub fn causal<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         Attr::Dims(vec![Dim::ZERO]),
         Attr::Int(channels),
         Attr::Bool(false),
-        Attr::DType(im.accumulator(dtype)),
-        Attr::DType(im.accumulator(dtype)),
+        Attr::DType(graph.accumulator(dtype)),
+        Attr::DType(graph.accumulator(dtype)),
     ];
-    let y = im.op("conv", &attrs, &[all, w])?;
-    let mut y = add_bias(im, y, ctx.optional(2))?;
+    let y = graph.op("conv", &attrs, &[all, w])?;
+    let mut y = add_bias(graph, y, ctx.optional(2))?;
     match ctx.string("activation", "none")? {
         "none" => {}
-        "silu" | "swish" => y = im.op("silu", &[], &[y])?,
+        "silu" | "swish" => y = graph.op("silu", &[], &[y])?,
         a => return Err(Fail::Bad(format!("activation `{a}`, expected none, silu or swish"))),
     }
-    let y = im.cast(y, dtype)?;
-    let next = im.slice_axis(all, 2, shape[2].clone(), Dim::Const(k - 1))?;
+    let y = graph.cast(y, dtype)?;
+    let next = graph.slice_axis(all, 2, shape[2].clone(), Dim::Const(k - 1))?;
     Ok(vec![y, next])
 }

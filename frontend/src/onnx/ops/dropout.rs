@@ -4,13 +4,13 @@ use super::*;
 use brolga_ir::DType;
 
 /// `Dropout`. In training mode only a ratio of 0 is supported.
-pub fn dropout<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn dropout(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 3)?;
     let x = ctx.input(0)?;
     if let Some(training) = ctx.optional(2) {
-        let on = im.ints_operand(training, "training_mode")?.first() != Some(&0);
+        let on = graph.ints_operand(training, "training_mode")?.first() != Some(&0);
         let ratio = match ctx.optional(1) {
-            Some(r) => *im.floats_operand(r, "the ratio")?.first().ok_or("an empty ratio")?,
+            Some(r) => *graph.floats_operand(r, "the ratio")?.first().ok_or("an empty ratio")?,
             None => 0.5,
         };
         if on && ratio != 0.0 {
@@ -21,8 +21,8 @@ pub fn dropout<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         return Ok(vec![x]);
     }
     // Before version 10 the mask has the operand's dtype.
-    let dtype = if ctx.version < 10 { im.dtype(x) } else { DType::Bool };
-    let shape = im.shape(x);
-    let mask = im.splat(dtype, &shape, 1.0)?;
+    let dtype = if ctx.version < 10 { graph.dtype(x) } else { DType::Bool };
+    let shape = graph.shape(x);
+    let mask = graph.splat(dtype, &shape, 1.0)?;
     Ok(vec![x, mask])
 }

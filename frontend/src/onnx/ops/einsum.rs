@@ -18,7 +18,7 @@ struct Term {
 }
 
 /// `Einsum`.
-pub fn einsum<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn einsum(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let operands = ctx.variadic()?;
     let equation: String = ctx
         .string("equation", "")?
@@ -37,7 +37,8 @@ pub fn einsum<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let mut terms = vec![];
     let mut widest = 0;
     for (part, &value) in parts.iter().zip(&operands) {
-        let labels = parse(part, Some(im.rank(value))).map_err(|e| bad(format!("{e}, operand {}", im.ty(value))))?;
+        let labels =
+            parse(part, Some(graph.rank(value))).map_err(|e| bad(format!("{e}, operand {}", graph.ty(value))))?;
         widest = widest.max(labels.iter().filter(|l| matches!(l, Label::Ellipsis(_))).count());
         terms.push(Term { value, labels });
     }
@@ -71,9 +72,9 @@ pub fn einsum<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         }
     }
     for t in &mut terms {
-        diagonal(im, t)?;
+        diagonal(graph, t)?;
     }
-    one(contract_all(im, terms, &output))
+    one(contract_all(graph, terms, &output))
 }
 
 /// The labels of a term; with a rank, the ellipsis stands for as many dimensions as are left over.
@@ -102,16 +103,16 @@ fn parse(part: &str, rank: Option<usize>) -> Result<Vec<Label>, String> {
 }
 
 /// Replaces two dimensions of one label by their diagonal: elements 0, n+1, 2(n+1) … of the merged dimension.
-fn diagonal(im: &mut Importer<'_>, t: &mut Term) -> Result<(), Fail> {
+fn diagonal(graph: &mut Builder<'_>, t: &mut Term) -> Result<(), Fail> {
     let repeated = |l: &[Label]| (0..l.len()).find_map(|j| l[..j].iter().position(|x| *x == l[j]).map(|i| (i, j)));
     while let Some((i, j)) = repeated(&t.labels) {
-        let shape = im.shape(t.value);
+        let shape = graph.shape(t.value);
         if shape[i] != shape[j] {
-            let n = im
+            let n = graph
                 .require_equal(&shape[i], &shape[j])
                 .map_err(|_| Fail::Bad(format!("a diagonal of extents {} and {}", shape[i], shape[j])))?;
-            t.value = im.fit(t.value, i, &n)?;
-            t.value = im.fit(t.value, j, &n)?;
+            t.value = graph.fit(t.value, i, &n)?;
+            t.value = graph.fit(t.value, j, &n)?;
             continue;
         }
         let Some(n) = shape[i].as_const() else {
@@ -119,30 +120,30 @@ fn diagonal(im: &mut Importer<'_>, t: &mut Term) -> Result<(), Fail> {
         };
         let mut perm: Vec<usize> = (0..shape.len()).filter(|&a| a != j).collect();
         perm.insert(i + 1, j);
-        let v = im.transpose(t.value, &perm)?;
+        let v = graph.transpose(t.value, &perm)?;
         let mut merged: Vec<Dim> = perm.iter().map(|&a| shape[a].clone()).collect();
         merged.remove(i + 1);
         merged[i] = &shape[i] * &shape[j];
-        let v = im.reshape(v, merged.clone())?;
+        let v = graph.reshape(v, merged.clone())?;
         let (starts, mut steps) = (vec![Dim::ZERO; merged.len()], vec![1; merged.len()]);
         steps[i] = n + 1;
         merged[i] = shape[i].clone();
-        t.value = im.slice(v, starts, merged, steps)?;
+        t.value = graph.slice(v, starts, merged, steps)?;
         t.labels.remove(j);
     }
     Ok(())
 }
 
-fn contract_all(im: &mut Importer<'_>, terms: Vec<Term>, output: &[Label]) -> One {
+fn contract_all(graph: &mut Builder<'_>, terms: Vec<Term>, output: &[Label]) -> One {
     let mut rest = terms.into_iter();
     let mut acc = rest.next().ok_or("no operands")?;
     let mut later: Vec<Term> = rest.collect();
     while !later.is_empty() {
         let mut next = later.remove(0);
-        stretch(im, &mut acc, &mut next)?;
+        stretch(graph, &mut acc, &mut next)?;
         let needed = |l: &Label| output.contains(l) || later.iter().any(|t| t.labels.contains(l));
-        drop_alone(im, &mut acc, |l| needed(l) || next.labels.contains(l))?;
-        drop_alone(im, &mut next, |l| needed(l) || acc.labels.contains(l))?;
+        drop_alone(graph, &mut acc, |l| needed(l) || next.labels.contains(l))?;
+        drop_alone(graph, &mut next, |l| needed(l) || acc.labels.contains(l))?;
         let (mut batch, mut over) = ([vec![], vec![]], [vec![], vec![]]);
         let mut labels = vec![];
         for (i, l) in acc.labels.iter().enumerate() {
@@ -164,48 +165,48 @@ fn contract_all(im: &mut Importer<'_>, terms: Vec<Term>, output: &[Label]) -> On
         };
         labels.extend(free(&acc, 0));
         labels.extend(free(&next, 1));
-        let value = im.contract(acc.value, next.value, [&batch[0], &batch[1]], [&over[0], &over[1]])?;
+        let value = graph.contract(acc.value, next.value, [&batch[0], &batch[1]], [&over[0], &over[1]])?;
         acc = Term { value, labels };
     }
-    drop_alone(im, &mut acc, |l| output.contains(l))?;
+    drop_alone(graph, &mut acc, |l| output.contains(l))?;
     let perm: Vec<usize> = output
         .iter()
         .map(|l| acc.labels.iter().position(|m| m == l).ok_or("a label is lost"))
         .collect::<Result<_, _>>()?;
-    im.transpose(acc.value, &perm)
+    graph.transpose(acc.value, &perm)
 }
 
 /// Sums over the labels that nothing else needs.
-fn drop_alone(im: &mut Importer<'_>, t: &mut Term, keep: impl Fn(&Label) -> bool) -> Result<(), Fail> {
+fn drop_alone(graph: &mut Builder<'_>, t: &mut Term, keep: impl Fn(&Label) -> bool) -> Result<(), Fail> {
     let axes: Vec<usize> = (0..t.labels.len()).filter(|&i| !keep(&t.labels[i])).collect();
-    let sum = im.reduce("sum", &axes, t.value)?;
-    t.value = im.squeeze(sum, &axes)?;
+    let sum = graph.reduce("sum", &axes, t.value)?;
+    t.value = graph.squeeze(sum, &axes)?;
     t.labels.retain(keep);
     Ok(())
 }
 
 /// Where a shared label has extent 1 in one operand and not in the other, the former loses the dimension; where only a run
 /// tells, both are spread.
-fn stretch(im: &mut Importer<'_>, a: &mut Term, b: &mut Term) -> Result<(), Fail> {
+fn stretch(graph: &mut Builder<'_>, a: &mut Term, b: &mut Term) -> Result<(), Fail> {
     for l in a.labels.clone() {
         let (Some(i), Some(j)) = (position(a, l), position(b, l)) else {
             continue;
         };
-        let (x, y) = (im.shape(a.value)[i].clone(), im.shape(b.value)[j].clone());
+        let (x, y) = (graph.shape(a.value)[i].clone(), graph.shape(b.value)[j].clone());
         let (t, axis) = match (x.is(1), y.is(1)) {
             (true, false) => (&mut *a, i),
             (false, true) => (&mut *b, j),
             _ => {
-                let both = im.broadcast_shapes(&[vec![x], vec![y]])?;
+                let both = graph.broadcast_shapes(&[vec![x], vec![y]])?;
                 for (t, axis) in [(&mut *a, i), (&mut *b, j)] {
-                    let mut shape = im.shape(t.value);
+                    let mut shape = graph.shape(t.value);
                     shape[axis].clone_from(&both[0]);
-                    t.value = im.spread(t.value, &shape)?;
+                    t.value = graph.spread(t.value, &shape)?;
                 }
                 continue;
             }
         };
-        t.value = im.squeeze(t.value, &[axis])?;
+        t.value = graph.squeeze(t.value, &[axis])?;
         t.labels.remove(axis);
     }
     Ok(())

@@ -4,37 +4,40 @@ use super::*;
 use brolga_ir::{Attr, DType, Dim};
 
 /// `Gather`.
-pub fn gather<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn gather(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
-    let axis = node::axis(ctx.int("axis", 0)?, im.rank(x))?;
-    im.check_indices(x, indices, &[axis])?;
-    let n = im.shape(x)[axis].clone();
-    let index = im.contents(indices).filter(|t| t.dtype().is_int()).map(|t| t.to_i64s());
+    let axis = node::axis(ctx.int("axis", 0)?, graph.rank(x))?;
+    graph.check_indices(x, indices, &[axis])?;
+    let n = graph.shape(x)[axis].clone();
+    let index = graph
+        .contents(indices)
+        .filter(|t| t.dtype().is_int())
+        .map(|t| t.to_i64s());
     // One known index is a slice, which later passes read through.
     if let Some([i]) = index.as_deref()
         && n.as_const().is_some()
     {
         let i = if *i < 0 { &n + &Dim::Const(*i) } else { Dim::Const(*i) };
-        let y = im.slice_axis(x, axis, i, Dim::ONE)?;
-        let mut shape = im.shape(x);
-        shape.splice(axis..=axis, im.shape(indices));
-        return one(im.reshape(y, shape));
+        let y = graph.slice_axis(x, axis, i, Dim::ONE)?;
+        let mut shape = graph.shape(x);
+        shape.splice(axis..=axis, graph.shape(indices));
+        return one(graph.reshape(y, shape));
     }
-    one(im.gather(axis, x, indices))
+    one(graph.gather(axis, x, indices))
 }
 
 /// `GatherElements`.
-pub fn gather_elements<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn gather_elements(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
-    let axis = node::axis(ctx.int("axis", 0)?, im.rank(x))?;
-    im.require_within(x, indices, axis)?;
-    im.check_indices(x, indices, &[axis])?;
-    one(im.op("gather_elements", &[Attr::Int(axis as i64)], &[x, indices]))
+    let axis = node::axis(ctx.int("axis", 0)?, graph.rank(x))?;
+    graph.require_within(x, indices, axis)?;
+    graph.check_indices(x, indices, &[axis])?;
+    one(graph.op("gather_elements", &[Attr::Int(axis as i64)], &[x, indices]))
 }
 
-impl Importer<'_> {
+impl Builder<'_> {
     /// Notes that no extent of `indices` is larger than that of `data`, but for an axis.
     ///
     /// # Errors
@@ -59,127 +62,127 @@ impl Importer<'_> {
 }
 
 /// `GatherND`.
-pub fn gather_nd<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn gather_nd(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let batch = ctx.int("batch_dims", 0)?;
     let (mut x, mut indices) = (ctx.input(0)?, ctx.input(1)?);
-    let shared = im
+    let shared = graph
         .rank(x)
-        .min(im.rank(indices))
+        .min(graph.rank(indices))
         .min(usize::try_from(batch).unwrap_or(0));
     for axis in 0..shared {
-        let (n, m) = (im.shape(x)[axis].clone(), im.shape(indices)[axis].clone());
-        let n = im.require_equal(&n, &m)?;
-        x = im.fit(x, axis, &n)?;
-        indices = im.fit(indices, axis, &n)?;
+        let (n, m) = (graph.shape(x)[axis].clone(), graph.shape(indices)[axis].clone());
+        let n = graph.require_equal(&n, &m)?;
+        x = graph.fit(x, axis, &n)?;
+        indices = graph.fit(indices, axis, &n)?;
     }
-    let y = im.op("gather_nd", &[Attr::Int(batch)], &[x, indices])?;
-    let axes: Vec<usize> = (batch as usize..im.rank(x)).collect();
-    im.check_indices(x, indices, &axes)?;
+    let y = graph.op("gather_nd", &[Attr::Int(batch)], &[x, indices])?;
+    let axes: Vec<usize> = (batch as usize..graph.rank(x)).collect();
+    graph.check_indices(x, indices, &axes)?;
     one(Ok(y))
 }
 
 /// `Compress` by a known condition.
-pub fn compress<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn compress(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let (mut x, condition) = (ctx.input(0)?, ctx.input(1)?);
     let axis = match ctx.opt_int("axis")? {
-        Some(a) => node::axis(a, im.rank(x))?,
+        Some(a) => node::axis(a, graph.rank(x))?,
         None => {
-            let n = im.ty(x).len();
-            x = im.reshape(x, vec![n])?;
+            let n = graph.ty(x).len();
+            x = graph.reshape(x, vec![n])?;
             0
         }
     };
-    let keep = im.ints_operand(condition, "a condition")?;
-    let n = im.shape(x)[axis].as_const();
+    let keep = graph.ints_operand(condition, "a condition")?;
+    let n = graph.shape(x)[axis].as_const();
     let chosen: Vec<i64> = (0..).zip(&keep).filter(|(_, k)| **k != 0).map(|(i, _)| i).collect();
     if let (Some(n), Some(last)) = (n, chosen.last())
         && *last >= n
     {
         return Err(Fail::Bad(format!(
             "a condition that selects element {last} of axis {axis} of {}",
-            im.ty(x)
+            graph.ty(x)
         )));
     }
-    let indices = im.ints(&chosen);
-    one(im.gather(axis, x, indices))
+    let indices = graph.ints(&chosen);
+    one(graph.gather(axis, x, indices))
 }
 
 /// `OneHot`: `indices == 0, 1, 2 …` along a new axis selects `on` or `off`.
-pub fn one_hot<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn one_hot(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 3)?;
     let (indices, depth, values) = (ctx.input(0)?, ctx.input(1)?, ctx.input(2)?);
-    let depth = im.cast(depth, DType::I64)?;
-    let depth = im.dims_operand(depth, "the depth")?;
+    let depth = graph.cast(depth, DType::I64)?;
+    let depth = graph.dims_operand(depth, "the depth")?;
     let depth = depth.first().cloned().ok_or("an empty depth")?;
     if depth.as_const().is_some_and(|d| d < 0) {
         return Err(Fail::Bad(format!("a depth of {depth}")));
     }
-    let rank = im.rank(indices) + 1;
+    let rank = graph.rank(indices) + 1;
     let axis = node::axis(ctx.int("axis", -1)?, rank)?;
-    let i = im.cast(indices, DType::I64)?;
-    let d = im.dim_scalar(&depth, DType::I64)?;
-    let wrapped = im.map("add", &[i, d])?;
-    let below = im.map_num("less", i, 0.0)?;
-    let i = im.map("where", &[below, wrapped, i])?;
-    let i = im.unsqueeze(i, &[axis])?;
-    let mut shape = im.shape(i);
+    let i = graph.cast(indices, DType::I64)?;
+    let d = graph.dim_scalar(&depth, DType::I64)?;
+    let wrapped = graph.map("add", &[i, d])?;
+    let below = graph.map_num("less", i, 0.0)?;
+    let i = graph.map("where", &[below, wrapped, i])?;
+    let i = graph.unsqueeze(i, &[axis])?;
+    let mut shape = graph.shape(i);
     shape[axis] = depth;
-    let classes = im.iota(DType::I64, &shape, axis)?;
-    let hit = im.map("equal", &[i, classes])?;
-    let off = im.slice_axis(values, 0, Dim::ZERO, Dim::ONE)?;
-    let on = im.slice_axis(values, 0, Dim::ONE, Dim::ONE)?;
-    let (off, on) = (im.reshape(off, vec![])?, im.reshape(on, vec![])?);
-    one(im.map("where", &[hit, on, off]))
+    let classes = graph.iota(DType::I64, &shape, axis)?;
+    let hit = graph.map("equal", &[i, classes])?;
+    let off = graph.slice_axis(values, 0, Dim::ZERO, Dim::ONE)?;
+    let on = graph.slice_axis(values, 0, Dim::ONE, Dim::ONE)?;
+    let (off, on) = (graph.reshape(off, vec![])?, graph.reshape(on, vec![])?);
+    one(graph.map("where", &[hit, on, off]))
 }
 
 /// `ReverseSequence`: the first `sequence_lens[b]` elements of every batch entry reversed.
-pub fn reverse_sequence<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn reverse_sequence(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let (x, lengths) = (ctx.input(0)?, ctx.input(1)?);
-    let shape = im.shape(x);
+    let shape = graph.shape(x);
     let time = node::axis(ctx.int("time_axis", 0)?, shape.len())?;
     let batch = node::axis(ctx.int("batch_axis", 1)?, shape.len())?;
     if time == batch {
         return Err("the time axis is the batch axis".into());
     }
-    let at = im.iota(DType::I64, &shape, time)?;
-    let lengths = im.cast(lengths, DType::I64)?;
-    let lengths = im.fit_shape(lengths, &shape[batch..=batch])?;
+    let at = graph.iota(DType::I64, &shape, time)?;
+    let lengths = graph.cast(lengths, DType::I64)?;
+    let lengths = graph.fit_shape(lengths, &shape[batch..=batch])?;
     let mut wide = vec![Dim::ONE; shape.len()];
     wide[batch] = shape[batch].clone();
-    let lengths = im.reshape(lengths, wide)?;
-    let lengths = im.spread(lengths, &shape)?;
-    let last = im.map_num("sub", lengths, 1.0)?;
-    let back = im.map("sub", &[last, at])?;
-    let inside = im.map("less", &[at, lengths])?;
-    let index = im.map("where", &[inside, back, at])?;
-    one(im.op("gather_elements", &[Attr::Int(time as i64)], &[x, index]))
+    let lengths = graph.reshape(lengths, wide)?;
+    let lengths = graph.spread(lengths, &shape)?;
+    let last = graph.map_num("sub", lengths, 1.0)?;
+    let back = graph.map("sub", &[last, at])?;
+    let inside = graph.map("less", &[at, lengths])?;
+    let index = graph.map("where", &[inside, back, at])?;
+    one(graph.op("gather_elements", &[Attr::Int(time as i64)], &[x, index]))
 }
 
 /// `Trilu`: the upper (`column - row >= k`) or lower (`<= k`) part, zero elsewhere.
-pub fn trilu<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn trilu(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 2)?;
     let x = ctx.input(0)?;
-    let shape = im.shape(x);
+    let shape = graph.shape(x);
     let rank = shape.len();
     if rank < 2 {
-        return Err(Fail::Bad(format!("{}, expected rank 2 or more", im.ty(x))));
+        return Err(Fail::Bad(format!("{}, expected rank 2 or more", graph.ty(x))));
     }
     let k = match ctx.optional(1) {
-        Some(k) => im.reshape(k, vec![])?,
-        None => im.scalar(DType::I64, 0.0),
+        Some(k) => graph.reshape(k, vec![])?,
+        None => graph.scalar(DType::I64, 0.0),
     };
     let plane = &shape[rank - 2..];
-    let (row, column) = (im.iota(DType::I64, plane, 0)?, im.iota(DType::I64, plane, 1)?);
-    let distance = im.map("sub", &[column, row])?;
+    let (row, column) = (graph.iota(DType::I64, plane, 0)?, graph.iota(DType::I64, plane, 1)?);
+    let distance = graph.map("sub", &[column, row])?;
     let test = if ctx.flag("upper", true)? {
         "greater_or_equal"
     } else {
         "less_or_equal"
     };
-    let keep = im.map(test, &[distance, k])?;
-    let zero = im.scalar(im.dtype(x), 0.0);
-    one(im.map("where", &[keep, x, zero]))
+    let keep = graph.map(test, &[distance, k])?;
+    let zero = graph.scalar(graph.dtype(x), 0.0);
+    one(graph.map("where", &[keep, x, zero]))
 }

@@ -4,11 +4,11 @@ use super::*;
 use brolga_ir::{DType, Dim};
 
 /// `CenterCropPad`: every axis cut or filled with zeros on both sides, the odd element at the end.
-pub fn center_crop_pad<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn center_crop_pad(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let x = ctx.input(0)?;
-    let shape = im.shape(x);
-    let target = im.dims_operand(ctx.input(1)?, "the shape")?;
+    let shape = graph.shape(x);
+    let target = graph.dims_operand(ctx.input(1)?, "the shape")?;
     let axes: Vec<usize> = match ctx.ints("axes")? {
         Some(a) => a
             .iter()
@@ -28,27 +28,27 @@ pub fn center_crop_pad<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome 
             return Err(Fail::Bad(format!("an extent of {want}")));
         }
         if want <= have {
-            y = im.slice_axis(y, a, Dim::Const((have - want) / 2), Dim::Const(want))?;
+            y = graph.slice_axis(y, a, Dim::Const((have - want) / 2), Dim::Const(want))?;
         } else {
             let (mut low, mut high) = (vec![Dim::ZERO; shape.len()], vec![Dim::ZERO; shape.len()]);
             low[a] = Dim::Const((want - have) / 2);
             high[a] = Dim::Const(want - have - (want - have) / 2);
-            y = im.pad(y, low, high, vec![0; shape.len()], 0.0)?;
+            y = graph.pad(y, low, high, vec![0; shape.len()], 0.0)?;
         }
     }
     Ok(vec![y])
 }
 
 /// `AffineGrid`: `theta` times every point of [-1, 1]², or ³, with a 1 behind it.
-pub fn affine_grid<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn affine_grid(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let theta = ctx.input(0)?;
-    let size = im.dims_operand(ctx.input(1)?, "the size")?;
+    let size = graph.dims_operand(ctx.input(1)?, "the size")?;
     let n = size.len().saturating_sub(2);
-    if im.rank(theta) != 3 || !(2..=3).contains(&n) {
+    if graph.rank(theta) != 3 || !(2..=3).contains(&n) {
         return Err(Fail::Bad(format!(
             "theta {} for {n} spatial dimensions, expected rank 3 and 2 or 3",
-            im.ty(theta)
+            graph.ty(theta)
         )));
     }
     let spatial = &size[2..];
@@ -56,27 +56,27 @@ pub fn affine_grid<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let mut parts = vec![];
     for i in (0..n).rev() {
         // Positions -1 … 1 of corners, or of centres.
-        let at = im.iota(DType::F32, spatial, i)?;
-        let extent = im.dim_scalar(&spatial[i], DType::F32)?;
+        let at = graph.iota(DType::F32, spatial, i)?;
+        let extent = graph.dim_scalar(&spatial[i], DType::F32)?;
         let (scaled, steps) = if corners {
-            (im.map_num("mul", at, 2.0)?, im.map_num("sub", extent, 1.0)?)
+            (graph.map_num("mul", at, 2.0)?, graph.map_num("sub", extent, 1.0)?)
         } else {
-            let twice = im.map_num("mul", at, 2.0)?;
-            (im.map_num("add", twice, 1.0)?, extent)
+            let twice = graph.map_num("mul", at, 2.0)?;
+            (graph.map_num("add", twice, 1.0)?, extent)
         };
-        let p = im.map("div", &[scaled, steps])?;
-        let p = im.map_num("sub", p, 1.0)?;
-        parts.push(im.unsqueeze(p, &[n])?);
+        let p = graph.map("div", &[scaled, steps])?;
+        let p = graph.map_num("sub", p, 1.0)?;
+        parts.push(graph.unsqueeze(p, &[n])?);
     }
     let mut unit = spatial.to_vec();
     unit.push(Dim::ONE);
-    parts.push(im.splat(DType::F32, &unit, 1.0)?);
-    let points = im.concat(n, &parts)?;
-    let points = im.cast(points, im.dtype(theta))?;
+    parts.push(graph.splat(DType::F32, &unit, 1.0)?);
+    let points = graph.concat(n, &parts)?;
+    let points = graph.cast(points, graph.dtype(theta))?;
     // [batch, rows, points…] with the rows moved behind the points.
-    let y = im.contract(theta, points, [&[], &[]], [&[2], &[n]])?;
+    let y = graph.contract(theta, points, [&[], &[]], [&[2], &[n]])?;
     let mut perm: Vec<usize> = vec![0];
     perm.extend(2..n + 2);
     perm.push(1);
-    one(im.transpose(y, &perm))
+    one(graph.transpose(y, &perm))
 }

@@ -4,21 +4,21 @@ use super::*;
 use brolga_ir::{Attr, DType, Dim};
 
 /// `NegativeLogLikelihoodLoss` of log-probabilities [N, C, …] and classes [N, …].
-pub fn negative_log_likelihood<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn negative_log_likelihood(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
-    one(im.likelihood(ctx, ctx.input(0)?))
+    one(graph.likelihood(ctx, ctx.input(0)?))
 }
 
 /// `SoftmaxCrossEntropyLoss` of scores; the log-probabilities are the optional second result.
-pub fn softmax_cross_entropy<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn softmax_cross_entropy(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
-    let p = im.op("log_softmax", &[Attr::Int(1)], &[ctx.input(0)?])?;
-    Ok(vec![im.likelihood(ctx, p)?, p])
+    let p = graph.op("log_softmax", &[Attr::Int(1)], &[ctx.input(0)?])?;
+    Ok(vec![graph.likelihood(ctx, p)?, p])
 }
 
-impl Importer<'_> {
+impl Builder<'_> {
     /// `-weight[class] p[class]`, reduced. Elements of the ignored class have weight 0.
-    fn likelihood<'m>(&mut self, ctx: &NodeCtx<'m>, p: Value) -> One {
+    fn likelihood(&mut self, ctx: &NodeCtx<'_>, p: Value) -> One {
         let classes = self.cast(ctx.input(1)?, DType::I64)?;
         if self.rank(p) < 2 || self.rank(classes) + 1 != self.rank(p) {
             return Err(Fail::Bad(format!("{} of classes {}", self.ty(p), self.ty(classes))));

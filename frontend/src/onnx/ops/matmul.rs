@@ -3,7 +3,7 @@
 use super::*;
 use brolga_ir::{Dim, dim::product};
 
-impl Importer<'_> {
+impl Builder<'_> {
     /// numpy's matmul. Batch dimensions of the right operand that are all 1 (or none) need no batch: the left operand's
     /// are then free. Others are broadcast where they differ.
     ///
@@ -53,54 +53,54 @@ impl Importer<'_> {
 }
 
 /// `MatMul`.
-pub fn matmul<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn matmul(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
-    one(im.matmul(ctx.input(0)?, ctx.input(1)?))
+    one(graph.matmul(ctx.input(0)?, ctx.input(1)?))
 }
 
 /// `Gemm`: `alpha A' B' + beta C`; transposed operands are contracted over their other dimension.
-pub fn gemm<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn gemm(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
     let (mut a, b) = (ctx.input(0)?, ctx.input(1)?);
-    if im.rank(a) > 2 && ctx.version < 7 {
-        let s = im.shape(a);
-        a = im.reshape(a, vec![s[0].clone(), product(&s[1..])])?;
+    if graph.rank(a) > 2 && ctx.version < 7 {
+        let s = graph.shape(a);
+        a = graph.reshape(a, vec![s[0].clone(), product(&s[1..])])?;
     }
-    if im.rank(a) != 2 || im.rank(b) != 2 {
+    if graph.rank(a) != 2 || graph.rank(b) != 2 {
         return Err(Fail::Bad(format!(
             "operands {} and {}, expected rank 2",
-            im.ty(a),
-            im.ty(b)
+            graph.ty(a),
+            graph.ty(b)
         )));
     }
     let (ta, tb) = (ctx.flag("transA", false)?, ctx.flag("transB", false)?);
     // A result of 16 bits is rounded once, after everything has been added.
-    let (dtype, acc) = (im.dtype(a), im.accumulator(im.dtype(a)));
-    let mut y = im.contract_to(acc, a, b, [&[], &[]], [&[usize::from(!ta)], &[usize::from(tb)]])?;
+    let (dtype, acc) = (graph.dtype(a), graph.accumulator(graph.dtype(a)));
+    let mut y = graph.contract_to(acc, a, b, [&[], &[]], [&[usize::from(!ta)], &[usize::from(tb)]])?;
     let (alpha, beta) = (ctx.float("alpha", 1.0)?, ctx.float("beta", 1.0)?);
     if alpha != 1.0 {
-        y = scale(im, y, alpha)?;
+        y = scale(graph, y, alpha)?;
     }
     let Some(mut c) = ctx.optional(2) else {
-        return one(im.cast(y, dtype));
+        return one(graph.cast(y, dtype));
     };
-    c = im.cast(c, acc)?;
+    c = graph.cast(c, acc)?;
     if beta != 1.0 {
-        c = scale(im, c, beta)?;
+        c = scale(graph, c, beta)?;
     }
-    let shape = im.shape(y);
-    let c = im.spread(c, &shape)?;
-    let y = im.map("add", &[y, c])?;
-    one(im.cast(y, dtype))
+    let shape = graph.shape(y);
+    let c = graph.spread(c, &shape)?;
+    let y = graph.map("add", &[y, c])?;
+    one(graph.cast(y, dtype))
 }
 
 /// A value times a float, which an integer Gemm rounds toward zero at the end.
-fn scale(im: &mut Importer<'_>, v: Value, by: f64) -> One {
-    let dtype = im.dtype(v);
+fn scale(graph: &mut Builder<'_>, v: Value, by: f64) -> One {
+    let dtype = graph.dtype(v);
     if dtype.is_float() || by.fract() == 0.0 {
-        return im.map_num("mul", v, by);
+        return graph.map_num("mul", v, by);
     }
-    let wide = im.cast(v, brolga_ir::DType::F64)?;
-    let y = im.map_num("mul", wide, by)?;
-    im.cast(y, dtype)
+    let wide = graph.cast(v, brolga_ir::DType::F64)?;
+    let y = graph.map_num("mul", wide, by)?;
+    graph.cast(y, dtype)
 }

@@ -1,12 +1,12 @@
 //! ONNX operators, one file each or one a family. To add one is to write its function and its line in [`TABLE`].
 //!
-//! A function gets the importer and its node and returns the node's results in order (fewer when the rest is optional
+//! A function gets the builder of the graph and its node, and returns the node's results in order (fewer when the rest is optional
 //! and rare; a result that is used but not returned becomes an "unsupported" error). Versions of the operator set are
-//! told apart inside.
+//! told apart inside. An element-wise operator of the IR has no function of its own: its line names it.
 
-use super::emit::One;
+use super::builder::{Builder, One};
 use super::error::{Fail, unsupported};
-use super::import::Importer;
+use super::import::{Importer, domain};
 use super::node::{self, NodeCtx};
 use brolga_ir::{DType, Value};
 
@@ -42,8 +42,18 @@ mod softmax;
 
 /// What an operator's function returns.
 pub type Outcome = Result<Vec<Value>, Fail>;
-/// An operator's function.
-pub type Handler = for<'m> fn(&mut Importer<'m>, &NodeCtx<'m>) -> Outcome;
+
+/// What imports a node of an operator.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// A function of its own.
+    Node(fn(&mut Builder<'_>, &NodeCtx<'_>) -> Outcome),
+    /// One that takes the operands in its way, and the element-wise operator of the IR that they are for.
+    Map(fn(&mut Builder<'_>, &NodeCtx<'_>, &str) -> Outcome, &'static str),
+    /// Control flow, which walks through subgraphs.
+    Walk(for<'m> fn(&mut Importer<'m>, &NodeCtx<'m>) -> Outcome),
+}
+use Handler::{Map, Node, Walk};
 
 /// One result.
 fn one(v: One) -> Outcome {
@@ -52,167 +62,167 @@ fn one(v: One) -> Outcome {
 
 /// ONNX's own operators, sorted.
 static TABLE: &[(&str, Handler)] = &[
-    ("Abs", elementwise::unary),
-    ("Acos", elementwise::unary),
-    ("Acosh", elementwise::unary),
-    ("Add", elementwise::binary),
-    ("AffineGrid", image::affine_grid),
-    ("And", elementwise::binary),
-    ("ArgMax", arg::arg_reduce),
-    ("ArgMin", arg::arg_reduce),
-    ("Asin", elementwise::unary),
-    ("Asinh", elementwise::unary),
-    ("Atan", elementwise::unary),
-    ("Atanh", elementwise::unary),
-    ("Attention", attention::attention),
-    ("AveragePool", pool::average),
-    ("BatchNormalization", normalization::batch),
-    ("BitCast", cast::bit_cast),
-    ("BitShift", elementwise::bit_shift),
-    ("BitwiseAnd", elementwise::binary),
-    ("BitwiseNot", elementwise::unary),
-    ("BitwiseOr", elementwise::binary),
-    ("BitwiseXor", elementwise::binary),
-    ("BlackmanWindow", signal::window),
-    ("Cast", cast::cast),
-    ("CastLike", cast::cast_like),
-    ("CausalConvWithState", conv::causal),
-    ("Ceil", elementwise::unary),
-    ("Celu", activation::celu),
-    ("CenterCropPad", image::center_crop_pad),
-    ("Clip", activation::clip),
-    ("Compress", gather::compress),
-    ("Concat", slice::concat),
-    ("Constant", constant::constant),
-    ("ConstantOfShape", constant::constant_of_shape),
-    ("Conv", conv::conv),
-    ("ConvInteger", quantize::conv_integer),
-    ("ConvTranspose", conv::conv_transpose),
-    ("Cos", elementwise::unary),
-    ("Cosh", elementwise::unary),
-    ("CumProd", cumulative::cumulative),
-    ("CumSum", cumulative::cumulative),
-    ("DepthToSpace", depth::depth_to_space),
-    ("DequantizeLinear", quantize::dequantize),
-    ("Div", elementwise::binary),
-    ("Dropout", dropout::dropout),
-    ("DynamicQuantizeLinear", quantize::dynamic_quantize),
-    ("Einsum", einsum::einsum),
-    ("Elu", activation::elu),
-    ("Equal", elementwise::binary),
-    ("Erf", elementwise::unary),
-    ("Exp", elementwise::unary),
-    ("Expand", reshape::expand),
-    ("EyeLike", constant::eye_like),
-    ("Flatten", reshape::flatten),
-    ("Floor", elementwise::unary),
-    ("Gather", gather::gather),
-    ("GatherElements", gather::gather_elements),
-    ("GatherND", gather::gather_nd),
-    ("Gelu", activation::gelu),
-    ("Gemm", matmul::gemm),
-    ("GlobalAveragePool", pool::global_average),
-    ("GlobalLpPool", pool::global_lp),
-    ("GlobalMaxPool", pool::global_max),
-    ("Greater", elementwise::binary),
-    ("GreaterOrEqual", elementwise::binary),
-    ("GroupNormalization", normalization::group),
-    ("HammingWindow", signal::window),
-    ("HannWindow", signal::window),
-    ("HardSigmoid", activation::hard_sigmoid),
-    ("HardSwish", activation::hard_swish),
-    ("Hardmax", softmax::hardmax),
-    ("Identity", reshape::identity),
-    ("If", control::if_),
-    ("InstanceNormalization", normalization::instance),
-    ("IsInf", elementwise::is_inf),
-    ("IsNaN", elementwise::unary),
-    ("LRN", normalization::lrn),
-    ("LayerNormalization", normalization::layer),
-    ("LeakyRelu", activation::leaky_relu),
-    ("Less", elementwise::binary),
-    ("LessOrEqual", elementwise::binary),
-    ("Log", elementwise::unary),
-    ("LogSoftmax", softmax::softmax),
-    ("LpNormalization", normalization::lp),
-    ("LpPool", pool::lp),
-    ("MatMul", matmul::matmul),
-    ("MatMulInteger", quantize::matmul_integer),
-    ("Max", elementwise::variadic),
-    ("MaxPool", pool::max),
-    ("MaxUnpool", arg_pool::unpool),
-    ("Mean", elementwise::mean),
-    ("MeanVarianceNormalization", normalization::mean_variance),
-    ("Min", elementwise::variadic),
-    ("Mish", elementwise::unary),
-    ("Mod", elementwise::modulo),
-    ("Mul", elementwise::binary),
-    ("Neg", elementwise::unary),
-    ("NegativeLogLikelihoodLoss", loss::negative_log_likelihood),
-    ("Not", elementwise::unary),
-    ("OneHot", gather::one_hot),
-    ("Or", elementwise::binary),
-    ("PRelu", activation::prelu),
-    ("Pad", pad::pad),
-    ("Pow", elementwise::pow),
-    ("QLinearConv", quantize::qlinear_conv),
-    ("QLinearMatMul", quantize::qlinear_matmul),
-    ("QuantizeLinear", quantize::quantize),
-    ("RMSNormalization", normalization::rms),
-    ("Range", constant::range),
-    ("Reciprocal", elementwise::unary),
-    ("ReduceL1", reduce::reduce),
-    ("ReduceL2", reduce::reduce),
-    ("ReduceLogSum", reduce::reduce),
-    ("ReduceLogSumExp", reduce::reduce),
-    ("ReduceMax", reduce::reduce),
-    ("ReduceMean", reduce::reduce),
-    ("ReduceMin", reduce::reduce),
-    ("ReduceProd", reduce::reduce),
-    ("ReduceSum", reduce::reduce),
-    ("ReduceSumSquare", reduce::reduce),
-    ("Relu", activation::relu),
-    ("Reshape", reshape::reshape),
-    ("Resize", resize::resize),
-    ("ReverseSequence", gather::reverse_sequence),
-    ("RotaryEmbedding", rotary::rotary),
-    ("Round", elementwise::unary),
-    ("Scatter", scatter::elements),
-    ("ScatterElements", scatter::elements),
-    ("ScatterND", scatter::nd),
-    ("Selu", activation::selu),
-    ("Shape", constant::shape),
-    ("Shrink", activation::shrink),
-    ("Sigmoid", elementwise::unary),
-    ("Sign", elementwise::unary),
-    ("Sin", elementwise::unary),
-    ("Sinh", elementwise::unary),
-    ("Size", constant::shape),
-    ("Slice", slice::slice),
-    ("Softmax", softmax::softmax),
-    ("SoftmaxCrossEntropyLoss", loss::softmax_cross_entropy),
-    ("Softplus", elementwise::unary),
-    ("Softsign", elementwise::unary),
-    ("SpaceToDepth", depth::space_to_depth),
-    ("Split", slice::split),
-    ("Sqrt", elementwise::unary),
-    ("Squeeze", reshape::squeeze),
-    ("Sub", elementwise::binary),
-    ("Sum", elementwise::variadic),
-    ("SwiGLU", activation::swiglu),
-    ("Swish", activation::swish),
-    ("Tan", elementwise::unary),
-    ("Tanh", elementwise::unary),
-    ("TensorScatter", scatter::tensor_scatter),
-    ("ThresholdedRelu", activation::thresholded_relu),
-    ("Tile", reshape::tile),
-    ("TopK", arg::top_k),
-    ("Transpose", reshape::transpose),
-    ("Trilu", gather::trilu),
-    ("Unsqueeze", reshape::unsqueeze),
-    ("Upsample", resize::upsample),
-    ("Where", elementwise::select),
-    ("Xor", elementwise::binary),
+    ("Abs", Map(elementwise::unary, "abs")),
+    ("Acos", Map(elementwise::unary, "acos")),
+    ("Acosh", Map(elementwise::unary, "acosh")),
+    ("Add", Map(elementwise::binary, "add")),
+    ("AffineGrid", Node(image::affine_grid)),
+    ("And", Map(elementwise::binary, "and")),
+    ("ArgMax", Node(arg::arg_reduce)),
+    ("ArgMin", Node(arg::arg_reduce)),
+    ("Asin", Map(elementwise::unary, "asin")),
+    ("Asinh", Map(elementwise::unary, "asinh")),
+    ("Atan", Map(elementwise::unary, "atan")),
+    ("Atanh", Map(elementwise::unary, "atanh")),
+    ("Attention", Node(attention::attention)),
+    ("AveragePool", Node(pool::average)),
+    ("BatchNormalization", Node(normalization::batch)),
+    ("BitCast", Node(cast::bit_cast)),
+    ("BitShift", Node(elementwise::bit_shift)),
+    ("BitwiseAnd", Map(elementwise::binary, "bitwise_and")),
+    ("BitwiseNot", Map(elementwise::unary, "bitwise_not")),
+    ("BitwiseOr", Map(elementwise::binary, "bitwise_or")),
+    ("BitwiseXor", Map(elementwise::binary, "bitwise_xor")),
+    ("BlackmanWindow", Node(signal::window)),
+    ("Cast", Node(cast::cast)),
+    ("CastLike", Node(cast::cast_like)),
+    ("CausalConvWithState", Node(conv::causal)),
+    ("Ceil", Map(elementwise::unary, "ceil")),
+    ("Celu", Node(activation::celu)),
+    ("CenterCropPad", Node(image::center_crop_pad)),
+    ("Clip", Node(activation::clip)),
+    ("Compress", Node(gather::compress)),
+    ("Concat", Node(slice::concat)),
+    ("Constant", Node(constant::constant)),
+    ("ConstantOfShape", Node(constant::constant_of_shape)),
+    ("Conv", Node(conv::conv)),
+    ("ConvInteger", Node(quantize::conv_integer)),
+    ("ConvTranspose", Node(conv::conv_transpose)),
+    ("Cos", Map(elementwise::unary, "cos")),
+    ("Cosh", Map(elementwise::unary, "cosh")),
+    ("CumProd", Node(cumulative::cumulative)),
+    ("CumSum", Node(cumulative::cumulative)),
+    ("DepthToSpace", Node(depth::depth_to_space)),
+    ("DequantizeLinear", Node(quantize::dequantize)),
+    ("Div", Map(elementwise::binary, "div")),
+    ("Dropout", Node(dropout::dropout)),
+    ("DynamicQuantizeLinear", Node(quantize::dynamic_quantize)),
+    ("Einsum", Node(einsum::einsum)),
+    ("Elu", Node(activation::elu)),
+    ("Equal", Map(elementwise::binary, "equal")),
+    ("Erf", Map(elementwise::unary, "erf")),
+    ("Exp", Map(elementwise::unary, "exp")),
+    ("Expand", Node(reshape::expand)),
+    ("EyeLike", Node(constant::eye_like)),
+    ("Flatten", Node(reshape::flatten)),
+    ("Floor", Map(elementwise::unary, "floor")),
+    ("Gather", Node(gather::gather)),
+    ("GatherElements", Node(gather::gather_elements)),
+    ("GatherND", Node(gather::gather_nd)),
+    ("Gelu", Node(activation::gelu)),
+    ("Gemm", Node(matmul::gemm)),
+    ("GlobalAveragePool", Node(pool::global_average)),
+    ("GlobalLpPool", Node(pool::global_lp)),
+    ("GlobalMaxPool", Node(pool::global_max)),
+    ("Greater", Map(elementwise::binary, "greater")),
+    ("GreaterOrEqual", Map(elementwise::binary, "greater_or_equal")),
+    ("GroupNormalization", Node(normalization::group)),
+    ("HammingWindow", Node(signal::window)),
+    ("HannWindow", Node(signal::window)),
+    ("HardSigmoid", Node(activation::hard_sigmoid)),
+    ("HardSwish", Node(activation::hard_swish)),
+    ("Hardmax", Node(softmax::hardmax)),
+    ("Identity", Node(reshape::identity)),
+    ("If", Walk(control::if_)),
+    ("InstanceNormalization", Node(normalization::instance)),
+    ("IsInf", Node(elementwise::is_inf)),
+    ("IsNaN", Map(elementwise::unary, "is_nan")),
+    ("LRN", Node(normalization::lrn)),
+    ("LayerNormalization", Node(normalization::layer)),
+    ("LeakyRelu", Node(activation::leaky_relu)),
+    ("Less", Map(elementwise::binary, "less")),
+    ("LessOrEqual", Map(elementwise::binary, "less_or_equal")),
+    ("Log", Map(elementwise::unary, "log")),
+    ("LogSoftmax", Node(softmax::softmax)),
+    ("LpNormalization", Node(normalization::lp)),
+    ("LpPool", Node(pool::lp)),
+    ("MatMul", Node(matmul::matmul)),
+    ("MatMulInteger", Node(quantize::matmul_integer)),
+    ("Max", Map(elementwise::variadic, "max")),
+    ("MaxPool", Node(pool::max)),
+    ("MaxUnpool", Node(arg_pool::unpool)),
+    ("Mean", Node(elementwise::mean)),
+    ("MeanVarianceNormalization", Node(normalization::mean_variance)),
+    ("Min", Map(elementwise::variadic, "min")),
+    ("Mish", Map(elementwise::unary, "mish")),
+    ("Mod", Node(elementwise::modulo)),
+    ("Mul", Map(elementwise::binary, "mul")),
+    ("Neg", Map(elementwise::unary, "neg")),
+    ("NegativeLogLikelihoodLoss", Node(loss::negative_log_likelihood)),
+    ("Not", Map(elementwise::unary, "not")),
+    ("OneHot", Node(gather::one_hot)),
+    ("Or", Map(elementwise::binary, "or")),
+    ("PRelu", Node(activation::prelu)),
+    ("Pad", Node(pad::pad)),
+    ("Pow", Node(elementwise::pow)),
+    ("QLinearConv", Node(quantize::qlinear_conv)),
+    ("QLinearMatMul", Node(quantize::qlinear_matmul)),
+    ("QuantizeLinear", Node(quantize::quantize)),
+    ("RMSNormalization", Node(normalization::rms)),
+    ("Range", Node(constant::range)),
+    ("Reciprocal", Map(elementwise::unary, "reciprocal")),
+    ("ReduceL1", Node(reduce::reduce)),
+    ("ReduceL2", Node(reduce::reduce)),
+    ("ReduceLogSum", Node(reduce::reduce)),
+    ("ReduceLogSumExp", Node(reduce::reduce)),
+    ("ReduceMax", Node(reduce::reduce)),
+    ("ReduceMean", Node(reduce::reduce)),
+    ("ReduceMin", Node(reduce::reduce)),
+    ("ReduceProd", Node(reduce::reduce)),
+    ("ReduceSum", Node(reduce::reduce)),
+    ("ReduceSumSquare", Node(reduce::reduce)),
+    ("Relu", Node(activation::relu)),
+    ("Reshape", Node(reshape::reshape)),
+    ("Resize", Node(resize::resize)),
+    ("ReverseSequence", Node(gather::reverse_sequence)),
+    ("RotaryEmbedding", Node(rotary::rotary)),
+    ("Round", Map(elementwise::unary, "round")),
+    ("Scatter", Node(scatter::elements)),
+    ("ScatterElements", Node(scatter::elements)),
+    ("ScatterND", Node(scatter::nd)),
+    ("Selu", Node(activation::selu)),
+    ("Shape", Node(constant::shape)),
+    ("Shrink", Node(activation::shrink)),
+    ("Sigmoid", Map(elementwise::unary, "sigmoid")),
+    ("Sign", Map(elementwise::unary, "sign")),
+    ("Sin", Map(elementwise::unary, "sin")),
+    ("Sinh", Map(elementwise::unary, "sinh")),
+    ("Size", Node(constant::shape)),
+    ("Slice", Node(slice::slice)),
+    ("Softmax", Node(softmax::softmax)),
+    ("SoftmaxCrossEntropyLoss", Node(loss::softmax_cross_entropy)),
+    ("Softplus", Map(elementwise::unary, "softplus")),
+    ("Softsign", Map(elementwise::unary, "softsign")),
+    ("SpaceToDepth", Node(depth::space_to_depth)),
+    ("Split", Node(slice::split)),
+    ("Sqrt", Map(elementwise::unary, "sqrt")),
+    ("Squeeze", Node(reshape::squeeze)),
+    ("Sub", Map(elementwise::binary, "sub")),
+    ("Sum", Map(elementwise::variadic, "add")),
+    ("SwiGLU", Node(activation::swiglu)),
+    ("Swish", Node(activation::swish)),
+    ("Tan", Map(elementwise::unary, "tan")),
+    ("Tanh", Map(elementwise::unary, "tanh")),
+    ("TensorScatter", Node(scatter::tensor_scatter)),
+    ("ThresholdedRelu", Node(activation::thresholded_relu)),
+    ("Tile", Node(reshape::tile)),
+    ("TopK", Node(arg::top_k)),
+    ("Transpose", Node(reshape::transpose)),
+    ("Trilu", Node(gather::trilu)),
+    ("Unsqueeze", Node(reshape::unsqueeze)),
+    ("Upsample", Node(resize::upsample)),
+    ("Where", Node(elementwise::select)),
+    ("Xor", Map(elementwise::binary, "xor")),
 ];
 
 /// Operators whose functions compose their results of several steps of arithmetic, sorted. On 16-bit floats such an
@@ -246,26 +256,38 @@ static COMPOSED: &[&str] = &[
 ///
 /// # Errors
 /// Those of the function.
-pub fn run<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, handler: Handler) -> Outcome {
-    let narrow = |v: &Value| matches!(im.dtype(*v), DType::F16 | DType::BF16);
+pub fn run(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+    let narrow = |v: &Value| matches!(graph.dtype(*v), DType::F16 | DType::BF16);
     let composed = COMPOSED.binary_search(&ctx.op()).is_ok();
     let Some(first) = ctx.inputs.iter().flatten().copied().find(narrow).filter(|_| composed) else {
-        return handler(im, ctx);
+        return apply(graph, ctx);
     };
-    let dtype = im.dtype(first);
+    let dtype = graph.dtype(first);
     let mut wide = vec![];
     for v in &ctx.inputs {
         wide.push(match v {
-            Some(v) => Some(im.widen(*v)?),
+            Some(v) => Some(graph.widen(*v)?),
             None => None,
         });
     }
-    let results = im.rerun(ctx, wide)?;
-    let back = |v: Value| match im.dtype(v) {
-        DType::F32 => im.cast(v, dtype),
+    let results = apply(graph, &ctx.with(wide))?;
+    let back = |v: Value| match graph.dtype(v) {
+        DType::F32 => graph.cast(v, dtype),
         _ => Ok(v),
     };
     results.into_iter().map(back).collect()
+}
+
+/// Runs the function of a node's operator, which is in the table and no control flow.
+///
+/// # Errors
+/// Those of the function.
+pub fn apply(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+    match lookup(domain(&ctx.proto.domain), ctx.op()) {
+        Some(Node(f)) => f(graph, ctx),
+        Some(Map(f, name)) => f(graph, ctx, name),
+        Some(Walk(_)) | None => unreachable!("`{}` was looked up before", ctx.op()),
+    }
 }
 
 /// The function of an operator of a domain (empty for ONNX's own).
@@ -279,9 +301,23 @@ pub fn lookup(domain: &str, op: &str) -> Option<Handler> {
 #[cfg(test)]
 mod tests {
     #[test]
+    fn element_wise_operators_are_the_irs() {
+        for (onnx, handler) in super::TABLE {
+            if let super::Map(_, name) = handler {
+                assert!(brolga_ir::Op::new(name, &[]).is_ok(), "{onnx}: `{name}`");
+            }
+        }
+    }
+
+    #[test]
     fn the_tables_are_sorted() {
         assert!(super::TABLE.windows(2).all(|w| w[0].0 < w[1].0));
         assert!(super::COMPOSED.is_sorted_by(|a, b| a < b));
-        assert!(super::COMPOSED.iter().all(|op| super::lookup("", op).is_some()));
+        for op in super::COMPOSED {
+            assert!(
+                matches!(super::lookup("", op), Some(super::Node(_) | super::Map(..))),
+                "{op}"
+            );
+        }
     }
 }

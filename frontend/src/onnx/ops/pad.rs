@@ -8,17 +8,17 @@ use brolga_ir::{DType, Dim};
 const MAX_INDEX: i64 = 1 << 26;
 
 /// `Pad`: amounts are an attribute before version 11, an operand since.
-pub fn pad<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn pad(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 4)?;
     let x = ctx.input(0)?;
-    let rank = im.rank(x);
+    let rank = graph.rank(x);
     let amounts: Vec<Dim> = match (ctx.optional(1), ctx.ints("pads")?) {
-        (Some(v), _) => im.dims_operand(v, "pads")?,
+        (Some(v), _) => graph.dims_operand(v, "pads")?,
         (None, Some(p)) => p.iter().map(|&p| Dim::Const(p)).collect(),
         (None, None) => return Err("pads are missing".into()),
     };
     let axes: Vec<usize> = match ctx.optional(3) {
-        Some(v) => im
+        Some(v) => graph
             .ints_operand(v, "axes")?
             .iter()
             .map(|&a| node::axis(a, rank))
@@ -35,20 +35,20 @@ pub fn pad<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     }
     let mode = ctx.string("mode", "constant")?;
     if mode != "constant" {
-        return one(im.pad_by_index(x, &low, &high, mode));
+        return one(graph.pad_by_index(x, &low, &high, mode));
     }
     let value = match ctx.optional(2) {
-        Some(v) => match im.contents(v) {
+        Some(v) => match graph.contents(v) {
             Some(t) if t.len() == 1 => t.get(0),
             Some(t) => return Err(Fail::Bad(format!("a value of {} elements, expected one", t.len()))),
             None => return unsupported("a value computed from data"),
         },
         None => ctx.float("value", 0.0)?.into(),
     };
-    one(im.pad(x, low, high, vec![0; rank], value))
+    one(graph.pad(x, low, high, vec![0; rank], value))
 }
 
-impl Importer<'_> {
+impl Builder<'_> {
     /// Padding whose elements are copies of the operand's.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Importer<'_> {
         self.require_at_most(&Dim::ONE, n)?;
         self.require_at_most(&Dim::ZERO, &size)?;
         let at = self.iota(DType::I64, &[size], 0)?;
-        let number = |im: &mut Self, d: &Dim| im.dim_scalar(d, DType::I64);
+        let number = |graph: &mut Self, d: &Dim| graph.dim_scalar(d, DType::I64);
         let (low, n_value) = (number(self, low)?, number(self, n)?);
         let last = number(self, &(n - &Dim::ONE))?;
         let i = self.map("sub", &[at, low])?;

@@ -23,11 +23,11 @@ pub struct Pool {
     pub spatial: Vec<Dim>,
 }
 
-fn plan<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, x: Value) -> Result<Pool, Fail> {
-    if im.rank(x) < 3 {
-        return Err(Fail::Bad(format!("{}, expected rank 3 or more", im.ty(x))));
+fn plan(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, x: Value) -> Result<Pool, Fail> {
+    if graph.rank(x) < 3 {
+        return Err(Fail::Bad(format!("{}, expected rank 3 or more", graph.ty(x))));
     }
-    let spatial = im.shape(x)[2..].to_vec();
+    let spatial = graph.shape(x)[2..].to_vec();
     let kernel = ctx
         .ints("kernel_shape")?
         .ok_or("attribute `kernel_shape` is missing")?
@@ -46,11 +46,11 @@ fn plan<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, x: Value) -> Result<Pool, 
                 } else {
                     (1 - w.strides[i]).min(-1)
                 };
-                im.require_at_most(&Dim::Const(least), &room).map_err(|_| {
+                graph.require_at_most(&Dim::Const(least), &room).map_err(|_| {
                     Fail::Bad(format!(
                         "kernel {:?} is larger than the padded input {}",
                         w.kernel,
-                        im.ty(x)
+                        graph.ty(x)
                     ))
                 })?;
             }
@@ -72,7 +72,7 @@ fn plan<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, x: Value) -> Result<Pool, 
 }
 
 impl Pool {
-    fn emit(&self, im: &mut Importer<'_>, kind: &str, x: Value) -> One {
+    fn emit(&self, graph: &mut Builder<'_>, kind: &str, x: Value) -> One {
         let w = &self.window;
         let attrs = [
             Attr::word(kind),
@@ -84,11 +84,11 @@ impl Pool {
             Attr::Dims(self.sizes.clone()),
             Attr::Bool(false),
         ];
-        im.op("pool", &attrs, &[x])
+        graph.op("pool", &attrs, &[x])
     }
 
     /// How many elements each window averages over, as a constant where extents are known; a pool of ones elsewhere.
-    fn counts(&self, im: &mut Importer<'_>, include_pad: bool, dtype: DType) -> One {
+    fn counts(&self, graph: &mut Builder<'_>, include_pad: bool, dtype: DType) -> One {
         let n = self.spatial.len();
         let mut known: Option<Vec<Vec<usize>>> = Some(vec![]);
         for i in 0..n {
@@ -101,22 +101,22 @@ impl Pool {
         let made = |axes: &Vec<Vec<usize>>| axes.iter().try_fold(1usize, |n, a| n.checked_mul(a.len()));
         if let Some(axes) = known.filter(|a| made(a).is_some_and(|n| n <= MAX_COUNTED as usize)) {
             if let Some(same) = axes.iter().map(|a| all_equal(a)).collect::<Option<Vec<usize>>>() {
-                return Ok(im.scalar(dtype, same.iter().product::<usize>() as f64));
+                return Ok(graph.scalar(dtype, same.iter().product::<usize>() as f64));
             }
             let shape: Vec<usize> = axes.iter().map(Vec::len).collect();
             let values: Vec<usize> = brolga_ir::indices(&shape)
                 .map(|index| index.iter().zip(&axes).map(|(&i, a)| a[i]).product())
                 .collect();
             let t = Tensor::from_fn(dtype, &shape, |p| Number::Float(values[p] as f64));
-            return Ok(im.dense(t));
+            return Ok(graph.dense(t));
         }
         let mut shape = vec![Dim::ONE; 2];
         shape.extend(self.spatial.iter().cloned());
-        let mut ones = im.splat(dtype, &shape, 1.0)?;
+        let mut ones = graph.splat(dtype, &shape, 1.0)?;
         if include_pad {
             let edge = |d: &[Dim]| [&[Dim::ZERO, Dim::ZERO][..], d].concat();
             let (low, high) = (edge(&self.window.low), edge(&self.window.high));
-            ones = im.pad(ones, low, high, vec![0; n + 2], 1.0)?;
+            ones = graph.pad(ones, low, high, vec![0; n + 2], 1.0)?;
             let bare = Pool {
                 window: Window {
                     low: vec![Dim::ZERO; n],
@@ -128,9 +128,9 @@ impl Pool {
                 sizes: self.sizes.clone(),
                 spatial: self.spatial.clone(),
             };
-            return bare.emit(im, "sum", ones);
+            return bare.emit(graph, "sum", ones);
         }
-        self.emit(im, "sum", ones)
+        self.emit(graph, "sum", ones)
     }
 
     /// The number of counted taps of each window along one axis, where extents are known and amount to few.
@@ -160,84 +160,84 @@ fn all_equal(counts: &[usize]) -> Option<usize> {
 }
 
 /// `MaxPool`.
-pub fn max<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn max(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let p = plan(im, ctx, x)?;
+    let p = plan(graph, ctx, x)?;
     if ctx.wants(1) {
-        return arg_pool::max(im, ctx, &p, x);
+        return arg_pool::max(graph, ctx, &p, x);
     }
-    one(p.emit(im, "max", x))
+    one(p.emit(graph, "max", x))
 }
 
 /// `AveragePool`.
-pub fn average<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn average(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let dtype = im.dtype(x);
-    let p = plan(im, ctx, x)?;
-    let wide = im.widen(x)?;
-    let sum = p.emit(im, "sum", wide)?;
-    let counts = p.counts(im, ctx.flag("count_include_pad", false)?, im.dtype(sum))?;
-    let y = im.map("div", &[sum, counts])?;
-    one(im.cast(y, dtype))
+    let dtype = graph.dtype(x);
+    let p = plan(graph, ctx, x)?;
+    let wide = graph.widen(x)?;
+    let sum = p.emit(graph, "sum", wide)?;
+    let counts = p.counts(graph, ctx.flag("count_include_pad", false)?, graph.dtype(sum))?;
+    let y = graph.map("div", &[sum, counts])?;
+    one(graph.cast(y, dtype))
 }
 
 /// `LpPool`: `(Σ |x|^p)^(1/p)`.
-pub fn lp<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn lp(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
     let p = ctx.int("p", 2)?;
-    let pool = plan(im, ctx, x)?;
-    one(norm(im, x, p, |im, v| pool.emit(im, "sum", v)))
+    let pool = plan(graph, ctx, x)?;
+    one(norm(graph, x, p, |graph, v| pool.emit(graph, "sum", v)))
 }
 
-fn norm<'m>(im: &mut Importer<'m>, x: Value, p: i64, sum: impl FnOnce(&mut Importer<'m>, Value) -> One) -> One {
+fn norm(graph: &mut Builder<'_>, x: Value, p: i64, sum: impl FnOnce(&mut Builder<'_>, Value) -> One) -> One {
     if p < 1 {
         return Err(Fail::Bad(format!("p = {p}, expected 1 or more")));
     }
-    let a = im.op("abs", &[], &[x])?;
+    let a = graph.op("abs", &[], &[x])?;
     let powered = match p {
         1 => a,
-        2 => im.map("mul", &[x, x])?,
-        _ => im.map_num("pow", a, p as f64)?,
+        2 => graph.map("mul", &[x, x])?,
+        _ => graph.map_num("pow", a, p as f64)?,
     };
-    let s = sum(im, powered)?;
+    let s = sum(graph, powered)?;
     match p {
         1 => Ok(s),
-        2 => im.op("sqrt", &[], &[s]),
-        _ => im.map_num("pow", s, 1.0 / p as f64),
+        2 => graph.op("sqrt", &[], &[s]),
+        _ => graph.map_num("pow", s, 1.0 / p as f64),
     }
 }
 
-fn spatial_axes(im: &Importer<'_>, x: Value) -> Result<Vec<usize>, Fail> {
-    match im.rank(x) {
-        0..2 => Err(Fail::Bad(format!("{}, expected rank 2 or more", im.ty(x)))),
+fn spatial_axes(graph: &Builder<'_>, x: Value) -> Result<Vec<usize>, Fail> {
+    match graph.rank(x) {
+        0..2 => Err(Fail::Bad(format!("{}, expected rank 2 or more", graph.ty(x)))),
         r => Ok((2..r).collect()),
     }
 }
 
 /// `GlobalAveragePool`.
-pub fn global_average<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn global_average(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let axes = spatial_axes(im, x)?;
-    one(im.mean(&axes, x))
+    let axes = spatial_axes(graph, x)?;
+    one(graph.mean(&axes, x))
 }
 
 /// `GlobalMaxPool`.
-pub fn global_max<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn global_max(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let axes = spatial_axes(im, x)?;
-    one(im.reduce("max", &axes, x))
+    let axes = spatial_axes(graph, x)?;
+    one(graph.reduce("max", &axes, x))
 }
 
 /// `GlobalLpPool`.
-pub fn global_lp<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn global_lp(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let axes = spatial_axes(im, x)?;
+    let axes = spatial_axes(graph, x)?;
     let p = ctx.int("p", 2)?;
-    one(norm(im, x, p, |im, v| im.reduce("sum", &axes, v)))
+    one(norm(graph, x, p, |graph, v| graph.reduce("sum", &axes, v)))
 }

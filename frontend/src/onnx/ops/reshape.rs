@@ -6,24 +6,24 @@ use super::*;
 use brolga_ir::{Attr, Dim, dim::product};
 
 /// `Identity`.
-pub fn identity<'m>(_: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn identity(_: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     Ok(vec![ctx.input(0)?])
 }
 
 /// `Reshape`: 0 copies an extent (unless `allowzero`), one -1 is inferred.
-pub fn reshape<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn reshape(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let x = ctx.input(0)?;
-    let from = im.shape(x);
-    let mut to = im.dims_operand(ctx.input(1)?, "the shape")?;
+    let from = graph.shape(x);
+    let mut to = graph.dims_operand(ctx.input(1)?, "the shape")?;
     if !ctx.flag("allowzero", false)? {
         for (i, d) in to.iter_mut().enumerate() {
             if d.is(0) {
                 *d = from
                     .get(i)
                     .cloned()
-                    .ok_or_else(|| Fail::Bad(format!("extent {i} is copied from {}", im.ty(x))))?;
+                    .ok_or_else(|| Fail::Bad(format!("extent {i} is copied from {}", graph.ty(x))))?;
             }
         }
     }
@@ -52,68 +52,68 @@ pub fn reshape<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     if let Some(d) = to.iter().find(|d| d.as_const().is_some_and(|c| c < 0)) {
         return Err(Fail::Bad(format!("shape {show} has the extent {d}")));
     }
-    one(im.reshape_if_equal(x, to))
+    one(graph.reshape_if_equal(x, to))
 }
 
 /// `Flatten`: two dimensions, split at `axis`.
-pub fn flatten<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn flatten(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let shape = im.shape(x);
+    let shape = graph.shape(x);
     // Unlike an axis, the split may also stand after the last dimension.
     let axis = match ctx.int("axis", 1)? {
         a if a == shape.len() as i64 => shape.len(),
         a => node::axis(a, shape.len())?,
     };
-    one(im.reshape(x, vec![product(&shape[..axis]), product(&shape[axis..])]))
+    one(graph.reshape(x, vec![product(&shape[..axis]), product(&shape[axis..])]))
 }
 
 /// The axes of `Squeeze` and `Unsqueeze`: an attribute before version 13, an operand since.
-fn axes_of<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Result<Option<Vec<i64>>, Fail> {
+fn axes_of(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<i64>>, Fail> {
     match (ctx.optional(1), ctx.ints("axes")?) {
-        (Some(v), _) => Ok(Some(im.ints_operand(v, "axes")?)),
+        (Some(v), _) => Ok(Some(graph.ints_operand(v, "axes")?)),
         (None, a) => Ok(a.map(<[i64]>::to_vec)),
     }
 }
 
 /// `Squeeze`.
-pub fn squeeze<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn squeeze(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 2)?;
     let x = ctx.input(0)?;
-    let shape = im.shape(x);
-    let axes = match axes_of(im, ctx)? {
+    let shape = graph.shape(x);
+    let axes = match axes_of(graph, ctx)? {
         Some(a) => node::axes(&a, shape.len())?,
         None => (0..shape.len()).filter(|&i| shape[i].is(1)).collect(),
     };
-    one(im.squeeze(x, &axes))
+    one(graph.squeeze(x, &axes))
 }
 
 /// `Unsqueeze`.
-pub fn unsqueeze<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn unsqueeze(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 2)?;
     let x = ctx.input(0)?;
-    let axes = axes_of(im, ctx)?.ok_or("axes are missing")?;
-    let axes = node::axes(&axes, im.rank(x) + axes.len())?;
-    one(im.unsqueeze(x, &axes))
+    let axes = axes_of(graph, ctx)?.ok_or("axes are missing")?;
+    let axes = node::axes(&axes, graph.rank(x) + axes.len())?;
+    one(graph.unsqueeze(x, &axes))
 }
 
 /// `Expand`: both the operand and the shape broadcast.
-pub fn expand<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn expand(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let x = ctx.input(0)?;
-    let to = im.dims_operand(ctx.input(1)?, "the shape")?;
-    let shape = im.broadcast_shapes(&[im.shape(x), to])?;
-    one(im.spread(x, &shape))
+    let to = graph.dims_operand(ctx.input(1)?, "the shape")?;
+    let shape = graph.broadcast_shapes(&[graph.shape(x), to])?;
+    one(graph.spread(x, &shape))
 }
 
 /// `Tile`: every axis repeated, as a broadcast along a new axis before it.
-pub fn tile<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn tile(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let x = ctx.input(0)?;
-    let shape = im.shape(x);
-    let repeats = im.dims_operand(ctx.input(1)?, "repeats")?;
+    let shape = graph.shape(x);
+    let repeats = graph.dims_operand(ctx.input(1)?, "repeats")?;
     if repeats.len() != shape.len() {
-        return Err(Fail::Bad(format!("{} repeats for {}", repeats.len(), im.ty(x))));
+        return Err(Fail::Bad(format!("{} repeats for {}", repeats.len(), graph.ty(x))));
     }
     let (mut apart, mut wide, mut to) = (vec![], vec![], vec![]);
     for (d, r) in shape.iter().zip(&repeats) {
@@ -125,29 +125,29 @@ pub fn tile<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         wide.push(d.clone());
         to.push(d * r);
     }
-    let y = im.reshape(x, apart)?;
-    let y = if wide == im.shape(y) {
+    let y = graph.reshape(x, apart)?;
+    let y = if wide == graph.shape(y) {
         y
     } else {
-        im.op("broadcast", &[Attr::Dims(wide)], &[y])?
+        graph.op("broadcast", &[Attr::Dims(wide)], &[y])?
     };
-    one(im.reshape(y, to))
+    one(graph.reshape(y, to))
 }
 
 /// `Transpose`: reversed dimensions unless `perm` says otherwise.
-pub fn transpose<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn transpose(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let rank = im.rank(x);
+    let rank = graph.rank(x);
     let perm: Vec<usize> = match ctx.ints("perm")? {
         None => (0..rank).rev().collect(),
         Some(p) => {
             node::axes(p, rank)?;
             if p.len() != rank {
-                return Err(Fail::Bad(format!("a permutation {p:?} of {}", im.ty(x))));
+                return Err(Fail::Bad(format!("a permutation {p:?} of {}", graph.ty(x))));
             }
             p.iter().map(|&a| node::axis(a, rank)).collect::<Result<_, _>>()?
         }
     };
-    one(im.transpose(x, &perm))
+    one(graph.transpose(x, &perm))
 }

@@ -30,10 +30,10 @@ struct Axis {
 }
 
 /// `Resize`: scales or sizes, from operands that moved between versions 10 and 11.
-pub fn resize<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn resize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 4)?;
     let x = ctx.input(0)?;
-    let rank = im.rank(x);
+    let rank = graph.rank(x);
     let (roi, scales, sizes) = if ctx.version < 11 {
         (None, ctx.optional(1), None)
     } else {
@@ -66,15 +66,15 @@ pub fn resize<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         return Err(Fail::Bad(format!("mode `{kind}`, expected nearest, linear or cubic")));
     }
     let scales = match scales {
-        Some(v) => Some(im.floats_operand(v, "scales")?).filter(|s| !s.is_empty()),
+        Some(v) => Some(graph.floats_operand(v, "scales")?).filter(|s| !s.is_empty()),
         None => None,
     };
     let sizes = match sizes {
-        Some(v) => Some(im.dims_operand(v, "sizes")?),
+        Some(v) => Some(graph.dims_operand(v, "sizes")?),
         None => None,
     };
     let roi = match roi {
-        Some(v) if mode.coordinates == "tf_crop_and_resize" => im.floats_operand(v, "the region")?,
+        Some(v) if mode.coordinates == "tf_crop_and_resize" => graph.floats_operand(v, "the region")?,
         _ => vec![],
     };
     let n = scales
@@ -90,21 +90,21 @@ pub fn resize<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         )));
     }
     let policy = ctx.string("keep_aspect_ratio_policy", "stretch")?;
-    one(im.resize_axes(x, &axes, scales, sizes, &roi, policy, &mode))
+    one(graph.resize_axes(x, &axes, scales, sizes, &roi, policy, &mode))
 }
 
 /// `Upsample` (version 9 and before): asymmetric coordinates, rounded down.
-pub fn upsample<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn upsample(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 2)?;
     let x = ctx.input(0)?;
     let scales: Vec<f64> = match (ctx.optional(1), ctx.floats("scales")?) {
-        (Some(v), _) => im.floats_operand(v, "scales")?,
+        (Some(v), _) => graph.floats_operand(v, "scales")?,
         (None, Some(s)) => s.iter().map(|&s| s as f64).collect(),
         (None, None) => return Err("scales are missing".into()),
     };
-    let axes: Vec<usize> = (0..im.rank(x)).collect();
+    let axes: Vec<usize> = (0..graph.rank(x)).collect();
     if scales.len() != axes.len() {
-        return Err(Fail::Bad(format!("{} scales for {}", scales.len(), im.ty(x))));
+        return Err(Fail::Bad(format!("{} scales for {}", scales.len(), graph.ty(x))));
     }
     let mode = Mode {
         nearest: ctx.string("mode", "nearest")? == "nearest",
@@ -116,10 +116,10 @@ pub fn upsample<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         antialias: false,
         extrapolation: 0.0,
     };
-    one(im.resize_axes(x, &axes, Some(scales), None, &[], "stretch", &mode))
+    one(graph.resize_axes(x, &axes, Some(scales), None, &[], "stretch", &mode))
 }
 
-impl Importer<'_> {
+impl Builder<'_> {
     #[allow(clippy::too_many_arguments)] // the operator's own operands, resolved
     fn resize_axes(
         &mut self,

@@ -4,24 +4,24 @@ use super::*;
 use brolga_ir::Dim;
 
 /// `RotaryEmbedding`, in halves or interleaved pairs, of all or of the first elements of each head.
-pub fn rotary<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn rotary(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 4)?;
     let input = ctx.input(0)?;
-    let shape = im.shape(input);
+    let shape = graph.shape(input);
     // As [batch, sequence, heads, size].
     let x = match shape.len() {
-        4 => im.transpose(input, &[0, 2, 1, 3])?,
+        4 => graph.transpose(input, &[0, 2, 1, 3])?,
         3 => {
             let heads = ctx.int("num_heads", 0)?;
             let size = match shape[2].exact_div(&Dim::Const(heads)) {
                 Some(size) if heads > 0 => size,
-                _ => return Err(Fail::Bad(format!("{heads} heads of {}", im.ty(input)))),
+                _ => return Err(Fail::Bad(format!("{heads} heads of {}", graph.ty(input)))),
             };
-            im.reshape(input, vec![shape[0].clone(), shape[1].clone(), Dim::Const(heads), size])?
+            graph.reshape(input, vec![shape[0].clone(), shape[1].clone(), Dim::Const(heads), size])?
         }
-        _ => return Err(Fail::Bad(format!("{}, expected rank 3 or 4", im.ty(input)))),
+        _ => return Err(Fail::Bad(format!("{}, expected rank 3 or 4", graph.ty(input)))),
     };
-    let Some(size) = im.shape(x)[3].as_const() else {
+    let Some(size) = graph.shape(x)[3].as_const() else {
         return unsupported("a symbolic head size");
     };
     let rotated = match ctx.int("rotary_embedding_dim", 0)? {
@@ -36,53 +36,53 @@ pub fn rotary<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let half = Dim::Const(rotated / 2);
     let (mut cos, mut sin) = (ctx.input(1)?, ctx.input(2)?);
     if let Some(ids) = ctx.optional(3) {
-        cos = im.gather(0, cos, ids)?;
-        sin = im.gather(0, sin, ids)?;
+        cos = graph.gather(0, cos, ids)?;
+        sin = graph.gather(0, sin, ids)?;
     }
     for c in [&mut cos, &mut sin] {
-        if im.rank(*c) != 3 || im.shape(*c)[2] != half {
+        if graph.rank(*c) != 3 || graph.shape(*c)[2] != half {
             return Err(Fail::Bad(format!(
                 "angles {}, expected [batch, sequence, {half}]",
-                im.ty(*c)
+                graph.ty(*c)
             )));
         }
-        *c = im.unsqueeze(*c, &[2])?;
+        *c = graph.unsqueeze(*c, &[2])?;
     }
-    let turn = im.slice_axis(x, 3, Dim::ZERO, Dim::Const(rotated))?;
-    let rest = (rotated < size).then(|| im.slice_axis(x, 3, Dim::Const(rotated), Dim::Const(size - rotated)));
+    let turn = graph.slice_axis(x, 3, Dim::ZERO, Dim::Const(rotated))?;
+    let rest = (rotated < size).then(|| graph.slice_axis(x, 3, Dim::Const(rotated), Dim::Const(size - rotated)));
     let interleaved = ctx.flag("interleaved", false)?;
-    let turned = im.shape(turn);
+    let turned = graph.shape(turn);
     let (a, b) = if interleaved {
         let mut sizes = turned.clone();
         sizes[3] = half.clone();
         let mut part = |start: i64| {
             let starts = vec![Dim::ZERO, Dim::ZERO, Dim::ZERO, Dim::Const(start)];
-            im.slice(turn, starts, sizes.clone(), vec![1, 1, 1, 2])
+            graph.slice(turn, starts, sizes.clone(), vec![1, 1, 1, 2])
         };
         (part(0)?, part(1)?)
     } else {
         (
-            im.slice_axis(turn, 3, Dim::ZERO, half.clone())?,
-            im.slice_axis(turn, 3, half.clone(), half.clone())?,
+            graph.slice_axis(turn, 3, Dim::ZERO, half.clone())?,
+            graph.slice_axis(turn, 3, half.clone(), half.clone())?,
         )
     };
-    let product = |im: &mut Importer<'m>, x: Value, y: Value| im.map("mul", &[x, y]);
-    let (ca, sb) = (product(im, cos, a)?, product(im, sin, b)?);
-    let (sa, cb) = (product(im, sin, a)?, product(im, cos, b)?);
-    let (re, imag) = (im.map("sub", &[ca, sb])?, im.map("add", &[sa, cb])?);
+    let product = |graph: &mut Builder<'_>, x: Value, y: Value| graph.map("mul", &[x, y]);
+    let (ca, sb) = (product(graph, cos, a)?, product(graph, sin, b)?);
+    let (sa, cb) = (product(graph, sin, a)?, product(graph, cos, b)?);
+    let (re, imag) = (graph.map("sub", &[ca, sb])?, graph.map("add", &[sa, cb])?);
     let mut y = if interleaved {
-        let (re, imag) = (im.unsqueeze(re, &[4])?, im.unsqueeze(imag, &[4])?);
-        let pairs = im.concat(4, &[re, imag])?;
-        im.reshape(pairs, turned)?
+        let (re, imag) = (graph.unsqueeze(re, &[4])?, graph.unsqueeze(imag, &[4])?);
+        let pairs = graph.concat(4, &[re, imag])?;
+        graph.reshape(pairs, turned)?
     } else {
-        im.concat(3, &[re, imag])?
+        graph.concat(3, &[re, imag])?
     };
     if let Some(rest) = rest {
-        y = im.concat(3, &[y, rest?])?;
+        y = graph.concat(3, &[y, rest?])?;
     }
     one(if shape.len() == 4 {
-        im.transpose(y, &[0, 2, 1, 3])
+        graph.transpose(y, &[0, 2, 1, 3])
     } else {
-        im.reshape(y, shape)
+        graph.reshape(y, shape)
     })
 }

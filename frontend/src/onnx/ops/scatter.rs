@@ -3,7 +3,7 @@
 use super::*;
 use brolga_ir::{Attr, DType};
 
-fn reduction<'m>(ctx: &NodeCtx<'m>) -> Result<Attr, Fail> {
+fn reduction(ctx: &NodeCtx<'_>) -> Result<Attr, Fail> {
     match ctx.string("reduction", "none")? {
         r @ ("none" | "add" | "mul" | "min" | "max") => Ok(Attr::word(r)),
         r => Err(Fail::Bad(format!(
@@ -13,30 +13,30 @@ fn reduction<'m>(ctx: &NodeCtx<'m>) -> Result<Attr, Fail> {
 }
 
 /// `ScatterND`.
-pub fn nd<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn nd(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 3)?;
     let (data, indices, mut updates) = (ctx.input(0)?, ctx.input(1)?, ctx.input(2)?);
-    let (shape, index) = (im.shape(data), im.shape(indices));
+    let (shape, index) = (graph.shape(data), graph.shape(indices));
     if let Some((k, leading)) = index.split_last()
         && let Some(tail) = k.as_const().and_then(|k| shape.get(usize::try_from(k).ok()?..))
     {
-        updates = im.fit_shape(updates, &[leading, tail].concat())?;
+        updates = graph.fit_shape(updates, &[leading, tail].concat())?;
     }
-    let y = im.op("scatter_nd", &[reduction(ctx)?], &[data, indices, updates])?;
-    let axes: Vec<usize> = (0..im.rank(data)).collect();
-    im.check_indices(data, indices, &axes)?;
+    let y = graph.op("scatter_nd", &[reduction(ctx)?], &[data, indices, updates])?;
+    let axes: Vec<usize> = (0..graph.rank(data)).collect();
+    graph.check_indices(data, indices, &axes)?;
     one(Ok(y))
 }
 
 /// `ScatterElements`.
-pub fn elements<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn elements(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 3)?;
     let (data, indices) = (ctx.input(0)?, ctx.input(1)?);
-    let axis = node::axis(ctx.int("axis", 0)?, im.rank(data))?;
-    im.require_within(data, indices, axis)?;
-    im.check_indices(data, indices, &[axis])?;
-    let updates = im.fit_shape(ctx.input(2)?, &im.shape(indices))?;
-    one(im.op(
+    let axis = node::axis(ctx.int("axis", 0)?, graph.rank(data))?;
+    graph.require_within(data, indices, axis)?;
+    graph.check_indices(data, indices, &[axis])?;
+    let updates = graph.fit_shape(ctx.input(2)?, &graph.shape(indices))?;
+    one(graph.op(
         "scatter_elements",
         &[Attr::Int(axis as i64), reduction(ctx)?],
         &[data, indices, updates],
@@ -44,36 +44,36 @@ pub fn elements<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
 }
 
 /// `TensorScatter`: `update` written into a cache along an axis, from a position of each batch entry on.
-pub fn tensor_scatter<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn tensor_scatter(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
     let (past, update) = (ctx.input(0)?, ctx.input(1)?);
-    let rank = im.rank(past);
+    let rank = graph.rank(past);
     let axis = node::axis(ctx.int("axis", -2)?, rank)?;
-    if axis == 0 || im.rank(update) != rank {
+    if axis == 0 || graph.rank(update) != rank {
         return Err(Fail::Bad(format!(
             "axis {axis} of {} and {}",
-            im.ty(past),
-            im.ty(update)
+            graph.ty(past),
+            graph.ty(update)
         )));
     }
-    let shape = im.shape(update);
-    let mut index = im.iota(DType::I64, &shape, axis)?;
+    let shape = graph.shape(update);
+    let mut index = graph.iota(DType::I64, &shape, axis)?;
     if let Some(start) = ctx.optional(2) {
-        let start = im.cast(start, DType::I64)?;
+        let start = graph.cast(start, DType::I64)?;
         let axes: Vec<usize> = (1..rank).collect();
-        let start = im.unsqueeze(start, &axes)?;
-        index = im.map("add", &[index, start])?;
+        let start = graph.unsqueeze(start, &axes)?;
+        index = graph.map("add", &[index, start])?;
     }
     match ctx.string("mode", "linear")? {
         "linear" => {}
         "circular" => {
-            let n = im.shape(past)[axis].clone();
-            let n = im.dim_scalar(&n, DType::I64)?;
-            index = im.map("mod", &[index, n])?;
+            let n = graph.shape(past)[axis].clone();
+            let n = graph.dim_scalar(&n, DType::I64)?;
+            index = graph.map("mod", &[index, n])?;
         }
         m => return Err(Fail::Bad(format!("mode `{m}`, expected linear or circular"))),
     }
-    im.require_within(past, index, axis)?;
+    graph.require_within(past, index, axis)?;
     let attrs = [Attr::Int(axis as i64), Attr::word("none")];
-    one(im.op("scatter_elements", &attrs, &[past, index, update]))
+    one(graph.op("scatter_elements", &attrs, &[past, index, update]))
 }

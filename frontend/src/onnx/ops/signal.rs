@@ -9,9 +9,9 @@ use std::f64::consts::PI;
 const MAX_LENGTH: i64 = 1 << 24;
 
 /// Any of the three.
-pub fn window<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn window(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
-    let n = *im
+    let n = *graph
         .ints_operand(ctx.input(0)?, "the size")?
         .first()
         .ok_or("an empty size")?;
@@ -32,5 +32,5 @@ pub fn window<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         let t = 2.0 * PI * i as f64 / period;
         Number::Float(a - b * t.cos() + c * (2.0 * t).cos())
     };
-    Ok(vec![im.dense(Tensor::from_fn(dtype, &[n as usize], value))])
+    Ok(vec![graph.dense(Tensor::from_fn(dtype, &[n as usize], value))])
 }

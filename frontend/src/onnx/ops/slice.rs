@@ -4,43 +4,43 @@ use super::*;
 use brolga_ir::Dim;
 
 /// `Concat`.
-pub fn concat<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn concat(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let mut vs = ctx.variadic()?;
-    let rank = im.rank(vs[0]);
+    let rank = graph.rank(vs[0]);
     let axis = ctx.opt_int("axis")?.ok_or("attribute `axis` is missing")?;
     let axis = node::axis(axis, rank)?;
-    if let Some(&v) = vs.iter().find(|&&v| im.rank(v) != rank) {
+    if let Some(&v) = vs.iter().find(|&&v| graph.rank(v) != rank) {
         return Err(Fail::Bad(format!(
             "operands {} and {}, expected equal ranks",
-            im.ty(vs[0]),
-            im.ty(v)
+            graph.ty(vs[0]),
+            graph.ty(v)
         )));
     }
     // Other extents must agree; symbolic ones that are not the same expression get a guard.
     for other in (0..rank).filter(|&a| a != axis) {
-        let mut d = im.shape(vs[0])[other].clone();
+        let mut d = graph.shape(vs[0])[other].clone();
         for &v in &vs[1..] {
-            let e = im.shape(v)[other].clone();
-            d = im.require_equal(&d, &e).map_err(|_| {
+            let e = graph.shape(v)[other].clone();
+            d = graph.require_equal(&d, &e).map_err(|_| {
                 Fail::Bad(format!(
                     "operands {} and {} to be joined along axis {axis}",
-                    im.ty(vs[0]),
-                    im.ty(v)
+                    graph.ty(vs[0]),
+                    graph.ty(v)
                 ))
             })?;
         }
         for v in &mut vs {
-            *v = im.fit(*v, other, &d)?;
+            *v = graph.fit(*v, other, &d)?;
         }
     }
-    one(im.concat(axis, &vs))
+    one(graph.concat(axis, &vs))
 }
 
 /// `Slice`: bounds are attributes before version 10, operands since.
-pub fn slice<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn slice(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 5)?;
     let x = ctx.input(0)?;
-    let shape = im.shape(x);
+    let shape = graph.shape(x);
     let dims = |l: &[i64]| l.iter().map(|&i| Dim::Const(i)).collect::<Vec<_>>();
     let (starts, ends, axes, steps) = if ctx.version < 10 {
         let list = |name: &str| -> Result<Vec<Dim>, Fail> {
@@ -56,10 +56,10 @@ pub fn slice<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
             None,
         )
     } else {
-        let starts = im.dims_operand(ctx.input(1)?, "starts")?;
-        let ends = im.dims_operand(ctx.input(2)?, "ends")?;
-        let axes = ctx.optional(3).map(|v| im.ints_operand(v, "axes")).transpose()?;
-        let steps = ctx.optional(4).map(|v| im.ints_operand(v, "steps")).transpose()?;
+        let starts = graph.dims_operand(ctx.input(1)?, "starts")?;
+        let ends = graph.dims_operand(ctx.input(2)?, "ends")?;
+        let axes = ctx.optional(3).map(|v| graph.ints_operand(v, "axes")).transpose()?;
+        let steps = ctx.optional(4).map(|v| graph.ints_operand(v, "steps")).transpose()?;
         (starts, ends, axes, steps)
     };
     let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
@@ -79,11 +79,11 @@ pub fn slice<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let mut steps = vec![1i64; shape.len()];
     for (i, &a) in axes.iter().enumerate() {
         let a = node::axis(a, shape.len())?;
-        (from[a], sizes[a]) = range(im, &starts[i], &ends[i], steps_in[i], &shape[a])?;
+        (from[a], sizes[a]) = range(graph, &starts[i], &ends[i], steps_in[i], &shape[a])?;
         // Steps beyond any extent read at most one element; the arithmetic on them is kept small.
         steps[a] = steps_in[i].clamp(-(1 << 40), 1 << 40);
     }
-    one(im.slice(x, from, sizes, steps))
+    one(graph.slice(x, from, sizes, steps))
 }
 
 /// Extents from this on are assumed to be larger than those of any tensor, where a model slices up to them: exporters write
@@ -91,7 +91,7 @@ pub fn slice<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
 const BEYOND: i64 = 1_000_000_000;
 
 /// The first position and the number of elements of `start:end:step` on an extent, as numpy clamps them.
-fn range(im: &mut Importer<'_>, start: &Dim, end: &Dim, step: i64, n: &Dim) -> Result<(Dim, Dim), Fail> {
+fn range(graph: &mut Builder<'_>, start: &Dim, end: &Dim, step: i64, n: &Dim) -> Result<(Dim, Dim), Fail> {
     if step == 0 {
         return Err("a step of 0".into());
     }
@@ -115,7 +115,7 @@ fn range(im: &mut Importer<'_>, start: &Dim, end: &Dim, step: i64, n: &Dim) -> R
             Some(c) if c >= BEYOND && n.as_const().is_none() => {
                 // The largest i32 and above mean the end whatever the extent.
                 if c < i32::MAX as i64 {
-                    im.require_at_most(n, &d)?;
+                    graph.require_at_most(n, &d)?;
                 }
                 Ok(high.clone())
             }
@@ -141,15 +141,15 @@ fn range(im: &mut Importer<'_>, start: &Dim, end: &Dim, step: i64, n: &Dim) -> R
 
 /// `Split`: by sizes (an attribute before version 13, an operand since) or into equal parts, the last of which may be
 /// smaller.
-pub fn split<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+pub fn split(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 2)?;
     let x = ctx.input(0)?;
-    let shape = im.shape(x);
+    let shape = graph.shape(x);
     let axis = node::axis(ctx.int("axis", 0)?, shape.len())?;
     let n = shape[axis].clone();
     let parts = ctx.proto.output.len();
     let sizes: Vec<Dim> = match (ctx.optional(1), ctx.ints("split")?) {
-        (Some(v), _) => im.dims_operand(v, "sizes")?,
+        (Some(v), _) => graph.dims_operand(v, "sizes")?,
         (None, Some(s)) => s.iter().map(|&s| Dim::Const(s)).collect(),
         (None, None) => {
             let parts = ctx.int("num_outputs", parts as i64)?;
@@ -173,13 +173,13 @@ pub fn split<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
         return Err(Fail::Bad(format!("{} sizes for {parts} results", sizes.len())));
     }
     let total = sizes.iter().fold(Dim::ZERO, |s, d| &s + d);
-    if sizes.iter().any(|d| d.as_const().is_some_and(|c| c < 0)) || im.require_equal(&total, &n).is_err() {
-        return Err(Fail::Bad(format!("sizes {sizes:?} of axis {axis} of {}", im.ty(x))));
+    if sizes.iter().any(|d| d.as_const().is_some_and(|c| c < 0)) || graph.require_equal(&total, &n).is_err() {
+        return Err(Fail::Bad(format!("sizes {sizes:?} of axis {axis} of {}", graph.ty(x))));
     }
     let mut start = Dim::ZERO;
     let mut out = vec![];
     for s in sizes {
-        out.push(im.slice_axis(x, axis, start.clone(), s.clone())?);
+        out.push(graph.slice_axis(x, axis, start.clone(), s.clone())?);
         start = &start + &s;
     }
     Ok(out)

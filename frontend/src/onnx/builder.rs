@@ -1,0 +1,322 @@
+//! A graph under construction, and what is known of its values. It knows no names: the walk over the model does.
+//!
+//! Invariant: an operation whose operands are all small and known is evaluated at once by its reference evaluation, since
+//! later nodes may need its value as a shape; it stays in the graph only when it merely spreads a constant (so that
+//! `x + bias` stays a broadcast).
+
+use super::error::Fail;
+use super::model::Files;
+use super::node::NodeCtx;
+use super::ops::{self, Outcome};
+use super::ratio::Ratio;
+use super::symbolic;
+use brolga_ir::dim::shorten;
+use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Number, Op, Symbol, Tensor, Type, Value};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// Values of up to this many elements are folded, and their contents known as dims.
+pub const SMALL: usize = 1024;
+
+/// One value, or why there is none.
+pub type One = Result<Value, Fail>;
+
+/// A graph under construction. The methods that add one operation each are in [`super::emit`].
+pub struct Builder<'f> {
+    /// The graph.
+    pub graph: Graph,
+    /// The model's files.
+    pub files: &'f mut Files,
+    /// Bytes that one value may have.
+    pub limit: u64,
+    /// The name that new nodes carry.
+    pub(super) origin: Arc<str>,
+    /// Contents of small values that are known (constants and what is computed from them).
+    folded: FxHashMap<Value, Tensor>,
+    /// Contents of small integer values that are known as dims.
+    pub(super) known: FxHashMap<Value, Vec<Dim>>,
+    /// What small floats that are computed from sizes are.
+    pub(super) ratios: FxHashMap<Value, Vec<Ratio>>,
+    scalars: FxHashMap<(DType, u64), Value>,
+}
+
+fn number(dtype: DType, x: Number) -> Number {
+    match x {
+        Number::Float(x) if !dtype.is_float() => Number::Int(x as i128),
+        x => x,
+    }
+}
+
+/// `true` for extents that are all known and amount to a small tensor.
+fn is_small(shape: &[Dim]) -> bool {
+    let mut n = 1i64;
+    shape.iter().all(|d| match d.as_const() {
+        Some(c) if (0..=SMALL as i64).contains(&c) => {
+            n *= c.max(1);
+            n <= SMALL as i64
+        }
+        _ => false,
+    })
+}
+
+impl<'f> Builder<'f> {
+    /// An empty graph.
+    pub fn new(name: &str, files: &'f mut Files, limit: u64) -> Builder<'f> {
+        Builder {
+            graph: Graph::new(name),
+            files,
+            limit,
+            origin: "".into(),
+            folded: FxHashMap::default(),
+            known: FxHashMap::default(),
+            ratios: FxHashMap::default(),
+            scalars: FxHashMap::default(),
+        }
+    }
+
+    /// Imports a node that is no control flow; the results in the node's order.
+    ///
+    /// # Errors
+    /// When the node is wrong, or uses what is not supported.
+    pub fn node(&mut self, ctx: &NodeCtx<'_>) -> Outcome {
+        match symbolic::evaluate(self, ctx)? {
+            Some(values) => Ok(values),
+            None => ops::run(self, ctx),
+        }
+    }
+
+    /// A failure whose message is short, and says which of the operands' symbols it is about.
+    pub fn explain(&self, operands: &[Option<Value>], fail: Fail) -> Fail {
+        const SHOWN: usize = 4;
+        let mut symbols: Vec<Symbol> = vec![];
+        for v in operands.iter().flatten() {
+            for d in self
+                .graph
+                .ty(*v)
+                .shape
+                .iter()
+                .chain(self.known.get(v).into_iter().flatten())
+            {
+                d.for_each_symbol(&mut |s| symbols.push(s.clone()));
+            }
+        }
+        symbols.sort();
+        symbols.dedup();
+        let told = |message: String| {
+            let words = || message.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            let any = words().any(|w| w == "symbolic");
+            let names = symbols.iter().filter(|s| any || words().any(|w| *w == ***s));
+            let names: Vec<&Symbol> = names.take(SHOWN).collect();
+            let hint = names.first().map(|first| {
+                let all: Vec<String> = names.iter().map(|s| format!("`{s}`")).collect();
+                format!("; a size for {} (--set {first}=N) settles it", all.join(" or "))
+            });
+            shorten(&message) + &hint.unwrap_or_default()
+        };
+        match fail {
+            Fail::Bad(m) => Fail::Bad(told(m)),
+            Fail::Unsupported(m) => Fail::Unsupported(told(m)),
+            other => other,
+        }
+    }
+
+    /// A value's type.
+    pub fn ty(&self, v: Value) -> &Type {
+        self.graph.ty(v)
+    }
+
+    /// A value's extents.
+    pub fn shape(&self, v: Value) -> Vec<Dim> {
+        self.graph.ty(v).shape.clone()
+    }
+
+    /// A value's element type.
+    pub fn dtype(&self, v: Value) -> DType {
+        self.graph.ty(v).dtype
+    }
+
+    /// The number of a value's dimensions.
+    pub fn rank(&self, v: Value) -> usize {
+        self.graph.ty(v).rank()
+    }
+
+    /// A value's extents, when all are known.
+    pub fn fixed_shape(&self, v: Value) -> Option<Vec<usize>> {
+        brolga_ir::dim::constants(&self.graph.ty(v).shape)
+    }
+
+    /// The contents of a small value, when they are known.
+    pub fn contents(&mut self, v: Value) -> Option<Tensor> {
+        if let Some(t) = self.folded.get(&v) {
+            return Some(t.clone());
+        }
+        let c = self.graph.as_constant(v)?;
+        if !is_small(&c.ty.shape) {
+            return None;
+        }
+        let t = c.to_tensor();
+        self.folded.insert(v, t.clone());
+        Some(t)
+    }
+
+    /// The contents of a small integer or boolean value as dims, when they are known.
+    pub fn dims_of(&mut self, v: Value) -> Option<Vec<Dim>> {
+        if let Some(d) = self.known.get(&v) {
+            return Some(d.clone());
+        }
+        if self.dtype(v).is_float() {
+            return None;
+        }
+        let t = self.contents(v)?;
+        t.iter().map(|x| i64::try_from(x.int()).ok().map(Dim::Const)).collect()
+    }
+
+    /// The contents of an operand that the IR wants as a list of dims.
+    ///
+    /// # Errors
+    /// When they are computed from data.
+    pub fn dims_operand(&mut self, v: Value, what: &str) -> Result<Vec<Dim>, Fail> {
+        if self.dtype(v).is_float() {
+            return Err(Fail::Bad(format!("{what} is {}, expected integers", self.ty(v))));
+        }
+        self.dims_of(v)
+            .ok_or_else(|| Fail::Unsupported(format!("{what} computed from data")))
+    }
+
+    /// The contents of an operand that must be known integers.
+    ///
+    /// # Errors
+    /// When they are not known.
+    pub fn ints_operand(&mut self, v: Value, what: &str) -> Result<Vec<i64>, Fail> {
+        self.dims_operand(v, what)?
+            .iter()
+            .map(|d| {
+                d.as_const()
+                    .ok_or_else(|| Fail::Unsupported(format!("{what} that depends on a dimension ({d})")))
+            })
+            .collect()
+    }
+
+    /// The contents of an operand that must be known numbers.
+    ///
+    /// # Errors
+    /// When they are not known.
+    pub fn floats_operand(&mut self, v: Value, what: &str) -> Result<Vec<f64>, Fail> {
+        match self.contents(v) {
+            Some(t) => Ok(t.to_f64s()),
+            None => Err(Fail::Unsupported(format!("{what} computed from data"))),
+        }
+    }
+
+    /// Adds an operation, folding it where its operands are small and known.
+    ///
+    /// # Errors
+    /// When the operator does not accept the operands, or a result is larger than the memory limit.
+    pub fn ops(&mut self, name: &str, attrs: &[Attr], inputs: &[Value]) -> Result<Vec<Value>, Fail> {
+        let op = Op::new(name, attrs)?;
+        if let Some(out) = self.fold(&op, inputs)? {
+            return Ok(out);
+        }
+        let origin = self.origin.clone();
+        let out = self.graph.add(op, inputs, &origin).map_err(|e| e.message)?;
+        for &v in &out {
+            self.check_size(self.graph.ty(v))?;
+        }
+        Ok(out)
+    }
+
+    fn check_size(&self, ty: &Type) -> Result<(), Fail> {
+        let Some(fixed) = ty.shape.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>() else {
+            return Ok(());
+        };
+        let (_, bytes) = super::tensor::extents(&fixed, ty.dtype)?;
+        if bytes as u64 > self.limit {
+            return Err(Fail::Bad(format!(
+                "a result {ty} of {bytes} bytes, over the memory limit of {}",
+                self.limit
+            )));
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, op: &Op, inputs: &[Value]) -> Result<Option<Vec<Value>>, Fail> {
+        let mut args = Vec::with_capacity(inputs.len());
+        for &v in inputs {
+            match self.contents(v) {
+                Some(t) => args.push(t),
+                None => return Ok(None),
+            }
+        }
+        let types: Vec<Type> = inputs.iter().map(|&v| self.ty(v).clone()).collect();
+        let outs = op.infer(&types).map_err(|e| format!("{}: {e}", op.name()))?;
+        if !outs.iter().all(|t| is_small(&t.shape)) {
+            return Ok(None);
+        }
+        let Ok(op_known) = op.concrete(&|_| None) else {
+            return Ok(None);
+        };
+        let tensors = op_known.eval(&args).map_err(|e| format!("{}: {e}", op.name()))?;
+        if op.name() == "broadcast" {
+            let origin = self.origin.clone();
+            let out = self.graph.add(op.clone(), inputs, &origin).map_err(|e| e.message)?;
+            self.folded.insert(out[0], tensors[0].clone());
+            return Ok(Some(out));
+        }
+        Ok(Some(tensors.into_iter().map(|t| self.dense(t)).collect()))
+    }
+
+    /// Adds an operation with one result.
+    ///
+    /// # Errors
+    /// See [`Builder::ops`].
+    pub fn op(&mut self, name: &str, attrs: &[Attr], inputs: &[Value]) -> One {
+        Ok(self.ops(name, attrs, inputs)?[0])
+    }
+
+    /// A constant with its elements in memory.
+    pub fn dense(&mut self, t: Tensor) -> Value {
+        let small = t.len() <= SMALL;
+        let v = self.graph.dense(t.clone());
+        if small {
+            self.folded.insert(v, t);
+        }
+        v
+    }
+
+    /// A constant, in whatever form.
+    pub fn constant(&mut self, c: Constant) -> Value {
+        self.graph.constant(c)
+    }
+
+    /// A constant of one value.
+    ///
+    /// # Errors
+    /// When it is larger than the memory limit.
+    pub fn splat_constant(&mut self, dtype: DType, shape: &[usize], x: Number) -> One {
+        let ty = Type::fixed(dtype, shape);
+        self.check_size(&ty)?;
+        Ok(self.graph.constant(Constant {
+            ty,
+            data: ConstData::Splat(x),
+        }))
+    }
+
+    /// A rank-0 constant.
+    pub fn scalar(&mut self, dtype: DType, x: impl Into<Number>) -> Value {
+        let t = Tensor::scalar(dtype, number(dtype, x.into()));
+        let mut bits = [0; 8];
+        bits[..dtype.bytes()].copy_from_slice(t.bytes());
+        let key = (dtype, u64::from_le_bytes(bits));
+        if let Some(&v) = self.scalars.get(&key) {
+            return v;
+        }
+        let v = self.dense(t);
+        self.scalars.insert(key, v);
+        v
+    }
+
+    /// An i64 constant of rank 1.
+    pub fn ints(&mut self, values: &[i64]) -> Value {
+        self.dense(Tensor::from_i64(&[values.len()], values))
+    }
+}

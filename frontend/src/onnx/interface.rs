@@ -1,0 +1,152 @@
+//! What a graph begins and ends with: initializers, inputs, outputs.
+
+use super::error::{Error, Fail, Unsupported};
+use super::import::{Importer, Slot};
+use super::signature::{Symbols, contradiction, dims, input_type};
+use super::{Options, tensor};
+use brolga_ir::Type;
+use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+impl<'m> Importer<'m> {
+    pub(super) fn initializers(
+        &mut self,
+        g: &'m GraphProto,
+        is_input: &dyn Fn(&TensorProto) -> bool,
+    ) -> Result<(), Error> {
+        for t in g.initializer.iter().filter(|t| !is_input(t)) {
+            let bad = |im: &Self, e: String| im.error(format!("initializer `{}`: {e}", t.name));
+            let slot = match tensor::constant(t, self.graph.files, self.graph.limit) {
+                Ok(c) => Slot::Value(self.graph.constant(c)),
+                Err(e) if e.starts_with("element type") => {
+                    self.missing.push(("initializer".into(), e, t.name.clone()));
+                    Slot::Unknown
+                }
+                Err(e) => return Err(bad(self, e)),
+            };
+            self.define(&t.name, slot).map_err(|e| bad(self, e))?;
+        }
+        for s in &g.sparse_initializer {
+            self.missing
+                .push(("initializer".into(), "sparse".into(), s.values.name.clone()));
+            if !s.values.name.is_empty() {
+                self.scope_mut().names.insert(&s.values.name, Slot::Unknown);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn inputs(
+        &mut self,
+        g: &'m GraphProto,
+        options: &Options,
+        is_input: &dyn Fn(&TensorProto) -> bool,
+    ) -> Result<(), Error> {
+        let fixed = &options.fixed;
+        let constants = g.initializer.iter().filter(|t| !is_input(t));
+        let initialized: FxHashSet<&str> = constants.map(|t| t.name.as_str()).collect();
+        let defaults: FxHashMap<&str, &'m TensorProto> = g
+            .initializer
+            .iter()
+            .filter(|t| is_input(t))
+            .map(|t| (t.name.as_str(), t))
+            .collect();
+        // Names of symbols are settled before fresh ones are made up.
+        let inputs: Vec<&'m ValueInfoProto> = g
+            .input
+            .iter()
+            .filter(|i| !initialized.contains(i.name.as_str()))
+            .collect();
+        if let Some((s, n)) = options.sizes.iter().find(|(_, n)| *n < 0) {
+            return Err(self.error(format!("the size {n} of dimension `{s}`, expected 0 or more")));
+        }
+        let mut symbols = Symbols::new(&options.sizes);
+        for i in &inputs {
+            for d in dims(i).into_iter().flatten() {
+                if let Some(DimValue::DimParam(p)) = &d.value {
+                    symbols.of(p);
+                }
+            }
+        }
+        if let Some(f) = fixed.iter().find(|f| !inputs.iter().any(|i| i.name == f.0)) {
+            return Err(self.error(format!("there is no input `{}` to fix", f.0)));
+        }
+        for i in inputs {
+            let bad = |im: &Self, e: String| im.error(format!("input `{}`: {e}", i.name));
+            let given = fixed.iter().find(|f| f.0 == i.name).map(|f| &f.1);
+            let slot = match input_type(i, &mut symbols) {
+                Ok(ty) if given.is_some() => {
+                    let t = given.expect("checked by the guard").clone();
+                    let found = Type::fixed(t.dtype(), t.shape());
+                    if contradiction(i, &found).is_some() {
+                        return Err(bad(self, format!("fixed to {found}, expected {ty}")));
+                    }
+                    Slot::Value(self.graph.dense(t))
+                }
+                Ok(_) if defaults.contains_key(i.name.as_str()) => {
+                    let default = tensor::constant(defaults[i.name.as_str()], self.graph.files, self.graph.limit);
+                    let default = default.map_err(|e| bad(self, e))?;
+                    if let Some(e) = contradiction(i, &default.ty) {
+                        return Err(bad(self, format!("its default {e}")));
+                    }
+                    // Of the extents of the default, whatever else the declaration would allow.
+                    let v = self.graph.graph.input(&i.name, default.ty.clone());
+                    self.graph.graph.defaults.push((i.name.clone(), default));
+                    Slot::Value(v)
+                }
+                Ok(ty) => Slot::Value(self.graph.graph.input(&i.name, ty)),
+                Err(Fail::Unsupported(e)) => {
+                    self.missing.push(("input".into(), e, i.name.clone()));
+                    Slot::Unknown
+                }
+                Err(Fail::Bad(e)) => return Err(bad(self, e)),
+                Err(Fail::Nested(_) | Fail::Skipped) => unreachable!("an input runs no node"),
+            };
+            self.define(&i.name, slot).map_err(|e| bad(self, e))?;
+        }
+        symbols.check().map_err(|e| self.error(e))
+    }
+
+    pub(super) fn outputs(&mut self, g: &'m GraphProto) -> Result<(), Error> {
+        let mut found = vec![];
+        for o in &g.output {
+            match self.lookup(&o.name) {
+                Some(Slot::Value(v)) => found.push((o, v)),
+                Some(_) => {}
+                None => return Err(self.error(format!("output `{}` is not defined by anything", o.name))),
+            }
+        }
+        if !self.missing.is_empty() {
+            return Err(Error::Unsupported {
+                file: self.file.clone(),
+                items: group(&self.missing),
+            });
+        }
+        for (o, v) in found {
+            if let Some(e) = contradiction(o, self.graph.ty(v)) {
+                return Err(self.error(format!("output `{}` {e}", o.name)));
+            }
+            self.graph.graph.outputs.push((o.name.clone(), v));
+        }
+        Ok(())
+    }
+}
+
+fn group(missing: &[(String, String, String)]) -> Vec<Unsupported> {
+    let mut items: Vec<Unsupported> = vec![];
+    for (operator, feature, node) in missing {
+        match items
+            .iter_mut()
+            .find(|i| i.operator == *operator && i.feature == *feature)
+        {
+            Some(i) => i.nodes.push(node.clone()),
+            None => items.push(Unsupported {
+                operator: operator.clone(),
+                feature: feature.clone(),
+                nodes: vec![node.clone()],
+            }),
+        }
+    }
+    items.sort_by(|a, b| (&a.operator, &a.feature).cmp(&(&b.operator, &b.feature)));
+    items
+}
