@@ -26,7 +26,6 @@
 //! Decision (2026-11-23): the table stands at the end, as in ELF's section headers and ZIP's directory, so that weights can
 //! be streamed without knowing their packed size; with a table in front they would have to be produced twice.
 
-use std::fmt;
 use std::ops::Range;
 
 use crate::meta::Meta;
@@ -35,14 +34,12 @@ use crate::wire::{Decoder, Wire};
 mod file;
 mod write;
 
+pub use crate::wire::{FORMAT_VERSION, FormatError};
 pub use file::OutputFile;
 pub use write::Writer;
 
 /// The first bytes of every artefact. The high bit and the line feed catch transfers as text, as in PNG.
 pub const MAGIC: [u8; 8] = *b"\x89BROLGA\n";
-
-/// The version of the layout; a reader knows exactly one.
-pub const FORMAT_VERSION: u32 = 2;
 
 /// Alignment of CODE and WEIGHTS in the file.
 pub const PAGE: u32 = 4096;
@@ -94,59 +91,6 @@ impl Section {
         self.checksum.put(out);
     }
 }
-
-/// Why bytes are not an artefact that this version reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FormatError {
-    /// The magic is missing.
-    Magic,
-    /// Written by another version.
-    Version {
-        /// The version in the file.
-        found: u32,
-    },
-    /// The file is shorter or longer than it says.
-    Length {
-        /// Bytes there are.
-        found: u64,
-        /// Bytes the header announces.
-        expected: u64,
-    },
-    /// A checksum does not fit its bytes.
-    Checksum {
-        /// The part that is damaged.
-        part: String,
-    },
-    /// A part that the format rules out.
-    Malformed(String),
-}
-
-impl fmt::Display for FormatError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Magic => write!(
-                f,
-                "not a Brolga artefact: it does not begin with the bytes 89 42 52 4f 4c 47 41 0a"
-            ),
-            Self::Version { found } => {
-                write!(
-                    f,
-                    "artefact format {found}, but this build reads format {FORMAT_VERSION}; compile the model again"
-                )
-            }
-            Self::Length { found, expected } => {
-                write!(
-                    f,
-                    "truncated or overwritten artefact: {found} bytes, the header says {expected}"
-                )
-            }
-            Self::Checksum { part } => write!(f, "damaged artefact: the checksum of {part} does not match its bytes"),
-            Self::Malformed(what) => write!(f, "malformed artefact: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for FormatError {}
 
 /// A text carried by an artefact.
 #[derive(Clone, Debug, PartialEq, Eq)]

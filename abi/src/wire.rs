@@ -2,10 +2,66 @@
 //!
 //! Invariant: decoding never panics, never reads outside its bytes, and allocates no more than in proportion to them.
 
-use crate::artefact::FormatError;
 use crate::ctx::Alias;
 use crate::dtype::DType;
 use crate::meta::{Dim, Entries, HostOp, Input, Kernel, Meta, Output};
+use std::fmt;
+
+/// The version of the layout; a reader knows exactly one.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// Why bytes are not an artefact that this version reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FormatError {
+    /// The magic is missing.
+    Magic,
+    /// Written by another version.
+    Version {
+        /// The version in the file.
+        found: u32,
+    },
+    /// The file is shorter or longer than it says.
+    Length {
+        /// Bytes there are.
+        found: u64,
+        /// Bytes the header announces.
+        expected: u64,
+    },
+    /// A checksum does not fit its bytes.
+    Checksum {
+        /// The part that is damaged.
+        part: String,
+    },
+    /// A part that the format rules out.
+    Malformed(String),
+}
+
+impl fmt::Display for FormatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Magic => write!(
+                f,
+                "not a Brolga artefact: it does not begin with the bytes 89 42 52 4f 4c 47 41 0a"
+            ),
+            Self::Version { found } => {
+                write!(
+                    f,
+                    "artefact format {found}, but this build reads format {FORMAT_VERSION}; compile the model again"
+                )
+            }
+            Self::Length { found, expected } => {
+                write!(
+                    f,
+                    "truncated or overwritten artefact: {found} bytes, the header says {expected}"
+                )
+            }
+            Self::Checksum { part } => write!(f, "damaged artefact: the checksum of {part} does not match its bytes"),
+            Self::Malformed(what) => write!(f, "malformed artefact: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for FormatError {}
 
 /// A value with a byte form.
 pub(crate) trait Wire: Sized {

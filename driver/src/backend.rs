@@ -1,14 +1,14 @@
 //! The one place that calls code generation: a program as code of this process, as an object, as an image, as text.
 
-use crate::weights::Packed;
 use brolga_abi::{PlanFn, RunFn, ShapesFn};
 use brolga_codegen::image::{Image, image};
 use brolga_codegen::listing::Listing;
 use brolga_codegen::object::object;
 use brolga_codegen::{Compiled, Error, Jit, Unit, compile_init, compile_program};
 use brolga_ir::Target;
-use brolga_ir::program::Program;
+use brolga_ir::program::{Program, SlotId};
 use brolga_runtime::{Code, Functions};
+use rustc_hash::FxHashMap;
 
 /// A program and all that decides its code.
 #[derive(Clone, Copy)]
@@ -17,12 +17,15 @@ pub(crate) struct Input<'a> {
     pub target: &'a Target,
     /// The prefix of symbols.
     pub prefix: &'a str,
-    pub packed: &'a Packed,
+    /// The bytes of the weights.
+    pub weights: &'a [u8],
+    /// Where the slots of constants begin in them.
+    pub offsets: &'a FxHashMap<SlotId, u64>,
 }
 
 impl Input<'_> {
     fn build(self, unit: &mut Unit) -> Result<Compiled, Error> {
-        compile_program(unit, self.program, &|s| self.packed.offset(s))
+        compile_program(unit, self.program, &|s| self.offsets.get(&s).copied())
     }
 }
 
@@ -55,7 +58,7 @@ pub(crate) fn jit(i: Input) -> Result<Box<dyn Code>, Error> {
 
 /// An object file, with the weights under `PREFIX_weights` where they are to be embedded.
 pub(crate) fn object_file(i: Input, embed: bool) -> Result<Vec<u8>, Error> {
-    let weights = embed.then(|| i.packed.bytes());
+    let weights = embed.then(|| i.weights);
     let (bytes, _) = object(i.target, i.prefix, &i.program.symbols, weights, |unit| {
         unit.check_cpu()?;
         i.build(unit)

@@ -4,7 +4,7 @@
 //! own content. Invariant: an artefact that does not carry its own key, or cannot be opened, counts as absent; it is made
 //! again and replaced.
 
-use crate::compile::Options;
+use crate::options::Options;
 use crate::{Error, Result, identity, levels};
 use brolga_abi::artefact::checksum;
 use brolga_ir::Graph;

@@ -1,162 +1,19 @@
-//! Compiling: options, phases, and the result.
+//! Compiling: phases, and the result.
 //!
 //! [`compile`] goes down through the [`levels`] and evaluates the constants; machine code is made by what
 //! asks for it: a session, or one of the files of [`crate::output`].
 
 use crate::levels::{self, Level};
+use crate::options::{Options, Timings};
 use crate::source::Model;
-use crate::verdicts::Remembered;
 use crate::weights::{self, Packed};
 use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
 use brolga_ir::program::{Program, Slot, SlotId, Storage};
 use brolga_ir::{Constant, Dim, Graph, NodeError, Target};
-use brolga_passes::eqsat::EqSat;
-use brolga_passes::eqsat::selection::Verdicts;
-use brolga_passes::pass::Pass;
-use brolga_passes::registry::{Files, Pipeline};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Shown a pass's name and the IR after it, printed.
-pub type Observer = Arc<dyn Fn(&str, &str) + Send + Sync>;
-
-/// How a model is compiled.
-#[derive(Clone)]
-pub struct Options {
-    /// The machine to compile for.
-    pub target: Target,
-    /// Passes as text, such as `canonicalize,eqsat{rules=exact}`; `None` is the default pipeline.
-    pub pipeline: Option<String>,
-    /// Rewrite rules: `None` the embedded ones, else `all`, `exact`, `none` or a file, and themes that are switched off, as
-    /// the option of the pass `eqsat` has them: `all,-norm`.
-    pub rules: Option<String>,
-    /// Files of rules beside those.
-    pub add_rules: Vec<String>,
-    /// Takes rules in files without a check.
-    pub unchecked_rules: bool,
-    /// Bytes that constants, and one value of the model, may take.
-    pub memory_limit: u64,
-    /// Verifies the IR after every pass and at every level.
-    pub verify: bool,
-    /// Whom the IR is shown to, after this pass or `all`.
-    pub print_after: Option<(String, Observer)>,
-    /// Sizes for symbolic dimensions.
-    pub sizes: Vec<(String, i64)>,
-    /// Makes inputs constants that have an initializer, which is their default otherwise: nobody can give them then, and
-    /// what is computed from constants only is computed once.
-    pub constant_defaults: bool,
-}
-
-/// Files that a pipeline names, and what is remembered of checks of rules in them.
-struct Disk {
-    verdicts: Option<Remembered>,
-}
-
-impl Files for Disk {
-    fn read(&self, path: &str) -> Result<String, String> {
-        std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))
-    }
-    fn verdicts(&self) -> Option<&dyn Verdicts> {
-        self.verdicts.as_ref().map(|v| v as &dyn Verdicts)
-    }
-}
-
-impl Default for Options {
-    /// For this machine, at most 16 GiB; verifying in debug builds.
-    fn default() -> Options {
-        Options {
-            target: brolga_codegen::target::native().unwrap_or_else(Target::baseline),
-            pipeline: None,
-            rules: None,
-            add_rules: vec![],
-            unchecked_rules: false,
-            memory_limit: 16 << 30,
-            verify: cfg!(debug_assertions),
-            print_after: None,
-            sizes: vec![],
-            constant_defaults: false,
-        }
-    }
-}
-
-impl Options {
-    /// The passes of the pipeline; an empty text has none.
-    ///
-    /// # Errors
-    /// When its text is wrong, or a file of rules cannot be read.
-    pub fn passes(&self) -> Result<Vec<Box<dyn Pass>>> {
-        let files = Disk {
-            verdicts: (!self.unchecked_rules).then(Remembered::new),
-        };
-        let fail = |e: String| Error::Option(e);
-        let own = self.rules.is_some() || !self.add_rules.is_empty();
-        let mut pipeline = match &self.pipeline {
-            Some(_) if own => {
-                let message = "give either a pipeline or rules; in a pipeline, write `eqsat{rules=… add=…}`";
-                return Err(Error::Option(message.into()));
-            }
-            Some(p) if p.trim().is_empty() => return Ok(vec![]),
-            Some(p) => Pipeline::parse_with(p, &files).map_err(|e| fail(e.to_string()))?,
-            None => Pipeline::parse(Pipeline::DEFAULT).map_err(|e| fail(e.to_string()))?,
-        };
-        if own {
-            let rules = self.rules.as_deref().unwrap_or("all");
-            let chosen = EqSat::with_rules(rules, &self.add_rules, &files).map_err(fail)?;
-            pipeline.replace(Box::new(chosen));
-        }
-        Ok(pipeline.passes)
-    }
-
-    /// The same for a graph whose dimensions have their sizes.
-    pub fn without_sizes(&self) -> Options {
-        Options {
-            sizes: vec![],
-            ..self.clone()
-        }
-    }
-
-    pub(crate) fn show(&self, pass: &str, ir: &dyn fmt::Display) {
-        if let Some((which, observer)) = &self.print_after
-            && (which == pass || which == "all")
-        {
-            observer(pass, &ir.to_string());
-        }
-    }
-
-    /// What decides the code, for the key of the compile cache.
-    pub fn describe(&self) -> String {
-        let passes = (&self.pipeline, &self.rules, &self.add_rules);
-        format!(
-            "{:?} {passes:?} {:?} {}",
-            self.target.name, self.sizes, self.constant_defaults
-        )
-    }
-}
-
-/// How long each phase took.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Timings {
-    /// Reading and importing the model.
-    pub load: Duration,
-    /// The passes.
-    pub optimise: Duration,
-    /// Structured kernels, loop nests, the memory plan.
-    pub lower: Duration,
-    /// Evaluating constants.
-    pub constants: Duration,
-    /// Making machine code.
-    pub codegen: Duration,
-}
-
-impl Timings {
-    /// All phases but the first.
-    pub fn compile(&self) -> Duration {
-        self.optimise + self.lower + self.constants + self.codegen
-    }
-}
+use std::time::Instant;
 
 /// A compiled model, of which machine code, sessions and files are made.
 pub struct Compiled {

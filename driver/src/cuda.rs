@@ -7,7 +7,8 @@
 //! A program for a GPU may have symbolic dimensions; a plan has none. A plan is made, and its kernels are assembled by the
 //! CUDA driver, when inputs of new sizes come; the last one is kept.
 
-use crate::compile::{self, Options, Timings};
+use crate::compile;
+use crate::options::{Options, Timings};
 use crate::{Error, Result, levels, source, tensors};
 use brolga_abi::Input;
 use brolga_codegen::ptx::{self, Arch};

@@ -6,7 +6,7 @@
 //!
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).
 
-use crate::compile::Options;
+use crate::options::Options;
 use crate::{Error, Result};
 use brolga_ir::program::{Callable, Program, Storage};
 use brolga_ir::text::ParseError;

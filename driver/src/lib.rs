@@ -19,7 +19,7 @@
 //! | module | what stands there |
 //! | --- | --- |
 //! | [`session`] | load, run, share between threads, drop |
-//! | [`mod@compile`] | options, and what compiling gives |
+//! | [`options`], [`mod@compile`] | how a model is compiled, and what compiling gives |
 //! | [`levels`] | the way down through the levels, one function a step |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
@@ -42,6 +42,7 @@ pub mod host;
 mod identity;
 pub mod levels;
 pub mod npy;
+pub mod options;
 pub mod output;
 pub mod session;
 pub mod source;
@@ -57,8 +58,9 @@ pub use brolga_passes as passes;
 pub use brolga_runtime as runtime;
 
 pub use brolga_runtime::{Buffer, DType, Element, View, ViewMut};
-pub use compile::{Compiled, Options, Timings, compile, compile_file};
+pub use compile::{Compiled, compile, compile_file};
 pub use error::Error;
+pub use options::{Options, Timings};
 pub use session::{Session, SessionOptions};
 
 /// The result of everything in this crate that can fail.

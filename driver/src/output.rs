@@ -34,7 +34,8 @@ impl Compiled {
             program: &self.program,
             target: &self.target,
             prefix: &self.prefix,
-            packed: &self.packed,
+            weights: self.packed.bytes(),
+            offsets: self.packed.offsets(),
         }
     }
 

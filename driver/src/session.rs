@@ -3,8 +3,9 @@
 //! A session is `Send + Sync`; runs of one session may overlap, and any number of sessions may live at once. Dropping the
 //! last one that uses them frees code, weights and arenas.
 
-use crate::compile::{Compiled, Options, Timings, compile, compile_file};
+use crate::compile::{Compiled, compile, compile_file};
 use crate::host::Reference;
+use crate::options::{Options, Timings};
 use crate::source::{Kind, kind};
 use crate::{Error, Result, backend, cache, source};
 use brolga_abi::{Input, Meta, Output};

@@ -1,6 +1,6 @@
 //! Models from files: ONNX, or the printed text of any level.
 
-use crate::compile::Options;
+use crate::options::Options;
 use crate::{Error, Result, levels};
 use brolga_frontend::onnx;
 use brolga_ir::program::{Callable, Program};

@@ -33,6 +33,10 @@ impl Packed {
     pub fn offset(&self, slot: SlotId) -> Option<u64> {
         self.offsets.get(&slot).copied()
     }
+    /// The byte offsets of all of them.
+    pub fn offsets(&self) -> &FxHashMap<SlotId, u64> {
+        &self.offsets
+    }
     /// The blob.
     pub fn bytes(&self) -> &[u8] {
         self.blob.bytes()

@@ -209,7 +209,7 @@ impl CompileArgs {
             unchecked_rules: self.unchecked_rules,
             verify: self.verify_each || read.verify,
             print_after: self.print_ir_after.clone().map(|which| {
-                let observer: brolga::compile::Observer = Arc::new(|pass: &str, ir: &str| {
+                let observer: brolga::options::Observer = Arc::new(|pass: &str, ir: &str| {
                     // Where standard error is closed, nobody is left to tell.
                     let _ = writeln!(std::io::stderr(), "// after {pass}\n{ir}");
                 });
