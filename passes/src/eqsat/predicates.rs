@@ -2,8 +2,9 @@
 //! chance would seldom do), what it says, and the test.
 
 use super::functions::{Arg, Asks, Predicate, Stream, is_compute};
-use super::lang::{EGraph, Term};
+use super::lang::{EGraph, Term, operands};
 use super::signs;
+use brolga_ir::ops::Role;
 use brolga_ir::{DType, Dim, dim};
 
 /// The type of a test: the e-graph, for the few that look at a class, and the arguments. `None` counts as false.
@@ -32,6 +33,8 @@ macro_rules! predicates {
 
 predicates! {
     "is-constant" [Asks::Constant] "no input is needed to compute the stream" |_, a| Some(a[0].stream()?.constant);
+    "is-fixed" [Asks::Constant] "no element of an input is needed to compute the stream: a constant, or one moved or spread"
+        is_fixed;
     "is-number" [Asks::Number] "the stream is one known value everywhere" |_, a| Some(a[0].stream()?.splat.is_some());
     "is-splat" [Asks::ThisNumber] "the stream is this number, rounded to its dtype, everywhere" |_, a| {
         let s = a[0].stream()?;
@@ -146,6 +149,17 @@ fn is_vector(v: &[Dim], at: usize, extent: &Dim) -> bool {
     v.iter()
         .enumerate()
         .all(|(d, e)| if d == at { e == extent } else { e.is(1) })
+}
+
+fn is_fixed(eg: &EGraph, a: &[Arg]) -> Option<bool> {
+    let s = a[0].stream()?;
+    let moved = |t: &Term| match t {
+        Term::Op(op, children) if matches!(op.def().role(), Role::Move(_)) => {
+            operands(*op, children).iter().all(|&c| eg[c].data.constant)
+        }
+        _ => false,
+    };
+    Some(s.constant || s.class.is_some_and(|c| eg[c].nodes.iter().any(moved)))
 }
 
 fn takes_transpose(eg: &EGraph, a: &[Arg]) -> Option<bool> {
