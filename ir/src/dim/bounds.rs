@@ -189,6 +189,24 @@ impl Dim {
         matches!(&self.terms()[..], [([Atom::Op(DimOp::Min, a, b)], 1)] if a.is(1) || b.is(1))
     }
 
+    /// The extents whose [`broadcast steps`](Dim::broadcast_step) the dim is the product of; none for any other dim.
+    pub fn stretched(&self) -> Vec<Dim> {
+        let step = |a: &Atom| match a {
+            Atom::Op(DimOp::Min, a, b) if a.is(1) => Some(b + 1),
+            Atom::Op(DimOp::Min, a, b) if b.is(1) => Some(a + 1),
+            _ => None,
+        };
+        match self.terms()[..] {
+            [(atoms, 1)] => atoms.iter().map(step).collect::<Option<_>>().unwrap_or_default(),
+            _ => vec![],
+        }
+    }
+
+    /// 0 where both are equal, else 1.
+    pub fn differs(&self, other: &Dim) -> Dim {
+        Dim::min(&Dim::ONE, &(&Dim::max(self, other) - &Dim::min(self, other)))
+    }
+
     /// The expression with long operations left out, for messages.
     pub fn brief(&self) -> String {
         shorten(&self.to_string())

@@ -12,6 +12,7 @@ mod gpu_contract;
 mod kernel;
 mod nest;
 mod schedule;
+mod stretch;
 mod sums;
 mod tile;
 

@@ -3,9 +3,9 @@
 //! Packing is a step of its own: an initial one when the operand is constant (a weight has one packed layout, whoever
 //! reads it), else right before the first call that needs it.
 
-use super::{Structured, flat, generic, tile};
+use super::{Structured, flat, generic, stretch, tile};
 use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
-use brolga_ir::{Type, loops, structured};
+use brolga_ir::{Dim, Type, loops, structured};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
@@ -70,22 +70,12 @@ impl Scheduler {
     fn kernel(&mut self, index: usize, kernel: &structured::Kernel, args: &[SlotId], source: Source) {
         let flat = self.flats[index].clone();
         let Some(c) = tile::Contraction::find(&flat) else {
-            let parts = generic::parts(&flat);
-            let many = parts.len() > FEW_PARTS && !source.init;
-            for part in parts {
-                let args = part.args(args);
-                if many && let Some((read, written, rows)) = generic::as_copy(&part.flat) {
-                    let copy = Step::Copy {
-                        from: args[read.0 as usize],
-                        to: args[written.0 as usize],
-                        rows: Some(rows),
-                    };
-                    self.out.step(copy, false);
-                    continue;
-                }
-                self.out
-                    .call(generic::schedule(&part, generic::Knobs::default()), args, source);
-            }
+            let Some(plain) = stretch::plain(kernel, &flat) else {
+                self.parts(&flat, args, source, None);
+                return;
+            };
+            self.parts(&plain.flat, args, source, Some(&(&Dim::ONE - &plain.stretches)));
+            self.parts(&flat, args, source, Some(&plain.stretches));
             return;
         };
         let packing = c.packing(&flat);
@@ -97,6 +87,29 @@ impl Scheduler {
             resident: self.options.resident,
         };
         self.out.call(c.schedule(&flat, knobs), args, source);
+    }
+
+    /// The kernels of what is no contraction; where `runs` is 0, they have no iterations.
+    fn parts(&mut self, flat: &flat::Flat, args: &[SlotId], source: Source, runs: Option<&Dim>) {
+        let parts = generic::parts(flat);
+        let many = parts.len() > FEW_PARTS && !source.init && runs.is_none();
+        for part in parts {
+            let args = part.args(args);
+            if many && let Some((read, written, rows)) = generic::as_copy(&part.flat) {
+                let copy = Step::Copy {
+                    from: args[read.0 as usize],
+                    to: args[written.0 as usize],
+                    rows: Some(rows),
+                };
+                self.out.step(copy, false);
+                continue;
+            }
+            let mut kernel = generic::schedule(&part, generic::Knobs::default());
+            if let (Some(runs), [loops::Stmt::For { extent, .. }]) = (runs, &mut kernel.body[..]) {
+                *extent = extent.scale(runs);
+            }
+            self.out.call(kernel, args, source);
+        }
     }
 
     /// The slot of an operand's panels, packed when first needed.
