@@ -121,8 +121,9 @@ fn unroll_limit(body: &[Stmt]) -> i64 {
 fn innermost(body: &[Stmt]) -> bool {
     let mut inner = true;
     visit(body, &mut |s, _| {
-        if let Stmt::For { kind, .. } = s {
-            inner &= matches!(kind, LoopKind::Vector | LoopKind::Unrolled);
+        if let Stmt::For { kind, extent, .. } = s {
+            let single = *kind == LoopKind::Serial && extent.as_const().is_some_and(|n| n <= 1);
+            inner &= single || matches!(kind, LoopKind::Vector | LoopKind::Unrolled);
         }
     });
     inner
