@@ -36,6 +36,9 @@ impl Default for Knobs {
     }
 }
 
+/// From so many points on, a reduction decides how many lanes its kernel has.
+const LONG: i64 = 8;
+
 /// The loop kernel of a part.
 pub fn schedule(part: &Part, knobs: Knobs) -> Kernel {
     single(&part.flat, knobs)
@@ -227,17 +230,12 @@ pub(super) fn reduction_contiguous(s: &FlatStage) -> bool {
         .any(|r| matches!(r, FlatRead::Element { index, .. } if stride_is_one(index, *v)))
 }
 
-/// Lanes for a kernel: fewer the larger its bodies, so that values stay in registers.
-fn width(flat: &Flat, knobs: Knobs) -> u32 {
+/// Lanes for a kernel: fewer the larger the bodies of stages, so that values stay in registers.
+fn width<'s>(stages: impl Iterator<Item = &'s FlatStage>, knobs: Knobs) -> u32 {
     if knobs.width != 0 {
         return knobs.width;
     }
-    let size = flat
-        .stages
-        .iter()
-        .map(|s| s.body.usual() + s.reads.len())
-        .max()
-        .unwrap_or(0);
+    let size = stages.map(|s| s.body.usual() + s.reads.len()).max().unwrap_or(0);
     match size {
         0..=10 => 16,
         11..=48 => 8,
@@ -288,18 +286,25 @@ fn point_kernel(flat: &Flat, vector: Option<Var>, knobs: Knobs) -> Kernel {
         .find(|(u, _)| *u == v)
         .map(|(_, d)| d.clone())
         .expect("the vector dim is outer");
+    // What follows a long reduction runs once where that runs often.
+    let long = |s: &FlatStage| {
+        let points = brolga_ir::dim::product(s.dims.iter().map(|(_, d)| &d.extent));
+        s.reduces() && points.as_const().is_none_or(|n| n >= LONG)
+    };
+    let reduces = flat.stages.iter().any(long);
+    let often = flat.stages.iter().filter(|s| !reduces || long(s));
     // Lanes beyond the extent would leave all of it to the scalar tail.
-    let lanes = match (width(flat, knobs), extent.as_const()) {
+    let lanes = match (width(often, knobs), extent.as_const()) {
         (lanes, Some(n @ 4..)) if knobs.width == 0 => lanes.min(1 << n.ilog2().min(4)),
         (lanes, _) => lanes,
     };
     let rest: Vec<(Var, Dim)> = flat.outer.iter().filter(|(u, _)| *u != v).cloned().collect();
     let known = brolga_ir::dim::product(rest.iter().map(|(_, d)| d)).as_const();
-    let long = extent.as_const().is_none_or(|n| n > knobs.chunk);
+    let cut = extent.as_const().is_none_or(|n| n > knobs.chunk);
     let (outside, inside) = rest.split_at(parallel_dims(&rest, knobs.tasks));
     let mut dims = outside.to_vec();
     // One long dimension is cut into chunks when there is nothing else to run in parallel.
-    let chunk = (long && known.is_some_and(|n| n < knobs.tasks)).then(|| {
+    let chunk = (cut && known.is_some_and(|n| n < knobs.tasks)).then(|| {
         let c = nest.var();
         dims.push((c, extent.ceil_div(&Dim::Const(knobs.chunk))));
         c
@@ -455,7 +460,7 @@ fn finish(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, accs: &[Reg],
 
 /// Lanes along the innermost dimension of every stage.
 fn row_kernel(flat: &Flat, knobs: Knobs) -> Kernel {
-    let lanes = width(flat, knobs);
+    let lanes = width(flat.stages.iter(), knobs);
     let mut nest = Nest::new(flat);
     nest.house_tiles();
     let p = nest.var();
