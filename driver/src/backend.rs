@@ -58,7 +58,7 @@ pub(crate) fn jit(i: Input) -> Result<Box<dyn Code>, Error> {
 
 /// An object file, with the weights under `PREFIX_weights` where they are to be embedded.
 pub(crate) fn object_file(i: Input, embed: bool) -> Result<Vec<u8>, Error> {
-    let weights = embed.then(|| i.weights);
+    let weights = embed.then_some(i.weights);
     let (bytes, _) = object(i.target, i.prefix, &i.program.symbols, weights, |unit| {
         unit.check_cpu()?;
         i.build(unit)
