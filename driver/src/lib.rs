@@ -20,6 +20,7 @@
 //! | --- | --- |
 //! | [`session`] | load, run, share between threads, drop |
 //! | [`options`], [`mod@compile`] | how a model is compiled, and what compiling gives |
+//! | [`Specialise`] | versions of a session's model for sizes that were seen |
 //! | [`levels`] | the way down through the levels, one function a step |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
@@ -48,6 +49,7 @@ pub mod session;
 pub mod source;
 pub mod tensors;
 mod verdicts;
+mod versions;
 pub mod weights;
 
 pub use brolga_abi as abi;
@@ -62,6 +64,7 @@ pub use compile::{Compiled, compile, compile_file};
 pub use error::Error;
 pub use options::{Options, Timings};
 pub use session::{Session, SessionOptions};
+pub use versions::Specialise;
 
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -7,6 +7,7 @@ use crate::compile::{Compiled, compile, compile_file};
 use crate::host::Reference;
 use crate::options::{Options, Timings};
 use crate::source::{Kind, kind};
+use crate::versions::{Specialise, Versions};
 use crate::{Error, Result, backend, cache, source};
 use brolga_abi::{Input, Meta, Output};
 use brolga_ir::Target;
@@ -21,6 +22,7 @@ pub struct SessionOptions {
     compile: Options,
     threads: usize,
     cache: Option<PathBuf>,
+    specialise: Specialise,
 }
 
 impl SessionOptions {
@@ -45,6 +47,14 @@ impl SessionOptions {
     /// A size for a symbolic dimension: the code is made for this size only, and may be faster for it.
     pub fn size(mut self, symbol: &str, extent: i64) -> Self {
         self.compile.sizes.push((symbol.to_owned(), extent));
+        self
+    }
+
+    /// Compiles the model again for sizes of symbolic dimensions that are seen. Each version takes the time and the memory
+    /// of a model of its own, its weights included; its results are the same up to the order of sums. A model that is
+    /// lowered already cannot be compiled again.
+    pub fn specialise(mut self, how: Specialise) -> Self {
+        self.specialise = how;
         self
     }
 
@@ -78,6 +88,9 @@ impl SessionOptions {
     pub fn load(self, path: impl AsRef<Path>) -> Result<Session> {
         let path = path.as_ref();
         let kind = kind(path)?;
+        if self.specialise.versions > 0 {
+            return self.load_with_versions(path, kind);
+        }
         if kind == Kind::Artefact {
             return self.open(path);
         }
@@ -85,6 +98,31 @@ impl SessionOptions {
             Some(folder) if kind != Kind::Program => self.load_cached(path, &folder),
             _ => compile_file(path, &self.compile)?.session_with(self.threads, self.compile.memory_limit),
         }
+    }
+
+    fn load_with_versions(self, path: &Path, kind: Kind) -> Result<Session> {
+        if matches!(kind, Kind::Artefact | Kind::Program) {
+            return Err(Error::file(
+                path,
+                "it is lowered already and cannot be specialised; load the model that it was made of",
+            ));
+        }
+        let start = Instant::now();
+        let graph = source::graph_for(path, &self.compile)?;
+        let load = start.elapsed();
+        let (options, threads, how) = (self.compile.without_sizes(), self.threads, self.specialise);
+        let mut session = match self.cache.clone() {
+            Some(folder) => self.load_cached(path, &folder)?,
+            None => {
+                let mut compiled = compile(&graph, &options)?;
+                compiled.timings.load = load;
+                compiled.session_with(threads, options.memory_limit)?
+            }
+        };
+        if !session.meta().symbols.is_empty() {
+            session.versions = Some(Versions::new(graph, &session.meta().symbols, &options, threads, how));
+        }
+        Ok(session)
     }
 
     fn load_cached(self, path: &Path, folder: &Path) -> Result<Session> {
@@ -152,6 +190,7 @@ impl SessionOptions {
 #[derive(Debug)]
 pub struct Session {
     executor: Executor,
+    versions: Option<Versions>,
     timings: Timings,
     remarks: Vec<String>,
 }
@@ -182,6 +221,7 @@ impl Session {
         };
         Ok(Session {
             executor: Executor::with_options(Arc::new(program), options)?,
+            versions: None,
             timings: Timings::default(),
             remarks: vec![],
         })
@@ -222,6 +262,9 @@ impl Session {
     /// # Errors
     /// When an input does not fit, a check of the model fails, or there is no memory.
     pub fn run(&self, inputs: &[View<'_>]) -> Result<Vec<Buffer>> {
+        if let Some(version) = self.version(inputs)? {
+            return version.run(inputs);
+        }
         Ok(self.executor.run(inputs)?)
     }
 
@@ -230,6 +273,9 @@ impl Session {
     /// # Errors
     /// As [`Session::run`]; when a name is unknown or missing.
     pub fn run_named(&self, inputs: &[(&str, View<'_>)]) -> Result<Vec<Buffer>> {
+        if self.versions.is_some() {
+            return self.run(&self.executor.order(inputs)?);
+        }
         Ok(self.executor.run_named(inputs)?)
     }
 
@@ -238,7 +284,24 @@ impl Session {
     /// # Errors
     /// As [`Session::run`]; when an output does not fit.
     pub fn run_into(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+        if let Some(version) = self.version(inputs)? {
+            return version.run_into(inputs, outputs);
+        }
         Ok(self.executor.run_into(inputs, outputs)?)
+    }
+
+    /// The version for the sizes of these inputs, where there is one.
+    fn version(&self, inputs: &[View<'_>]) -> Result<Option<Arc<Session>>> {
+        let Some(versions) = &self.versions else {
+            return Ok(None);
+        };
+        Ok(versions.find(&self.executor.sizes(inputs)?))
+    }
+
+    /// The sizes that there are versions of the model for, in the order of [`Meta::symbols`], the least recently used
+    /// first. Waits for the one that is being compiled. See [`SessionOptions::specialise`].
+    pub fn specialised(&self) -> Vec<Vec<i64>> {
+        self.versions.as_ref().map(Versions::sizes).unwrap_or_default()
     }
 
     /// The shapes of the outputs for inputs like these.

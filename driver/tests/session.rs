@@ -4,7 +4,7 @@ mod common;
 
 use brolga::ir::Graph;
 use brolga::output::WeightsIn;
-use brolga::{Error, Options, Session, View, compile};
+use brolga::{Error, Options, Session, Specialise, View, compile};
 use common::digits;
 
 /// A small model with a weight that is used twice under two names, and one that only packing reads.
@@ -310,4 +310,70 @@ fn the_cache_maps_what_was_compiled_before() {
             .is_zero()
     );
     assert_eq!(files(), 2);
+}
+
+/// A small network with an extent that only a run tells.
+const POOLED: &str = "graph @pooled(%0 x: f32[n, 5, 3]) symbols(n) {
+  %1 = reduce{kind=sum axes=[1]}(%0)
+  %2 = exp(%1)
+  %3 = reshape{shape=[n, 3]}(%2)
+  %4 = softmax{axis=1}(%3)
+  return y = %4
+}";
+
+/// The outputs of a session for `n` examples.
+fn pooled(session: &Session, n: usize) -> Vec<f32> {
+    let x: Vec<f32> = (0..n * 15).map(|i| (i % 11) as f32 / 7.0 - 0.5).collect();
+    let outputs = session.run(&[View::of(&x, &[n, 5, 3])]).expect("the input fits");
+    assert_eq!(outputs[0].shape(), [n, 3]);
+    outputs[0].as_slice::<f32>().expect("it is f32").to_vec()
+}
+
+#[test]
+fn versions_are_compiled_for_sizes_that_were_seen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = folder.path().join("pooled.ir");
+    std::fs::write(&model, POOLED).expect("it is written");
+    let general = Session::options().threads(1).load(&model).expect("it compiles");
+    assert!(general.specialised().is_empty());
+    for at_once in [true, false] {
+        let how = Specialise { versions: 2, at_once };
+        let options = Session::options().threads(1).specialise(how);
+        let session = options.load(&model).expect("it compiles");
+        for n in [3, 5, 3, 8, 0, 3] {
+            let wanted = pooled(&general, n);
+            // The second run has a version also where the first did not wait for it.
+            for _ in 0..2 {
+                let found = pooled(&session, n);
+                let near = wanted.iter().zip(&found).all(|(w, f)| (w - f).abs() <= 1e-6);
+                assert!(near, "{n}: {found:?}, expected {wanted:?}");
+                assert_eq!(session.specialised().last(), Some(&vec![n as i64]));
+            }
+        }
+        assert_eq!(session.specialised(), [[0], [3]]);
+        let x = [0.0f32; 15];
+        let named = session
+            .run_named(&[("x", View::of(&x, &[1, 5, 3]))])
+            .expect("the input fits");
+        assert_eq!(named[0].shape(), [1, 3]);
+        let wrong = session.run(&[View::of(&x, &[3, 5])]);
+        assert!(matches!(wrong, Err(Error::Runtime(_))), "{wrong:?}");
+    }
+}
+
+#[test]
+fn what_is_lowered_is_not_specialised() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("pooled.brolga");
+    let compiled = compile(&graph(POOLED), &Options::default()).expect("it compiles");
+    compiled.write_artefact(&file).expect("it is written");
+    let how = Specialise {
+        versions: 1,
+        at_once: false,
+    };
+    let error = Session::options()
+        .specialise(how)
+        .load(&file)
+        .expect_err("it is refused");
+    assert!(error.to_string().contains("cannot be specialised"), "{error}");
 }

@@ -162,6 +162,11 @@ impl Executor {
         self.program.shapes(&self.bind(&self.complete(inputs))?)
     }
 
+    /// The values of the symbols for inputs like these, in the order of the program's.
+    pub fn sizes(&self, inputs: &[View<'_>]) -> Result<Vec<i64>> {
+        self.bind(&self.complete(inputs))
+    }
+
     /// The default of an input.
     fn default(&self, position: usize) -> Option<View<'_>> {
         let input = &self.program.meta().inputs[position];
@@ -184,7 +189,7 @@ impl Executor {
     }
 
     /// Puts named inputs into the program's order; what is not given is its default.
-    fn order<'a>(&'a self, inputs: &[(&str, View<'a>)]) -> Result<Vec<View<'a>>> {
+    pub fn order<'a>(&'a self, inputs: &[(&str, View<'a>)]) -> Result<Vec<View<'a>>> {
         let meta = self.program.meta();
         let mut ordered: Vec<Option<View<'a>>> = vec![None; meta.inputs.len()];
         for &(name, view) in inputs {
