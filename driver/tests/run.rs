@@ -104,6 +104,33 @@ fn sizes_and_inputs_agree() {
     }
 }
 
+/// A version for the sizes of the inputs agrees with the general program; what is compiled already has none.
+#[test]
+fn a_model_is_specialised_for_its_inputs() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let (x, _) = images();
+    write_npz(&dir.path().join("in.npz"), &[("images".into(), x)]).expect("a file is written");
+    let model = digits();
+    ok(
+        dir.path(),
+        &["run", arg(&model), "--inputs", "in.npz", "--output", "out.npz"],
+    );
+    let version = [
+        "--inputs",
+        "in.npz",
+        "--specialise",
+        "--expect",
+        "out.npz",
+        "--tolerance",
+        "1e-5",
+    ];
+    ok(dir.path(), &[&["run", arg(&model)], &version[..]].concat());
+    ok(dir.path(), &["compile", arg(&model), "-o", "digits.brolga"]);
+    let ran = brolga(dir.path(), &[&["run", "digits.brolga"], &version[..]].concat());
+    assert_eq!(ran.status, 2, "{}", ran.out);
+    assert!(ran.err.contains("cannot be specialised"), "{}", ran.err);
+}
+
 #[test]
 fn an_input_is_given_once() {
     let dir = tempfile::tempdir().expect("there is room for temporary files");

@@ -4,7 +4,7 @@ use super::Failure;
 use brolga::abi::Input;
 #[cfg(feature = "cuda")]
 use brolga::cuda::CudaSession;
-use brolga::{Buffer, Options, Session, SessionOptions, Timings, View};
+use brolga::{Buffer, Options, Session, SessionOptions, Specialise, Timings, View};
 use std::path::Path;
 
 /// A loaded model.
@@ -17,11 +17,27 @@ pub enum Loaded {
 }
 
 impl Loaded {
-    /// Loads a model for `cpu` or `cuda`.
-    pub fn load(device: &str, path: &Path, options: Options, threads: usize) -> Result<Loaded, Failure> {
+    /// Loads a model for `cpu` or `cuda`; on the CPU, one version may be made for the sizes of the inputs.
+    pub fn load(
+        device: &str,
+        path: &Path,
+        options: Options,
+        threads: usize,
+        specialise: bool,
+    ) -> Result<Loaded, Failure> {
         if device == "cpu" {
-            let session = SessionOptions::default().compile(options).threads(threads).load(path)?;
-            return Ok(Loaded::Cpu(session));
+            let how = Specialise {
+                versions: usize::from(specialise),
+                at_once: true,
+            };
+            let session = SessionOptions::default()
+                .compile(options)
+                .threads(threads)
+                .specialise(how);
+            return Ok(Loaded::Cpu(session.load(path)?));
+        }
+        if specialise {
+            return Err("--specialise is for the CPU; --set gives symbolic dimensions their sizes everywhere".into());
         }
         #[cfg(feature = "cuda")]
         return Ok(Loaded::Cuda(Box::new(CudaSession::load(path, &options)?)));

@@ -52,6 +52,9 @@ pub struct Run {
     /// Where to run
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu", "cuda"])]
     device: String,
+    /// Compile the model once more for the sizes of the inputs, and run that
+    #[arg(long)]
+    specialise: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -80,7 +83,7 @@ impl Run {
             self.without_passes();
         }
         let limit = options.memory_limit;
-        let session = Loaded::load(&self.device, &self.model, options, self.threads)?;
+        let session = Loaded::load(&self.device, &self.model, options, self.threads, self.specialise)?;
         self.compile.remark(session.remarks());
         let inputs = if random {
             self.random_inputs(&session)?
