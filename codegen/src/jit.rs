@@ -3,7 +3,7 @@
 //! Invariant: the memory is one region, reserved up front so that calls inside it always reach; it is freed when the
 //! [`Jit`] is dropped, so nobody may run its functions after that. It is immutable once made, hence shared freely.
 
-use crate::target::isa;
+use crate::target::{cpu, isa};
 use crate::{Error, Unit};
 use brolga_ir::{Symbol, Target};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
@@ -50,7 +50,7 @@ impl Jit {
         let mut jit = Jit {
             module: ManuallyDrop::new(JITModule::new(builder)),
         };
-        let mut unit = Unit::new(&mut *jit.module, target, prefix, symbols);
+        let mut unit = Unit::new(&mut *jit.module, cpu(target)?, prefix, symbols);
         let made = build(&mut unit)?;
         jit.module
             .finalize_definitions()

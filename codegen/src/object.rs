@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is undefined but `mem*`, and the bytes are a function of program, target and weights.
 
-use crate::target::isa;
+use crate::target::{cpu, isa};
 use crate::{Error, Unit};
 use brolga_ir::{Symbol, Target};
 use cranelift_module::{DataDescription, Linkage, Module};
@@ -26,7 +26,7 @@ pub fn object<T>(
     let isa = isa(target)?;
     let builder = ObjectBuilder::new(isa, prefix, cranelift_module::default_libcall_names());
     let mut module = ObjectModule::new(builder.map_err(|e| fail(e.to_string()))?);
-    let made = build(&mut Unit::new(&mut module, target, prefix, symbols))?;
+    let made = build(&mut Unit::new(&mut module, cpu(target)?, prefix, symbols))?;
     if let Some(bytes) = weights {
         let name = format!("{prefix}_weights");
         let id = module

@@ -4,11 +4,22 @@
 //! wherever it is compiled; nothing may become a call outside the module (no stack probes, no library calls).
 
 use crate::Error;
-use brolga_ir::{Cpu, Target};
+use brolga_ir::{Cpu, CpuTarget, Target};
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use std::str::FromStr;
 use target_lexicon::Triple;
+
+/// What a target's CPU has.
+///
+/// # Errors
+/// For a GPU.
+pub fn cpu(target: &Target) -> Result<&CpuTarget, Error> {
+    target.cpu().ok_or_else(|| Error::Target {
+        name: target.name.to_owned(),
+        what: "a GPU, expected a CPU for machine code".into(),
+    })
+}
 
 /// The instruction set with Brolga's settings.
 ///
@@ -19,7 +30,7 @@ pub fn isa(target: &Target) -> Result<OwnedTargetIsa, Error> {
         name: target.name.to_owned(),
         what,
     };
-    let triple = Triple::from_str(target.triple).map_err(|e| fail(e.to_string()))?;
+    let triple = Triple::from_str(cpu(target)?.triple).map_err(|e| fail(e.to_string()))?;
     let mut flags = settings::builder();
     let verify = if cfg!(debug_assertions) { "true" } else { "false" };
     for (name, value) in [
@@ -37,7 +48,7 @@ pub fn isa(target: &Target) -> Result<OwnedTargetIsa, Error> {
         flags.set(name, value).map_err(|e| fail(format!("{name}: {e}")))?;
     }
     let mut builder = isa::lookup(triple).map_err(|e| fail(e.to_string()))?;
-    for name in cranelift_flags(target.cpu) {
+    for name in cranelift_flags(cpu(target)?.cpu) {
         builder.enable(name).map_err(|e| fail(format!("{name}: {e}")))?;
     }
     builder
@@ -109,7 +120,9 @@ pub fn native() -> Option<Target> {
 
 /// Whether code for a target runs in this process.
 pub fn runs_here(target: &Target) -> bool {
-    native().is_some_and(|n| match (n.cpu, target.cpu) {
+    let native = native();
+    let levels = native.as_ref().and_then(Target::cpu).zip(target.cpu());
+    levels.is_some_and(|(n, t)| match (n.cpu, t.cpu) {
         (Cpu::Aarch64, t) => t == Cpu::Aarch64,
         (_, Cpu::Aarch64) => false,
         (n, t) => t <= n,

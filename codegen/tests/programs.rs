@@ -362,8 +362,8 @@ fn an_image_carries_its_constants() {
 
 #[test]
 fn the_same_program_gives_the_same_bytes() {
-    for name in Target::NAMES {
-        let target = Target::by_name(name).unwrap();
+    for target in Target::CPUS {
+        let name = target.name;
         let bytes = || {
             object(&target, "model", &model().symbols, Some(&[1, 2, 3]), build)
                 .unwrap()
@@ -408,8 +408,8 @@ fn everything() -> Vec<brolga_ir::loops::Kernel> {
 
 #[test]
 fn an_object_leaves_nothing_undefined() {
-    for name in Target::NAMES {
-        let target = Target::by_name(name).unwrap();
+    for target in Target::CPUS {
+        let name = target.name;
         let (bytes, _) = object(&target, "model", &model().symbols, Some(&[7; 100]), |u| {
             for (i, k) in everything().iter().chain([&polynomial(DType::F32, 16, 64)]).enumerate() {
                 let k = brolga_ir::loops::Kernel {
@@ -446,8 +446,7 @@ fn an_object_leaves_nothing_undefined() {
 
 #[test]
 fn listings_show_every_function() {
-    for name in Target::NAMES {
-        let target = Target::by_name(name).unwrap();
+    for target in Target::CPUS {
         let (_, listings) = object(&target, "model", &model().symbols, None, |u| {
             u.keep_listings();
             build(u)?;

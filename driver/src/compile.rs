@@ -9,6 +9,7 @@ use crate::source::Model;
 use crate::weights::{self, Packed};
 use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
+use brolga_ir::CpuTarget;
 use brolga_ir::program::{Program, Slot, SlotId, Storage};
 use brolga_ir::{Constant, Dim, Graph, NodeError, Target};
 use std::fmt;
@@ -60,6 +61,7 @@ pub fn compile_file(path: impl AsRef<Path>, options: &Options) -> Result<Compile
 /// # Errors
 /// As [`compile`].
 pub fn compile_model(model: Model, options: &Options) -> Result<Compiled> {
+    cpu(options)?;
     let mut timings = Timings::default();
     let start = Instant::now();
     let program = match model {
@@ -76,6 +78,7 @@ pub fn compile_model(model: Model, options: &Options) -> Result<Compiled> {
 /// # Errors
 /// When a pass or a level fails, naming the node; when constants do not fit in memory.
 pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled> {
+    cpu(options)?;
     let mut timings = Timings::default();
     let specialised;
     let graph = if options.sizes.is_empty() {
@@ -92,6 +95,11 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled> {
     let program = levels::program(&structured, options)?;
     timings.lower = start.elapsed();
     finish(program, &graph.defaults, options, remarks, timings)
+}
+
+/// The CPU that machine code is for.
+fn cpu(options: &Options) -> Result<&CpuTarget> {
+    brolga_codegen::target::cpu(&options.target).map_err(|e| Error::Option(e.to_string()))
 }
 
 /// Compiles a graph whose `level` is printed and read back on the way.
@@ -155,6 +163,7 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
         model: program.name.clone(),
         source,
     };
+    let cpu = cpu(options)?;
     let inputs = inputs(program)?;
     let outputs = program.outputs.iter().map(|(name, slot)| {
         let ty = &program.slot(*slot).ty;
@@ -168,8 +177,8 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
     });
     let meta = Meta {
         name: program.name.clone(),
-        target: options.target.triple.to_owned(),
-        features: options.target.features().iter().map(|f| (*f).to_owned()).collect(),
+        target: cpu.triple.to_owned(),
+        features: cpu.features().iter().map(|f| (*f).to_owned()).collect(),
         compiler: concat!("brolga ", env!("CARGO_PKG_VERSION")).to_owned(),
         symbols: program.symbols.iter().map(|s| s.to_string()).collect(),
         inputs,

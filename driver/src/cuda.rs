@@ -1,7 +1,7 @@
 //! Models on an NVIDIA GPU.
 //!
 //! ```text
-//! Graph ─ optimise ─ structured ─ to_gpu_loops ─▶ Program ─ plan(sizes) ─▶ runtime::cuda::Plan ─▶ Gpu
+//! Graph ─ optimise ─ structured ─ loops ─▶ Program ─ plan(sizes) ─▶ runtime::cuda::Plan ─▶ Gpu
 //! ```
 //!
 //! A program for a GPU may have symbolic dimensions; a plan has none. A plan is made, and its kernels are assembled by the
@@ -15,7 +15,6 @@ use brolga_codegen::ptx::{self, Arch};
 use brolga_ir::dim::NoValue;
 use brolga_ir::program::{Program, SlotId, Step, Storage};
 use brolga_ir::{ConstData, Dim, Graph, NodeError, Symbol, Tensor};
-use brolga_passes::lower::{GpuOptions, to_gpu_loops};
 use brolga_runtime::cuda::{self, Gpu, Launch, Plan};
 use brolga_runtime::{Buffer, View};
 use std::borrow::Cow;
@@ -34,11 +33,12 @@ pub struct CudaModel {
 }
 
 impl CudaModel {
-    /// Compiles a graph. Of the options' target only the cost model sees anything.
+    /// Compiles a graph for the options' target, or for [`Target::sm_80`] where that is a CPU.
     ///
     /// # Errors
     /// When a pass fails, or an operator has to run on the host; all such operators are named.
     pub fn compile(graph: &Graph, options: &Options) -> Result<CudaModel> {
+        let options = &on_gpu(options, options.target.gpu().unwrap_or(Arch::Sm80));
         let specialised;
         let graph = if options.sizes.is_empty() {
             graph
@@ -52,7 +52,7 @@ impl CudaModel {
         timings.optimise = start.elapsed();
         let start = Instant::now();
         let structured = levels::structured(&cut, options)?;
-        let mut program = to_gpu_loops(&structured, GpuOptions::default());
+        let mut program = levels::loops(&structured, &options.target);
         levels::plan_memory(&mut program)?;
         let mut model = CudaModel::new(program, options.memory_limit)?;
         timings.lower = start.elapsed();
@@ -159,6 +159,14 @@ impl CudaModel {
         }
         plan.check()?;
         Ok(plan)
+    }
+}
+
+/// The options with a GPU as their target.
+fn on_gpu(options: &Options, arch: Arch) -> Options {
+    Options {
+        target: arch.target(),
+        ..options.clone()
     }
 }
 
@@ -305,7 +313,7 @@ impl CudaSession {
         let start = Instant::now();
         let graph = source::graph_for(path, options)?;
         let load = start.elapsed();
-        let mut model = CudaModel::compile(&graph, &options.without_sizes())?;
+        let mut model = CudaModel::compile(&graph, &on_gpu(&options.without_sizes(), arch))?;
         model.timings.load = load;
         Ok(CudaSession {
             inputs: compile::inputs(&model.program)?,

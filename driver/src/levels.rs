@@ -7,7 +7,7 @@
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).
 
 use crate::options::Options;
-use crate::{Error, Result};
+use crate::{Error, Result, backend};
 use brolga_ir::program::{Callable, Program, Storage};
 use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Graph, NodeError, Source, Target};
@@ -122,11 +122,7 @@ pub fn plan_memory(p: &mut Program) -> Result<()> {
 
 /// Loop nests for a target.
 pub fn loops(s: &Structured, target: &Target) -> Program {
-    let options = lower::Options {
-        max_rows: i64::from(target.tile.max_rows(32)),
-        resident: (target.l2_bytes / 2) as i64,
-    };
-    lower::to_loops(s, options)
+    backend::of(target).schedule(s, target)
 }
 
 fn check<K: Callable>(p: &Program<K>, options: &Options) -> Result<()> {

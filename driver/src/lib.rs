@@ -18,6 +18,7 @@
 //!
 //! | module | what stands there |
 //! | --- | --- |
+//! | [`backend`] | kinds of machines: their targets, schedules and code |
 //! | [`session`] | load, run, share between threads, drop |
 //! | [`options`], [`mod@compile`] | how a model is compiled, and what compiling gives |
 //! | [`Specialise`] | versions of a session's model for sizes that were seen |
@@ -30,10 +31,10 @@
 //! | `cuda` | with the feature `cuda` (on by default): models on NVIDIA GPUs |
 //! | [`error`] | everything that can go wrong |
 //!
-//! Invariant: this is the only crate that knows all the others. What is wired here to a back end stands in `backend`.
+//! Invariant: this is the only crate that knows all the others.
 
 mod archive;
-mod backend;
+pub mod backend;
 pub mod cache;
 pub mod compile;
 #[cfg(feature = "cuda")]

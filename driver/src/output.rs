@@ -1,8 +1,9 @@
 //! What compiling leaves on disk. Every file appears complete or not at all ([`OutputFile`] says where), and the same model
 //! with the same options gives the same bytes. What is written tells its number of bytes.
 
+use crate::backend::{self, native};
 use crate::compile::Compiled;
-use crate::{Error, Result, archive, backend};
+use crate::{Error, Result, archive};
 use brolga_abi::artefact::{OutputFile, Writer};
 use brolga_abi::{Entries, HeaderWeights, Kernel, Meta, header};
 use brolga_codegen::listing::Listing;
@@ -34,8 +35,7 @@ impl Compiled {
             program: &self.program,
             target: &self.target,
             prefix: &self.prefix,
-            weights: self.packed.bytes(),
-            offsets: self.packed.offsets(),
+            constants: self.packed.offsets(),
         }
     }
 
@@ -60,7 +60,8 @@ impl Compiled {
     /// # Errors
     /// When the code cannot be made.
     pub fn object(&self, weights: WeightsIn) -> Result<Vec<u8>> {
-        backend::object_file(self.input(), weights == WeightsIn::Object).map_err(|e| self.codegen(e))
+        let embedded = (weights == WeightsIn::Object).then(|| self.packed.bytes());
+        native::object_file(self.input(), embedded).map_err(|e| self.codegen(e))
     }
 
     /// Writes an object file.
@@ -90,7 +91,7 @@ impl Compiled {
         let folder = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), e))?;
         let (from, to) = (folder.path().join("model.o"), folder.path().join("model.so"));
         std::fs::write(&from, &object).map_err(|e| Error::io(&from, e))?;
-        link(&from, &to, self.target.triple)?;
+        link(&from, &to, &self.meta.target)?;
         write(path, &std::fs::read(&to).map_err(|e| Error::io(&to, e))?)
     }
 
@@ -120,7 +121,7 @@ impl Compiled {
     /// # Errors
     /// When the code cannot be made or the file cannot be written.
     pub fn write_artefact(&self, path: &Path) -> Result<u64> {
-        let (image, kernels) = backend::flat_image(self.input()).map_err(|e| self.codegen(e))?;
+        let (image, kernels) = native::flat_image(self.input()).map_err(|e| self.codegen(e))?;
         let offset = |name: &str| image.offset(name).map_err(|e| self.codegen(e));
         let entry = |name: &str| offset(&format!("{}_{name}", self.prefix));
         let kernels = kernels.into_iter().map(|name| {
@@ -155,7 +156,9 @@ impl Compiled {
     /// # Errors
     /// When the code cannot be made.
     pub fn listings(&self) -> Result<Vec<Listing>> {
-        backend::listings(self.input()).map_err(|e| self.codegen(e))
+        backend::of(&self.target)
+            .listings(self.input())
+            .map_err(|e| self.codegen(e))
     }
 }
 

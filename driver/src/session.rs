@@ -3,12 +3,13 @@
 //! A session is `Send + Sync`; runs of one session may overlap, and any number of sessions may live at once. Dropping the
 //! last one that uses them frees code, weights and arenas.
 
+use crate::backend::native;
 use crate::compile::{Compiled, compile, compile_file};
 use crate::host::Reference;
 use crate::options::{Options, Timings};
 use crate::source::{Kind, kind};
 use crate::versions::{Specialise, Versions};
-use crate::{Error, Result, backend, cache, source};
+use crate::{Error, Result, cache, source};
 use brolga_abi::{Input, Meta, Output};
 use brolga_ir::Target;
 use brolga_runtime::{Buffer, Executor, HostOps, Program, View, ViewMut};
@@ -328,7 +329,7 @@ impl Compiled {
     /// As [`Compiled::session`].
     pub fn session_with(mut self, threads: usize, memory_limit: u64) -> Result<Session> {
         let start = Instant::now();
-        let code = backend::jit(self.input()).map_err(|e| self.codegen(e))?;
+        let code = native::jit(self.input()).map_err(|e| self.codegen(e))?;
         self.timings.codegen = start.elapsed();
         // SAFETY: the functions are those of the program that the metadata was made from.
         let program = unsafe { Program::new(self.meta, code, self.packed.weights()) }?;

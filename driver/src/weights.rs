@@ -10,7 +10,8 @@
 //! are stored and computed once, and the layout is known before anything runs. What is allocated keeps to the memory limit;
 //! files are read in place.
 
-use crate::{Error, Result, backend};
+use crate::backend::native;
+use crate::{Error, Result};
 use brolga_abi::{Ctx, ErrorCode};
 use brolga_ir::program::{Program, SlotId, Step, Storage};
 use brolga_ir::{ConstData, NodeError, Target, encode, loops};
@@ -33,7 +34,7 @@ impl Packed {
     pub fn offset(&self, slot: SlotId) -> Option<u64> {
         self.offsets.get(&slot).copied()
     }
-    /// The byte offsets of all of them.
+    /// Where constants lie.
     pub fn offsets(&self) -> &FxHashMap<SlotId, u64> {
         &self.offsets
     }
@@ -382,7 +383,7 @@ impl Memory {
             init,
             ..program.clone()
         };
-        let code = backend::init(&program, host).map_err(|source| Error::Codegen {
+        let code = native::init(&program, host).map_err(|source| Error::Codegen {
             model: program.name.clone(),
             source,
         })?;

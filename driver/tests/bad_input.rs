@@ -355,7 +355,7 @@ fn options_that_make_no_sense() {
     for (args, needle) in [
         (&["run", m, "--set", "sequence=4"][..], "`batch`"),
         (&["run", m], "--set batch=N"),
-        (&["run", m, "--cpu", "z80"], "x86-64-v3"),
+        (&["run", m, "--target", "z80"], "x86-64-v3"),
         (&["compile", m, "-o", "model.exe"], ".brolga"),
         (&["compile", m, "-o", "out.o", "--pipeline", "fold"], "canonicalize"),
         (&["compile", m, "-o", "out.o", "--pipeline", "eqsat{speed=9}"], "rules"),
@@ -365,9 +365,17 @@ fn options_that_make_no_sense() {
         ),
         (
             &["compile", m, "-o", "out.o", "--target", "z80-none-none"],
-            "aarch64-unknown-linux-gnu",
+            "native, one of x86-64, x86-64-v3",
         ),
-        (&["run", m, "--cpu", "aarch64", "--set", "batch=1"], "aarch64"),
+        (
+            &["compile", m, "-o", "out.o", "--target", "sm_80"],
+            "`sm_80`: a GPU, expected a CPU",
+        ),
+        (
+            &["run", m, "--target", "sm_90", "--set", "batch=1"],
+            "`sm_90`: a GPU, expected a CPU",
+        ),
+        (&["run", m, "--target", "aarch64", "--set", "batch=1"], "aarch64"),
         (&["brew"], "brew"),
     ] {
         failed(&args.join(" "), &brolga(dir.path(), args), &[needle]);

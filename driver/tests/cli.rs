@@ -37,8 +37,9 @@ fn help_names_commands_options_and_passes() {
                 "--output",
                 "--header",
                 "--weights",
-                "--cpu",
                 "--target",
+                "x86-64-v3",
+                "sm_90",
                 "--memory-limit",
                 ".brolga",
             ],
@@ -193,7 +194,7 @@ fn compile_writes_what_the_extension_says() {
     );
     ok(
         dir.path(),
-        &["compile", arg(&model), "-o", "d.brolga", "--cpu", "x86-64"],
+        &["compile", arg(&model), "-o", "d.brolga", "--target", "x86-64"],
     );
     assert_eq!(
         files(dir.path()),

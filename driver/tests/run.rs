@@ -194,7 +194,7 @@ fn every_level_that_is_printed_runs() {
         for options in [
             &["--threads", "1"][..],
             &["--threads", "2", "--verify-each"],
-            &["--cpu", "x86-64"],
+            &["--target", "x86-64"],
             &["--set", "batch=360"],
             &["--memory-limit", "1G", "--time", "2"],
         ] {
@@ -208,7 +208,7 @@ fn every_level_that_is_printed_runs() {
                 "--tolerance",
                 "1e-6",
             ];
-            if cfg!(target_arch = "x86_64") || options[0] != "--cpu" {
+            if cfg!(target_arch = "x86_64") || options[0] != "--target" {
                 ok(dir.path(), &[&args[..], options].concat());
             }
         }

@@ -21,7 +21,7 @@ pub mod ops;
 pub mod program;
 pub mod scalar;
 pub mod structured;
-mod target;
+pub mod target;
 mod tensor;
 pub mod text;
 
@@ -31,5 +31,5 @@ pub use fault::{Fault, OUT_OF_RANGE};
 pub use graph::{Build, ConstData, Constant, Def, Graph, GraphBuilder, Node, NodeError, Source, Type, Value};
 pub use guard::{Guard, Relation};
 pub use ops::{Attr, Op};
-pub use target::{Cpu, Target, TileFamily};
+pub use target::{Arch, Cpu, CpuTarget, Target, TileFamily};
 pub use tensor::{Number, Tensor, decode, encode, indices};

@@ -1,7 +1,11 @@
 //! The plain facts of a machine and of its kernel families: what the cost model and the tilers ask, and nothing more.
 //!
+//! A target is a CPU or a GPU, and has costs of its own. Adding one is a function here and a row of [`Target::CPUS`] or [`Target::GPUS`]; the
+//! command line takes its names from there.
+//!
 //! Invariant: a [`Target`] never says how something is done, only what there is; two targets of the same name are equal.
-//! Figures are those of common server cores of each level (a Zen 4 for x86-64-v4); a wrong one costs speed, never results.
+//! Figures are those of common server machines (a Zen 4 for x86-64-v4, an A100 for sm_80); a wrong one costs speed, never
+//! results.
 
 /// The level of CPU that code is made for, as the x86-64 psABI names them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -48,111 +52,279 @@ impl TileFamily {
     }
 }
 
+/// The architecture of a GPU, by NVIDIA's compute capability.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Arch {
+    /// Ampere (A100), and every later one by way of the driver's assembler.
+    Sm80,
+    /// Hopper (H100, H200).
+    Sm90,
+}
+
+impl Arch {
+    /// Every architecture.
+    pub const ALL: [Arch; 2] = [Arch::Sm80, Arch::Sm90];
+
+    /// The name, as `.target` and `ptxas` spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arch::Sm80 => "sm_80",
+            Arch::Sm90 => "sm_90",
+        }
+    }
+
+    /// The best architecture for a device of a compute capability; `None` when it is older than all.
+    pub fn for_capability(major: i32, minor: i32) -> Option<Arch> {
+        Arch::ALL.into_iter().rev().find(|a| match a {
+            Arch::Sm90 => (major, minor) >= (9, 0),
+            Arch::Sm80 => (major, minor) >= (8, 0),
+        })
+    }
+
+    /// The target with this architecture.
+    pub const fn target(self) -> Target {
+        match self {
+            Arch::Sm80 => Target::sm_80(),
+            Arch::Sm90 => Target::sm_90(),
+        }
+    }
+}
+
+/// What a CPU has.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CpuTarget {
+    /// The level.
+    pub cpu: Cpu,
+    /// The target triple of object files.
+    pub triple: &'static str,
+    /// Whether `a * b + c` with one rounding is an instruction.
+    pub has_fma: bool,
+    /// What a contraction's register tile becomes.
+    pub tile: TileFamily,
+    /// Bytes of L2 cache of a core.
+    pub l2_bytes: u64,
+}
+
+/// What kind of machine a target is, and what it has.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Kind {
+    /// A CPU.
+    Cpu(CpuTarget),
+    /// A GPU.
+    Gpu(Arch),
+}
+
+/// What work costs, in the schedules that there are for a target: a core of a CPU, all of a GPU.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Cost {
+    /// f32 operations a second in the tile of a contraction (a fused multiply-add counts as two).
+    pub tile_flops: f64,
+    /// f32 operations a second in loops over vectors.
+    pub vector_flops: f64,
+    /// Bytes that are read fast once they have been read.
+    pub cache_bytes: f64,
+    /// Bytes a second from there.
+    pub cache_speed: f64,
+    /// Bytes a second from memory.
+    pub memory_speed: f64,
+    /// Seconds that a kernel costs beyond its work.
+    pub per_kernel: f64,
+    /// What a strided access costs, in accesses of consecutive elements. It is not hidden behind arithmetic, as bandwidth is.
+    pub strided: f64,
+    /// The share of `tile_flops` that a contraction reaches.
+    pub contraction: f64,
+    /// The same of a convolution with channels first.
+    pub channels_first: f64,
+    /// The same of a window, or a convolution of one channel a group, with channels last.
+    pub depthwise: f64,
+    /// The same with channels first.
+    pub window_first: f64,
+    /// A window in which bounds are tested at every tap, against one whose padding its producer laid out.
+    pub guarded: f64,
+}
+
+impl Cost {
+    /// The costs of a core, from operations and bytes a cycle.
+    const fn core(ghz: f64, tile_flops: f64, vector_flops: f64, l2_bytes: u64) -> Cost {
+        let hertz = ghz * 1e9;
+        Cost {
+            tile_flops: tile_flops * hertz,
+            vector_flops: vector_flops * hertz,
+            cache_bytes: l2_bytes as f64,
+            cache_speed: 16.0 * hertz,
+            memory_speed: 4.0 * hertz,
+            // The call, the prologue, the parallel region.
+            per_kernel: 1.0e-6,
+            // Elements are taken one at a time, and the arithmetic on them too.
+            strided: 5.0,
+            // See the design's measurements.
+            contraction: 0.9,
+            // It strides through its operand and reaches no tile.
+            channels_first: 0.02,
+            // There is no reduction to tile.
+            depthwise: 0.15,
+            // Scalar loads.
+            window_first: 0.03,
+            guarded: 0.3,
+        }
+    }
+}
+
 /// A machine.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Target {
     /// The name on the command line.
     pub name: &'static str,
-    /// The level.
-    pub cpu: Cpu,
-    /// The target triple of object files.
-    pub triple: &'static str,
-    /// Width of the vectors of compiled loops, in bits.
-    pub vector_bits: u32,
-    /// Whether `a * b + c` with one rounding is an instruction.
-    pub has_fma: bool,
-    /// What a contraction's register tile becomes.
-    pub tile: TileFamily,
-    /// Bytes of L1 data cache of a core.
-    pub l1_bytes: u64,
-    /// Bytes of L2 cache of a core.
-    pub l2_bytes: u64,
-    /// f32 operations a cycle and core in a register tile (a fused multiply-add counts as two).
-    pub tile_flops_per_cycle: f64,
-    /// f32 operations a cycle and core in compiled vector loops.
-    pub vector_flops_per_cycle: f64,
-    /// Clock, in GHz.
-    pub ghz: f64,
-    /// Bytes a cycle from L1, L2 and memory.
-    pub bytes_per_cycle: [f64; 3],
+    /// What it is and has.
+    pub kind: Kind,
+    /// What work costs on it.
+    pub cost: Cost,
 }
 
 impl Target {
-    /// The names that [`Target::by_name`] knows.
-    pub const NAMES: [&'static str; 4] = ["x86-64", "x86-64-v3", "x86-64-v4", "aarch64"];
+    /// Every CPU.
+    pub const CPUS: [Target; 4] = [
+        Target::baseline(),
+        Target::x86_64_v3(),
+        Target::x86_64_v4(),
+        Target::aarch64(),
+    ];
+
+    /// Every GPU.
+    pub const GPUS: [Target; 2] = [Arch::Sm80.target(), Arch::Sm90.target()];
 
     /// x86-64 with SSE2.
     pub const fn baseline() -> Target {
+        const L2: u64 = 256 << 10;
         Target {
             name: "x86-64",
-            cpu: Cpu::X86_64,
-            triple: "x86_64-unknown-linux-gnu",
-            vector_bits: 128,
-            has_fma: false,
-            tile: TileFamily::Generic,
-            l1_bytes: 32 << 10,
-            l2_bytes: 256 << 10,
-            tile_flops_per_cycle: 8.0,
-            vector_flops_per_cycle: 4.0,
-            ghz: 3.0,
-            bytes_per_cycle: [32.0, 16.0, 4.0],
+            kind: Kind::Cpu(CpuTarget {
+                cpu: Cpu::X86_64,
+                triple: X86_64,
+                has_fma: false,
+                tile: TileFamily::Generic,
+                l2_bytes: L2,
+            }),
+            cost: Cost::core(3.0, 8.0, 4.0, L2),
         }
     }
     /// x86-64 with AVX2 and FMA.
     pub const fn x86_64_v3() -> Target {
+        const L2: u64 = 512 << 10;
         Target {
             name: "x86-64-v3",
-            cpu: Cpu::X86_64V3,
-            has_fma: true,
-            tile: TileFamily::Avx2,
-            l2_bytes: 512 << 10,
-            tile_flops_per_cycle: 32.0,
-            vector_flops_per_cycle: 8.0,
-            ghz: 3.5,
-            ..Target::baseline()
+            kind: Kind::Cpu(CpuTarget {
+                cpu: Cpu::X86_64V3,
+                triple: X86_64,
+                has_fma: true,
+                tile: TileFamily::Avx2,
+                l2_bytes: L2,
+            }),
+            cost: Cost::core(3.5, 32.0, 8.0, L2),
         }
     }
     /// x86-64 with AVX-512.
     pub const fn x86_64_v4() -> Target {
+        const L2: u64 = 1 << 20;
         Target {
             name: "x86-64-v4",
-            cpu: Cpu::X86_64V4,
-            tile: TileFamily::Avx512,
-            l2_bytes: 1 << 20,
-            ghz: 3.7,
-            ..Target::x86_64_v3()
+            kind: Kind::Cpu(CpuTarget {
+                cpu: Cpu::X86_64V4,
+                triple: X86_64,
+                has_fma: true,
+                tile: TileFamily::Avx512,
+                l2_bytes: L2,
+            }),
+            cost: Cost::core(3.7, 32.0, 8.0, L2),
         }
     }
     /// AArch64.
     pub const fn aarch64() -> Target {
+        const L2: u64 = 1 << 20;
         Target {
             name: "aarch64",
-            cpu: Cpu::Aarch64,
-            triple: "aarch64-unknown-linux-gnu",
-            has_fma: true,
-            tile: TileFamily::Generic,
-            l1_bytes: 64 << 10,
-            l2_bytes: 1 << 20,
-            tile_flops_per_cycle: 16.0,
-            vector_flops_per_cycle: 8.0,
-            ..Target::baseline()
+            kind: Kind::Cpu(CpuTarget {
+                cpu: Cpu::Aarch64,
+                triple: "aarch64-unknown-linux-gnu",
+                has_fma: true,
+                tile: TileFamily::Generic,
+                l2_bytes: L2,
+            }),
+            cost: Cost::core(3.0, 16.0, 8.0, L2),
         }
     }
+    /// An A100.
+    ///
+    /// Peaks and bandwidths are the data sheet's (19.5 Tflop/s in f32, 40 MB of L2, 1.56 TB/s of memory), a launch is what
+    /// the driver takes for one behind another. The shares follow from the schedules: tiles are staged in shared memory
+    /// without tensor cores, and windows are a thread a point, which neighbours read together in both layouts.
+    pub const fn sm_80() -> Target {
+        Target {
+            name: Arch::Sm80.name(),
+            kind: Kind::Gpu(Arch::Sm80),
+            cost: Cost {
+                tile_flops: 19.5e12,
+                vector_flops: 9.7e12,
+                cache_bytes: (40u64 << 20) as f64,
+                cache_speed: 4.0e12,
+                memory_speed: 1.56e12,
+                per_kernel: 3.0e-6,
+                strided: 8.0,
+                contraction: 0.5,
+                channels_first: 0.1,
+                depthwise: 0.1,
+                window_first: 0.1,
+                guarded: 0.8,
+            },
+        }
+    }
+    /// An H100: 67 Tflop/s in f32, 50 MB of L2, 3.35 TB/s of memory; see [`Target::sm_80`].
+    pub const fn sm_90() -> Target {
+        let a100 = Target::sm_80();
+        Target {
+            name: Arch::Sm90.name(),
+            kind: Kind::Gpu(Arch::Sm90),
+            cost: Cost {
+                tile_flops: 67.0e12,
+                vector_flops: 33.5e12,
+                cache_bytes: (50u64 << 20) as f64,
+                cache_speed: 5.5e12,
+                memory_speed: 3.35e12,
+                ..a100.cost
+            },
+        }
+    }
+
+    /// Every target.
+    pub fn all() -> impl Iterator<Item = Target> {
+        Target::CPUS.into_iter().chain(Target::GPUS)
+    }
+
     /// The target of a name.
     pub fn by_name(name: &str) -> Option<Target> {
-        [
-            Target::baseline(),
-            Target::x86_64_v3(),
-            Target::x86_64_v4(),
-            Target::aarch64(),
-        ]
-        .into_iter()
-        .find(|t| t.name == name)
+        Target::all().find(|t| t.name == name)
     }
-    /// Lanes of a compiled vector for elements of this many bits.
-    pub const fn lanes(&self, bits: usize) -> usize {
-        self.vector_bits as usize / bits
+
+    /// What the CPU has; `None` for a GPU.
+    pub const fn cpu(&self) -> Option<&CpuTarget> {
+        match &self.kind {
+            Kind::Cpu(c) => Some(c),
+            Kind::Gpu(_) => None,
+        }
     }
+
+    /// The architecture of the GPU; `None` for a CPU.
+    pub const fn gpu(&self) -> Option<Arch> {
+        match self.kind {
+            Kind::Cpu(_) => None,
+            Kind::Gpu(g) => Some(g),
+        }
+    }
+}
+
+const X86_64: &str = "x86_64-unknown-linux-gnu";
+
+impl CpuTarget {
     /// Names of the CPU features that code for this target needs, as Rust spells them.
     pub const fn features(&self) -> &'static [&'static str] {
         match self.cpu {

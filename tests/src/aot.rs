@@ -68,7 +68,7 @@ impl Harness {
         }
         std::fs::write(at("describe.h"), describe(&compiled)).expect("a file is written");
 
-        let aarch64 = compiled.target.triple.starts_with("aarch64") && std::env::consts::ARCH != "aarch64";
+        let aarch64 = compiled.meta.target.starts_with("aarch64") && std::env::consts::ARCH != "aarch64";
         let cc = if aarch64 { "aarch64-linux-gnu-gcc" } else { "cc" };
         let program = at("program");
         let mut command = Command::new(cc);

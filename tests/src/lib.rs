@@ -39,7 +39,7 @@ pub fn blessing() -> bool {
 
 /// The CPU levels that this machine runs.
 pub fn targets() -> Vec<Target> {
-    let all = Target::NAMES.iter().filter_map(|n| Target::by_name(n));
+    let all = Target::CPUS.into_iter();
     all.filter(brolga_codegen::target::runs_here).collect()
 }
 

@@ -4,7 +4,6 @@
 //! kernels cost as far as they are known. It shares nothing with the search but the cost model and fusion's rules.
 
 use brolga_ir::ops::Role;
-use brolga_passes::eqsat::cost::PER_KERNEL;
 use brolga_passes::eqsat::extract::{At, Classes, PER_CONSTANT, Settling};
 use brolga_passes::eqsat::lang::Term;
 use brolga_passes::fusion::Form;
@@ -146,7 +145,7 @@ impl Solver<'_> {
                 continue;
             }
             if choice.part.is_some_and(|p| matches!(p.role, Role::Host)) {
-                seconds += PER_KERNEL;
+                seconds += self.cs.model.per_kernel();
             }
             if stored {
                 match self.kernel(c) {

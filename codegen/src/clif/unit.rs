@@ -7,7 +7,7 @@ use super::emit::Emit;
 use crate::Error;
 use crate::listing::Listing;
 use crate::target::call_conv;
-use brolga_ir::{Symbol, Target};
+use brolga_ir::{CpuTarget, Symbol};
 use cranelift_codegen::ir::{AbiParam, Signature, Type, UserFuncName};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Linkage, Module};
@@ -17,7 +17,7 @@ use std::borrow::Cow;
 /// A module under construction and what has been defined in it.
 pub struct Unit<'m> {
     pub(crate) module: &'m mut (dyn Module + 'm),
-    pub(crate) target: Target,
+    pub(crate) target: CpuTarget,
     pub(crate) prefix: String,
     /// The program's symbols, in the order of `dims`.
     pub(crate) symbols: Vec<Symbol>,
@@ -31,7 +31,7 @@ pub struct Unit<'m> {
 
 impl<'m> Unit<'m> {
     /// A unit over an empty module for `target`. Names of functions begin with `prefix`.
-    pub fn new(module: &'m mut (dyn Module + 'm), target: &Target, prefix: &str, symbols: &[Symbol]) -> Unit<'m> {
+    pub fn new(module: &'m mut (dyn Module + 'm), target: &CpuTarget, prefix: &str, symbols: &[Symbol]) -> Unit<'m> {
         Unit {
             module,
             target: target.clone(),

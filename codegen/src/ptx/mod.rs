@@ -28,36 +28,7 @@ use crate::Error;
 use brolga_ir::Dim;
 use brolga_ir::loops::{Kernel, LoopKind, Stmt, visit};
 use brolga_ir::program::{Program, identifier};
-
-/// The GPU architecture that PTX is for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Arch {
-    /// Ampere (A100), and every later one by way of the driver's assembler.
-    Sm80,
-    /// Hopper (H100, H200).
-    Sm90,
-}
-
-impl Arch {
-    /// Every architecture.
-    pub const ALL: [Arch; 2] = [Arch::Sm80, Arch::Sm90];
-
-    /// The name, as `.target` and `ptxas` spell it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Arch::Sm80 => "sm_80",
-            Arch::Sm90 => "sm_90",
-        }
-    }
-
-    /// The best architecture for a device of a compute capability; `None` when it is older than all.
-    pub fn for_capability(major: i32, minor: i32) -> Option<Arch> {
-        Arch::ALL.into_iter().rev().find(|a| match a {
-            Arch::Sm90 => (major, minor) >= (9, 0),
-            Arch::Sm80 => (major, minor) >= (8, 0),
-        })
-    }
-}
+pub use brolga_ir::target::Arch;
 
 /// How a kernel is launched: extents over the kernel's symbols. Nothing is launched when a grid extent is 0.
 #[derive(Clone, PartialEq, Eq, Debug)]

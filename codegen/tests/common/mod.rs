@@ -12,11 +12,7 @@ use std::ffi::c_void;
 
 /// The targets that this machine runs.
 pub fn targets() -> Vec<Target> {
-    Target::NAMES
-        .iter()
-        .filter_map(|n| Target::by_name(n))
-        .filter(target::runs_here)
-        .collect()
+    Target::CPUS.into_iter().filter(target::runs_here).collect()
 }
 
 /// Bytes at a multiple of 64.

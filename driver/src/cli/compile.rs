@@ -31,7 +31,7 @@ Standard output (-), devices and pipes get an object file where neither says oth
 Examples:
   brolga compile model.onnx -o model.o --header model.h
   brolga compile model.onnx -o model.a --header model.h --weights model.bin
-  brolga compile model.onnx -o model.brolga --cpu x86-64-v3
+  brolga compile model.onnx -o model.brolga --target x86-64-v3
   brolga compile model.onnx -o model.o --target aarch64-unknown-linux-gnu")]
 pub struct Compile {
     /// The model: ONNX, or the printed text of any level

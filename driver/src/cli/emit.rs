@@ -1,10 +1,9 @@
 //! `brolga emit`: a model at one of the levels, as text.
 
 use super::{CompileArgs, Outcome, print_to};
-use brolga::codegen::ptx::{Arch, print_program};
-use brolga::passes::lower::{GpuOptions, to_gpu_loops};
+use brolga::ir::Target;
 use brolga::source::{self, Model};
-use brolga::{Error, levels};
+use brolga::{Error, backend, levels};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -23,7 +22,7 @@ enum Stage {
     Clif,
     /// Assembly
     Asm,
-    /// PTX for NVIDIA GPUs
+    /// PTX for NVIDIA GPUs: for the target, or sm_80 where it is a CPU
     Ptx,
 }
 
@@ -32,8 +31,8 @@ enum Stage {
 #[command(after_help = "\
 Examples:
   brolga emit model.onnx --stage tensor
-  brolga emit model.onnx --stage asm --cpu x86-64-v4
-  brolga emit model.onnx --stage ptx --arch sm_90")]
+  brolga emit model.onnx --stage asm --target x86-64-v4
+  brolga emit model.onnx --stage ptx --target sm_90")]
 pub struct Emit {
     /// The model: ONNX, or the printed text of any level above the stage
     model: PathBuf,
@@ -43,9 +42,6 @@ pub struct Emit {
     /// Write here instead of to standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The GPU that PTX is for
-    #[arg(long, value_name = "ARCH", default_value = "sm_80", value_parser = ["sm_80", "sm_90"])]
-    arch: String,
     #[command(flatten)]
     compile: CompileArgs,
 }
@@ -57,7 +53,10 @@ impl Emit {
     }
 
     fn text(&self) -> Result<String, super::Failure> {
-        let options = self.compile.options()?;
+        let mut options = self.compile.options()?;
+        if self.stage == Stage::Ptx && options.target.gpu().is_none() {
+            options.target = Target::sm_80();
+        }
         let model = source::model(&self.model, &options)?;
         let options = options.without_sizes();
         if matches!(self.stage, Stage::Clif | Stage::Asm) {
@@ -90,15 +89,19 @@ impl Emit {
             Stage::Structured => structured.to_string(),
             Stage::Loops => levels::loops(&structured, &options.target).to_string(),
             Stage::Ptx => {
-                let arch = Arch::ALL
-                    .into_iter()
-                    .find(|a| a.name() == self.arch)
-                    .unwrap_or(Arch::Sm80);
-                let program = to_gpu_loops(&structured, GpuOptions::default());
-                print_program(&program, arch).map_err(|source| Error::Codegen {
+                let program = levels::loops(&structured, &options.target);
+                let input = backend::Input {
+                    program: &program,
+                    target: &options.target,
+                    prefix: &program.name,
+                    constants: &Default::default(),
+                };
+                let listings = backend::of(&options.target).listings(input);
+                let listings = listings.map_err(|source| Error::Codegen {
                     model: program.name.clone(),
                     source,
-                })?
+                })?;
+                listings.into_iter().map(|l| l.asm).collect()
             }
             _ => levels::program(&structured, &options)?.to_string(),
         })

@@ -158,11 +158,7 @@ impl ModelArgs {
 /// Options of every command that compiles.
 #[derive(Args, Clone)]
 struct CompileArgs {
-    /// CPU level: x86-64, x86-64-v3, x86-64-v4, aarch64 or native
-    #[arg(long, value_name = "CPU", value_parser = cpu)]
-    cpu: Option<Target>,
-    /// Target triple, such as aarch64-unknown-linux-gnu
-    #[arg(long, value_name = "TRIPLE", value_parser = triple)]
+    #[arg(long, alias = "cpu", value_name = "TARGET", value_parser = target, help = targets())]
     target: Option<Target>,
     #[command(flatten)]
     model: ModelArgs,
@@ -191,13 +187,9 @@ struct CompileArgs {
 
 impl CompileArgs {
     fn options(&self) -> Result<Options, String> {
-        let target = match (&self.cpu, &self.target) {
-            (Some(c), Some(t)) if c.triple != t.triple => {
-                return Err(format!("--cpu {} is none of --target {}'s", c.name, t.triple));
-            }
-            (Some(c), _) => c.clone(),
-            (None, Some(t)) => t.clone(),
-            (None, None) => brolga::codegen::target::native()
+        let target = match &self.target {
+            Some(t) => t.clone(),
+            None => brolga::codegen::target::native()
                 .ok_or("this machine's architecture is none that Brolga makes code for; give --target")?,
         };
         let read = self.model.options()?;
@@ -226,19 +218,25 @@ impl CompileArgs {
     }
 }
 
-fn cpu(name: &str) -> Result<Target, String> {
-    brolga::codegen::target::by_name(name)
-        .ok_or_else(|| format!("expected native or one of {}", Target::NAMES.join(", ")))
+/// What `--help` says of targets.
+fn targets() -> String {
+    let names = |targets: &[Target]| targets.iter().map(|t| t.name).collect::<Vec<_>>().join(", ");
+    format!(
+        "Machine to compile for: native (the default), a CPU ({}), its triple, or a GPU for `emit` ({})",
+        names(&Target::CPUS),
+        names(&Target::GPUS)
+    )
 }
 
-fn triple(name: &str) -> Result<Target, String> {
-    let native = brolga::codegen::target::native().filter(|t| t.triple == name);
-    let known = [Target::baseline(), Target::aarch64()];
-    native
-        .or_else(|| known.iter().find(|t| t.triple == name).cloned())
+/// A target by its name, or the plainest one with a triple: this machine where it has that one.
+fn target(name: &str) -> Result<Target, String> {
+    let native = brolga::codegen::target::native();
+    let has_triple = |t: &Target| t.cpu().is_some_and(|c| c.triple == name);
+    brolga::codegen::target::by_name(name)
+        .or_else(|| native.into_iter().chain(Target::CPUS).find(has_triple))
         .ok_or_else(|| {
-            let names: Vec<&str> = known.iter().map(|t| t.triple).collect();
-            format!("expected one of {}", names.join(", "))
+            let names: Vec<&str> = Target::all().map(|t| t.name).collect();
+            format!("expected native, one of {}, or a CPU's triple", names.join(", "))
         })
 }
 

@@ -3,7 +3,7 @@
 //! The same arithmetic as the extraction's, from the graph alone, so that any two programs for one model can be compared:
 //! a value that several kernels compute counts in each of them. Results do not show work that is done twice; this does.
 
-use super::cost::{self, CostModel, PER_KERNEL};
+use super::cost::{self, CostModel};
 use brolga_ir::ops::Role;
 use brolga_ir::{Def, Graph, Node, Target, Value};
 use rustc_hash::FxHashMap;
@@ -74,7 +74,7 @@ pub fn account(graph: &Graph, target: &Target) -> Account {
             Role::Store => sum += accountant.kernel(node.inputs[0]),
             Role::Host => {
                 sum.kernels += 1;
-                sum.seconds += PER_KERNEL;
+                sum.seconds += accountant.model.per_kernel();
             }
             _ => {}
         }

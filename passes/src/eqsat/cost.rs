@@ -1,40 +1,19 @@
 //! The roofline cost of operators and of kernels, from the plain facts of a target.
 //!
-//! A kernel costs the larger of its arithmetic time and its memory time, plus a constant. Figures for the share of the
-//! peak that a kind of loop nest reaches are constants here, each with its reason; a wrong one costs speed, never
-//! results. Unknown extents count as [`SYMBOL`], batches as 1.
+//! A kernel costs the larger of its arithmetic time and its memory time, plus a constant. What the arithmetic, the
+//! memory and the kinds of loop nests of a target cost is the target's; a wrong figure costs speed, never results. Unknown extents count as [`SYMBOL`], batches as 1.
 
 use brolga_ir::ops::{Channels, Role, Window, WindowShape};
+use brolga_ir::target::Cost;
 use brolga_ir::{DType, Dim, Graph, Op, Symbol, Target, Type};
 
 /// The extent assumed for a symbol that is no batch.
 pub const SYMBOL: i64 = 64;
 
-/// Seconds that a kernel costs beyond its work: the call, the prologue, the parallel region.
-pub const PER_KERNEL: f64 = 1.0e-6;
-
-/// The share of the tile peak that a contraction reaches, see the design's measurements.
-const CONTRACTION: f64 = 0.9;
-/// A convolution with channels first strides through its operand and reaches no tile.
-const CHANNELS_FIRST: f64 = 0.02;
-/// A convolution of one channel a group has no reduction to tile.
-const DEPTHWISE: f64 = 0.15;
-/// Windows with channels first: scalar loads.
-const WINDOW_FIRST: f64 = 0.03;
-/// A window in which bounds are tested at every tap, against one whose padding its producer laid out.
-pub const GUARDED: f64 = 0.3;
-/// What a strided access costs, in accesses of consecutive elements. It is not hidden behind arithmetic, as bandwidth is:
-/// elements are taken one at a time, and the arithmetic on them too.
-pub const STRIDED: f64 = 5.0;
-
 /// The cost model of a target.
 #[derive(Clone, Debug)]
 pub struct CostModel {
-    peak: f64,
-    vector: f64,
-    near: f64,
-    far: f64,
-    l2: f64,
+    cost: Cost,
     batches: Vec<Symbol>,
 }
 
@@ -58,13 +37,8 @@ pub fn batches(g: &Graph) -> Vec<Symbol> {
 impl CostModel {
     /// The cost model of a target.
     pub fn new(t: &Target) -> CostModel {
-        let hertz = t.ghz * 1e9;
         CostModel {
-            peak: t.tile_flops_per_cycle * hertz,
-            vector: t.vector_flops_per_cycle * hertz,
-            near: t.bytes_per_cycle[1] * hertz,
-            far: t.bytes_per_cycle[2] * hertz,
-            l2: t.l2_bytes as f64,
+            cost: t.cost.clone(),
             batches: vec![],
         }
     }
@@ -108,12 +82,18 @@ impl CostModel {
 
     /// Seconds to read or write so many bytes, from the level of cache that they fit in.
     pub fn traffic_of(&self, bytes: f64) -> f64 {
-        bytes / if bytes <= self.l2 { self.near } else { self.far }
+        let c = &self.cost;
+        bytes
+            / if bytes <= c.cache_bytes {
+                c.cache_speed
+            } else {
+                c.memory_speed
+            }
     }
 
     /// Seconds of a kernel.
     pub fn kernel(&self, compute: f64, memory: f64) -> f64 {
-        compute.max(memory) + PER_KERNEL
+        compute.max(memory) + self.cost.per_kernel
     }
 
     /// The work of an operator.
@@ -125,14 +105,14 @@ impl CostModel {
         };
         match op.role() {
             Role::Store | Role::Reshape(_) | Role::Composite | Role::Host => Work::default(),
-            Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.vector),
-            Role::Source(_) | Role::Assemble(_) => plain(n / self.vector),
+            Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.cost.vector_flops),
+            Role::Source(_) | Role::Assemble(_) => plain(n / self.cost.vector_flops),
             Role::Move(m) => {
                 let strided = m.strides(op, &types[0]);
                 Work {
                     compute: match (strided, m.fills()) {
-                        (true, _) => STRIDED * self.traffic(out),
-                        (false, true) => n / self.vector,
+                        (true, _) => self.cost.strided * self.traffic(out),
+                        (false, true) => n / self.cost.vector_flops,
                         _ => 0.0,
                     },
                     rough: strided || m.fills(),
@@ -141,27 +121,50 @@ impl CostModel {
             }
             // Of the data only as much is read as is given: the rest of what reading it once would cost is taken back.
             Role::Gather(_) => Work {
-                compute: 2.0 * n / self.vector,
+                compute: 2.0 * n / self.cost.vector_flops,
                 memory: (2.0 * self.traffic(out) - self.traffic(&types[0])).min(0.0),
                 ..Work::default()
             },
-            Role::Rows(r) => plain(self.elements(&types[0]) * r.operations() / self.vector),
+            Role::Rows(r) => plain(self.elements(&types[0]) * r.operations() / self.cost.vector_flops),
             Role::Window(w) => Work {
-                compute: n * self.taps(w, op) / (self.peak * share(w.shape(op))),
-                windowed: true,
+                compute: n * self.taps(w, op) / (self.cost.tile_flops * self.share(w.shape(op))),
+                windowed: Some(self.cost.guarded),
                 ..Work::default()
             },
             Role::Contract(c) => {
                 let tiles = types.iter().all(|t| t.dtype == DType::F32);
-                let peak = if tiles { self.peak } else { self.vector / 2.0 };
+                let peak = if tiles {
+                    self.cost.tile_flops
+                } else {
+                    self.cost.vector_flops / 2.0
+                };
                 let window = c.window(op, types);
+                let share = window.map_or(self.cost.contraction, |w| self.share(w));
                 Work {
-                    compute: 2.0 * n * self.extent(&c.depth(op, types)) / (peak * window.map_or(CONTRACTION, share)),
-                    windowed: window.is_some(),
+                    compute: 2.0 * n * self.extent(&c.depth(op, types)) / (peak * share),
+                    windowed: window.map(|_| self.cost.guarded),
                     ..Work::default()
                 }
             }
         }
+    }
+
+    /// The share of the peak that a loop nest over windows reaches.
+    fn share(&self, w: WindowShape) -> f64 {
+        let c = &self.cost;
+        let share = match (w.channels_last, w.channels) {
+            (true, Channels::All) => c.contraction,
+            (true, Channels::Group) => c.contraction / 2.0,
+            (true, Channels::One) => c.depthwise,
+            (false, Channels::All) => c.channels_first,
+            (false, _) => c.window_first,
+        };
+        if w.padded { share * c.guarded } else { share }
+    }
+
+    /// Seconds that a kernel costs beyond its work.
+    pub fn per_kernel(&self) -> f64 {
+        self.cost.per_kernel
     }
 }
 
@@ -174,8 +177,9 @@ pub struct Work {
     pub memory: f64,
     /// True when consecutive elements of the result are not so in memory, or lie behind a margin.
     pub rough: bool,
-    /// True when elements of an operand are read once for every window that they are in.
-    pub windowed: bool,
+    /// When elements of an operand are read once for every window that they are in: the share of the speed that is left
+    /// where they lie behind a margin.
+    pub windowed: Option<f64>,
 }
 
 impl Work {
@@ -183,7 +187,7 @@ impl Work {
     /// whether an operand is.
     pub fn arithmetic(&self, rough_operand: bool) -> (f64, bool) {
         match (self.rough || rough_operand, self.windowed) {
-            (true, true) => (self.compute / GUARDED, false),
+            (true, Some(guarded)) => (self.compute / guarded, false),
             (rough, _) => (self.compute, rough),
         }
     }
@@ -193,16 +197,4 @@ impl Work {
 fn lanes(types: &[Type]) -> f64 {
     let bytes = types.iter().map(|t| t.dtype.compute().bytes().max(4)).max();
     bytes.unwrap_or(4) as f64 / 4.0
-}
-
-/// The share of the peak that a loop nest over windows reaches.
-fn share(w: WindowShape) -> f64 {
-    let share = match (w.channels_last, w.channels) {
-        (true, Channels::All) => CONTRACTION,
-        (true, Channels::Group) => CONTRACTION / 2.0,
-        (true, Channels::One) => DEPTHWISE,
-        (false, Channels::All) => CHANNELS_FIRST,
-        (false, _) => WINDOW_FIRST,
-    };
-    if w.padded { share * GUARDED } else { share }
 }

@@ -348,7 +348,7 @@ impl<'a> Draft<'a> {
         let choice = &self.cs.choices[c][self.choice[c] as usize];
         let Some(part) = choice.part else { return 0.0 };
         if matches!(part.role, Role::Host) {
-            return super::cost::PER_KERNEL;
+            return self.cs.model.per_kernel();
         }
         self.marks.clear();
         let mut kernel = Kernel::default();

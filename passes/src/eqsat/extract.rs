@@ -10,7 +10,7 @@
 //! [`Part::form`]'s answer. A path sees no sharing: [`search`](super::search) then improves the whole with exact costs.
 
 use super::build::streams;
-use super::cost::{self, CostModel, Work};
+use super::cost::{CostModel, Work};
 use super::lang::{EGraph, Kind, OpId, Term, op_of, operand_types};
 use crate::fusion::{Form, Part};
 use brolga_ir::ops::Role;
@@ -319,7 +319,7 @@ pub fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> O
                 .iter()
                 .map(|&o| settled[o].as_ref().map_or(0.0, |s| s.inline)),
         );
-        return Some(leaf(Form::Tensor, 0.0, below + cost::PER_KERNEL));
+        return Some(leaf(Form::Tensor, 0.0, below + cs.model.per_kernel()));
     }
     let mut best: Option<Settled> = None;
     for stored in store_choices(cs, settled, c, choice) {

@@ -92,7 +92,7 @@ impl Plan {
                 let cheap = if cs.constant[c] {
                     !s.array
                 } else {
-                    again <= super::cost::PER_KERNEL + write_and_read
+                    again <= cs.model.per_kernel() + write_and_read
                 };
                 self.stored[c] = heavy || !cheap;
             }

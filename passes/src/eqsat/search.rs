@@ -274,7 +274,7 @@ impl<'a> Search<'a> {
         let readers = self.draft.users[c].len();
         match (self.is_open(c), self.draft.stored[c]) {
             (false, _) => 0.0,
-            (true, true) => super::cost::PER_KERNEL + self.draft.cs.traffic[c] * (1 + readers) as f64,
+            (true, true) => self.draft.cs.model.per_kernel() + self.draft.cs.traffic[c] * (1 + readers) as f64,
             // What each of its readers' kernels computes.
             (true, false) if readers > 1 => {
                 let settled = self.draft.settling.of[c].as_ref();

@@ -1,32 +1,44 @@
-//! The one place that calls code generation: a program as code of this process, as an object, as an image, as text.
+//! CPUs: a program as code of this process, as an object, as an image, as text. The one place that calls code generation.
 
+use super::{Backend, Input};
 use brolga_abi::{PlanFn, RunFn, ShapesFn};
 use brolga_codegen::image::{Image, image};
 use brolga_codegen::listing::Listing;
 use brolga_codegen::object::object;
 use brolga_codegen::{Compiled, Error, Jit, Unit, compile_init, compile_program};
 use brolga_ir::Target;
-use brolga_ir::program::{Program, SlotId};
+use brolga_ir::program::Program;
+use brolga_passes::lower::{self, Structured};
 use brolga_runtime::{Code, Functions};
-use rustc_hash::FxHashMap;
 
-/// A program and all that decides its code.
-#[derive(Clone, Copy)]
-pub(crate) struct Input<'a> {
-    pub program: &'a Program,
-    pub target: &'a Target,
-    /// The prefix of symbols.
-    pub prefix: &'a str,
-    /// The bytes of the weights.
-    pub weights: &'a [u8],
-    /// Where the slots of constants begin in them.
-    pub offsets: &'a FxHashMap<SlotId, u64>,
+/// The back end of CPUs.
+pub(crate) struct Native;
+
+impl Backend for Native {
+    fn targets(&self) -> &'static [Target] {
+        const { &Target::CPUS }
+    }
+
+    fn schedule(&self, kernels: &Structured, target: &Target) -> Program {
+        let options = target.cpu().map(|cpu| lower::Options {
+            max_rows: i64::from(cpu.tile.max_rows(32)),
+            resident: (cpu.l2_bytes / 2) as i64,
+        });
+        lower::to_loops(kernels, options.unwrap_or_default())
+    }
+
+    fn listings(&self, i: Input) -> Result<Vec<Listing>, Error> {
+        let (_, made) = object(i.target, i.prefix, &i.program.symbols, None, |unit| {
+            unit.keep_listings();
+            build(i, unit)?;
+            Ok(unit.take_listings())
+        })?;
+        Ok(made)
+    }
 }
 
-impl Input<'_> {
-    fn build(self, unit: &mut Unit) -> Result<Compiled, Error> {
-        compile_program(unit, self.program, &|s| self.offsets.get(&s).copied())
-    }
+fn build(i: Input, unit: &mut Unit) -> Result<Compiled, Error> {
+    compile_program(unit, i.program, &|s| i.constants.get(&s).copied())
 }
 
 /// Code in the memory of this process; it is freed when this is dropped.
@@ -43,7 +55,7 @@ impl Code for JitCode {
 
 /// Compiles for this process.
 pub(crate) fn jit(i: Input) -> Result<Box<dyn Code>, Error> {
-    let (jit, made) = Jit::new(i.target, i.prefix, &i.program.symbols, |unit| i.build(unit))?;
+    let (jit, made) = Jit::new(i.target, i.prefix, &i.program.symbols, |unit| build(i, unit))?;
     // SAFETY: the back end compiles these three functions with the ABI's signatures and calling convention; the code lives
     // as long as the `Jit` beside them.
     let functions = unsafe {
@@ -56,31 +68,20 @@ pub(crate) fn jit(i: Input) -> Result<Box<dyn Code>, Error> {
     Ok(Box::new(JitCode { functions, _jit: jit }))
 }
 
-/// An object file, with the weights under `PREFIX_weights` where they are to be embedded.
-pub(crate) fn object_file(i: Input, embed: bool) -> Result<Vec<u8>, Error> {
-    let weights = embed.then_some(i.weights);
+/// An object file, with the weights under `PREFIX_weights` where there are any to embed.
+pub(crate) fn object_file(i: Input, weights: Option<&[u8]>) -> Result<Vec<u8>, Error> {
     let (bytes, _) = object(i.target, i.prefix, &i.program.symbols, weights, |unit| {
         unit.check_cpu()?;
-        i.build(unit)
+        build(i, unit)
     })?;
     Ok(bytes)
 }
 
 /// A flat image, and the symbols of the kernels in it.
 pub(crate) fn flat_image(i: Input) -> Result<(Image, Vec<String>), Error> {
-    let (image, made) = image(i.target, i.prefix, &i.program.symbols, |unit| i.build(unit))?;
+    let (image, made) = image(i.target, i.prefix, &i.program.symbols, |unit| build(i, unit))?;
     let kernels = made.kernels.into_iter().flatten().map(|(name, _)| name).collect();
     Ok((image, kernels))
-}
-
-/// CLIF and assembly of every function.
-pub(crate) fn listings(i: Input) -> Result<Vec<Listing>, Error> {
-    let (_, made) = object(i.target, i.prefix, &i.program.symbols, None, |unit| {
-        unit.keep_listings();
-        i.build(unit)?;
-        Ok(unit.take_listings())
-    })?;
-    Ok(made)
 }
 
 /// The code that evaluates constants.
