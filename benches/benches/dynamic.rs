@@ -13,8 +13,11 @@ const ROUNDS: usize = 7;
 /// How long a session runs in a round.
 const ROUND: Duration = Duration::from_millis(60);
 
+/// Sizes of symbols.
+type Sizes = &'static [(&'static str, i64)];
+
 /// Graphs for a run without arguments: name, text, sizes.
-const GRAPHS: [(&str, &str, &[(&str, i64)]); 3] = [
+const GRAPHS: [(&str, &str, Sizes); 3] = [
     (
         "convolutions",
         "graph @g(%0 x: f32[n, 16, h, w]) symbols(n, h, w) {
