@@ -10,7 +10,7 @@ use std::path::Path;
 /// A loaded model.
 pub enum Loaded {
     /// On the CPU.
-    Cpu(Session),
+    Cpu(Box<Session>),
     /// On a GPU.
     #[cfg(feature = "cuda")]
     Cuda(Box<CudaSession>),
@@ -34,7 +34,7 @@ impl Loaded {
                 .compile(options)
                 .threads(threads)
                 .specialise(how);
-            return Ok(Loaded::Cpu(session.load(path)?));
+            return Ok(Loaded::Cpu(Box::new(session.load(path)?)));
         }
         if specialise {
             return Err("--specialise is for the CPU; --set gives symbolic dimensions their sizes everywhere".into());
