@@ -7,7 +7,7 @@
 use std::ffi::c_void;
 
 /// The version of [`Ctx`] and of the functions' contracts; stands in `Ctx::abi_version`.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// `Ctx::error_node` when no node is to blame.
 pub const NO_NODE: u32 = u32::MAX;
@@ -62,7 +62,8 @@ abi_type! {
 }
 abi_type! {
     /// Memory for one run, of a size that is known only while it runs; `align` is a power of two up to 64. The caller of
-    /// the program frees it after the run. May be called by several workers at once. NULL is failure.
+    /// the program frees it after the run; what became the memory of an output is the caller's as long as it likes. May be
+    /// called by several workers at once. NULL is failure.
     AllocFn(ctx: *mut Ctx, bytes: u64, align: u64) -> *mut c_void
 }
 abi_type! {
@@ -70,8 +71,9 @@ abi_type! {
     HostFn(user: *mut c_void, index: u32, ctx: *mut Ctx, inputs: *const *const c_void, outputs: *const *mut c_void) -> i32
 }
 abi_type! {
-    /// `NAME_run`: reads the inputs, writes the outputs; returns a status and leaves the first error in the context.
-    RunFn(ctx: *mut Ctx, inputs: *const *const c_void, outputs: *const *mut c_void) -> i32
+    /// `NAME_run`: reads the inputs, writes the outputs; returns a status and leaves the first error in the context. An
+    /// output whose extents only the run tells may be NULL: the run allocates it, and leaves its address there.
+    RunFn(ctx: *mut Ctx, inputs: *const *const c_void, outputs: *mut *mut c_void) -> i32
 }
 abi_type! {
     /// `NAME_plan`: the arena that a run with these dims and this many workers needs, in bytes; a non-zero status when the
@@ -79,7 +81,8 @@ abi_type! {
     PlanFn(dims: *const i64, workers: u32, arena_bytes: *mut u64) -> i32
 }
 abi_type! {
-    /// `NAME_shapes`: the extents of all outputs, one output after the other.
+    /// `NAME_shapes`: the extents of all outputs, one output after the other. Where only a run tells an extent, the largest
+    /// that it can be, or -1 where nothing bounds it.
     ShapesFn(dims: *const i64, out: *mut i64) -> i32
 }
 
@@ -149,10 +152,17 @@ ctx! {
     alias_count: u64, ALIAS_COUNT = 88, "uint64_t alias_count";
     /// The caller's own; programs do not touch it.
     user: *mut c_void, USER = 96, "void *user";
+    /// Where a program with outputs whose extents only the run tells writes the extents of all its outputs, one output
+    /// after the other, or NULL.
+    out_dims: *mut i64, OUT_DIMS = 104, "int64_t *out_dims";
+    /// The size in bytes of each output's memory, for those whose extents only the run tells and that are not NULL.
+    out_bytes: *const u64, OUT_BYTES = 112, "const uint64_t *out_bytes";
+    /// The number that a failed check of the model's data found; the bytes that an output needs when it is too small.
+    error_value: i64, ERROR_VALUE = 120, "int64_t error_value";
 }
 
 /// Size of [`Ctx`] in bytes on every 64-bit target.
-pub const CTX_BYTES: usize = 104;
+pub const CTX_BYTES: usize = 128;
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Ctx>() == CTX_BYTES);
@@ -176,6 +186,9 @@ impl Ctx {
             aliases: std::ptr::null(),
             alias_count: 0,
             user: std::ptr::null_mut(),
+            out_dims: std::ptr::null_mut(),
+            out_bytes: std::ptr::null(),
+            error_value: 0,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A status is an `int32_t`: its low 8 bits are the code, the bits above them a detail: for a failed guard of `plan` the
 //! guard's index in `Meta::guards`; for a size that is too large its index in `Meta::sizes`, for one with a negative
-//! extent that index and 1; otherwise 0. Invariant: 0 is success, and a code never changes its number.
+//! extent that index and 1; for a failed check of the model's data its index in `Meta::checks`; otherwise 0. Invariant: 0 is success, and a code never changes its number.
 
 /// The detail of a status starts at this bit.
 pub const DETAIL_SHIFT: u32 = 8;
@@ -47,6 +47,7 @@ error_codes! {
     IndexOutOfRange = 10, "BROLGA_ERROR_INDEX_OUT_OF_RANGE", "an index in the model's data is out of range";
     CpuFeatures = 11, "BROLGA_ERROR_CPU_FEATURES", "the CPU lacks a feature that the program was compiled for";
     TooLarge = 12, "BROLGA_ERROR_TOO_LARGE", "a size is beyond 64 bits, or undefined because it divides by zero";
+    OutputTooSmall = 13, "BROLGA_ERROR_OUTPUT_TOO_SMALL", "an output is larger than the memory that the caller gave for it";
 }
 
 impl ErrorCode {

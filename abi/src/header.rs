@@ -121,7 +121,7 @@ impl Header<'_> {
             HeaderWeights::File => ", const void *weights".into(),
         };
         line(format!(
-            "  int32_t example(const void *const *inputs, void *const *outputs{memory}) {{"
+            "  int32_t example(const void *const *inputs, void **outputs{memory}) {{"
         ));
         if meta.symbols.is_empty() {
             line("    const int64_t *dims = NULL;".into());
@@ -240,6 +240,13 @@ impl Header<'_> {
         for (i, size) in meta.sizes.iter().enumerate() {
             emit!(self, "/* Size {i}: {} */", comment(size.trim_end_matches(',')));
         }
+        for (i, check) in meta.checks.iter().enumerate() {
+            emit!(self, "/* Check {i} of the model's data: {} */", comment(check));
+        }
+        for (i, name) in meta.names.iter().enumerate() {
+            let at = meta.symbols.len() + i;
+            emit!(self, "/* dims[{at}], for host operators: {} */", comment(name));
+        }
         for (i, input) in meta.inputs.iter().enumerate() {
             let shape = comment(&meta.input_shape(input));
             emit!(
@@ -288,6 +295,10 @@ impl Header<'_> {
                 output.dtype.name().to_ascii_uppercase()
             );
             emit!(self, "#define {upper}_OUTPUT_{i}_RANK {}", output.rank);
+            if output.dynamic {
+                emit!(self, "/* Only a run tells its extents. */");
+                emit!(self, "#define {upper}_OUTPUT_{i}_DYNAMIC 1");
+            }
         }
         for alias in &meta.aliases {
             emit!(
@@ -376,7 +387,7 @@ typedef void (BROLGA_CALL *brolga_body)(void *arg, int64_t begin, int64_t end, u
 /* Calls body on pieces that cover 0 to n once, each worker number on one thread at a time; returns when all are done. */
 typedef int32_t (BROLGA_CALL *brolga_parallel_for)(brolga_ctx *ctx, brolga_body body, void *arg, int64_t n);
 
-/* Memory for one run, freed by the caller after it. */
+/* Memory for one run, freed by the caller after it; what became an output's, when the caller is done with the output. */
 typedef void *(BROLGA_CALL *brolga_alloc)(brolga_ctx *ctx, uint64_t bytes, uint64_t align);
 
 /* A host operator; 0 is success. */
@@ -398,13 +409,18 @@ const FUNCTIONS: &str = r"/* Bytes of arena that a run with these dims needs, fo
  *                           extent is negative. */
 int32_t BROLGA_CALL @name@_plan(const int64_t *dims, uint32_t workers, uint64_t *arena_bytes);
 
-/* The extents of all outputs, one output after the other: @upper@_OUTPUT_DIMS numbers. Not BROLGA_OK as for plan. */
+/* The extents of all outputs, one output after the other: @upper@_OUTPUT_DIMS numbers. Not BROLGA_OK as for plan.
+ * Of an output with @upper@_OUTPUT_n_DYNAMIC, the largest extents that are possible, or -1 where nothing bounds one. */
 int32_t BROLGA_CALL @name@_shapes(const int64_t *dims, int64_t *out);
 
 /* Runs the model. Returns a status: plan's when the dims are not right, BROLGA_ERROR_ARENA_TOO_SMALL when the arena is
  * smaller than plan says. error_code and error_node of the context then tell the first error, whatever failed, and
- * @name@_node_name its node. After an error the contents of the outputs are unspecified. */
-int32_t BROLGA_CALL @name@_run(brolga_ctx *ctx, const void *const *inputs, void *const *outputs);
+ * @name@_node_name its node; error_value the number that a check of the model's data found.
+ * An output with @upper@_OUTPUT_n_DYNAMIC has extents that only the run tells. Where outputs[n] is NULL, the run allocates
+ * it with the context's alloc, and leaves its address in outputs[n]; else out_bytes[n] of the context is the size of the
+ * memory there, and BROLGA_ERROR_OUTPUT_TOO_SMALL the status when error_value bytes are needed. The extents of all outputs
+ * are written to the context's out_dims, where that is not NULL. After an error the contents of the outputs are unspecified. */
+int32_t BROLGA_CALL @name@_run(brolga_ctx *ctx, const void *const *inputs, void **outputs);
 
 /* A serial context. arena must be a multiple of 64 and have the bytes that plan asked for. */
 static inline void @name@_ctx_init(brolga_ctx *ctx, const void *weights, const int64_t *dims, void *arena,
@@ -424,6 +440,9 @@ static inline void @name@_ctx_init(brolga_ctx *ctx, const void *weights, const i
   ctx->aliases = NULL;
   ctx->alias_count = 0;
   ctx->user = NULL;
+  ctx->out_dims = NULL;
+  ctx->out_bytes = NULL;
+  ctx->error_value = 0;
 }
 
 ";

@@ -15,7 +15,7 @@
 //! A program with the symbol prefix `NAME` exports three functions and keeps no global state:
 //!
 //! ```c
-//! int32_t NAME_run(brolga_ctx *ctx, const void *const *inputs, void *const *outputs);
+//! int32_t NAME_run(brolga_ctx *ctx, const void *const *inputs, void **outputs);
 //! int32_t NAME_plan(const int64_t *dims, uint32_t workers, uint64_t *arena_bytes);
 //! int32_t NAME_shapes(const int64_t *dims, int64_t *out);
 //! ```

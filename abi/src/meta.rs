@@ -63,6 +63,8 @@ pub struct Output {
     pub dtype: DType,
     /// How many of the numbers that `NAME_shapes` writes belong to it.
     pub rank: u32,
+    /// True where only a run tells its extents.
+    pub dynamic: bool,
     /// The shape in terms of the symbols, for people: `[batch, 2*seq + 1]`.
     pub shape: String,
 }
@@ -127,6 +129,10 @@ pub struct Meta {
     pub guards: Vec<String>,
     /// What has a size that depends on the dims, as text; the status of a size that does not fit carries its number here.
     pub sizes: Vec<String>,
+    /// What the program checks of the model's data, as text; a failed check's status carries its number here.
+    pub checks: Vec<String>,
+    /// Names of sizes that the program computes, whose values host operators find behind those of the symbols.
+    pub names: Vec<String>,
     /// Where the functions start; all zero for code that is not in an artefact.
     pub entries: Entries,
     /// Host operators, in the order of `Ctx::host`.

@@ -8,7 +8,7 @@ use crate::meta::{Dim, Entries, HostOp, Input, Kernel, Meta, Output};
 use std::fmt;
 
 /// The version of the layout; a reader knows exactly one.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Why bytes are not an artefact that this version reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +175,19 @@ impl<T: Wire> Wire for Option<T> {
     }
 }
 
+impl Wire for bool {
+    fn put(&self, out: &mut Vec<u8>) {
+        u8::from(*self).put(out);
+    }
+    fn get(from: &mut Decoder<'_>) -> Result<Self, FormatError> {
+        match u8::get(from)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(from.error(format!("{other} where 0 or 1 was expected"))),
+        }
+    }
+}
+
 impl Wire for [u64; 2] {
     fn put(&self, out: &mut Vec<u8>) {
         self[0].put(out);
@@ -234,11 +247,11 @@ macro_rules! wire_structs {
 
 wire_structs! {
     Meta {
-        name, target, features, compiler, key, symbols, inputs, outputs, guards, sizes, entries, host_ops, kernels, nodes,
+        name, target, features, compiler, key, symbols, inputs, outputs, guards, sizes, checks, names, entries, host_ops, kernels, nodes,
         aliases, weights_bytes,
     }
     Input { name, dtype, dims, default }
-    Output { name, dtype, rank, shape }
+    Output { name, dtype, rank, dynamic, shape }
     HostOp { text, node, inputs, outputs }
     Kernel { name, offset, flops, bytes }
     Entries { run, plan, shapes }

@@ -20,6 +20,7 @@
 mod clif;
 pub mod image;
 pub mod jit;
+mod late;
 pub mod listing;
 pub mod object;
 pub mod plan;

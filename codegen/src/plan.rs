@@ -8,6 +8,8 @@
 //! them is computed, in f64: on each monomial with its largest coefficient, once (exact checks of each dim in each kernel
 //! made the code of a small symbolic model take 13 % longer to generate).
 //!
+//! Sizes that only the run tells are checked there, in the order of their steps (see [`crate::program`]).
+//!
 //! A status tells which of [`sizes`] is at fault: the detail of [`ErrorCode::TooLarge`] is its number, that of
 //! [`ErrorCode::BadDims`] its number and 1 (0: a symbol is negative).
 
@@ -18,7 +20,7 @@ use brolga_abi::ErrorCode;
 use brolga_ir::dim::Atom;
 use brolga_ir::index::Ix;
 use brolga_ir::loops::{Kernel, visit_indices};
-use brolga_ir::program::{Let, Program, SlotId, Step, Storage};
+use brolga_ir::program::{Let, Program, SlotId, Step, Storage, nested};
 use brolga_ir::{Dim, Relation, Symbol, Type};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, types};
@@ -26,7 +28,7 @@ use cranelift_module::{FuncId, Linkage};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// What has a size that depends on symbols.
-struct Sized {
+pub(crate) struct Sized {
     what: String,
     /// Must not be negative.
     extents: Vec<Dim>,
@@ -51,22 +53,49 @@ impl Sized {
 
 /// What `NAME_plan` measures, for people, in the order of the details of statuses.
 pub fn sizes(program: &Program) -> Vec<String> {
-    measured(program).into_iter().map(|s| s.what).collect()
+    let before = measured(program).into_iter().map(|s| s.what);
+    before.chain(late_sizes(program)).collect()
+}
+
+/// What the run measures: the sizes of its names and of what is given memory, and positions in kernels.
+fn late_sizes(program: &Program) -> Vec<String> {
+    let late = program.bounds();
+    let steps = nested(&program.steps).into_iter();
+    let size = |s: &Step| match s {
+        Step::Let(l) => Some(format!("`{}`, {},", l.symbol, l.value.brief())),
+        Step::Alloc { slot, .. } => Some(format!("a value of {}, {},", place(s), program.slot(*slot).ty)),
+        Step::Call { kernel, .. } => {
+            let k = program.kernels.get(*kernel as usize)?;
+            is_late(k, &late).then(|| format!("a position in {}", place(s)))
+        }
+        _ => None,
+    };
+    steps.filter_map(size).collect()
+}
+
+/// Whether a kernel uses symbols that only the run tells.
+pub(crate) fn is_late(k: &Kernel, late: &FxHashMap<Symbol, Option<Dim>>) -> bool {
+    k.symbols.iter().any(|s| late.contains_key(s))
 }
 
 /// Outputs come first, one each, so that `NAME_shapes` finds their numbers.
-fn measured(program: &Program) -> Vec<Sized> {
+pub(crate) fn measured(program: &Program) -> Vec<Sized> {
+    let late = program.bounds();
     let port = |what: &str, (name, s): &(String, SlotId)| {
         let slot = program.slot(*s);
-        Sized::tensor(format!("{what} `{name}`"), &slot.ty, slot.bytes())
+        let known = !slot.is_late(&late);
+        known
+            .then(|| Sized::tensor(format!("{what} `{name}`"), &slot.ty, slot.bytes()))
+            .flatten()
     };
     let mut all: Vec<Sized> = program.outputs.iter().filter_map(|p| port("output", p)).collect();
     all.extend(program.inputs.iter().filter_map(|p| port("input", p)));
     let mut seen: FxHashSet<(&Type, bool)> = FxHashSet::default();
-    for step in &program.steps {
+    for step in nested(&program.steps) {
         step.for_each_slot(&mut |s| {
             let slot = program.slot(program.root(s));
-            if matches!(slot.storage, Storage::Temp(_)) && seen.insert((&slot.ty, slot.packed)) {
+            if matches!(slot.storage, Storage::Temp(_)) && !slot.is_late(&late) && seen.insert((&slot.ty, slot.packed))
+            {
                 all.extend(Sized::tensor(
                     format!("a value of {}", place(step)),
                     &slot.ty,
@@ -76,15 +105,15 @@ fn measured(program: &Program) -> Vec<Sized> {
         });
     }
     let mut known: FxHashMap<Vec<Atom>, i64> = FxHashMap::default();
-    for step in &program.steps {
+    for step in nested(&program.steps) {
         let Step::Call { kernel, .. } = step else { continue };
         let Some(k) = program.kernels.get(*kernel as usize) else {
             continue;
         };
-        let mut positions = Dim::ZERO;
-        for_each_dim(k, &mut |d| {
-            for_each_term(d, &mut |atoms, c| raise(&mut known, &mut positions, atoms, c))
-        });
+        if is_late(k, &late) {
+            continue;
+        }
+        let positions = positions(k, &mut known);
         if positions != Dim::ZERO {
             all.push(Sized {
                 what: format!("a position in {}", place(step)),
@@ -103,19 +132,25 @@ fn measured(program: &Program) -> Vec<Sized> {
     all
 }
 
-/// How many of the program's lets, from the first on, what is measured depends on.
-fn used_lets(program: &Program, all: &[Sized]) -> usize {
+/// How many of the program's lets, from the first on, dims depend on.
+fn used_lets<'d>(program: &Program, dims: impl Iterator<Item = &'d Dim>) -> usize {
     let numbers: FxHashMap<&Symbol, usize> = program.lets.iter().map(|l| &l.symbol).zip(1..).collect();
     let mut used = 0;
-    let dims = all
-        .iter()
-        .flat_map(|s| s.extents.iter().chain([&s.bytes, &s.positions]));
     dims.for_each(|d| d.for_each_symbol(&mut |s| used = used.max(numbers.get(s).copied().unwrap_or(0))));
     used
 }
 
+/// Each monomial of a kernel's dims, with its largest coefficient, unless it is known with one as large.
+pub(crate) fn positions(k: &Kernel, known: &mut FxHashMap<Vec<Atom>, i64>) -> Dim {
+    let mut positions = Dim::ZERO;
+    for_each_dim(k, &mut |d| {
+        for_each_term(d, &mut |atoms, c| raise(known, &mut positions, atoms, c))
+    });
+    positions
+}
+
 /// What each term of a dim in a kernel must be below, so that the sum of those of any dim is below 2^62.
-fn largest_term(program: &Program) -> f64 {
+pub(crate) fn largest_term(program: &Program) -> f64 {
     let mut terms = 1;
     for k in &program.kernels {
         for_each_dim(k, &mut |d| terms = terms.max(d.terms().len()));
@@ -155,9 +190,10 @@ fn place(step: &Step) -> String {
             let names: Vec<String> = origin.iter().map(|n| format!("`{n}`")).collect();
             format!("node {}", names.join(", "))
         }
-        Step::Host { origin, .. } => format!("node `{origin}`"),
+        Step::Host { origin, .. } | Step::Alloc { origin, .. } => format!("node `{origin}`"),
         Step::Call { kernel, .. } => format!("kernel {kernel}"),
         Step::Copy { .. } => "a copy".into(),
+        Step::Read { .. } | Step::Let(_) | Step::If { .. } | Step::While { .. } | Step::Check { .. } => "a step".into(),
     }
 }
 
@@ -187,6 +223,25 @@ fn check_extents(e: &mut Emit, extents: &[Dim], number: u32) -> Result<(), Error
         let negative = e.b.ins().icmp_imm_s(IntCC::SignedLessThan, v, 0);
         return_if(e, negative, ErrorCode::BadDims.status(number + 1));
     }
+    Ok(())
+}
+
+/// Gives lets their values, and returns when one is not what a symbol may be; `number` is the size to blame.
+fn bind(e: &mut Emit, lets: &[Let], number: u32) -> Result<(), Error> {
+    if lets.is_empty() {
+        return Ok(());
+    }
+    let frame = e.slot(8 * lets.len() as u32, 3);
+    for (l, at) in lets.iter().zip((0..).step_by(8)) {
+        let v = e.dim(&l.value)?;
+        e.bind(&l.symbol, v, frame, at);
+    }
+    return_if_wrong(e, ErrorCode::TooLarge.status(number));
+    for l in lets.iter().filter(|l| !l.value.is_nonnegative()) {
+        let v = e.symbol(&l.symbol)?;
+        e.raise(v);
+    }
+    return_if_wrong(e, ErrorCode::BadDims.status(number + 1));
     Ok(())
 }
 
@@ -224,25 +279,11 @@ pub(crate) fn define_plan(unit: &mut Unit, program: &Program) -> Result<FuncId, 
         let last = all.len() as u32 - 1;
         // Names of types and kernels come before what has their sizes, those of the arena's parts behind it, so that the
         // error of a size that is too large is that of a tensor, where one is.
-        let (early, late) = program.lets.split_at(used_lets(program, &all));
-        let frame = (!program.lets.is_empty()).then(|| e.slot(8 * program.lets.len() as u32, 3));
-        let mut at = 0;
-        let mut bind = |e: &mut Emit, lets: &[Let]| -> Result<(), Error> {
-            let Some(frame) = frame else { return Ok(()) };
-            for l in lets {
-                let v = e.dim(&l.value)?;
-                e.bind(&l.symbol, v, frame, at);
-                at += 8;
-            }
-            return_if_wrong(e, ErrorCode::TooLarge.status(last));
-            for l in lets.iter().filter(|l| !l.value.is_nonnegative()) {
-                let v = e.symbol(&l.symbol)?;
-                e.raise(v);
-            }
-            return_if_wrong(e, ErrorCode::BadDims.status(last + 1));
-            Ok(())
-        };
-        bind(e, early)?;
+        let dims = all
+            .iter()
+            .flat_map(|s| s.extents.iter().chain([&s.bytes, &s.positions]));
+        let (early, late) = program.lets.split_at(used_lets(program, dims));
+        bind(e, early, last)?;
         for (i, s) in (0u32..).zip(&all) {
             check_extents(e, &s.extents, i)?;
             e.dim(&s.bytes)?;
@@ -253,7 +294,7 @@ pub(crate) fn define_plan(unit: &mut Unit, program: &Program) -> Result<FuncId, 
                 return_if(e, beyond, ErrorCode::TooLarge.status(i));
             }
         }
-        bind(e, late)?;
+        bind(e, late, last)?;
         let at = scratch_start(e, &arena)?;
         let workers = e.b.ins().uextend(types::I64, p[1]);
         let s = e.dim(&per_worker)?;
@@ -267,7 +308,7 @@ pub(crate) fn define_plan(unit: &mut Unit, program: &Program) -> Result<FuncId, 
     Ok(id)
 }
 
-/// `NAME_shapes(dims, out)`.
+/// `NAME_shapes(dims, out)`. Of an extent that only the run tells, the largest value; -1 where there is none.
 pub(crate) fn define_shapes(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
     let signature = unit.signature(&[types::I64, types::I64], Some(types::I32));
     let id = unit.declare(&name(unit, "shapes"), Linkage::Export, &signature)?;
@@ -277,8 +318,31 @@ pub(crate) fn define_shapes(unit: &mut Unit, program: &Program) -> Result<FuncId
         e.dims = Some(p[0]);
         e.check_dims();
         let (mut number, mut at) = (0, 0);
-        for (_, s) in &program.outputs {
+        let late = program.bounds();
+        let types = program.outputs.iter().map(|(_, s)| &program.slot(*s).ty);
+        let bounds: Vec<Vec<Option<Dim>>> = types
+            .map(|ty| ty.shape.iter().map(|d| d.upper_bound(&late)).collect())
+            .collect();
+        let used = used_lets(program, bounds.iter().flatten().flatten());
+        bind(e, &program.lets[..used], measured(program).len() as u32 - 1)?;
+        for ((_, s), bounds) in program.outputs.iter().zip(&bounds) {
             let ty = &program.slot(*s).ty;
+            if program.slot(*s).is_late(&late) {
+                for d in bounds {
+                    let none = e.int(-1);
+                    let v = match d {
+                        Some(d) => {
+                            let (v, zero) = (e.dim(d)?, e.int(0));
+                            let v = e.b.ins().smax(v, zero);
+                            e.take_flag().map_or(v, |wrong| e.b.ins().select(wrong, none, v))
+                        }
+                        None => none,
+                    };
+                    e.b.ins().store(MemFlagsData::trusted(), v, p[1], 8 * at);
+                    at += 1;
+                }
+                continue;
+            }
             let fixed = ty.shape.iter().all(|d| d.as_const().is_some());
             if !fixed {
                 check_extents(e, &ty.shape, number)?;

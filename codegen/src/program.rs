@@ -5,6 +5,9 @@
 //! caller's arrays, temporaries are offsets in the arena, constants offsets in the weights. The workers' scratch lies behind
 //! the temporaries.
 //!
+//! What only the run tells, and what depends on it, is checked where it becomes known: names (`let`), memory (`alloc`) and
+//! positions in kernels with such symbols have numbers behind those of `NAME_plan`'s sizes, in the order of their steps.
+//!
 //! `NAME_init` (see [`compile_init`]) has the same signature, but finds the memory of **every** slot in its second
 //! argument, by the number of the slot: it runs in the compiler, which decides where constants lie.
 
@@ -14,9 +17,9 @@ use brolga_abi::ctx::offset;
 use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
 use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::{self, LoopKind, Stmt};
-use brolga_ir::program::{Program, Rows, SlotId, Step, Storage};
+use brolga_ir::program::{Program, Rows, SlotId, Step, Storage, nested};
 use brolga_ir::{Dim, Op, Symbol};
-use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -41,22 +44,39 @@ pub struct Compiled {
 /// The names of the model's nodes that `Ctx::error_node` counts: those of the steps that may fail, in order, each once.
 pub fn nodes(steps: &[Step]) -> Vec<Arc<str>> {
     let (mut out, mut seen) = (vec![], FxHashSet::default());
-    for s in steps {
+    for s in nested(steps) {
         let names = match s {
             Step::Host { origin, .. } => std::slice::from_ref(origin),
             Step::Call { checks, .. } => checks,
-            Step::Copy { .. } => &[],
+            Step::Read { origin, .. } | Step::Alloc { origin, .. } | Step::Check { origin, .. }
+                if !origin.is_empty() =>
+            {
+                std::slice::from_ref(origin)
+            }
+            _ => &[],
         };
         out.extend(names.iter().filter(|n| seen.insert((*n).clone())).cloned());
     }
     out
 }
 
+/// What steps check of the model's data, for people, in the order of the details of `CheckFailed`.
+pub fn checks(steps: &[Step]) -> Vec<String> {
+    let text = |s: &Step| match s {
+        Step::Read { symbol, bound, .. } => Some(match bound {
+            Some(d) => format!("0 <= `{symbol}` <= {}", d.brief()),
+            None => format!("0 <= `{symbol}`"),
+        }),
+        Step::Check { guard, .. } => Some(guard.to_string()),
+        _ => None,
+    };
+    nested(steps).into_iter().filter_map(text).collect()
+}
+
 /// The host operators of a program in the order of `Ctx::host`, with the steps that call them.
 pub fn host_steps(program: &Program) -> Vec<(&Op, &Step)> {
-    program
-        .steps
-        .iter()
+    nested(&program.steps)
+        .into_iter()
         .filter_map(|s| match s {
             Step::Host { op, .. } => Some((op, s)),
             _ => None,
@@ -70,7 +90,7 @@ pub fn init_scratch_bytes(program: &Program) -> Dim {
 }
 
 pub(crate) fn scratch(program: &Program, steps: &[Step]) -> Dim {
-    steps.iter().fold(Dim::ZERO, |most, s| match s {
+    nested(steps).into_iter().fold(Dim::ZERO, |most, s| match s {
         Step::Call { kernel, .. } => Dim::max(&most, &program.kernels[*kernel as usize].scratch_bytes()),
         _ => most,
     })
@@ -114,7 +134,7 @@ type Kernels = Vec<Option<(String, FuncId)>>;
 
 fn compile_kernels(unit: &mut Unit, program: &Program, steps: &[Step]) -> Result<Kernels, Error> {
     let mut out: Kernels = vec![None; program.kernels.len()];
-    for s in steps {
+    for s in nested(steps) {
         let Step::Call { kernel: k, .. } = s else { continue };
         let at = *k as usize;
         if out[at].is_some() {
@@ -193,11 +213,8 @@ fn define_run(
 ) -> Result<FuncId, Error> {
     let signature = unit.signature(&[types::I64; 3], Some(types::I32));
     let id = unit.declare(&name(unit, function), Linkage::Export, &signature)?;
-    let steps = if matches!(place, Place::Init) {
-        &program.init
-    } else {
-        &program.steps
-    };
+    let init = matches!(place, Place::Init);
+    let steps = if init { &program.init } else { &program.steps };
     unit.define(id, |e| {
         let p = e.params();
         let fail = e.block(&[types::I32, types::I32]);
@@ -213,16 +230,19 @@ fn define_run(
             args: None,
             dims: None,
             frame: FxHashMap::default(),
+            names: None,
             hosts: 0,
             nodes: (0..).zip(nodes(steps)).map(|(i, n)| (n, i)).collect(),
             faults: None,
             longest: longest(steps),
+            late: program.bounds(),
+            sizes: if init { 0 } else { plan::measured(program).len() as u32 },
+            checks: 0,
+            heap: None,
             e,
         };
         r.enter(steps)?;
-        for s in steps {
-            r.step(s)?;
-        }
+        r.steps(steps)?;
         return_code(r.e, ErrorCode::Ok);
         r.failure();
         Ok(())
@@ -231,11 +251,11 @@ fn define_run(
 }
 
 /// The entry function under construction.
-struct Run<'r, 'a, 'm> {
-    ctx: Value,
+pub(crate) struct Run<'r, 'a, 'm> {
+    pub ctx: Value,
     inputs: Value,
-    outputs: Value,
-    program: &'r Program,
+    pub outputs: Value,
+    pub program: &'r Program,
     kernels: &'r Kernels,
     place: Place<'r>,
     /// Takes a status and a node.
@@ -246,7 +266,8 @@ struct Run<'r, 'a, 'm> {
     /// Values of symbols, where kernels see names that the program gives.
     dims: Option<StackSlot>,
     /// Where those names lie, by byte.
-    frame: FxHashMap<Symbol, i32>,
+    pub frame: FxHashMap<Symbol, i32>,
+    pub names: Option<StackSlot>,
     hosts: u32,
     /// The numbers of the nodes that may fail.
     nodes: FxHashMap<Arc<str>, u32>,
@@ -254,18 +275,25 @@ struct Run<'r, 'a, 'm> {
     faults: Option<StackSlot>,
     /// Pointers that a call passes, at most.
     longest: u32,
-    e: &'r mut Emit<'a, 'm>,
+    /// Names that steps give.
+    pub late: FxHashMap<Symbol, Option<Dim>>,
+    /// The number of the next size that the run checks, and of the next check of data.
+    pub sizes: u32,
+    pub checks: u32,
+    /// Address and capacity of the memory of each slot on the heap, by the slot's place in it.
+    pub heap: Option<(StackSlot, FxHashMap<SlotId, i32>)>,
+    pub e: &'r mut Emit<'a, 'm>,
 }
 
 impl Run<'_, '_, '_> {
-    fn error(&self, what: String) -> Error {
+    pub(crate) fn error(&self, what: String) -> Error {
         Error::Program {
             program: self.program.name.clone(),
             what,
         }
     }
 
-    fn field(&mut self, ty: cranelift_codegen::ir::Type, offset: i32) -> Value {
+    pub(crate) fn field(&mut self, ty: cranelift_codegen::ir::Type, offset: i32) -> Value {
         self.e.b.ins().load(ty, CONSTANT, self.ctx, offset)
     }
 
@@ -280,13 +308,17 @@ impl Run<'_, '_, '_> {
         self.e.b.seal_block(on);
     }
 
-    fn fail_with(&mut self, cond: Value, code: ErrorCode, node: u32) {
-        let status = self.e.b.ins().iconst(types::I32, code as i64);
+    pub(crate) fn fail_with(&mut self, cond: Value, code: ErrorCode, node: u32) {
+        self.fail_as(cond, code as i32, node);
+    }
+
+    pub(crate) fn fail_as(&mut self, cond: Value, status: i32, node: u32) {
+        let status = self.e.b.ins().iconst(types::I32, i64::from(status));
         let node = self.e.b.ins().iconst(types::I32, i64::from(node));
         self.fail_if(cond, status, node);
     }
 
-    fn node(&self, name: &Arc<str>) -> u32 {
+    pub(crate) fn node(&self, name: &Arc<str>) -> u32 {
         self.nodes.get(name).copied().unwrap_or(NO_NODE)
     }
 
@@ -343,18 +375,23 @@ impl Run<'_, '_, '_> {
             self.fail_with(small, ErrorCode::ArenaTooSmall, NO_NODE);
         }
         let checks = |s: &Step| matches!(s, Step::Call { checks, .. } if !checks.is_empty());
-        if steps.iter().any(checks) {
+        if nested(steps).into_iter().any(checks) {
             let slot = self.e.slot(4, 2);
             let none = self.e.b.ins().iconst(types::I32, 0);
             self.e.b.ins().stack_store(types::I64, none, slot, 0);
             self.faults = Some(slot);
         }
         self.bind_lets()?;
+        self.prepare_heap(steps);
+        self.tell_known()?;
         // Dims of steps stand in the entry's scope, so that no step computes them again.
         let mut dims = vec![per_worker.clone()];
-        for s in steps {
+        for s in nested(steps) {
             if let Step::Call { kernel, .. } = s {
                 let k = &self.program.kernels[*kernel as usize];
+                if plan::is_late(k, &self.late) {
+                    continue;
+                }
                 dims.extend(k.parallel_extent().and_then(|n| n.as_dim().cloned()));
             }
         }
@@ -387,7 +424,7 @@ impl Run<'_, '_, '_> {
     /// behind the symbols in what these are given as dims.
     fn bind_lets(&mut self) -> Result<(), Error> {
         let program = self.program;
-        if program.lets.is_empty() || matches!(self.place, Place::Init) {
+        if program.names().next().is_none() || matches!(self.place, Place::Init) {
             return Ok(());
         }
         let (symbols, visible) = (&program.symbols, program.visible_names());
@@ -403,6 +440,7 @@ impl Run<'_, '_, '_> {
             self.e.b.ins().stack_store(types::I64, v, slot, at);
         }
         self.dims = (!visible.is_empty()).then_some(slot);
+        self.names = Some(slot);
         for l in &program.lets {
             let v = self.e.dim(&l.value)?;
             self.e.bind(&l.symbol, v, slot, self.frame[&l.symbol]);
@@ -411,8 +449,18 @@ impl Run<'_, '_, '_> {
     }
 
     /// The address of a slot's memory.
-    fn slot(&mut self, s: SlotId) -> Result<Value, Error> {
-        let root = self.program.root(s);
+    pub(crate) fn slot(&mut self, s: SlotId) -> Result<Value, Error> {
+        let (root, start) = self.program.place(s);
+        let base = self.base(s, root)?;
+        if start.is(0) {
+            return Ok(base);
+        }
+        let start = self.e.dim(&start)?;
+        Ok(self.e.b.ins().iadd(base, start))
+    }
+
+    /// The address of the memory that a slot lies in.
+    fn base(&mut self, s: SlotId, root: SlotId) -> Result<Value, Error> {
         let entry =
             |this: &mut Self, array: Value, i: u32| this.e.b.ins().load(types::I64, CONSTANT, array, 8 * i as i32);
         if matches!(self.place, Place::Init) {
@@ -420,7 +468,15 @@ impl Run<'_, '_, '_> {
         }
         match &self.program.slot(root).storage {
             Storage::Input(i) => Ok(entry(self, self.inputs, *i)),
+            Storage::Output(i) if self.program.slot(root).is_late(&self.late) => {
+                let flags = MemFlagsData::trusted();
+                Ok(self.e.b.ins().load(types::I64, flags, self.outputs, 8 * *i as i32))
+            }
             Storage::Output(i) => Ok(entry(self, self.outputs, *i)),
+            Storage::Heap => {
+                let (slot, at) = self.block_of(root)?;
+                Ok(self.e.b.ins().stack_load(types::I64, types::I64, slot, at))
+            }
             Storage::Temp(Some(at)) => {
                 let arena = self.field(types::I64, offset::ARENA);
                 let at = self.e.dim(at)?;
@@ -437,8 +493,12 @@ impl Run<'_, '_, '_> {
                 let base = self.field(types::I64, offset::WEIGHTS);
                 Ok(self.e.b.ins().iadd_imm_s(base, at as i64))
             }
-            Storage::Alias(_) => Err(self.error(format!("{s} stands for itself"))),
+            Storage::View { .. } => Err(self.error(format!("{s} stands for itself"))),
         }
+    }
+
+    pub(crate) fn steps(&mut self, steps: &[Step]) -> Result<(), Error> {
+        steps.iter().try_for_each(|s| self.step(s))
     }
 
     fn step(&mut self, s: &Step) -> Result<(), Error> {
@@ -465,6 +525,25 @@ impl Run<'_, '_, '_> {
                 origin,
                 ..
             } => self.host(inputs, outputs, origin),
+            Step::Let(l) => self.bind_size(l),
+            Step::Read {
+                symbol,
+                from,
+                bound,
+                origin,
+            } => self.read(symbol, *from, bound.as_ref(), origin),
+            Step::Alloc { slot, origin } => self.alloc(*slot, origin),
+            Step::If { cond, then, other } => {
+                let cond = self.element(*cond)?;
+                let fork = self.e.begin_fork(cond, &[]);
+                self.steps(then)?;
+                self.e.fork_else(&fork, &[]);
+                self.steps(other)?;
+                self.e.end_fork(fork, &[]);
+                Ok(())
+            }
+            Step::While { cond, body } => self.repeat(*cond, body),
+            Step::Check { guard, origin } => self.check(guard, origin),
         }
     }
 
@@ -525,6 +604,14 @@ impl Run<'_, '_, '_> {
         let mut fields = vec![];
         for s in slots {
             fields.push(self.slot(*s)?);
+        }
+        if plan::is_late(k, &self.late) {
+            let positions = plan::positions(k, &mut FxHashMap::default());
+            let number = self.next_size();
+            let (bound, limit) = (self.e.dim_bound(&positions)?, plan::largest_term(self.program));
+            let limit = self.e.b.ins().f64const(limit);
+            let beyond = self.e.b.ins().fcmp(FloatCC::GreaterThanOrEqual, bound, limit);
+            self.fail_as(beyond, ErrorCode::TooLarge.status(number), NO_NODE);
         }
         let zero = self.e.int(0);
         let (start, stride) = self.scratch.unwrap_or((zero, zero));
@@ -641,6 +728,13 @@ impl Run<'_, '_, '_> {
         let f = self.e.b.ins().load(types::I64, CONSTANT, table, 8 * index as i32);
         let missing = self.e.b.ins().icmp_imm_s(IntCC::Equal, f, 0);
         self.fail_with(missing, ErrorCode::HostMissing, node);
+        // Host operators find names behind the symbols. The load is one that is not moved behind the store.
+        let flags = MemFlagsData::trusted();
+        let symbols = self.e.b.ins().load(types::I64, flags, self.ctx, offset::DIMS);
+        if self.dims.is_some() {
+            let dims = self.dims();
+            self.e.b.ins().store(flags, dims, self.ctx, offset::DIMS);
+        }
         let user = self.field(types::I64, offset::HOST_USER);
         let number = self.e.b.ins().iconst(types::I32, i64::from(index));
         let params = [types::I64, types::I32, types::I64, types::I64, types::I64];
@@ -652,6 +746,9 @@ impl Run<'_, '_, '_> {
             .ins()
             .call_indirect(signature, f, &[user, number, self.ctx, ins, outs]);
         let status = self.e.b.inst_results(call)[0];
+        if self.dims.is_some() {
+            self.e.b.ins().store(flags, symbols, self.ctx, offset::DIMS);
+        }
         let failed = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);
         self.fail_with(failed, ErrorCode::HostFailed, node);
         Ok(())
@@ -665,8 +762,9 @@ fn longest(steps: &[Step]) -> u32 {
         Step::Call { args, .. } => args.len() + 4,
         Step::Host { inputs, outputs, .. } => inputs.len() + outputs.len(),
         Step::Copy { .. } => 4,
+        _ => 0,
     };
-    steps.iter().map(of).max().unwrap_or(0).max(1) as u32
+    nested(steps).into_iter().map(of).max().unwrap_or(0).max(1) as u32
 }
 
 /// About how many cycles a body takes.

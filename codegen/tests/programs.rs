@@ -25,7 +25,7 @@ const MODEL: &str = r#"program @model(x: s0) -> (y: s8, "the w": s9) symbols(n) 
   computed s2: f32[4]
   weight s3: f32[4] splat 0.5
   temp s4: f32[n, 4] at 0
-  alias s5: f32[4*n] = s4
+  view s5: f32[4*n] = s4
   temp s6: f32[4*n] at 16*n
   temp s7: f32[n, 4] at 32*n
   output s8: f32[n, 4] = 0
@@ -180,7 +180,7 @@ fn weights(target: &Target) -> Aligned {
         .collect();
     let mut ctx = Ctx::new();
     // SAFETY: the steps touch slots 1 and 2, which have memory.
-    let status = unsafe { init(&raw mut ctx, slots.as_ptr().cast(), std::ptr::null()) };
+    let status = unsafe { init(&raw mut ctx, slots.as_ptr().cast(), std::ptr::null_mut()) };
     assert_eq!(status, 0);
     blob
 }
@@ -216,15 +216,15 @@ fn check(f: &Functions, target: &Target, rows: i64, workers: u32, parallel: Opti
     };
     let (mut y, mut z) = (vec![0f32; 4 * rows as usize], vec![0f32; 4]);
     let input: Vec<f32> = x.to_f32s();
-    let (ins, outs) = ([input.as_ptr()], [y.as_mut_ptr(), z.as_mut_ptr()]);
+    let (ins, mut outs) = ([input.as_ptr()], [y.as_mut_ptr(), z.as_mut_ptr()]);
     // SAFETY: all tensors have the sizes that the dims mean.
-    let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_ptr().cast()) };
+    let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_mut_ptr().cast()) };
     assert_eq!(status, 0);
     assert_eq!(ctx.error_code, 0);
     if bytes > 0 {
         ctx.arena_bytes = bytes - 1;
         // SAFETY: as before.
-        let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_ptr().cast()) };
+        let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_mut_ptr().cast()) };
         assert_eq!(
             (status, ctx.error_code),
             (ErrorCode::ArenaTooSmall as i32, ErrorCode::ArenaTooSmall as i32)
@@ -275,9 +275,9 @@ fn the_first_error_is_kept() {
         };
         change(&mut ctx);
         let (x, mut y, mut z) = ([0f32; 16], [0f32; 16], [0f32; 4]);
-        let (ins, outs) = ([x.as_ptr()], [y.as_mut_ptr(), z.as_mut_ptr()]);
+        let (ins, mut outs) = ([x.as_ptr()], [y.as_mut_ptr(), z.as_mut_ptr()]);
         // SAFETY: there is memory for up to four rows.
-        let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_ptr().cast()) };
+        let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_mut_ptr().cast()) };
         assert_eq!(status, ctx.error_code);
         (ErrorCode::split(status).unwrap(), ctx.error_node)
     };
@@ -466,5 +466,311 @@ fn listings_show_every_function() {
                 l.asm
             );
         }
+    }
+}
+
+const HEAD: &str = include_str!("../../tests/programs/head.ir");
+const POWERS: &str = include_str!("../../tests/programs/powers.ir");
+
+/// A program of the tests with a memory plan: temporaries at these offsets.
+fn planned(text: &str, arena: &str, places: &[(&str, &str)]) -> Program {
+    let mut text = text.replacen("symbols(n) {", &format!("symbols(n) arena {arena} {{"), 1);
+    for (slot, to) in places {
+        assert!(text.contains(slot), "{slot}");
+        text = text.replacen(slot, to, 1);
+    }
+    let p = Program::parse(&text, &|_| None).unwrap_or_else(|e| panic!("{e}"));
+    p.verify().unwrap_or_else(|e| panic!("{e}"));
+    p
+}
+
+fn head() -> Program {
+    let places = [
+        ("s2: f32[n + 4]", "s2: f32[n + 4] at 0"),
+        ("s5: f32[k]", "s5: f32[k] at 4*n + 16"),
+        ("s10: f32[twice]", "s10: f32[twice] at 8*n + 16"),
+    ];
+    planned(HEAD, "16*n + 16", &places)
+}
+
+fn powers() -> Program {
+    let places = [
+        ("s5: f32[n]", "s5: f32[n] at 0"),
+        ("s6: f32[n]", "s6: f32[n] at 4*n"),
+        ("s7: i32[1]", "s7: i32[1] at 8*n"),
+        ("s8: i32[1]", "s8: i32[1] at 8*n + 4"),
+        ("s9: bool[]", "s9: bool[] at 8*n + 8"),
+        ("temp s11", "heap s11"),
+    ];
+    planned(POWERS, "8*n + 64", &places)
+}
+
+thread_local! {
+    /// What `allocate` gave, and how much is left.
+    static BLOCKS: std::cell::RefCell<Vec<Aligned>> = const { std::cell::RefCell::new(vec![]) };
+    static LEFT: Cell<u64> = const { Cell::new(0) };
+}
+
+abi_fn! {
+    unsafe fn allocate(_ctx: *mut Ctx, bytes: u64, align: u64) -> *mut c_void {
+        assert!(align <= 64 && bytes > 0);
+        if bytes > LEFT.get() {
+            return std::ptr::null_mut();
+        }
+        LEFT.set(LEFT.get() - bytes);
+        let mut block = Aligned::new(&vec![0xa5; bytes as usize]);
+        let at = block.ptr();
+        BLOCKS.with_borrow_mut(|b| b.push(block));
+        at.cast()
+    }
+}
+
+/// What a run leaves: the status with its detail and the node and number of the error, or extents and the outputs' bytes.
+type Ran = Result<(Vec<i64>, Vec<Vec<u8>>), (ErrorCode, u32, u32, i64)>;
+
+/// Runs a program of one symbol; outputs have `room` bytes where that is given, else the run allocates them.
+fn ran(
+    p: &Program,
+    target: &Target,
+    n: i64,
+    inputs: &[Tensor],
+    room: &[Option<usize>],
+    workers: u32,
+    left: u64,
+) -> Ran {
+    let (jit, made) = Jit::new(target, "late", &p.symbols, |u| compile_program(u, p, &|_| None)).unwrap();
+    // SAFETY: these are the program's functions.
+    let f = unsafe { Functions::new(jit.address(made.run), jit.address(made.plan), jit.address(made.shapes)) };
+    let mut bytes = 0;
+    // SAFETY: one symbol.
+    assert_eq!(unsafe { (f.plan)([n].as_ptr(), workers, &raw mut bytes) }, 0);
+    let mut arena = Aligned::new(&vec![0xff; bytes as usize]);
+    let ranks = p.outputs.iter().map(|(_, s)| p.slot(*s).ty.rank());
+    let (mut extents, dims) = (vec![-7; ranks.sum()], [n]);
+    let out_bytes: Vec<u64> = room.iter().map(|r| r.unwrap_or(0) as u64).collect();
+    LEFT.set(left);
+    BLOCKS.with_borrow_mut(Vec::clear);
+    let mut ctx = Ctx {
+        workers,
+        arena: arena.ptr(),
+        arena_bytes: bytes,
+        dims: dims.as_ptr(),
+        parallel_for: Some(in_pieces),
+        alloc: Some(allocate),
+        out_dims: extents.as_mut_ptr(),
+        out_bytes: out_bytes.as_ptr(),
+        ..Ctx::new()
+    };
+    let mut own: Vec<Option<Aligned>> = room.iter().map(|r| r.map(|n| Aligned::new(&vec![0; n]))).collect();
+    let ins: Vec<*const u8> = inputs.iter().map(|t| t.bytes().as_ptr()).collect();
+    let null = std::ptr::null_mut();
+    let mut outs: Vec<*mut u8> = own.iter_mut().map(|o| o.as_mut().map_or(null, Aligned::ptr)).collect();
+    // SAFETY: all tensors have the sizes that the dims mean, or the run is told how large they are.
+    let status = unsafe { (f.run)(&raw mut ctx, ins.as_ptr().cast(), outs.as_mut_ptr().cast()) };
+    assert_eq!(ctx.dims, dims.as_ptr());
+    if status != 0 {
+        let (code, detail) = ErrorCode::split(status).unwrap();
+        return Err((code, detail, ctx.error_node, ctx.error_value));
+    }
+    let mut rest = &extents[..];
+    let outputs = p.outputs.iter().zip(&outs).map(|((_, s), at)| {
+        let ty = &p.slot(*s).ty;
+        let (own, others) = rest.split_at(ty.rank());
+        rest = others;
+        let bytes = own.iter().product::<i64>() as usize * ty.dtype.bytes();
+        // SAFETY: the run says that the output has these extents.
+        unsafe { std::slice::from_raw_parts(*at, bytes) }.to_vec()
+    });
+    let outputs = outputs.collect();
+    Ok((extents, outputs))
+}
+
+fn numbers(n: usize) -> Tensor {
+    Tensor::from_fn(DType::F32, &[n], |i| Number::Float(i as f64 + 1.0))
+}
+
+/// Runs a program as the interpreter does, and compares.
+fn agree(p: &Program, target: &Target, n: i64, inputs: &[Tensor], room: &[Option<usize>], workers: u32) {
+    let want = brolga_ir::program::interp::run(p, inputs).unwrap_or_else(|e| panic!("{e}"));
+    let (extents, outputs) = ran(p, target, n, inputs, room, workers, 1 << 24).unwrap();
+    let shapes: Vec<i64> = want.iter().flat_map(|t| t.shape().iter().map(|d| *d as i64)).collect();
+    assert_eq!(extents, shapes);
+    for (found, want) in outputs.iter().zip(&want) {
+        assert_eq!(found, want.bytes());
+    }
+}
+
+#[test]
+fn sizes_that_only_the_run_tells() {
+    for target in targets() {
+        let p = head();
+        for (n, k) in [(5, 3), (5, 5), (1, 1), (90_000, 80_001)] {
+            let inputs = [numbers(n), Tensor::splat(DType::I64, &[], Number::Int(k as i128))];
+            agree(&p, &target, n as i64, &inputs, &[None, Some(8 * n)], 3);
+            agree(&p, &target, n as i64, &inputs, &[Some(8 * k), Some(8 * n)], 1);
+        }
+        let fails = |k: i128, room: &[Option<usize>], left: u64| {
+            let inputs = [numbers(5), Tensor::splat(DType::I64, &[], Number::Int(k))];
+            ran(&p, &target, 5, &inputs, room, 1, left).unwrap_err()
+        };
+        let room = [None, Some(40)];
+        assert_eq!(fails(6, &room, 1000), (ErrorCode::CheckFailed, 0, 0, 6));
+        assert_eq!(fails(-3, &room, 1000), (ErrorCode::CheckFailed, 0, 0, -3));
+        assert_eq!(fails(0, &room, 1000), (ErrorCode::CheckFailed, 1, 1, 1));
+        assert_eq!(fails(3, &room, 23), (ErrorCode::OutOfMemory, 0, 3, 0));
+        assert_eq!(
+            fails(3, &[Some(23), Some(40)], 0),
+            (ErrorCode::OutputTooSmall, 0, 3, 24)
+        );
+        let names = brolga_codegen::program::nodes(&p.steps);
+        let names: Vec<&str> = names.iter().map(|n| &**n).collect();
+        assert_eq!(names, ["Shape_0", "Check_1", "Mul_2", "Concat_3"]);
+        let checks = ["0 <= `k` <= n", "1 <= k (something is kept)"];
+        assert_eq!(brolga_codegen::program::checks(&p.steps), checks);
+    }
+}
+
+#[test]
+fn shapes_tell_the_largest_extents() {
+    let shapes = |p: &Program, n: i64| {
+        let (jit, made) = Jit::new(&targets()[0], "late", &p.symbols, |u| compile_program(u, p, &|_| None)).unwrap();
+        // SAFETY: these are the program's functions.
+        let f = unsafe { Functions::new(jit.address(made.run), jit.address(made.plan), jit.address(made.shapes)) };
+        let mut out = [0i64; 2];
+        // SAFETY: one symbol, two extents.
+        let status = unsafe { (f.shapes)([n].as_ptr(), out.as_mut_ptr()) };
+        (status, out)
+    };
+    assert_eq!(shapes(&head(), 7), (0, [14, 14]));
+    assert_eq!(shapes(&powers(), 7), (0, [7, -1]));
+}
+
+#[test]
+fn branches_and_loops() {
+    for target in targets() {
+        let p = powers();
+        for (k, again) in [(0, true), (1, true), (9, true), (4, false)] {
+            let inputs = [
+                numbers(3),
+                Tensor::splat(DType::I32, &[1], Number::Int(k)),
+                Tensor::splat(DType::Bool, &[], Number::Int(again.into())),
+            ];
+            agree(&p, &target, 3, &inputs, &[Some(12), None], 1);
+            // One block for the number, one for the output, and for the loop's one that is used again.
+            let blocks = BLOCKS.with_borrow(Vec::len);
+            assert_eq!(blocks, 1 + usize::from(k > 0) + usize::from(k > 0 && again));
+        }
+        let inputs = [
+            numbers(3),
+            Tensor::splat(DType::I32, &[1], Number::Int(-1)),
+            Tensor::splat(DType::Bool, &[], Number::Int(1)),
+        ];
+        let e = ran(&p, &target, 3, &inputs, &[Some(12), None], 1, 1000).unwrap_err();
+        assert_eq!(e, (ErrorCode::CheckFailed, 0, 0, -1));
+    }
+}
+
+#[test]
+fn sizes_beyond_64_bits_fail_where_they_become_known() {
+    let text = HEAD
+        .replace("s1 <= n origin", "s1 origin")
+        .replace("let twice = 2*k", "let twice = k*k");
+    let text = text
+        .replace("view s4: f32[k] = s2 + 16", "heap s4: f32[k]")
+        .replace("call @double(s4, s5)", "alloc s4 call @fill(s4) call @double(s4, s5)");
+    let text = text
+        + "\nloops @fill(b0: f32[k] out) symbols(k) { for i0 serial 0..k { r0: f32 = const f32 1.0 store b0[i0] = r0 } }";
+    let p = planned(
+        &text,
+        "4*n + 16",
+        &[
+            ("s2: f32[n + 4]", "s2: f32[n + 4] at 0"),
+            ("temp s5", "heap s5"),
+            ("temp s10", "heap s10"),
+        ],
+    );
+    let sizes = brolga_codegen::plan::sizes(&p);
+    let at = |what: &str| sizes.iter().position(|s| s.starts_with(what)).unwrap() as u32;
+    let fails = |k: i64| {
+        let inputs = [numbers(5), Tensor::splat(DType::I64, &[], Number::Int(k.into()))];
+        ran(&p, &targets()[0], 5, &inputs, &[None, Some(40)], 1, 1000).unwrap_err()
+    };
+    assert_eq!(fails(1 << 33), (ErrorCode::TooLarge, at("`twice`, k*k,"), NO_NODE, 0));
+    assert_eq!(fails((1 << 31) - 1), (ErrorCode::OutOfMemory, 0, 2, 0));
+    let all = sizes[at("`twice`") as usize..].join(" ");
+    assert!(
+        all.contains("a value of node `Mul_2`, f32[k],") && all.contains("a position in"),
+        "{all}"
+    );
+}
+
+#[test]
+fn late_programs_are_the_same_in_objects_and_images() {
+    for p in [head(), powers()] {
+        for target in targets() {
+            let build = |u: &mut Unit| compile_program(u, &p, &|_| None);
+            let bytes = || object(&target, "late", &p.symbols, None, build).unwrap().0;
+            assert_eq!(bytes(), bytes());
+            let again = Program::parse(&p.to_string(), &|_| None).unwrap();
+            let (other, _) = object(&target, "late", &again.symbols, None, |u| {
+                compile_program(u, &again, &|_| None)
+            })
+            .unwrap();
+            assert_eq!(bytes(), other, "through text");
+            image(&target, "late", &p.symbols, build).unwrap();
+        }
+    }
+}
+
+/// A chain of copies of rows to temporaries of sizes in no order, as the memory plan places them: blocks one behind the
+/// other, each end a name.
+fn chain(n: i64) -> Program {
+    let (mut slots, mut lets, mut steps) = (String::new(), String::new(), String::new());
+    for i in 1..=n {
+        let ty = format!("f32[a + {i}, b + {}]", n - i);
+        let at = if i == 1 {
+            "0".to_string()
+        } else {
+            format!("end.{}", i - 1)
+        };
+        let before = if i == 1 {
+            String::new()
+        } else {
+            format!("end.{} + ", i - 1)
+        };
+        let bytes = format!("{before}4*a*b + {}*a + {}*b + {}", 4 * (n - i), 4 * i, 4 * i * (n - i));
+        lets += &format!("  let end.{i} = {bytes}\n");
+        slots += &format!("  temp s{i}: {ty} at {at}\n");
+        steps += &format!("  copy s0 -> s{i} rows(a, 4*b, 0, 4*b + {})\n", 4 * (n - i));
+    }
+    let text = format!(
+        "program @chain(x: s0) -> () symbols(a, b) arena end.{n} {{\n{lets}  input s0: f32[a, b] = 0\n{slots}{steps}}}"
+    );
+    let p = Program::parse(&text, &|_| None).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    p.verify().unwrap_or_else(|e| panic!("{e}"));
+    p
+}
+
+#[test]
+fn code_is_linear_in_the_number_of_temporaries() {
+    let lines = |n: i64| {
+        let p = chain(n);
+        let (_, listings) = object(&targets()[0], "chain", &p.symbols, None, |u| {
+            u.keep_listings();
+            compile_program(u, &p, &|_| None)?;
+            Ok(u.take_listings())
+        })
+        .unwrap();
+        ["chain_plan", "chain_run"].map(|f| {
+            let listing = listings.iter().find(|l| l.name == f).unwrap();
+            listing.ir.lines().count()
+        })
+    };
+    let (few, many) = (lines(50), lines(200));
+    for (few, many) in few.iter().zip(&many) {
+        assert!(
+            *many < 5 * few,
+            "{few} lines of CLIF for 50 temporaries, {many} for 200"
+        );
     }
 }

@@ -165,6 +165,7 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
     };
     let cpu = cpu(options)?;
     let inputs = inputs(program)?;
+    let late = program.bounds();
     let outputs = program.outputs.iter().map(|(name, slot)| {
         let ty = &program.slot(*slot).ty;
         let dims: Vec<String> = ty.shape.iter().map(Dim::to_string).collect();
@@ -172,6 +173,7 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
             name: name.clone(),
             dtype: tensors::abi_dtype(ty.dtype),
             rank: ty.rank() as u32,
+            dynamic: program.slot(*slot).is_late(&late),
             shape: format!("[{}]", dims.join(", ")),
         }
     });
@@ -185,6 +187,8 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
         outputs: outputs.collect(),
         guards: program.guards.iter().map(|g| g.to_string()).collect(),
         sizes: brolga_codegen::plan::sizes(program),
+        checks: brolga_codegen::program::checks(&program.steps),
+        names: program.visible_names().iter().map(|n| n.to_string()).collect(),
         host_ops: host::describe(program).map_err(lower)?,
         nodes: brolga_codegen::program::nodes(&program.steps)
             .iter()

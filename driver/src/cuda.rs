@@ -183,7 +183,12 @@ impl<'a> Planner<'a, '_> {
     /// The buffer of a slot.
     fn buffer(&mut self, slot: SlotId) -> Result<usize> {
         let program = &self.model.program;
-        let root = program.root(slot);
+        let (root, start) = program.place(slot);
+        if !start.is(0) {
+            return Err(self
+                .model
+                .fail(format!("{slot} is part of {root}, which only a CPU runs")));
+        }
         if let Some(n) = self.numbers[root.0 as usize] {
             return Ok(n);
         }
@@ -195,7 +200,9 @@ impl<'a> Planner<'a, '_> {
             Storage::Computed => cuda::Storage::Computed,
             Storage::Temp(Some(at)) => cuda::Storage::Arena((self.dim)(at)?),
             Storage::Weight(data) => cuda::Storage::Constant(self.constant(root, data, bytes)?),
-            Storage::Temp(None) | Storage::Alias(_) => return Err(self.model.fail(format!("{root} has no memory"))),
+            Storage::Temp(None) | Storage::Heap | Storage::View { .. } => {
+                return Err(self.model.fail(format!("{root} has no memory")));
+            }
         };
         self.plan.buffers.push(cuda::Buffer { bytes, storage });
         let n = self.plan.buffers.len() - 1;
@@ -228,6 +235,14 @@ impl<'a> Planner<'a, '_> {
 
     fn step(&mut self, step: &Step, lookup: &dyn Fn(&str) -> Option<i64>) -> Result<cuda::Step> {
         match step {
+            Step::Let(_)
+            | Step::Read { .. }
+            | Step::Alloc { .. }
+            | Step::If { .. }
+            | Step::While { .. }
+            | Step::Check { .. } => Err(self
+                .model
+                .fail("steps that depend on what only a run tells; only a CPU runs them")),
             Step::Copy { rows: Some(_), .. } => Err(self.model.fail("a copy of rows in a program for a GPU")),
             Step::Copy { from, to, rows: None } => Ok(cuda::Step::Copy {
                 from: self.buffer(*from)?,

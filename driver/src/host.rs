@@ -4,7 +4,7 @@
 //! results; that text is all that is needed to evaluate it, so an artefact runs where it was not compiled.
 
 use brolga_abi::Meta;
-use brolga_ir::program::{Program, Step};
+use brolga_ir::program::{Program, Step, nested};
 use brolga_ir::{Graph, Op, Symbol, Tensor, Type};
 use brolga_runtime::HostOps;
 use std::sync::Arc;
@@ -48,7 +48,12 @@ impl Reference {
             }
             ops.push(op);
         }
-        let symbols = meta.symbols.iter().map(|s| s.as_str().into()).collect();
+        let symbols = meta
+            .symbols
+            .iter()
+            .chain(&meta.names)
+            .map(|s| s.as_str().into())
+            .collect();
         Ok(Some(Arc::new(Reference { symbols, ops })))
     }
 }
@@ -59,7 +64,7 @@ impl Reference {
 /// When an operator does not accept its operands.
 pub fn describe(program: &Program) -> Result<Vec<brolga_abi::HostOp>, brolga_ir::NodeError> {
     let mut rows = vec![];
-    for step in &program.steps {
+    for step in nested(&program.steps) {
         let Step::Host {
             op,
             inputs,

@@ -280,11 +280,12 @@ impl Session {
         Ok(self.executor.run_named(inputs)?)
     }
 
-    /// Runs into the caller's tensors, of the shapes that [`Session::output_shapes`] tells.
+    /// Runs into the caller's tensors, of the shapes that [`Session::output_shapes`] tells, and returns their shapes. Where
+    /// only the run tells extents, the tensor is memory of any shape that is large enough.
     ///
     /// # Errors
     /// As [`Session::run`]; when an output does not fit.
-    pub fn run_into(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+    pub fn run_into(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<Vec<Vec<usize>>> {
         if let Some(version) = self.version(inputs)? {
             return version.run_into(inputs, outputs);
         }
@@ -305,10 +306,10 @@ impl Session {
         self.versions.as_ref().map(Versions::sizes).unwrap_or_default()
     }
 
-    /// The shapes of the outputs for inputs like these.
+    /// The shapes of the outputs for inputs like these, or the largest where only a run tells them.
     ///
     /// # Errors
-    /// When an input does not fit.
+    /// When an input does not fit, or nothing bounds a shape that only a run tells.
     pub fn output_shapes(&self, inputs: &[View<'_>]) -> Result<Vec<Vec<usize>>> {
         Ok(self.executor.output_shapes(inputs)?)
     }

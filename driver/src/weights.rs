@@ -13,8 +13,8 @@
 use crate::backend::native;
 use crate::{Error, Result};
 use brolga_abi::{Ctx, ErrorCode};
-use brolga_ir::program::{Program, SlotId, Step, Storage};
-use brolga_ir::{ConstData, NodeError, Target, encode, loops};
+use brolga_ir::program::{Program, SlotId, Step, Storage, nested};
+use brolga_ir::{ConstData, NodeError, Target, encode};
 use brolga_runtime::{AlignedBytes, Weights};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use std::hash::Hasher;
@@ -121,32 +121,21 @@ fn is_constant(program: &Program, root: SlotId) -> bool {
     matches!(program.slot(root).storage, Storage::Weight(_) | Storage::Computed)
 }
 
-/// All slots that a step touches, aliases followed.
+/// The slots whose memory a step itself touches.
 fn touched(program: &Program, step: &Step) -> Vec<SlotId> {
-    let slots: Vec<SlotId> = match step {
-        Step::Call { args, .. } => args.clone(),
-        Step::Copy { from, to, .. } => vec![*from, *to],
-        Step::Host { inputs, outputs, .. } => inputs.iter().chain(outputs).copied().collect(),
-    };
-    slots.into_iter().map(|s| program.root(s)).collect()
+    let mut slots = vec![];
+    step.for_each_slot(&mut |s| slots.push(program.root(s)));
+    slots
 }
 
-/// The slots that a step writes, aliases followed.
+/// The slots whose memory a step itself writes.
 fn writes(program: &Program, step: &Step) -> Vec<SlotId> {
-    let slots: Vec<SlotId> = match step {
-        Step::Call { kernel, args, .. } => {
-            let params = program.kernels[*kernel as usize].params();
-            let out = params.zip(args).filter(|(b, _)| b.scope == loops::Scope::Out);
-            out.map(|(_, s)| *s).collect()
-        }
-        Step::Copy { to, .. } => vec![*to],
-        Step::Host { outputs, .. } => outputs.clone(),
-    };
+    let (_, slots) = program.accesses(step);
     slots.into_iter().map(|s| program.root(s)).collect()
 }
 
 fn constants_of(program: &Program, steps: &[Step]) -> FxHashSet<SlotId> {
-    let all = steps.iter().flat_map(|s| touched(program, s));
+    let all = nested(steps).into_iter().flat_map(|s| touched(program, s));
     all.filter(|s| is_constant(program, *s)).collect()
 }
 
@@ -412,7 +401,7 @@ impl Memory {
         }
         // SAFETY: every slot that the steps touch has memory of its size; what they write is in the blob or in a block,
         // which nothing else reads meanwhile; the arena has the scratch of one worker.
-        let status = unsafe { (code.run)(&raw mut ctx, self.pointers.as_ptr().cast(), std::ptr::null()) };
+        let status = unsafe { (code.run)(&raw mut ctx, self.pointers.as_ptr().cast(), std::ptr::null_mut()) };
         if status != 0 {
             let names = brolga_codegen::program::nodes(&program.init);
             let Some(node) = names.get(ctx.error_node as usize) else {

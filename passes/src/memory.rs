@@ -6,6 +6,8 @@
 //! provably in order, the block is as large as the largest, and blocks lie one after the other. Where a block ends is a
 //! `let` of the program, the sum of where the one before ends and its own size, so that `n` blocks are `n` sums.
 //!
+//! A temporary of a size that only the run tells is as large as its bound here; without one it is moved to the heap.
+//!
 //! Invariant: every offset and size is below 2^63, or an expression that `NAME_plan` checks to be. An offset is a sum of
 //! sizes of blocks, which are not negative, so it is below the arena's size.
 //!
@@ -23,6 +25,7 @@
 use brolga_ir::program::{Let, Life, Program, Slot, Storage};
 use brolga_ir::{Dim, Symbol};
 use petgraph::graph::UnGraph;
+use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -46,19 +49,28 @@ struct Size {
 }
 
 impl Size {
-    fn of(slot: &Slot) -> Size {
+    /// The size of a slot, or the largest that it can have, where something bounds it.
+    fn of(slot: &Slot, late: &FxHashMap<Symbol, Option<Dim>>) -> Option<Size> {
+        let mut shape = slot.storage_shape();
+        if slot.is_late(late) {
+            for d in &mut shape {
+                // An extent that is negative fails the run before it is needed.
+                *d = Dim::max(&Dim::ZERO, &d.upper_bound(late)?);
+            }
+        }
+        let element = slot.ty.dtype.bytes() as i64;
         let mut size = Size {
-            bytes: slot.bytes(),
-            known: slot.ty.dtype.bytes() as i64,
+            bytes: &brolga_ir::dim::product(&shape) * element,
+            known: element,
             extents: vec![],
         };
-        for d in slot.storage_shape() {
+        for d in shape {
             match d.as_const() {
                 Some(n) => size.known = size.known.saturating_mul(n),
                 None => size.extents.push(d),
             }
         }
-        size
+        Some(size)
     }
 
     /// True when it is shown to be no larger: each factor is, or what they come to.
@@ -81,17 +93,17 @@ pub fn plan(program: &mut Program) -> Result<(), String> {
             ));
         }
     }
-    let lives = program.lives().into_iter().zip(&program.slots).enumerate();
-    let mut temps: Vec<Temp> = lives
-        .filter(|(_, (_, s))| matches!(s.storage, Storage::Temp(_)))
-        .filter_map(|(slot, (life, s))| {
-            Some(Temp {
-                slot,
-                size: Size::of(s),
-                life: life?,
-            })
-        })
-        .collect();
+    let late = program.bounds();
+    let mut temps: Vec<Temp> = vec![];
+    for (slot, life) in program.lives().into_iter().enumerate() {
+        let (Some(life), Storage::Temp(_)) = (life, &program.slots[slot].storage) else {
+            continue;
+        };
+        match Size::of(&program.slots[slot], &late) {
+            Some(size) => temps.push(Temp { slot, size, life }),
+            None => program.slots[slot].storage = Storage::Heap,
+        }
+    }
     temps.sort_by_key(|t| (t.life.0, t.slot));
     let too_large = || "the arena is too large: its size in bytes is beyond 64 bits".to_string();
     let known: Option<Vec<i64>> = temps

@@ -102,6 +102,7 @@ fn execute<K>(
                     *memory[o.0 as usize].borrow_mut() = t.bytes().to_vec();
                 }
             }
+            other => panic!("samples have no step {other:?}"),
         }
     }
     p.outputs.iter().map(|&(_, s)| tensor(s)).collect()

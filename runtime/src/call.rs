@@ -24,6 +24,10 @@ pub(crate) struct Call<'a> {
     pub arena: &'a mut [u8],
     /// How many bytes the program may still allocate while it runs.
     pub budget: u64,
+    /// Bytes of each output's memory; read for those whose extents only the run tells.
+    pub out_bytes: &'a [u64],
+    /// Where the extents of all outputs go, or nothing where all are known.
+    pub out_dims: &'a mut [i64],
 }
 
 /// What the callbacks find behind `Ctx::user`. Shared by the workers.
@@ -31,7 +35,6 @@ struct Run<'a> {
     program: &'a Program,
     pool: &'a Pool,
     host: Option<&'a dyn HostOps>,
-    dims: &'a [i64],
     heap: Mutex<Heap>,
     /// The first words of a host operator that failed.
     complaint: Mutex<Option<String>>,
@@ -48,8 +51,10 @@ impl Call<'_> {
     /// # Safety
     /// `inputs` and `outputs` hold a pointer for each input and output of the program, to tensors of the sizes that these
     /// dims mean; no other thread writes the inputs or touches the outputs, and outputs overlap nothing. The arena is as
-    /// large as the plan for these dims and this pool's workers says, and begins at a multiple of 64.
-    pub unsafe fn run(self, inputs: &[*const u8], outputs: &[*mut u8]) -> Result<()> {
+    /// large as the plan for these dims and this pool's workers says, and begins at a multiple of 64. An output whose extents
+    /// only the run tells may be null: then it is among the memory that is returned. `out_dims` has a place for each extent
+    /// of the outputs, or is empty where the run tells none of them.
+    pub unsafe fn run(self, inputs: &[*const u8], outputs: &mut [*mut u8]) -> Result<Vec<AlignedBytes>> {
         let Call {
             program,
             pool,
@@ -57,6 +62,8 @@ impl Call<'_> {
             dims,
             arena,
             budget,
+            out_bytes,
+            out_dims,
         } = self;
         let heap = Mutex::new(Heap {
             blocks: Vec::new(),
@@ -66,7 +73,6 @@ impl Call<'_> {
             program,
             pool,
             host,
-            dims,
             heap,
             complaint: Mutex::new(None),
         };
@@ -83,13 +89,20 @@ impl Call<'_> {
             host: host_fns.as_ptr(),
             host_user: user,
             user,
+            out_dims: if out_dims.is_empty() {
+                ptr::null_mut()
+            } else {
+                out_dims.as_mut_ptr()
+            },
+            out_bytes: out_bytes.as_ptr(),
             ..Ctx::new()
         };
         let run_fn = program.functions().run;
         // SAFETY: the tensors and the arena are as the caller promises; the context is complete, and all that it points
         // to outlives the call.
-        let status = unsafe { run_fn(&raw mut ctx, inputs.as_ptr().cast(), outputs.as_ptr().cast()) };
-        run.result(status, &ctx)
+        let status = unsafe { run_fn(&raw mut ctx, inputs.as_ptr().cast(), outputs.as_mut_ptr().cast()) };
+        run.result(status, &ctx)?;
+        Ok(run.heap.into_inner().unwrap_or_else(PoisonError::into_inner).blocks)
     }
 }
 
@@ -98,7 +111,7 @@ impl Run<'_> {
         let meta = self.program.meta();
         // The slot in the context has the first error; the return value is what the last function made of it.
         let first = if ctx.error_code != 0 { ctx.error_code } else { status };
-        let Some((code, _)) = ErrorCode::split(first) else {
+        let Some((code, number)) = ErrorCode::split(first) else {
             return Err(Error::Status {
                 program: meta.name.clone(),
                 function: "run",
@@ -113,6 +126,15 @@ impl Run<'_> {
             None => format!("number {}", ctx.error_node),
         });
         let complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let found = ctx.error_value;
+        let words = match code {
+            ErrorCode::CheckFailed => meta.checks.get(number as usize).map(|c| format!("{c}, found {found}")),
+            ErrorCode::TooLarge => meta.sizes.get(number as usize).cloned(),
+            ErrorCode::BadDims => (number.checked_sub(1)).and_then(|n| meta.sizes.get(n as usize).cloned()),
+            ErrorCode::OutputTooSmall => Some(format!("{found} bytes are needed")),
+            _ => None,
+        };
+        let complaint = complaint.or(words.map(|w| w.trim_end_matches(',').to_owned()));
         Err(Error::Run {
             code,
             node,
@@ -176,7 +198,7 @@ abi_fn! {
     unsafe fn call_host(
         user: *mut c_void,
         index: u32,
-        _ctx: *mut Ctx,
+        ctx: *mut Ctx,
         inputs: *const *const c_void,
         outputs: *const *mut c_void,
     ) -> i32 {
@@ -189,8 +211,11 @@ abi_fn! {
         let (inputs, outputs) = unsafe {
             (pointers(inputs.cast::<*const u8>(), op.inputs), pointers(outputs.cast::<*mut u8>(), op.outputs))
         };
+        // SAFETY: behind the context's dims are as many numbers as the program has symbols and names; they are those that
+        // `Call::run` was given where it has no names.
+        let dims = unsafe { pointers((*ctx).dims, (run.program.meta().symbols.len() + run.program.meta().names.len()) as u32) };
         // What a panicking operator leaves half done is its outputs, which the failing run does not hand out.
-        let result = catch_unwind(AssertUnwindSafe(|| host.call(index, run.dims, inputs, outputs)));
+        let result = catch_unwind(AssertUnwindSafe(|| host.call(index, dims, inputs, outputs)));
         match result {
             Ok(Ok(())) => 0,
             Ok(Err(words)) => run.complain(format!("node `{}`: {words}", op.node)),
@@ -199,10 +224,10 @@ abi_fn! {
     }
 }
 
-/// An array of pointers that generated code passes.
+/// An array that generated code passes.
 ///
 /// # Safety
-/// `first` points to `count` pointers that live as long as the result, unless `count` is 0.
+/// `first` points to `count` values that live as long as the result, unless `count` is 0.
 unsafe fn pointers<'a, T>(first: *const T, count: u32) -> &'a [T] {
     if count == 0 {
         return &[];

@@ -129,6 +129,14 @@ pub enum Error {
         /// The tensor that gave it.
         first: String,
     },
+    /// An output of a size that nothing bounds before a run.
+    #[error("only a run tells the shape {shape} of output `{output}`, and nothing bounds it")]
+    UnknownShape {
+        /// The output.
+        output: String,
+        /// Its shape, in terms of the symbols.
+        shape: String,
+    },
     /// A symbol that no input gives a value.
     #[error("no input tells the size of `{symbol}`")]
     UnboundSymbol {

@@ -36,6 +36,13 @@ impl Default for Options {
     }
 }
 
+/// What a run tells of an output.
+struct Told {
+    shape: Vec<usize>,
+    /// Its memory, where the program allocated it.
+    memory: Option<AlignedBytes>,
+}
+
 /// A program, ready to run.
 pub struct Executor {
     program: Arc<Program>,
@@ -97,22 +104,32 @@ impl Executor {
         let inputs = &*self.complete(inputs);
         let dims = self.bind(inputs)?;
         let arena_bytes = self.program.plan(&dims, self.pool.workers())?;
-        let shapes = self.program.shapes(&dims)?;
+        let shapes = self.program.known_shapes(&dims, false)?;
         let outputs = &self.program.meta().outputs;
         let sizes = outputs
             .iter()
             .zip(&shapes)
-            .map(|(output, shape)| byte_size(output.dtype, shape));
+            .filter_map(|(output, shape)| Some(byte_size(output.dtype, shape.as_ref()?)));
         let bytes = sizes.fold(0u64, |sum, size| sum.saturating_add(size.unwrap_or(u64::MAX)));
         self.keep_to_limit(&dims, arena_bytes, bytes)?;
         let buffers = outputs
             .iter()
             .zip(shapes)
-            .map(|(output, shape)| Buffer::zeroed(output.dtype, shape));
-        let mut buffers = buffers.collect::<Result<Vec<Buffer>>>()?;
-        let mut views: Vec<&mut [u8]> = buffers.iter_mut().map(Buffer::bytes_mut).collect();
-        self.call(&dims, inputs, &mut views, arena_bytes, bytes)?;
-        Ok(buffers)
+            .map(|(output, shape)| shape.map(|shape| Buffer::zeroed(output.dtype, shape)).transpose());
+        let mut buffers = buffers.collect::<Result<Vec<Option<Buffer>>>>()?;
+        let views = buffers.iter_mut().map(|b| b.as_mut().map(Buffer::bytes_mut));
+        let told = self.call(&dims, inputs, views.collect(), arena_bytes, bytes)?;
+        let mut made = told.into_iter();
+        let all = outputs.iter().zip(buffers).map(|(output, known)| {
+            let of = |t: Told| Some(Buffer::of(output.dtype, t.shape, t.memory?));
+            known
+                .or_else(|| made.next().and_then(of))
+                .ok_or_else(|| Error::Program {
+                    program: self.program.meta().name.clone(),
+                    reason: format!("it gave output `{}` no memory", output.name),
+                })
+        });
+        all.collect()
     }
 
     /// [`Executor::run`] with inputs by name, in any order.
@@ -120,13 +137,14 @@ impl Executor {
         self.run(&self.order(inputs)?)
     }
 
-    /// Runs into the caller's tensors. Their shapes must be those that [`Executor::output_shapes`] tells; after an error
-    /// their contents are unspecified.
-    pub fn run_into(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+    /// Runs into the caller's tensors, and returns their shapes. They must be those that [`Executor::output_shapes`] tells;
+    /// where only the run tells extents, the tensor is memory of any shape that is large enough, and the elements stand at
+    /// its start. After an error the contents of all are unspecified.
+    pub fn run_into(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<Vec<Vec<usize>>> {
         let inputs = &*self.complete(inputs);
         let dims = self.bind(inputs)?;
         let arena_bytes = self.program.plan(&dims, self.pool.workers())?;
-        let shapes = self.program.shapes(&dims)?;
+        let shapes = self.program.known_shapes(&dims, false)?;
         let meta = self.program.meta();
         if outputs.len() != meta.outputs.len() {
             let names = list(meta.outputs.iter().map(|output| &output.name));
@@ -140,7 +158,9 @@ impl Executor {
         for ((output, shape), view) in meta.outputs.iter().zip(&shapes).zip(outputs.iter()) {
             let tensor = || format!("output `{}`", output.name);
             check_dtype(tensor, view.dtype, output.dtype)?;
-            if view.shape != shape {
+            if let Some(shape) = shape
+                && view.shape != shape
+            {
                 let (found, expected) = (format!("{:?}", view.shape), format!("{shape:?}"));
                 return Err(Error::Shape {
                     tensor: tensor(),
@@ -152,11 +172,15 @@ impl Executor {
         }
         let bytes = outputs.iter().map(|view| view.bytes.len() as u64).sum();
         self.keep_to_limit(&dims, arena_bytes, bytes)?;
-        let mut views: Vec<&mut [u8]> = outputs.iter_mut().map(|view| &mut *view.bytes).collect();
-        self.call(&dims, inputs, &mut views, arena_bytes, bytes)
+        let views = outputs.iter_mut().map(|view| Some(&mut *view.bytes));
+        let mut told = self
+            .call(&dims, inputs, views.collect(), arena_bytes, bytes)?
+            .into_iter();
+        let shape = |known: Option<Vec<usize>>| known.or_else(|| told.next().map(|t| t.shape)).unwrap_or_default();
+        Ok(shapes.into_iter().map(shape).collect())
     }
 
-    /// The shapes of the outputs for inputs like these; of the inputs only dtypes and shapes matter here, but they are
+    /// The shapes of the outputs for inputs like these, or the largest where only a run tells them; of the inputs only dtypes and shapes matter here, but they are
     /// checked whole.
     pub fn output_shapes(&self, inputs: &[View<'_>]) -> Result<Vec<Vec<usize>>> {
         self.program.shapes(&self.bind(&self.complete(inputs))?)
@@ -283,14 +307,16 @@ impl Executor {
         Ok(())
     }
 
+    /// Calls the program. Outputs without memory are those that it allocates; what it tells of outputs whose extents only
+    /// the run tells is returned, in their order.
     fn call(
         &self,
         dims: &[i64],
         inputs: &[View<'_>],
-        outputs: &mut [&mut [u8]],
+        mut outputs: Vec<Option<&mut [u8]>>,
         arena_bytes: u64,
         output_bytes: u64,
-    ) -> Result<()> {
+    ) -> Result<Vec<Told>> {
         let meta = self.program.meta();
         // The program relies on elements being aligned; what is not, passes through a copy.
         let input_copies = meta.inputs.iter().zip(inputs).map(|(input, view)| {
@@ -301,13 +327,9 @@ impl Executor {
             }
         });
         let input_copies = input_copies.collect::<Result<Vec<_>>>()?;
-        let output_copies = meta.outputs.iter().zip(outputs.iter()).map(|(output, bytes)| {
-            let size = bytes.len() as u64;
-            if is_aligned(bytes, output.dtype) {
-                Ok(None)
-            } else {
-                AlignedBytes::zeroed(size).map(Some)
-            }
+        let output_copies = meta.outputs.iter().zip(&outputs).map(|(output, bytes)| match bytes {
+            Some(bytes) if !is_aligned(bytes, output.dtype) => AlignedBytes::zeroed(bytes.len() as u64).map(Some),
+            _ => Ok(None),
         });
         let mut output_copies = output_copies.collect::<Result<Vec<_>>>()?;
 
@@ -316,12 +338,22 @@ impl Executor {
             .map(|(view, copy)| copy.as_ref().map_or(view.bytes.as_ptr(), |copy| copy.as_ptr()))
             .collect();
         let to = outputs.iter_mut().zip(&mut output_copies);
-        let to: Vec<*mut u8> = to
-            .map(|(bytes, copy)| match copy {
-                Some(copy) => copy.as_mut_ptr(),
-                None => bytes.as_mut_ptr(),
+        let mut to: Vec<*mut u8> = to
+            .map(|(bytes, copy)| match (copy, bytes) {
+                (Some(copy), _) => copy.as_mut_ptr(),
+                (None, Some(bytes)) => bytes.as_mut_ptr(),
+                (None, None) => std::ptr::null_mut(),
             })
             .collect();
+        let dynamic = meta.outputs.iter().any(|output| output.dynamic);
+        let mut out_dims = vec![0; if dynamic { meta.output_dims() } else { 0 }];
+        let out_bytes: Vec<u64> = match dynamic {
+            true => outputs
+                .iter()
+                .map(|o| o.as_ref().map_or(0, |bytes| bytes.len() as u64))
+                .collect(),
+            false => vec![],
+        };
 
         let mut arena = self.take_arena(arena_bytes)?;
         let budget =
@@ -333,18 +365,32 @@ impl Executor {
             dims,
             arena: &mut arena,
             budget,
+            out_bytes: &out_bytes,
+            out_dims: &mut out_dims,
         };
         // SAFETY: `bind` checked the inputs and the callers of this function the outputs; the borrows of both keep other
         // threads away; the arena was planned for these dims and this pool.
-        let result = unsafe { call.run(&from, &to) };
+        let result = unsafe { call.run(&from, &mut to) };
         self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
-        result?;
+        let mut heap = result?;
         for (bytes, copy) in outputs.iter_mut().zip(&output_copies) {
-            if let Some(copy) = copy {
+            if let (Some(bytes), Some(copy)) = (bytes, copy) {
                 bytes.copy_from_slice(copy);
             }
         }
-        Ok(())
+        let (mut told, mut rest) = (vec![], out_dims.as_slice());
+        for (output, pointer) in meta.outputs.iter().zip(&to).filter(|_| dynamic) {
+            let (own, others) = rest.split_at(output.rank as usize);
+            rest = others;
+            if output.dynamic {
+                let block = heap.iter().position(|block| block.as_ptr() == pointer.cast_const());
+                told.push(Told {
+                    shape: own.iter().map(|&n| n as usize).collect(),
+                    memory: block.map(|i| heap.swap_remove(i)),
+                });
+            }
+        }
+        Ok(told)
     }
 
     /// The largest idle arena, or a new one when that is too small.

@@ -5,7 +5,8 @@
 
 /// The host operators of one program.
 pub trait HostOps: Send + Sync {
-    /// Evaluates host operator number `index` of the program. `dims` are the values of the program's symbols; `inputs`
+    /// Evaluates host operator number `index` of the program. `dims` are the values of the program's symbols and,
+    /// behind them, those of `Meta::names`; `inputs`
     /// and `outputs` are as many dense tensors as the operator's entry in `Meta::host_ops` says, of the shapes that its
     /// text has under these dims. The pointers are valid during the call, and outputs overlap nothing.
     ///

@@ -55,6 +55,11 @@ impl AlignedBytes {
         })
     }
 
+    /// Keeps the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// A copy of `bytes`.
     pub fn copy_of(bytes: &[u8]) -> Result<Self> {
         let mut block = Self::zeroed(bytes.len() as u64)?;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use brolga_abi::artefact::{Artefact, BLOCK, FormatError, checksum};
-use brolga_abi::{Entries, ErrorCode, Meta, PlanFn, RunFn, ShapesFn};
+use brolga_abi::{Entries, ErrorCode, Meta, Output, PlanFn, RunFn, ShapesFn};
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
 use crate::features;
@@ -158,8 +158,21 @@ impl Program {
         Ok(arena_bytes)
     }
 
-    /// The shapes of the outputs. `dims` has a value for each of the program's symbols.
+    /// The shapes of the outputs. `dims` has a value for each of the program's symbols. Where only a run tells extents, the
+    /// largest that they can be; the error is that nothing bounds one.
     pub fn shapes(&self, dims: &[i64]) -> Result<Vec<Vec<usize>>> {
+        let known = self.known_shapes(dims, true)?.into_iter().zip(&self.meta.outputs);
+        let shape = |(shape, output): (Option<Vec<usize>>, &Output)| {
+            shape.ok_or_else(|| Error::UnknownShape {
+                output: output.name.clone(),
+                shape: output.shape.clone(),
+            })
+        };
+        known.map(shape).collect()
+    }
+
+    /// The shapes of the outputs where they are known before a run; with `bounds`, also the largest of others.
+    pub(crate) fn known_shapes(&self, dims: &[i64], bounds: bool) -> Result<Vec<Option<Vec<usize>>>> {
         self.check_dims(dims)?;
         let mut extents = vec![0; self.meta.output_dims()];
         // SAFETY: `dims` has as many values as there are symbols, and `extents` as many as the outputs have extents.
@@ -170,12 +183,16 @@ impl Program {
         for output in &self.meta.outputs {
             let (own, others) = rest.split_at(output.rank as usize);
             rest = others;
+            if output.dynamic && (!bounds || own.contains(&-1)) {
+                shapes.push(None);
+                continue;
+            }
             let shape: Result<Vec<usize>, _> = own.iter().map(|&n| usize::try_from(n)).collect();
-            shapes.push(shape.map_err(|_| Error::Shape {
+            shapes.push(Some(shape.map_err(|_| Error::Shape {
                 tensor: format!("output `{}`", output.name),
                 found: format!("{own:?} for {}", self.describe_dims(dims)),
                 expected: output.shape.clone(),
-            })?);
+            })?));
         }
         Ok(shapes)
     }

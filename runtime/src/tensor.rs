@@ -71,6 +71,12 @@ impl Buffer {
         })
     }
 
+    /// A tensor in memory that is there; what is more than its elements is dropped.
+    pub(crate) fn of(dtype: DType, shape: Vec<usize>, mut bytes: AlignedBytes) -> Buffer {
+        bytes.truncate(byte_size(dtype, &shape).map_or(0, |n| n as usize));
+        Buffer { dtype, shape, bytes }
+    }
+
     /// Element type.
     pub fn dtype(&self) -> DType {
         self.dtype

@@ -31,10 +31,13 @@ fn sample_meta() -> Meta {
             name: "y".into(),
             dtype: DType::I64,
             rank: 2,
+            dynamic: false,
             shape: "[größe, 10]".into(),
         }],
         guards: vec!["batch % 16 == 0".into()],
         sizes: vec!["output `y`, i64[größe, 10],".into()],
+        checks: vec!["0 <= `k` <= n".into()],
+        names: vec!["k".into()],
         entries: Entries {
             run: 0,
             plan: 1,

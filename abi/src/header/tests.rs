@@ -32,10 +32,13 @@ fn sample() -> Meta {
             name: "y/*".into(),
             dtype: DType::F32,
             rank: 2,
+            dynamic: false,
             shape: "[batch, 3]".into(),
         }],
         guards: vec!["batch % 2 == 0".into()],
         sizes: vec!["output `y/*`, f32[batch, 3],".into()],
+        checks: vec![],
+        names: vec![],
         host_ops: vec![HostOp {
             text: "unique */".into(),
             node: "n".into(),
@@ -74,7 +77,7 @@ int32_t BROLGA_CALL net_shapes(const int64_t *dims, int64_t *out) {
   return BROLGA_OK;
 }
 
-int32_t BROLGA_CALL net_run(brolga_ctx *ctx, const void *const *inputs, void *const *outputs) {
+int32_t BROLGA_CALL net_run(brolga_ctx *ctx, const void *const *inputs, void **outputs) {
   struct arg a;
   if (ctx->abi_version != BROLGA_ABI_VERSION) return BROLGA_ERROR_ABI_VERSION;
   a.x = (const float *)inputs[0];

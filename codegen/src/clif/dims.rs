@@ -70,7 +70,9 @@ impl Emit<'_, '_> {
             return Ok(self.int(c));
         }
         let key = Ix::constant(d.clone());
-        if let Some(v) = self.scopes.iter().find_map(|s| s.get(&key)) {
+        if !self.again
+            && let Some(v) = self.scopes.iter().find_map(|s| s.get(&key))
+        {
             return Ok(*v);
         }
         let mut sum: Option<Value> = None;

@@ -23,6 +23,8 @@ pub(crate) struct Emit<'a, 'm> {
     pub dims: Option<Value>,
     /// Whether steps of dims that go wrong raise the flag, and whether one has.
     pub check: bool,
+    /// Whether dims are computed again that were computed before, without a check.
+    pub again: bool,
     pub flag: Option<Value>,
     symbols: FxHashMap<Symbol, Value>,
     /// Where the values of names are that the function itself gives, see [`Emit::bind`].
@@ -45,6 +47,7 @@ impl<'a, 'm> Emit<'a, 'm> {
             scopes: vec![FxHashMap::default()],
             dims: None,
             check: false,
+            again: false,
             flag: None,
             symbols: FxHashMap::default(),
             locals: FxHashMap::default(),

@@ -27,5 +27,5 @@ mod unit;
 mod vector;
 
 pub(crate) use copy::Copy;
-pub(crate) use emit::{CONSTANT, Emit};
+pub(crate) use emit::{CONSTANT, Emit, clif, element};
 pub use unit::Unit;

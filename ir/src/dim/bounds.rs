@@ -3,7 +3,8 @@
 //! Symbols are extents, so every bound follows from "at least 0". [`Dim::is_at_least`] is sound and quick rather than
 //! complete: what it cannot show becomes a guard of the model, which the entry checks.
 
-use super::{Atom, Dim, DimOp};
+use super::{Atom, Dim, DimOp, Symbol};
+use rustc_hash::FxHashMap;
 
 /// Steps that a proof may take: every one replaces one operation by what bounds it.
 const MAX_STEPS: u32 = 24;
@@ -207,9 +208,62 @@ impl Dim {
         Dim::min(&Dim::ONE, &(&Dim::max(self, other) - &Dim::min(self, other)))
     }
 
+    /// A dim without the symbols of `late` that is no smaller, given how large each of these can be; `None` where one has no
+    /// bound, or none follows.
+    pub fn upper_bound(&self, late: &FxHashMap<Symbol, Option<Dim>>) -> Option<Dim> {
+        let is_late = |m: &[Atom]| m.iter().any(|a| a.uses(late));
+        let mut sum = Dim::ZERO;
+        for (m, c) in self.terms() {
+            let product = || m.iter().fold(Dim::Const(c), |p, a| &p * &Dim::atom(a.clone()));
+            let natural = || m.len() == 1 || m.iter().all(|a| atom_range(a).0.is_some_and(|low| low >= 0));
+            if !is_late(m) {
+                sum = &sum + &product();
+            } else if c > 0 && natural() {
+                let mut p = Dim::Const(c);
+                for a in m {
+                    p = &p * &a.upper_bound(late)?;
+                }
+                sum = &sum + &p;
+            } else if c > 0 || product_range(m).0.is_none_or(|low| low < 0) {
+                return None;
+            }
+            // What is taken away is 0 at least.
+        }
+        Some(sum)
+    }
+
     /// The expression with long operations left out, for messages.
     pub fn brief(&self) -> String {
         shorten(&self.to_string())
+    }
+}
+
+impl Atom {
+    fn uses(&self, late: &FxHashMap<Symbol, Option<Dim>>) -> bool {
+        let mut found = false;
+        Dim::atom(self.clone()).for_each_symbol(&mut |s| found |= late.contains_key(s));
+        found
+    }
+
+    /// As [`Dim::upper_bound`].
+    fn upper_bound(&self, late: &FxHashMap<Symbol, Option<Dim>>) -> Option<Dim> {
+        if !self.uses(late) {
+            return Some(Dim::atom(self.clone()));
+        }
+        match self {
+            Atom::Sym(s) => late.get(s)?.clone(),
+            Atom::TooLarge => None,
+            Atom::Op(DimOp::Min, x, y) => match (x.upper_bound(late), y.upper_bound(late)) {
+                (Some(x), Some(y)) => Some(Dim::min(&x, &y)),
+                (x, y) => x.or(y),
+            },
+            Atom::Op(DimOp::Max, x, y) => Some(Dim::max(&x.upper_bound(late)?, &y.upper_bound(late)?)),
+            Atom::Op(op, x, y) => match y.as_const() {
+                Some(k) if k > 0 && *op == DimOp::Mod => Some(Dim::Const(k - 1)),
+                Some(k) if k > 0 => Some(Dim::op(*op, x.upper_bound(late)?, y.clone())),
+                _ => None,
+            },
+        }
     }
 }
 

@@ -4,6 +4,9 @@
 //! so that it holds for all values of the symbols; inputs, outputs and constants are never arena slots. Steps run in
 //! order. On a CPU a program becomes the entry function, which only calls; a CUDA runtime walks it.
 //!
+//! Sizes that only a run tells are symbols that a `read` step makes of an element; memory of such a size is given by an
+//! `alloc` step: part of the arena, as large as the symbol's bound allows, or of the heap. Steps have blocks (`if`, `while`).
+//!
 //! Constants are bytes of the model ([`Storage::Weight`]), or results of the **initial steps** ([`Storage::Computed`]),
 //! which depend on constants only and are run once by the compiler (packing, merged weights), straight into the artefact.
 //!
@@ -27,6 +30,7 @@
 pub mod interp;
 mod kernel;
 mod live;
+mod step;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -34,12 +38,12 @@ mod verify;
 
 pub use kernel::{Callable, Param};
 pub use live::Life;
+pub use step::{Let, Rows, Step, nested};
 
 use crate::graph::{ConstData, Constant};
-use crate::{Attr, Dim, Guard, Op, Symbol, Tensor, Type, loops};
-use rustc_hash::FxHashSet;
+use crate::{Attr, Dim, Guard, Symbol, Tensor, Type, loops};
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::fmt;
-use std::sync::Arc;
 
 /// The id of a slot, printed `s3`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,8 +73,15 @@ pub enum Storage {
     Weight(ConstData),
     /// A constant that an initial step computes.
     Computed,
-    /// The same memory as another slot, under another shape (a reshape).
-    Alias(SlotId),
+    /// Memory of a size that only the run tells and nothing bounds; an `alloc` step asks the context for it.
+    Heap,
+    /// Part of another slot's memory: the same under another shape (a reshape), a piece of a concatenation, a slice.
+    View {
+        /// The other slot.
+        of: SlotId,
+        /// The byte of it where this one begins.
+        offset: Dim,
+    },
 }
 
 /// A tensor in memory. Equal slots have the same type and, for weights, the same elements.
@@ -94,8 +105,8 @@ impl PartialEq for Slot {
             (Storage::Input(a), Storage::Input(b)) | (Storage::Output(a), Storage::Output(b)) => a == b,
             (Storage::Temp(a), Storage::Temp(b)) => a == b,
             (Storage::Weight(a), Storage::Weight(b)) => self.ty == o.ty && constant(a) == constant(b),
-            (Storage::Computed, Storage::Computed) => true,
-            (Storage::Alias(a), Storage::Alias(b)) => a == b,
+            (Storage::Computed, Storage::Computed) | (Storage::Heap, Storage::Heap) => true,
+            (Storage::View { of: a, offset: x }, Storage::View { of: b, offset: y }) => a == b && x == y,
             _ => false,
         };
         same && self.ty == o.ty && self.packed == o.packed
@@ -111,6 +122,15 @@ impl Slot {
     pub fn storage_shape(&self) -> Vec<Dim> {
         kernel::storage_shape(&self.ty, self.packed)
     }
+    /// True where only the run tells its size, so that an `alloc` step gives it memory. `late` are the program's
+    /// [`Program::bounds`].
+    pub fn is_late(&self, late: &FxHashMap<Symbol, Option<Dim>>) -> bool {
+        let mut found = matches!(self.storage, Storage::Heap);
+        for d in &self.ty.shape {
+            d.for_each_symbol(&mut |s| found |= late.contains_key(s));
+        }
+        found
+    }
     /// Bytes of memory.
     pub fn bytes(&self) -> Dim {
         &self.elements() * self.ty.dtype.bytes() as i64
@@ -122,76 +142,6 @@ pub fn storage_elements(ty: &Type, packed: bool) -> Dim {
     match (packed, ty.shape.split_last()) {
         (true, Some((n, rest))) => &(&crate::dim::product(rest) * &n.ceil_div(&Dim::Const(32))) * 32,
         _ => ty.len(),
-    }
-}
-
-/// A name for the value of a dim, which is computed once. It is at least 0, as every symbol is.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Let {
-    /// The name; no other symbol of the program has it.
-    pub symbol: Symbol,
-    /// The value, over symbols that are known where this stands.
-    pub value: Dim,
-}
-
-/// One step.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Step {
-    /// Calls a kernel with one slot a parameter, in the parameters' order.
-    Call {
-        /// Index into [`Program::kernels`].
-        kernel: u32,
-        /// The slots.
-        args: Vec<SlotId>,
-        /// The model nodes this came from.
-        origin: Vec<Arc<str>>,
-        /// The model node of each number of the kernel's checks.
-        checks: Vec<Arc<str>>,
-    },
-    /// Copies a slot's bytes to another (an output that is an input or a constant), or to rows of it (a piece of a
-    /// concatenation).
-    Copy {
-        /// From.
-        from: SlotId,
-        /// To.
-        to: SlotId,
-        /// Where they go; `None` for two slots of the same size.
-        rows: Option<Rows>,
-    },
-    /// Runs an operator's reference evaluation.
-    Host {
-        /// The operator.
-        op: Op,
-        /// Operands.
-        inputs: Vec<SlotId>,
-        /// Results.
-        outputs: Vec<SlotId>,
-        /// The model node this came from.
-        origin: Arc<str>,
-    },
-}
-
-/// Rows of equal length: one behind the other in what is copied, apart in what they are copied to.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Rows {
-    /// How many.
-    pub count: Dim,
-    /// Bytes of one.
-    pub bytes: Dim,
-    /// The byte where the first one goes.
-    pub start: Dim,
-    /// Bytes from where one goes to where the next one does.
-    pub stride: Dim,
-}
-
-impl Step {
-    /// Calls `f` with every slot that the step reads or writes.
-    pub fn for_each_slot(&self, f: &mut dyn FnMut(SlotId)) {
-        match self {
-            Step::Call { args, .. } => args.iter().for_each(|s| f(*s)),
-            Step::Copy { from, to, .. } => [from, to].into_iter().for_each(|s| f(*s)),
-            Step::Host { inputs, outputs, .. } => inputs.iter().chain(outputs).for_each(|s| f(*s)),
-        }
     }
 }
 
@@ -223,11 +173,21 @@ pub struct Program<K = loops::Kernel> {
 }
 
 impl<K> Program<K> {
-    /// A slot, aliases followed to the memory they stand for.
+    /// The slot that owns a slot's memory: itself, or what it is a view of.
     pub fn root(&self, s: SlotId) -> SlotId {
         match self.slots[s.0 as usize].storage {
-            Storage::Alias(t) => self.root(t),
+            Storage::View { of, .. } => self.root(of),
             _ => s,
+        }
+    }
+    /// The slot that owns a slot's memory, and the byte of it where this one begins.
+    pub fn place(&self, s: SlotId) -> (SlotId, Dim) {
+        match &self.slots[s.0 as usize].storage {
+            Storage::View { of, offset } => {
+                let (root, at) = self.place(*of);
+                (root, &at + offset)
+            }
+            _ => (s, Dim::ZERO),
         }
     }
     /// A slot's declaration.
@@ -278,7 +238,23 @@ impl<K> Program<K> {
 
     /// The names that the program gives to sizes, in the order in which they get their values.
     pub fn names(&self) -> impl Iterator<Item = &Symbol> {
-        self.lets.iter().map(|l| &l.symbol)
+        let steps = nested(&self.steps).into_iter().filter_map(Step::name);
+        self.lets.iter().map(|l| &l.symbol).chain(steps)
+    }
+
+    /// The names that steps give, and how large their values can be, over what is known before a run; `None` where
+    /// nothing bounds them.
+    pub fn bounds(&self) -> FxHashMap<Symbol, Option<Dim>> {
+        let mut late: FxHashMap<Symbol, Option<Dim>> = FxHashMap::default();
+        for s in nested(&self.steps) {
+            let (symbol, bound) = match s {
+                Step::Let(l) => (&l.symbol, l.value.upper_bound(&late)),
+                Step::Read { symbol, bound, .. } => (symbol, bound.as_ref().and_then(|d| d.upper_bound(&late))),
+                _ => continue,
+            };
+            late.insert(symbol.clone(), bound);
+        }
+        late
     }
 
     /// Gives the program's lets their values, behind those of the symbols.
@@ -295,17 +271,22 @@ impl<K> Program<K> {
     }
 }
 
-impl Let {
-    /// The value where those of symbols are known.
-    ///
-    /// # Errors
-    /// When there is none, or a negative one.
-    pub fn number(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Result<i64, String> {
-        let Let { symbol, value } = self;
-        match value.value(lookup) {
-            Ok(n) if n >= 0 => Ok(n),
-            Ok(n) => Err(format!("`{symbol}` = {value} is {n}, expected at least 0")),
-            Err(e) => Err(format!("`{symbol}`: {e}")),
+impl<K: Callable> Program<K> {
+    /// The slots that a step itself reads, and those that it writes.
+    pub fn accesses(&self, step: &Step) -> (Vec<SlotId>, Vec<SlotId>) {
+        match step {
+            Step::Call { kernel, args, .. } => {
+                let params = self.kernels.get(*kernel as usize).map_or(vec![], Callable::params);
+                let written = |i: usize| params.get(i).is_some_and(|p| p.written);
+                let (writes, reads): (Vec<(usize, SlotId)>, Vec<_>) =
+                    args.iter().copied().enumerate().partition(|(i, _)| written(*i));
+                let slots = |list: Vec<(usize, SlotId)>| list.into_iter().map(|(_, s)| s).collect();
+                (slots(reads), slots(writes))
+            }
+            Step::Copy { from, to, .. } => (vec![*from], vec![*to]),
+            Step::Host { inputs, outputs, .. } => (inputs.clone(), outputs.clone()),
+            Step::Read { from: s, .. } | Step::If { cond: s, .. } | Step::While { cond: s, .. } => (vec![*s], vec![]),
+            Step::Alloc { .. } | Step::Let(_) | Step::Check { .. } => (vec![], vec![]),
         }
     }
 }
@@ -315,7 +296,7 @@ impl Program {
     pub fn visible_names(&self) -> Vec<Symbol> {
         let mut used: FxHashSet<&Symbol> = FxHashSet::default();
         let mut dims: Vec<&Dim> = vec![];
-        for step in &self.steps {
+        for step in nested(&self.steps) {
             match step {
                 Step::Call { kernel, .. } => {
                     used.extend(self.kernels.get(*kernel as usize).iter().flat_map(|k| &k.symbols))
@@ -329,7 +310,7 @@ impl Program {
                         _ => &[],
                     }));
                 }
-                Step::Copy { .. } => {}
+                _ => {}
             }
         }
         let mut named: Vec<Symbol> = vec![];
@@ -342,7 +323,7 @@ impl Program {
     /// Bytes of scratch that one worker needs: the largest of any kernel of `steps`.
     pub fn scratch_bytes(&self) -> Dim {
         let mut max = Dim::ZERO;
-        for s in &self.steps {
+        for s in nested(&self.steps) {
             if let Step::Call { kernel, .. } = s {
                 max = Dim::max(&max, &self.kernels[*kernel as usize].scratch_bytes());
             }

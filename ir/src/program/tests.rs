@@ -2,6 +2,7 @@ use super::interp::run;
 use super::*;
 use crate::graph::Source;
 use crate::{DType, Number, structured};
+use std::sync::Arc;
 
 /// A file of the f32 values 0, 1, 2, ….
 struct Ramp(Vec<u8>);
@@ -57,7 +58,7 @@ fn model(arena: &str, places: [&str; 3]) -> String {
   computed s2: f32[4]
   weight s3: f32[4] splat 0.5
   temp s4: f32[n, 4]{a}
-  alias s5: f32[4*n] = s4
+  view s5: f32[4*n] = s4
   temp s6: f32[4*n]{b}
   temp s7: f32[n, 4]{c}
   output s8: f32[n, 4] = 0
@@ -207,11 +208,11 @@ fn rejected_slots() {
         &[("symbols(n)", "symbols(n) arena k")],
         ": arena: the symbol `k` is not declared",
     );
-    reject(&[("= s4", "= s5")], ": s5: an alias of itself");
-    reject(&[("= s4", "= s40")], ": s5: an alias of s40, which does not exist");
+    reject(&[("= s4", "= s5")], ": s5: a view of itself");
+    reject(&[("= s4", "= s40")], ": s5: a view of s40, which does not exist");
     reject(
-        &[("s5: f32[4*n]", "s5: f32[n]")],
-        ": s5: an alias of 4*n bytes of s4, which has 16*n",
+        &[("s5: f32[4*n]", "s5: f32[8*n]")],
+        ": s5: a view of 32*n bytes at 0 of s4, which has 16*n",
     );
     reject(
         &[("input s0: f32[n, 4]", "input s0: f32[n, 4] packed")],
@@ -349,7 +350,7 @@ fn bad_text_names_its_place() {
     );
     assert_eq!(
         err("program @p() -> () {\n  jump\n}"),
-        "2:3: found `jump`, expected a slot, `call`, `copy`, `host` or `}`"
+        "2:3: found `jump`, expected a slot, a step or `}`"
     );
     assert_eq!(
         err("program @p() -> () { host relu(s0) -> (s1) origin(\"a\", \"b\") }"),
@@ -361,4 +362,254 @@ fn bad_text_names_its_place() {
     );
     let e = err("program @p() -> () { weight s0: f32[2] file(\"x.bin\", 0) }");
     assert_eq!(e, "1:45: there is no file \"x.bin\" at hand");
+}
+
+const HEAD: &str = include_str!("../../../tests/programs/head.ir");
+const POWERS: &str = include_str!("../../../tests/programs/powers.ir");
+
+fn range(n: usize) -> Tensor {
+    Tensor::from_f32(&[n], &(0..n).map(|i| i as f32 + 1.0).collect::<Vec<_>>())
+}
+
+fn number(dtype: DType, shape: &[usize], n: i64) -> Tensor {
+    Tensor::splat(dtype, shape, Number::Int(n.into()))
+}
+
+/// A program with every temporary at an offset, as far as something bounds its size: one behind the other.
+fn placed(text: &str, offsets: &[(&str, &str)], arena: &str) -> Program {
+    let mut text = text.replacen("symbols(n) {", &format!("symbols(n) arena {arena} {{"), 1);
+    for (slot, at) in offsets {
+        assert!(text.contains(slot), "{slot}");
+        text = text.replacen(slot, &format!("{slot} at {at}"), 1);
+    }
+    parse(&text)
+}
+
+fn heads() -> [Program; 2] {
+    let places = [
+        ("s2: f32[n + 4]", "0"),
+        ("s5: f32[k]", "4*n + 16"),
+        ("s10: f32[twice]", "8*n + 16"),
+    ];
+    [parse(HEAD), placed(HEAD, &places, "16*n + 16")]
+}
+
+#[test]
+fn a_size_that_is_read_bounds_what_is_allocated() {
+    for p in heads() {
+        for (n, k) in [(5, 3), (5, 5), (1, 1)] {
+            let out = run(&p, &[range(n), number(DType::I64, &[], k as i64)]).unwrap_or_else(|e| panic!("{e}"));
+            let first: Vec<f32> = (0..k).map(|i| i as f32 + 1.0).collect();
+            let twice: Vec<f32> = first.iter().map(|x| 2.0 * x).collect();
+            assert_eq!(out[0].to_f32s(), [first, twice].concat());
+            assert_eq!(out[1].shape(), [2 * n]);
+        }
+        let fails = |k: i64| {
+            run(&p, &[range(5), number(DType::I64, &[], k)])
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(fails(6), "@head, step 1: node `Shape_0`: `k` is 6, expected 0 to 5");
+        assert_eq!(fails(-1), "@head, step 1: node `Shape_0`: `k` is -1, expected 0 to 5");
+        let kept = "node `Check_1`: 1 <= k (something is kept) does not hold: found 1 and 0";
+        assert_eq!(fails(0), format!("@head, step 2: {kept}"));
+    }
+}
+
+#[test]
+fn branches_and_loops_run() {
+    let p = parse::<loops::Kernel>(POWERS);
+    for (k, again) in [(3, true), (0, true), (4, false)] {
+        let inputs = [
+            range(3),
+            number(DType::I32, &[1], k),
+            number(DType::Bool, &[], again.into()),
+        ];
+        let out = run(&p, &inputs).unwrap_or_else(|e| panic!("{e}"));
+        let f = |x: f32| if again { x * 2f32.powi(k as i32) } else { 1.0 - x };
+        assert_eq!(out[0].to_f32s(), [f(1.0), f(2.0), f(3.0)]);
+        assert_eq!(out[1], number(DType::I32, &[k as usize], k));
+    }
+    let inputs = [range(3), number(DType::I32, &[1], -2), number(DType::Bool, &[], 1)];
+    let e = run(&p, &inputs).unwrap_err().to_string();
+    assert_eq!(e, "@powers, step 0: node `Loop_0`: `k` is -2, expected 0");
+}
+
+#[test]
+fn lives_go_on_throughout_a_loop() {
+    let p = parse::<loops::Kernel>(POWERS);
+    let lives = p.lives();
+    // Steps are numbered in the order of the text: `if` is 5, `while` 9, its body 10 to 17.
+    assert_eq!(lives[5], Some((6, 18)), "carried, and read behind the loop");
+    assert_eq!(lives[6], Some((10, 11)), "written anew in each iteration");
+    assert_eq!(lives[7], Some((7, 17)), "carried");
+    assert_eq!(lives[9], Some((8, 17)), "the condition");
+    assert_eq!(lives[11], Some((13, 14)), "of a size that an iteration tells");
+}
+
+#[test]
+fn names_have_bounds_where_something_gives_them() {
+    let bounds = |text: &str| {
+        let b = parse::<loops::Kernel>(text).bounds();
+        let mut all: Vec<String> = b.iter().map(|(s, d)| format!("{s} <= {d:?}")).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(bounds(HEAD), ["k <= Some(n)", "twice <= Some(2*n)"]);
+    assert_eq!(bounds(POWERS), ["k <= None", "left <= None"]);
+}
+
+#[track_caller]
+fn refuse(text: &str, change: &[(&str, &str)], message: &str) {
+    let mut text = text.to_string();
+    for (from, to) in change {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    let p: Program = Program::parse(&text, &files).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    let e = p.verify().unwrap_err();
+    assert_eq!(e.split_once(": ").map(|(_, e)| e), Some(message), "{e}");
+}
+
+#[test]
+fn rejected_names() {
+    refuse(
+        HEAD,
+        &[("let most = 2*n", "let most = 2*k")],
+        "`let most = 2*k`: the symbol `k` is not declared",
+    );
+    refuse(
+        HEAD,
+        &[("let most = 2*n", "let n = 2*n")],
+        "`let n = 2*n`: the symbol is known already",
+    );
+    refuse(
+        HEAD,
+        &[("let most = 2*n", "let most = -2")],
+        "`let most = -2`: it is negative",
+    );
+    refuse(HEAD, &[("let twice = 2*k", "let most = 2*k")], "a second symbol `most`");
+    refuse(
+        HEAD,
+        &[("input s0: f32[n]", "input s0: f32[k]")],
+        "s0: the symbol `k` is not declared",
+    );
+    refuse(
+        HEAD,
+        &[
+            ("  let twice = 2*k\n", ""),
+            ("alloc s10", "let twice = 2*k\n alloc s10"),
+            ("alloc s5 origin", "alloc s10 alloc s5 origin"),
+        ],
+        "s10: the symbol `twice` is not declared",
+    );
+    refuse(
+        HEAD,
+        &[("read k = s1 <= n", "read k = s0 <= n")],
+        "s0 is f32[n], expected one integer or bool",
+    );
+    refuse(
+        HEAD,
+        &[("check 1 <= k", "check 1 <= twice")],
+        "the symbol `twice` is not declared",
+    );
+    // A name of a block is unknown behind it.
+    refuse(
+        POWERS,
+        &[("    copy s5 -> s3\n", "    copy s5 -> s3\n alloc s11\n")],
+        "s11: the symbol `left` is not declared",
+    );
+}
+
+#[test]
+fn rejected_memory() {
+    refuse(
+        HEAD,
+        &[("  alloc s5 origin(\"Mul_2\")\n", "")],
+        "s5 is used before it has memory",
+    );
+    refuse(
+        HEAD,
+        &[("  alloc s3 origin(\"Concat_3\")\n", "")],
+        "s8 is used before it has memory",
+    );
+    refuse(
+        HEAD,
+        &[("alloc s10\n", "alloc s10 alloc s2\n")],
+        "s2 has its memory from the start, or is a view",
+    );
+    refuse(
+        HEAD,
+        &[("alloc s10\n", "alloc s10 alloc s3\n")],
+        "the output s3 is given memory twice",
+    );
+    refuse(
+        POWERS,
+        &[(
+            "  alloc s4 origin(\"Expand_1\")\n  copy s10 -> s4",
+            "if s2 { alloc s4 copy s10 -> s4 }",
+        )],
+        "the output s4 is given memory in a block",
+    );
+    refuse(
+        HEAD,
+        &[("s3 + 4*k", "s3 + 8*k")],
+        "s9: a view of 4*k bytes at 8*k of s3, which has 8*k",
+    );
+    refuse(
+        HEAD,
+        &[("s4: f32[k] = s2 + 16", "s4: f32[k] = s2 + n")],
+        "s4: a view of 4*k bytes at n of s2, which has 4*n + 16",
+    );
+    refuse(HEAD, &[("  copy s5 -> s9\n", "")], "no step writes the output `y`, s3");
+    refuse(
+        HEAD,
+        &[("copy s4 -> s8", "copy s3 -> s3")],
+        "s3 is read before it is written",
+    );
+    refuse(
+        HEAD,
+        &[("copy s0 -> s6", "copy s0 -> s6 copy s6 -> s6")],
+        "s6 is written and may share memory with s6",
+    );
+}
+
+#[test]
+fn rejected_blocks() {
+    refuse(POWERS, &[("if s2", "if s1")], "s1 is i32[1], expected one bool");
+    refuse(
+        POWERS,
+        &[("while s9", "while s2")],
+        "s2 is the condition of a loop that never writes it",
+    );
+    refuse(
+        POWERS,
+        &[("    call @complement(s0, s3)\n", "")],
+        "no step writes the output `y`, s3",
+    );
+    refuse(
+        POWERS,
+        &[("    copy s0 -> s5\n", "")],
+        "s5 is read before it is written",
+    );
+    // The loop may not run at all.
+    refuse(
+        POWERS,
+        &[("copy s5 -> s3", "copy s6 -> s3")],
+        "s6 is read before it is written",
+    );
+    refuse(
+        POWERS,
+        &[("  read k = s1", "  init { check 0 == 0: \"\" }\n  read k = s1")],
+        "the compiler runs calls and copies only",
+    );
+}
+
+#[test]
+fn blocks_print_and_have_a_depth() {
+    let text = "program @p() -> () {\n  init {\n  }\n  let a = 1\n  if s0 {\n    while s0 {\n      let b = a\n    }\n  } else {\n    read c = s0\n  }\n}";
+    assert_eq!(parse::<loops::Kernel>(text).to_string(), text);
+    let deep = format!("program @p() -> () {{ {} }}", "while s0 { ".repeat(70));
+    let e = Program::<loops::Kernel>::parse(&deep, &files).unwrap_err();
+    assert_eq!(e.message, "more than 64 blocks inside each other");
 }

@@ -10,7 +10,9 @@
 //!   computed s2: f32[40, 64] packed
 //!   temp s3: f32[batch, 64] at 0
 //!   temp s4: f32[batch, 64]                     // not planned
-//!   alias s5: f32[64, batch] = s3
+//!   view s5: f32[64, batch] = s3                // the same memory
+//!   view s6: f32[64] = s3 + 256                 // from byte 256 on
+//!   heap s8: f32[found, 4]                      // memory of the context
 //!   output s7: f32[batch, 10] = 0
 //!   init {
 //!     call @pack(s1, s2)
@@ -20,15 +22,28 @@
 //!   copy s3 -> s7
 //!   copy s3 -> s8 rows(batch, 256, 64, 512)      // that many rows of 256 bytes, to 64, 64 + 512 …
 //!   host softmax{axis=1}(s3) -> (s7) origin("sm")
+//!   read found = s9 <= 4*batch origin("NonZero_2")
+//!   let twice = 2*found
+//!   check 1 <= found: "a box is kept" origin("NMS_3")
+//!   alloc s8 origin("NonZero_2")
+//!   if s10 {
+//!     copy s3 -> s7
+//!   } else {
+//!     call @other(s3, s7)
+//!   }
+//!   while s10 {
+//!     call @next(s3, s4, s10)
+//!   }
 //! }
 //! loops @pack(…
 //! ```
 
 use super::{Callable, Let, Program, Rows, Slot, SlotId, Step, Storage};
+use crate::Dim;
 use crate::graph::{Constant, Files, parse_constant, parse_op};
 use crate::guard::{Guard, parse_relation};
 use crate::loops::text::{parse_symbols, symbols_text};
-use crate::text::{Lexer, Result, global, name, parse_dim, parse_global, parse_id, parse_type, symbol};
+use crate::text::{Lexer, MAX_DEPTH, Result, global, name, parse_dim, parse_global, parse_id, parse_type, symbol};
 use rustc_hash::FxHashMap;
 use std::fmt;
 
@@ -78,23 +93,20 @@ impl<K: Callable> fmt::Display for Program<K> {
                     writeln!(f, "  weight {ty} {c}")?;
                 }
                 Storage::Computed => writeln!(f, "  computed {ty}")?,
-                Storage::Alias(of) => writeln!(f, "  alias {ty} = {of}")?,
+                Storage::Heap => writeln!(f, "  heap {ty}")?,
+                Storage::View { of, offset } if offset.is(0) => writeln!(f, "  view {ty} = {of}")?,
+                Storage::View { of, offset } => writeln!(f, "  view {ty} = {of} + {offset}")?,
             }
         }
-        if !self.init.is_empty() {
+        // Without slots, empty initial steps tell the names of steps from those of the program.
+        if !self.init.is_empty() || (self.slots.is_empty() && matches!(self.steps.first(), Some(Step::Let(_)))) {
             f.write_str("  init {\n")?;
-            self.init.iter().try_for_each(|s| writeln!(f, "    {}", self.step(s)))?;
+            self.block(f, &self.init, 4)?;
             f.write_str("  }\n")?;
         }
-        self.steps.iter().try_for_each(|s| writeln!(f, "  {}", self.step(s)))?;
+        self.block(f, &self.steps, 2)?;
         f.write_str("}")?;
         self.kernels.iter().try_for_each(|k| write!(f, "\n{k}"))
-    }
-}
-
-impl fmt::Display for Let {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "let {} = {}", symbol(&self.symbol), self.value)
     }
 }
 
@@ -105,8 +117,45 @@ impl<K: Callable> fmt::Debug for Program<K> {
 }
 
 impl<K: Callable> Program<K> {
+    fn block(&self, f: &mut fmt::Formatter<'_>, steps: &[Step], indent: usize) -> fmt::Result {
+        for s in steps {
+            write!(f, "{:indent$}{}", "", self.step(s))?;
+            let [first, other] = s.blocks();
+            if let Step::If { .. } | Step::While { .. } = s {
+                f.write_str(" {\n")?;
+                self.block(f, first, indent + 2)?;
+                write!(f, "{:indent$}}}", "")?;
+            }
+            if !other.is_empty() {
+                f.write_str(" else {\n")?;
+                self.block(f, other, indent + 2)?;
+                write!(f, "{:indent$}}}", "")?;
+            }
+            f.write_str("\n")?;
+        }
+        Ok(())
+    }
+
+    /// A step without its blocks.
     fn step(&self, s: &Step) -> String {
+        let node = |origin: &std::sync::Arc<str>| names_text("origin", Some(&**origin).filter(|o| !o.is_empty()));
         match s {
+            Step::Let(l) => l.to_string(),
+            Step::Read {
+                symbol: name,
+                from,
+                bound,
+                origin,
+            } => {
+                let bound = bound.as_ref().map_or(String::new(), |d| format!(" <= {d}"));
+                format!("read {} = {from}{bound}{}", symbol(name), node(origin))
+            }
+            Step::Alloc { slot, origin } => format!("alloc {slot}{}", node(origin)),
+            Step::If { cond, .. } => format!("if {cond}"),
+            Step::While { cond, .. } => format!("while {cond}"),
+            Step::Check { guard, origin } => {
+                format!("check {}: {:?}{}", guard.relation_text(), guard.reason, node(origin))
+            }
             Step::Call {
                 kernel,
                 args,
@@ -134,10 +183,7 @@ impl<K: Callable> Program<K> {
                 inputs,
                 outputs,
                 origin,
-            } => {
-                let origin = names_text("origin", Some(&**origin).filter(|o| !o.is_empty()));
-                format!("host {op}({}) -> ({}){origin}", list(inputs), list(outputs))
-            }
+            } => format!("host {op}({}) -> ({}){}", list(inputs), list(outputs), node(origin)),
         }
     }
 
@@ -160,6 +206,7 @@ impl<K: Callable> Program<K> {
             files,
             slots: vec![],
             calls: vec![],
+            depth: 0,
         };
         let guards = p.guards()?;
         let mut lets = vec![];
@@ -198,15 +245,26 @@ impl<K: Callable> Program<K> {
             arena,
         };
         // Calls come before the kernels that they name, so they were numbered in order of appearance.
-        for s in program.init.iter_mut().chain(&mut program.steps) {
-            if let Step::Call { kernel, .. } = s {
-                let (name, place) = &calls[*kernel as usize];
-                let found = known.get(name).copied();
-                *kernel = found.ok_or_else(|| l.error_at(*place, format!("there is no kernel {}", global(name))))?;
-            }
-        }
+        let mut find = |kernel: &mut u32| {
+            let (name, place) = &calls[*kernel as usize];
+            let found = known.get(name).copied();
+            *kernel = found.ok_or_else(|| l.error_at(*place, format!("there is no kernel {}", global(name))))?;
+            Ok(())
+        };
+        each_kernel(&mut program.init, &mut find)?;
+        each_kernel(&mut program.steps, &mut find)?;
         Ok(program)
     }
+}
+
+/// Calls `f` with the kernel of every call.
+fn each_kernel(steps: &mut [Step], f: &mut dyn FnMut(&mut u32) -> Result<()>) -> Result<()> {
+    steps.iter_mut().try_for_each(|s| match s {
+        Step::Call { kernel, .. } => f(kernel),
+        Step::If { then, other, .. } => each_kernel(then, f).and_then(|()| each_kernel(other, f)),
+        Step::While { body, .. } => each_kernel(body, f),
+        _ => Ok(()),
+    })
 }
 
 /// `(name: s0, …)`.
@@ -229,6 +287,8 @@ struct Parser<'p, 'a> {
     slots: Vec<Slot>,
     /// The kernels that calls name, and where.
     calls: Vec<(String, usize)>,
+    /// How many blocks are open.
+    depth: usize,
 }
 
 impl Parser<'_, '_> {
@@ -255,7 +315,7 @@ impl Parser<'_, '_> {
 
     /// One slot, when there is another.
     fn slot(&mut self) -> Result<bool> {
-        const KINDS: [&str; 6] = ["input", "output", "temp", "weight", "computed", "alias"];
+        const KINDS: [&str; 7] = ["input", "output", "temp", "weight", "computed", "heap", "view"];
         let Some(kind) = KINDS.into_iter().find(|k| self.l.is(k)) else {
             return Ok(false);
         };
@@ -288,9 +348,12 @@ impl Parser<'_, '_> {
                 None
             }),
             "computed" => Storage::Computed,
+            "heap" => Storage::Heap,
             _ => {
                 self.l.expect("=")?;
-                Storage::Alias(slot_id(self.l)?)
+                let of = slot_id(self.l)?;
+                let offset = if self.l.eat("+") { parse_dim(self.l)? } else { Dim::ZERO };
+                Storage::View { of, offset }
             }
         };
         self.slots.push(Slot { ty, storage, packed });
@@ -321,7 +384,7 @@ impl Parser<'_, '_> {
         let place = self.l.place();
         self.l.expect("(")?;
         let all = self.l.list(")", parse_dim)?;
-        let [count, bytes, start, stride] = <[crate::Dim; 4]>::try_from(all).map_err(|all| {
+        let [count, bytes, start, stride] = <[Dim; 4]>::try_from(all).map_err(|all| {
             self.l
                 .error_at(place, format!("{} dims of rows, expected 4", all.len()))
         })?;
@@ -333,6 +396,16 @@ impl Parser<'_, '_> {
         }))
     }
 
+    /// The one name of a node behind `origin`, or nothing.
+    fn origin(&mut self, what: &str) -> Result<std::sync::Arc<str>> {
+        let place = self.l.place();
+        let mut origin = self.names("origin")?;
+        if origin.len() > 1 {
+            return Err(self.l.error_at(place, format!("{what} with several origins")));
+        }
+        Ok(origin.pop().unwrap_or_else(|| "".into()))
+    }
+
     /// Steps up to the closing brace.
     fn steps(&mut self) -> Result<Vec<Step>> {
         let mut out = vec![];
@@ -340,6 +413,18 @@ impl Parser<'_, '_> {
             out.push(self.step()?);
         }
         Ok(out)
+    }
+
+    /// `{ … }`.
+    fn block(&mut self) -> Result<Vec<Step>> {
+        if self.depth == MAX_DEPTH {
+            return Err(self.l.error(format!("more than {MAX_DEPTH} blocks inside each other")));
+        }
+        self.l.expect("{")?;
+        self.depth += 1;
+        let steps = self.steps();
+        self.depth -= 1;
+        steps
     }
 
     fn step(&mut self) -> Result<Step> {
@@ -372,18 +457,57 @@ impl Parser<'_, '_> {
             self.l.expect("->")?;
             self.l.expect("(")?;
             let outputs = self.l.list(")", slot_id)?;
-            let place = self.l.place();
-            let mut origin = self.names("origin")?;
-            if origin.len() > 1 {
-                return Err(self.l.error_at(place, "a host operator with several origins"));
-            }
+            let origin = self.origin("a host operator")?;
             return Ok(Step::Host {
                 op,
                 inputs,
                 outputs,
-                origin: origin.pop().unwrap_or_else(|| "".into()),
+                origin,
             });
         }
-        Err(self.l.unexpected("a slot, `call`, `copy`, `host` or `}`"))
+        if self.l.eat("let") {
+            return Ok(Step::Let(self.binding()?));
+        }
+        if self.l.eat("read") {
+            let symbol = self.l.name()?.into();
+            self.l.expect("=")?;
+            let from = slot_id(self.l)?;
+            let bound = if self.l.eat("<=") {
+                Some(parse_dim(self.l)?)
+            } else {
+                None
+            };
+            let origin = self.origin("a size that is read")?;
+            return Ok(Step::Read {
+                symbol,
+                from,
+                bound,
+                origin,
+            });
+        }
+        if self.l.eat("alloc") {
+            let slot = slot_id(self.l)?;
+            let origin = self.origin("memory")?;
+            return Ok(Step::Alloc { slot, origin });
+        }
+        if self.l.eat("if") {
+            let cond = slot_id(self.l)?;
+            let then = self.block()?;
+            let other = if self.l.eat("else") { self.block()? } else { vec![] };
+            return Ok(Step::If { cond, then, other });
+        }
+        if self.l.eat("while") {
+            let cond = slot_id(self.l)?;
+            let body = self.block()?;
+            return Ok(Step::While { cond, body });
+        }
+        if self.l.eat("check") {
+            let mut guard = parse_relation(self.l)?;
+            self.l.expect(":")?;
+            guard.reason = self.l.string()?;
+            let origin = self.origin("a check")?;
+            return Ok(Step::Check { guard, origin });
+        }
+        Err(self.l.unexpected("a slot, a step or `}`"))
     }
 }

@@ -135,7 +135,11 @@ impl<'g> ProgramBuilder<'g> {
         if let Some(&alias) = self.aliases.get(&(s, ty.clone())) {
             return alias;
         }
-        let alias = self.slot(ty.clone(), Storage::Alias(s), false, self.constant[s.0 as usize]);
+        let view = Storage::View {
+            of: s,
+            offset: Dim::ZERO,
+        };
+        let alias = self.slot(ty.clone(), view, false, self.constant[s.0 as usize]);
         self.aliases.insert((s, ty), alias);
         alias
     }

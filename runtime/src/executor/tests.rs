@@ -48,7 +48,7 @@ abi_fn! {
 }
 
 abi_fn! {
-    unsafe fn run(ctx: *mut Ctx, inputs: *const *const c_void, outputs: *const *mut c_void) -> i32 {
+    unsafe fn run(ctx: *mut Ctx, inputs: *const *const c_void, outputs: *mut *mut c_void) -> i32 {
         // SAFETY: the runtime passes a context, two inputs and three outputs of the shapes in `meta`.
         unsafe {
             let rows = *(*ctx).dims;
@@ -90,6 +90,7 @@ fn meta() -> Meta {
         name: name.into(),
         dtype: DType::F32,
         rank: 2,
+        dynamic: false,
         shape: "[batch, 3]".into(),
     };
     let square = vec![Dim::Symbol(0), Dim::Symbol(1)];
@@ -117,6 +118,7 @@ fn meta() -> Meta {
                 name: "n".into(),
                 dtype: DType::I64,
                 rank: 0,
+                dynamic: false,
                 shape: "[]".into(),
             },
         ],

@@ -44,6 +44,7 @@ fn write_artefact(path: &Path, change: impl FnOnce(&mut Meta)) {
             name: "y".into(),
             dtype: DType::I32,
             rank: 0,
+            dynamic: false,
             shape: "[]".into(),
         }],
         entries: Entries {
