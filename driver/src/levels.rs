@@ -57,7 +57,7 @@ pub fn optimise(g: &Graph, options: &Options) -> Result<(Graph, Vec<String>)> {
     };
     let mut graph = g.clone();
     for pass in options.passes()? {
-        graph = pass.run(&graph, &mut cx).map_err(fail)?;
+        graph = pass.run_through(&graph, &mut cx).map_err(fail)?;
         if options.verify {
             graph.verify().map_err(|error| {
                 fail(brolga_passes::pass::PassError {

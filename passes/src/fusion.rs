@@ -98,11 +98,11 @@ impl Part {
         match self.role {
             Role::Store => Ok(Tensor),
             Role::Source(_) => Ok(Pointwise),
-            Role::Host => {
+            Role::Host | Role::Region => {
                 if forms.iter().all(|f| *f == Tensor) {
                     Ok(Tensor)
                 } else {
-                    Err("a host operator reads tensors in memory")
+                    Err("a host operator or region reads tensors in memory")
                 }
             }
             Role::Composite => Err("a composite operator without a kernel of its own is decomposed first"),

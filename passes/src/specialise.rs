@@ -6,8 +6,8 @@
 //! ```
 
 use crate::pass::{Context, Pass, PassError};
-use brolga_ir::graph::{Rewriter, unknown_symbol};
-use brolga_ir::{Attr, Dim, Graph, NodeError, Op, Type};
+use brolga_ir::graph::unknown_symbol;
+use brolga_ir::{Dim, Graph, NodeError, Type};
 
 /// The pass; its options are the sizes, by the names of the symbols.
 #[derive(Clone, Default, Debug)]
@@ -45,33 +45,15 @@ pub fn specialise(g: &Graph, sizes: &[(String, i64)]) -> Result<Graph, NodeError
         return Err(fail(unknown_symbol(s, g.symbols.iter().map(|s| &**s))));
     }
     let value = |s: &str| sizes.iter().find(|(n, _)| *n == *s).map(|(_, v)| Dim::Const(*v));
-    let known = |dims: &[Dim]| dims.iter().map(|d| d.substitute(&value)).collect::<Vec<_>>();
-    let mut rewriter = Rewriter::with_types(g, &|t| Type::new(t.dtype, known(&t.shape)));
-    for i in &rewriter.graph.inputs {
-        let ty = rewriter.graph.ty(i.value);
-        ty.check_size().map_err(|e| fail(format!("input `{}`: {e}", i.name)))?;
+    for i in &g.inputs {
+        let ty = g.ty(i.value);
+        let known = Type::new(
+            ty.dtype,
+            ty.shape.iter().map(|d| d.substitute(&value)).collect::<Vec<_>>(),
+        );
+        known
+            .check_size()
+            .map_err(|e| fail(format!("input `{}`: {e}", i.name)))?;
     }
-    rewriter.graph.symbols.retain(|s| value(s).is_none());
-    rewriter.graph.guards.clear();
-    for guard in &g.guards {
-        let known = guard.substitute(&value);
-        match known.decided() {
-            Some(true) => {}
-            Some(false) => {
-                let (left, right) = (&known.left, &known.right);
-                let message = format!("{guard} does not hold with these sizes: found {left} and {right}");
-                return Err(fail(message));
-            }
-            None => rewriter.graph.guards.push(known),
-        }
-    }
-    rewriter.run(|out, node, inputs| {
-        let attr = |a: &Attr| match a {
-            Attr::Dims(ds) => Attr::Dims(known(ds)),
-            a => a.clone(),
-        };
-        let attrs: Vec<Attr> = node.op.attrs().iter().map(attr).collect();
-        let op = Op::new(node.op.name(), &attrs)?;
-        out.add(op, inputs, &node.origin).map_err(|e| e.message)
-    })
+    g.substitute(&value)
 }

@@ -144,7 +144,7 @@ impl Solver<'_> {
             if self.cs.is_splat(c) {
                 continue;
             }
-            if choice.part.is_some_and(|p| matches!(p.role, Role::Host)) {
+            if choice.part.is_some_and(|p| p.role.is_step()) {
                 seconds += self.cs.model.per_kernel();
             }
             if stored {

@@ -1,6 +1,7 @@
 //! Rewriting: a graph made from another, node by node, from the operands toward the results.
 
 use super::{Def, Graph, Node, NodeError, Type, Value};
+use crate::Dim;
 
 /// A graph that becomes another. Inputs, constants, guards and defaults are there from the start; nodes follow in
 /// [`Rewriter::run`].
@@ -83,5 +84,37 @@ impl Graph {
         node: impl FnMut(&mut Graph, &Node, &[Value]) -> Result<Vec<Value>, String>,
     ) -> Result<Graph, NodeError> {
         Rewriter::new(self).run(node)
+    }
+
+    /// The graph with symbols replaced. Guards that become true are dropped.
+    ///
+    /// # Errors
+    /// When a guard becomes false, or an operator does not accept what its operands become.
+    pub fn substitute(&self, value: &dyn Fn(&str) -> Option<Dim>) -> Result<Graph, NodeError> {
+        let known = |t: &Type| {
+            let shape: Vec<Dim> = t.shape.iter().map(|d| d.substitute(value)).collect();
+            Type::new(t.dtype, shape)
+        };
+        let mut rewriter = Rewriter::with_types(self, &known);
+        rewriter.graph.symbols.retain(|s| value(s).is_none());
+        rewriter.graph.guards.clear();
+        for guard in &self.guards {
+            let known = guard.substitute(value);
+            match known.decided() {
+                Some(true) => {}
+                Some(false) => {
+                    let (left, right) = (&known.left, &known.right);
+                    return Err(NodeError {
+                        node: String::new(),
+                        message: format!("{guard} does not hold with these sizes: found {left} and {right}"),
+                    });
+                }
+                None => rewriter.graph.guards.push(known),
+            }
+        }
+        rewriter.run(|out, node, inputs| {
+            let op = node.op.substitute(value)?;
+            out.add(op, inputs, &node.origin).map_err(|e| e.message)
+        })
     }
 }

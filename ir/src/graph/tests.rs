@@ -433,3 +433,92 @@ fn guards_are_checked_when_inputs_are_bound() {
     let e = g.eval(&inputs(4, 3)).unwrap_err().to_string();
     assert!(e.contains("2*n"), "{e}");
 }
+
+/// Doubles `x` until it is beyond `limit`, then takes one of two ways.
+const REGIONS: &str = r#"graph @regions(%0 x: f32[n], %1 limit: f32[]) symbols(n) {
+  %2 = const i64[] splat 0
+  %3, %4 = while{cond=graph @below(%0 i: i64[], %1 x: f32[n], %2 limit: f32[]) symbols(n) {
+      %3 = reduce{kind=max axes=[0]}(%1) : f32[1]
+      %4 = reshape{shape=[]}(%3) : f32[]
+      %5 = less(%4, %2) : bool[]
+      return go = %5
+    } body=graph @twice(%0 i: i64[], %1 x: f32[n], %2 limit: f32[]) symbols(n) {
+      %3 = const i64[] splat 1
+      %4 = add(%0, %3) : i64[]
+      %5 = add(%1, %1) : f32[n]
+      return i = %4, x = %5
+    }}(%2, %0, %1) : i64[], f32[n] @"Loop_0"
+  %5 = const i64[] splat 3
+  %6 = less(%5, %3) : bool[] @"Less_1"
+  %7 = if{then=graph @many(%0 x: f32[n]) symbols(n) {
+      %1 = neg(%0) : f32[n]
+      return y = %1
+    } else=graph @few(%0 x: f32[n]) symbols(n) {
+      return y = %0
+    }}(%6, %4) : f32[n] @"If_2"
+  return steps = %3, y = %7
+}
+"#;
+
+#[test]
+fn regions_run_print_and_get_sizes() {
+    let g = Graph::parse(REGIONS, &at_hand).unwrap();
+    let again = Graph::parse(&g.to_string(), &at_hand).unwrap();
+    assert_eq!(g, again);
+    assert_eq!(g.to_string(), again.to_string());
+    let fixed = g.substitute(&|s| (s == "n").then_some(Dim::Const(2))).unwrap();
+    assert!(fixed.symbols.is_empty() && fixed.nodes.iter().all(|n| n.op.is_concrete()));
+    assert!(!g.nodes[0].op.is_concrete());
+    for (limit, steps, y) in [(3.0, 1, [1.0, 4.0]), (100.0, 6, [-32.0, -128.0]), (1.0, 0, [0.5, 2.0])] {
+        let inputs = [
+            Tensor::from_f32(&[2], &[0.5, 2.0]),
+            Tensor::scalar(DType::F32, Number::Float(limit)),
+        ];
+        let want = vec![
+            Tensor::scalar(DType::I64, Number::Int(steps)),
+            Tensor::from_f32(&[2], &y),
+        ];
+        assert_eq!(g.eval(&inputs).unwrap(), want);
+        assert_eq!(fixed.eval(&inputs).unwrap(), want);
+    }
+}
+
+#[test]
+fn regions_that_do_not_fit_are_refused() {
+    for (found, changed, expected) in [
+        (
+            "%2 limit: f32[]) symbols(n) {\n      %3 = const",
+            "%2 limit: f64[]) symbols(n) {\n      %3 = const",
+            "region `body` takes",
+        ),
+        (
+            "return go = %5",
+            "return go = %4",
+            "a condition of f32[], expected bool[]",
+        ),
+        (
+            "return i = %4, x = %5",
+            "return i = %0, x = %5, z = %5",
+            "region `body` gives",
+        ),
+        (
+            "return i = %4, x = %5",
+            "return i = %9, x = %5",
+            "%9 has no definition before",
+        ),
+        (
+            "      %1 = neg(%0) : f32[n]\n",
+            "      %1 = reshape{shape=[1, n]}(%0)\n",
+            "expected equal types",
+        ),
+        (
+            "f32[n]) symbols(n) {\n      return y = %0",
+            "f32[n]) symbols(n, m) {\n      return y = %0",
+            "has the symbol `m`, which the graph lacks",
+        ),
+    ] {
+        assert!(REGIONS.contains(found), "{found}");
+        let e = Graph::parse(&REGIONS.replacen(found, changed, 1), &at_hand).unwrap_err();
+        assert!(e.to_string().contains(expected), "{e}");
+    }
+}

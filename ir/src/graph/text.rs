@@ -18,7 +18,7 @@
 //! is NaN with other bits than the usual ones is its bits, `0x7ff8000000000001`.
 
 use super::{ConstData, Constant, Def, Graph, Input, Node, Source, Type, Value, ValueInfo, base64};
-use crate::ops::{AttrKind, lookup};
+use crate::ops::{AttrKind, Region, lookup};
 use crate::text::{self, Lexer, Result, Token};
 use crate::{Attr, DType, Number, Op, Tensor, guard};
 use std::collections::BTreeMap;
@@ -126,6 +126,7 @@ impl fmt::Display for Attr {
             Attr::Whole(x) => write!(f, "{x}"),
             Attr::DType(d) => write!(f, "{d}"),
             Attr::Word(w) => f.write_str(&text::name(w)),
+            Attr::Region(r) => r.fmt(f),
         }
     }
 }
@@ -330,7 +331,7 @@ fn parse_definition(l: &mut Lexer, files: Files, graph: &mut Graph, values: &mut
         return Ok(());
     }
     let op_place = l.place();
-    let op = parse_op(l)?;
+    let op = parse_op(l, files)?;
     l.expect("(")?;
     let operands = l.list(")", |l| values.parse_use(l))?;
     let types: Vec<Type> = operands.iter().map(|v| values.0[&v.0].ty.clone()).collect();
@@ -376,7 +377,7 @@ fn parse_definition(l: &mut Lexer, files: Files, graph: &mut Graph, values: &mut
 ///
 /// # Errors
 /// When there is no such operator, or an attribute is missing or of another kind.
-pub fn parse_op(l: &mut Lexer) -> Result<Op> {
+pub fn parse_op(l: &mut Lexer, files: Files) -> Result<Op> {
     let place = l.place();
     let name = l.ident()?;
     let def = lookup(name).ok_or_else(|| l.error_at(place, format!("there is no operator `{name}`")))?;
@@ -386,14 +387,14 @@ pub fn parse_op(l: &mut Lexer) -> Result<Op> {
         for (name, kind) in def.attrs() {
             l.expect(name)?;
             l.expect("=")?;
-            attrs.push(parse_attr(l, *kind)?);
+            attrs.push(parse_attr(l, *kind, files)?);
         }
         l.expect("}")?;
     }
     Op::new(name, &attrs).map_err(|e| l.error_at(place, e))
 }
 
-fn parse_attr(l: &mut Lexer, kind: AttrKind) -> Result<Attr> {
+fn parse_attr(l: &mut Lexer, kind: AttrKind, files: Files) -> Result<Attr> {
     Ok(match kind {
         AttrKind::Int => Attr::Int(l.int()?),
         AttrKind::Bool if l.eat("true") => Attr::Bool(true),
@@ -410,6 +411,11 @@ fn parse_attr(l: &mut Lexer, kind: AttrKind) -> Result<Attr> {
         AttrKind::Num => Attr::number(parse_number(l)?),
         AttrKind::DType => Attr::DType(l.dtype()?),
         AttrKind::Word => Attr::Word(l.name()?),
+        AttrKind::Region => {
+            let place = l.place();
+            let graph = parse(l, files)?;
+            Attr::Region(Region::new(graph).map_err(|e| l.error_at(place, e.to_string()))?)
+        }
     })
 }
 

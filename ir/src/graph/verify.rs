@@ -128,6 +128,14 @@ impl Graph {
                     format!("{} uses {v} before its definition", node.op.name()),
                 );
             }
+            for region in node.op.regions() {
+                let symbols = &region.graph().symbols;
+                if let Some(s) = symbols.iter().find(|s| !self.symbols.contains(s)) {
+                    let name = &region.graph().name;
+                    let message = format!("region `{name}` has the symbol `{s}`, which the graph lacks");
+                    return fail(&node.origin, message);
+                }
+            }
             let types: Vec<Type> = node.inputs.iter().map(|&v| self.ty(v).clone()).collect();
             let want = match node.op.infer(&types) {
                 Ok(t) => t,

@@ -5,7 +5,7 @@
 //! never an operand), axes are non-negative, reductions keep their dimensions with extent 1, and an evaluation is total
 //! on operands whose types pass `infer`.
 
-use crate::{DType, Dim, Number, Tensor, Type, Value, graph::Build};
+use crate::{DType, Dim, Graph, NodeError, Number, Tensor, Type, Value, graph::Build};
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::LazyLock;
@@ -16,6 +16,7 @@ mod compose;
 mod draw;
 mod map;
 mod normalize;
+mod region;
 mod role;
 mod sample;
 mod shape;
@@ -26,6 +27,7 @@ mod window;
 
 pub use combine::Combine;
 pub use draw::{Draw, Drawn};
+pub use region::Region;
 pub use role::*;
 pub use sample::{Sample, SampleType};
 pub use signs::{SignLaw, Signs};
@@ -47,6 +49,8 @@ pub enum AttrKind {
     DType,
     /// A keyword, one of a few that the operator documents.
     Word,
+    /// A graph that the operator may run.
+    Region,
 }
 
 /// An attribute's value.
@@ -68,6 +72,8 @@ pub enum Attr {
     DType(DType),
     /// A keyword.
     Word(String),
+    /// A graph.
+    Region(Region),
 }
 
 impl Attr {
@@ -108,6 +114,7 @@ impl Attr {
             Attr::Num(_) | Attr::Whole(_) => AttrKind::Num,
             Attr::DType(_) => AttrKind::DType,
             Attr::Word(_) => AttrKind::Word,
+            Attr::Region(_) => AttrKind::Region,
         }
     }
 }
@@ -147,9 +154,9 @@ pub trait OpDef: Sync + Send {
     }
     /// What it is to a kernel.
     fn role(&self) -> Role;
-    /// True when no kernel is worth writing for it: it runs as its reference evaluation.
-    fn is_host(&self) -> bool {
-        matches!(self.role(), Role::Host)
+    /// True when it is no part of a kernel: a step of its own, over tensors in memory.
+    fn is_step(&self) -> bool {
+        self.role().is_step()
     }
     /// True when it takes any number of operands.
     fn is_variadic(&self) -> bool {
@@ -194,7 +201,7 @@ pub trait OpDef: Sync + Send {
     fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
         let _ = want;
         let sample = draw::pick(d, &self.samples());
-        if self.is_host() || d.arity() != sample.inputs.len() {
+        if self.is_step() || d.arity() != sample.inputs.len() {
             return None;
         }
         let attrs = draw::attrs(d, sample.attrs)?;
@@ -243,6 +250,7 @@ operators! {
     gather_elements
     gather_nd
     group_norm
+    r#if
     iota
     layer_norm
     log_softmax
@@ -260,6 +268,7 @@ operators! {
     store
     top_k
     transpose
+    r#while
 }
 
 /// Every operator, the element-wise ones included, sorted by name.
@@ -380,7 +389,11 @@ impl Op {
         self.first_symbolic().is_none()
     }
     fn first_symbolic(&self) -> Option<&Attr> {
-        let symbolic = |a: &&Attr| matches!(a, Attr::Dims(ds) if ds.iter().any(|d| d.as_const().is_none()));
+        let symbolic = |a: &&Attr| match a {
+            Attr::Dims(ds) => ds.iter().any(|d| d.as_const().is_none()),
+            Attr::Region(r) => !r.is_concrete(),
+            _ => false,
+        };
         self.attrs.iter().find(symbolic)
     }
     /// What it is to a kernel.
@@ -433,14 +446,60 @@ impl Op {
     pub fn concrete(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Result<Op, String> {
         let mut op = self.clone();
         for a in &mut op.attrs {
-            if let Attr::Dims(ds) = a {
-                for d in ds {
-                    let v = d.value(lookup).map_err(|e| e.to_string())?;
-                    *d = Dim::Const(v);
+            match a {
+                Attr::Dims(ds) => {
+                    for d in ds {
+                        let v = d.value(lookup).map_err(|e| e.to_string())?;
+                        *d = Dim::Const(v);
+                    }
                 }
+                Attr::Region(r) => *r = r.concrete(lookup)?,
+                _ => {}
             }
         }
         Ok(op)
+    }
+    /// The operator with symbols replaced.
+    ///
+    /// # Errors
+    /// When a region contradicts what they become.
+    pub fn substitute(&self, value: &dyn Fn(&str) -> Option<Dim>) -> Result<Op, String> {
+        let mut op = self.clone();
+        for a in &mut op.attrs {
+            match a {
+                Attr::Dims(ds) => ds.iter_mut().for_each(|d| *d = d.substitute(value)),
+                Attr::Region(r) => *r = r.map(|g| g.substitute(value))?,
+                _ => {}
+            }
+        }
+        Ok(op)
+    }
+    /// The operator with regions rewritten.
+    ///
+    /// # Errors
+    /// The first of `f`'s.
+    pub fn map_regions(&self, f: &mut dyn FnMut(&Graph) -> Result<Graph, NodeError>) -> Result<Op, String> {
+        let mut op = self.clone();
+        for a in &mut op.attrs {
+            if let Attr::Region(r) = a {
+                *r = r.map(&mut *f)?;
+            }
+        }
+        Ok(op)
+    }
+    /// The regions.
+    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.attrs.iter().filter_map(|a| match a {
+            Attr::Region(r) => Some(r),
+            _ => None,
+        })
+    }
+    /// A region.
+    pub fn region(&self, name: &str) -> &Region {
+        match self.attr(name) {
+            Attr::Region(r) => r,
+            a => unreachable!("{name} is {a:?}"),
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub enum Role {
     Composite,
     /// No kernel is worth writing for it: it runs as its reference evaluation.
     Host,
+    /// It runs regions: steps of the program that are taken or repeated.
+    Region,
 }
 
 impl fmt::Debug for Role {
@@ -53,6 +55,7 @@ impl fmt::Debug for Role {
             Role::Assemble(_) => "assemble",
             Role::Composite => "composite",
             Role::Host => "host",
+            Role::Region => "region",
         })
     }
 }
@@ -71,6 +74,10 @@ impl Role {
             Role::Map(f) => Some(f),
             _ => None,
         }
+    }
+    /// True when it is no part of a kernel: a step of its own, over tensors in memory.
+    pub fn is_step(self) -> bool {
+        matches!(self, Role::Host | Role::Region)
     }
     /// True when every element of the result is an element of an operand, unchanged, or a fill.
     pub fn only_moves(self) -> bool {

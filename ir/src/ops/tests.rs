@@ -234,6 +234,10 @@ fn hostile(kind: AttrKind) -> Vec<Attr> {
         AttrKind::Num => [f64::NAN, f64::NEG_INFINITY, -1e300, 0.0].map(Attr::num).to_vec(),
         AttrKind::DType => DType::ALL.map(Attr::DType).to_vec(),
         AttrKind::Word => ["", "sum", "max", "none", "and", "add"].map(Attr::word).to_vec(),
+        AttrKind::Region => {
+            let samples = ["if", "while"].iter().flat_map(|name| lookup(name).unwrap().samples());
+            samples.flat_map(|s| s.attrs).collect()
+        }
     }
 }
 

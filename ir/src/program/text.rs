@@ -451,7 +451,7 @@ impl Parser<'_, '_> {
             });
         }
         if self.l.eat("host") {
-            let op = parse_op(self.l)?;
+            let op = parse_op(self.l, self.files)?;
             self.l.expect("(")?;
             let inputs = self.l.list(")", slot_id)?;
             self.l.expect("->")?;

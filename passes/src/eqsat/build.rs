@@ -45,7 +45,7 @@ pub fn build(g: &Graph) -> Result<Built, String> {
             tensors[node.outputs[0].0 as usize] = Some(operands[0]);
             continue;
         }
-        if node.op.def().is_host() {
+        if node.op.def().is_step() {
             let all = add_op(&mut eg, &node.op, &operands);
             for (o, part) in node.outputs.iter().zip(parts(&mut eg, all, node.outputs.len())) {
                 tensors[o.0 as usize] = Some(part);
@@ -151,7 +151,7 @@ impl TermBuilder<'_> {
 
 impl Build for TermBuilder<'_> {
     fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, String> {
-        if op.def().is_host() {
+        if op.def().is_step() {
             return Err(format!("a decomposition into the host operator {}", op.name()));
         }
         let types: Vec<Type> = inputs.iter().map(|&v| self.type_of(v)).collect();

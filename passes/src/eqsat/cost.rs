@@ -104,7 +104,7 @@ impl CostModel {
             ..Work::default()
         };
         match op.role() {
-            Role::Store | Role::Reshape(_) | Role::Composite | Role::Host => Work::default(),
+            Role::Store | Role::Reshape(_) | Role::Composite | Role::Host | Role::Region(_) => Work::default(),
             Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.cost.vector_flops),
             Role::Source(_) | Role::Assemble(_) => plain(n / self.cost.vector_flops),
             Role::Move(m) => {

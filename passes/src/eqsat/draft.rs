@@ -10,7 +10,6 @@ use super::extract::{self, At, Classes, MOST_OPERATORS, Mask, PER_CONSTANT, Sett
 use super::lang::Term;
 use super::plan::{Plan, topological};
 use crate::fusion::Form;
-use brolga_ir::ops::Role;
 use smallvec::SmallVec;
 
 /// Kernels that a change may concern; beyond that it would cost as much to try as it can win.
@@ -347,7 +346,7 @@ impl<'a> Draft<'a> {
         }
         let choice = &self.cs.choices[c][self.choice[c] as usize];
         let Some(part) = choice.part else { return 0.0 };
-        if matches!(part.role, Role::Host) {
+        if part.role.is_step() {
             return self.cs.model.per_kernel();
         }
         self.marks.clear();

@@ -13,7 +13,6 @@ use super::build::streams;
 use super::cost::{CostModel, Work};
 use super::lang::{EGraph, Kind, OpId, Term, op_of, operand_types};
 use crate::fusion::{Form, Part};
-use brolga_ir::ops::Role;
 use brolga_ir::{Op, Type};
 use egg::{Id, Language};
 use rustc_hash::FxHashMap;
@@ -88,7 +87,7 @@ impl Choice {
 
     /// True for an operator that a kernel can be made of.
     pub fn in_kernel(&self) -> bool {
-        self.part.is_some_and(|p| !matches!(p.role, Role::Host))
+        self.part.is_some_and(|p| !p.role.is_step())
     }
 }
 
@@ -312,7 +311,7 @@ pub fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> O
         _ => {}
     }
     let part = choice.part?;
-    if matches!(part.role, Role::Host) {
+    if part.role.is_step() {
         let below = along(
             choice
                 .operands

@@ -326,7 +326,7 @@ fn make_op(eg: &EGraph, op: OpId, children: &[Id]) -> Result<(Kind, bool, Option
     let ids = operands(op, children);
     let types = operand_types(eg, ids);
     let mut outs = built.infer(&types).map_err(|e| format!("{}: {e}", op.name()))?;
-    let host = op.def().is_host();
+    let host = op.def().is_step();
     let known = outs.iter().all(|t| t.shape.iter().all(|d| d.as_const().is_some())) && built.is_concrete();
     let constant = known && !host && ids.iter().all(|&c| eg[c].data.constant);
     if outs.len() != 1 {
@@ -387,7 +387,7 @@ impl Analysis<Term> for Facts {
             splat,
             stream: match term {
                 Term::Input(_) | Term::Const(_) | Term::Scalar(..) | Term::Store(_) => false,
-                Term::Op(op, _) => !op.def().is_host(),
+                Term::Op(op, _) => !op.def().is_step(),
                 Term::Proj(_, [x]) => eg[*x].data.stream,
                 Term::Load(_) | Term::Attr(_) | Term::Nil | Term::Cons(_) => true,
             },

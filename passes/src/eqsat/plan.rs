@@ -6,7 +6,6 @@
 use super::extract::{At, Classes, Settled};
 use super::lang::{EGraph, Term, scalar_value, splat_constant};
 use crate::fusion::Form;
-use brolga_ir::ops::Role;
 use brolga_ir::{Build, Constant, Dim, Graph, GraphBuilder, Op, Tensor, Type, Value, dim};
 use egg::Id;
 use rustc_hash::FxHashMap;
@@ -284,7 +283,7 @@ impl Emitter<'_> {
                     let origin = self.origin(c);
                     let outs = self.g.add(op.clone(), &operands, &origin).map_err(|e| e.to_string())?;
                     let first = outs[0];
-                    if matches!(op.role(), Role::Host) {
+                    if op.role().is_step() {
                         self.results.insert(c, outs);
                     }
                     first

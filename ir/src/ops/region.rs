@@ -1,0 +1,136 @@
+//! Regions: graphs as attributes, for operators that run some of them, and what such operators share.
+//!
+//! A region is isolated: it sees its own inputs only. Its inputs are the operator's captures, behind what the operator
+//! itself gives; its symbols are those of the graph around it, by name.
+
+use crate::{Dim, Graph, NodeError, Tensor, Type};
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// A graph as an attribute. Regions that print alike are equal.
+#[derive(Clone)]
+pub struct Region {
+    graph: Arc<Graph>,
+    text: Arc<str>,
+}
+
+impl Region {
+    /// The region of a graph.
+    ///
+    /// # Errors
+    /// When the graph is not valid, or has defaults, which no operator gives.
+    pub fn new(graph: Graph) -> Result<Region, NodeError> {
+        graph.verify()?;
+        if let Some((name, _)) = graph.defaults.first() {
+            return Err(NodeError {
+                node: String::new(),
+                message: format!("input `{name}` of a region has a default, expected none"),
+            });
+        }
+        let text = graph.to_string().trim_end().into();
+        Ok(Region {
+            graph: Arc::new(graph),
+            text,
+        })
+    }
+    /// Its graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+    /// The types of its inputs.
+    pub fn inputs(&self) -> Vec<Type> {
+        self.graph
+            .inputs
+            .iter()
+            .map(|i| self.graph.ty(i.value).clone())
+            .collect()
+    }
+    /// The types of its outputs.
+    pub fn outputs(&self) -> Vec<Type> {
+        self.graph
+            .outputs
+            .iter()
+            .map(|(_, v)| self.graph.ty(*v).clone())
+            .collect()
+    }
+    /// True when no dim in it is unknown.
+    pub fn is_concrete(&self) -> bool {
+        let known = |t: &Type| t.shape.iter().all(|d| d.as_const().is_some());
+        self.graph.values.iter().all(|v| known(&v.ty)) && self.graph.nodes.iter().all(|n| n.op.is_concrete())
+    }
+    /// The region of another graph, made from this one's.
+    ///
+    /// # Errors
+    /// Those of `f`; when its result is no region.
+    pub fn map(&self, f: impl FnOnce(&Graph) -> Result<Graph, NodeError>) -> Result<Region, String> {
+        let place = |e: NodeError| format!("in region {}: {e}", crate::text::global(&self.graph.name));
+        Region::new(f(&self.graph).map_err(place)?).map_err(place)
+    }
+    /// The region with every dim known.
+    ///
+    /// # Errors
+    /// When a dim has an unknown symbol or does not evaluate, or a guard does not hold.
+    pub fn concrete(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Result<Region, String> {
+        self.graph.guards.iter().try_for_each(|g| g.check(lookup))?;
+        let value = |s: &str| lookup(s).map(Dim::Const);
+        self.map(|g| g.substitute(&value))
+    }
+    /// Its outputs for inputs; it is concrete.
+    ///
+    /// # Errors
+    /// As [`Graph::eval`].
+    pub fn eval(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        self.graph.eval(inputs).map_err(|e| e.to_string())
+    }
+
+    /// Checks that operands are what the inputs take.
+    ///
+    /// # Errors
+    /// When number or types differ.
+    pub fn check_inputs(&self, name: &str, operands: &[Type]) -> Result<(), String> {
+        let inputs = self.inputs();
+        if inputs == operands {
+            return Ok(());
+        }
+        let list = |types: &[Type]| types.iter().map(Type::to_string).collect::<Vec<_>>().join(", ");
+        Err(format!(
+            "region `{name}` takes ({}), the operands are ({})",
+            list(&inputs),
+            list(operands)
+        ))
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text.replace('\n', "\n  "))
+    }
+}
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl PartialEq for Region {
+    fn eq(&self, o: &Region) -> bool {
+        Arc::ptr_eq(&self.graph, &o.graph) || self.text == o.text
+    }
+}
+impl Eq for Region {}
+impl PartialOrd for Region {
+    fn partial_cmp(&self, o: &Region) -> Option<Ordering> {
+        Some(self.cmp(o))
+    }
+}
+impl Ord for Region {
+    fn cmp(&self, o: &Region) -> Ordering {
+        self.text.cmp(&o.text)
+    }
+}
+impl Hash for Region {
+    fn hash<H: Hasher>(&self, h: &mut H) {
+        self.text.hash(h);
+    }
+}
