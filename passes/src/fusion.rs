@@ -98,7 +98,7 @@ impl Part {
         match self.role {
             Role::Store => Ok(Tensor),
             Role::Source(_) => Ok(Pointwise),
-            Role::Host | Role::Region => {
+            Role::Host | Role::Region(_) => {
                 if forms.iter().all(|f| *f == Tensor) {
                     Ok(Tensor)
                 } else {

@@ -1,7 +1,7 @@
 //! `if{then, else}(cond, captures…)`: the results of one of two regions, by a bool of rank 0. Both take the captures and give
 //! results of the same types; only the chosen one runs. Any number of results. Source: ONNX `If`, MLIR `scf.if`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Region, Role, Sample};
+use super::{Accuracy, Attr, AttrKind, Control, Op, OpDef, Region, Regions, Role, Sample};
 use crate::{DType, Graph, Tensor, Type};
 
 /// The operator's definition.
@@ -31,7 +31,7 @@ impl OpDef for Def {
         op.region(chosen).eval(&inputs[1..])
     }
     fn role(&self) -> Role {
-        Role::Region
+        Role::Region(&Def)
     }
     fn is_variadic(&self) -> bool {
         true
@@ -50,6 +50,15 @@ impl OpDef for Def {
             s([&["neg", "exp"], &["relu"]], (DType::F32, &[3, 1, 5])),
             s([&[], &["neg"]], (DType::I32, &[4])),
         ]
+    }
+}
+
+impl Control for Def {
+    fn regions<'o>(&self, op: &'o Op) -> Regions<'o> {
+        Regions::Choose {
+            then: op.region("then").graph(),
+            other: op.region("else").graph(),
+        }
     }
 }
 

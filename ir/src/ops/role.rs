@@ -6,7 +6,7 @@
 use super::{Combine, Op};
 use crate::index::{Bound, Ix};
 use crate::scalar::Function;
-use crate::{Dim, Number, Type};
+use crate::{Dim, Graph, Number, Type};
 use std::fmt;
 
 /// What an operator is to a kernel.
@@ -37,7 +37,7 @@ pub enum Role {
     /// No kernel is worth writing for it: it runs as its reference evaluation.
     Host,
     /// It runs regions: steps of the program that are taken or repeated.
-    Region,
+    Region(&'static dyn Control),
 }
 
 impl fmt::Debug for Role {
@@ -55,7 +55,7 @@ impl fmt::Debug for Role {
             Role::Assemble(_) => "assemble",
             Role::Composite => "composite",
             Role::Host => "host",
-            Role::Region => "region",
+            Role::Region(_) => "region",
         })
     }
 }
@@ -77,7 +77,7 @@ impl Role {
     }
     /// True when it is no part of a kernel: a step of its own, over tensors in memory.
     pub fn is_step(self) -> bool {
-        matches!(self, Role::Host | Role::Region)
+        matches!(self, Role::Host | Role::Region(_))
     }
     /// True when every element of the result is an element of an operand, unchanged, or a fill.
     pub fn only_moves(self) -> bool {
@@ -283,4 +283,30 @@ pub trait Assemble: Sync {
     fn only_moves(&self) -> bool {
         false
     }
+}
+
+/// How an operator runs its regions.
+#[derive(Clone, Copy)]
+pub enum Regions<'o> {
+    /// One of two, by the first operand; both take the others.
+    Choose {
+        /// Where it is true.
+        then: &'o Graph,
+        /// Where it is not.
+        other: &'o Graph,
+    },
+    /// One again and again, as long as the other gives true: both take the state, which starts as the first operands and
+    /// is in the end the results, and then the other operands.
+    Repeat {
+        /// Whether to go on.
+        cond: &'o Graph,
+        /// The next state.
+        body: &'o Graph,
+    },
+}
+
+/// An operator with regions.
+pub trait Control: Sync {
+    /// Its regions, and how they run.
+    fn regions<'o>(&self, op: &'o Op) -> Regions<'o>;
 }

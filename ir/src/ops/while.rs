@@ -3,7 +3,7 @@
 //! values, of the same types, as there are of state. Source: XLA `While`, ONNX `Loop`, MLIR `scf.while`.
 
 use super::r#if::check_condition;
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, Region, Role, Sample};
+use super::{Accuracy, Attr, AttrKind, Control, Op, OpDef, Region, Regions, Role, Sample};
 use crate::{Build, DType, Graph, GraphBuilder, Number, Tensor, Type};
 
 /// The operator's definition.
@@ -41,7 +41,7 @@ impl OpDef for Def {
         Ok(values)
     }
     fn role(&self) -> Role {
-        Role::Region
+        Role::Region(&Def)
     }
     fn is_variadic(&self) -> bool {
         true
@@ -79,5 +79,14 @@ impl OpDef for Def {
         });
         let inputs = [(DType::I64, &[][..]), (DType::F32, &[2, 1, 3]), (DType::F32, &[2, 1, 3])];
         vec![Sample::new(&[cond, body], &inputs)]
+    }
+}
+
+impl Control for Def {
+    fn regions<'o>(&self, op: &'o Op) -> Regions<'o> {
+        Regions::Repeat {
+            cond: op.region("cond").graph(),
+            body: op.region("body").graph(),
+        }
     }
 }

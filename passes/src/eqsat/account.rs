@@ -72,7 +72,7 @@ pub fn account(graph: &Graph, target: &Target) -> Account {
         }
         match node.op.role() {
             Role::Store => sum += accountant.kernel(node.inputs[0]),
-            Role::Host | Role::Region => {
+            Role::Host | Role::Region(_) => {
                 sum.kernels += 1;
                 sum.seconds += accountant.model.per_kernel();
             }
@@ -104,7 +104,7 @@ impl<'g> Accountant<'g> {
         };
         let node = &self.graph.nodes[n as usize];
         match node.op.role() {
-            Role::Store | Role::Host | Role::Region => None,
+            Role::Store | Role::Host | Role::Region(_) => None,
             Role::Reshape(_) => self.stream(node.inputs[0]).map(|_| node),
             _ => Some(node),
         }

@@ -11,6 +11,7 @@ mod gpu;
 mod gpu_contract;
 mod kernel;
 mod nest;
+mod region;
 mod schedule;
 mod stretch;
 mod sums;
@@ -36,17 +37,33 @@ pub fn to_structured(graph: &Graph) -> Result<Structured, NodeError> {
     // The kernels that composite operators are part of see core operators only.
     let graph = decompose_where(graph, |_| true)?;
     let mut l = ProgramBuilder::new(&graph);
-    for node in &graph.nodes {
-        l.node(node).map_err(|message| NodeError {
-            node: node.origin.to_string(),
-            message,
-        })?;
+    l.nodes()?;
+    l.outputs().map_err(no_node)?;
+    Ok(l.program)
+}
+
+/// The program of a graph, before anything is in it.
+fn empty_program(graph: &Graph) -> Structured {
+    Program {
+        name: graph.name.clone(),
+        symbols: graph.symbols.clone(),
+        guards: graph.guards.clone(),
+        lets: vec![],
+        inputs: vec![],
+        outputs: vec![],
+        slots: vec![],
+        kernels: vec![],
+        init: vec![],
+        steps: vec![],
+        arena: None,
     }
-    l.outputs().map_err(|message| NodeError {
+}
+
+fn no_node(message: String) -> NodeError {
+    NodeError {
         node: String::new(),
         message,
-    })?;
-    Ok(l.program)
+    }
 }
 
 struct ProgramBuilder<'g> {
@@ -54,6 +71,8 @@ struct ProgramBuilder<'g> {
     program: Structured,
     /// The first output that each value in memory is.
     outputs: FxHashMap<Value, usize>,
+    /// The slots that values in memory are to be written to, where these are there before.
+    targets: FxHashMap<Value, SlotId>,
     /// Slots of values in memory.
     slots: FxHashMap<Value, SlotId>,
     /// Slots of the same memory under other shapes.
@@ -66,19 +85,7 @@ struct ProgramBuilder<'g> {
 
 impl<'g> ProgramBuilder<'g> {
     fn new(graph: &'g Graph) -> ProgramBuilder<'g> {
-        let program = Program {
-            name: graph.name.clone(),
-            symbols: graph.symbols.clone(),
-            guards: graph.guards.clone(),
-            lets: vec![],
-            inputs: vec![],
-            outputs: vec![],
-            slots: vec![],
-            kernels: vec![],
-            init: vec![],
-            steps: vec![],
-            arena: None,
-        };
+        let program = empty_program(graph);
         let outputs = graph.outputs.iter().enumerate();
         let mut l = ProgramBuilder {
             graph,
@@ -87,6 +94,7 @@ impl<'g> ProgramBuilder<'g> {
                 .rev()
                 .filter_map(|(i, (_, o))| Some((in_memory(graph, *o)?, i)))
                 .collect(),
+            targets: FxHashMap::default(),
             slots: FxHashMap::default(),
             aliases: FxHashMap::default(),
             known: FxHashMap::default(),
@@ -147,6 +155,10 @@ impl<'g> ProgramBuilder<'g> {
     /// The slot that a node's result gets: the caller's buffer for an output, a temporary, or a computed constant.
     fn result(&mut self, v: Value, constant: bool) -> SlotId {
         let ty = self.graph.ty(v).clone();
+        if let (false, Some(&s)) = (constant, self.targets.get(&v)) {
+            self.slots.insert(v, s);
+            return s;
+        }
         let output = self.outputs.get(&v).copied();
         let (storage, place) = match (constant, output) {
             (true, _) => (Storage::Computed, ty.clone()),
@@ -160,6 +172,16 @@ impl<'g> ProgramBuilder<'g> {
         let s = self.slot(place, storage, false, constant);
         self.slots.insert(v, s);
         self.under(s, ty)
+    }
+
+    fn nodes(&mut self) -> Result<(), NodeError> {
+        let graph = self.graph;
+        graph.nodes.iter().try_for_each(|node| {
+            self.node(node).map_err(|message| NodeError {
+                node: node.origin.to_string(),
+                message,
+            })
+        })
     }
 
     fn node(&mut self, node: &'g Node) -> Result<(), String> {
@@ -181,6 +203,7 @@ impl<'g> ProgramBuilder<'g> {
                 });
                 Ok(())
             }
+            Role::Region(control) => self.regions(node, control.regions(&node.op)),
             _ => Ok(()),
         }
     }

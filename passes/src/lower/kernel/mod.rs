@@ -44,7 +44,7 @@ pub fn in_memory(graph: &Graph, v: Value) -> Option<Value> {
         Def::Node(n, _) => {
             let node = &graph.nodes[n as usize];
             match node.op.role() {
-                Role::Store | Role::Host | Role::Region => Some(v),
+                Role::Store | Role::Host | Role::Region(_) => Some(v),
                 Role::Reshape(_) => in_memory(graph, node.inputs[0]),
                 _ => None,
             }
