@@ -1,7 +1,8 @@
 //! The roofline cost of operators and of kernels, from the plain facts of a target.
 //!
-//! A kernel costs the larger of its arithmetic time and its memory time, plus a constant. What the arithmetic, the
-//! memory and the kinds of loop nests of a target cost is the target's; a wrong figure costs speed, never results. Unknown extents count as [`SYMBOL`], batches as 1.
+//! A kernel costs the larger of its arithmetic time and its memory time, plus a constant. What arithmetic, memory and the
+//! kinds of loop nests cost is the target's; a wrong figure costs speed, never results. Unknown extents count as [`SYMBOL`],
+//! batches as 1.
 
 use brolga_ir::ops::{Channels, Role, Window, WindowShape};
 use brolga_ir::target::Cost;
