@@ -12,11 +12,11 @@
 //! argument, by the number of the slot: it runs in the compiler, which decides where constants lie.
 
 use crate::clif::{CONSTANT, Copy, Emit, Unit, kernel};
+use crate::work::work;
 use crate::{Error, plan};
 use brolga_abi::ctx::offset;
 use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
-use brolga_ir::index::{Ix, Term};
-use brolga_ir::loops::{self, LoopKind, Stmt};
+use brolga_ir::loops;
 use brolga_ir::program::{Program, Rows, SlotId, Step, Storage, nested};
 use brolga_ir::{Dim, Op, Symbol};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -765,46 +765,6 @@ fn longest(steps: &[Step]) -> u32 {
         _ => 0,
     };
     nested(steps).into_iter().map(of).max().unwrap_or(0).max(1) as u32
-}
-
-/// About how many cycles a body takes.
-fn work(body: &[Stmt]) -> Dim {
-    let mut sum = Dim::ZERO;
-    for s in body {
-        let w = match s {
-            Stmt::For { kind, extent, body, .. } => {
-                let n = match kind {
-                    // A statement on four lanes is one instruction.
-                    LoopKind::Vector => Dim::Const(extent.as_const().unwrap_or(1).max(4) / 4),
-                    _ => bound(extent),
-                };
-                &n * &work(body)
-            }
-            Stmt::If { then, .. } => work(then),
-            Stmt::Tile(t) => {
-                let [(n0, _), (n1, _)] = &t.blocks;
-                let columns = Dim::Const(i64::from(t.max_rows.max(1)));
-                let steps = &(&bound(n0) * &bound(n1)) * &bound(&t.k);
-                &(&columns * &steps) + 50
-            }
-            Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier => Dim::ONE,
-        };
-        sum = &sum + &w;
-    }
-    sum
-}
-
-/// An extent without loop variables: a partial block counts as a whole one.
-fn bound(e: &Ix) -> Dim {
-    let mut d = e.offset.clone();
-    for (t, c) in &e.terms {
-        if let Term::Min(_, most) = t {
-            d = &d + &(most * c);
-        } else {
-            d = &d + 8;
-        }
-    }
-    d
 }
 
 /// A kernel that stands alone, for tests and tuning, exported under the prefix and its own name.

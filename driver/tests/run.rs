@@ -274,3 +274,30 @@ fn remarks_are_printed_by_every_command_that_compiles() {
         ran.err
     );
 }
+
+/// A program whose output has an extent that only the run tells is printed with the extent that it has.
+#[test]
+fn extents_that_only_the_run_tells_are_printed() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/programs/head.ir");
+    let inputs = |k: i128| {
+        let x = Tensor::from_f32(&[3], &[1.0, 2.0, 3.0]);
+        let k = Tensor::splat(DType::I64, &[], Number::Int(k));
+        let all = [("x".to_owned(), x), ("k".to_owned(), k)];
+        brolga::npy::write_npz(&dir.path().join("in.npz"), &all).expect("a file is written");
+    };
+    inputs(2);
+    let out = ok(dir.path(), &["run", program, "--inputs", "in.npz"]).out;
+    assert!(out.starts_with("y: f32[4] = [1, 2, 2, 4]\nz: f32[6] = ["), "{out}");
+    ok(dir.path(), &["compile", program, "-o", "head.brolga"]);
+    let again = ok(dir.path(), &["run", "head.brolga", "--inputs", "in.npz"]).out;
+    assert_eq!(out, again);
+    inputs(4);
+    let ran = brolga(dir.path(), &["run", program, "--inputs", "in.npz"]);
+    assert_eq!(ran.status, 2);
+    assert!(
+        ran.err.contains("node `Shape_0`") && ran.err.contains("0 <= `k` <= n, found 4"),
+        "{}",
+        ran.err
+    );
+}

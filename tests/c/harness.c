@@ -51,6 +51,11 @@ static void *read_file(const char *path) {
   return out;
 }
 
+static void *BROLGA_CALL allocate(brolga_ctx *ctx, uint64_t bytes, uint64_t align) {
+  (void)ctx;
+  return align <= 64 ? memory((size_t)bytes) : NULL;
+}
+
 int main(int argc, char **argv) {
   const void *inputs[MOST] = { NULL };
   void *outputs[MOST] = { NULL };
@@ -78,14 +83,13 @@ int main(int argc, char **argv) {
   if (status != BROLGA_OK) fail("shapes", brolga_error_string(status));
   for (i = 0; i < OF_MODEL(OUTPUT_COUNT); i++) {
     sizes[i] = bytes_of(output_dtype[i]);
-    for (axis = 0; axis < output_rank[i]; axis++, extent++) {
-      sizes[i] *= (size_t)*extent;
-      printf("%lld ", (long long)*extent);
-    }
-    printf("\n");
-    outputs[i] = memory(sizes[i]);
+    for (axis = 0; axis < output_rank[i]; axis++, extent++) sizes[i] *= (size_t)*extent;
+    /* What only the run tells the size of, the run allocates. */
+    outputs[i] = output_dynamic[i] ? NULL : memory(sizes[i]);
   }
   MODEL(ctx_init)(&ctx, weights, dims, memory((size_t)arena_bytes), arena_bytes);
+  ctx.alloc = allocate;
+  ctx.out_dims = extents;
   for (i = 0; i < OF_MODEL(INPUT_COUNT); i++) {
     if (inputs[i] == NULL) inputs[i] = input_default(i, &ctx);
     if (inputs[i] == NULL) fail("arguments", "an input without a default has no file");
@@ -107,8 +111,15 @@ int main(int argc, char **argv) {
     fail(node != NULL ? node : "run", brolga_error_string(status));
   }
   if (ctx.error_code != BROLGA_OK) fail("run", "left an error");
+  extent = extents;
   for (i = 0; i < OF_MODEL(OUTPUT_COUNT); i++) {
     FILE *f;
+    sizes[i] = bytes_of(output_dtype[i]);
+    for (axis = 0; axis < output_rank[i]; axis++, extent++) {
+      sizes[i] *= (size_t)*extent;
+      printf("%lld ", (long long)*extent);
+    }
+    printf("\n");
     snprintf(path, sizeof path, "%s/output_%d", argv[2], i);
     f = fopen(path, "wb");
     if (f == NULL || fwrite(outputs[i], 1, sizes[i], f) != sizes[i] || fclose(f) != 0) fail(path, "cannot be written");

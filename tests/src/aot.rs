@@ -184,6 +184,15 @@ fn describe(c: &Compiled) -> String {
             let _ = writeln!(out, "static const int {lower}[] = {{ {} }};", rows(kind, n, what));
         }
     }
+    let dynamic: Vec<String> = (c.meta.outputs.iter())
+        .map(|o| u8::from(o.dynamic).to_string())
+        .collect();
+    let dynamic = if dynamic.is_empty() {
+        "0".to_owned()
+    } else {
+        dynamic.join(", ")
+    };
+    let _ = writeln!(out, "static const int output_dynamic[] = {{ {dynamic} }};");
     out += "static const void *input_default(int i, const brolga_ctx *ctx) {\n  (void)ctx;\n  switch (i) {\n";
     for (i, _) in c
         .meta

@@ -2,7 +2,8 @@
 
 use brolga::output::WeightsIn;
 use brolga::{Compiled, Options, Session};
-use brolga_ir::{Graph, Target, Tensor};
+use brolga_ir::program::Program;
+use brolga_ir::{DType, Graph, Target, Tensor};
 use brolga_tests::aot::{Harness, Kind, dims, has, undefined};
 use brolga_tests::{SmallModel, relative_error, run, skip, small_model};
 
@@ -332,4 +333,105 @@ fn defaults_and_repeated_outputs_hold_from_c() {
             assert!(error <= TOLERANCE, "{name}: output `{}` is off by {error:e}", o.name);
         }
     }
+}
+
+/// Programs whose sizes only the run tells, from C and as a session: as the interpreter has them.
+#[test]
+fn outputs_of_sizes_that_only_the_run_tells() {
+    let x = Tensor::from_f32(&[5], &[1.0, 2.0, 3.0, 4.0, 5.0]);
+    let number = |dtype, shape: &[usize], n: i128| Tensor::splat(dtype, shape, brolga_ir::Number::Int(n));
+    let cases = [
+        (
+            "head",
+            vec![x.clone(), number(DType::I64, &[], 3)],
+            vec![vec![6], vec![10]],
+        ),
+        (
+            "powers",
+            vec![x, number(DType::I32, &[1], 4), number(DType::Bool, &[], 1)],
+            vec![vec![5], vec![4]],
+        ),
+    ];
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    for (name, given, shapes) in cases {
+        let path = brolga_tests::root().join(format!("tests/programs/{name}.ir"));
+        let compiled = || brolga::compile_file(&path, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        let program = Program::<brolga_ir::loops::Kernel>::parse(&text, &|_| None).unwrap_or_else(|e| panic!("{e}"));
+        let want = brolga_ir::program::interp::run(&program, &given).unwrap_or_else(|e| panic!("{e}"));
+        let found: Vec<Vec<usize>> = want.iter().map(|t| t.shape().to_vec()).collect();
+        assert_eq!(found, shapes, "{name}");
+        let views: Vec<_> = given.iter().map(brolga::tensors::view).collect();
+        let check = |session: &Session| {
+            let outputs = session.run(&views).unwrap_or_else(|e| panic!("{name}: {e}"));
+            for (o, w) in outputs.iter().zip(&want) {
+                assert_eq!(brolga::tensors::to_tensor(o), *w, "{name}");
+            }
+        };
+        check(&compiled().session_with(2, u64::MAX).expect("it compiled before"));
+        let artefact = dir.path().join(format!("{name}.brolga"));
+        compiled().write_artefact(&artefact).unwrap_or_else(|e| panic!("{e}"));
+        check(&Session::load(&artefact).unwrap_or_else(|e| panic!("{e}")));
+        if cc() {
+            let found = Harness::build(compiled(), Kind::Object, WeightsIn::Object).run(&given, &[5]);
+            assert_eq!(found, want, "{name}");
+        }
+    }
+}
+
+#[test]
+fn memory_for_sizes_that_only_the_run_tells() {
+    let path = brolga_tests::root().join("tests/programs/head.ir");
+    let compiled = || brolga::compile_file(&path, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+    let session = compiled().session_with(1, u64::MAX).expect("it compiled before");
+    let (x, mut y, mut z) = ([1.0f32, 2.0, 3.0], [0f32; 6], [0f32; 6]);
+    let run = |k: i64, y: &mut [f32], z: &mut [f32]| {
+        let n = y.len();
+        let inputs = [
+            brolga::View::of(&x, &[3]),
+            brolga::View::of(std::slice::from_ref(&k), &[]),
+        ];
+        assert_eq!(session.output_shapes(&inputs).expect("n bounds k"), [[6], [6]]);
+        session.run_into(
+            &inputs,
+            &mut [brolga::ViewMut::of(y, &[n]), brolga::ViewMut::of(z, &[6])],
+        )
+    };
+    assert_eq!(run(2, &mut y, &mut z).expect("there is room"), [[4], [6]]);
+    assert_eq!(y, [1.0, 2.0, 2.0, 4.0, 0.0, 0.0]);
+    let e = run(2, &mut y[..3], &mut z)
+        .expect_err("16 bytes are needed")
+        .to_string();
+    assert_eq!(
+        e,
+        "node `Concat_3`: an output is larger than the memory that the caller gave for it: 16 bytes are needed"
+    );
+    let e = run(9, &mut y, &mut z).expect_err("9 of 3").to_string();
+    assert_eq!(
+        e,
+        "node `Shape_0`: a check of the model on its data failed: 0 <= `k` <= n, found 9"
+    );
+    // A run's memory keeps to the limit.
+    let path = brolga_tests::root().join("tests/programs/powers.ir");
+    let session = brolga::compile_file(&path, &Options::default())
+        .unwrap_or_else(|e| panic!("{e}"))
+        .session_with(1, 1 << 16);
+    let session = session.expect("it compiles");
+    let (k, again) = ([1i32 << 20], [1u8]);
+    let again = brolga::View {
+        dtype: brolga_abi::DType::Bool,
+        shape: &[],
+        bytes: &again,
+    };
+    let inputs = [brolga::View::of(&x, &[3]), brolga::View::of(&k, &[1]), again];
+    let e = session.run(&inputs).expect_err("4 MiB").to_string();
+    assert_eq!(e, "node `Expand_1`: out of memory");
+    let e = session
+        .output_shapes(&inputs)
+        .expect_err("nothing bounds k")
+        .to_string();
+    assert_eq!(
+        e,
+        "only a run tells the shape [k] of output `row`, and nothing bounds it"
+    );
 }
