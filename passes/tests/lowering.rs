@@ -3,11 +3,12 @@
 
 use brolga_ir::graph::GraphBuilder;
 use brolga_ir::loops::interp::BufferData;
-use brolga_ir::ops::Role;
-use brolga_ir::ops::{self, Accuracy, Sample};
+use brolga_ir::ops::{self, Accuracy, Role, Sample};
 use brolga_ir::program::{Program, SlotId, Step, Storage};
-use brolga_ir::{Build, DType, Graph, Number, Op, Tensor, Type, Value, structured};
+use brolga_ir::{Build, DType, Graph, Number, Op, Target, Tensor, Type, Value, structured};
+use brolga_passes::eqsat::EqSat;
 use brolga_passes::lower;
+use brolga_passes::pass::{Context, Pass};
 use std::cell::RefCell;
 
 /// `y = store(op(x…))`, composites without a kernel decomposed with every part stored.
@@ -18,6 +19,9 @@ fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
         .map(|(i, (d, s))| graph.input(&format!("x{i}"), Type::fixed(*d, s)))
         .collect();
     let origin: std::sync::Arc<str> = "node".into();
+    // Regions are cut into kernels, as every graph is that is lowered.
+    let mut cx = Context::new(Target::baseline());
+    let op = &op.map_regions(&mut |g| EqSat::default().run(g, &mut cx).map_err(|e| e.error))?;
     let mut b = Stored(GraphBuilder {
         graph: &mut graph,
         origin: origin.clone(),
@@ -28,7 +32,7 @@ fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
     };
     for (i, v) in outs.into_iter().enumerate() {
         let v = match op.role() {
-            Role::Host => v,
+            Role::Host | Role::Region(_) => v,
             _ => graph
                 .add(Op::new("store", &[])?, &[v], &origin)
                 .map_err(|e| e.message)?[0],
@@ -78,34 +82,63 @@ fn execute<K>(
         })
         .map(RefCell::new)
         .collect();
-    let tensor = |s: SlotId| {
-        let slot = p.slot(s);
-        let shape: Vec<usize> = slot.ty.shape.iter().map(known).collect();
-        Tensor::new(slot.ty.dtype, shape, memory[p.root(s).0 as usize].borrow().clone())
-    };
-    for step in p.init.iter().chain(&p.steps) {
-        match step {
-            Step::Call { kernel, args, .. } => {
-                let args: Vec<SlotId> = args.iter().map(|a| p.root(*a)).collect();
-                call(&p.kernels[*kernel as usize], &args, &memory)?;
-            }
-            Step::Copy { from, to, rows } => {
-                assert_eq!(*rows, None, "samples have few operands");
-                let bytes = memory[p.root(*from).0 as usize].borrow().clone();
-                *memory[to.0 as usize].borrow_mut() = bytes;
-            }
-            Step::Host {
-                op, inputs, outputs, ..
-            } => {
-                let args = inputs.iter().map(|&s| tensor(s)).collect::<Result<Vec<_>, _>>()?;
-                for (t, o) in op.eval(&args)?.iter().zip(outputs) {
-                    *memory[o.0 as usize].borrow_mut() = t.bytes().to_vec();
-                }
-            }
-            other => panic!("samples have no step {other:?}"),
-        }
+    let machine = Machine { p, memory, call };
+    machine.block(&p.init)?;
+    machine.block(&p.steps)?;
+    p.outputs.iter().map(|&(_, s)| machine.tensor(s)).collect()
+}
+
+struct Machine<'p, K, F> {
+    p: &'p Program<K>,
+    memory: Vec<RefCell<Vec<u8>>>,
+    call: F,
+}
+
+impl<K, F: Fn(&K, &[SlotId], &[RefCell<Vec<u8>>]) -> Result<(), String>> Machine<'_, K, F> {
+    fn bytes(&self, s: SlotId) -> &RefCell<Vec<u8>> {
+        &self.memory[self.p.root(s).0 as usize]
     }
-    p.outputs.iter().map(|&(_, s)| tensor(s)).collect()
+
+    fn tensor(&self, s: SlotId) -> Result<Tensor, String> {
+        let ty = &self.p.slot(s).ty;
+        let shape = brolga_ir::dim::constants(&ty.shape).expect("samples have known extents");
+        Tensor::new(ty.dtype, shape, self.bytes(s).borrow().clone())
+    }
+
+    fn block(&self, steps: &[Step]) -> Result<(), String> {
+        for step in steps {
+            match step {
+                Step::Call { kernel, args, .. } => {
+                    let args: Vec<SlotId> = args.iter().map(|a| self.p.root(*a)).collect();
+                    (self.call)(&self.p.kernels[*kernel as usize], &args, &self.memory)?;
+                }
+                Step::Copy { from, to, rows } => {
+                    assert_eq!(*rows, None, "samples have few operands");
+                    let bytes = self.bytes(*from).borrow().clone();
+                    *self.bytes(*to).borrow_mut() = bytes;
+                }
+                Step::Host {
+                    op, inputs, outputs, ..
+                } => {
+                    let args = inputs.iter().map(|&s| self.tensor(s)).collect::<Result<Vec<_>, _>>()?;
+                    for (t, o) in op.eval(&args)?.iter().zip(outputs) {
+                        *self.bytes(*o).borrow_mut() = t.bytes().to_vec();
+                    }
+                }
+                Step::If { cond, then, other } => {
+                    let taken = self.bytes(*cond).borrow()[0] != 0;
+                    self.block(if taken { then } else { other })?;
+                }
+                Step::While { cond, body } => {
+                    while self.bytes(*cond).borrow()[0] != 0 {
+                        self.block(body)?;
+                    }
+                }
+                other => panic!("samples have no step {other:?}"),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn run_structured(k: &structured::Kernel, args: &[SlotId], memory: &[RefCell<Vec<u8>>]) -> Result<(), String> {
