@@ -28,7 +28,6 @@ pub mod program;
 pub mod ptx;
 mod rare;
 pub mod target;
-mod work;
 pub mod x86;
 
 use thiserror::Error as ThisError;

@@ -12,11 +12,10 @@
 //! argument, by the number of the slot: it runs in the compiler, which decides where constants lie.
 
 use crate::clif::{CONSTANT, Copy, Emit, Unit, kernel};
-use crate::work::work;
 use crate::{Error, plan};
 use brolga_abi::ctx::offset;
 use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
-use brolga_ir::loops;
+use brolga_ir::loops::{self, Grain};
 use brolga_ir::program::{Program, Rows, SlotId, Step, Storage, nested};
 use brolga_ir::{Dim, Op, Symbol};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -24,9 +23,6 @@ use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, StackSlot, Value, 
 use cranelift_module::{FuncId, Linkage};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
-
-/// Work below which a kernel runs on the calling thread, in units of about a cycle: waking workers costs microseconds.
-const PARALLEL_WORK: i64 = 40_000;
 
 /// The functions of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -392,7 +388,7 @@ impl Run<'_, '_, '_> {
                 if plan::is_late(k, &self.late) {
                     continue;
                 }
-                dims.extend(k.parallel_extent().and_then(|n| n.as_dim().cloned()));
+                dims.extend(k.parallel().and_then(|(n, _)| n.as_dim().cloned()));
             }
         }
         self.e.prepare_dims(&dims)?;
@@ -560,9 +556,7 @@ impl Run<'_, '_, '_> {
         let stride = self.e.dim(&rows.stride)?;
         let args = self.array(&[to, from, bytes, stride]);
         let f = self.e.unit.outline(&Copy::Rows)?;
-        // A vector is about a cycle.
-        let work = (&rows.count * &rows.bytes).floor_div(&Dim::Const(16));
-        self.launch(f, args, &rows.count, &work)
+        self.launch(f, args, &rows.count, &rows.grain)
     }
 
     /// A stack slot that all calls share; kernels have returned before it is filled again.
@@ -621,19 +615,19 @@ impl Run<'_, '_, '_> {
             fields.push(self.e.slot_addr(faults));
         }
         let args = self.array(&fields);
-        match k.parallel_extent() {
+        match k.parallel() {
             None => {
                 let one = self.e.int(1);
                 self.serially(body, args, one);
             }
-            Some(extent) => {
+            Some((extent, grain)) => {
                 let Some(extent) = extent.as_dim() else {
                     return Err(self.error(format!(
                         "the parallel loop of kernel `{}` has extent {extent}, expected a dim",
                         k.name
                     )));
                 };
-                self.launch(body, args, extent, &work(&k.body))?;
+                self.launch(body, args, extent, grain)?;
             }
         }
         self.checked(checks);
@@ -666,10 +660,10 @@ impl Run<'_, '_, '_> {
     }
 
     /// Calls a body with iterations `0..extent`, by all workers when the work is worth it.
-    fn launch(&mut self, body: FuncId, args: Value, extent: &Dim, work: &Dim) -> Result<(), Error> {
+    fn launch(&mut self, body: FuncId, args: Value, extent: &Dim, grain: &Grain) -> Result<(), Error> {
         let n = self.e.dim(extent)?;
-        let serial_only =
-            extent.as_const().is_some_and(|n| n <= 1) || work.as_const().is_some_and(|w| w < PARALLEL_WORK);
+        let Grain { work, least } = grain;
+        let serial_only = extent.as_const().is_some_and(|n| n <= 1) || work.as_const().is_some_and(|w| w < *least);
         if serial_only {
             self.serially(body, args, n);
             return Ok(());
@@ -683,11 +677,7 @@ impl Run<'_, '_, '_> {
         if work.as_const().is_none() {
             // Beyond 64 bits it wraps around: it only weighs, and such a run does not end.
             let w = self.e.dim(work)?;
-            let much = self
-                .e
-                .b
-                .ins()
-                .icmp_imm_s(IntCC::SignedGreaterThanOrEqual, w, PARALLEL_WORK);
+            let much = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, w, *least);
             cond = self.e.b.ins().band(cond, much);
         }
         let fork = self.e.begin_fork(cond, &[]);

@@ -4,7 +4,7 @@ mod common;
 
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::interp::{self, BufferData};
-use brolga_ir::loops::{Expr, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile};
+use brolga_ir::loops::{Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile};
 use brolga_ir::scalar::Prim;
 use brolga_ir::{DType, Dim};
 use common::*;
@@ -107,7 +107,7 @@ fn a_map_with_a_tail() {
     };
     b.k.body = vec![each(
         0,
-        LoopKind::Parallel,
+        LoopKind::Parallel(Grain::ALWAYS),
         n.ceil_div(&Dim::Const(16)),
         vec![
             tail,
@@ -185,7 +185,7 @@ fn a_reduction_in_lanes() {
             body.push(set(total, prim(Prim::Add, &[total, l])));
         }
         body.push(store(y, Ix::var(Var(0)), total));
-        b.k.body = vec![each(0, LoopKind::Parallel, m, body)];
+        b.k.body = vec![each(0, LoopKind::Parallel(Grain::ALWAYS), m, body)];
         for (m, k) in [(3, 5), (1, 0), (0, 4)] {
             let n = (m * k * lanes) as usize;
             check(&b, &[m, k], &[random_f32(n, 3), vec![0; 4 * m as usize]]);
@@ -321,7 +321,7 @@ fn guarded_loads_in_lanes() {
         );
         b.k.body = vec![each(
             0,
-            LoopKind::Parallel,
+            LoopKind::Parallel(Grain::ALWAYS),
             &h + 2,
             vec![each(3, LoopKind::Unrolled, 3, vec![columns])],
         )];
@@ -491,7 +491,7 @@ fn scratch_and_private_memory() {
     };
     b.k.body = vec![each(
         0,
-        LoopKind::Parallel,
+        LoopKind::Parallel(Grain::ALWAYS),
         n.clone(),
         vec![
             set(w, load(x, affine(&[(0, 8)], 2))),
@@ -572,7 +572,7 @@ fn matmul(rows: i64, m: i64, k: i64, n: i64, cut: bool) -> (Build, Vec<Vec<u8>>)
     };
     b.k.body = vec![each(
         0,
-        LoopKind::Parallel,
+        LoopKind::Parallel(Grain::ALWAYS),
         md.ceil_div(&Dim::Const(rows)),
         vec![each(1, LoopKind::Serial, panels, vec![Stmt::Tile(Box::new(tile))])],
     )];
@@ -695,7 +695,12 @@ fn checks_report_any_lane() {
                 store(out, at, i),
             ];
             let kind = if lanes == 1 { LoopKind::Serial } else { LoopKind::Vector };
-            b.k.body = vec![each(0, LoopKind::Parallel, 2, vec![each(1, kind, lanes, body)])];
+            b.k.body = vec![each(
+                0,
+                LoopKind::Parallel(Grain::ALWAYS),
+                2,
+                vec![each(1, kind, lanes, body)],
+            )];
             b.k.verify().unwrap();
             let n = 2 * lanes as usize;
             for bad in 0..=n {

@@ -47,7 +47,7 @@ loops @double(b0: f32[4] in, b1: f32[4] out) {
   }
 }
 loops @add(b0: f32[4*n] in, b1: f32[4] in, b2: f32[4*n] out) symbols(n) {
-  for i0 parallel 0..n {
+  for i0 parallel(4*n from 40000) 0..n {
     for i1 vector 0..4 {
       r0: f32 = load b0[4*i0 + i1]
       r1: f32 = load b1[i1]

@@ -7,7 +7,7 @@ mod common;
 
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::interp::{self, BufferData};
-use brolga_ir::loops::{Buf, Expr, LoopKind, Scope, Stmt};
+use brolga_ir::loops::{Buf, Expr, Grain, LoopKind, Scope, Stmt};
 use brolga_ir::scalar::Prim;
 use brolga_ir::{DType, Dim};
 use common::*;
@@ -30,8 +30,8 @@ impl Generator {
         (self.r.next() % n as u64) as i64
     }
 
-    fn pick<T: Copy>(&mut self, x: &[T]) -> T {
-        x[self.below(x.len() as i64) as usize]
+    fn pick<T: Clone>(&mut self, x: &[T]) -> T {
+        x[self.below(x.len() as i64) as usize].clone()
     }
 
     /// An affine expression of the three loop variables.
@@ -210,6 +210,7 @@ fn generate(seed: u64) -> (Build, Vec<Vec<u8>>, Vec<DType>) {
         LoopKind::Unrolled,
     ]);
     let (outer, middle) = (1 + g.below(4), g.below(4));
+    g.b.k.pooled = g.pick(&[false, true]);
     let mut before = vec![];
     if kind == LoopKind::Vector && lanes > 1 {
         for _ in 0..g.below(3) {
@@ -258,7 +259,7 @@ fn generate(seed: u64) -> (Build, Vec<Vec<u8>>, Vec<DType>) {
     let mut body = before;
     body.push(each(1, LoopKind::Serial, middle, vec![each(2, kind, lanes, inner)]));
     body.extend(after);
-    g.b.k.body = vec![each(0, LoopKind::Parallel, outer, body)];
+    g.b.k.body = vec![each(0, LoopKind::Parallel(Grain::ALWAYS), outer, body)];
     (g.b, buffers, dtypes)
 }
 

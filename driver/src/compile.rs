@@ -3,9 +3,8 @@
 //! [`compile`] goes down through the [`levels`] and evaluates the constants; machine code is made by what
 //! asks for it: a session, or one of the files of [`crate::output`].
 
-use crate::levels::{self, Level};
+use crate::levels::{self, Level, Module, Walk};
 use crate::options::{Options, Timings};
-use crate::source::Model;
 use crate::weights::{self, Packed};
 use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
@@ -49,52 +48,47 @@ impl fmt::Debug for Compiled {
 /// When it is no model, uses what is not supported, or does not fit in memory.
 pub fn compile_file(path: impl AsRef<Path>, options: &Options) -> Result<Compiled> {
     let start = Instant::now();
-    let model = source::model(path.as_ref(), options)?;
+    let module = source::model(path.as_ref(), options)?;
     let load = start.elapsed();
-    let mut c = compile_model(model, &options.without_sizes())?;
+    let mut c = compile_module(module, &options.without_sizes())?;
     c.timings.load = load;
     Ok(c)
 }
 
-/// Compiles a model from the level on that it is at. Passes, rules and sizes are for tensor graphs.
+/// Compiles a module from the level on that it is at. Sizes are for tensor graphs.
 ///
 /// # Errors
-/// As [`compile`].
-pub fn compile_model(model: Model, options: &Options) -> Result<Compiled> {
+/// When a pass fails, naming the node; when constants do not fit in memory.
+pub fn compile_module(module: Module, options: &Options) -> Result<Compiled> {
     cpu(options)?;
-    let mut timings = Timings::default();
-    let start = Instant::now();
-    let program = match model {
-        Model::Tensor(graph) => return compile(&graph, options),
-        Model::Structured(s) => levels::program(&s, options)?,
-        Model::Program(p) => levels::planned(p, options)?,
+    let (module, defaults) = match module {
+        Module::Tensor(graph) if !options.sizes.is_empty() => {
+            let graph = levels::specialise(&graph, &options.sizes)?;
+            let defaults = graph.defaults.clone();
+            (Module::Tensor(graph), defaults)
+        }
+        Module::Tensor(graph) => {
+            let defaults = graph.defaults.clone();
+            (Module::Tensor(graph), defaults)
+        }
+        lower => (lower, vec![]),
     };
-    timings.lower = start.elapsed();
-    finish(program, &[], options, vec![], timings)
+    let walk = Walk::new(module, options)?.down(Level::Program)?;
+    let timings = Timings {
+        optimise: walk.optimise,
+        lower: walk.lower,
+        ..Timings::default()
+    };
+    let remarks = walk.remarks().to_vec();
+    finish(levels::into_program(walk.module), &defaults, options, remarks, timings)
 }
 
 /// Compiles a graph.
 ///
 /// # Errors
-/// When a pass or a level fails, naming the node; when constants do not fit in memory.
+/// As [`compile_module`].
 pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled> {
-    cpu(options)?;
-    let mut timings = Timings::default();
-    let specialised;
-    let graph = if options.sizes.is_empty() {
-        graph
-    } else {
-        specialised = levels::specialise(graph, &options.sizes)?;
-        &specialised
-    };
-    let start = Instant::now();
-    let (cut, remarks) = levels::optimise(graph, options)?;
-    timings.optimise = start.elapsed();
-    let start = Instant::now();
-    let structured = levels::structured(&cut, options)?;
-    let program = levels::program(&structured, options)?;
-    timings.lower = start.elapsed();
-    finish(program, &graph.defaults, options, remarks, timings)
+    compile_module(Module::Tensor(graph.clone()), options)
 }
 
 /// The CPU that machine code is for.

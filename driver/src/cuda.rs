@@ -1,15 +1,16 @@
 //! Models on an NVIDIA GPU.
 //!
 //! ```text
-//! Graph ─ optimise ─ structured ─ loops ─▶ Program ─ plan(sizes) ─▶ runtime::cuda::Plan ─▶ Gpu
+//! Graph ─ canonicalize,eqsat,lower,schedule,plan-memory ─▶ Program ─ plan(sizes) ─▶ runtime::cuda::Plan ─▶ Gpu
 //! ```
 //!
 //! A program for a GPU may have symbolic dimensions; a plan has none. A plan is made, and its kernels are assembled by the
 //! CUDA driver, when inputs of new sizes come; the last one is kept.
 
 use crate::compile;
+use crate::levels::{self, Level, Module, Walk};
 use crate::options::{Options, Timings};
-use crate::{Error, Result, levels, source, tensors};
+use crate::{Error, Result, source, tensors};
 use brolga_abi::Input;
 use brolga_codegen::ptx::{self, Arch};
 use brolga_ir::dim::NoValue;
@@ -46,16 +47,16 @@ impl CudaModel {
             specialised = levels::specialise(graph, &options.sizes)?;
             &specialised
         };
-        let mut timings = Timings::default();
-        let start = Instant::now();
-        let (cut, remarks) = levels::optimise(graph, options)?;
-        timings.optimise = start.elapsed();
-        let start = Instant::now();
-        let structured = levels::structured(&cut, options)?;
-        let mut program = levels::loops(&structured, &options.target);
-        levels::plan_memory(&mut program)?;
-        let mut model = CudaModel::new(program, options.memory_limit)?;
-        timings.lower = start.elapsed();
+        let walk = Walk::new(Module::Tensor(graph.clone()), options)?.down(Level::Program)?;
+        let (timings, remarks) = (
+            Timings {
+                optimise: walk.optimise,
+                lower: walk.lower,
+                ..Timings::default()
+            },
+            walk.remarks().to_vec(),
+        );
+        let mut model = CudaModel::new(levels::into_program(walk.module), options.memory_limit)?;
         model.timings = timings;
         model.remarks = remarks;
         Ok(model)

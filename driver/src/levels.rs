@@ -1,38 +1,23 @@
-//! The way down, one function a step, and the way through each level's text.
+//! The way down: a pipeline of passes, and what is missing of it on the way to a level.
 //!
 //! ```text
-//! Graph ─ optimise ─▶ cut Graph ─ structured ─▶ Program<structured> ─ program ─▶ Program<loops>, planned
+//! tensor graph ─ canonicalize,eqsat ─▶ cut graph ─ lower ─▶ structured ─ schedule ─▶ loops ─ plan-memory ─▶ program
 //! ```
 //!
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).
 
 use crate::options::Options;
-use crate::{Error, Result, backend};
-use brolga_ir::program::{Callable, Program, Storage};
+use crate::{Error, Result};
+use brolga_ir::program::{Program, Storage};
 use brolga_ir::text::ParseError;
-use brolga_ir::{ConstData, Graph, NodeError, Source, Target};
-use brolga_passes::lower::{self, Structured};
-use brolga_passes::pass::Context;
+use brolga_ir::{ConstData, Graph, Source};
+use brolga_passes::lower::Structured;
+pub use brolga_passes::module::{Level, Module};
+use brolga_passes::pass::{Context, Pass, PassError};
+use brolga_passes::registry::Pipeline;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// A level of the IR.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Level {
-    /// The optimised tensor graph.
-    Tensor,
-    /// Structured kernels.
-    Structured,
-    /// Loop nests.
-    Loops,
-    /// Loop nests with steps and the memory plan.
-    Program,
-}
-
-impl Level {
-    /// Every level, from the top.
-    pub const ALL: [Level; 4] = [Level::Tensor, Level::Structured, Level::Loops, Level::Program];
-}
+use std::time::{Duration, Instant};
 
 /// A graph with some symbols replaced by numbers.
 ///
@@ -45,30 +30,101 @@ pub fn specialise(g: &Graph, sizes: &[(String, i64)]) -> Result<Graph> {
     })
 }
 
+/// A module on its way down.
+pub struct Walk<'o> {
+    /// The module as it is.
+    pub module: Module,
+    /// How long the passes took that left a tensor graph.
+    pub optimise: Duration,
+    /// How long the others took.
+    pub lower: Duration,
+    options: &'o Options,
+    cx: Context,
+}
+
+impl<'o> Walk<'o> {
+    /// The module after the pipeline of the options; without one, a tensor graph gets the default pipeline.
+    ///
+    /// # Errors
+    /// When the pipeline's text is wrong, a pass fails, or what it gives is not valid, which is checked where the options ask
+    /// for it.
+    pub fn new(module: Module, options: &'o Options) -> Result<Walk<'o>> {
+        let passes = options.passes(module.level())?;
+        let mut walk = Walk {
+            module,
+            optimise: Duration::ZERO,
+            lower: Duration::ZERO,
+            options,
+            cx: Context::new(options.target.clone()),
+        };
+        walk.run(passes)?;
+        Ok(walk)
+    }
+
+    /// Runs what is missing on the way to a level.
+    ///
+    /// # Errors
+    /// As [`Walk::new`]; when the module is below the level already.
+    pub fn down(mut self, level: Level) -> Result<Walk<'o>> {
+        if self.module.level() > level {
+            let (found, name) = (self.module.level(), self.module.name());
+            return Err(Error::Option(format!(
+                "{name}: found {found}, expected {level}: levels go down only"
+            )));
+        }
+        while self.module.level() < level {
+            let pass = Pipeline::down_from(self.module.level()).expect("there is a lower level");
+            self.run(vec![pass])?;
+        }
+        Ok(self)
+    }
+
+    /// Runs passes.
+    ///
+    /// # Errors
+    /// As [`Walk::new`].
+    pub fn run(&mut self, passes: Vec<Box<dyn Pass>>) -> Result<()> {
+        for pass in passes {
+            let start = Instant::now();
+            let fail = |source: PassError, model: &str| Error::Passes {
+                model: model.to_owned(),
+                source,
+            };
+            let name = self.module.name().to_owned();
+            // The pass takes the module; after an error nothing is left of it.
+            let module = std::mem::replace(&mut self.module, Module::Tensor(Graph::new(&name)));
+            self.module = pass.run(module, &mut self.cx).map_err(|e| fail(e, &name))?;
+            if self.options.verify {
+                self.module.verify().map_err(|error| {
+                    let pass = pass.name();
+                    fail(PassError { pass, error }, &name)
+                })?;
+            }
+            match self.module.level() {
+                Level::Tensor => self.optimise += start.elapsed(),
+                _ => self.lower += start.elapsed(),
+            }
+            self.options.show(pass.name(), &self.module);
+        }
+        Ok(())
+    }
+
+    /// What the passes remarked so far.
+    pub fn remarks(&self) -> &[String] {
+        &self.cx.remarks
+    }
+}
+
 /// The graph after the pipeline: kernels are chosen, each ends in a `store`. Also what the passes remarked.
 ///
 /// # Errors
 /// When a pass fails, naming the node.
 pub fn optimise(g: &Graph, options: &Options) -> Result<(Graph, Vec<String>)> {
-    let mut cx = Context::new(options.target.clone());
-    let fail = |source| Error::Passes {
-        model: g.name.clone(),
-        source,
-    };
-    let mut graph = g.clone();
-    for pass in options.passes()? {
-        graph = pass.run_through(&graph, &mut cx).map_err(fail)?;
-        if options.verify {
-            graph.verify().map_err(|error| {
-                fail(brolga_passes::pass::PassError {
-                    pass: pass.name(),
-                    error,
-                })
-            })?;
-        }
-        options.show(pass.name(), &graph);
+    let walk = Walk::new(Module::Tensor(g.clone()), options)?.down(Level::Tensor)?;
+    match walk.module {
+        Module::Tensor(g) => Ok((g, walk.cx.remarks)),
+        _ => unreachable!("it went down to a tensor graph"),
     }
-    Ok((graph, cx.remarks))
 }
 
 /// Structured kernels of a cut graph.
@@ -76,72 +132,51 @@ pub fn optimise(g: &Graph, options: &Options) -> Result<(Graph, Vec<String>)> {
 /// # Errors
 /// When a stream between two stores is no kernel.
 pub fn structured(g: &Graph, options: &Options) -> Result<Structured> {
-    let s = lower::to_structured(g).map_err(|source| Error::Lower {
-        model: g.name.clone(),
-        source,
-    })?;
-    check(&s, options)?;
-    options.show("structured", &s);
-    Ok(s)
+    match descend(Module::Tensor(g.clone()), options, Level::Structured)? {
+        Module::Structured(s) => Ok(s),
+        _ => unreachable!("it went down to structured kernels"),
+    }
 }
 
-/// Loop nests for a target, and the memory plan.
+/// Loop nests for the options' target, and the memory plan.
 ///
 /// # Errors
-/// When the result is not valid, which is checked where the options ask for it.
+/// When a schedule is not legal, or something is larger than 64 bits can count.
 pub fn program(s: &Structured, options: &Options) -> Result<Program> {
-    planned(loops(s, &options.target), options)
+    planned(Module::Structured(s.clone()), options)
 }
 
-/// Loop nests with a memory plan: their own, or one that is made here.
+/// A module's loop nests with their memory plan.
 ///
 /// # Errors
-/// As [`program`]; when something is larger than 64 bits can count.
-pub fn planned(mut p: Program, options: &Options) -> Result<Program> {
-    if p.arena.is_none() {
-        plan_memory(&mut p)?;
+/// As for the passes.
+fn planned(m: Module, options: &Options) -> Result<Program> {
+    Ok(into_program(descend(m, options, Level::Program)?))
+}
+
+/// The program that a module is which went down to [`Level::Program`].
+pub(crate) fn into_program(m: Module) -> Program {
+    match m {
+        Module::Loops(p) => p,
+        _ => unreachable!("it went down to a program"),
     }
-    check(&p, options)?;
-    options.show("program", &p);
-    Ok(p)
 }
 
-/// Places the temporaries.
-///
-/// # Errors
-/// When something is larger than 64 bits can count.
-pub fn plan_memory(p: &mut Program) -> Result<()> {
-    brolga_passes::memory::plan(p).map_err(|message| Error::Lower {
-        model: p.name.clone(),
-        source: NodeError {
-            node: String::new(),
-            message,
-        },
-    })
-}
-
-/// Loop nests for a target.
-pub fn loops(s: &Structured, target: &Target) -> Program {
-    backend::of(target).schedule(s, target)
-}
-
-fn check<K: Callable>(p: &Program<K>, options: &Options) -> Result<()> {
-    if !options.verify {
-        return Ok(());
-    }
-    p.verify().map_err(|message| Error::Lower {
-        model: p.name.clone(),
-        source: NodeError {
-            node: String::new(),
-            message,
-        },
-    })
+/// The module at a lower level, without the options' pipeline.
+fn descend(module: Module, options: &Options, level: Level) -> Result<Module> {
+    let none = Options {
+        pipeline: Some(String::new()),
+        rules: None,
+        add_rules: vec![],
+        ..options.clone()
+    };
+    Ok(Walk::new(module, &none)?.down(level)?.module)
 }
 
 /// The planned program of a graph that passes through `level`'s text on the way.
 ///
 /// # Errors
-/// As for the steps; when the text is not read back.
+/// As for the passes; when the text is not read back.
 pub fn through_text(g: &Graph, options: &Options, level: Level) -> Result<Program> {
     let files = sources(g);
     let find = |name: &str| files.iter().find(|s| s.name() == name).cloned();
@@ -149,25 +184,9 @@ pub fn through_text(g: &Graph, options: &Options, level: Level) -> Result<Progra
         path: PathBuf::from(format!("{} (printed)", g.name)),
         source,
     };
-    let (mut cut, _) = optimise(g, options)?;
-    if level == Level::Tensor {
-        cut = Graph::parse(&cut.to_string(), &find).map_err(read)?;
-    }
-    let mut s = structured(&cut, options)?;
-    if level == Level::Structured {
-        s = Structured::parse(&s.to_string(), &find).map_err(read)?;
-    }
-    let mut p = loops(&s, &options.target);
-    if level == Level::Loops {
-        for k in &mut p.kernels {
-            *k = k.to_string().parse().map_err(read)?;
-        }
-    }
-    plan_memory(&mut p)?;
-    if level == Level::Program {
-        p = Program::parse(&p.to_string(), &find).map_err(read)?;
-    }
-    Ok(p)
+    let walk = Walk::new(Module::Tensor(g.clone()), options)?.down(level)?;
+    let again = Module::parse(&walk.module.to_string(), &find).map_err(read)?;
+    planned(again, options)
 }
 
 /// The files that a graph's constants and defaults lie in, each once.

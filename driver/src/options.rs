@@ -5,8 +5,9 @@ use crate::{Error, Result};
 use brolga_ir::Target;
 use brolga_passes::eqsat::EqSat;
 use brolga_passes::eqsat::selection::Verdicts;
-use brolga_passes::pass::Pass;
-use brolga_passes::registry::{Files, Pipeline};
+use brolga_passes::module::Level;
+use brolga_passes::pass::{Files, Pass};
+use brolga_passes::registry::{PASSES, Pipeline};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,11 +75,23 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The passes of the pipeline; an empty text has none.
+    /// The passes of the pipeline for a module of this level; an empty text has none, and without a text only a tensor graph
+    /// has any.
     ///
     /// # Errors
-    /// When its text is wrong, or a file of rules cannot be read.
-    pub fn passes(&self) -> Result<Vec<Box<dyn Pass>>> {
+    /// When its text is wrong, a file of rules cannot be read, or there is no pass to print after.
+    pub fn passes(&self, level: Level) -> Result<Vec<Box<dyn Pass>>> {
+        if let Some((pass, _)) = &self.print_after
+            && pass != "all"
+            && PASSES.iter().all(|p| p.name != pass)
+        {
+            let known: Vec<&str> = PASSES.iter().map(|p| p.name).collect();
+            let message = format!(
+                "there is no pass `{pass}` to print after, expected all or one of {}",
+                known.join(", ")
+            );
+            return Err(Error::Option(message));
+        }
         let files = Disk {
             verdicts: (!self.unchecked_rules).then(Remembered::new),
         };
@@ -91,6 +104,7 @@ impl Options {
             }
             Some(p) if p.trim().is_empty() => return Ok(vec![]),
             Some(p) => Pipeline::parse_with(p, &files).map_err(|e| fail(e.to_string()))?,
+            None if level != Level::Tensor && !own => return Ok(vec![]),
             None => Pipeline::parse(Pipeline::DEFAULT).map_err(|e| fail(e.to_string()))?,
         };
         if own {

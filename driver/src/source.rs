@@ -1,11 +1,10 @@
 //! Models from files: ONNX, or the printed text of any level.
 
+use crate::levels::{self, Module};
 use crate::options::Options;
-use crate::{Error, Result, levels};
+use crate::{Error, Result};
 use brolga_frontend::onnx;
-use brolga_ir::program::{Callable, Program};
 use brolga_ir::{Graph, Source};
-use brolga_passes::lower::Structured;
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::Read;
@@ -23,16 +22,6 @@ pub enum Kind {
     Text,
     /// A printed program, of structured kernels or of loop nests.
     Program,
-}
-
-/// A model, at the level that its file holds.
-pub enum Model {
-    /// A tensor graph.
-    Tensor(Graph),
-    /// Structured kernels.
-    Structured(Structured),
-    /// Loop nests; planned where the text has a memory plan.
-    Program(Program),
 }
 
 /// Looks at how a file begins.
@@ -70,9 +59,26 @@ pub fn kind(path: &Path) -> Result<Kind> {
 ///
 /// # Errors
 /// When the file is no model, what its text says is not valid, or sizes are given that are none of the model's.
-pub fn model(path: &Path, options: &Options) -> Result<Model> {
+pub fn model(path: &Path, options: &Options) -> Result<Module> {
     if kind(path)? != Kind::Program {
-        return graph_for(path, options).map(Model::Tensor);
+        return graph_for(path, options).map(Module::Tensor);
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    parse(&text, path, options)
+}
+
+/// The model of a printed text of any level; files that it names are looked for beside it. A tensor graph has the options'
+/// sizes then.
+///
+/// # Errors
+/// As [`model`].
+pub fn parse(text: &str, path: &Path, options: &Options) -> Result<Module> {
+    let module = Module::parse(text, &|name| map_beside(path, name)).map_err(|source| Error::Text {
+        path: path.to_owned(),
+        source,
+    })?;
+    if let Module::Tensor(graph) = &module {
+        return levels::specialise(graph, &options.sizes).map(Module::Tensor);
     }
     if !options.sizes.is_empty() {
         return Err(Error::file(
@@ -80,23 +86,9 @@ pub fn model(path: &Path, options: &Options) -> Result<Model> {
             "a program is lowered already; sizes are set when it is made of a tensor graph",
         ));
     }
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    // Kernels of one level only, each with its keyword at the start of a line.
-    if text.lines().any(|l| l.starts_with("kernel @")) {
-        Ok(Model::Structured(parse_program(&text, path)?))
-    } else {
-        Ok(Model::Program(parse_program(&text, path)?))
-    }
-}
-
-fn parse_program<K: Callable>(text: &str, path: &Path) -> Result<Program<K>> {
-    let program = Program::parse(text, &|name| map_beside(path, name)).map_err(|source| Error::Text {
-        path: path.to_owned(),
-        source,
-    })?;
     // Texts are edited by hand; below this level nothing checks what a program says.
-    program.verify().map_err(|message| Error::file(path, message))?;
-    Ok(program)
+    module.verify().map_err(|e| Error::file(path, e.message))?;
+    Ok(module)
 }
 
 /// Reads a tensor graph. Weights stay in the file, which is mapped for as long as the graph refers to it.
@@ -146,8 +138,7 @@ pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
         )),
         Kind::Program => Err(Error::file(
             path,
-            "a program, expected a tensor graph: structured kernels and loop nests are below the passes; `brolga run`, \
-             `brolga compile` and `brolga emit` take programs",
+            "a program, expected a tensor graph: symbols have their sizes and operators their kernels there already",
         )),
     }
 }

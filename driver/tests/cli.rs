@@ -317,6 +317,101 @@ fn opt_reads_and_writes_text() {
 }
 
 #[test]
+fn pipelines_lead_from_any_level_to_any_below() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let file = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("it was written");
+    let text = "graph @g(%0 x: f32[4, 40]) {\n  %1 = softmax{axis=1}(%0)\n  return y = %1\n}\n";
+    std::fs::write(dir.path().join("g.txt"), text).expect("a file is written");
+    let program = ok(dir.path(), &["emit", "g.txt", "--stage", "program"]).out;
+    // At once, and with a stop at every level.
+    let all = "canonicalize,eqsat,lower,schedule,plan-memory";
+    assert_eq!(ok(dir.path(), &["opt", "g.txt", "--passes", all]).out, program);
+    ok(
+        dir.path(),
+        &[
+            "opt",
+            "g.txt",
+            "--passes",
+            "canonicalize,eqsat,lower,choose",
+            "-o",
+            "kernels.txt",
+        ],
+    );
+    assert!(
+        file("kernels.txt").contains("\n  schedule rows{lanes="),
+        "{}",
+        file("kernels.txt")
+    );
+    let ran = ok(
+        dir.path(),
+        &[
+            "opt",
+            "kernels.txt",
+            "--passes",
+            "schedule",
+            "-o",
+            "loops.txt",
+            "--print-ir-after",
+            "schedule",
+        ],
+    );
+    assert!(ran.err.contains("// after schedule\nprogram @g("), "{}", ran.err);
+    assert_eq!(
+        ok(dir.path(), &["opt", "loops.txt", "--passes", "plan-memory"]).out,
+        program
+    );
+    assert_eq!(
+        ok(dir.path(), &["emit", "kernels.txt", "--stage", "program"]).out,
+        program
+    );
+    // An edited schedule is followed, or refused with its reason.
+    let edited = |from: &str, to: &str| {
+        let (before, after) = (file("kernels.txt"), file("kernels.txt").replace(from, to));
+        assert_ne!(before, after, "no `{from}`");
+        std::fs::write(dir.path().join("edited.txt"), after).expect("a file is written");
+        brolga(dir.path(), &["emit", "edited.txt", "--stage", "program"])
+    };
+    let ran = edited("rows{lanes=8", "rows{lanes=4");
+    assert!(
+        ran.status == 0 && ran.out != program && ran.out.contains("vector 0..4"),
+        "{}",
+        ran.err
+    );
+    for (from, to, why) in [
+        (
+            "rows{lanes=8",
+            "rows{lanes=9",
+            "rows: lanes=9, expected a power of two up to 64",
+        ),
+        (
+            "rows{lanes=8",
+            "rows{speed=8",
+            "`rows` has no field `speed`, expected lanes",
+        ),
+    ] {
+        let ran = edited(from, to);
+        assert!(ran.status == 2 && ran.err.contains(why), "{}", ran.err);
+    }
+    for (args, why) in [
+        (
+            &["opt", "g.txt", "--passes", "schedule"][..],
+            "pass `schedule`: found a tensor graph, expected structured kernels",
+        ),
+        (
+            &["opt", "kernels.txt", "--passes", "eqsat"],
+            "pass `eqsat`: found structured kernels, expected a tensor graph: levels go down only",
+        ),
+        (
+            &["opt", "g.txt", "--print-ir-after", "tile"],
+            "there is no pass `tile` to print after, expected all or one of canonicalize",
+        ),
+    ] {
+        let ran = brolga(dir.path(), args);
+        assert!(ran.status == 2 && ran.err.contains(why), "{}", ran.err);
+    }
+}
+
+#[test]
 fn no_device_is_a_clear_error() {
     let dir = tempfile::tempdir().expect("there is room for temporary files");
     let ran = brolga(

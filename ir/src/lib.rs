@@ -4,10 +4,11 @@
 //! | --- | --- | --- |
 //! | 1 | [`graph`], [`ops`] | tensor IR: an SSA graph of operators over typed tensors with symbolic dimensions |
 //! | 2 | [`structured`] | kernels of stages: iteration domains, index maps, scalar bodies, combiners |
-//! | 3 | [`loops`] | loop nests over buffers; schedules are data |
+//! | 3 | [`loops`] | loop nests over buffers |
 //! | 4 | [`program`] | the host side of a model: kernel calls over planned memory |
 //!
-//! [`scalar`] is the expression language that all levels share. Invariant of the crate: no I/O, no e-graph, no code
+//! [`scalar`] is the expression language that all levels share; [`schedule`] is how a kernel of level 2 becomes one of level
+//! 3. Invariant of the crate: no I/O, no e-graph, no code
 //! generation; a level never knows the one above it.
 
 pub mod dim;
@@ -20,6 +21,7 @@ pub mod loops;
 pub mod ops;
 pub mod program;
 pub mod scalar;
+pub mod schedule;
 pub mod structured;
 pub mod target;
 mod tensor;
@@ -31,5 +33,5 @@ pub use fault::{Fault, OUT_OF_RANGE};
 pub use graph::{Build, ConstData, Constant, Def, Graph, GraphBuilder, Node, NodeError, Source, Type, Value};
 pub use guard::{Guard, Relation};
 pub use ops::{Attr, Op};
-pub use target::{Arch, Cpu, CpuTarget, Target, TileFamily};
+pub use target::{Arch, Cpu, CpuTarget, Target, TileFamily, TileShape};
 pub use tensor::{Number, Tensor, decode, encode, indices};

@@ -31,23 +31,30 @@ pub enum TileFamily {
     Generic,
 }
 
+/// A kernel of a family: the block of a result that it keeps in registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TileShape {
+    /// Columns that it computes at once.
+    pub cols: u32,
+    /// The most rows: its accumulators fill the register file but for the vectors of the right operand and a broadcast.
+    pub rows: u32,
+}
+
 impl TileFamily {
-    /// The most rows that one kernel keeps in registers for this many columns (at most 32). A tile may have more; it is
-    /// then cut.
-    pub const fn max_rows(self, cols: u32) -> u32 {
+    /// The kernels of the family, the widest first. The cost model, the schedules and the assembler of tiles read this table.
+    pub const fn shapes(self) -> &'static [TileShape] {
         match self {
-            TileFamily::Avx512 if cols > 16 => 14,
-            TileFamily::Avx512 => 28,
-            TileFamily::Avx2 => 6,
-            TileFamily::Generic => 4,
+            TileFamily::Avx512 => &[TileShape { cols: 32, rows: 14 }, TileShape { cols: 16, rows: 28 }],
+            TileFamily::Avx2 => &[TileShape { cols: 16, rows: 6 }, TileShape { cols: 8, rows: 12 }],
+            TileFamily::Generic => &[TileShape { cols: 8, rows: 4 }],
         }
     }
-    /// Columns that one kernel computes at once.
-    pub const fn cols(self) -> u32 {
-        match self {
-            TileFamily::Avx512 => 32,
-            TileFamily::Avx2 => 16,
-            TileFamily::Generic => 8,
+    /// The kernel for tiles of this many columns. A tile may have more rows or columns; it is then cut.
+    pub const fn shape(self, cols: u32) -> TileShape {
+        match (self, self.shapes()) {
+            // On AVX2 the wide kernel does tiles of few columns as well.
+            (TileFamily::Avx512, [_, narrow]) if cols <= narrow.cols => *narrow,
+            (_, shapes) => shapes[0],
         }
     }
 }
@@ -97,6 +104,8 @@ pub struct CpuTarget {
     pub cpu: Cpu,
     /// The target triple of object files.
     pub triple: &'static str,
+    /// Vector registers that compiled loops have.
+    pub vector_registers: u32,
     /// Whether `a * b + c` with one rounding is an instruction.
     pub has_fma: bool,
     /// What a contraction's register tile becomes.
@@ -201,6 +210,7 @@ impl Target {
             kind: Kind::Cpu(CpuTarget {
                 cpu: Cpu::X86_64,
                 triple: X86_64,
+                vector_registers: 16,
                 has_fma: false,
                 tile: TileFamily::Generic,
                 l2_bytes: L2,
@@ -216,6 +226,7 @@ impl Target {
             kind: Kind::Cpu(CpuTarget {
                 cpu: Cpu::X86_64V3,
                 triple: X86_64,
+                vector_registers: 16,
                 has_fma: true,
                 tile: TileFamily::Avx2,
                 l2_bytes: L2,
@@ -231,6 +242,7 @@ impl Target {
             kind: Kind::Cpu(CpuTarget {
                 cpu: Cpu::X86_64V4,
                 triple: X86_64,
+                vector_registers: 16,
                 has_fma: true,
                 tile: TileFamily::Avx512,
                 l2_bytes: L2,
@@ -246,6 +258,7 @@ impl Target {
             kind: Kind::Cpu(CpuTarget {
                 cpu: Cpu::Aarch64,
                 triple: "aarch64-unknown-linux-gnu",
+                vector_registers: 32,
                 has_fma: true,
                 tile: TileFamily::Generic,
                 l2_bytes: L2,

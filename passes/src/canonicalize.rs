@@ -10,7 +10,7 @@
 //! A constant of at most `limit` elements that depends on constants only is evaluated by the reference interpreter; larger
 //! ones are the business of kernels that run at compile time. Splats stay splats.
 
-use crate::pass::{Context, Pass, PassError};
+use crate::pass::{Context, Setting, Settings, TensorPass, number};
 use brolga_ir::graph::Rewriter;
 use brolga_ir::ops::Role;
 use brolga_ir::{ConstData, Constant, Def, Graph, NodeError, Op, Tensor, Type, Value, dim};
@@ -29,22 +29,27 @@ impl Default for Canonicalize {
     }
 }
 
-impl Pass for Canonicalize {
-    fn name(&self) -> &'static str {
-        "canonicalize"
-    }
-    fn options(&self) -> String {
-        if self.limit == Canonicalize::default().limit {
-            String::new()
-        } else {
-            format!("limit={}", self.limit)
-        }
-    }
-    fn run(&self, g: &Graph, _: &mut Context) -> Result<Graph, PassError> {
-        canonicalize(g, self.limit).map_err(|error| PassError {
-            pass: "canonicalize",
-            error,
-        })
+impl Settings for Canonicalize {
+    const NAME: &'static str = "canonicalize";
+    const SUMMARY: &'static str = "removes dead, void and repeated operations and folds small constants";
+    const SETTINGS: &'static [Setting<Canonicalize>] = &[Setting {
+        name: "limit",
+        default: "1024",
+        meaning: "the most elements of a constant that is folded",
+        get: |p| {
+            let given = p.limit != Canonicalize::default().limit;
+            given.then(|| p.limit.to_string()).into_iter().collect()
+        },
+        set: |p, value, _| {
+            p.limit = number(value)?;
+            Ok(())
+        },
+    }];
+}
+
+impl TensorPass for Canonicalize {
+    fn rewrite(&self, g: &Graph, _: &mut Context) -> Result<Graph, NodeError> {
+        canonicalize(g, self.limit)
     }
 }
 

@@ -11,7 +11,7 @@
 //! The e-graph pass does the same as a rule, where recognised forms and decompositions compete. This pass is for pipelines
 //! without rules.
 
-use crate::pass::{Context, Pass, PassError};
+use crate::pass::{Context, Setting, Settings, TensorPass};
 use brolga_ir::ops::Role;
 use brolga_ir::{Build, DType, Graph, NodeError, Number, Op, Tensor, Type, Value};
 use std::sync::Arc;
@@ -20,18 +20,15 @@ use std::sync::Arc;
 #[derive(Clone, Default)]
 pub struct Decompose;
 
-impl Pass for Decompose {
-    fn name(&self) -> &'static str {
-        "decompose"
-    }
-    fn options(&self) -> String {
-        String::new()
-    }
-    fn run(&self, g: &Graph, _: &mut Context) -> Result<Graph, PassError> {
-        decompose(g).map_err(|error| PassError {
-            pass: "decompose",
-            error,
-        })
+impl Settings for Decompose {
+    const NAME: &'static str = "decompose";
+    const SUMMARY: &'static str = "rewrites composite operators without a kernel into others";
+    const SETTINGS: &'static [Setting<Decompose>] = &[];
+}
+
+impl TensorPass for Decompose {
+    fn rewrite(&self, g: &Graph, _: &mut Context) -> Result<Graph, NodeError> {
+        decompose(g)
     }
 }
 

@@ -3,20 +3,26 @@
 //! | module | what stands there |
 //! | --- | --- |
 //! | [`pass`], [`registry`] | what a pass is, the table of all, pipelines as text |
-//! | [`mod@canonicalize`], [`mod@decompose`] | passes over the tensor IR |
+//! | [`module`] | a model at one of the levels: what passes take and give |
+//! | [`mod@canonicalize`], [`mod@decompose`], [`mod@specialise`] | passes over the tensor IR |
+//! | [`descend`] | the passes that go down a level |
 //! | [`eqsat`] | the e-graph pass: rules as text, saturation, extraction, the checker of rules |
 //! | [`fusion`] | which operators can share a kernel, and why not |
-//! | [`lower`] | cut graphs to structured kernels, those to loop nests, for CPUs and GPUs |
+//! | [`lower`] | cut graphs to structured kernels |
+//! | [`schedule`] | structured kernels to loop nests, for CPUs and GPUs: schedules as data |
 //! | [`memory`] | the arena's plan |
 //!
 //! Invariant: no I/O and no code generation; what is fused is decided by rules and extraction only.
 
 pub mod canonicalize;
 pub mod decompose;
+pub mod descend;
 pub mod eqsat;
 pub mod fusion;
 pub mod lower;
 pub mod memory;
+pub mod module;
 pub mod pass;
 pub mod registry;
+pub mod schedule;
 pub mod specialise;

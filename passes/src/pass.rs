@@ -1,5 +1,10 @@
-//! What a pass over the tensor IR is.
+//! What a pass is: a struct whose fields are its options. Valid IR in, valid IR out.
+//!
+//! A pass over tensor graphs implements [`TensorPass`]; one that takes or gives another level implements [`Pass`] itself. The
+//! options of both stand in one table, [`Settings::SETTINGS`], which parsing, printing and the registry read.
 
+use crate::eqsat::selection::{Forgetful, Verdicts};
+use crate::module::{Level, Module};
 use brolga_ir::{Graph, NodeError, Target};
 
 /// What passes share: the machine to optimise for, and where they say what they did.
@@ -41,39 +46,181 @@ impl PassError {
             },
         }
     }
+
+    /// A module of a level that the pass does not take.
+    pub fn level(pass: &'static str, wanted: Level, found: &Module) -> PassError {
+        let found = found.level();
+        let way = if found < wanted {
+            "passes that lower it come first"
+        } else {
+            "levels go down only"
+        };
+        PassError::new(pass, format!("found {found}, expected {wanted}: {way}"))
+    }
 }
 
-/// A pass: a struct whose fields are its options. Valid IR in, valid IR out.
-pub trait Pass: Send + Sync {
+/// Where options that name files read them; the optimiser itself does no I/O.
+pub trait Files {
+    /// The text of a file.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn read(&self, path: &str) -> Result<String, String>;
+
+    /// What is remembered of checks of rules in files; `None` takes rules without a check.
+    fn verdicts(&self) -> Option<&dyn Verdicts> {
+        Some(&Forgetful)
+    }
+}
+
+/// No files at all.
+pub struct NoFiles;
+
+impl Files for NoFiles {
+    fn read(&self, path: &str) -> Result<String, String> {
+        Err(format!("`{path}`: files cannot be read here"))
+    }
+}
+
+/// An option of a pass.
+pub struct Setting<P> {
+    /// Its name in pipelines; of a pass with options of any name, what they are called in help.
+    pub name: &'static str,
+    /// What it is when it is not given.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What was given, as a pipeline writes it; nothing where it is the default, several where it is repeated.
+    pub get: fn(&P) -> Vec<String>,
+    /// Sets it.
+    pub set: fn(&mut P, &str, &dyn Files) -> Result<(), String>,
+}
+
+/// The name of a pass, and its options.
+pub trait Settings: Default + Send + Sync + 'static {
     /// The name in pipelines.
-    fn name(&self) -> &'static str;
+    const NAME: &'static str;
+    /// What it does, in a line.
+    const SUMMARY: &'static str;
+    /// Its options.
+    const SETTINGS: &'static [Setting<Self>];
+
+    /// Sets an option that is none of the table's.
+    ///
+    /// # Errors
+    /// When there is none of the name.
+    fn set_other(&mut self, name: &str, _value: &str) -> Result<(), String> {
+        let known: Vec<&str> = Self::SETTINGS.iter().map(|s| s.name).collect();
+        Err(match known[..] {
+            [] => format!("there is no option `{name}`, the pass has none"),
+            _ => format!("there is no option `{name}`, expected {}", known.join(", ")),
+        })
+    }
+
+    /// What was given beside the table's options.
+    fn others(&self) -> Vec<String> {
+        vec![]
+    }
+
+    /// Checks that the options go together.
+    ///
+    /// # Errors
+    /// When they do not.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The pass with options, given as names and values.
+    ///
+    /// # Errors
+    /// When there is no such option, or the value is none.
+    fn with(options: &[(String, String)], files: &dyn Files) -> Result<Self, String> {
+        let mut pass = Self::default();
+        for (name, value) in options {
+            match Self::SETTINGS.iter().find(|s| s.name == name) {
+                Some(s) => (s.set)(&mut pass, value, files).map_err(|e| format!("`{name}={value}`: {e}"))?,
+                None => pass.set_other(name, value)?,
+            }
+        }
+        pass.check()?;
+        Ok(pass)
+    }
+
     /// The options that differ from their defaults, as a pipeline writes them: `nodes=50000 rules=exact`.
-    fn options(&self) -> String;
+    fn given(&self) -> String {
+        let table = Self::SETTINGS
+            .iter()
+            .flat_map(|s| (s.get)(self).into_iter().map(|v| format!("{}={v}", s.name)));
+        table.chain(self.others()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A number as an option's value.
+///
+/// # Errors
+/// When it is none.
+pub fn number(value: &str) -> Result<usize, String> {
+    value.parse().map_err(|_| "expected a number".into())
+}
+
+/// A pass over tensor graphs.
+pub trait TensorPass: Settings {
     /// The graph after the pass.
     ///
     /// # Errors
-    /// When the graph cannot be transformed; the error names the pass and the node.
-    fn run(&self, g: &Graph, cx: &mut Context) -> Result<Graph, PassError>;
+    /// When the graph cannot be transformed; the error names the node.
+    fn rewrite(&self, g: &Graph, cx: &mut Context) -> Result<Graph, NodeError>;
+    /// True when it is to run on the graphs of regions as well, before it runs on the graph around them.
+    fn enters_regions(&self) -> bool {
+        true
+    }
+}
 
-    /// The graph after the pass, which has gone through regions before, the innermost first.
+/// A pass over modules of any level.
+pub trait Pass: Send + Sync {
+    /// The name in pipelines.
+    fn name(&self) -> &'static str;
+    /// The options that differ from their defaults, as a pipeline writes them.
+    fn options(&self) -> String;
+    /// The module after the pass.
     ///
     /// # Errors
-    /// As [`Pass::run`].
-    fn run_through(&self, g: &Graph, cx: &mut Context) -> Result<Graph, PassError> {
-        if g.nodes.iter().all(|n| n.op.regions().next().is_none()) {
-            return self.run(g, cx);
-        }
-        let mut inside = |r: &Graph| self.run_through(r, cx).map_err(|e| e.error);
-        let rewritten = g.rewrite(|out, node, inputs| {
+    /// When the module is of a level that the pass does not take, or cannot be transformed; the error names the pass, and the
+    /// node where there is one.
+    fn run(&self, m: Module, cx: &mut Context) -> Result<Module, PassError>;
+}
+
+impl<T: TensorPass> Pass for T {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+    fn options(&self) -> String {
+        self.given()
+    }
+    fn run(&self, m: Module, cx: &mut Context) -> Result<Module, PassError> {
+        let Module::Tensor(g) = m else {
+            return Err(PassError::level(T::NAME, Level::Tensor, &m));
+        };
+        let fail = |error| PassError { pass: T::NAME, error };
+        Ok(Module::Tensor(through(self, &g, cx).map_err(fail)?))
+    }
+}
+
+/// The graph after a pass, which has gone through its regions before, the innermost first.
+fn through<T: TensorPass>(pass: &T, g: &Graph, cx: &mut Context) -> Result<Graph, NodeError> {
+    let rewritten;
+    let mut from = g;
+    if pass.enters_regions() && g.nodes.iter().any(|n| n.op.regions().next().is_some()) {
+        let mut inside = |r: &Graph| through(pass, r, cx);
+        rewritten = g.rewrite(|out, node, inputs| {
             let op = node.op.map_regions(&mut inside)?;
             out.add(op, inputs, &node.origin).map_err(|e| e.message)
-        });
-        let rewritten = rewritten.map_err(|error| PassError {
-            pass: self.name(),
-            error,
         })?;
-        self.run(&rewritten, cx)
+        from = &rewritten;
     }
+    let mut out = pass.rewrite(from, cx)?;
+    out.defaults.clone_from(&g.defaults);
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -99,11 +246,11 @@ mod tests {
         }";
         let g = Graph::parse(text, &|_| None).unwrap();
         let mut cx = Context::new(Target::baseline());
-        let out = Canonicalize::default().run_through(&g, &mut cx).unwrap();
+        let out = through(&Canonicalize::default(), &g, &mut cx).unwrap();
         out.verify().unwrap();
         let inside: Vec<usize> = out.nodes[0].op.regions().map(|r| r.graph().nodes.len()).collect();
         assert_eq!(inside, [2, 0]);
-        let cut = crate::eqsat::EqSat::default().run_through(&out, &mut cx).unwrap();
+        let cut = through(&crate::eqsat::EqSat::default(), &out, &mut cx).unwrap();
         cut.verify().unwrap();
         let stores = cut.nodes[0]
             .op

@@ -1,17 +1,18 @@
-//! The passes over the tensor IR, in one table, and pipelines as text.
+//! The passes, in one table, and pipelines as text.
 //!
 //! ```text
-//! canonicalize,eqsat{rules=exact nodes=50000}
+//! canonicalize,eqsat{rules=exact nodes=50000},lower,schedule,plan-memory
 //! ```
 //!
 //! A pipeline is a list of passes separated by commas, each with its options between braces. Errors name the column.
 
 use crate::canonicalize::Canonicalize;
 use crate::decompose::Decompose;
-use crate::eqsat::selection::{self, Forgetful, Verdicts};
-use crate::eqsat::{EqSat, Rules, UserRules};
-use crate::pass::{Context, Pass, PassError};
-use brolga_ir::Graph;
+use crate::descend::{Choose, Lower, PlanMemory, ScheduleKernels};
+use crate::eqsat::EqSat;
+use crate::module::{Level, Module};
+use crate::pass::{Context, Files, NoFiles, Pass, PassError, Settings};
+use crate::specialise::Specialise;
 use std::fmt;
 
 /// What is wrong with a pipeline, and where.
@@ -37,140 +38,33 @@ pub struct PassInfo {
     /// What it does, in a line.
     pub summary: &'static str,
     /// Its options: name, default, meaning.
-    pub options: &'static [(&'static str, &'static str, &'static str)],
+    pub options: fn() -> Vec<[&'static str; 3]>,
     /// The pass with options.
     pub make: Make,
 }
 
-/// Where options that name files read them; the optimiser itself does no I/O.
-pub trait Files {
-    /// The text of a file.
-    ///
-    /// # Errors
-    /// Why it cannot be read.
-    fn read(&self, path: &str) -> Result<String, String>;
-
-    /// What is remembered of checks of rules in files; `None` takes rules without a check.
-    fn verdicts(&self) -> Option<&dyn Verdicts> {
-        Some(&Forgetful)
+impl PassInfo {
+    const fn of<P: Settings + Pass>() -> PassInfo {
+        PassInfo {
+            name: P::NAME,
+            summary: P::SUMMARY,
+            options: || P::SETTINGS.iter().map(|s| [s.name, s.default, s.meaning]).collect(),
+            make: |options, files| Ok(Box::new(P::with(options, files)?)),
+        }
     }
 }
 
-/// No files at all.
-pub struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, path: &str) -> Result<String, String> {
-        Err(format!("`{path}`: files cannot be read here"))
-    }
-}
-
-/// Every pass over the tensor IR, in alphabetical order.
+/// Every pass, in alphabetical order.
 pub static PASSES: &[PassInfo] = &[
-    PassInfo {
-        name: "canonicalize",
-        summary: "removes dead, void and repeated operations and folds small constants",
-        options: &[("limit", "1024", "the most elements of a constant that is folded")],
-        make: |options, _| {
-            let mut pass = Canonicalize::default();
-            for (name, value) in options {
-                match name.as_str() {
-                    "limit" => pass.limit = number(name, value)?,
-                    _ => return Err(unknown(name, &["limit"])),
-                }
-            }
-            Ok(Box::new(pass))
-        },
-    },
-    PassInfo {
-        name: "decompose",
-        summary: "rewrites composite operators without a kernel into others",
-        options: &[],
-        make: |options, _| match options.first() {
-            Some((name, _)) => Err(unknown(name, &[])),
-            None => Ok(Box::new(Decompose)),
-        },
-    },
-    PassInfo {
-        name: "eqsat",
-        summary: "rewrites by rules in an e-graph and decides which operations share a kernel",
-        options: &[
-            (
-                "rules",
-                "all",
-                "all, exact, none or a file of rules; after all or exact `,-THEME` switches a theme of rules off",
-            ),
-            ("add", "", "a file of rules beside those; may be repeated"),
-            ("nodes", "by size", "e-nodes at which saturation stops"),
-            ("iters", "40", "rounds after which saturation stops"),
-        ],
-        make: |options, files| {
-            let mut pass = EqSat::default();
-            for (name, value) in options {
-                match name.as_str() {
-                    "nodes" => pass.nodes = number(name, value)?,
-                    "iters" => pass.iters = number(name, value)?,
-                    "rules" => pass.set_rules(value, files)?,
-                    "add" => pass.added.push(user_rules(value, files)?),
-                    _ => return Err(unknown(name, &["rules", "add", "nodes", "iters"])),
-                }
-            }
-            // What cannot go together is said now, not when the pass runs.
-            selection::select(&pass.rules, &pass.without, &pass.added)?;
-            Ok(Box::new(pass))
-        },
-    },
+    PassInfo::of::<Canonicalize>(),
+    PassInfo::of::<Choose>(),
+    PassInfo::of::<Decompose>(),
+    PassInfo::of::<EqSat>(),
+    PassInfo::of::<Lower>(),
+    PassInfo::of::<PlanMemory>(),
+    PassInfo::of::<ScheduleKernels>(),
+    PassInfo::of::<Specialise>(),
 ];
-
-impl EqSat {
-    /// The pass with rules as text (`all`, `exact`, `none` or a file; then, separated by commas, `-THEME`), and with files of
-    /// rules beside those.
-    ///
-    /// # Errors
-    /// When a file cannot be read, a rule is refused, or what is asked for does not go together.
-    pub fn with_rules(rules: &str, added: &[String], files: &dyn Files) -> Result<EqSat, String> {
-        let mut pass = EqSat::default();
-        pass.set_rules(rules, files)?;
-        pass.added = added.iter().map(|a| user_rules(a, files)).collect::<Result<_, _>>()?;
-        selection::select(&pass.rules, &pass.without, &pass.added)?;
-        Ok(pass)
-    }
-
-    fn set_rules(&mut self, text: &str, files: &dyn Files) -> Result<(), String> {
-        let mut items = text.split(",-");
-        self.rules = match items.next().unwrap_or_default() {
-            "all" => Rules::All,
-            "none" => Rules::None,
-            "exact" => Rules::Exact,
-            path => Rules::Text(user_rules(path, files)?),
-        };
-        self.without = items.map(selection::theme).collect::<Result<_, _>>()?;
-        Ok(())
-    }
-}
-
-/// The rules of a file, checked unless the files say otherwise.
-fn user_rules(path: &str, files: &dyn Files) -> Result<UserRules, String> {
-    let text = files.read(path)?;
-    match files.verdicts() {
-        Some(verdicts) => UserRules::checked(path, &text, verdicts),
-        None => UserRules::unchecked(path, &text),
-    }
-}
-
-fn number(name: &str, value: &str) -> Result<usize, String> {
-    value
-        .parse()
-        .map_err(|_| format!("`{name}={value}`: expected a number"))
-}
-
-fn unknown(name: &str, known: &[&str]) -> String {
-    if known.is_empty() {
-        format!("there is no option `{name}`, the pass has none")
-    } else {
-        format!("there is no option `{name}`, expected {}", known.join(", "))
-    }
-}
 
 /// Passes in a row.
 pub struct Pipeline {
@@ -186,8 +80,18 @@ impl Pipeline {
         }
     }
 
-    /// What a compilation runs when nothing else is asked for.
+    /// What a compilation runs on a tensor graph when nothing else is asked for.
     pub const DEFAULT: &'static str = "canonicalize,eqsat";
+
+    /// The pass that goes down from a level, where there is a lower one.
+    pub fn down_from(level: Level) -> Option<Box<dyn Pass>> {
+        match level {
+            Level::Tensor => Some(Box::new(Lower)),
+            Level::Structured => Some(Box::new(ScheduleKernels)),
+            Level::Loops => Some(Box::new(PlanMemory)),
+            Level::Program => None,
+        }
+    }
 
     /// The pipeline of a text, without access to files.
     ///
@@ -225,22 +129,36 @@ impl Pipeline {
         }
     }
 
-    /// The graph after all passes; each is verified in debug builds.
+    /// The module after all passes; each is verified in debug builds.
     ///
     /// # Errors
-    /// The first pass that fails, or that gave an invalid graph.
-    pub fn run(&self, g: &Graph, cx: &mut Context) -> Result<Graph, PassError> {
-        let mut g = g.clone();
+    /// The first pass that fails, or that gave an invalid module.
+    pub fn run(&self, m: Module, cx: &mut Context) -> Result<Module, PassError> {
+        self.run_seen(m, cx, cfg!(debug_assertions), &mut |_, _| {})
+    }
+
+    /// [`Pipeline::run`], where what each pass gave is verified when asked for, and shown.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_seen(
+        &self,
+        mut m: Module,
+        cx: &mut Context,
+        verify: bool,
+        seen: &mut dyn FnMut(&str, &Module),
+    ) -> Result<Module, PassError> {
         for pass in &self.passes {
-            g = pass.run(&g, cx)?;
-            if cfg!(debug_assertions) {
-                g.verify().map_err(|error| PassError {
+            m = pass.run(m, cx)?;
+            if verify {
+                m.verify().map_err(|error| PassError {
                     pass: pass.name(),
                     error,
                 })?;
             }
+            seen(pass.name(), &m);
         }
-        Ok(g)
+        Ok(m)
     }
 }
 
@@ -333,6 +251,7 @@ mod tests {
             "canonicalize{limit=8},eqsat{rules=exact nodes=500 iters=3}",
             "eqsat{rules=all,-norm,-conv}",
             "eqsat{rules=exact,-movement}",
+            "specialise{seq=128 batch=1},canonicalize,eqsat,lower,choose,schedule,plan-memory",
         ] {
             assert_eq!(Pipeline::parse(text).unwrap().to_string(), text);
         }
@@ -357,7 +276,36 @@ mod tests {
         );
         assert_eq!(error(""), "pipeline:1: found the end, expected a pass");
         assert_eq!(error("eqsat decompose"), "pipeline:7: found `d`, expected `,` or `{`");
+        assert_eq!(
+            error("lower{fast=1}"),
+            "pipeline:1: there is no option `fast`, the pass has none"
+        );
         assert!(error("eqsat{rules=mine.rules}").contains("files cannot be read here"));
+    }
+
+    #[test]
+    fn a_pass_that_gets_another_level_says_so() {
+        let graph: Module = Module::parse("graph @g(%0 x: f32[4]) {\n  %1 = relu(%0)\n  return y = %1\n}", &|_| {
+            None
+        })
+        .unwrap();
+        let run = |text: &str| {
+            let mut cx = Context::new(brolga_ir::Target::x86_64_v3());
+            let m = Pipeline::parse(text).unwrap().run(graph.clone(), &mut cx);
+            m.map(|m| m.level()).map_err(|e| e.to_string())
+        };
+        assert_eq!(
+            run("canonicalize,eqsat,lower,choose,schedule,plan-memory"),
+            Ok(Level::Program)
+        );
+        assert_eq!(
+            run("schedule").unwrap_err(),
+            "pass `schedule`: found a tensor graph, expected structured kernels: passes that lower it come first"
+        );
+        assert_eq!(
+            run("eqsat,lower,canonicalize").unwrap_err(),
+            "pass `canonicalize`: found structured kernels, expected a tensor graph: levels go down only"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! %1 = reshape{shape: [n*64]}(%0)  -->  %1 = reshape{shape: [512]}(%0)
 //! ```
 
-use crate::pass::{Context, Pass, PassError};
+use crate::pass::{Context, Setting, Settings, TensorPass};
 use brolga_ir::graph::unknown_symbol;
 use brolga_ir::{Dim, Graph, NodeError, Type};
 
@@ -16,19 +16,30 @@ pub struct Specialise {
     pub sizes: Vec<(String, i64)>,
 }
 
-impl Pass for Specialise {
-    fn name(&self) -> &'static str {
-        "specialise"
+impl Settings for Specialise {
+    const NAME: &'static str = "specialise";
+    const SUMMARY: &'static str = "gives symbolic dimensions sizes: `specialise{seq=128}`";
+    const SETTINGS: &'static [Setting<Specialise>] = &[];
+
+    fn set_other(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let size = value.parse().ok().filter(|n| *n >= 0);
+        let size = size.ok_or_else(|| format!("`{name}={value}`: expected a size from 0 on"))?;
+        self.sizes.push((name.to_owned(), size));
+        Ok(())
     }
-    fn options(&self) -> String {
-        let sizes: Vec<String> = self.sizes.iter().map(|(s, n)| format!("{s}={n}")).collect();
-        sizes.join(" ")
+
+    fn others(&self) -> Vec<String> {
+        self.sizes.iter().map(|(s, n)| format!("{s}={n}")).collect()
     }
-    fn run(&self, g: &Graph, _: &mut Context) -> Result<Graph, PassError> {
-        specialise(g, &self.sizes).map_err(|error| PassError {
-            pass: "specialise",
-            error,
-        })
+}
+
+impl TensorPass for Specialise {
+    fn rewrite(&self, g: &Graph, _: &mut Context) -> Result<Graph, NodeError> {
+        specialise(g, &self.sizes)
+    }
+    /// Sizes are put into regions where they stand, since not every region has every symbol.
+    fn enters_regions(&self) -> bool {
+        false
     }
 }
 

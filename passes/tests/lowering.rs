@@ -5,10 +5,11 @@ use brolga_ir::graph::GraphBuilder;
 use brolga_ir::loops::interp::BufferData;
 use brolga_ir::ops::{self, Accuracy, Role, Sample};
 use brolga_ir::program::{Program, SlotId, Step, Storage};
-use brolga_ir::{Build, DType, Graph, Number, Op, Target, Tensor, Type, Value, structured};
+use brolga_ir::{Build, CpuTarget, DType, Graph, Number, Op, Target, Tensor, Type, Value, structured};
 use brolga_passes::eqsat::EqSat;
-use brolga_passes::lower;
-use brolga_passes::pass::{Context, Pass};
+use brolga_passes::lower::{self, Structured};
+use brolga_passes::pass::{Context, TensorPass};
+use brolga_passes::schedule::{Gpu, Machine, Schedule, chosen, space, to_loops};
 use std::cell::RefCell;
 
 /// `y = store(op(x…))`, composites without a kernel decomposed with every part stored.
@@ -21,7 +22,7 @@ fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
     let origin: std::sync::Arc<str> = "node".into();
     // Regions are cut into kernels, as every graph is that is lowered.
     let mut cx = Context::new(Target::baseline());
-    let op = &op.map_regions(&mut |g| EqSat::default().run(g, &mut cx).map_err(|e| e.error))?;
+    let op = &op.map_regions(&mut |g| EqSat::default().rewrite(g, &mut cx))?;
     let mut b = Stored(GraphBuilder {
         graph: &mut graph,
         origin: origin.clone(),
@@ -82,19 +83,19 @@ fn execute<K>(
         })
         .map(RefCell::new)
         .collect();
-    let machine = Machine { p, memory, call };
-    machine.block(&p.init)?;
-    machine.block(&p.steps)?;
-    p.outputs.iter().map(|&(_, s)| machine.tensor(s)).collect()
+    let runner = Runner { p, memory, call };
+    runner.block(&p.init)?;
+    runner.block(&p.steps)?;
+    p.outputs.iter().map(|&(_, s)| runner.tensor(s)).collect()
 }
 
-struct Machine<'p, K, F> {
+struct Runner<'p, K, F> {
     p: &'p Program<K>,
     memory: Vec<RefCell<Vec<u8>>>,
     call: F,
 }
 
-impl<K, F: Fn(&K, &[SlotId], &[RefCell<Vec<u8>>]) -> Result<(), String>> Machine<'_, K, F> {
+impl<K, F: Fn(&K, &[SlotId], &[RefCell<Vec<u8>>]) -> Result<(), String>> Runner<'_, K, F> {
     fn bytes(&self, s: SlotId) -> &RefCell<Vec<u8>> {
         &self.memory[self.p.root(s).0 as usize]
     }
@@ -203,13 +204,13 @@ fn every_operator_means_the_same_on_every_level() {
             let one = || -> Result<(), String> {
                 let graph = graph_of(&op, sample)?;
                 let structured = lower::to_structured(&graph).map_err(|e| e.to_string())?;
-                let loops = lower::to_loops(
-                    &structured,
-                    lower::Options {
-                        max_rows: 6,
-                        resident: 1 << 10,
-                    },
-                );
+                // A cache in which few operands stay.
+                let v3 = Target::x86_64_v3();
+                let small = Machine::Cpu(CpuTarget {
+                    l2_bytes: 2 << 10,
+                    ..v3.cpu().expect("a CPU").clone()
+                });
+                let loops = to_loops(&structured, &small)?;
                 for k in &loops.kernels {
                     k.verify().map_err(|e| format!("{e}\n{k}"))?;
                 }
@@ -268,7 +269,7 @@ fn concatenated(n: usize, shape: &str, axis: usize) -> (usize, usize, usize) {
     );
     let graph = Graph::parse(&text, &|_| None).expect("a graph");
     let structured = lower::to_structured(&graph).expect("one kernel");
-    let loops = lower::to_loops(&structured, lower::Options::default());
+    let loops = to_loops(&structured, &Machine::of(&Target::x86_64_v3())).expect("a legal schedule");
     loops.verify().expect("a valid program");
     let mut touched = 0;
     loops.steps.iter().for_each(|s| s.for_each_slot(&mut |_| touched += 1));
@@ -283,4 +284,134 @@ fn a_concatenation_is_linear_in_its_operands() {
     assert_eq!(concatenated(500, "[4, 64]", 0), (1000, 0, 500));
     assert_eq!(concatenated(500, "[4, 64]", 1), (1000, 0, 500));
     assert_eq!(concatenated(500, "[64, 2]", 1), (1000, 500, 0));
+}
+
+/// What every operator may be scheduled as, on a CPU and on a GPU: schedules read back from the text of their kernels, their
+/// loops are valid, and they mean the same.
+#[test]
+fn every_legal_schedule_means_the_same() {
+    /// Schedules of a sample that are run, evenly spread over its space.
+    const TRIED: usize = 8;
+    let machines = [Machine::of(&Target::x86_64_v3()), Machine::Gpu(Gpu::default())];
+    let (mut tried, mut names) = (0, std::collections::BTreeSet::new());
+    for def in ops::all() {
+        for (i, sample) in def.samples().iter().enumerate() {
+            let op = Op::new(def.name(), &sample.attrs).expect("samples are valid");
+            let graph = graph_of(&op, sample).unwrap_or_else(|e| panic!("{}: {e}", def.name()));
+            let structured = lower::to_structured(&graph).unwrap_or_else(|e| panic!("{}: {e}", def.name()));
+            let inputs = sample.operands(3);
+            let want = op.eval(&inputs).unwrap_or_else(|e| panic!("{}: {e}", def.name()));
+            for machine in &machines {
+                for k in 0..structured.kernels.len() {
+                    let all = space(&structured.kernels[k], machine);
+                    assert!(!all.is_empty());
+                    for s in all.iter().step_by(all.len().div_ceil(TRIED)) {
+                        let mut p = structured.clone();
+                        p.kernels[k].schedule = Some(s.clone());
+                        let text = p.to_string();
+                        let read = Structured::parse(&text, &|_| None).unwrap_or_else(|e| panic!("{e}\n{text}"));
+                        assert_eq!(read, p, "{text}");
+                        let loops = to_loops(&read, machine).unwrap_or_else(|e| panic!("{e}\n{text}"));
+                        for k in &loops.kernels {
+                            k.verify().unwrap_or_else(|e| panic!("{s}: {e}\n{k}"));
+                        }
+                        let found = execute(&loops, &inputs, run_loops)
+                            .unwrap_or_else(|e| panic!("{} sample {i}, {s}: {e}", def.name()));
+                        for (f, w) in found.iter().zip(&want) {
+                            let tolerance = match (def.accuracy(), w.dtype()) {
+                                (Accuracy::Exact, _) => 0.0,
+                                (_, DType::F16) => 2e-3,
+                                (_, DType::BF16) => 2e-2,
+                                (_, DType::F64) => 1e-12,
+                                _ => 2e-6,
+                            };
+                            let off = distance(f, w);
+                            assert!(off <= tolerance, "{} sample {i}, {s}: {off} off\n{text}", def.name());
+                        }
+                        match s {
+                            Schedule::Split(parts) => names.extend(parts.iter().map(Schedule::name)),
+                            s => _ = names.insert(s.name()),
+                        }
+                        tried += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(tried > 1000, "{tried} schedules");
+    let wanted = [
+        "copy",
+        "gpu-in-order",
+        "gpu-points",
+        "gpu-rows",
+        "gpu-tile",
+        "in-order",
+        "points",
+        "rows",
+        "tile",
+    ];
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), wanted);
+}
+
+/// A record of what was chosen replays: chosen, printed and read back, kernels become the same loops as without.
+#[test]
+fn chosen_schedules_replay() {
+    let text = "graph @g(%0 x: f32[n, 40], %1 w: f32[40, 64]) {
+        %2 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%0, %1)
+        %3 = store(%2)
+        %4 = softmax{axis=1}(%3)
+        %5 = store(%4)
+        return y = %5
+    }";
+    let graph = Graph::parse(text, &|_| None).expect("a graph");
+    let structured = lower::to_structured(&graph).expect("kernels");
+    for machine in [Machine::of(&Target::x86_64_v3()), Machine::Gpu(Gpu::default())] {
+        let record = chosen(&structured, &machine);
+        assert!(record.kernels.iter().all(|k| k.schedule.is_some()));
+        let read = Structured::parse(&record.to_string(), &|_| None).expect("it reads back");
+        let direct = to_loops(&structured, &machine).expect("legal");
+        assert_eq!(to_loops(&read, &machine).expect("legal"), direct);
+    }
+}
+
+/// A schedule that is not legal is an error that says why.
+#[test]
+fn illegal_schedules_say_why() {
+    let text = "graph @g(%0 x: f32[6, 40]) { %1 = softmax{axis=1}(%0) %2 = store(%1) return y = %2 }";
+    let graph = Graph::parse(text, &|_| None).expect("a graph");
+    let structured = lower::to_structured(&graph).expect("a kernel");
+    let machine = Machine::of(&Target::x86_64_v3());
+    let error = |schedule: &str| {
+        let mut p = structured.clone();
+        p.kernels[0].schedule = Some(schedule.parse().expect("a schedule"));
+        to_loops(&p, &machine).expect_err(schedule)
+    };
+    let budget = "grain=40000, unroll=48, constants=8";
+    for (schedule, why) in [
+        (
+            format!("tile{{left=0, rows=6, order=panel, lanes=8, direct=false, {budget}}}"),
+            "tile: no contraction",
+        ),
+        (
+            format!("rows{{lanes=7, outside=1, inline=[], {budget}}}"),
+            "rows: lanes=7, expected a power of two up to 64",
+        ),
+        (
+            format!("rows{{lanes=8, outside=9, inline=[], {budget}}}"),
+            "rows: outside=9, but the number of such dimensions is 1",
+        ),
+        (
+            format!("rows{{lanes=8, outside=1, inline=[l99], {budget}}}"),
+            "rows: l99 cannot be computed again: no stage computes it",
+        ),
+        (format!("in-order{{{}}}", budget), "in-order: "),
+        ("split{}".into(), "split: the stages share outer dimensions"),
+        (
+            "gpu-points{threads=256, inline=[]}".into(),
+            "is for another kind of machine",
+        ),
+    ] {
+        let e = error(&schedule);
+        assert!(e.contains("kernel @") && e.contains(why), "{schedule}: {e}");
+    }
 }

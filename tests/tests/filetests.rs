@@ -9,12 +9,12 @@
 //! what is printed
 //! ```
 //!
-//! A pipeline starts from a graph and ends, after passes, at `-> tensor` (the default), `-> structured`, `-> loops` or
-//! `-> program`, always for x86-64-v3. The result is run by its level's interpreter and compared with the graph's own
-//! evaluation, so the expected text never stands alone. `run: text` reads a text of any level, verifies it and prints it.
+//! A pipeline starts from the text of any level and ends, after passes and what is missing behind them, at `-> tensor` (the
+//! default), `-> structured`, `-> loops` or `-> program`, always for x86-64-v3. What it gives, and every level below, is run by
+//! the level's interpreter and compared with the input's own evaluation, so the expected text never stands alone. `run: text` reads a text of any level, verifies it and prints it.
 //! `BLESS=1` rewrites what is expected.
 
-use brolga::levels::{self, Level};
+use brolga::levels::{self, Level, Module, Walk};
 use brolga::{Options, source};
 use brolga_ir::program::{self, Program};
 use brolga_ir::{DType, Graph, Number, Target, Tensor, loops, structured};
@@ -87,59 +87,69 @@ impl FileTest {
             ..Options::default()
         };
         let show = |e: brolga::Error| e.to_string();
-        let graph = source::parse_graph(&self.input, &self.path).map_err(show)?;
-        graph.verify().map_err(|e| e.to_string())?;
-        let (cut, remarks) = levels::optimise(&graph, &options).map_err(show)?;
+        let module = source::parse(&self.input, &self.path, &options).map_err(show)?;
+        module.verify().map_err(|e| e.to_string())?;
+        let inputs = inputs(&module);
+        let wanted = evaluated(&module, &inputs)?;
+        let mut walk = Walk::new(module, &options).map_err(show)?;
         for rule in self.field("fires").iter().flat_map(|r| r.split(", ")) {
             let fired = |r: &String| r.split([' ', ',', ';']).any(|w| w == rule);
-            if !remarks.iter().any(fired) {
-                return Err(format!("the rule `{rule}` did not fire: {}", remarks.join("; ")));
+            if !walk.remarks().iter().any(fired) {
+                return Err(format!("the rule `{rule}` did not fire: {}", walk.remarks().join("; ")));
             }
         }
-        let inputs = inputs(&graph);
-        let wanted = graph.eval(&inputs).map_err(|e| e.to_string())?;
-        let optimised = cut.eval(&inputs).map_err(|e| e.to_string())?;
-        if optimised.len() != wanted.len() {
-            return Err(format!("{} outputs, expected {}", optimised.len(), wanted.len()));
-        }
-        for ((name, _), (f, w)) in graph.outputs.iter().zip(optimised.iter().zip(&wanted)) {
-            if relative_error(f, w) > 1e-5 {
-                return Err(format!("output `{name}` is {f:?}, the graph's own evaluation is {w:?}"));
-            }
-        }
+        let found = evaluated(&walk.module, &inputs)?;
+        compare(&found, &wanted, |f, w| {
+            (relative_error(f, w) > 1e-5).then(|| format!("{f:?}, the input's own evaluation is {w:?}"))
+        })?;
         // Below, rules are done: what is exact agrees in every bit.
-        let exact = exact_outputs(&cut);
-        let interpreted = |found: Result<Vec<Tensor>, String>| -> Result<(), String> {
-            let found = found?;
-            if found.len() != optimised.len() {
-                return Err(format!("{} outputs, expected {}", found.len(), optimised.len()));
-            }
-            for (((name, _), exact), (f, w)) in cut.outputs.iter().zip(&exact).zip(found.iter().zip(&optimised)) {
-                let difference = match exact {
-                    true => unequal(f, w),
-                    false => (relative_error(f, w) > 1e-5).then(|| format!("{f:?}, expected {w:?}")),
-                };
-                if let Some(d) = difference {
-                    return Err(format!("output `{name}` of the optimised graph: {d}"));
-                }
-            }
-            Ok(())
+        let exact = match &walk.module {
+            Module::Tensor(cut) => exact_outputs(cut),
+            _ => vec![false; found.len()],
         };
-        if level == Level::Tensor {
-            return Ok(cut.to_string());
+        for next in Level::ALL.into_iter().filter(|l| *l <= level) {
+            if next <= walk.module.level() {
+                continue;
+            }
+            walk = walk.down(next).map_err(show)?;
+            let mut exact = exact.iter();
+            compare(&evaluated(&walk.module, &inputs)?, &found, |f, w| match exact.next() {
+                Some(true) => unequal(f, w),
+                _ => (relative_error(f, w) > 1e-5).then(|| format!("{f:?}, expected {w:?}")),
+            })
+            .map_err(|e| format!("as {next}: {e}"))?;
         }
-        let s = levels::structured(&cut, &options).map_err(show)?;
-        interpreted(program::interp::run(&s, &inputs).map_err(|e| e.to_string()))?;
-        if level == Level::Structured {
-            return Ok(s.to_string());
+        match &walk.module {
+            m if m.level() != level => Err(format!("the pipeline leads to {}, expected {level}", m.level())),
+            Module::Loops(p) if level == Level::Loops => Ok(p.kernels.iter().map(|k| format!("{k}\n")).collect()),
+            m => Ok(m.to_string()),
         }
-        let p = levels::program(&s, &options).map_err(show)?;
-        interpreted(program::interp::run(&p, &inputs).map_err(|e| e.to_string()))?;
-        Ok(match level {
-            Level::Loops => p.kernels.iter().map(|k| format!("{k}\n")).collect(),
-            _ => p.to_string(),
-        })
     }
+}
+
+/// What a module gives, by its level's interpreter.
+fn evaluated(m: &Module, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    match m {
+        Module::Tensor(g) => g.eval(inputs).map_err(|e| e.to_string()),
+        Module::Structured(p) => program::interp::run(p, inputs).map_err(|e| e.to_string()),
+        Module::Loops(p) => program::interp::run(p, inputs).map_err(|e| e.to_string()),
+    }
+}
+
+fn compare(
+    found: &[Tensor],
+    wanted: &[Tensor],
+    mut difference: impl FnMut(&Tensor, &Tensor) -> Option<String>,
+) -> Result<(), String> {
+    if found.len() != wanted.len() {
+        return Err(format!("{} outputs, expected {}", found.len(), wanted.len()));
+    }
+    for (i, (f, w)) in found.iter().zip(wanted).enumerate() {
+        if let Some(d) = difference(f, w) {
+            return Err(format!("output {i} is {d}"));
+        }
+    }
+    Ok(())
 }
 
 /// Reads and prints a text of any level, twice.
@@ -185,8 +195,8 @@ fn through_text(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reproducible values for a graph's inputs, between -1 and 1 (integers from 0 to 2).
-fn inputs(g: &Graph) -> Vec<Tensor> {
+/// Reproducible values for a module's inputs, between -1 and 1 (integers from 0 to 2).
+fn inputs(m: &Module) -> Vec<Tensor> {
     let mut state = 7u64;
     let mut next = || {
         // A linear congruential generator (Knuth's MMIX).
@@ -207,7 +217,11 @@ fn inputs(g: &Graph) -> Vec<Tensor> {
             _ => Number::Int((next() % 3) as i128),
         })
     };
-    g.inputs.iter().map(|i| one(g.ty(i.value))).collect()
+    match m {
+        Module::Tensor(g) => g.inputs.iter().map(|i| one(g.ty(i.value))).collect(),
+        Module::Structured(p) => p.inputs.iter().map(|(_, s)| one(&p.slot(*s).ty)).collect(),
+        Module::Loops(p) => p.inputs.iter().map(|(_, s)| one(&p.slot(*s).ty)).collect(),
+    }
 }
 
 /// All file tests, sorted by path.

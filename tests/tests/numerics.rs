@@ -3,7 +3,7 @@
 
 use brolga::{Options, compile, levels, tensors};
 use brolga_ir::{DType, Graph, Number, Tensor, program};
-use brolga_passes::lower::{GpuOptions, to_gpu_loops};
+use brolga_passes::schedule::{Gpu, Machine, to_loops};
 
 fn parse(text: &str) -> Graph {
     let g = Graph::parse(text, &|_| None).unwrap_or_else(|e| panic!("{e}\n{text}"));
@@ -36,7 +36,7 @@ fn on_gpu_schedules(g: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
     let options = Options::default();
     let cut = levels::optimise(g, &options).unwrap_or_else(|e| panic!("{e}\n{g}")).0;
     let s = levels::structured(&cut, &options).unwrap_or_else(|e| panic!("{e}\n{g}"));
-    let p = to_gpu_loops(&s, GpuOptions::default());
+    let p = to_loops(&s, &Machine::Gpu(Gpu::default())).unwrap_or_else(|e| panic!("{e}\n{s}"));
     program::interp::run(&p, inputs).unwrap_or_else(|e| panic!("{e}\n{p}"))
 }
 

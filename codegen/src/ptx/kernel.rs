@@ -175,7 +175,7 @@ impl Printer<'_> {
                 kind,
                 extent,
                 body,
-            } => self.for_loop(*var, *kind, extent, body),
+            } => self.for_loop(*var, kind, extent, body),
             Stmt::Set(r, e) => self.set(*r, e),
             Stmt::Store { buffer, index, value } => {
                 let b = self.k.buffer(*buffer);
@@ -221,10 +221,10 @@ impl Printer<'_> {
         }
     }
 
-    fn for_loop(&mut self, var: Var, kind: LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), Error> {
+    fn for_loop(&mut self, var: Var, kind: &LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), Error> {
         let dimension = |d: u8| ["x", "y", "z"][d as usize];
         match kind {
-            LoopKind::Parallel | LoopKind::Vector => {
+            LoopKind::Parallel(_) | LoopKind::Vector => {
                 Err(fail(self.k, "a parallel or vector loop in a kernel for a GPU"))
             }
             LoopKind::Block(d) | LoopKind::Thread(d) => {
@@ -234,7 +234,7 @@ impl Printer<'_> {
                     "tid"
                 };
                 let r = self.asm.reg(Class::B32);
-                put!(self.asm, "mov.u32 {r}, %{name}.{}", dimension(d));
+                put!(self.asm, "mov.u32 {r}, %{name}.{}", dimension(*d));
                 // A grid has fewer than 2^31 blocks.
                 let n = extent.as_const().unwrap_or(i32::MAX as i64);
                 self.with_var(var, r, Some((0, (n - 1).max(0))), |p| p.stmts(body))

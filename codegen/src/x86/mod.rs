@@ -9,6 +9,7 @@
 //! independent, without relocations, and follow the System V calling convention on every operating system, so a caller
 //! declares them `extern "sysv64"`.
 
+use brolga_ir::TileFamily;
 use std::fmt;
 
 use thiserror::Error as ThisError;
@@ -36,6 +37,14 @@ pub enum Isa {
 impl Isa {
     /// Both, the older first.
     pub const ALL: [Isa; 2] = [Isa::Avx2, Isa::Avx512];
+
+    /// The family of tiles that is assembled for it.
+    pub const fn family(self) -> TileFamily {
+        match self {
+            Isa::Avx2 => TileFamily::Avx2,
+            Isa::Avx512 => TileFamily::Avx512,
+        }
+    }
 
     /// `f32` lanes of a vector register.
     pub fn lanes(self) -> usize {

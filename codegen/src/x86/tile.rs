@@ -31,7 +31,7 @@ use super::vir::{Binary, Cond, Function, G, GeneralOp, Mem, Op, Operand, Scalar,
 use super::{Error, Isa};
 
 /// Columns of a packed panel of B, on every level.
-pub const PANEL: usize = 32;
+pub const PANEL: usize = brolga_ir::loops::PANEL as usize;
 
 /// Bytes from one step of a packed panel to the next.
 const B_STEP: i32 = (PANEL * 4) as i32;
@@ -129,18 +129,11 @@ impl TileKey {
     }
 }
 
-/// The most rows of a tile with this many vectors in a row; 0 where there is no such tile.
-///
-/// The accumulators fill the register file but for the B vectors and a broadcast: 14 x 32 and 28 x 16 on AVX-512, 6 x 16
-/// and 12 x 8 on AVX2.
+/// The most rows of a tile with this many vectors in a row, as [`brolga_ir::TileFamily`] has them; 0 where there is no such tile.
 pub fn max_rows(isa: Isa, vectors: u8) -> u8 {
-    match (isa, vectors) {
-        (Isa::Avx512, 1) => 28,
-        (Isa::Avx512, 2) => 14,
-        (Isa::Avx2, 1) => 12,
-        (Isa::Avx2, 2) => 6,
-        _ => 0,
-    }
+    let cols = isa.lanes() * usize::from(vectors);
+    let found = isa.family().shapes().iter().find(|s| s.cols as usize == cols);
+    found.map_or(0, |s| s.rows as u8)
 }
 
 /// Cuts `m` rows into the fewest tiles of at most `max` rows, as equal as can be: `(count_big, big, count_small, small)`,

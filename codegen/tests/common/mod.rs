@@ -5,7 +5,7 @@
 use brolga_codegen::program::compile_kernel;
 use brolga_codegen::{Jit, target};
 use brolga_ir::index::{Ix, Reg, Var};
-use brolga_ir::loops::{Buf, Buffer, Expr, Kernel, LoopKind, RegInfo, Scope, Stmt};
+use brolga_ir::loops::{Buf, Buffer, Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt};
 use brolga_ir::scalar::Prim;
 use brolga_ir::{DType, Dim, Target};
 use std::ffi::c_void;
@@ -59,8 +59,8 @@ pub fn run(target: &Target, k: &Kernel, buffers: &mut [Vec<u8>], dims: &[i64], w
     args.push(stride as usize as *mut u8);
     let mut failed = 0u32;
     args.push((&raw mut failed).cast());
-    let n = match k.parallel_extent() {
-        Some(n) => n.as_dim().unwrap().eval(&lookup).unwrap(),
+    let n = match k.parallel() {
+        Some((n, _)) => n.as_dim().unwrap().eval(&lookup).unwrap(),
         None => 1,
     };
     let piece = (n + i64::from(workers) - 1) / i64::from(workers);
@@ -88,6 +88,7 @@ impl Build {
                 symbols: symbols.iter().map(|s| (*s).into()).collect(),
                 buffers: vec![],
                 regs: vec![],
+                pooled: false,
                 body: vec![],
             },
         }
@@ -168,7 +169,7 @@ pub fn polynomial(dtype: DType, lanes: i64, n: i64) -> Kernel {
     body.push(store(y, at, sum));
     b.k.body = vec![each(
         0,
-        LoopKind::Parallel,
+        LoopKind::Parallel(Grain::ALWAYS),
         n / lanes,
         vec![each(1, LoopKind::Vector, lanes, body)],
     )];

@@ -1,4 +1,4 @@
-//! Back ends: what each kind of machine needs, from structured kernels on.
+//! Back ends: what each kind of machine needs, from scheduled programs on.
 //!
 //! | module | makes |
 //! | --- | --- |
@@ -14,13 +14,12 @@ use brolga_codegen::Error;
 use brolga_codegen::listing::Listing;
 use brolga_ir::Target;
 use brolga_ir::program::{Program, SlotId};
-use brolga_passes::lower::Structured;
 use rustc_hash::FxHashMap;
 
 /// A program and all that decides its code.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
-    /// The program, scheduled by the same back end.
+    /// The program, scheduled for the target.
     pub program: &'a Program,
     /// The machine.
     pub target: &'a Target,
@@ -34,9 +33,6 @@ pub struct Input<'a> {
 pub trait Backend: Sync {
     /// The targets that it is for.
     fn targets(&self) -> &'static [Target];
-
-    /// Loop nests for one of them.
-    fn schedule(&self, kernels: &Structured, target: &Target) -> Program;
 
     /// The program's code as text, one listing for each function or module.
     ///

@@ -8,7 +8,6 @@ use brolga_codegen::object::object;
 use brolga_codegen::{Compiled, Error, Jit, Unit, compile_init, compile_program};
 use brolga_ir::Target;
 use brolga_ir::program::Program;
-use brolga_passes::lower::{self, Structured};
 use brolga_runtime::{Code, Functions};
 
 /// The back end of CPUs.
@@ -17,14 +16,6 @@ pub(crate) struct Native;
 impl Backend for Native {
     fn targets(&self) -> &'static [Target] {
         const { &Target::CPUS }
-    }
-
-    fn schedule(&self, kernels: &Structured, target: &Target) -> Program {
-        let options = target.cpu().map(|cpu| lower::Options {
-            max_rows: i64::from(cpu.tile.max_rows(32)),
-            resident: (cpu.l2_bytes / 2) as i64,
-        });
-        lower::to_loops(kernels, options.unwrap_or_default())
     }
 
     fn listings(&self, i: Input) -> Result<Vec<Listing>, Error> {

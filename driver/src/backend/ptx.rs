@@ -4,8 +4,6 @@ use super::{Backend, Input};
 use brolga_codegen::listing::Listing;
 use brolga_codegen::{Error, ptx};
 use brolga_ir::Target;
-use brolga_ir::program::Program;
-use brolga_passes::lower::{GpuOptions, Structured, to_gpu_loops};
 
 /// The back end of GPUs.
 pub(crate) struct Ptx;
@@ -13,10 +11,6 @@ pub(crate) struct Ptx;
 impl Backend for Ptx {
     fn targets(&self) -> &'static [Target] {
         const { &Target::GPUS }
-    }
-
-    fn schedule(&self, kernels: &Structured, _: &Target) -> Program {
-        to_gpu_loops(kernels, GpuOptions::default())
     }
 
     fn listings(&self, i: Input) -> Result<Vec<Listing>, Error> {

@@ -2,8 +2,8 @@
 
 use super::{CompileArgs, Outcome, print_to};
 use brolga::ir::Target;
-use brolga::source::{self, Model};
-use brolga::{Error, backend, levels};
+use brolga::levels::{Level, Module, Walk};
+use brolga::{Error, backend, source};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -57,10 +57,10 @@ impl Emit {
         if self.stage == Stage::Ptx && options.target.gpu().is_none() {
             options.target = Target::sm_80();
         }
-        let model = source::model(&self.model, &options)?;
+        let module = source::model(&self.model, &options)?;
         let options = options.without_sizes();
         if matches!(self.stage, Stage::Clif | Stage::Asm) {
-            let compiled = brolga::compile::compile_model(model, &options)?;
+            let compiled = brolga::compile::compile_module(module, &options)?;
             self.compile.remark(&compiled.remarks);
             let parts = compiled.listings()?.into_iter().map(|l| {
                 let body = if self.stage == Stage::Clif { &l.ir } else { &l.asm };
@@ -68,30 +68,22 @@ impl Emit {
             });
             return Ok(parts.collect());
         }
-        let structured = match model {
-            Model::Tensor(graph) => {
-                let (cut, remarks) = levels::optimise(&graph, &options)?;
-                self.compile.remark(&remarks);
-                if self.stage == Stage::Tensor {
-                    return Ok(cut.to_string());
-                }
-                levels::structured(&cut, &options)?
-            }
-            Model::Structured(s) if self.stage != Stage::Tensor => s,
-            Model::Program(p) if self.stage == Stage::Loops => return Ok(p.to_string()),
-            Model::Program(p) if self.stage == Stage::Program => return Ok(levels::planned(p, &options)?.to_string()),
-            _ => {
-                let message = "a program that is below this stage already; levels go down only";
-                return Err(Error::file(&self.model, message).into());
-            }
+        let level = match self.stage {
+            Stage::Tensor => Level::Tensor,
+            Stage::Structured => Level::Structured,
+            Stage::Loops | Stage::Ptx => Level::Loops,
+            Stage::Program | Stage::Clif | Stage::Asm => Level::Program,
         };
-        Ok(match self.stage {
-            Stage::Structured => structured.to_string(),
-            Stage::Loops => levels::loops(&structured, &options.target).to_string(),
-            Stage::Ptx => {
-                let program = levels::loops(&structured, &options.target);
+        if module.level() > level {
+            let message = "a program that is below this stage already; levels go down only";
+            return Err(Error::file(&self.model, message).into());
+        }
+        let walk = Walk::new(module, &options)?.down(level)?;
+        self.compile.remark(walk.remarks());
+        match (self.stage, &walk.module) {
+            (Stage::Ptx, Module::Loops(program)) => {
                 let input = backend::Input {
-                    program: &program,
+                    program,
                     target: &options.target,
                     prefix: &program.name,
                     constants: &Default::default(),
@@ -101,9 +93,9 @@ impl Emit {
                     model: program.name.clone(),
                     source,
                 })?;
-                listings.into_iter().map(|l| l.asm).collect()
+                Ok(listings.into_iter().map(|l| l.asm).collect())
             }
-            _ => levels::program(&structured, &options)?.to_string(),
-        })
+            (_, module) => Ok(module.to_string()),
+        }
     }
 }

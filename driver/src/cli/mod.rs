@@ -40,7 +40,7 @@ enum Command {
     Run(run::Run),
     /// Compile a model ahead of time
     Compile(compile::Compile),
-    /// Run passes over a printed tensor graph
+    /// Run passes over a model, from any level's text to any other's below it
     Opt(opt::Opt),
     /// Print a model at one of the levels
     Emit(emit::Emit),
@@ -162,8 +162,8 @@ struct CompileArgs {
     target: Option<Target>,
     #[command(flatten)]
     model: ModelArgs,
-    /// Passes, such as canonicalize,eqsat{rules=none}
-    #[arg(long, value_name = "PASSES")]
+    /// Passes, such as canonicalize,eqsat{rules=none}; what is missing on the way down follows them
+    #[arg(long, visible_alias = "passes", value_name = "PASSES")]
     pipeline: Option<String>,
     /// Rewrite rules: all, exact, none, or a file of rules instead; all,-THEME switches a theme off
     #[arg(long, value_name = "RULES")]
@@ -174,10 +174,10 @@ struct CompileArgs {
     /// Take rules in files without checking them
     #[arg(long)]
     unchecked_rules: bool,
-    /// Print the IR after this pass or level, or after all, to standard error
+    /// Print the IR after this pass, or after all, to standard error
     #[arg(long, value_name = "PASS|all")]
     print_ir_after: Option<String>,
-    /// Verify the IR after every pass and level
+    /// Verify the IR after every pass
     #[arg(long)]
     verify_each: bool,
     /// Say what was optimised, and what was not and why

@@ -1,19 +1,22 @@
-//! `brolga opt`: text IR in, a pipeline, text IR out.
+//! `brolga opt`: text IR of any level in, a pipeline, text IR of whatever level it leads to out.
 
 use super::{CompileArgs, Outcome, print_to};
-use brolga::{Error, levels, source};
+use brolga::levels::Walk;
+use brolga::{Error, source};
 use clap::Args;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Run passes over a printed tensor graph
+/// Run passes over a model, from any level's text to any other's below it
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   brolga opt graph.txt --pipeline canonicalize
-  brolga emit model.onnx --stage tensor --pipeline '' | brolga opt - --pipeline eqsat")]
+  brolga emit model.onnx --stage tensor --pipeline '' | brolga opt - --pipeline eqsat
+  brolga opt model.onnx --passes canonicalize,eqsat,lower,choose -o kernels.txt
+  brolga opt kernels.txt --passes schedule,plan-memory")]
 pub struct Opt {
-    /// The graph as text, an ONNX model, or - for text from standard input
+    /// The text of any level, an ONNX model, or - for text from standard input
     input: PathBuf,
     /// Write here instead of to standard output
     #[arg(short, long, value_name = "FILE")]
@@ -26,18 +29,19 @@ impl Opt {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         let options = self.compile.options()?;
-        let graph = if self.input == Path::new("-") {
+        let module = if self.input == Path::new("-") {
             let mut text = String::new();
             let path = Path::new("<stdin>");
             std::io::stdin()
                 .read_to_string(&mut text)
                 .map_err(|e| Error::io(path, e))?;
-            levels::specialise(&source::parse_graph(&text, path)?, &options.sizes)?
+            source::parse(&text, path, &options)?
         } else {
-            source::graph_for(&self.input, &options)?
+            source::model(&self.input, &options)?
         };
-        let (graph, remarks) = levels::optimise(&graph, &options)?;
-        self.compile.remark(&remarks);
-        print_to(self.output.as_deref(), &graph.to_string())
+        let options = options.without_sizes();
+        let walk = Walk::new(module, &options)?;
+        self.compile.remark(walk.remarks());
+        print_to(self.output.as_deref(), &walk.module.to_string())
     }
 }

@@ -1,7 +1,7 @@
 //! Level 3: loop nests over buffers.
 //!
 //! A [`Kernel`] is one function: buffers, registers, statements. Loops carry a [`LoopKind`], which is how a schedule shows:
-//! `parallel` (CPU workers; at most one such loop, outermost), `vector` (lanes in lockstep), `serial`, `unrolled`,
+//! `parallel` (CPU workers; at most one such loop, outermost; its [`Grain`] says from when on), `vector` (lanes in lockstep), `serial`, `unrolled`,
 //! and the GPU kinds `block` and `thread`. [`Tile`] is a register-tile contraction.
 //!
 //! Meaning, as the interpreter defines it:
@@ -84,13 +84,34 @@ pub struct Buffer {
     pub scope: Scope,
 }
 
+/// Columns of a panel: how a right operand lies in memory that a [`Tile`] reads, `[batch…, ceil(N/32), K, 32]`, whatever the
+/// target. Everything that knows panels reads this number.
+pub const PANEL: i64 = 32;
+
+/// From when on the workers of a pool are woken for a loop, which costs some microseconds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Grain {
+    /// About how many cycles all iterations take.
+    pub work: Dim,
+    /// With less work than this all iterations run on the calling thread.
+    pub least: i64,
+}
+
+impl Grain {
+    /// Worth it whenever there are two iterations.
+    pub const ALWAYS: Grain = Grain {
+        work: Dim::ZERO,
+        least: 0,
+    };
+}
+
 /// How a loop's iterations run.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum LoopKind {
     /// One after the other.
     Serial,
     /// On the workers of a pool, in any order.
-    Parallel,
+    Parallel(Grain),
     /// In lockstep, as the lanes of vector registers.
     Vector,
     /// One after the other, with the body repeated in code; constant extent.
@@ -140,7 +161,7 @@ pub enum Expr {
 
 /// A register-tile contraction: for `r < rows`, `j < cols`,
 /// `C[c + r*c_row + j] (+)= Σ_{p < blocks[0].0} Σ_{q < blocks[1].0} Σ_{t < k}
-/// A[a + p*blocks[0].1 + q*blocks[1].1 + r*a_row + t*a_k] * B[b + 32*((p*blocks[1].0 + q)*k + t) + j]`,
+/// A[a + p*blocks[0].1 + q*blocks[1].1 + r*a_row + t*a_k] * B[b + PANEL*((p*blocks[1].0 + q)*k + t) + j]`,
 /// all indices in elements. The sum is in f32 with fused multiply-adds from 0 in the order of `p, q, t`; with `accumulate`, what
 /// `C` held is added to it at the end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -157,7 +178,7 @@ pub struct Tile {
     pub blocks: [(Ix, Ix); 2],
     /// Steps of the innermost sum.
     pub k: Ix,
-    /// Right operand, in panels of 32 columns.
+    /// Right operand, in panels of [`PANEL`] columns.
     pub b: Buf,
     /// Its first element.
     pub b_index: Ix,
@@ -171,7 +192,7 @@ pub struct Tile {
     pub rows: Ix,
     /// The largest number of rows that occurs.
     pub max_rows: u32,
-    /// Columns, at most 32.
+    /// Columns, at most [`PANEL`].
     pub cols: Ix,
     /// Adds to the result instead of replacing it.
     pub accumulate: bool,
@@ -234,6 +255,8 @@ pub struct Kernel {
     pub buffers: Vec<Buffer>,
     /// Registers.
     pub regs: Vec<RegInfo>,
+    /// True where float constants of vector loops stand in memory: there are more of them than registers to spare.
+    pub pooled: bool,
     /// Statements.
     pub body: Vec<Stmt>,
 }
@@ -253,14 +276,14 @@ impl Kernel {
             .iter()
             .take_while(|b| matches!(b.scope, Scope::In | Scope::Out))
     }
-    /// The extent of the outermost parallel loop, when there is one.
-    pub fn parallel_extent(&self) -> Option<&Ix> {
+    /// The extent of the outermost parallel loop, when there is one, and from when on it is worth the workers.
+    pub fn parallel(&self) -> Option<(&Ix, &Grain)> {
         match self.body.last() {
             Some(Stmt::For {
-                kind: LoopKind::Parallel,
+                kind: LoopKind::Parallel(grain),
                 extent,
                 ..
-            }) => Some(extent),
+            }) => Some((extent, grain)),
             _ => None,
         }
     }

@@ -1,10 +1,10 @@
 //! The text form of loop kernels; parsing what was printed gives the same kernel.
 //!
 //! ```text
-//! loops @scale(b0: f32[n] in, b1: f32[n] out) symbols(n) {
+//! loops @scale(b0: f32[n] in, b1: f32[n] out) symbols(n) pooled {     // `pooled`: constants stand in memory
 //!   buffer b2: f32[256] worker
 //!   reg r9: f32x8                                // only for registers that no statement assigns
-//!   for i0 parallel 0..n {
+//!   for i0 parallel(3*n from 40000) 0..n {         // on the workers from that much work on; `parallel 0..n`: always
 //!     r0: f32 = load b0[i0 - 1] where (i0 - 1 in 0..n) else f32 0.0
 //!     r1: f32 = const f32 2.0
 //!     r2: f32 = mul r0 r1
@@ -19,7 +19,7 @@
 //! Every assignment says its register's type; the assignments of one register must agree. Other expressions are
 //! `index IX`, `inbounds(BOUNDS)`, `copy r0`, `lane r0 3` and the primitives of the scalar language.
 
-use super::{Buf, Buffer, Expr, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile, visit_sets};
+use super::{Buf, Buffer, Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile, visit_sets};
 use crate::index::{Reg, Var, bounds_text, parse_bounds, parse_ix, parse_range_start};
 use crate::scalar::{Prim, Scalar};
 use crate::text::{
@@ -47,7 +47,7 @@ impl Scope {
 impl LoopKind {
     const ALL: [LoopKind; 10] = [
         LoopKind::Serial,
-        LoopKind::Parallel,
+        LoopKind::Parallel(Grain::ALWAYS),
         LoopKind::Vector,
         LoopKind::Unrolled,
         LoopKind::Block(0),
@@ -59,10 +59,10 @@ impl LoopKind {
     ];
 
     /// The name in the text form: `serial`, `thread.x`.
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             LoopKind::Serial => "serial",
-            LoopKind::Parallel => "parallel",
+            LoopKind::Parallel(_) => "parallel",
             LoopKind::Vector => "vector",
             LoopKind::Unrolled => "unrolled",
             LoopKind::Block(0) => "block.x",
@@ -74,6 +74,39 @@ impl LoopKind {
             LoopKind::Thread(2) => "thread.z",
             LoopKind::Thread(_) => "thread.?",
         }
+    }
+}
+
+impl fmt::Display for LoopKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            LoopKind::Parallel(grain) => write!(f, "{grain}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Grain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Grain::ALWAYS {
+            return Ok(());
+        }
+        write!(f, "({} from {})", self.work, self.least)
+    }
+}
+
+impl Grain {
+    /// `(WORK from LEAST)`, or nothing.
+    pub(crate) fn parse(l: &mut Lexer) -> Result<Grain> {
+        if !l.eat("(") {
+            return Ok(Grain::ALWAYS);
+        }
+        let work = parse_dim(l)?;
+        l.expect("from")?;
+        let least = l.int()?;
+        l.expect(")")?;
+        Ok(Grain { work, least })
     }
 }
 
@@ -126,7 +159,8 @@ impl fmt::Display for Kernel {
         for (i, b) in self.buffers[..params].iter().enumerate() {
             write!(f, "{}b{i}: {b}", if i > 0 { ", " } else { "" })?;
         }
-        writeln!(f, "){} {{", symbols_text(&self.symbols))?;
+        let pooled = if self.pooled { " pooled" } else { "" };
+        writeln!(f, "){}{pooled} {{", symbols_text(&self.symbols))?;
         for (i, b) in self.buffers.iter().enumerate().skip(params) {
             writeln!(f, "  buffer b{i}: {b}")?;
         }
@@ -151,7 +185,7 @@ impl Kernel {
                     extent,
                     body,
                 } => {
-                    writeln!(f, "for {var} {} 0..{extent} {{", kind.name())?;
+                    writeln!(f, "for {var} {kind} 0..{extent} {{")?;
                     self.print(f, body, depth + 1)?;
                     writeln!(f, "{:1$}}}", "", 2 * depth)?;
                 }
@@ -259,6 +293,7 @@ impl Kernel {
         l.expect("(")?;
         l.list(")", |l| parse_buffer(l, &mut buffers, true))?;
         let symbols = parse_symbols(l)?;
+        let pooled = l.eat("pooled");
         l.expect("{")?;
         let mut p = Parser {
             l,
@@ -289,6 +324,7 @@ impl Kernel {
             symbols,
             buffers,
             regs,
+            pooled,
             body,
         })
     }
@@ -377,7 +413,10 @@ impl Parser<'_, '_> {
             let place = self.l.place();
             let name = self.l.ident()?;
             let kind = LoopKind::ALL.into_iter().find(|k| k.name() == name);
-            let kind = kind.ok_or_else(|| self.l.error_at(place, format!("`{name}` is no kind of loop")))?;
+            let mut kind = kind.ok_or_else(|| self.l.error_at(place, format!("`{name}` is no kind of loop")))?;
+            if let LoopKind::Parallel(grain) = &mut kind {
+                *grain = Grain::parse(self.l)?;
+            }
             parse_range_start(self.l)?;
             let extent = parse_ix(self.l)?;
             self.l.expect("{")?;

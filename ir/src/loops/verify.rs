@@ -12,7 +12,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Buf, Expr, Kernel, LoopKind, Scope, Stmt, Tile, visit_sets};
+use super::{Buf, Expr, Kernel, LoopKind, PANEL, Scope, Stmt, Tile, visit_sets};
 use crate::index::{Bound, Ix, Reg, Term, Var};
 use crate::{DType, Dim};
 
@@ -132,7 +132,7 @@ impl Checker<'_> {
                 kind,
                 extent,
                 body,
-            } => self.for_loop(*var, *kind, extent, body, last),
+            } => self.for_loop(*var, kind, extent, body, last),
             Stmt::Set(r, e) => {
                 let info = self
                     .k
@@ -196,18 +196,18 @@ impl Checker<'_> {
             matches!(
                 s,
                 Stmt::For {
-                    kind: LoopKind::Parallel,
+                    kind: LoopKind::Parallel(_),
                     ..
                 }
             )
         };
-        let inside = self.kinds.contains(&LoopKind::Parallel);
+        let inside = self.kinds.iter().any(|k| matches!(k, LoopKind::Parallel(_)));
         ensure(inside || !self.k.body.iter().any(parallel), || {
             format!("{what} outside of the kernel's parallel loop, where only assignments stand")
         })
     }
 
-    fn for_loop(&mut self, var: Var, kind: LoopKind, extent: &Ix, body: &[Stmt], last: bool) -> Check {
+    fn for_loop(&mut self, var: Var, kind: &LoopKind, extent: &Ix, body: &[Stmt], last: bool) -> Check {
         ensure(!self.vars.contains(&var), || {
             format!("variable {var} is already in use")
         })?;
@@ -217,7 +217,7 @@ impl Checker<'_> {
             let n = extent.as_const().filter(|n| *n >= 0);
             n.ok_or_else(|| format!("the extent of a loop of kind {name} is {extent}, expected a constant"))
         };
-        if kind != LoopKind::Parallel {
+        if !matches!(kind, LoopKind::Parallel(_)) {
             self.only_sets_before_parallel("a loop")?;
         }
         match kind {
@@ -232,7 +232,8 @@ impl Checker<'_> {
                 })?;
                 self.vector = Some(n as u32);
             }
-            LoopKind::Parallel => {
+            LoopKind::Parallel(grain) => {
+                self.dim(&grain.work)?;
                 ensure(self.kinds.is_empty() && last && self.path.len() == 1, || {
                     "a parallel loop that is not the kernel's last top-level statement".into()
                 })?;
@@ -242,9 +243,9 @@ impl Checker<'_> {
                 self.cpu = true;
             }
             LoopKind::Block(d) | LoopKind::Thread(d) => {
-                ensure(d < 3, || format!("GPU dimension {d}, expected 0 to 2"))?;
-                ensure(!self.kinds.contains(&kind), || format!("a {name} loop inside another"))?;
-                let mut slot = d as usize;
+                ensure(*d < 3, || format!("GPU dimension {d}, expected 0 to 2"))?;
+                ensure(!self.kinds.contains(kind), || format!("a {name} loop inside another"))?;
+                let mut slot = *d as usize;
                 if let LoopKind::Thread(_) = kind {
                     constant()?;
                     slot += 3;
@@ -272,7 +273,7 @@ impl Checker<'_> {
         own.iter().for_each(|r| self.assigned[r.0 as usize] = false);
         let before = self.assigned.clone();
         self.vars.push(var);
-        self.kinds.push(kind);
+        self.kinds.push(kind.clone());
         self.stmts(body)?;
         self.vars.pop();
         self.kinds.pop();
@@ -285,12 +286,12 @@ impl Checker<'_> {
     }
 
     /// The registers that do not carry values into or out of a loop.
-    fn own_registers(&self, kind: LoopKind, body: &[Stmt]) -> Vec<Reg> {
+    fn own_registers(&self, kind: &LoopKind, body: &[Stmt]) -> Vec<Reg> {
         let mut own = vec![];
         if !matches!(kind, LoopKind::Serial | LoopKind::Unrolled) {
             visit_sets(body, &mut |r| {
                 let lanes = self.k.regs.get(r.0 as usize).map_or(0, |i| i.lanes);
-                if lanes == 1 || (lanes > 1 && kind != LoopKind::Vector) {
+                if lanes == 1 || (lanes > 1 && *kind != LoopKind::Vector) {
                     own.push(r);
                 }
             });
@@ -416,8 +417,8 @@ impl Checker<'_> {
             t.rows.as_const().is_none_or(|n| (0..=t.max_rows as i64).contains(&n)),
             || format!("a tile of {} rows, expected at most {}", t.rows, t.max_rows),
         )?;
-        ensure(t.cols.as_const().is_none_or(|n| (0..=32).contains(&n)), || {
-            format!("a tile of {} columns, expected at most 32", t.cols)
+        ensure(t.cols.as_const().is_none_or(|n| (0..=PANEL).contains(&n)), || {
+            format!("a tile of {} columns, expected at most {PANEL}", t.cols)
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What a program needs to know of its kernels, whatever their level.
 
 use super::storage_elements;
+use crate::loops::PANEL;
 use crate::loops::interp::BufferData;
 use crate::text::{Lexer, Result};
 use crate::{DType, Dim, Fault, Symbol, Tensor, Type, loops, structured};
@@ -132,7 +133,7 @@ pub(super) fn storage_shape(ty: &Type, packed: bool) -> Vec<Dim> {
     if packed && let [.., k, n] = &ty.shape[..] {
         shape.splice(
             ty.rank() - 2..,
-            [n.ceil_div(&Dim::Const(32)), k.clone(), Dim::Const(32)],
+            [n.ceil_div(&Dim::Const(PANEL)), k.clone(), Dim::Const(PANEL)],
         );
     }
     shape

@@ -41,6 +41,7 @@ pub use live::Life;
 pub use step::{Let, Rows, Step, nested};
 
 use crate::graph::{ConstData, Constant};
+use crate::loops::PANEL;
 use crate::{Attr, Dim, Guard, Symbol, Tensor, Type, loops};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::fmt;
@@ -140,7 +141,7 @@ impl Slot {
 /// The number of elements in memory of a tensor: row-major, or in panels `[batch…, ceil(N/32), K, 32]`.
 pub fn storage_elements(ty: &Type, packed: bool) -> Dim {
     match (packed, ty.shape.split_last()) {
-        (true, Some((n, rest))) => &(&crate::dim::product(rest) * &n.ceil_div(&Dim::Const(32))) * 32,
+        (true, Some((n, rest))) => &(&crate::dim::product(rest) * &n.ceil_div(&Dim::Const(PANEL))) * PANEL,
         _ => ty.len(),
     }
 }

@@ -1,6 +1,7 @@
 //! Steps, and how to go through them.
 
 use super::SlotId;
+use crate::loops::Grain;
 use crate::{Dim, Guard, Op, Symbol};
 use std::fmt;
 use std::sync::Arc;
@@ -122,6 +123,8 @@ pub struct Rows {
     pub start: Dim,
     /// Bytes from where one goes to where the next one does.
     pub stride: Dim,
+    /// From when on the workers copy them.
+    pub grain: Grain,
 }
 
 impl Step {

@@ -42,6 +42,7 @@ use super::{Callable, Let, Program, Rows, Slot, SlotId, Step, Storage};
 use crate::Dim;
 use crate::graph::{Constant, Files, parse_constant, parse_op};
 use crate::guard::{Guard, parse_relation};
+use crate::loops::Grain;
 use crate::loops::text::{parse_symbols, symbols_text};
 use crate::text::{Lexer, MAX_DEPTH, Result, global, name, parse_dim, parse_global, parse_id, parse_type, symbol};
 use rustc_hash::FxHashMap;
@@ -174,8 +175,15 @@ impl<K: Callable> Program<K> {
             Step::Copy { from, to, rows } => match rows {
                 None => format!("copy {from} -> {to}"),
                 Some(r) => format!(
-                    "copy {from} -> {to} rows({}, {}, {}, {})",
-                    r.count, r.bytes, r.start, r.stride
+                    "copy {from} -> {to} rows({}, {}, {}, {}){}",
+                    r.count,
+                    r.bytes,
+                    r.start,
+                    r.stride,
+                    match r.grain == Grain::ALWAYS {
+                        true => String::new(),
+                        false => format!(" grain{}", r.grain),
+                    }
                 ),
             },
             Step::Host {
@@ -376,7 +384,7 @@ impl Parser<'_, '_> {
         self.l.list(")", |l| Ok(l.string()?.into()))
     }
 
-    /// `rows(COUNT, BYTES, START, STRIDE)`, when it is there.
+    /// `rows(COUNT, BYTES, START, STRIDE) grain(WORK from LEAST)`, when it is there.
     fn rows(&mut self) -> Result<Option<Rows>> {
         if !self.l.eat("rows") {
             return Ok(None);
@@ -393,6 +401,10 @@ impl Parser<'_, '_> {
             bytes,
             start,
             stride,
+            grain: match self.l.eat("grain") {
+                true => Grain::parse(self.l)?,
+                false => Grain::ALWAYS,
+            },
         }))
     }
 

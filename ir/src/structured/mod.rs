@@ -33,6 +33,7 @@ mod verify;
 
 use crate::index::{Bound, Ix};
 use crate::scalar::Body;
+use crate::schedule::Schedule;
 use crate::{DType, Dim, Number, Symbol, Type};
 
 /// The direction of a kernel operand.
@@ -178,6 +179,8 @@ pub struct Kernel {
     pub locals: Vec<Local>,
     /// Extents of the outer parallel dimensions `i0…`.
     pub outer: Vec<Dim>,
+    /// How it becomes loops; `None` leaves that to the compiler. It changes nothing of what the kernel means.
+    pub schedule: Option<Schedule>,
     /// Stages, in order; for each point of the outer domain they run one after the other.
     pub stages: Vec<Stage>,
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! kernel @softmax(o0: f32[n, 10] in, o1: f32[n, 10] out) symbols(n) outer(n) {
+//!   schedule rows{lanes=8, outside=1, …}         // where it is not the compiler's to choose
 //!   local l0: f32[]
 //!   stage reduce(10) {                           // dims in order, in groups of one kind; then `scan` or `scatter`
 //!     read o0[i0, i1] where (i1 - 1 in 0..10) else f32 0.0
@@ -23,6 +24,7 @@ use super::{Check, Combine, IterDim, IterKind, Kernel, Local, Operand, Place, Re
 use crate::index::{Ix, bounds_text, parse_bounds, parse_ix};
 use crate::loops::text::{check_number, parse_symbols, symbols_text};
 use crate::scalar::{Body, Scalar};
+use crate::schedule::Schedule;
 use crate::text::{Lexer, ParseError, Result, global, id, parse_dim, parse_global, parse_id, parse_type, whole};
 use crate::{DType, Dim, Type};
 use std::fmt;
@@ -87,6 +89,9 @@ impl fmt::Display for Kernel {
         }
         write!(f, "){}", symbols_text(&self.symbols))?;
         writeln!(f, " outer({}) {{", list(&self.outer))?;
+        if let Some(s) = &self.schedule {
+            writeln!(f, "  schedule {s}")?;
+        }
         for (i, l) in self.locals.iter().enumerate() {
             writeln!(f, "  local l{i}: {}", Type::new(l.dtype, l.shape.clone()))?;
         }
@@ -209,6 +214,11 @@ impl Kernel {
             operands,
             locals: vec![],
             outer,
+            schedule: if l.eat("schedule") {
+                Some(Schedule::parse(l)?)
+            } else {
+                None
+            },
             stages: vec![],
         };
         while l.eat("local") {

@@ -24,6 +24,7 @@ pub mod functions;
 mod generate;
 pub mod lang;
 pub mod matching;
+mod options;
 pub mod plan;
 pub mod predicates;
 pub mod rules;
@@ -33,9 +34,9 @@ pub mod selection;
 pub mod sexp;
 mod signs;
 
-use crate::pass::{Context, Pass, PassError};
+use crate::pass::{Context, TensorPass};
 use brolga_ir::ops::Role;
-use brolga_ir::{Def, Graph, Target};
+use brolga_ir::{Def, Graph, NodeError, Target};
 use cost::CostModel;
 use egg::Language;
 use extract::{At, Choice, Classes};
@@ -68,27 +69,12 @@ pub struct EqSat {
     pub iters: usize,
 }
 
-impl Pass for EqSat {
-    fn name(&self) -> &'static str {
-        "eqsat"
-    }
-    fn options(&self) -> String {
-        let mut rules = vec![match &self.rules {
-            Rules::All => "all".to_string(),
-            Rules::None => "none".to_string(),
-            Rules::Exact => "exact".to_string(),
-            Rules::Text(text) => text.name().to_string(),
-        }];
-        rules.extend(self.without.iter().map(|t| format!("-{t}")));
-        let mut out = vec![];
-        out.extend((rules != ["all"]).then(|| format!("rules={}", rules.join(","))));
-        out.extend(self.added.iter().map(|a| format!("add={}", a.name())));
-        out.extend((self.nodes > 0).then(|| format!("nodes={}", self.nodes)));
-        out.extend((self.iters > 0).then(|| format!("iters={}", self.iters)));
-        out.join(" ")
-    }
-    fn run(&self, g: &Graph, cx: &mut Context) -> Result<Graph, PassError> {
-        let fail = |e: String| PassError::new("eqsat", e);
+impl TensorPass for EqSat {
+    fn rewrite(&self, g: &Graph, cx: &mut Context) -> Result<Graph, NodeError> {
+        let fail = |message: String| NodeError {
+            node: String::new(),
+            message,
+        };
         let set = selection::select(&self.rules, &self.without, &self.added).map_err(fail)?;
         let Some(set) = set else {
             return unfused(g, &cx.target).map_err(fail);

@@ -125,7 +125,7 @@ fn without_rules_every_operator_is_a_kernel() {
 fn the_embedded_rules_fuse_a_residual_block() {
     let g = block();
     let mut cx = Context::new(Target::x86_64_v4());
-    let out = EqSat::default().run(&g, &mut cx).unwrap();
+    let out = EqSat::default().rewrite(&g, &mut cx).unwrap();
     out.verify().unwrap();
     assert!(distance(&g, &out) < 1e-5);
     assert!(cx.remarks[0].starts_with("eqsat: saturated after"), "{}", cx.remarks[0]);
@@ -327,7 +327,7 @@ fn a_rule_that_changes_a_type_is_an_error_with_its_name() {
 fn the_same_graph_gives_the_same_kernels() {
     let run = || {
         EqSat::default()
-            .run(&block(), &mut Context::new(Target::x86_64_v4()))
+            .rewrite(&block(), &mut Context::new(Target::x86_64_v4()))
             .unwrap()
     };
     let (a, b) = (run(), run());
@@ -337,14 +337,14 @@ fn the_same_graph_gives_the_same_kernels() {
 /// Optimises and compares; gives the number of kernels.
 fn same(g: &Graph) -> usize {
     let mut cx = Context::new(Target::x86_64_v4());
-    let out = EqSat::default().run(g, &mut cx).unwrap();
+    let out = EqSat::default().rewrite(g, &mut cx).unwrap();
     out.verify().unwrap();
     assert!(distance(g, &out) < 1e-5);
     let none = EqSat {
         rules: Rules::None,
         ..EqSat::default()
     }
-    .run(g, &mut cx)
+    .rewrite(g, &mut cx)
     .unwrap();
     none.verify().unwrap();
     assert!(distance(g, &none) < 1e-5);
@@ -413,7 +413,7 @@ fn integers_beyond_an_f64_stay_what_they_are() {
         let x = [Tensor::from_fn(dtype, &[2, 3], |i| Number::Int(i as i128 * 5))];
         let want = g.eval(&x).unwrap();
         let mut cx = Context::new(brolga_ir::Target::x86_64_v3());
-        let out = EqSat::default().run(&g, &mut cx).unwrap();
+        let out = EqSat::default().rewrite(&g, &mut cx).unwrap();
         assert_eq!(out.eval(&x).unwrap(), want);
         let read = Graph::parse(&out.to_string(), &|_| None).unwrap();
         assert_eq!(read.eval(&x).unwrap(), want);

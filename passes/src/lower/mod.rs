@@ -1,30 +1,18 @@
-//! From the cut tensor graph to a program: structured kernels ([`kernel`]), flat addresses ([`flat`]), loop nests
-//! ([`generic`], [`tile`]), steps over slots.
+//! From the cut tensor graph to a program of structured kernels ([`kernel`]): steps over slots.
 //!
 //! A `store` becomes a kernel call, a host operator a host step; what depends on constants only becomes an initial step,
 //! run at compile time. Structurally equal kernels are emitted once. Inputs, outputs and constants are slots of their
 //! own; every other stored value is a temporary, placed by [`crate::memory`].
 
-mod flat;
-mod generic;
-mod gpu;
-mod gpu_contract;
 mod kernel;
-mod nest;
 mod region;
-mod schedule;
-mod stretch;
-mod sums;
-mod tile;
 
 use crate::decompose::decompose_where;
 use brolga_ir::ops::Role;
 use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
 use brolga_ir::{Def, Dim, Graph, Node, NodeError, Type, Value, structured};
-pub use gpu::{BlockTile, GpuOptions, to_gpu_loops};
 use kernel::in_memory;
 use rustc_hash::FxHashMap;
-pub use schedule::{Options, to_loops};
 
 /// A model at level 2: steps over slots that call structured kernels.
 pub type Structured = Program<structured::Kernel>;

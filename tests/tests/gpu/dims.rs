@@ -141,6 +141,7 @@ fn kernel(dims: &[Dim], gpu: bool) -> Kernel {
             };
             dims.len()
         ],
+        pooled: false,
         body,
     }
 }

@@ -15,16 +15,41 @@ use brolga_ir::loops::{Kernel, LoopKind, Scope, Stmt};
 use brolga_ir::program::{Program, Step, interp};
 use brolga_ir::{DType, Graph, Number, Target, Tensor};
 use brolga_passes::eqsat::{self, EqSat};
-use brolga_passes::lower::{BlockTile, GpuOptions, to_gpu_loops, to_structured};
-use brolga_passes::pass::{Context, Pass};
+use brolga_passes::lower::to_structured;
+use brolga_passes::pass::{Context, TensorPass};
+use brolga_passes::schedule::{Gpu, Machine, Schedule, chosen, to_loops};
 use brolga_tests::{SMALL_MODELS, blessing, mismatch, relative_error, root, skip, small_model};
 use std::path::PathBuf;
 use std::process::Command;
 
+/// The GPU to schedule for, and what a test changes of the schedules that are chosen.
+#[derive(Clone, Copy)]
+struct Wanted {
+    gpu: Gpu,
+    change: fn(&mut Schedule),
+}
+
+impl Default for Wanted {
+    fn default() -> Wanted {
+        Wanted {
+            gpu: Gpu::default(),
+            change: |_| {},
+        }
+    }
+}
+
 /// The planned GPU program of a cut graph.
-fn scheduled(cut: &Graph, options: GpuOptions) -> Program {
+fn scheduled(cut: &Graph, wanted: Wanted) -> Program {
     let structured = to_structured(cut).unwrap_or_else(|e| panic!("{e}"));
-    let mut program = to_gpu_loops(&structured, options);
+    let machine = Machine::Gpu(wanted.gpu);
+    let mut structured = chosen(&structured, &machine);
+    for s in structured.kernels.iter_mut().filter_map(|k| k.schedule.as_mut()) {
+        match s {
+            Schedule::Split(parts) => parts.iter_mut().for_each(wanted.change),
+            s => (wanted.change)(s),
+        }
+    }
+    let mut program = to_loops(&structured, &machine).unwrap_or_else(|e| panic!("{e}"));
     brolga_passes::memory::plan(&mut program).unwrap_or_else(|e| panic!("{e}"));
     program.verify().unwrap_or_else(|e| panic!("{e}\n{program}"));
     program
@@ -33,7 +58,7 @@ fn scheduled(cut: &Graph, options: GpuOptions) -> Program {
 /// A graph as the pipeline cuts it.
 fn optimised(g: &Graph) -> Graph {
     let mut cx = Context::new(Target::x86_64_v3());
-    EqSat::default().run(g, &mut cx).unwrap_or_else(|e| panic!("{e}"))
+    EqSat::default().rewrite(g, &mut cx).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn parse(text: &str) -> Graph {
@@ -50,7 +75,7 @@ fn values(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
 }
 
 /// Runs a graph's GPU schedules, fused and unfused, and compares with the graph's own evaluation.
-fn check_graph(g: &Graph, options: GpuOptions, shapes: &[&[usize]]) -> Vec<Kernel> {
+fn check_graph(g: &Graph, options: Wanted, shapes: &[&[usize]]) -> Vec<Kernel> {
     let inputs: Vec<Tensor> = g
         .inputs
         .iter()
@@ -93,14 +118,16 @@ fn check_text(program: Program, inputs: &[Tensor], expected: &[Tensor]) {
     }
 }
 
-/// Options under which even small contractions use the large tile.
-fn large_tiles() -> GpuOptions {
-    let mut options = GpuOptions {
-        blocks: 1,
-        ..GpuOptions::default()
-    };
-    options.small = options.large;
-    options
+/// Even small contractions use the large tile.
+fn large_tiles() -> Wanted {
+    Wanted {
+        change: |s| {
+            if let Schedule::GpuTile(t) = s {
+                (t.rows, t.columns, t.row_threads, t.column_threads) = (64, 64, 16, 16);
+            }
+        },
+        ..Wanted::default()
+    }
 }
 
 /// Whether a statement somewhere in the kernel fulfils a condition.
@@ -137,7 +164,7 @@ fn maps_of_ragged_extent() {
            return z = %6
          }",
     );
-    let kernels = check_graph(&g, GpuOptions::default(), &[&[7, 45], &[45]]);
+    let kernels = check_graph(&g, Wanted::default(), &[&[7, 45], &[45]]);
     assert!(kernels.iter().all(|k| threads(k) == 256));
 }
 
@@ -155,7 +182,7 @@ fn contractions_with_ragged_tiles() {
          }}",
         attrs("f32")
     ));
-    for options in [GpuOptions::default(), large_tiles()] {
+    for options in [Wanted::default(), large_tiles()] {
         let kernels = check_graph(&g, options, &[&[37, 50], &[50, 41], &[41]]);
         assert_eq!(kernels.len(), 1, "bias and activation are the contraction's epilogue");
         let k = &kernels[0];
@@ -171,7 +198,7 @@ fn batched_and_transposed_contractions() {
            return y = %2
          }",
     );
-    let kernels = check_graph(&g, GpuOptions::default(), &[&[2, 3, 20, 8], &[2, 3, 20, 8]]);
+    let kernels = check_graph(&g, Wanted::default(), &[&[2, 3, 20, 8], &[2, 3, 20, 8]]);
     assert!(kernels.iter().all(has_shared));
 }
 
@@ -183,7 +210,7 @@ fn half_precision_contractions() {
            return y = %2
          }",
     );
-    let kernels = check_graph(&g, GpuOptions::default(), &[&[33, 18], &[18, 35]]);
+    let kernels = check_graph(&g, Wanted::default(), &[&[33, 18], &[18, 35]]);
     assert!(kernels.iter().all(has_shared));
 }
 
@@ -195,7 +222,7 @@ fn matrix_vector_products_are_rows() {
            return y = %2
          }",
     );
-    check_graph(&g, GpuOptions::default(), &[&[1, 300], &[300, 9]]);
+    check_graph(&g, Wanted::default(), &[&[1, 300], &[300, 9]]);
 }
 
 /// A convolution with padding, strides and groups.
@@ -215,14 +242,14 @@ fn convolution(groups: usize, extents: [usize; 2]) -> Graph {
 fn convolutions_are_implicit_products() {
     let kernels = check_graph(
         &convolution(1, [9, 7]),
-        GpuOptions::default(),
+        Wanted::default(),
         &[&[2, 8, 9, 7], &[12, 8, 3, 3]],
     );
     assert!(kernels.iter().any(has_shared));
     check_graph(&convolution(1, [9, 7]), large_tiles(), &[&[2, 8, 9, 7], &[12, 8, 3, 3]]);
     check_graph(
         &convolution(4, [5, 6]),
-        GpuOptions::default(),
+        Wanted::default(),
         &[&[2, 8, 5, 6], &[12, 2, 3, 3]],
     );
 }
@@ -236,7 +263,7 @@ fn rows_in_shared_memory() {
                return y = %1
              }}"
         ));
-        let kernels = check_graph(&g, GpuOptions::default(), &[&[6, n]]);
+        let kernels = check_graph(&g, Wanted::default(), &[&[6, n]]);
         assert!(
             kernels.iter().any(|k| has_barrier(k) && has_shared(k)),
             "{}",
@@ -254,7 +281,7 @@ fn rows_of_unknown_length() {
          }",
     );
     for (batch, seq) in [(3, 1), (1, 129), (2, 40), (0, 4)] {
-        check_graph(&g, GpuOptions::default(), &[&[batch, seq]]);
+        check_graph(&g, Wanted::default(), &[&[batch, seq]]);
     }
 }
 
@@ -266,9 +293,12 @@ fn rows_too_long_for_shared_memory_are_computed_again() {
            return y = %1
          }",
     );
-    let options = GpuOptions {
-        shared_bytes: 64,
-        ..GpuOptions::default()
+    let options = Wanted {
+        gpu: Gpu {
+            shared_bytes: 64,
+            ..Gpu::default()
+        },
+        ..Wanted::default()
     };
     check_graph(&g, options, &[&[2, 150]]);
 }
@@ -282,7 +312,7 @@ fn pairs_merge_in_shared_memory() {
                return y = %1
              }}"
         ));
-        check_graph(&g, GpuOptions::default(), &[&[200, n]]);
+        check_graph(&g, Wanted::default(), &[&[200, n]]);
     }
 }
 
@@ -296,7 +326,7 @@ fn concatenation_scan_and_gather() {
            return a = %3, b = %4, c = %5
          }",
     );
-    check_graph(&g, GpuOptions::default(), &[&[4, 30], &[4, 11], &[5]]);
+    check_graph(&g, Wanted::default(), &[&[4, 30], &[4, 11], &[5]]);
 }
 
 #[test]
@@ -307,7 +337,7 @@ fn scatters_keep_their_order() {
            return y = %3
          }",
     );
-    check_graph(&g, GpuOptions::default(), &[&[9, 4], &[6, 1], &[6, 4]]);
+    check_graph(&g, Wanted::default(), &[&[9, 4], &[6, 1], &[6, 4]]);
 }
 
 /// A model's program for a GPU.
@@ -315,7 +345,7 @@ fn model(name: &str) -> (Program, Vec<Tensor>, Vec<(String, Tensor)>) {
     let m = small_model(name);
     let options = brolga_frontend::onnx::Options::default();
     let g = brolga_frontend::onnx::load(&m.path, &options).unwrap_or_else(|e| panic!("{e}"));
-    let program = scheduled(&optimised(&g), GpuOptions::default());
+    let program = scheduled(&optimised(&g), Wanted::default());
     let inputs = program.inputs.iter().map(|(n, _)| m.inputs[n].clone()).collect();
     let outputs = program
         .outputs
@@ -398,16 +428,16 @@ fn operators_for_a_cpu_are_named() {
 /// The text of three kernels, beside the tests that run them. `BLESS=1` rewrites the files.
 #[test]
 fn golden_text() {
-    let tiny = BlockTile {
-        size: (4, 4),
-        depth: 2,
-        threads: (2, 2),
-    };
-    let options = GpuOptions {
-        row_threads: 4,
-        large: tiny,
-        small: tiny,
-        ..GpuOptions::default()
+    let options = Wanted {
+        change: |s| match s {
+            Schedule::GpuTile(t) => {
+                (t.rows, t.columns, t.depth) = (4, 4, 2);
+                (t.row_threads, t.column_threads) = (2, 2);
+            }
+            Schedule::GpuRows(r) => (r.lanes, r.slots) = (4, 1),
+            _ => {}
+        },
+        ..Wanted::default()
     };
     let add_relu = "graph @add_relu(%0 x: f32[n, 3], %1 y: f32[n, 3]) symbols(n) {
         %2 = add(%0, %1)
@@ -515,7 +545,7 @@ fn an_index_out_of_range_is_reported() {
           return y = %7, z = %9
         }",
     );
-    let program = scheduled(&optimised(&g), GpuOptions::default());
+    let program = scheduled(&optimised(&g), Wanted::default());
     let f32s = |shape: &[usize]| values(DType::F32, shape, 1);
     let mut inputs = [f32s(&[9, 40]), f32s(&[5, 40]), f32s(&[]), f32s(&[6, 40])];
     let model = CudaModel::new(program.clone(), u64::MAX).unwrap_or_else(|e| panic!("{e}"));

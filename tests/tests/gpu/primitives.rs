@@ -117,6 +117,7 @@ fn primitive(p: Prim, t: DType, types: &[DType], result: DType) {
         symbols: vec![],
         buffers,
         regs: types.iter().chain([&result]).map(reg).collect(),
+        pooled: false,
         body: vec![nest(block, LoopKind::Block(0), n.div_ceil(64), vec![inner])],
     };
     let inputs: Vec<Vec<u8>> = (types.iter().enumerate())

@@ -5,6 +5,7 @@ use crate::clif::emit::{CONSTANT, Emit, element};
 use crate::clif::outline::Outline;
 use crate::clif::unit::Unit;
 use crate::x86::TileArgs;
+use brolga_ir::loops::PANEL;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_module::{FuncId, Linkage};
@@ -162,7 +163,7 @@ fn step(e: &mut Emit, f: &Fields, carried: &[Value], rows: usize) -> Vec<Value> 
             });
         }
     }
-    out.push(e.b.ins().iadd_imm_s(b, 128));
+    out.push(e.b.ins().iadd_imm_s(b, 4 * PANEL));
     out.push(e.b.ins().iadd(a, f.a_k));
     out
 }

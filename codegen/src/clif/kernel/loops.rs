@@ -11,11 +11,8 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 /// The most products of a loop variable that an innermost loop carries; more would only spill.
 const MAX_PRODUCTS: usize = 6;
 
-/// About how many statements a serial loop may become when it is repeated in code.
-const MAX_UNROLLED: usize = 48;
-
 impl Body<'_, '_, '_> {
-    pub fn for_loop(&mut self, var: Var, kind: LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), Error> {
+    pub fn for_loop(&mut self, var: Var, kind: &LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), Error> {
         let constant = |this: &Self| {
             let n = extent.as_const();
             n.ok_or_else(|| {
@@ -25,14 +22,11 @@ impl Body<'_, '_, '_> {
             })
         };
         match kind {
-            LoopKind::Serial if extent.as_const().is_some_and(|n| n <= unroll_limit(body)) => {
-                self.unrolled(var, extent.as_const().unwrap_or(0), body)
-            }
             LoopKind::Serial => {
                 let (from, to) = (self.e.int(0), self.ix(extent)?);
                 self.computed_loop(var, from, to, body)
             }
-            LoopKind::Parallel => {
+            LoopKind::Parallel(_) => {
                 let (from, to) = self.range;
                 self.computed_loop(var, from, to, body)
             }
@@ -101,29 +95,12 @@ impl Body<'_, '_, '_> {
     }
 }
 
-/// Up to how many iterations a serial loop is repeated in code: a single one always, a few of a short body without loops
-/// of its own, whose indices then become displacements.
-fn unroll_limit(body: &[Stmt]) -> i64 {
-    let mut size = 0;
-    visit(body, &mut |s, lanes| {
-        size += match s {
-            Stmt::Tile(_) => MAX_UNROLLED,
-            _ => 1 + lanes as usize / 16,
-        }
-    });
-    match MAX_UNROLLED / size.max(1) {
-        n @ 2.. if innermost(body) => n.min(4) as i64,
-        _ => 1,
-    }
-}
-
-/// True when no loop that runs as a loop stands inside.
+/// True when no loop of several iterations but those over lanes stands inside.
 fn innermost(body: &[Stmt]) -> bool {
     let mut inner = true;
     visit(body, &mut |s, _| {
         if let Stmt::For { kind, extent, .. } = s {
-            let single = *kind == LoopKind::Serial && extent.as_const().is_some_and(|n| n <= 1);
-            inner &= single || matches!(kind, LoopKind::Vector | LoopKind::Unrolled);
+            inner &= *kind == LoopKind::Vector || extent.as_const().is_some_and(|n| n <= 1);
         }
     });
     inner

@@ -112,7 +112,7 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
                 kind,
                 extent,
                 body,
-            } => self.for_loop(*var, *kind, extent, body),
+            } => self.for_loop(*var, kind, extent, body),
             Stmt::Set(r, e) => {
                 let info = self.k.reg(*r);
                 if info.lanes > 1 {

@@ -9,7 +9,7 @@ use crate::clif::vector::{chunk, chunks, mask_type};
 use crate::rare::Uses;
 use brolga_ir::index::Reg;
 use brolga_ir::loops::{self, Expr, Scope, Stmt, Tile, visit, visit_indices};
-use brolga_ir::{Cpu, DType, Dim};
+use brolga_ir::{DType, Dim};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use rustc_hash::FxHashMap;
 
@@ -148,8 +148,7 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
             }
             self.fills.insert(pattern, slot);
         }
-        let registers = if self.e.unit.target.cpu == Cpu::Aarch64 { 24 } else { 8 };
-        if constants.len() > registers {
+        if self.k.pooled {
             let copies = widest.div_ceil(16).clamp(1, MAX_COPIES);
             self.e.prepare_constants(&constants, copies)?;
         }

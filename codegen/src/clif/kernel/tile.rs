@@ -10,10 +10,10 @@ use crate::Error;
 use crate::clif::outline::Outline;
 use crate::clif::unit::Unit;
 use crate::listing::Listing;
-use crate::x86::{self, Isa, TileArgs, TileKey, balance_rows, max_rows};
+use crate::x86::{self, Isa, TileArgs, TileKey, balance_rows};
 use brolga_ir::TileFamily;
 use brolga_ir::index::{Ix, Term};
-use brolga_ir::loops::Tile;
+use brolga_ir::loops::{PANEL, Tile};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockCall, InstBuilder, JumpTableData, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
@@ -114,22 +114,26 @@ impl Body<'_, '_, '_> {
             }
         };
         let cols = t.cols.as_const();
-        let narrow = cols.is_some_and(|n| n <= 16);
-        let vectors = if isa == Isa::Avx512 && narrow { 1 } else { 2 };
+        let shape = isa.family().shape(cols.unwrap_or(PANEL) as u32);
+        let width = i64::from(shape.cols);
         let plan = Plan {
             isa,
-            vectors,
+            vectors: (shape.cols as usize / isa.lanes()) as u8,
             unit_k: t.a_k.as_const() == Some(1),
-            limit: max_rows(isa, vectors),
+            limit: shape.rows as u8,
             rows: self.row_counts(t),
         };
         self.rows(&plan, args, rows, (a, a_row), (c, c_row))?;
-        if isa == Isa::Avx2 && !narrow {
+        if width < PANEL && cols.is_none_or(|n| n > width) {
             // The right half of the panel.
-            let cols = self.e.b.ins().iadd_imm_s(first.cols, -16);
+            let cols = self.e.b.ins().iadd_imm_s(first.cols, -width);
             let more = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, cols, 0);
             let open = self.e.begin_if(more);
-            let (b, c) = (self.e.b.ins().iadd_imm_s(first.b, 64), self.e.b.ins().iadd_imm_s(c, 64));
+            let half = 4 * width;
+            let (b, c) = (
+                self.e.b.ins().iadd_imm_s(first.b, half),
+                self.e.b.ins().iadd_imm_s(c, half),
+            );
             self.point(args, &Pointers { a, b, c, cols });
             self.rows(&plan, args, rows, (a, a_row), (c, c_row))?;
             self.e.end_if(open);

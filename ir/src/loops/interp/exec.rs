@@ -2,6 +2,7 @@
 
 use super::lower::{Lanes, SetCode, StoreCode, TileCode, Value};
 use super::{Machine, Thread};
+use crate::loops::PANEL;
 use crate::scalar::eval_rows;
 
 /// Sets the vector loop's variable.
@@ -74,9 +75,9 @@ impl Machine<'_> {
 
     pub(super) fn tile(&mut self, t: &mut Thread, c: &TileCode) -> Result<(), String> {
         let (rows, cols) = (c.rows.at(&t.vars, &t.regs, 0), c.cols.at(&t.vars, &t.regs, 0));
-        if !(0..=c.max_rows).contains(&rows) || !(0..=32).contains(&cols) {
+        if !(0..=c.max_rows).contains(&rows) || !(0..=PANEL).contains(&cols) {
             return Err(format!(
-                "a tile of {rows} rows and {cols} columns, expected at most {} and 32",
+                "a tile of {rows} rows and {cols} columns, expected at most {} and {PANEL}",
                 c.max_rows
             ));
         }
@@ -99,12 +100,12 @@ impl Machine<'_> {
             c.c_index.at(&t.vars, &t.regs, 0),
         );
         let mut sums = vec![0f32; rows * cols];
-        let mut line = [0f32; 32];
+        let mut line = [0f32; PANEL as usize];
         for p in 0..ps.0 {
             for q in 0..qs.0 {
                 for step in 0..k {
                     let block = p.wrapping_mul(qs.0).wrapping_add(q);
-                    let panel = b.wrapping_add(block.wrapping_mul(k).wrapping_add(step).wrapping_mul(32));
+                    let panel = b.wrapping_add(block.wrapping_mul(k).wrapping_add(step).wrapping_mul(PANEL));
                     self.memory.load_row(c.b, t.who, panel, &mut line[..cols])?;
                     let parts = [(p, ps.1), (q, qs.1), (step, a_k)];
                     let first = parts.iter().fold(a, |s, (i, by)| s.wrapping_add(i.wrapping_mul(*by)));

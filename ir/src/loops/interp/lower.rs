@@ -256,7 +256,7 @@ impl Lowering<'_> {
                 kind,
                 extent,
                 body,
-            } => self.for_loop(*var, *kind, extent, body)?,
+            } => self.for_loop(*var, kind, extent, body)?,
             Stmt::Set(r, e) => {
                 let kept = self.k.reg(*r).lanes as usize;
                 let lanes = self.vector.as_ref().map_or(Lanes { n: kept, var: None }, |v| v.lanes);
@@ -303,7 +303,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn for_loop(&mut self, var: Var, kind: LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), String> {
+    fn for_loop(&mut self, var: Var, kind: &LoopKind, extent: &Ix, body: &[Stmt]) -> Result<(), String> {
         let var = self.slot(var);
         match kind {
             LoopKind::Vector => {
@@ -318,14 +318,14 @@ impl Lowering<'_> {
                 self.vector = None;
             }
             LoopKind::Block(d) | LoopKind::Thread(d) => {
-                let axis = d as usize + if matches!(kind, LoopKind::Thread(_)) { 3 } else { 0 };
+                let axis = *d as usize + if matches!(kind, LoopKind::Thread(_)) { 3 } else { 0 };
                 self.code.gpu = true;
                 self.code.grid[axis] = self.dim(&extent.offset)?.max(0);
                 self.push(Op::Coordinate { var, axis });
                 self.stmts(body)?;
             }
-            LoopKind::Serial | LoopKind::Unrolled | LoopKind::Parallel => {
-                let parallel = kind == LoopKind::Parallel;
+            LoopKind::Serial | LoopKind::Unrolled | LoopKind::Parallel(_) => {
+                let parallel = matches!(kind, LoopKind::Parallel(_));
                 self.code.parallel |= parallel;
                 // What never runs need not make sense: with no rows, a quotient by the number of row blocks is none.
                 if extent.terms.is_empty() && self.dim(&extent.offset)? <= 0 {

@@ -1,6 +1,6 @@
 use crate::DType;
 use crate::index::Reg;
-use crate::loops::{Expr, Kernel, Stmt};
+use crate::loops::{Expr, Grain, Kernel, Stmt};
 
 fn parse(body: &str) -> Kernel {
     let text = format!("loops @k(b0: f32[n] in, b1: f32[n] out, b2: i64[4] in) symbols(n) {{ {body} }}");
@@ -458,7 +458,11 @@ fn every_construct_reads_back() {
     let gpu = (0..3).flat_map(|d| [LoopKind::Block(d), LoopKind::Thread(d)]);
     let kinds = [
         LoopKind::Serial,
-        LoopKind::Parallel,
+        LoopKind::Parallel(Grain::ALWAYS),
+        LoopKind::Parallel(Grain {
+            work: &Dim::sym("seq len") * 3,
+            least: 1 << 40,
+        }),
         LoopKind::Vector,
         LoopKind::Unrolled,
     ];
@@ -481,6 +485,7 @@ fn every_construct_reads_back() {
         symbols: symbols.map(Into::into).to_vec(),
         buffers: scopes.map(buffer).to_vec(),
         regs,
+        pooled: true,
         body,
     };
     let text = k.to_string();

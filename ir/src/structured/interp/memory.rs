@@ -3,6 +3,9 @@
 use super::{LANES, Points};
 use crate::DType;
 
+/// Columns of a panel.
+const PANEL: usize = crate::loops::PANEL as usize;
+
 /// The most elements of one output or local, so that hostile text cannot exhaust memory.
 const MAX_ELEMENTS: usize = 1 << 32;
 
@@ -79,7 +82,7 @@ impl<'a> Memory<'a> {
             && let [.., k, n] = shape[..]
         {
             let rank = shape.len();
-            shape.splice(rank - 2.., [n.div_ceil(32), k, 32]);
+            shape.splice(rank - 2.., [n.div_ceil(PANEL), k, PANEL]);
         }
         shape
     }
@@ -98,7 +101,7 @@ impl<'a> Memory<'a> {
         let [.., k, n] = self.shape[..] else { return position };
         let (k, n) = (k as usize, n as usize);
         let (batch, row, column) = (position / (k * n), position / n % k, position % n);
-        ((batch * n.div_ceil(32) + column / 32) * k + row) * 32 + column % 32
+        ((batch * n.div_ceil(PANEL) + column / PANEL) * k + row) * PANEL + column % PANEL
     }
 
     /// Reads the elements of lanes `from..from + out.len()`.

@@ -89,6 +89,7 @@ pub fn build(graph: &Graph, root: Value) -> Result<Lowered, String> {
         operands: vec![],
         locals: vec![],
         outer: vec![],
+        schedule: None,
         stages: vec![],
     };
     let mut l = KernelBuilder {

@@ -1,11 +1,9 @@
 //! Contractions on block tiles of a GPU.
 //!
-//! A reducing stage that sums one product is a contraction, whatever operator it came from. Its dimensions sort
-//! themselves by which operand they move: *rows* the left one, *columns* the right one, *batch* dimensions both (or
-//! neither), *steps* are summed. Rows, columns and steps are each taken as one flat dimension, so a convolution is a
-//! matrix product whose operand is never unrolled in memory: an element's place comes from its row and step by division,
-//! and the padding is the read's guard (implicit GEMM; Chetlur et al., cuDNN, arXiv 1410.0759). Both operands are read in
-//! place.
+//! *Rows* move the left operand, *columns* the right one, *batch* dimensions both (or neither), *steps* are summed. Rows,
+//! columns and steps are each taken as one flat dimension, so a convolution is a matrix product whose operand is never
+//! unrolled in memory: an element's place comes from its row and step by division, and the padding is the read's guard
+//! (implicit GEMM; Chetlur et al., cuDNN, arXiv 1410.0759). Both operands are read in place.
 //!
 //! ```text
 //! for (block = batch, row tile, column tile; thread) {
@@ -19,164 +17,129 @@
 //!
 //! Shared rows are two elements longer than the tile: a warp that fills 16 steps of two columns then meets 32 banks.
 
-use super::flat::{Flat, FlatRead, FlatStage, Target};
-use super::generic::look_up;
-use super::gpu::{BlockTile, GpuOptions, coordinates, grid, kept};
-use super::nest::Nest;
+use super::super::contraction::{Access, Contraction, Moves};
+use super::super::flat::{Flat, look_up, stride_is_one};
+use super::super::nest::Nest;
+use super::grid::{check_threads, coordinates, grid, kept};
 use brolga_ir::dim::product;
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Expr, Kernel, LoopKind, Scope, Stmt};
-use brolga_ir::scalar::{Inst, Prim, V};
-use brolga_ir::structured::IterKind;
+use brolga_ir::scalar::Prim;
+use brolga_ir::schedule::GpuTile;
 use brolga_ir::{DType, Dim};
 
 /// Elements between the end of a shared row and the next one.
 const SKEW: i64 = 2;
 
-/// A contraction recognised in a flat kernel's first stage.
-pub(super) struct Contraction {
-    /// Which of the two reads is the left operand.
-    left: usize,
-    batch: Vec<(Var, Dim)>,
-    rows: Vec<(Var, Dim)>,
-    columns: Vec<(Var, Dim)>,
-    steps: Vec<(Var, Dim)>,
-}
-
-/// An operand's buffer, index and guard.
-type Access<'f> = (Buf, &'f Ix, &'f [Bound]);
-
-/// A read that can be staged: no gather, and 0 out of bounds.
-fn access(r: &FlatRead) -> Option<Access<'_>> {
-    let FlatRead::Element {
-        target: Target::Buffer(b),
-        index,
-        guard,
-        fill: 0,
-    } = r
-    else {
-        return None;
-    };
-    let mut gathers = false;
-    index.for_each_reg(&mut |_| gathers = true);
-    guard.iter().for_each(|b| b.index.for_each_reg(&mut |_| gathers = true));
-    (!gathers).then_some((*b, index, guard))
-}
-
-fn uses((_, index, guard): Access, v: Var) -> bool {
-    index.uses(v) || guard.iter().any(|b| b.index.uses(v))
-}
-
-/// True for the product of two f32 values that are the inputs, or conversions of them.
-fn is_product(s: &FlatStage) -> bool {
-    let body = &s.body;
-    let source = |v: V| match body.inst(v) {
-        None => Some(v),
-        Some(Inst::Prim(Prim::Cast(DType::F32), [x, ..])) if body.inst(x).is_none() => Some(x),
-        _ => None,
-    };
-    let [out] = body.outputs[..] else { return false };
-    let Some(Inst::Prim(Prim::Mul, [a, b, _])) = body.inst(out) else {
-        return false;
-    };
-    let both = matches!((source(a), source(b)), (Some(x), Some(y)) if x.0 + y.0 == 1);
-    let floats = body.inputs.iter().all(|d| d.compute() == DType::F32);
-    body.inputs.len() == 2 && both && floats && body.dtype(out) == DType::F32
-}
-
 fn extent(dims: &[(Var, Dim)]) -> Dim {
     product(dims.iter().map(|(_, d)| d))
 }
 
-impl Contraction {
-    /// The contraction in a kernel's first stage, when it is one that block tiles can do.
-    pub fn find(flat: &Flat) -> Option<Contraction> {
-        let s = flat.stages.first()?;
-        let sum = s.combine.as_ref().is_some_and(|c| {
-            c.init == [0] && matches!(&c.body.insts[..], [Inst::Prim(Prim::Add, [a, b, _])] if a.0 + b.0 == 1)
-        });
-        let plain = s.dims.iter().all(|(_, d)| d.kind == IterKind::Reduction) && !s.scan;
-        let scalar = |s: &FlatStage| s.dims.is_empty() && s.combine.is_none();
-        if !is_product(s) || !sum || !plain || s.dims.is_empty() || !flat.stages[1..].iter().all(scalar) {
-            return None;
-        }
-        let write = flat.stages.last().and_then(|s| s.writes.first()).map(|w| &w.1)?;
-        let contiguous = |c: &Contraction| c.columns.iter().any(|(v, _)| super::generic::stride_is_one(write, *v));
-        let candidates = [0, 1]
-            .into_iter()
-            .filter_map(|left| Contraction::oriented(flat, s, left));
-        // Threads side by side had better write side by side; else more columns than rows.
-        candidates.max_by_key(|c| (contiguous(c), extent(&c.columns).as_const().unwrap_or(i64::MAX)))
-    }
+/// A contraction that block tiles can do.
+pub struct Blocks<'f> {
+    flat: &'f Flat,
+    c: Contraction<'f>,
+    batch: Vec<(Var, Dim)>,
+    rows: Vec<(Var, Dim)>,
+    columns: Vec<(Var, Dim)>,
+}
 
-    fn oriented(flat: &Flat, s: &FlatStage, left: usize) -> Option<Contraction> {
-        let (a, b) = (access(&s.reads[left])?, access(&s.reads[1 - left])?);
-        let (mut batch, mut rows, mut columns) = (vec![], vec![], vec![]);
-        for (v, d) in &flat.outer {
-            match (uses(a, *v), uses(b, *v)) {
-                (true, false) => rows.push((*v, d.clone())),
-                (false, true) => columns.push((*v, d.clone())),
-                _ => batch.push((*v, d.clone())),
-            }
+impl<'f> Blocks<'f> {
+    /// The kernel's contraction with this read of its product as the left operand.
+    ///
+    /// # Errors
+    /// Why block tiles cannot do it.
+    pub fn of(flat: &'f Flat, left: i64) -> Result<Blocks<'f>, String> {
+        let c = Contraction::of(flat, left)?;
+        let (rows, columns) = (c.that(&[Moves::Left]), c.that(&[Moves::Right]));
+        // A matrix-vector product, a depthwise convolution.
+        let single = |dims: &[(Var, Dim)]| extent(dims).as_const().is_some_and(|n| n <= 1);
+        if single(&rows) || single(&columns) {
+            return Err("a single row or column wastes the tile".into());
         }
-        // A single row or column (a matrix-vector product, a depthwise convolution) wastes the tile.
-        let wide = |dims: &[(Var, Dim)]| extent(dims).as_const().is_none_or(|n| n > 1);
-        let steps = s.dims.iter().map(|(v, d)| (*v, d.extent.clone())).collect();
-        (wide(&rows) && wide(&columns)).then_some(Contraction {
-            left,
-            batch,
+        Ok(Blocks {
+            flat,
+            batch: c.that(&[Moves::Both, Moves::Neither]),
             rows,
             columns,
-            steps,
+            c,
         })
     }
 
-    /// The large tile, where enough blocks of it keep the GPU busy.
-    fn tile(&self, options: &GpuOptions) -> BlockTile {
-        let (rows, columns) = (extent(&self.rows), extent(&self.columns));
-        let (m, n) = options.large.size;
-        let narrow = |d: &Dim, n: i64| d.as_const().is_some_and(|d| d <= n);
-        let blocks = &(&rows.ceil_div(&Dim::Const(m)) * &columns.ceil_div(&Dim::Const(n))) * &extent(&self.batch);
-        let few = blocks.as_const().is_some_and(|b| b < options.blocks);
-        let (m, n) = options.small.size;
-        if few || narrow(&rows, m) || narrow(&columns, n) {
-            options.small
-        } else {
-            options.large
+    /// Whether some column is contiguous in the result.
+    pub fn writes_columns(&self) -> bool {
+        let write = self.flat.stages.last().and_then(|s| s.writes.first());
+        write.is_some_and(|(_, ix)| self.columns.iter().any(|(v, _)| stride_is_one(ix, *v)))
+    }
+
+    /// Rows, columns and batches.
+    pub fn extents(&self) -> [Dim; 3] {
+        [extent(&self.rows), extent(&self.columns), extent(&self.batch)]
+    }
+
+    /// # Errors
+    /// When threads cannot share a tile's work evenly.
+    fn check(&self, tile: &GpuTile) -> Result<i64, String> {
+        let sides = [
+            ("rows", tile.rows, tile.row_threads, self.c.left),
+            ("columns", tile.columns, tile.column_threads, self.c.right),
+        ];
+        for (name, size, threads, _) in sides {
+            if size < 1 || threads < 1 || size % threads != 0 {
+                return Err(format!("{threads} threads do not share {size} {name} evenly"));
+            }
         }
+        let threads = tile.row_threads.saturating_mul(tile.column_threads);
+        check_threads(threads)?;
+        for (name, size, _, operand) in sides {
+            let width = if self.along_steps(operand) { tile.depth } else { size };
+            if tile.depth < 1 || threads % width != 0 || size.saturating_mul(tile.depth) % threads != 0 {
+                return Err(format!(
+                    "{threads} threads do not fill {} steps of {size} {name} evenly",
+                    tile.depth
+                ));
+            }
+        }
+        Ok(threads)
+    }
+
+    /// Whether an operand is contiguous along the summed dimensions: threads side by side then read side by side.
+    fn along_steps(&self, operand: Access) -> bool {
+        self.c.steps.iter().any(|(v, _)| stride_is_one(operand.index, *v))
     }
 
     /// The kernel.
-    pub fn schedule(&self, flat: &Flat, options: &GpuOptions) -> Kernel {
-        let tile = self.tile(options);
+    ///
+    /// # Errors
+    /// Why the schedule does not fit.
+    pub fn kernel(&self, tile: &GpuTile) -> Result<Kernel, String> {
+        let threads = self.check(tile)?;
+        let flat = self.flat;
         let mut nest = Nest::new(flat);
         let stage = &flat.stages[0];
         let (block, thread) = (nest.var(), nest.var());
-        let threads = tile.threads.0 * tile.threads.1;
         let mut body = vec![];
 
         let (row_tile, column_tile) = (nest.var(), nest.var());
         let mut order = self.batch.clone();
-        order.push((row_tile, extent(&self.rows).ceil_div(&Dim::Const(tile.size.0))));
-        order.push((column_tile, extent(&self.columns).ceil_div(&Dim::Const(tile.size.1))));
+        order.push((row_tile, extent(&self.rows).ceil_div(&Dim::Const(tile.rows))));
+        order.push((column_tile, extent(&self.columns).ceil_div(&Dim::Const(tile.columns))));
         let at_block = coordinates(&mut nest, &mut body, &order, &Ix::var(block));
         let at = |v: Var| look_up(&at_block, v);
         let first = |v: Var, n: i64| at(v).scale(&Dim::Const(n));
 
         let slice = nest.var();
         let depth = Dim::Const(tile.depth);
-        let steps = extent(&self.steps);
-        let mut side = |nest: &mut Nest, read: usize, dims: &[(Var, Dim)], first: Ix, size: i64| {
-            let (buffer, index, guard) = access(&stage.reads[read]).expect("checked when found");
+        let steps = extent(&self.c.steps);
+        let mut side = |nest: &mut Nest, operand: Access, dims: &[(Var, Dim)], first: Ix, size: i64| {
             let staging = Staging {
-                dtype: stage.body.inputs[read],
-                buffer,
-                index,
-                guard,
+                dtype: flat.buffers[operand.buffer.0 as usize].dtype,
+                operand,
+                along_steps: self.along_steps(operand),
                 dims,
                 first,
                 size,
-                steps: &self.steps,
+                steps: &self.c.steps,
                 at: &at,
                 thread,
                 threads,
@@ -185,23 +148,28 @@ impl Contraction {
             };
             staging.emit(nest, &mut body)
         };
-        let (left, right) = (self.left, 1 - self.left);
-        let (a, fill_a) = side(&mut nest, left, &self.rows, first(row_tile, tile.size.0), tile.size.0);
+        let (a, fill_a) = side(
+            &mut nest,
+            self.c.left,
+            &self.rows,
+            first(row_tile, tile.rows),
+            tile.rows,
+        );
         let (b, fill_b) = side(
             &mut nest,
-            right,
+            self.c.right,
             &self.columns,
-            first(column_tile, tile.size.1),
-            tile.size.1,
+            first(column_tile, tile.columns),
+            tile.columns,
         );
 
-        let across = Dim::Const(tile.threads.1);
+        let across = Dim::Const(tile.column_threads);
         let my_row = kept(&mut nest, &mut body, Ix::var(thread).div(&across));
         let my_column = kept(&mut nest, &mut body, Ix::var(thread).modulo(&across));
-        let (high, wide) = (tile.size.0 / tile.threads.0, tile.size.1 / tile.threads.1);
+        let (high, wide) = (tile.rows / tile.row_threads, tile.columns / tile.column_threads);
         // A thread's rows follow each other; its columns are `across` apart, so that threads side by side write so.
         let row = |i: i64| &my_row.scale(&Dim::Const(high)) + &Dim::Const(i);
-        let column = |j: i64| &my_column + &Dim::Const(j * tile.threads.1);
+        let column = |j: i64| &my_column + &Dim::Const(j * tile.column_threads);
         let zero = |nest: &mut Nest, out: &mut Vec<Stmt>| nest.set(out, DType::F32, Expr::Const(0));
         let accs: Vec<Vec<Reg>> = (0..high)
             .map(|_| (0..wide).map(|_| zero(&mut nest, &mut body)).collect())
@@ -219,8 +187,8 @@ impl Contraction {
             };
             nest.set(&mut inner, DType::F32, e)
         };
-        let xs: Vec<Reg> = (0..high).map(|i| load(&mut nest, a, tile.size.0, row(i))).collect();
-        let ys: Vec<Reg> = (0..wide).map(|j| load(&mut nest, b, tile.size.1, column(j))).collect();
+        let xs: Vec<Reg> = (0..high).map(|i| load(&mut nest, a, tile.rows, row(i))).collect();
+        let ys: Vec<Reg> = (0..wide).map(|j| load(&mut nest, b, tile.columns, column(j))).collect();
         for (acc, &x) in accs.iter().zip(&xs) {
             for (&acc, &y) in acc.iter().zip(&ys) {
                 inner.push(Stmt::Set(acc, Expr::Prim(Prim::Fma, [x, y, acc])));
@@ -255,13 +223,13 @@ impl Contraction {
         };
         let columns: Vec<_> = (0..wide)
             .map(|j| {
-                let (first, n) = (first(column_tile, tile.size.1), tile.size.1);
+                let (first, n) = (first(column_tile, tile.columns), tile.columns);
                 place(&mut nest, &mut body, &self.columns, first, column(j), n)
             })
             .collect();
         for (i, accs) in (0..).zip(&accs) {
             let (at_row, in_rows) = {
-                let (first, n) = (first(row_tile, tile.size.0), tile.size.0);
+                let (first, n) = (first(row_tile, tile.rows), tile.rows);
                 place(&mut nest, &mut body, &self.rows, first, row(i), n)
             };
             let mut line = vec![];
@@ -283,7 +251,7 @@ impl Contraction {
         }
         let blocks = extent(&order);
         nest.kernel.body = grid((block, blocks), &[(thread, threads)], body);
-        nest.kernel
+        Ok(nest.kernel)
     }
 }
 
@@ -297,9 +265,9 @@ fn guarded(bound: Option<Bound>, then: Vec<Stmt>) -> Vec<Stmt> {
 /// How one operand's slices come into shared memory: `shared[k][x]`, `x` along the rows or columns of the tile.
 struct Staging<'a> {
     dtype: DType,
-    buffer: Buf,
-    index: &'a Ix,
-    guard: &'a [Bound],
+    operand: Access<'a>,
+    /// Whether threads side by side read along the steps.
+    along_steps: bool,
     /// The dimensions that `x` is flat over.
     dims: &'a [(Var, Dim)],
     /// The tile's first `x`.
@@ -318,11 +286,7 @@ impl Staging<'_> {
     /// The shared buffer, and the statements of a slice. What does not change from slice to slice goes to `out`.
     fn emit(&self, nest: &mut Nest, out: &mut Vec<Stmt>) -> (Buf, Vec<Stmt>) {
         let shared = nest.scratch(DType::F32, Dim::Const(self.depth * (self.size + SKEW)), Scope::Shared);
-        // Threads side by side read side by side: along the steps where those are contiguous in memory.
-        let along_steps = self
-            .steps
-            .iter()
-            .any(|(v, _)| super::generic::stride_is_one(self.index, *v));
+        let along_steps = self.along_steps;
         let width = Dim::Const(if along_steps { self.depth } else { self.size });
         let fast = kept(nest, out, Ix::var(self.thread).modulo(&width));
         let slow = kept(nest, out, Ix::var(self.thread).div(&width));
@@ -368,13 +332,13 @@ impl Staging<'_> {
                     extent: sum.clone(),
                 });
             }
-            guard.extend(self.guard.iter().map(|b| Bound {
+            guard.extend(self.operand.guard.iter().map(|b| Bound {
                 index: place(&b.index),
                 extent: b.extent.clone(),
             }));
             let e = Expr::Load {
-                buffer: self.buffer,
-                index: place(self.index),
+                buffer: self.operand.buffer,
+                index: place(self.operand.index),
                 guard,
                 fill: 0,
             };

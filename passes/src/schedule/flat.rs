@@ -299,6 +299,17 @@ impl Flat {
         }
     }
 
+    /// Whether some stage computes a local.
+    pub fn is_written(&self, local: usize) -> bool {
+        let t = Target::Local(local as u32);
+        self.stages.iter().any(|s| s.writes.iter().any(|w| w.0 == t))
+    }
+
+    /// The number of outer points.
+    pub fn points(&self) -> Dim {
+        brolga_ir::dim::product(self.outer.iter().map(|(_, d)| d))
+    }
+
     /// The dtype of what a target holds.
     pub fn dtype(&self, t: Target) -> DType {
         match t {
@@ -339,6 +350,19 @@ impl FlatStage {
             }
         }
         self.writes.iter_mut().for_each(|(t, _)| f(t));
+    }
+
+    /// The number of inner points.
+    pub fn length(&self) -> Dim {
+        brolga_ir::dim::product(self.dims.iter().map(|(_, d)| &d.extent))
+    }
+
+    /// True when the stage reads contiguously along its innermost dimension.
+    pub fn reads_contiguously(&self) -> bool {
+        let Some((v, d)) = self.dims.last() else { return true };
+        let few = d.extent.as_const().is_some_and(|n| n < 8);
+        let contiguous = |r: &FlatRead| matches!(r, FlatRead::Element { index, .. } if stride_is_one(index, *v));
+        !few && self.reads.iter().any(contiguous)
     }
 
     /// True when the stage merges over some dimension.
@@ -403,6 +427,18 @@ pub fn is_affine(ix: &Ix) -> bool {
 /// Number of elements of a local.
 pub fn local_len(l: &structured::Local) -> Dim {
     brolga_ir::dim::product(&l.shape)
+}
+
+/// What a variable stands for by a table; itself, where it is not in it.
+pub fn look_up(map: &[(Var, Ix)], v: Var) -> Ix {
+    map.iter()
+        .find(|(u, _)| *u == v)
+        .map_or_else(|| Ix::var(v), |(_, ix)| ix.clone())
+}
+
+/// True when a variable moves an index by one.
+pub fn stride_is_one(ix: &Ix, v: Var) -> bool {
+    ix.stride(v).is_some_and(|s| s.is(1))
 }
 
 /// The identity substitution of run-time integers by registers of reads.

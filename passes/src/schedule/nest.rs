@@ -31,6 +31,25 @@ pub struct Nest<'f> {
 /// What variables stand for at a point of the nest.
 pub type Point<'a> = dyn Fn(Var) -> Ix + 'a;
 
+/// Loops at a point.
+#[derive(Clone, Copy)]
+pub struct Domain<'a> {
+    /// The loops' variables and extents, outermost first.
+    pub loops: &'a [(Var, Ix)],
+    /// Where they stand.
+    pub at: &'a Point<'a>,
+}
+
+impl Domain<'_> {
+    /// What a variable stands for inside the loops.
+    pub fn inside(&self, u: Var) -> Ix {
+        match self.loops.iter().any(|(v, _)| *v == u) {
+            true => Ix::var(u),
+            false => (self.at)(u),
+        }
+    }
+}
+
 impl<'f> Nest<'f> {
     /// A nest with the kernel's parameters and no statements.
     pub fn new(flat: &'f Flat) -> Nest<'f> {
@@ -39,6 +58,7 @@ impl<'f> Nest<'f> {
             symbols: flat.symbols.clone(),
             buffers: flat.buffers.clone(),
             regs: vec![],
+            pooled: false,
             body: vec![],
         };
         Nest {
@@ -68,10 +88,10 @@ impl<'f> Nest<'f> {
         Buf(self.kernel.buffers.len() as u32 - 1)
     }
 
-    /// Gives every local that is a tile a worker buffer.
+    /// Gives every local that is a tile, and computed, a worker buffer.
     pub fn house_tiles(&mut self) {
         for (i, l) in self.flat.locals.iter().enumerate() {
-            if !l.shape.is_empty() {
+            if !l.shape.is_empty() && self.flat.is_written(i) {
                 let b = self.scratch(l.dtype, local_len(l), Scope::Worker);
                 self.homes[i] = Some(Home::Buffer(b));
             }
@@ -214,6 +234,13 @@ impl<'f> Nest<'f> {
 /// loop variable.
 pub fn collapse(dims: &[(Var, Dim)], p: Var) -> (Ix, Vec<(Var, Ix)>) {
     let total = brolga_ir::dim::product(dims.iter().map(|(_, d)| d));
+    if total.is(0) {
+        // No iteration asks; a quotient by an extent of 0 would be none.
+        return (
+            Ix::constant(0),
+            dims.iter().map(|(v, _)| (*v, Ix::constant(0))).collect(),
+        );
+    }
     let (mut rest, mut out) = (Ix::var(p), vec![]);
     for (i, (v, d)) in dims.iter().enumerate().rev() {
         if i == 0 {

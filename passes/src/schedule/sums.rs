@@ -14,8 +14,8 @@
 //! acc = acc + total
 //! ```
 
-use super::nest::{Nest, Point};
-use brolga_ir::index::{Ix, Reg, Var};
+use super::nest::{Domain, Nest, Point};
+use brolga_ir::index::{Ix, Reg};
 use brolga_ir::loops::{Expr, LoopKind, Stmt};
 use brolga_ir::scalar::{Inst, Prim, V};
 use brolga_ir::structured::Combine;
@@ -27,7 +27,7 @@ const BLOCK: i64 = 64;
 /// The longest sum that is left as it is: the windows of most convolutions are not longer, and as exact as they need be.
 const PLAIN: i64 = 256;
 
-/// One step of a loop nest: its statements, by the accumulators and what the loops' variables are.
+/// One step of a loop nest: its statements, by the accumulators and what variables are there.
 pub type Step<'a> = dyn FnMut(&mut Nest, &[Reg], &Point) -> Vec<Stmt> + 'a;
 
 /// The loop of a nest that is cut into blocks, and how many of its iterations are one.
@@ -58,8 +58,8 @@ fn is_sum(c: &Combine) -> bool {
     float && matches!(c.body.insts[..], [Inst::Prim(Prim::Add, [V(0), V(1), _])])
 }
 
-/// Merges what a loop nest computes into accumulators of `lanes` lanes: the loops, outermost first, and one step of them,
-/// which gets the accumulators and what a loop's variable is. Statements on all lanes run in a vector loop over the
+/// Merges what a loop nest at a point computes into accumulators of `lanes` lanes: the loops, and one step of them,
+/// which gets the accumulators and its own point. Statements on all lanes run in a vector loop over the
 /// nest's lane.
 pub fn reduce(
     nest: &mut Nest,
@@ -67,12 +67,13 @@ pub fn reduce(
     combine: &Combine,
     accs: &[Reg],
     lanes: u32,
-    loops: &[(Var, Ix)],
+    domain: Domain,
     step: &mut Step,
 ) {
+    let loops = domain.loops;
     let extents: Vec<Ix> = loops.iter().map(|(_, e)| e.clone()).collect();
     let (Some(Cut { level, chunk }), true) = (cut(&extents), is_sum(combine)) else {
-        let body = step(nest, accs, &Ix::var);
+        let body = step(nest, accs, &|u| domain.inside(u));
         out.extend(Nest::serial(loops, body));
         return;
     };
@@ -82,7 +83,9 @@ pub fn reduce(
     let (o, i) = (nest.var(), nest.var());
     let start = Ix::var(o).scale(&Dim::Const(chunk));
     let here = &start + &Ix::var(i);
-    let body = step(nest, &[part], &|u| if u == *v { here.clone() } else { Ix::var(u) });
+    let body = step(nest, &[part], &|u| {
+        if u == *v { here.clone() } else { domain.inside(u) }
+    });
     let size = match extent.as_const() {
         Some(n) if n % chunk == 0 => Ix::constant(chunk),
         _ => (&start.scale(&Dim::Const(-1)) + extent).at_most(&Dim::Const(chunk)),

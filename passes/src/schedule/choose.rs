@@ -1,0 +1,314 @@
+//! The schedule that a kernel gets when nobody says otherwise. Every heuristic of scheduling stands here; a number was
+//! measured on a Zen 4 where nothing else is said.
+
+use super::cpu::tile::Tiling;
+use super::flat::{Flat, FlatRead, FlatStage, local_len, stride_is_one};
+use super::gpu::contract::Blocks;
+use super::parts::{self, Part};
+use super::{Gpu, Machine, Schedule, inline, stretch};
+use brolga_ir::index::Var;
+use brolga_ir::loops::PANEL;
+use brolga_ir::schedule::{Budget, Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile};
+use brolga_ir::structured::{self, IterKind};
+use brolga_ir::{CpuTarget, Dim};
+
+/// Work from which on workers are woken, in cycles: it costs microseconds.
+const GRAIN: i64 = 40_000;
+/// About how many statements a short loop may become when it is repeated in code.
+const UNROLL: i64 = 48;
+/// Vector registers that are no constants'.
+const BUSY_REGISTERS: i64 = 8;
+/// Iterations that a parallel loop should have at least, where there are as many.
+const TASKS: i64 = 64;
+/// Points of a chunk, when a single long dimension is cut for the parallel loop.
+const CHUNK: i64 = 4096;
+/// From so many points on, a reduction decides how many lanes its kernel has.
+const LONG: i64 = 8;
+/// Up to this many parts of a kernel are kernels of their own; of more, those that only copy rows are steps, which cost no
+/// code.
+const FEW_PARTS: usize = 16;
+/// Bytes of a row that a vector loop copies better.
+const SHORT_ROW: i64 = 64;
+
+/// Threads of a GPU block that computes points.
+const POINT_THREADS: i64 = 256;
+/// Threads of a GPU block that computes rows.
+const ROW_THREADS: i64 = 128;
+/// The tile of contractions that fill the GPU with it: 64 × 64, 4 × 4 a thread.
+const LARGE: GpuTile = GpuTile {
+    left: 0,
+    rows: 64,
+    columns: 64,
+    depth: 16,
+    row_threads: 16,
+    column_threads: 16,
+};
+/// The tile of the others.
+const SMALL: GpuTile = GpuTile {
+    rows: 32,
+    columns: 32,
+    row_threads: 8,
+    ..LARGE
+};
+
+/// A legal schedule for a kernel of a lowered program.
+pub fn choose(kernel: &structured::Kernel, machine: &Machine) -> Schedule {
+    choose_flat(kernel, &Flat::new(kernel), machine)
+}
+
+/// [`choose`] for a kernel whose flat form is known.
+pub fn choose_flat(kernel: &structured::Kernel, flat: &Flat, machine: &Machine) -> Schedule {
+    let Machine::Cpu(target) = machine else {
+        return of_parts(flat, machine, true);
+    };
+    if tile(flat, target).is_none()
+        && let Some(plain) = stretch::plain(kernel, flat)
+    {
+        return Schedule::Versions(Box::new([
+            of_parts(&plain.flat, machine, false),
+            of_parts(flat, machine, false),
+        ]));
+    }
+    of_parts(flat, machine, true)
+}
+
+/// The schedule of a kernel, part by part where it splits; some of many parts may be copies.
+fn of_parts(flat: &Flat, machine: &Machine, copies: bool) -> Schedule {
+    if !parts::splits(flat) {
+        return part(&parts::whole(flat), machine, false);
+    }
+    let all = parts::split(flat);
+    let many = copies && all.len() > FEW_PARTS;
+    Schedule::Split(all.iter().map(|p| part(p, machine, many)).collect())
+}
+
+/// What is settled behind a CPU schedule.
+pub fn budget(target: &CpuTarget) -> Budget {
+    Budget {
+        grain: GRAIN,
+        unroll: UNROLL,
+        constants: i64::from(target.vector_registers) - BUSY_REGISTERS,
+    }
+}
+
+/// The schedule of a kernel, or of one of many stages of one.
+fn part(part: &Part, machine: &Machine, many: bool) -> Schedule {
+    let flat = &part.flat;
+    let scatters = flat.stages.iter().any(|s| s.scatter);
+    match machine {
+        Machine::Cpu(target) if scatters => Schedule::InOrder(InOrder { budget: budget(target) }),
+        Machine::Cpu(target) => None
+            .or_else(|| tile(flat, target))
+            .or_else(|| many.then(|| copy(flat))?)
+            .unwrap_or_else(|| vectors(flat, target)),
+        Machine::Gpu(_) if scatters => Schedule::GpuInOrder(GpuInOrder),
+        Machine::Gpu(gpu) => gpu_tile(flat, gpu).unwrap_or_else(|| threads(flat, gpu)),
+    }
+}
+
+/// Register tiles, when the kernel is a contraction that they can do.
+fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
+    let both = [0, 1]
+        .into_iter()
+        .filter_map(|left| Some((left, Tiling::of(flat, left).ok()?)));
+    // Best is the orientation whose columns are contiguous in the result, then the one with more columns.
+    let (left, t) = both.max_by_key(|(_, t)| (t.writes_columns(), t.columns().as_const().unwrap_or(64)))?;
+    // Half of L2 for the right operand, the rest for what streams by.
+    let resident = (target.l2_bytes / 2) as i64;
+    let stays = t.panel_bytes().as_const().is_some_and(|b| b <= resident);
+    Some(Schedule::Tile(Tile {
+        left,
+        rows: i64::from(target.tile.shape(PANEL as u32).rows),
+        order: if stays { Order::Panel } else { Order::Row },
+        lanes: if t.epilogue_size() <= 10 { 16 } else { 8 },
+        direct: t.can_write(),
+        budget: budget(target),
+    }))
+}
+
+fn copy(flat: &Flat) -> Option<Schedule> {
+    let (_, _, rows) = parts::as_copy(flat, GRAIN)?;
+    let short = !rows.count.is(1) && rows.bytes.as_const().is_some_and(|n| n < SHORT_ROW);
+    (!short).then_some(Schedule::Copy(Copy { grain: GRAIN }))
+}
+
+/// Vectors of points or of rows.
+fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
+    let keeps = flat.locals.iter().any(|l| !l.shape.is_empty());
+    let along = vector_dim(flat);
+    let rows = keeps || flat.stages.iter().any(has_row) || {
+        // Reductions along contiguous data: lanes along the reduction, unless an outer dimension is contiguous too.
+        let reduces = flat.stages.iter().any(|s| s.reduces() && !s.scan);
+        reduces
+            && along.is_none_or(|i| !contiguous_reads(flat, flat.outer[i].0))
+            && flat.stages.iter().all(FlatStage::reads_contiguously)
+    };
+    if rows && flat.stages.iter().all(|s| !s.scan) {
+        return Schedule::Rows(Rows {
+            lanes: width(flat.stages.iter()),
+            outside: tasks(flat.outer.iter().map(|(_, d)| d)) as i64,
+            inline: vec![],
+            budget: budget(target),
+        });
+    }
+    let Some(along) = along else {
+        return Schedule::Points(Points {
+            along: 0,
+            lanes: 1,
+            outside: 0,
+            chunk: 0,
+            inline: vec![],
+            budget: budget(target),
+        });
+    };
+    let extent = &flat.outer[along].1;
+    // What follows a long reduction runs once where that runs often.
+    let often = |s: &FlatStage| s.reduces() && s.length().as_const().is_none_or(|n| n >= LONG);
+    let reduces = flat.stages.iter().any(often);
+    let width = width(flat.stages.iter().filter(|s| !reduces || often(s)));
+    // Lanes beyond the extent would leave all of it to the tail.
+    let lanes = match extent.as_const() {
+        Some(n @ 4..) => width.min(1 << n.ilog2().min(4)),
+        _ => width,
+    };
+    let rest = || {
+        let others = flat.outer.iter().enumerate().filter(|(i, _)| *i != along);
+        others.map(|(_, (_, d))| d)
+    };
+    let known = brolga_ir::dim::product(rest()).as_const();
+    let long = extent.as_const().is_none_or(|n| n > CHUNK);
+    // One long dimension is cut into chunks when there is nothing else to run in parallel.
+    let cut = long && known.is_some_and(|n| n < TASKS);
+    Schedule::Points(Points {
+        along: along as i64,
+        lanes,
+        outside: tasks(rest()) as i64,
+        chunk: if cut { CHUNK } else { 0 },
+        inline: vec![],
+        budget: budget(target),
+    })
+}
+
+/// True for stages with a row of results.
+fn has_row(s: &FlatStage) -> bool {
+    s.dims.iter().any(|(_, d)| d.kind == IterKind::Parallel)
+}
+
+/// The outer dimension along which the result is contiguous; the last one when there is none.
+fn vector_dim(flat: &Flat) -> Option<usize> {
+    let write = flat.stages.last().and_then(|s| s.writes.first()).map(|w| &w.1)?;
+    let found = flat.outer.iter().rposition(|(v, _)| stride_is_one(write, *v));
+    found.or(flat.outer.len().checked_sub(1))
+}
+
+/// True when lanes along `v` read whole vectors or one value in every reducing stage.
+fn contiguous_reads(flat: &Flat, v: Var) -> bool {
+    flat.stages.iter().filter(|s| s.reduces()).all(|s| {
+        s.reads.iter().all(|r| match r {
+            FlatRead::Element { index, .. } => index
+                .stride(v)
+                .is_some_and(|d| d.is(1) || d.is(0) || d.is_broadcast_step()),
+            _ => true,
+        })
+    })
+}
+
+/// Lanes for a kernel: fewer the larger the bodies of stages, so that values stay in registers.
+fn width<'s>(stages: impl Iterator<Item = &'s FlatStage>) -> i64 {
+    let sizes = stages.map(|s| s.body.usual() + s.reads.len());
+    match sizes.max().unwrap_or(0) {
+        0..=10 => 16,
+        11..=48 => 8,
+        _ => 4,
+    }
+}
+
+/// How many dimensions, from the outermost, make enough tasks.
+fn tasks<'d>(dims: impl Iterator<Item = &'d Dim>) -> usize {
+    /// What an extent that is not known counts as.
+    const UNKNOWN: i64 = 16;
+    let (mut n, mut taken) = (1i64, 0);
+    for d in dims {
+        n = n.saturating_mul(d.as_const().unwrap_or(UNKNOWN));
+        taken += 1;
+        if n >= TASKS {
+            break;
+        }
+    }
+    taken
+}
+
+/// Block tiles, when the kernel is a contraction that they can do: large ones where enough of them keep the GPU busy.
+fn gpu_tile(flat: &Flat, gpu: &Gpu) -> Option<Schedule> {
+    let both = [0, 1]
+        .into_iter()
+        .filter_map(|left| Some((left, Blocks::of(flat, left).ok()?)));
+    // Threads side by side had better write side by side; else more columns than rows.
+    let (left, b) = both.max_by_key(|(_, b)| {
+        let [_, columns, _] = b.extents();
+        (b.writes_columns(), columns.as_const().unwrap_or(i64::MAX))
+    })?;
+    let [rows, columns, batch] = b.extents();
+    let narrow = |d: &Dim, n: i64| d.as_const().is_some_and(|d| d <= n);
+    let across = |d: &Dim, n: i64| d.ceil_div(&Dim::Const(n));
+    let blocks = &(&across(&rows, LARGE.rows) * &across(&columns, LARGE.columns)) * &batch;
+    let few = blocks.as_const().is_some_and(|b| b < gpu.blocks);
+    let tile = if few || narrow(&rows, SMALL.rows) || narrow(&columns, SMALL.columns) {
+        SMALL
+    } else {
+        LARGE
+    };
+    Some(Schedule::GpuTile(GpuTile { left, ..tile }))
+}
+
+/// A thread a point, or a team of them a row.
+fn threads(flat: &Flat, gpu: &Gpu) -> Schedule {
+    if !row_shaped(flat, gpu) {
+        return Schedule::GpuPoints(GpuPoints {
+            threads: POINT_THREADS,
+            inline: vec![],
+        });
+    }
+    let inline = recomputed(flat, gpu);
+    let makers: Vec<usize> = inline.iter().filter_map(|&l| inline::maker(flat, l).ok()).collect();
+    let mut left = flat.stages.iter().enumerate().filter(|(i, _)| !makers.contains(i));
+    let short = left.all(|(_, s)| s.length().as_const().is_some_and(|n| n <= 32));
+    let lanes = if short { ROW_THREADS.min(32) } else { ROW_THREADS };
+    let mut slots = ROW_THREADS / lanes;
+    while slots > 1 && flat.points().exact_div(&Dim::Const(slots)).is_none() {
+        slots /= 2;
+    }
+    Schedule::GpuRows(GpuRows { lanes, slots, inline })
+}
+
+/// True for kernels whose threads had better share a row: those that keep rows, and those that reduce long ones that lie
+/// contiguously or are too few to give every thread one.
+fn row_shaped(flat: &Flat, gpu: &Gpu) -> bool {
+    if flat.stages.iter().any(|s| s.scan) {
+        return false;
+    }
+    let keeps = flat.locals.iter().any(|l| !l.shape.is_empty());
+    if keeps || flat.stages.iter().any(has_row) {
+        return true;
+    }
+    let few = flat.points().as_const().is_some_and(|n| n < gpu.blocks * POINT_THREADS);
+    flat.stages.iter().any(|s| {
+        let free = s.combine.as_ref().is_some_and(|c| c.free);
+        let long = s.length().as_const().is_none_or(|n| n >= 64);
+        s.reduces() && free && long && (few || s.reads_contiguously())
+    })
+}
+
+/// Kept rows that do not fit into shared memory are computed again wherever they are read.
+fn recomputed(flat: &Flat, gpu: &Gpu) -> Vec<u32> {
+    let mut left = gpu.shared_bytes;
+    let mut out = vec![];
+    for (i, l) in (0..).zip(&flat.locals).filter(|(_, l)| !l.shape.is_empty()) {
+        match (&local_len(l) * l.dtype.bytes() as i64).as_const() {
+            Some(n) if n <= left => left -= n,
+            _ if inline::maker(flat, i).is_ok() => out.push(i),
+            _ => {}
+        }
+    }
+    out
+}

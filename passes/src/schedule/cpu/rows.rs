@@ -1,0 +1,141 @@
+//! Rows: lanes run along the innermost dimension of each stage; a reduction keeps partial accumulators a lane, merged at the
+//! end in a fixed order, so that the result does not depend on the number of threads.
+
+use super::super::flat::{Flat, FlatStage, look_up};
+use super::super::nest::{Domain, Nest, Point, collapse};
+use super::super::point::{accumulators, finish, merge};
+use super::super::sums::{self, on_lanes};
+use super::points::MAX_LANES;
+use super::{lanes, outside, parallel};
+use brolga_ir::Dim;
+use brolga_ir::index::{Ix, Reg, Var};
+use brolga_ir::loops::{Expr, Kernel, Stmt};
+use brolga_ir::scalar::Body;
+use brolga_ir::schedule::Rows;
+use brolga_ir::structured::IterKind;
+
+/// The kernel.
+///
+/// # Errors
+/// Why the schedule does not fit the kernel.
+pub fn kernel(flat: &Flat, s: &Rows) -> Result<Kernel, String> {
+    if flat.stages.iter().any(|s| s.scan || s.scatter) {
+        return Err("a scan or a scatter visits its points in order, not as vectors of a row".into());
+    }
+    let kinds = |s: &FlatStage| s.dims.iter().any(|(_, d)| d.kind == IterKind::Parallel) && s.reduces();
+    if let Some(i) = flat.stages.iter().position(kinds) {
+        return Err(format!("stage {i} has several results of a reduction in one row"));
+    }
+    let lanes = lanes(s.lanes, MAX_LANES)?;
+    let mut nest = Nest::new(flat);
+    nest.house_tiles();
+    let p = nest.var();
+    let (dims, inside) = flat.outer.split_at(outside(s.outside, flat.outer.len())?);
+    let (total, map) = collapse(dims, p);
+    let at = |u: Var| look_up(&map, u);
+    let mut body = vec![];
+    for stage in &flat.stages {
+        row_stage(&mut nest, &mut body, stage, lanes, &at);
+    }
+    let inside: Vec<(Var, Ix)> = inside.iter().map(|(u, d)| (*u, Ix::constant(d.clone()))).collect();
+    nest.kernel.body = vec![parallel(p, total, Nest::serial(&inside, body))];
+    Ok(nest.kernel)
+}
+
+fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32, at: &Point) {
+    let Some(((v, last), before)) = stage.dims.split_last() else {
+        let reads = nest.reads(out, stage, at);
+        let values = nest.body(out, &stage.body, &reads);
+        nest.writes(out, stage, &values, &reads, at);
+        return;
+    };
+    let loops: Vec<(Var, Ix)> = before
+        .iter()
+        .map(|(u, d)| (*u, Ix::constant(d.extent.clone())))
+        .collect();
+    let w = Dim::Const(lanes as i64);
+    let extent = Ix::constant(last.extent.clone());
+    let (full, tail) = (extent.div(&w), extent.modulo(&w));
+    let combine = stage.combine.as_ref().filter(|_| stage.reduces());
+    let wide = lanes > 1 && full.as_const() != Some(0) && combine.is_none_or(|c| c.free);
+    // The innermost dimension: its whole vectors first, then the tail, lane by lane. `c` counts one or the other.
+    let done = if wide { full.scale(&w) } else { Ix::constant(0) };
+    let place = |c: Ix, lane: Var, vector: bool| match vector {
+        true => &c.scale(&w) + &Ix::var(lane),
+        false => &done + &c,
+    };
+    let Some(combine) = combine else {
+        let pass = |nest: &mut Nest, wide: bool, count: &Ix| -> Vec<Stmt> {
+            let (c, lane) = (nest.var(), nest.var());
+            let here = place(Ix::var(c), lane, wide);
+            let point = |u: Var| if u == *v { here.clone() } else { at(u) };
+            let mut body = vec![];
+            let reads = nest.reads(&mut body, stage, &point);
+            let values = nest.body(&mut body, &stage.body, &reads);
+            nest.writes(&mut body, stage, &values, &reads, &point);
+            nest.lane = lane;
+            let body = on_lanes(nest, if wide { lanes } else { 1 }, body);
+            Nest::serial(&[(c, count.clone())], body)
+        };
+        let mut body = vec![];
+        if wide {
+            body.extend(pass(nest, true, &full));
+        }
+        let rest = if wide { &tail } else { &extent };
+        if rest.as_const() != Some(0) {
+            body.extend(pass(nest, false, rest));
+        }
+        out.extend(Nest::serial(&loops, body));
+        return;
+    };
+    let pass = |nest: &mut Nest, out: &mut Vec<Stmt>, wide: bool, count: &Ix, accs: &[Reg]| {
+        let (c, lane) = (nest.var(), nest.var());
+        nest.lane = lane;
+        let lanes = if wide { lanes } else { 1 };
+        let nested = [&loops[..], &[(c, count.clone())]].concat();
+        let domain = Domain { loops: &nested, at };
+        sums::reduce(nest, out, combine, accs, lanes, domain, &mut |nest, accs, at| {
+            let here = place(at(c), lane, wide);
+            let point = |u: Var| if u == *v { here.clone() } else { at(u) };
+            let mut body = vec![];
+            let values = nest.values(&mut body, stage, &point);
+            merge(nest, &mut body, &combine.body, accs, &values);
+            on_lanes(nest, lanes, body)
+        });
+    };
+    let accs = accumulators(nest, out, stage, 1);
+    if wide {
+        let partial = accumulators(nest, out, stage, lanes);
+        pass(nest, out, true, &full, &partial);
+        let total = merge_lanes(nest, out, &combine.merge, &partial, lanes);
+        merge(nest, out, &combine.merge, &accs, &total);
+    }
+    let rest = if wide { &tail } else { &extent };
+    if rest.as_const() != Some(0) {
+        pass(nest, out, false, rest, &accs);
+    }
+    finish(nest, out, stage, &accs, 1, at);
+}
+
+/// Merges the lanes of partial accumulators pairwise: lane `i` with lane `i + n/2`.
+fn merge_lanes(nest: &mut Nest, out: &mut Vec<Stmt>, merge: &Body, partial: &[Reg], lanes: u32) -> Vec<Reg> {
+    let mut level: Vec<Vec<Reg>> = (0..lanes)
+        .map(|i| {
+            let pick = |nest: &mut Nest, out: &mut Vec<Stmt>, &r: &Reg| {
+                let dtype = nest.kernel.reg(r).dtype;
+                nest.set(out, dtype, Expr::Lane(r, i))
+            };
+            partial.iter().map(|r| pick(nest, out, r)).collect()
+        })
+        .collect();
+    while level.len() > 1 {
+        let half = level.len() / 2;
+        let (low, high) = level.split_at(half);
+        level = low
+            .iter()
+            .zip(high)
+            .map(|(a, b)| nest.body(out, merge, &[&a[..], &b[..]].concat()))
+            .collect();
+    }
+    level.pop().expect("at least one lane")
+}

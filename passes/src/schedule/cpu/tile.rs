@@ -1,0 +1,382 @@
+//! Contractions on register tiles.
+//!
+//! Of a contraction's dimensions, *rows* are those that do not move the right operand, the *column* is the innermost of
+//! those that move only it, the others are *batches*. The right operand is read from panels ([`super::super::packing`] makes
+//! them, at compile time for weights), the left one in place. The stages after the contraction are its epilogue: they run over
+//! the tile while it is in L1.
+//!
+//! ```text
+//! parallel (batch, panel, outer rows, row tile) {
+//!   tile C[rows × 32] = Σ A[…] · B[panel]
+//!   for r in rows { for j in vector lanes { epilogue } }
+//! }
+//! ```
+
+use super::super::contraction::{Contraction, Moves};
+use super::super::flat::{Flat, Target, is_affine, look_up, stride_is_one};
+use super::super::nest::{Nest, collapse};
+use super::super::packing::Packing;
+use super::{lanes, parallel};
+use brolga_ir::dim::product;
+use brolga_ir::index::{Ix, Var};
+use brolga_ir::loops::{self, Buf, Expr, Kernel, LoopKind, PANEL, Scope, Stmt};
+use brolga_ir::schedule::{Order, Tile};
+use brolga_ir::{DType, Dim};
+
+/// The most rows of a tile: its sums take 128 bytes of scratch a row.
+const MAX_ROWS: i64 = 1024;
+
+/// A contraction that register tiles can do.
+pub struct Tiling<'f> {
+    flat: &'f Flat,
+    /// The left operand.
+    a: (Buf, &'f Ix),
+    /// The right one.
+    b: (Buf, &'f Ix),
+    batch: Vec<(Var, Dim)>,
+    rows: Vec<(Var, Dim)>,
+    column: (Var, Dim),
+    steps: Vec<(Var, Dim)>,
+}
+
+impl<'f> Tiling<'f> {
+    /// The kernel's contraction with this read of its product as the left operand.
+    ///
+    /// # Errors
+    /// Why tiles cannot do it.
+    pub fn of(flat: &'f Flat, left: i64) -> Result<Tiling<'f>, String> {
+        let c = Contraction::of(flat, left)?;
+        let first = &flat.stages[0];
+        if first.body.insts.len() != 1 || first.body.inputs != [DType::F32; 2] {
+            return Err("register tiles take f32 operands as they lie in memory".into());
+        }
+        let plain = [c.left, c.right]
+            .iter()
+            .all(|x| x.guard.is_empty() && is_affine(x.index));
+        if !plain {
+            return Err("register tiles take operands without padding at affine places".into());
+        }
+        let mut columns = c.that(&[Moves::Right]);
+        let column = columns
+            .pop()
+            .ok_or("no dimension moves the right operand alone: there are no columns")?;
+        if column.1.as_const().is_some_and(|n| n < 2) {
+            return Err("a single column wastes the tile".into());
+        }
+        let rows = c.that(&[Moves::Left, Moves::Neither]);
+        // Further columns are batches that do not move the left operand.
+        let batch = [c.that(&[Moves::Both]), columns].concat();
+        if rows.is_empty() && !batch.is_empty() {
+            // A depthwise convolution, with its data on the right.
+            return Err("one row for every batch: packing would cost as much as the product".into());
+        }
+        if !c.steps.iter().all(|(v, d)| c.right.index.uses(*v) || d.is(1)) {
+            return Err("a summed dimension does not move the right operand".into());
+        }
+        let t = Tiling {
+            flat,
+            a: (c.left.buffer, c.left.index),
+            b: (c.right.buffer, c.right.index),
+            batch,
+            rows,
+            column,
+            steps: c.steps,
+        };
+        match t.runs().len() {
+            0..=3 => Ok(t),
+            n => Err(format!(
+                "the left operand is summed over in {n} strides, expected at most 3"
+            )),
+        }
+    }
+
+    /// Whether the columns are contiguous in the result.
+    pub fn writes_columns(&self) -> bool {
+        let write = self.flat.stages.last().and_then(|s| s.writes.first());
+        write.is_some_and(|(_, ix)| stride_is_one(ix, self.column.0))
+    }
+
+    /// The extent of the columns.
+    pub fn columns(&self) -> &Dim {
+        &self.column.1
+    }
+
+    /// Steps of the sum.
+    fn depth(&self) -> Dim {
+        product(self.steps.iter().map(|s| &s.1))
+    }
+
+    /// Bytes of the right operand of one batch.
+    pub fn panel_bytes(&self) -> Dim {
+        &(&self.column.1.ceil_div(&Dim::Const(PANEL)) * &(&self.depth() * PANEL)) * 4
+    }
+
+    /// How much the epilogue does at a point, in instructions and reads.
+    pub fn epilogue_size(&self) -> usize {
+        let rest = &self.flat.stages[1..];
+        rest.iter().map(|s| s.body.usual() + s.reads.len()).sum()
+    }
+
+    /// The summed dimensions as the left operand sees them: (extent, stride), merged where contiguous, innermost last.
+    fn runs(&self) -> Vec<(Dim, Dim)> {
+        let mut out: Vec<(Dim, Dim)> = vec![];
+        for (v, d) in self.steps.iter().filter(|(_, d)| !d.is(1)) {
+            let s = self.a.1.stride(*v).expect("affine");
+            match out.last_mut() {
+                Some((n, t)) if *t == &s * d => (*n, *t) = (&*n * d, s),
+                _ => out.push((d.clone(), s)),
+            }
+        }
+        if out.is_empty() {
+            out.push((Dim::ONE, Dim::ONE));
+        }
+        out
+    }
+
+    /// How the right operand is packed.
+    pub fn packing(&self) -> Packing {
+        let b = self.b.1;
+        let of = |(v, d): &(Var, Dim)| (d.clone(), b.stride(*v).expect("affine"));
+        Packing {
+            batch: self.batch.iter().map(of).collect(),
+            steps: self.steps.iter().map(of).collect(),
+            column: of(&self.column),
+            offset: b.offset.clone(),
+        }
+    }
+
+    /// The right operand's parameter, which is its panels in the kernel.
+    pub fn packed(&self) -> Buf {
+        self.b.0
+    }
+
+    /// Whether tiles can write the result themselves: no epilogue computes, and the columns are contiguous there.
+    pub fn can_write(&self) -> bool {
+        let last = self.flat.stages.last().expect("a contraction has a stage");
+        let (out, write) = (&last.writes[0].0, &last.writes[0].1);
+        self.flat.stages.len() <= 2
+            && last.body.insts.is_empty()
+            && out.buffer().is_some()
+            && is_affine(write)
+            && self.flat.dtype(*out) == DType::F32
+            && self.writes_columns()
+    }
+
+    /// The kernel, whose right operand's parameter is the panels.
+    ///
+    /// # Errors
+    /// Why the schedule does not fit.
+    pub fn kernel(&self, s: &Tile) -> Result<Kernel, String> {
+        let lanes = i64::from(lanes(s.lanes, PANEL)?);
+        if !(1..=MAX_ROWS).contains(&s.rows) {
+            return Err(format!("rows={}, expected 1 to {MAX_ROWS}", s.rows));
+        }
+        if s.direct && !self.can_write() {
+            return Err(
+                "direct=true, but there is an epilogue, or the columns are not contiguous in the result".into(),
+            );
+        }
+        let flat = self.flat;
+        let mut nest = Nest::new(flat);
+        let k = self.depth();
+        let panels = self.column.1.ceil_div(&Dim::Const(PANEL));
+        let panel_size = &k * PANEL;
+        let batches = product(self.batch.iter().map(|b| &b.1));
+        nest.kernel.buffers[self.b.0.0 as usize].len = &(&batches * &panels) * &panel_size;
+
+        // Rows: the innermost row dimension is cut into tiles of balanced height.
+        let (row, outer_rows) = match self.rows.split_last() {
+            Some(((v, d), rest)) => ((*v, d.clone()), rest.to_vec()),
+            None => ((nest.var(), Dim::ONE), vec![]),
+        };
+        let height = balanced(&row.1, s.rows);
+        let most = height.as_const().unwrap_or(s.rows);
+        let tile_var = (nest.var(), row.1.ceil_div(&height));
+        let panel_var = (nest.var(), panels.clone());
+        let mut order = self.batch.clone();
+        match s.order {
+            Order::Panel => {
+                order.extend(outer_rows);
+                order.push(tile_var.clone());
+                order.push(panel_var.clone());
+            }
+            Order::Row => {
+                order.push(panel_var.clone());
+                order.extend(outer_rows);
+                order.push(tile_var.clone());
+            }
+        }
+        let p = nest.var();
+        let (total, map) = collapse(&order, p);
+        let look = |v: Var| look_up(&map, v);
+        let first_row = look(tile_var.0).scale(&height);
+        let panel = look(panel_var.0);
+        let first_column = panel.scale(&Dim::Const(PANEL));
+        let left_in = |first: &Ix, n: &Dim, most: &Dim| {
+            let rest = &first.scale(&Dim::Const(-1)) + n;
+            if n.modulo(most).is(0) {
+                Ix::constant(most.clone())
+            } else {
+                rest.at_most(most)
+            }
+        };
+        let rows = left_in(&first_row, &row.1, &height);
+        let columns = left_in(&first_column, &self.column.1, &Dim::Const(PANEL));
+        let base = |v: Var| match v {
+            v if v == row.0 => first_row.clone(),
+            v if v == self.column.0 => first_column.clone(),
+            v if self.steps.iter().any(|s| s.0 == v) => Ix::constant(0),
+            v => look(v),
+        };
+
+        let (a_buf, a) = self.a;
+        let runs = self.runs();
+        let (run, blocks) = runs.split_last().expect("at least one");
+        let block = |i: usize| match blocks.len().checked_sub(2 - i).and_then(|j| blocks.get(j)) {
+            Some((n, s)) => (Ix::constant(n.clone()), Ix::constant(s.clone())),
+            None => (Ix::constant(1), Ix::constant(0)),
+        };
+        let batch_index = self
+            .batch
+            .iter()
+            .fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &look(*v));
+        let b_index = (&batch_index.scale(&panels) + &panel).scale(&panel_size);
+        let row_stride = |ix: &Ix| Ix::constant(ix.stride(row.0).expect("affine"));
+
+        let last = flat.stages.last().expect("a contraction has a stage");
+        let (out, write) = (&last.writes[0].0, &last.writes[0].1);
+        let (c, c_index, c_row) = match (s.direct, out) {
+            (true, Target::Buffer(b)) => (*b, write.substitute(&base, &Ix::reg), row_stride(write)),
+            _ => {
+                let c = nest.scratch(DType::F32, Dim::Const(most * PANEL), Scope::Worker);
+                (c, Ix::constant(0), Ix::constant(PANEL))
+            }
+        };
+        let mut body = vec![Stmt::Tile(Box::new(loops::Tile {
+            a: a_buf,
+            a_index: a.substitute(&base, &Ix::reg),
+            a_row: row_stride(a),
+            a_k: Ix::constant(run.1.clone()),
+            blocks: [block(0), block(1)],
+            k: Ix::constant(run.0.clone()),
+            b: self.b.0,
+            b_index,
+            c,
+            c_index,
+            c_row,
+            rows: rows.clone(),
+            max_rows: most as u32,
+            cols: columns.clone(),
+            accumulate: false,
+        }))];
+        if !s.direct {
+            let tile = Computed {
+                sums: c,
+                rows,
+                columns,
+                row: row.0,
+                column: &self.column,
+                base: &base,
+            };
+            tile.epilogue(&mut nest, &mut body, lanes);
+        }
+        nest.kernel.body = vec![parallel(p, total, body)];
+        Ok(nest.kernel)
+    }
+}
+
+/// A tile whose sums stand in scratch memory.
+struct Computed<'t> {
+    sums: Buf,
+    rows: Ix,
+    columns: Ix,
+    row: Var,
+    column: &'t (Var, Dim),
+    /// What variables are at its first row and column.
+    base: &'t dyn Fn(Var) -> Ix,
+}
+
+impl Computed<'_> {
+    /// The stages after the contraction.
+    fn epilogue(&self, nest: &mut Nest, out: &mut Vec<Stmt>, lanes: i64) {
+        let flat = nest.flat;
+        let (columns, base) = (&self.columns, self.base);
+        let r = nest.var();
+        let part = |nest: &mut Nest, lanes: i64, start: &Ix, count: Ix| -> Vec<Stmt> {
+            let (j, lane) = (nest.var(), nest.var());
+            let mut column = start + &Ix::var(j).scale(&Dim::Const(lanes));
+            if lanes > 1 {
+                column = &column + &Ix::var(lane);
+            }
+            let at = |v: Var| {
+                if v == self.row {
+                    &base(v) + &Ix::var(r)
+                } else if v == self.column.0 {
+                    &base(v) + &column
+                } else {
+                    base(v)
+                }
+            };
+            let mut body = vec![];
+            let index = &Ix::var(r).scale(&Dim::Const(PANEL)) + &column;
+            let sum = nest.set(
+                &mut body,
+                DType::F32,
+                Expr::Load {
+                    buffer: self.sums,
+                    index,
+                    guard: vec![],
+                    fill: 0,
+                },
+            );
+            nest.writes(&mut body, &flat.stages[0], &[sum], &[], &at);
+            for stage in &flat.stages[1..] {
+                let reads = nest.reads(&mut body, stage, &at);
+                let values = nest.body(&mut body, &stage.body, &reads);
+                nest.writes(&mut body, stage, &values, &reads, &at);
+            }
+            if lanes > 1 {
+                let extent = Ix::constant(lanes);
+                body = vec![Stmt::For {
+                    var: lane,
+                    kind: LoopKind::Vector,
+                    extent,
+                    body,
+                }];
+            }
+            vec![Stmt::For {
+                var: j,
+                kind: LoopKind::Serial,
+                extent: count,
+                body,
+            }]
+        };
+        // Whole vectors, then what is left in shorter ones; a panel has a multiple of both.
+        let (mut body, mut done, mut left) = (vec![], Ix::constant(0), columns.clone());
+        for lanes in [lanes].into_iter().chain([4, 1].into_iter().filter(|n| *n < lanes)) {
+            let w = Dim::Const(lanes);
+            let vectors = left.div(&w);
+            if vectors.as_const() != Some(0) {
+                body.extend(part(nest, lanes, &done, vectors.clone()));
+            }
+            if self.column.1.as_const().is_some_and(|n| n % lanes == 0) {
+                break;
+            }
+            done = &done + &vectors.scale(&w);
+            left = left.modulo(&w);
+        }
+        out.push(Stmt::For {
+            var: r,
+            kind: LoopKind::Serial,
+            extent: self.rows.clone(),
+            body,
+        });
+    }
+}
+
+/// The height of row tiles for `n` rows: as equal as can be, at most `most`.
+fn balanced(n: &Dim, most: i64) -> Dim {
+    let some = |d: Dim| Dim::max(&Dim::ONE, &d);
+    let tiles = some(n.ceil_div(&Dim::Const(most)));
+    some(n.ceil_div(&tiles))
+}

@@ -1,0 +1,291 @@
+//! The steps of a program: a call of a structured kernel becomes calls of what its schedule made of it.
+//!
+//! Packing is a step of its own: an initial one when the operand is constant (a weight has one packed layout, whoever
+//! reads it), else right before the first call that needs it.
+
+use super::apply::{Code, Piece, pieces};
+use super::choose::{choose, choose_flat};
+use super::flat::Flat;
+use super::packing::Packing;
+use super::{Machine, Schedule};
+use crate::lower::Structured;
+use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
+use brolga_ir::schedule::Budget;
+use brolga_ir::{Type, loops, structured};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::Arc;
+
+/// The program with a schedule for every kernel: its own, or else the one that is chosen.
+pub fn chosen(structured: &Structured, machine: &Machine) -> Structured {
+    let mut out = structured.clone();
+    for k in &mut out.kernels {
+        if k.schedule.is_none() {
+            k.schedule = Some(choose(k, machine));
+        }
+    }
+    out
+}
+
+/// Schedules every kernel of a structured program: by its own schedule, or else by the one that is chosen.
+///
+/// # Errors
+/// When a kernel's schedule is not legal for it, or for the machine.
+pub fn to_loops(structured: &Structured, machine: &Machine) -> Result<Program, String> {
+    let mut s = Scheduler {
+        out: Emitter::new(structured),
+        machine,
+        panels: FxHashMap::default(),
+        pieces: vec![None; structured.kernels.len()],
+    };
+    s.steps(structured, &structured.init, true)?;
+    s.steps(structured, &structured.steps, false)?;
+    Ok(s.out.program)
+}
+
+struct Scheduler<'m> {
+    out: Emitter,
+    machine: &'m Machine,
+    /// Panels made of a slot.
+    panels: FxHashMap<(SlotId, Packing), SlotId>,
+    /// What kernels became.
+    pieces: Vec<Option<Arc<[Piece]>>>,
+}
+
+impl Scheduler<'_> {
+    fn steps(&mut self, structured: &Structured, steps: &[Step], init: bool) -> Result<(), String> {
+        for step in steps {
+            match step {
+                Step::Call {
+                    kernel,
+                    args,
+                    origin,
+                    checks,
+                } => {
+                    let source = Source { origin, checks, init };
+                    self.call(*kernel as usize, &structured.kernels[*kernel as usize], args, source)?;
+                }
+                Step::If { cond, then, other } => {
+                    let (cond, then) = (*cond, self.block(structured, then)?);
+                    let other = self.block(structured, other)?;
+                    self.out.step(Step::If { cond, then, other }, init);
+                }
+                Step::While { cond, body } => {
+                    let (cond, body) = (*cond, self.block(structured, body)?);
+                    self.out.step(Step::While { cond, body }, init);
+                }
+                other => self.out.step(other.clone(), init),
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps of a block. Panels that it makes are not there behind it, where it may not have run; and what it writes may
+    /// have been packed before.
+    fn block(&mut self, structured: &Structured, steps: &[Step]) -> Result<Vec<Step>, String> {
+        self.forget_panels();
+        let outside = std::mem::take(&mut self.out.program.steps);
+        self.steps(structured, steps, false)?;
+        self.forget_panels();
+        Ok(std::mem::replace(&mut self.out.program.steps, outside))
+    }
+
+    /// Forgets all panels but those of constants.
+    fn forget_panels(&mut self) {
+        let slots = &self.out.program.slots;
+        self.panels
+            .retain(|_, panels| matches!(slots[panels.0 as usize].storage, Storage::Computed));
+    }
+
+    fn pieces(&mut self, index: usize, kernel: &structured::Kernel) -> Result<Arc<[Piece]>, String> {
+        if let Some(known) = &self.pieces[index] {
+            return Ok(known.clone());
+        }
+        let flat = Flat::new(kernel);
+        let made = match &kernel.schedule {
+            Some(s) if !fits(s, self.machine) => Err(format!(
+                "kernel @{}: its schedule {s} is for another kind of machine",
+                kernel.name
+            )),
+            Some(s) => {
+                pieces(kernel, &flat, s).map_err(|e| format!("kernel @{}: its schedule is not legal: {e}", kernel.name))
+            }
+            None => {
+                let s = choose_flat(kernel, &flat, self.machine);
+                pieces(kernel, &flat, &s).map_err(|e| format!("kernel @{}: the chosen schedule {s}: {e}", kernel.name))
+            }
+        };
+        let made: Arc<[Piece]> = made?.into();
+        self.pieces[index] = Some(made.clone());
+        Ok(made)
+    }
+
+    fn call(
+        &mut self,
+        index: usize,
+        kernel: &structured::Kernel,
+        args: &[SlotId],
+        source: Source,
+    ) -> Result<(), String> {
+        for piece in self.pieces(index, kernel)?.iter() {
+            let mut args: Vec<SlotId> = piece.params.iter().map(|&i| args[i]).collect();
+            match &piece.code {
+                Code::Loops(k) => self.out.call(k, args, source),
+                Code::Packed {
+                    kernel: k,
+                    operand,
+                    packing,
+                    budget,
+                } => {
+                    let operand_of = &kernel.operands[piece.params[*operand]];
+                    args[*operand] = self.panels_of(args[*operand], packing, operand_of, k, budget, source.origin);
+                    self.out.call(k, args, source);
+                }
+                Code::Copy { from, to, rows } => {
+                    let copy = Step::Copy {
+                        from: args[*from],
+                        to: args[*to],
+                        rows: Some(rows.clone()),
+                    };
+                    self.out.step(copy, source.init);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The slot of an operand's panels, packed when first needed.
+    fn panels_of(
+        &mut self,
+        slot: SlotId,
+        packing: &Packing,
+        operand: &structured::Operand,
+        reader: &loops::Kernel,
+        budget: &Budget,
+        origin: &[Arc<str>],
+    ) -> SlotId {
+        let root = self.out.program.root(slot);
+        let key = (root, packing.clone());
+        if let Some(&s) = self.panels.get(&key) {
+            return s;
+        }
+        let constant = matches!(
+            self.out.program.slot(root).storage,
+            Storage::Weight(_) | Storage::Computed
+        );
+        let storage = if constant {
+            Storage::Computed
+        } else {
+            Storage::Temp(None)
+        };
+        self.out.program.slots.push(Slot {
+            ty: Type::new(operand.ty.dtype, packing.shape()),
+            storage,
+            packed: true,
+        });
+        let panels = SlotId(self.out.program.slots.len() as u32 - 1);
+        let source = Source {
+            origin,
+            checks: &[],
+            init: constant,
+        };
+        self.out
+            .call(&packing.kernel(operand, reader, budget), vec![slot, panels], source);
+        self.panels.insert(key, panels);
+        panels
+    }
+}
+
+/// Whether a schedule is for this kind of machine.
+fn fits(s: &Schedule, machine: &Machine) -> bool {
+    let gpu = match s {
+        Schedule::Split(parts) => return parts.iter().all(|p| fits(p, machine)),
+        Schedule::Versions(both) => return both.iter().all(|p| fits(p, machine)),
+        Schedule::GpuTile(_) | Schedule::GpuPoints(_) | Schedule::GpuRows(_) | Schedule::GpuInOrder(_) => true,
+        Schedule::Tile(_) | Schedule::Points(_) | Schedule::Rows(_) | Schedule::InOrder(_) | Schedule::Copy(_) => false,
+    };
+    gpu == matches!(machine, Machine::Gpu(_))
+}
+
+/// The structured call that loop kernels come from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    /// The model nodes behind it.
+    origin: &'a [Arc<str>],
+    /// The nodes of its checks.
+    checks: &'a [Arc<str>],
+    /// True for an initial step.
+    init: bool,
+}
+
+/// The scheduled program under construction. Structurally equal kernels stand in it once.
+struct Emitter {
+    program: Program,
+    /// Kernels by structure (their names cleared).
+    known: FxHashMap<loops::Kernel, u32>,
+    /// Names that kernels have.
+    names: FxHashSet<String>,
+}
+
+impl Emitter {
+    /// A program with the slots of a structured one, and no steps.
+    fn new(structured: &Structured) -> Emitter {
+        let program = Program {
+            name: structured.name.clone(),
+            symbols: structured.symbols.clone(),
+            guards: structured.guards.clone(),
+            lets: structured.lets.clone(),
+            inputs: structured.inputs.clone(),
+            outputs: structured.outputs.clone(),
+            slots: structured.slots.clone(),
+            kernels: vec![],
+            init: vec![],
+            steps: vec![],
+            arena: None,
+        };
+        Emitter {
+            program,
+            known: FxHashMap::default(),
+            names: FxHashSet::default(),
+        }
+    }
+
+    /// Adds a call of a kernel.
+    fn call(&mut self, kernel: &loops::Kernel, args: Vec<SlotId>, source: Source) {
+        // A part of a kernel may have the first of its checks only, or none.
+        let checks = source.checks[..kernel.checks() as usize].to_vec();
+        let mut kernel = kernel.clone();
+        let name = std::mem::take(&mut kernel.name);
+        let index = match self.known.get(&kernel) {
+            Some(&i) => i,
+            None => {
+                let i = self.program.kernels.len() as u32;
+                self.known.insert(kernel.clone(), i);
+                kernel.name = if self.names.contains(&name) {
+                    format!("{name}_v{i}")
+                } else {
+                    name
+                };
+                self.names.insert(kernel.name.clone());
+                self.program.kernels.push(kernel);
+                i
+            }
+        };
+        let call = Step::Call {
+            kernel: index,
+            args,
+            origin: source.origin.to_vec(),
+            checks,
+        };
+        self.step(call, source.init);
+    }
+
+    /// Appends a step: to those that the compiler runs once, or to those of every inference.
+    fn step(&mut self, step: Step, init: bool) {
+        let steps = if init {
+            &mut self.program.init
+        } else {
+            &mut self.program.steps
+        };
+        steps.push(step);
+    }
+}
