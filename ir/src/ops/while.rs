@@ -4,10 +4,13 @@
 
 use super::r#if::check_condition;
 use super::{Accuracy, Attr, AttrKind, Control, Op, OpDef, Region, Regions, Role, Sample};
-use crate::{Build, DType, Graph, GraphBuilder, Number, Tensor, Type};
+use crate::{Build, DType, Graph, GraphBuilder, Number, Tensor, Type, Value};
 
 /// The operator's definition.
 pub struct Def;
+
+/// Builds what a region of a sample does with its inputs.
+type Body = fn(&mut GraphBuilder, &[Value]) -> Result<Vec<Value>, String>;
 
 impl OpDef for Def {
     fn name(&self) -> &'static str {
@@ -56,7 +59,7 @@ impl OpDef for Def {
             Type::fixed(DType::F32, &[2, 1, 3]),
             Type::fixed(DType::F32, &[2, 1, 3]),
         ];
-        let region = |name: &str, build: &dyn Fn(&mut GraphBuilder, &[crate::Value]) -> Result<Vec<crate::Value>, String>| {
+        let region = |name: &str, build: Body| {
             let mut g = Graph::new(name);
             let inputs: Vec<_> = ["i", "x", "c"].iter().zip(&types).map(|(n, t)| g.input(n, t.clone())).collect();
             let mut b = GraphBuilder {
@@ -67,11 +70,11 @@ impl OpDef for Def {
             g.outputs = outputs.into_iter().enumerate().map(|(k, v)| (format!("y{k}"), v)).collect();
             Attr::Region(Region::new(g).expect("the graph is valid"))
         };
-        let cond = region("cond", &|b, v| {
+        let cond = region("cond", |b, v| {
             let end = b.scalar(DType::I64, Number::Int(5));
             Ok(vec![b.call("less", &[], &[v[0], end])?])
         });
-        let body = region("body", &|b, v| {
+        let body = region("body", |b, v| {
             let one = b.scalar(DType::I64, Number::Int(1));
             let next = b.call("add", &[], &[v[0], one])?;
             let twice = b.call("add", &[], &[v[1], v[1]])?;
