@@ -173,7 +173,7 @@ fn attempt(rule: &Rule, law: &Law, make: &mut Generator, fuse: &RuleSet) -> Resu
     let classes = values_of_classes(&g, &built.tensors, eg);
     let inputs = make.inputs();
     let mut replacements = vec![];
-    for m in matches_at(eg, law, root) {
+    for m in matches_at(eg, law, root).all {
         let made = match replacement(eg, law, root, &m) {
             Ok(r) => r,
             Err(Refusal::NoMatch) => continue,

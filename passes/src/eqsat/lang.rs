@@ -61,9 +61,13 @@ impl OpId {
             .ok()
             .map(|i| OpId(i as u16))
     }
+    /// The operator's position.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
     /// The operator's definition.
     pub fn def(self) -> &'static dyn ops::OpDef {
-        ops::all()[self.0 as usize]
+        ops::all()[self.index()]
     }
     /// The operator's name.
     pub fn name(self) -> &'static str {
@@ -71,7 +75,7 @@ impl OpId {
     }
     /// The numbers of operands and results.
     pub fn arity(self) -> Arity {
-        ARITIES[self.0 as usize]
+        ARITIES[self.index()]
     }
 }
 

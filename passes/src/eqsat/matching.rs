@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 
 /// What the variables of a left side are bound to.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Match {
     /// The class of every variable.
     pub vars: SmallVec<[Option<Id>; 8]>,
@@ -28,11 +28,19 @@ enum Goals<'a> {
     Then(&'a Pat, Id, &'a Goals<'a>),
 }
 
-/// Most matches of one rule at one class: what is beyond is noise.
-const MOST: usize = 64;
+/// Most matches of one rule at one class: what is beyond is noise, and reported.
+pub const MOST: usize = 64;
 
-/// All matches of a left side at a class, sorted, without repetitions.
-pub fn matches_at(eg: &EGraph, law: &Law, class: Id) -> Vec<Match> {
+/// Where a left side matches at a class.
+pub struct Matches {
+    /// The matches, sorted, without repetitions.
+    pub all: Vec<Match>,
+    /// True when the search ended at [`MOST`] before everything was tried.
+    pub cut: bool,
+}
+
+/// The matches of a left side at a class.
+pub fn matches_at(eg: &EGraph, law: &Law, class: Id) -> Matches {
     let mut m = Matcher {
         eg,
         law,
@@ -41,11 +49,15 @@ pub fn matches_at(eg: &EGraph, law: &Law, class: Id) -> Vec<Match> {
             ops: smallvec![None; law.families.len()],
         },
         found: vec![],
+        cut: false,
     };
     m.go(&Goals::Then(&law.left, class, &Goals::Done));
     m.found.sort();
     m.found.dedup();
-    m.found
+    Matches {
+        all: m.found,
+        cut: m.cut,
+    }
 }
 
 struct Matcher<'a> {
@@ -53,6 +65,7 @@ struct Matcher<'a> {
     law: &'a Law,
     now: Match,
     found: Vec<Match>,
+    cut: bool,
 }
 
 impl Matcher<'_> {
@@ -62,6 +75,7 @@ impl Matcher<'_> {
             return;
         };
         if self.found.len() >= MOST {
+            self.cut = true;
             return;
         }
         let eg = self.eg;

@@ -6,12 +6,12 @@
 use super::apply::{Refusal, RuleError, keeps_roundings, replacement};
 use super::build::{decompose_all, rebuild};
 use super::lang::EGraph;
-use super::matching::{Frontier, Index, Match, matches_at};
+use super::matching::{Frontier, Index, MOST, Match, matches_at};
 use super::rules::RuleSet;
 use egg::Id;
 use rustc_hash::FxHashSet;
+use smallvec::{SmallVec, smallvec};
 use std::fmt;
-use std::hash::BuildHasher;
 
 /// How far saturation may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +56,8 @@ pub struct Report {
     pub classes: usize,
     /// How often each rule changed something, for rules that did, in the order of the rules.
     pub applied: Vec<(String, usize)>,
+    /// How many searches of each rule at a class ended at its most matches, for rules of which any did: there may be more.
+    pub cut: Vec<(String, usize)>,
 }
 
 impl fmt::Display for Report {
@@ -65,26 +67,37 @@ impl fmt::Display for Report {
             "{} after {} rounds: {} e-nodes in {} classes",
             self.stop, self.rounds, self.nodes, self.classes
         )?;
-        let rules: Vec<String> = self.applied.iter().map(|(r, n)| format!("{r} {n}")).collect();
-        write!(f, "; {}", rules.join(", "))
+        let list = |rules: &[(String, usize)]| {
+            let items: Vec<String> = rules.iter().map(|(r, n)| format!("{r} {n}")).collect();
+            items.join(", ")
+        };
+        write!(f, "; {}", list(&self.applied))?;
+        if !self.cut.is_empty() {
+            write!(f, "; searches that ended at {MOST} matches: {}", list(&self.cut))?;
+        }
+        Ok(())
     }
 }
 
 /// A match of a rule at a class.
 type Found = (usize, Id, Match);
 
-/// The hash of a match: of two that collide, which 64 bits make improbable, the second would be overlooked.
-fn key_of(found: &Found) -> u64 {
-    rustc_hash::FxBuildHasher.hash_one(found)
+/// A match in few bytes, but whole: were it a hash, the second of two that collide would be overlooked.
+fn key_of((rule, class, m): &Found) -> SmallVec<[u32; 16]> {
+    let class_of = |c: Id| usize::from(c) as u32;
+    let mut key: SmallVec<[u32; 16]> = smallvec![*rule as u32, class_of(*class)];
+    key.extend(m.vars.iter().map(|v| v.map_or(u32::MAX, class_of)));
+    key.extend(m.ops.iter().map(|o| o.map_or(u32::MAX, |o| o.index() as u32)));
+    key
 }
 
 /// Matches that need no second look.
 #[derive(Default)]
 struct Known {
     /// Those that were applied.
-    applied: FxHashSet<u64>,
+    applied: FxHashSet<Box<[u32]>>,
     /// Those whose conditions did not hold; they may when a class that they bind changes.
-    refused: FxHashSet<u64>,
+    refused: FxHashSet<Box<[u32]>>,
 }
 
 /// Applies rules until nothing changes or a limit is met.
@@ -108,6 +121,7 @@ pub fn saturate_seen(
     let index = Index::new(set.rules.iter().map(|r| r.law.as_ref()));
     let deepest = index.depths.iter().copied().max().unwrap_or(0);
     let mut applied = vec![0usize; set.rules.len()];
+    let mut cut = vec![0usize; set.rules.len()];
     let mut known = Known::default();
     let (mut rounds, mut stop) = (0, Stop::Saturated);
     loop {
@@ -127,7 +141,7 @@ pub fn saturate_seen(
             break;
         }
         let frontier = Frontier::above(eg, &changed, deepest);
-        let found = search(eg, set, &index, &frontier, &known);
+        let found = search(eg, set, &index, &frontier, &known, &mut cut);
         for (r, class, m) in found {
             let rule = &set.rules[r];
             let law = rule.law.as_ref().expect("only rules that are text are searched");
@@ -135,14 +149,14 @@ pub fn saturate_seen(
             let right = match replacement(eg, law, at, &m) {
                 Ok(right) if keeps_roundings(eg, rule, at, &right) => right,
                 Ok(_) | Err(Refusal::NoMatch) => {
-                    known.refused.insert(key_of(&(r, class, m)));
+                    known.refused.insert(key_of(&(r, class, m)).into_boxed_slice());
                     continue;
                 }
                 Err(Refusal::Wrong(e)) => return Err(RuleError::new(rule, e)),
             };
             eg.analysis.current = eg[at].data.origins.clone();
             let id = right.add_to(eg);
-            known.applied.insert(key_of(&(r, class, m)));
+            known.applied.insert(key_of(&(r, class, m)).into_boxed_slice());
             applied[r] += eg.union(at, id) as usize;
             if let Some(e) = eg.analysis.failure.take() {
                 return Err(RuleError::new(rule, e));
@@ -159,24 +173,29 @@ pub fn saturate_seen(
         }
     }
     eg.analysis.changed.clear();
-    let applied = set
-        .rules
-        .iter()
-        .zip(applied)
-        .filter(|(_, n)| *n > 0)
-        .map(|(r, n)| (r.name.clone(), n))
-        .collect();
+    let counted = |counts: Vec<usize>| {
+        let counts = set.rules.iter().zip(counts).filter(|(_, n)| *n > 0);
+        counts.map(|(r, n)| (r.name.clone(), n)).collect()
+    };
     Ok(Report {
         stop,
         rounds,
         nodes: eg.total_size(),
         classes: eg.number_of_classes(),
-        applied,
+        applied: counted(applied),
+        cut: counted(cut),
     })
 }
 
-/// The new matches of a round, in the order of rules, classes and bindings.
-fn search(eg: &EGraph, set: &RuleSet, index: &Index, frontier: &Frontier, known: &Known) -> Vec<Found> {
+/// The new matches of a round, in the order of rules, classes and bindings; counts the searches of each rule that were cut.
+fn search(
+    eg: &EGraph,
+    set: &RuleSet,
+    index: &Index,
+    frontier: &Frontier,
+    known: &Known,
+    cut: &mut [usize],
+) -> Vec<Found> {
     let mut found = vec![];
     let possible = index.possible(eg);
     let fresh: FxHashSet<Id> = frontier.classes.iter().filter(|c| c.1 == 0).map(|c| c.0).collect();
@@ -190,12 +209,14 @@ fn search(eg: &EGraph, set: &RuleSet, index: &Index, frontier: &Frontier, known:
                 continue;
             }
             let Some(law) = &set.rules[r].law else { continue };
-            for m in matches_at(eg, law, class) {
-                let key = (r, class, m);
-                let again = |key: &Found| key.2.vars.iter().flatten().any(|v| fresh.contains(v));
-                let hash = key_of(&key);
-                if !known.applied.contains(&hash) && (!known.refused.contains(&hash) || again(&key)) {
-                    found.push(key);
+            let matches = matches_at(eg, law, class);
+            cut[r] += matches.cut as usize;
+            for m in matches.all {
+                let new = (r, class, m);
+                let again = |new: &Found| new.2.vars.iter().flatten().any(|v| fresh.contains(v));
+                let key = key_of(&new);
+                if !known.applied.contains(&key[..]) && (!known.refused.contains(&key[..]) || again(&new)) {
+                    found.push(new);
                 }
             }
         }

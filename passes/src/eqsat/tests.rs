@@ -447,6 +447,39 @@ fn a_rule_matches_only_its_own_number() {
 }
 
 #[test]
+fn searches_that_end_at_the_most_matches_are_reported() {
+    let rules = "rule regroup [reassociate] (add~ (add~ ?x ?y) ?z) => (add ?x (add ?y ?z))";
+    let regroup = RuleSet::parse("sums", rules).unwrap();
+    let set = RuleSet {
+        rules: [&embedded().rules[..2], &regroup.rules[..]].concat(),
+    };
+    let report = |terms: usize| {
+        let mut g = Graph::new("sum");
+        let inputs: Vec<Value> = (0..terms)
+            .map(|i| g.input(&format!("x{i}"), Type::fixed(DType::F32, &[2])))
+            .collect();
+        let mut b = GraphBuilder {
+            graph: &mut g,
+            origin: "n".into(),
+        };
+        let add = |sum, x: &Value| b.call("add", &[], &[sum, *x]).unwrap();
+        let sum = inputs[1..].iter().fold(inputs[0], add);
+        g.outputs.push(("sum".into(), sum));
+        let limits = Limits { iters: 9, nodes: 9000 };
+        optimize(&g, &set, limits, &Target::x86_64_v4()).unwrap().1
+    };
+    let small = report(3);
+    assert!(small.cut.is_empty(), "{small}");
+    assert!(!small.to_string().contains("searches that ended"), "{small}");
+    // A sum of seven terms is one of two parts in 63 ways, and most parts have parts.
+    let large = report(7);
+    let [(rule, n)] = &large.cut[..] else { panic!("{large}") };
+    assert_eq!(rule, "regroup");
+    let said = format!("; searches that ended at 64 matches: regroup {n}");
+    assert!(large.to_string().ends_with(&said), "{large}");
+}
+
+#[test]
 fn empty_and_rank_zero() {
     let mut g = Graph::new("odd");
     let x = g.input("x", Type::fixed(DType::F32, &[0, 3]));
