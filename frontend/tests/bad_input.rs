@@ -6,9 +6,8 @@ use brolga_frontend::onnx::{self, Error, Options};
 use brolga_ir::{Graph, Tensor};
 use common::value;
 use onnx_protobuf::{
-    AttributeProto, FunctionProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataLocation,
-    type_proto,
+    AttributeProto, FunctionProto, Message, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto, attribute_proto::AttributeType, tensor_proto::DataLocation,
 };
 
 fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
@@ -41,27 +40,13 @@ fn opset(domain: &str, version: i64) -> OperatorSetIdProto {
 
 /// A model from `x` [2, 3] to `y`.
 fn model(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
-    let graph = GraphProto {
-        name: "g".into(),
-        node: nodes,
-        initializer,
-        input: vec![value("x", 1, &[2, 3])],
-        output: vec![ValueInfoProto {
-            name: "y".into(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    ModelProto {
-        ir_version: 8,
-        opset_import: vec![opset("", 18)],
-        graph: Some(graph).into(),
-        ..Default::default()
-    }
+    let mut m = common::model(vec![value("x", 1, &[2, 3])], nodes, &["y"]);
+    m.graph.mut_or_insert_default().initializer = initializer;
+    m
 }
 
 fn load(m: &ModelProto) -> Result<Graph, Error> {
-    onnx::load_bytes(m.write_to_bytes().unwrap(), "a.onnx", &Options::default())
+    common::load(m, &Options::default())
 }
 
 /// The error's text, which names the file.
@@ -293,7 +278,7 @@ fn data_that_does_not_fit_its_shape() {
         memory_limit: 1 << 40,
         ..Options::default()
     };
-    assert!(onnx::load_bytes(huge.write_to_bytes().unwrap(), "a.onnx", &more).is_ok());
+    assert!(common::load(&huge, &more).is_ok());
     let mut pieces = floats("w", &[3], &[0.0; 3]);
     pieces.segment = Some(Default::default()).into();
     assert!(error(&model(vec![node("Add", &["x", "w"], &["y"])], vec![pieces])).contains("segment"));
@@ -416,20 +401,15 @@ fn functions_of_the_model() {
 
 #[test]
 fn inputs_that_are_fixed_become_constants() {
-    let m = model(vec![node("Reshape", &["x", "s"], &["y"])], vec![]);
-    let mut m = m;
-    let mut s = value("s", 1, &[2]);
-    if let Some(type_proto::Value::TensorType(t)) = &mut s.type_.as_mut().unwrap().value {
-        t.elem_type = 7;
-    }
-    m.graph.as_mut().unwrap().input.push(s);
+    let mut m = model(vec![node("Reshape", &["x", "s"], &["y"])], vec![]);
+    m.graph.as_mut().unwrap().input.push(value("s", 7, &[2]));
     assert!(error(&m).contains("Reshape (the shape computed from data) at the_y"));
     let fix = |t: Tensor| {
         let options = Options {
             fixed: vec![("s".into(), t)],
             ..Options::default()
         };
-        onnx::load_bytes(m.write_to_bytes().unwrap(), "a.onnx", &options)
+        common::load(&m, &options)
     };
     let graph = fix(Tensor::from_i64(&[2], &[3, -1])).unwrap();
     assert_eq!(graph.inputs.len(), 1);

@@ -2,10 +2,10 @@
 
 mod common;
 
-use brolga_frontend::onnx::{self, Options};
+use brolga_frontend::onnx::Options;
 use brolga_ir::{Graph, Tensor};
-use common::value;
-use onnx_protobuf::{GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
+use common::{load, model, value};
+use onnx_protobuf::{ModelProto, NodeProto, TensorProto};
 
 fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     NodeProto {
@@ -38,31 +38,15 @@ fn ints(name: &str, values: &[i64]) -> TensorProto {
 
 /// `y = reshape(x + b, s)`, all but `x` with an initializer, all of them inputs.
 fn reshaped_sum() -> ModelProto {
-    let graph = GraphProto {
-        name: "g".into(),
-        node: vec![node("Add", &["x", "b"], "t"), node("Reshape", &["t", "s"], "y")],
-        initializer: vec![floats("b", &[10.0, 20.0, 30.0, 40.0]), ints("s", &[2, 2])],
-        input: vec![value("x", 1, &[4]), value("b", 1, &[4]), value("s", 7, &[2])],
-        output: vec![value("y", 1, &[2, 2])],
-        ..Default::default()
-    };
-    ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto {
-            version: 17,
-            ..Default::default()
-        }],
-        graph: Some(graph).into(),
-        ..Default::default()
-    }
+    let inputs = vec![value("x", 1, &[4]), value("b", 1, &[4]), value("s", 7, &[2])];
+    let nodes = vec![node("Add", &["x", "b"], "t"), node("Reshape", &["t", "s"], "y")];
+    let mut m = model(inputs, nodes, &["y"]);
+    m.graph.mut_or_insert_default().initializer = vec![floats("b", &[10.0, 20.0, 30.0, 40.0]), ints("s", &[2, 2])];
+    m
 }
 
-fn load_with(m: &ModelProto, options: &Options) -> Graph {
-    onnx::load_bytes(m.write_to_bytes().unwrap(), "a.onnx", options).unwrap_or_else(|e| panic!("{e}"))
-}
-
-fn load(m: &ModelProto) -> Graph {
-    load_with(m, &Options::default())
+fn import(m: &ModelProto) -> Graph {
+    load(m, &Options::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn inputs(g: &Graph) -> Vec<&str> {
@@ -71,7 +55,7 @@ fn inputs(g: &Graph) -> Vec<&str> {
 
 #[test]
 fn initializers_are_defaults_unless_they_decide_shapes() {
-    let g = load(&reshaped_sum());
+    let g = import(&reshaped_sum());
     assert_eq!(inputs(&g), ["x", "b"], "{g}");
     assert_eq!(g.defaults.len(), 1);
     assert_eq!(g.defaults[0].0, "b");
@@ -81,13 +65,13 @@ fn initializers_are_defaults_unless_they_decide_shapes() {
     // Old files list every weight as an input.
     let mut old = reshaped_sum();
     old.ir_version = 3;
-    assert_eq!(inputs(&load(&old)), ["x"]);
+    assert_eq!(inputs(&import(&old)), ["x"]);
     // And so does who asks for it.
     let constant = Options {
         constant_defaults: true,
         ..Options::default()
     };
-    let g = load_with(&reshaped_sum(), &constant);
+    let g = load(&reshaped_sum(), &constant).unwrap();
     assert_eq!((inputs(&g), g.defaults.len()), (vec!["x"], 0));
 }
 
@@ -97,8 +81,7 @@ fn a_default_of_another_type_is_an_error() {
     m.graph.as_mut().unwrap().input[1] = value("b", 1, &[5]);
     // As a constant it broadcasts with nothing, either.
     m.graph.as_mut().unwrap().initializer[0] = floats("b", &[1.0; 5]);
-    let bytes = m.write_to_bytes().unwrap();
-    assert!(onnx::load_bytes(bytes, "a.onnx", &Options::default()).is_err());
+    assert!(load(&m, &Options::default()).is_err());
 }
 
 #[test]
@@ -106,7 +89,7 @@ fn an_output_may_be_listed_twice() {
     let mut m = reshaped_sum();
     let output = m.graph.output[0].clone();
     m.graph.as_mut().unwrap().output.push(output);
-    let g = load(&m);
+    let g = import(&m);
     assert_eq!(g.outputs.len(), 2);
     assert_eq!(g.outputs[0], g.outputs[1]);
     let text = g.to_string();
@@ -123,7 +106,7 @@ fn the_empty_name_names_nothing() {
     g.initializer[1].dims = vec![];
     g.input = vec![value("x", 1, &[4])];
     g.output = vec![value("y", 1, &[4])];
-    let g = load(&m);
+    let g = import(&m);
     let x = Tensor::from_f32(&[4], &[-5.0, 1.0, 2.5, 9.0]);
     assert_eq!(g.eval(&[x]).unwrap()[0].to_f32s(), [-5.0, 1.0, 2.0, 2.0]);
 }

@@ -3,12 +3,11 @@
 
 mod common;
 
-use brolga_frontend::onnx::{self, Options};
+use brolga_frontend::onnx::Options;
 use brolga_ir::{DType, Graph, Number, Tensor};
-use common::value;
+use common::{load, value};
 use onnx_protobuf::{
-    AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
-    attribute_proto::AttributeType,
+    AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto::AttributeType,
 };
 
 /// An f32 input whose extents are numbers or symbols: `x[b, 3]`.
@@ -94,35 +93,15 @@ fn node(text: &str) -> NodeProto {
 }
 
 /// A model whose result is `y`.
-fn bytes(inputs: &[&str], initializers: Vec<TensorProto>, nodes: &[&str]) -> Vec<u8> {
-    let graph = GraphProto {
-        name: "g".into(),
-        node: nodes.iter().map(|n| node(n)).collect(),
-        initializer: initializers,
-        input: inputs.iter().map(|i| input(i)).collect(),
-        output: vec![ValueInfoProto {
-            name: "y".into(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let model = ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto {
-            version: 18,
-            ..Default::default()
-        }],
-        graph: Some(graph).into(),
-        ..Default::default()
-    };
-    model.write_to_bytes().expect("it is serialised")
+fn model(inputs: &[&str], initializers: Vec<TensorProto>, nodes: &[&str]) -> ModelProto {
+    let inputs = inputs.iter().map(|i| input(i)).collect();
+    let mut m = common::model(inputs, nodes.iter().map(|n| node(n)).collect(), &["y"]);
+    m.graph.mut_or_insert_default().initializer = initializers;
+    m
 }
 
 fn import(inputs: &[&str], initializers: Vec<TensorProto>, nodes: &[&str]) -> Result<Graph, String> {
-    let graph = onnx::load_bytes(bytes(inputs, initializers, nodes), "m", &Options::default());
-    let graph = graph.map_err(|e| e.to_string())?;
-    graph.verify().map_err(|e| e.to_string())?;
-    Ok(graph)
+    load(&model(inputs, initializers, nodes), &Options::default()).map_err(|e| e.to_string())
 }
 
 /// 0, 1, 2 … in a shape.
@@ -291,25 +270,19 @@ fn sizes_are_set_before_the_import() {
         ..Options::default()
     };
     // A diagonal needs a number.
-    let model = bytes(&["x[n, n]"], vec![], &["y = Einsum(x) equation=ii->i"]);
-    let e = onnx::load_bytes(model.clone(), "m", &Options::default())
-        .unwrap_err()
-        .to_string();
+    let diagonal = model(&["x[n, n]"], vec![], &["y = Einsum(x) equation=ii->i"]);
+    let e = load(&diagonal, &Options::default()).unwrap_err().to_string();
     assert!(e.contains("--set n=N"), "{e}");
-    let g = onnx::load_bytes(model.clone(), "m", &options(&[("n", 3)])).unwrap();
+    let g = load(&diagonal, &options(&[("n", 3)])).unwrap();
     assert!(g.symbols.is_empty());
     assert_eq!(run(&g, &[&[3, 3]]).unwrap().to_f64s(), [0.0, 4.0, 8.0]);
-    let e = onnx::load_bytes(model.clone(), "m", &options(&[("m", 3)]))
-        .unwrap_err()
-        .to_string();
+    let e = load(&diagonal, &options(&[("m", 3)])).unwrap_err().to_string();
     assert!(e.contains("no symbolic dimension `m`; it has `n`"), "{e}");
-    let e = onnx::load_bytes(model, "m", &options(&[("n", -3)]))
-        .unwrap_err()
-        .to_string();
+    let e = load(&diagonal, &options(&[("n", -3)])).unwrap_err().to_string();
     assert!(e.contains("the size -3 of dimension `n`"), "{e}");
     // One of two that broadcast is 1: the other stays free.
-    let model = bytes(&["p[a, 2]", "q[b, 2]"], vec![], &["y = Add(p, q)"]);
-    let g = onnx::load_bytes(model, "m", &options(&[("b", 1)])).unwrap();
+    let sum = model(&["p[a, 2]", "q[b, 2]"], vec![], &["y = Add(p, q)"]);
+    let g = load(&sum, &options(&[("b", 1)])).unwrap();
     assert!(g.guards.is_empty());
     assert_eq!(run(&g, &[&[3, 2], &[1, 2]]).unwrap().shape(), [3, 2]);
 }

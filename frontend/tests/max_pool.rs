@@ -2,40 +2,17 @@
 
 mod common;
 
-use brolga_frontend::onnx::{self, Options};
+use brolga_frontend::onnx::Options;
 use brolga_ir::{DType, Graph, Number, Tensor};
-use common::value;
+use common::{load, model, value};
 use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::{AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
+use onnx_protobuf::{AttributeProto, NodeProto, ValueInfoProto};
 
 type Lists<'a> = &'a [(&'a str, &'a [i64])];
 
 /// Nodes over `x` (and further inputs) whose results of these names are the model's.
 fn import(inputs: Vec<ValueInfoProto>, nodes: Vec<NodeProto>, results: &[&str]) -> Result<Graph, String> {
-    let named = |n: &&str| ValueInfoProto {
-        name: (*n).into(),
-        ..Default::default()
-    };
-    let graph = GraphProto {
-        name: "g".into(),
-        node: nodes,
-        input: inputs,
-        output: results.iter().map(named).collect(),
-        ..Default::default()
-    };
-    let model = ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto {
-            version: 18,
-            ..Default::default()
-        }],
-        graph: Some(graph).into(),
-        ..Default::default()
-    };
-    let bytes = model.write_to_bytes().expect("it is serialised");
-    let graph = onnx::load_bytes(bytes, "m", &Options::default()).map_err(|e| e.to_string())?;
-    graph.verify().map_err(|e| e.to_string())?;
-    Ok(graph)
+    load(&model(inputs, nodes, results), &Options::default()).map_err(|e| e.to_string())
 }
 
 /// A node with lists of integers; a list of one whose name says so is an integer.

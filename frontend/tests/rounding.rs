@@ -2,11 +2,11 @@
 
 mod common;
 
-use brolga_frontend::onnx::{self, Options};
+use brolga_frontend::onnx::Options;
 use brolga_ir::{DType, Number, Tensor};
-use common::value;
+use common::{load, model, value};
 use onnx_protobuf::attribute_proto::AttributeType;
-use onnx_protobuf::{AttributeProto, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
+use onnx_protobuf::{AttributeProto, NodeProto};
 
 /// What one node gives for these operands of a type.
 fn run(op: &str, attrs: &[(&str, f32)], dtype: DType, operands: &[(&[usize], &[f64])]) -> Vec<f64> {
@@ -26,27 +26,7 @@ fn run(op: &str, attrs: &[(&str, f32)], dtype: DType, operands: &[(&[usize], &[f
         ..Default::default()
     };
     let inputs = names.iter().zip(operands).map(|(n, (s, _))| value(n, code, s));
-    let graph = GraphProto {
-        name: "g".into(),
-        node: vec![node],
-        input: inputs.collect(),
-        output: vec![ValueInfoProto {
-            name: "y".into(),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let model = ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto {
-            version: 18,
-            ..Default::default()
-        }],
-        graph: Some(graph).into(),
-        ..Default::default()
-    };
-    let bytes = model.write_to_bytes().unwrap();
-    let g = onnx::load_bytes(bytes, "a.onnx", &Options::default()).unwrap();
+    let g = load(&model(inputs.collect(), vec![node], &["y"]), &Options::default()).unwrap();
     let tensor = |(shape, x): &(&[usize], &[f64])| Tensor::from_fn(dtype, shape, |i| Number::Float(x[i]));
     let given: Vec<Tensor> = operands.iter().map(tensor).collect();
     let y = g.eval(&given).unwrap().remove(0);

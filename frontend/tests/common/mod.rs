@@ -1,10 +1,45 @@
-//! What the tests of imports share: declarations of models built by hand.
+//! What the tests of imports share: models built by hand, and their import.
 
+use brolga_frontend::onnx::{self, Error, Options};
+use brolga_ir::Graph;
 use onnx_protobuf::{
-    TensorShapeProto, TypeProto, ValueInfoProto,
+    GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
 };
+
+/// A model of these nodes; of its outputs only the names are declared.
+pub fn model(inputs: Vec<ValueInfoProto>, nodes: Vec<NodeProto>, outputs: &[&str]) -> ModelProto {
+    let output = |name: &&str| ValueInfoProto {
+        name: (*name).into(),
+        ..Default::default()
+    };
+    let graph = GraphProto {
+        name: "g".into(),
+        node: nodes,
+        input: inputs,
+        output: outputs.iter().map(output).collect(),
+        ..Default::default()
+    };
+    ModelProto {
+        ir_version: 8,
+        opset_import: vec![OperatorSetIdProto {
+            version: 18,
+            ..Default::default()
+        }],
+        graph: Some(graph).into(),
+        ..Default::default()
+    }
+}
+
+/// Imports a model as the file `a.onnx`; what is imported is valid.
+pub fn load(m: &ModelProto, options: &Options) -> Result<Graph, Error> {
+    let graph = onnx::load_bytes(m.write_to_bytes().expect("it is serialised"), "a.onnx", options)?;
+    graph
+        .verify()
+        .unwrap_or_else(|e| panic!("an invalid graph was imported: {e}"));
+    Ok(graph)
+}
 
 /// A tensor of an element type by ONNX's number; an extent that is no number is a symbol.
 pub fn value<D: ToString>(name: &str, elem_type: i32, dims: &[D]) -> ValueInfoProto {
