@@ -9,7 +9,7 @@ pub mod optimum;
 
 use brolga::{Session, npy, tensors};
 use brolga_ir::ops::Accuracy;
-use brolga_ir::{Graph, Number, Target, Tensor};
+use brolga_ir::{DType, Graph, Number, Target, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -188,6 +188,29 @@ pub fn unequal(found: &Tensor, expected: &Tensor) -> Option<String> {
     Some(format!("element {i} is {f:?}, expected {e:?}"))
 }
 
+/// The largest difference of two tensors of one type, in units in the last place of the expected value, which are 1 for
+/// whole numbers; infinite where only one of both is finite, or NaN.
+pub fn ulps(found: &Tensor, expected: &Tensor) -> f64 {
+    let (digits, least) = match expected.dtype() {
+        DType::F64 => (52, -1022),
+        DType::F32 => (23, -126),
+        DType::F16 => (10, -14),
+        DType::BF16 => (7, -126),
+        _ => (0, 0),
+    };
+    let unit = |e: f64| {
+        let exponent = ((e.abs().to_bits() >> 52) as i32 - 1023).max(least);
+        f64::from(exponent - digits).exp2()
+    };
+    let one = |(f, e): (Number, Number)| match (f.f64(), e.f64()) {
+        _ if !expected.dtype().is_float() => (f.f64() - e.f64()).abs(),
+        (f, e) if f == e || (f.is_nan() && e.is_nan()) => 0.0,
+        (f, e) if f.is_finite() && e.is_finite() => (f - e).abs() / unit(e),
+        _ => f64::INFINITY,
+    };
+    found.iter().zip(expected.iter()).map(one).fold(0.0, f64::max)
+}
+
 /// For every output of a graph, whether all operators that it comes from are exact: then every way to compute it gives the
 /// same bits.
 pub fn exact_outputs(g: &Graph) -> Vec<bool> {
@@ -220,4 +243,28 @@ pub fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
         _ => f64::INFINITY,
     };
     found.iter().zip(expected.iter()).map(one).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_count_in_units_of_the_expected_value() {
+        let tensor = |dtype, x: &[f64]| Tensor::from_fn(dtype, &[x.len()], |i| Number::Float(x[i]));
+        let of =
+            |dtype, found: f64, expected: f64| ulps(&tensor(dtype, &[1.0, found]), &tensor(dtype, &[1.0, expected]));
+        assert_eq!(of(DType::F32, 3.0, 3.0), 0.0);
+        assert_eq!(of(DType::F16, 1.0 + 1.0 / 512.0, 1.0), 2.0);
+        // Half a unit of the larger value is a whole one of the smaller.
+        assert_eq!(of(DType::BF16, 1.0 - 1.0 / 256.0, 1.0), 0.5);
+        assert_eq!(of(DType::BF16, 1.0, 1.0 - 1.0 / 256.0), 1.0);
+        // Below the least exponent units stay.
+        assert_eq!(of(DType::F16, 3.0 * 2f64.powi(-24), 0.0), 3.0);
+        assert_eq!(of(DType::F32, 1e30, f64::INFINITY), f64::INFINITY);
+        assert_eq!(of(DType::F32, f64::NAN, 1.0), f64::INFINITY);
+        assert_eq!(of(DType::F32, f64::NAN, f64::NAN), 0.0);
+        let whole = |x: i64| Tensor::from_i64(&[1], &[x]);
+        assert_eq!(ulps(&whole(7), &whole(-2)), 9.0);
+    }
 }

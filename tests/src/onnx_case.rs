@@ -4,7 +4,7 @@
 //! node/test_relu/model.onnx   node/test_relu/test_data_set_0/{input_0.pb, output_0.pb}
 //! ```
 
-use crate::{TOLERANCES, mismatch, run};
+use crate::{TOLERANCES, mismatch, run, ulps};
 use brolga::{Options, Session};
 use brolga_frontend::onnx::{self, Error};
 use brolga_ir::{DType, Tensor};
@@ -23,6 +23,8 @@ const BF16_TOLERANCE: f64 = 1.0 / 64.0;
 pub struct Failure {
     /// One or a few words.
     pub class: String,
+    /// How far a wrong result is off, in few words.
+    pub figure: Option<String>,
     /// All there is to say.
     pub message: String,
 }
@@ -32,7 +34,31 @@ impl Failure {
     pub fn new(class: impl Into<String>, message: impl ToString) -> Failure {
         Failure {
             class: class.into(),
+            figure: None,
             message: message.to_string(),
+        }
+    }
+
+    /// A result that is not the expected one.
+    fn wrong(found: &Tensor, expected: &Tensor, message: String) -> Failure {
+        let ty = |t: &Tensor| format!("{}{:?}", t.dtype(), t.shape());
+        let figure = match ty(found) == ty(expected) {
+            false => format!("{}, not {}", ty(found), ty(expected)),
+            true if expected.dtype().is_float() => {
+                // Units of the found value may be halves of those of the expected one.
+                let ulps = ulps(found, expected);
+                let ulps = match ulps < 1e4 {
+                    true => ((ulps * 10.0).round() / 10.0).to_string(),
+                    false => format!("{ulps:.1e}"),
+                };
+                format!("up to {ulps} ulp of {}", expected.dtype())
+            }
+            true => format!("off by up to {}", ulps(found, expected)),
+        };
+        Failure {
+            class: "wrong".into(),
+            figure: Some(figure),
+            message,
         }
     }
 }
@@ -123,7 +149,7 @@ fn compare(
             _ => rtol,
         };
         if let Some(m) = mismatch(found, &wanted, rtol, atol) {
-            return Err(Failure::new("wrong", format!("output `{n}`: {m}")));
+            return Err(Failure::wrong(found, &wanted, format!("output `{n}`: {m}")));
         }
     }
     Ok(())

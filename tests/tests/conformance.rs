@@ -1,7 +1,8 @@
 //! ONNX's own backend cases for single operators and simple models, compiled and run.
 //!
-//! Cases that do not pass yet stand in `tests/conformance_pending.txt`, one a line, with the class of reason. The test fails
-//! when a case of the list passes or another one does not; `BLESS=1` rewrites the list.
+//! Cases that do not pass yet stand in `tests/conformance_pending.txt`, one a line, with the class of reason and how far a
+//! wrong result was off when the list was written. The test fails when a case of the list passes or another one does not;
+//! `BLESS=1` rewrites the list.
 
 use brolga::Options;
 use brolga_tests::onnx_case::{Failure, check};
@@ -64,7 +65,10 @@ fn single_operators_and_simple_models() {
 
     let file = root().join("tests/conformance_pending.txt");
     if blessing() {
-        let lines = failures.iter().map(|(name, f)| format!("{name} # {}\n", f.class));
+        let figure = |f: &Failure| f.figure.as_ref().map_or(String::new(), |x| format!(": {x}"));
+        let lines = failures
+            .iter()
+            .map(|(name, f)| format!("{name} # {}{}\n", f.class, figure(f)));
         std::fs::write(&file, lines.collect::<String>()).expect("the list can be written");
         for (name, f) in failures.iter().filter(|(_, f)| !f.class.starts_with("unsupported")) {
             println!("{name}: {}: {}", f.class, f.message);
@@ -76,7 +80,10 @@ fn single_operators_and_simple_models() {
         .map(|l| l.split(" # ").next().unwrap_or_default().trim())
         .collect();
     assert!(pending.is_sorted(), "{} is not sorted", file.display());
-    let mut wrong = vec![];
+    let unsaid = text.lines().filter(|l| l.ends_with("# wrong"));
+    let mut wrong: Vec<String> = unsaid
+        .map(|l| format!("`{l}` does not say by how much; BLESS=1 writes it"))
+        .collect();
     for name in &pending {
         if !cases.iter().any(|c| c == name) {
             wrong.push(format!("{name} is listed but there is no such case"));
