@@ -69,30 +69,6 @@ fn texts(name: &str) {
     }
 }
 
-macro_rules! models {
-    ($($name:ident)*) => {$(
-        mod $name {
-            #[test]
-            fn matches_its_reference_everywhere() {
-                super::references(stringify!($name));
-            }
-            #[test]
-            fn survives_the_text_of_every_level() {
-                super::texts(stringify!($name));
-            }
-        }
-    )*
-        #[test]
-        fn no_model_is_left_out() {
-            assert_eq!([$(stringify!($name)),*], brolga_tests::SMALL_MODELS);
-        }
-    };
-}
-models! {
-    mlp resnet mobilenet efficientnet densenet inception unet convnext vit swin bert bert_dyn gpt2 llama whisper t5 tcn
-    detector generator video moe
-}
-
 /// The interpreter of programs on the very program that is compiled: an error of code generation shows as a difference
 /// even where the reference's tolerance would hide it.
 fn interpreted(name: &str) {
@@ -116,17 +92,33 @@ fn interpreted(name: &str) {
     check(&format!("{name}, interpreted"), &m, &found);
 }
 
-macro_rules! interpreted {
-    ($($name:ident)*) => {
-        mod the_interpreter_of_programs_agrees_on {$(
+macro_rules! models {
+    ($($name:ident)*) => {$(
+        mod $name {
             #[test]
-            fn $name() {
+            fn matches_its_reference_everywhere() {
+                super::references(stringify!($name));
+            }
+            #[test]
+            fn survives_the_text_of_every_level() {
+                super::texts(stringify!($name));
+            }
+            #[test]
+            fn agrees_with_the_interpreter_of_programs() {
                 super::interpreted(stringify!($name));
             }
-        )*}
+        }
+    )*
+        #[test]
+        fn no_model_is_left_out() {
+            assert_eq!([$(stringify!($name)),*], brolga_tests::SMALL_MODELS);
+        }
     };
 }
-interpreted!(mlp tcn moe video generator inception bert_dyn);
+models! {
+    mlp resnet mobilenet efficientnet densenet inception unet convnext vit swin bert bert_dyn gpt2 llama whisper t5 tcn
+    detector generator video moe
+}
 
 #[test]
 fn light_models_match_their_references() {
