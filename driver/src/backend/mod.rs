@@ -60,7 +60,7 @@ mod tests {
         for target in Target::all() {
             let mine = BACKENDS
                 .iter()
-                .filter(|b| b.targets().iter().any(|t| *t == target))
+                .filter(|b| b.targets().contains(&target))
                 .count();
             assert_eq!(mine, 1, "{}", target.name);
         }
