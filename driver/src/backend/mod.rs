@@ -58,10 +58,7 @@ mod tests {
     #[test]
     fn every_target_has_one_back_end() {
         for target in Target::all() {
-            let mine = BACKENDS
-                .iter()
-                .filter(|b| b.targets().contains(&target))
-                .count();
+            let mine = BACKENDS.iter().filter(|b| b.targets().contains(&target)).count();
             assert_eq!(mine, 1, "{}", target.name);
         }
     }
