@@ -114,9 +114,17 @@ impl<K, F: Fn(&K, &[SlotId], &[RefCell<Vec<u8>>]) -> Result<(), String>> Runner<
                     (self.call)(&self.p.kernels[*kernel as usize], &args, &self.memory)?;
                 }
                 Step::Copy { from, to, rows } => {
-                    assert_eq!(*rows, None, "samples have few operands");
                     let bytes = self.bytes(*from).borrow().clone();
-                    *self.bytes(*to).borrow_mut() = bytes;
+                    let mut to = self.bytes(*to).borrow_mut();
+                    let Some(r) = rows else {
+                        *to = bytes;
+                        continue;
+                    };
+                    let known = |d: &brolga_ir::Dim| d.as_const().expect("samples have known extents") as usize;
+                    let [n, start, stride] = [&r.bytes, &r.start, &r.stride].map(known);
+                    for (i, row) in bytes.chunks_exact(n.max(1)).take(known(&r.count)).enumerate() {
+                        to[start + i * stride..][..n].copy_from_slice(row);
+                    }
                 }
                 Step::Host {
                     op, inputs, outputs, ..

@@ -318,8 +318,9 @@ fn no_pass_matches_the_name_of_an_operator() {
     let mut wrong = vec![];
     for (file, text) in texts(&["rs"]) {
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-        // The options of passes have names of their own.
-        if !file.starts_with("passes/src") || file.ends_with("tests.rs") || file.ends_with("registry.rs") {
+        // The words of rules' text are read there.
+        let words = file.ends_with("eqsat/rules.rs");
+        if !file.starts_with("passes/src") || file.ends_with("tests.rs") || words {
             continue;
         }
         let parts: Vec<&str> = code.split('"').collect();
