@@ -175,9 +175,11 @@ impl Run<'_, '_, '_> {
             return;
         }
         let slot = self.e.slot(16 * at.len() as u32, 3);
-        let zero = self.e.int(0);
-        for i in 0..2 * at.len() as i32 {
-            self.e.b.ins().stack_store(types::I64, zero, slot, 8 * i);
+        // A slot without elements has an address as well, of no memory.
+        let (nothing, zero) = (self.e.int(ALIGN as i64), self.e.int(0));
+        for i in 0..at.len() as i32 {
+            self.e.b.ins().stack_store(types::I64, nothing, slot, 16 * i);
+            self.e.b.ins().stack_store(types::I64, zero, slot, 16 * i + 8);
         }
         self.heap = Some((slot, at));
     }

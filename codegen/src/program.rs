@@ -86,8 +86,12 @@ pub fn init_scratch_bytes(program: &Program) -> Dim {
 }
 
 pub(crate) fn scratch(program: &Program, steps: &[Step]) -> Dim {
+    let late = program.bounds();
     nested(steps).into_iter().fold(Dim::ZERO, |most, s| match s {
-        Step::Call { kernel, .. } => Dim::max(&most, &program.kernels[*kernel as usize].scratch_bytes()),
+        Step::Call { kernel, .. } => {
+            let bytes = program.kernels[*kernel as usize].scratch_bytes();
+            Dim::max(&most, &bytes.upper_bound(&late).unwrap_or(bytes))
+        }
         _ => most,
     })
 }
@@ -102,8 +106,12 @@ pub fn compile_program(
     program: &Program,
     weights: &dyn Fn(SlotId) -> Option<u64>,
 ) -> Result<Compiled, Error> {
+    // Kernels find the names behind the symbols; what runs before a name is given must not.
+    let symbols = unit.symbols.len();
     unit.symbols.extend(program.visible_names());
-    let kernels = compile_kernels(unit, program, &program.steps)?;
+    let kernels = compile_kernels(unit, program, &program.steps);
+    unit.symbols.truncate(symbols);
+    let kernels = kernels?;
     let plan = plan::define_plan(unit, program)?;
     let shapes = plan::define_shapes(unit, program)?;
     let run = define_run(unit, program, "run", &kernels, Place::Run { plan, weights })?;
@@ -344,6 +352,8 @@ impl Run<'_, '_, '_> {
         let flags = MemFlagsData::trusted();
         self.e.b.ins().store(flags, none, self.ctx, offset::ERROR_CODE);
         self.e.b.ins().store(flags, nowhere, self.ctx, offset::ERROR_NODE);
+        let zero = self.e.int(0);
+        self.e.b.ins().store(flags, zero, self.ctx, offset::ERROR_VALUE);
         if let Some(lacks) = self.e.cpu_lacks() {
             self.fail_with(lacks, ErrorCode::CpuFeatures, NO_NODE);
         }

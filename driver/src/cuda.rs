@@ -34,7 +34,7 @@ pub struct CudaModel {
 }
 
 impl CudaModel {
-    /// Compiles a graph for the options' target, or for [`Target::sm_80`] where that is a CPU.
+    /// Compiles a graph for the options' target, or for [`Target::sm_80`](brolga_ir::Target::sm_80) where that is a CPU.
     ///
     /// # Errors
     /// When a pass fails, or an operator has to run on the host; all such operators are named.

@@ -18,11 +18,11 @@
 //!
 //! | module | what stands there |
 //! | --- | --- |
-//! | [`backend`] | kinds of machines: their targets, schedules and code |
+//! | [`backend`] | kinds of machines: their targets and listings |
 //! | [`session`] | load, run, share between threads, drop |
 //! | [`options`], [`mod@compile`] | how a model is compiled, and what compiling gives |
 //! | [`Specialise`] | versions of a session's model for sizes that were seen |
-//! | [`levels`] | the way down through the levels, one function a step |
+//! | [`levels`] | the way down through the levels: pipelines of passes |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |

@@ -297,7 +297,7 @@ impl Session {
         let Some(versions) = &self.versions else {
             return Ok(None);
         };
-        Ok(versions.find(&self.executor.sizes(inputs)?))
+        versions.find(&self.executor.sizes(inputs)?)
     }
 
     /// The sizes that there are versions of the model for, in the order of [`Meta::symbols`], the least recently used

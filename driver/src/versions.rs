@@ -74,35 +74,43 @@ impl Versions {
         }
     }
 
-    /// The version for these sizes, if there is one; else one may be on its way.
-    pub fn find(&self, sizes: &[i64]) -> Option<Arc<Session>> {
+    /// The version for these sizes, if there is one; else one may be on its way, but for where it is asked for at once.
+    ///
+    /// # Errors
+    /// Why there is no version, where one is asked for at once.
+    pub fn find(&self, sizes: &[i64]) -> Result<Option<Arc<Session>>> {
+        let at_once = self.shared.how.at_once;
         let mut state = self.shared.lock();
+        while at_once && state.pending.is_some() {
+            state = self.shared.wait(state);
+        }
         if let Some(found) = state.look_up(sizes) {
-            return Some(found);
+            return Ok(Some(found));
         }
         if state.pending.is_some() || state.failed.iter().any(|s| s == sizes) {
-            return None;
+            return Ok(None);
         }
         state.pending = Some(sizes.to_vec());
         drop(state);
-        if self.shared.how.at_once {
-            self.shared.make();
-            return self.shared.lock().look_up(sizes);
+        if at_once {
+            self.shared.make()?;
+            return Ok(self.shared.lock().look_up(sizes));
         }
         let shared = self.shared.clone();
         let thread = thread::Builder::new().name("brolga-specialise".into());
         // Without a thread the general program goes on.
-        if thread.spawn(move || shared.make()).is_err() {
+        // Nor without a version: its sizes are among those that failed.
+        if thread.spawn(move || shared.make().is_ok()).is_err() {
             self.shared.lock().pending = None;
         }
-        None
+        Ok(None)
     }
 
     /// The sizes that there are versions for, the least recently used first, once none is on its way.
     pub fn sizes(&self) -> Vec<Vec<i64>> {
         let mut state = self.shared.lock();
         while state.pending.is_some() {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.shared.wait(state);
         }
         state.ready.iter().map(|(s, _)| s.clone()).collect()
     }
@@ -142,29 +150,33 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for what is compiled to be there.
+    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Compiles what is pending.
-    fn make(&self) {
+    fn make(&self) -> Result<()> {
         let pending = Pending(self);
         let Some(sizes) = self.lock().pending.clone() else {
-            return;
+            return Ok(());
         };
         let version = self.version(&sizes);
         let mut state = self.lock();
         let most = self.how.versions;
-        match version {
-            Ok(session) => {
-                state.ready.push_back((sizes, Arc::new(session)));
-                let surplus = state.ready.len().saturating_sub(most);
-                state.ready.drain(..surplus);
-            }
-            Err(_) => {
-                state.failed.push_back(sizes);
-                let surplus = state.failed.len().saturating_sub(most);
-                state.failed.drain(..surplus);
-            }
+        let made = version.map(|session| {
+            state.ready.push_back((sizes.clone(), Arc::new(session)));
+            let surplus = state.ready.len().saturating_sub(most);
+            state.ready.drain(..surplus);
+        });
+        if made.is_err() {
+            state.failed.push_back(sizes);
+            let surplus = state.failed.len().saturating_sub(most);
+            state.failed.drain(..surplus);
         }
         drop(state);
         drop(pending);
+        made
     }
 
     fn version(&self, sizes: &[i64]) -> Result<Session> {

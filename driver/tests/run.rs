@@ -124,7 +124,8 @@ fn a_model_is_specialised_for_its_inputs() {
         "--tolerance",
         "1e-5",
     ];
-    ok(dir.path(), &[&["run", arg(&model)], &version[..]].concat());
+    let ran = ok(dir.path(), &[&["run", arg(&model)], &version[..]].concat());
+    assert!(ran.err.contains("ran a version for "), "{}", ran.err);
     ok(dir.path(), &["compile", arg(&model), "-o", "digits.brolga"]);
     let ran = brolga(dir.path(), &[&["run", "digits.brolga"], &version[..]].concat());
     assert_eq!(ran.status, 2, "{}", ran.out);

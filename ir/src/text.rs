@@ -62,6 +62,8 @@ pub struct Lexer<'a> {
     text: &'a str,
     tokens: Vec<(Token<'a>, usize)>,
     at: usize,
+    /// How many blocks or graphs are open, see [`Lexer::nested`].
+    depth: usize,
 }
 
 /// What a whole text holds: `parse` reads it to its end.
@@ -89,10 +91,29 @@ impl<'a> Lexer<'a> {
             let (token, len) = scan(rest);
             tokens.push((token, offset));
             if token == Token::End {
-                return Lexer { text, tokens, at: 0 };
+                return Lexer {
+                    text,
+                    tokens,
+                    at: 0,
+                    depth: 0,
+                };
             }
             rest = &rest[len..];
         }
+    }
+
+    /// What `parse` reads, one deeper than what is around it.
+    ///
+    /// # Errors
+    /// Those of `parse`; when it would be deeper than [`MAX_DEPTH`].
+    pub fn nested<T>(&mut self, parse: impl FnOnce(&mut Lexer<'a>) -> Result<T>) -> Result<T> {
+        if self.depth == MAX_DEPTH {
+            return Err(self.error(format!("nested deeper than {MAX_DEPTH}")));
+        }
+        self.depth += 1;
+        let found = parse(self);
+        self.depth -= 1;
+        found
     }
 
     /// The next token, not consumed.

@@ -218,9 +218,7 @@ fn through<T: TensorPass>(pass: &T, g: &Graph, cx: &mut Context) -> Result<Graph
         })?;
         from = &rewritten;
     }
-    let mut out = pass.rewrite(from, cx)?;
-    out.defaults.clone_from(&g.defaults);
-    Ok(out)
+    pass.rewrite(from, cx)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use crate::canonicalize::Canonicalize;
 use crate::decompose::Decompose;
 use crate::descend::{Choose, Lower, PlanMemory, ScheduleKernels};
 use crate::eqsat::EqSat;
-use crate::module::{Level, Module};
-use crate::pass::{Context, Files, NoFiles, Pass, PassError, Settings};
+use crate::module::Level;
+use crate::pass::{Files, NoFiles, Pass, Settings};
 use crate::specialise::Specialise;
 use std::fmt;
 
@@ -128,38 +128,6 @@ impl Pipeline {
             }
         }
     }
-
-    /// The module after all passes; each is verified in debug builds.
-    ///
-    /// # Errors
-    /// The first pass that fails, or that gave an invalid module.
-    pub fn run(&self, m: Module, cx: &mut Context) -> Result<Module, PassError> {
-        self.run_seen(m, cx, cfg!(debug_assertions), &mut |_, _| {})
-    }
-
-    /// [`Pipeline::run`], where what each pass gave is verified when asked for, and shown.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn run_seen(
-        &self,
-        mut m: Module,
-        cx: &mut Context,
-        verify: bool,
-        seen: &mut dyn FnMut(&str, &Module),
-    ) -> Result<Module, PassError> {
-        for pass in &self.passes {
-            m = pass.run(m, cx)?;
-            if verify {
-                m.verify().map_err(|error| PassError {
-                    pass: pass.name(),
-                    error,
-                })?;
-            }
-            seen(pass.name(), &m);
-        }
-        Ok(m)
-    }
 }
 
 impl fmt::Display for Pipeline {
@@ -242,6 +210,8 @@ impl Parser {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::module::Module;
+    use crate::pass::Context;
 
     #[test]
     fn pipelines_read_back() {
@@ -291,7 +261,8 @@ mod tests {
         .unwrap();
         let run = |text: &str| {
             let mut cx = Context::new(brolga_ir::Target::x86_64_v3());
-            let m = Pipeline::parse(text).unwrap().run(graph.clone(), &mut cx);
+            let passes = Pipeline::parse(text).unwrap().passes;
+            let m = passes.iter().try_fold(graph.clone(), |m, pass| pass.run(m, &mut cx));
             m.map(|m| m.level()).map_err(|e| e.to_string())
         };
         assert_eq!(

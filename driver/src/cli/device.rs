@@ -102,6 +102,15 @@ impl Loaded {
         }
     }
 
+    /// The sizes that there are versions of the model for.
+    pub fn specialised(&self) -> Vec<Vec<i64>> {
+        match self {
+            Loaded::Cpu(s) => s.specialised(),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(_) => vec![],
+        }
+    }
+
     /// Threads of the CPU that take part.
     pub fn workers(&self) -> u32 {
         match self {

@@ -76,10 +76,13 @@ impl Run {
         }
         let random = self.input.is_empty() && self.inputs.is_none();
         let mut options = self.compile.options()?;
-        let lowered = matches!(source::kind(&self.model)?, Kind::Artefact | Kind::Program);
+        let kind = source::kind(&self.model)?;
+        let lowered = matches!(kind, Kind::Artefact | Kind::Program);
         if lowered {
             // Symbols are settled; what is said of their sizes is compared with the inputs' below.
             options.sizes = vec![];
+        }
+        if kind == Kind::Artefact {
             self.without_passes();
         }
         let limit = options.memory_limit;
@@ -97,6 +100,11 @@ impl Run {
         let start = Instant::now();
         let outputs = session.run_named(&views)?;
         let first = start.elapsed().as_secs_f64();
+        for sizes in session.specialised() {
+            let named = session.inputs().1.into_iter().zip(sizes);
+            let sizes: Vec<String> = named.map(|(s, n)| format!("{s}={n}")).collect();
+            note(&format!("ran a version for {}", sizes.join(" ")));
+        }
         let named: Vec<(String, &Buffer)> = session.outputs().into_iter().zip(&outputs).collect();
 
         let mut times = vec![];

@@ -484,12 +484,31 @@ fn regions_run_print_and_get_sizes() {
 }
 
 #[test]
+fn regions_nest_to_a_limit() {
+    let open = "%1 = if{then=graph @t(%0 c: bool[]) { ";
+    let close = " return y = %1 } else=graph @e(%0 c: bool[]) { return y = %0 }}(%0, %0)";
+    let deep = |n: usize| {
+        let body = (0..n).fold("%1 = not(%0)".to_owned(), |body, _| format!("{open}{body}{close}"));
+        let text = format!("graph @g(%0 c: bool[]) {{ {body} return y = %1 }}");
+        Graph::parse(&text, &at_hand)
+    };
+    assert!(deep(3).is_ok());
+    let e = deep(2000).unwrap_err().to_string();
+    assert!(e.contains("nested deeper than 64"), "{e}");
+}
+
+#[test]
 fn regions_that_do_not_fit_are_refused() {
     for (found, changed, expected) in [
         (
             "%2 limit: f32[]) symbols(n) {\n      %3 = const",
             "%2 limit: f64[]) symbols(n) {\n      %3 = const",
             "region `body` takes",
+        ),
+        (
+            "limit: f32[]) symbols(n) {\n      %3 = reduce",
+            "limit: f32[]) symbols(n) guards(n == 2) {\n      %3 = reduce",
+            "a region has the guard",
         ),
         (
             "return go = %5",

@@ -413,7 +413,7 @@ fn parse_attr(l: &mut Lexer, kind: AttrKind, files: Files) -> Result<Attr> {
         AttrKind::Word => Attr::Word(l.name()?),
         AttrKind::Region => {
             let place = l.place();
-            let graph = parse(l, files)?;
+            let graph = l.nested(|l| parse(l, files))?;
             Attr::Region(Region::new(graph).map_err(|e| l.error_at(place, e.to_string()))?)
         }
     })

@@ -129,6 +129,7 @@ impl Graph {
                 );
             }
             for region in node.op.regions() {
+                region.graph().verify()?;
                 let symbols = &region.graph().symbols;
                 if let Some(s) = symbols.iter().find(|s| !self.symbols.contains(s)) {
                     let name = &region.graph().name;

@@ -1,5 +1,6 @@
 //! The associative operations of reductions, scans, pooling and scatters: identity and combination in every dtype.
 
+use super::Signs;
 use crate::{DType, Number};
 
 /// An associative operation with an identity.
@@ -29,6 +30,21 @@ impl Combine {
         Combine::And,
         Combine::Or,
     ];
+
+    /// True when no combination of an operand's elements can be -0: a sum starts from +0, and only -0 + -0 is -0.
+    pub fn never_minus_zero(self, of: &mut dyn Signs) -> bool {
+        match self {
+            Combine::Sum => true,
+            Combine::Max | Combine::Min => of.never_minus_zero(0),
+            _ => false,
+        }
+    }
+
+    /// True when no combination of an operand's elements is below 0 or -0. The maximum of nothing is -inf, and sums of
+    /// integers wrap.
+    pub fn is_nonnegative(self, of: &mut dyn Signs) -> bool {
+        matches!(self, Combine::Sum | Combine::Prod) && of.is_float(0) && of.is_nonnegative(0)
+    }
 
     /// The scalar function that combines two elements of a dtype.
     pub const fn function(self, dtype: DType) -> &'static str {

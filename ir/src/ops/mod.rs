@@ -200,8 +200,11 @@ pub trait OpDef: Sync + Send {
     /// hands. By default one in the form of a sample.
     fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
         let _ = want;
+        if self.is_step() {
+            return None;
+        }
         let sample = draw::pick(d, &self.samples());
-        if self.is_step() || d.arity() != sample.inputs.len() {
+        if d.arity() != sample.inputs.len() {
             return None;
         }
         let attrs = draw::attrs(d, sample.attrs)?;

@@ -46,17 +46,11 @@ impl OpDef for Def {
     fn role(&self) -> Role {
         Role::Rows(&Def)
     }
-    /// A sum starts from +0, and only -0 + -0 is -0.
     fn never_minus_zero(&self, op: &Op, of: &mut dyn Signs) -> bool {
-        match op.combine("kind") {
-            Combine::Sum => true,
-            Combine::Max | Combine::Min => of.never_minus_zero(0),
-            _ => false,
-        }
+        op.combine("kind").never_minus_zero(of)
     }
-    /// The maximum of nothing is -inf.
     fn is_nonnegative(&self, op: &Op, of: &mut dyn Signs) -> bool {
-        matches!(op.combine("kind"), Combine::Sum | Combine::Prod) && of.is_nonnegative(0)
+        op.combine("kind").is_nonnegative(of)
     }
     fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
         let x = d.operand(0, None)?;

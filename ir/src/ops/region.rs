@@ -11,78 +11,80 @@ use std::sync::Arc;
 
 /// A graph as an attribute. Regions that print alike are equal.
 #[derive(Clone)]
-pub struct Region {
-    graph: Arc<Graph>,
-    text: Arc<str>,
-}
+pub struct Region(Arc<Graph>);
 
 impl Region {
-    /// The region of a graph.
+    /// The region of a valid graph.
     ///
     /// # Errors
-    /// When the graph is not valid, or has defaults, which no operator gives.
+    /// When the graph has defaults, which no operator gives, or guards, which belong to the graph around it.
     pub fn new(graph: Graph) -> Result<Region, NodeError> {
-        graph.verify()?;
+        let fail = |message| NodeError {
+            node: String::new(),
+            message,
+        };
         if let Some((name, _)) = graph.defaults.first() {
-            return Err(NodeError {
-                node: String::new(),
-                message: format!("input `{name}` of a region has a default, expected none"),
-            });
+            return Err(fail(format!("input `{name}` of a region has a default, expected none")));
         }
-        let text = graph.to_string().trim_end().into();
-        Ok(Region {
-            graph: Arc::new(graph),
-            text,
-        })
+        if let Some(guard) = graph.guards.first() {
+            let message = format!("a region has the guard {guard}, expected it in the graph around it");
+            return Err(fail(message));
+        }
+        Ok(Region(Arc::new(graph)))
     }
     /// Its graph.
     pub fn graph(&self) -> &Graph {
-        &self.graph
+        &self.0
     }
     /// The types of its inputs.
     pub fn inputs(&self) -> Vec<Type> {
-        self.graph
+        self.graph()
             .inputs
             .iter()
-            .map(|i| self.graph.ty(i.value).clone())
+            .map(|i| self.graph().ty(i.value).clone())
             .collect()
     }
     /// The types of its outputs.
     pub fn outputs(&self) -> Vec<Type> {
-        self.graph
+        self.graph()
             .outputs
             .iter()
-            .map(|(_, v)| self.graph.ty(*v).clone())
+            .map(|(_, v)| self.graph().ty(*v).clone())
             .collect()
     }
     /// True when no dim in it is unknown.
     pub fn is_concrete(&self) -> bool {
         let known = |t: &Type| t.shape.iter().all(|d| d.as_const().is_some());
-        self.graph.values.iter().all(|v| known(&v.ty)) && self.graph.nodes.iter().all(|n| n.op.is_concrete())
+        self.graph().values.iter().all(|v| known(&v.ty)) && self.graph().nodes.iter().all(|n| n.op.is_concrete())
     }
     /// The region of another graph, made from this one's.
     ///
     /// # Errors
     /// Those of `f`; when its result is no region.
     pub fn map(&self, f: impl FnOnce(&Graph) -> Result<Graph, NodeError>) -> Result<Region, String> {
-        let place = |e: NodeError| format!("in region {}: {e}", crate::text::global(&self.graph.name));
-        Region::new(f(&self.graph).map_err(place)?).map_err(place)
+        let place = |e: NodeError| format!("in region {}: {e}", crate::text::global(&self.graph().name));
+        Region::new(f(self.graph()).map_err(place)?).map_err(place)
     }
     /// The region with every dim known.
     ///
     /// # Errors
-    /// When a dim has an unknown symbol or does not evaluate, or a guard does not hold.
+    /// When a dim has an unknown symbol or does not evaluate.
     pub fn concrete(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Result<Region, String> {
-        self.graph.guards.iter().try_for_each(|g| g.check(lookup))?;
-        let value = |s: &str| lookup(s).map(Dim::Const);
-        self.map(|g| g.substitute(&value))
+        if self.is_concrete() {
+            return Ok(self.clone());
+        }
+        let known = self.map(|g| g.substitute(&|s| lookup(s).map(Dim::Const)))?;
+        match known.is_concrete() {
+            true => Ok(known),
+            false => Err(format!("region `{}` has unknown dims", self.graph().name)),
+        }
     }
     /// Its outputs for inputs; it is concrete.
     ///
     /// # Errors
     /// As [`Graph::eval`].
     pub fn eval(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-        self.graph.eval(inputs).map_err(|e| e.to_string())
+        self.graph().eval(inputs).map_err(|e| e.to_string())
     }
 
     /// Checks that operands are what the inputs take.
@@ -105,7 +107,7 @@ impl Region {
 
 impl fmt::Display for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text.replace('\n', "\n  "))
+        f.write_str(&self.0.to_string().trim_end().replace('\n', "\n  "))
     }
 }
 impl fmt::Debug for Region {
@@ -115,7 +117,7 @@ impl fmt::Debug for Region {
 }
 impl PartialEq for Region {
     fn eq(&self, o: &Region) -> bool {
-        Arc::ptr_eq(&self.graph, &o.graph) || self.text == o.text
+        self.cmp(o) == Ordering::Equal
     }
 }
 impl Eq for Region {}
@@ -126,11 +128,17 @@ impl PartialOrd for Region {
 }
 impl Ord for Region {
     fn cmp(&self, o: &Region) -> Ordering {
-        self.text.cmp(&o.text)
+        match Arc::ptr_eq(&self.0, &o.0) {
+            true => Ordering::Equal,
+            false => self.0.to_string().cmp(&o.0.to_string()),
+        }
     }
 }
 impl Hash for Region {
     fn hash<H: Hasher>(&self, h: &mut H) {
-        self.text.hash(h);
+        self.0.name.hash(h);
+        for node in &self.0.nodes {
+            (&node.op, &node.inputs).hash(h);
+        }
     }
 }

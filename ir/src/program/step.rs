@@ -163,7 +163,9 @@ impl Step {
     /// Calls `f` with every dim of the step itself but those of its slots' types and of operators' attributes.
     pub fn for_each_dim(&self, f: &mut dyn FnMut(&Dim)) {
         match self {
-            Step::Copy { rows: Some(r), .. } => [&r.count, &r.bytes, &r.start, &r.stride].into_iter().for_each(f),
+            Step::Copy { rows: Some(r), .. } => [&r.count, &r.bytes, &r.start, &r.stride, &r.grain.work]
+                .into_iter()
+                .for_each(f),
             Step::Let(l) => f(&l.value),
             Step::Read { bound: Some(d), .. } => f(d),
             Step::Check { guard, .. } => [&guard.left, &guard.right].into_iter().for_each(f),

@@ -44,7 +44,7 @@ impl ProgramBuilder<'_> {
                 let go = self.slot(Type::new(DType::Bool, vec![]), Storage::Temp(None), false, false);
                 let first = self.block(cond, &state, Goal::Once(&[go]))?;
                 let mut inside = self.block(body, &state, Goal::Again(&results))?;
-                inside.extend(self.block(cond, &state, Goal::Once(&[go]))?);
+                inside.extend(first.iter().cloned());
                 self.program.steps.extend(first);
                 self.program.steps.push(Step::While { cond: go, body: inside });
             }

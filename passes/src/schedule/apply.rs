@@ -93,16 +93,21 @@ fn parts_of(flat: &Flat, schedule: &Schedule, runs: Option<&Dim>) -> Result<Vec<
 
 fn piece(part: Part, schedule: &Schedule, runs: Option<&Dim>) -> Result<Piece, String> {
     let flat = &part.flat;
-    let at_times = |mut k: loops::Kernel| {
-        if let (Some(runs), [loops::Stmt::For { extent, .. }]) = (runs, &mut k.body[..]) {
+    let at_times = |mut k: loops::Kernel| match (runs, &mut k.body[..]) {
+        (None, _) => Ok(k),
+        (Some(runs), [loops::Stmt::For { extent, .. }]) => {
             *extent = extent.scale(runs);
+            Ok(k)
         }
-        k
+        _ => Err("a version is one loop".to_string()),
     };
     let kernel = |k: Result<loops::Kernel, String>| k.map(Code::Loops);
-    let settled = |k: Result<loops::Kernel, String>, budget| kernel(k.map(|k| settle(at_times(k), budget)));
+    let settled = |k: Result<loops::Kernel, String>, budget| {
+        let k = at_times(k?)?;
+        Ok(Code::Loops(settle(k, budget)))
+    };
     let code = match schedule {
-        Schedule::Tile(_) | Schedule::Copy(_) | Schedule::InOrder(_) if runs.is_some() => {
+        schedule if runs.is_some() && !matches!(schedule, Schedule::Points(_) | Schedule::Rows(_)) => {
             Err("a version is rows or points".into())
         }
         Schedule::Tile(s) => Tiling::of(flat, s.left).and_then(|t| {

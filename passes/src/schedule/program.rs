@@ -73,6 +73,12 @@ impl Scheduler<'_> {
                     let (cond, body) = (*cond, self.block(structured, body)?);
                     self.out.step(Step::While { cond, body }, init);
                 }
+                Step::Copy { to, .. } => {
+                    // The state of a loop is overwritten: what was packed of it is old.
+                    let root = self.out.program.root(*to);
+                    self.panels.retain(|(packed, _), _| *packed != root);
+                    self.out.step(step.clone(), init);
+                }
                 other => self.out.step(other.clone(), init),
             }
         }
