@@ -28,7 +28,7 @@ pub fn assemble(function: &Function) -> Result<Vec<u8>, Error> {
         what: e.to_string(),
     };
     let saved = allocation.saved(function);
-    let mut emitter = Emitter {
+    let mut assembler = Assembler {
         isa: function.isa,
         allocation: &allocation,
         saved: &saved,
@@ -37,15 +37,15 @@ pub fn assemble(function: &Function) -> Result<Vec<u8>, Error> {
     };
     let mut starts = Vec::with_capacity(function.ops.len());
     let mut branches = Vec::new();
-    emitter.prologue().map_err(failed)?;
+    assembler.prologue().map_err(failed)?;
     for op in &function.ops {
-        starts.push(emitter.length);
-        emitter.op(op).map_err(failed)?;
+        starts.push(assembler.length);
+        assembler.op(op).map_err(failed)?;
         if let Some(to) = op.target() {
-            branches.push((emitter.length, places[to.0 as usize]));
+            branches.push((assembler.length, places[to.0 as usize]));
         }
     }
-    let mut code = emitter.encoder.take_buffer();
+    let mut code = assembler.encoder.take_buffer();
     // A branch ends in its distance, counted from its end.
     for (end, to) in branches {
         let distance = starts[to] as i64 - end as i64;
@@ -74,7 +74,7 @@ pub fn disassemble(code: &[u8]) -> String {
 }
 
 /// Appends instructions for one function.
-struct Emitter<'a> {
+struct Assembler<'a> {
     isa: Isa,
     allocation: &'a Allocation,
     saved: &'a [u8],
@@ -84,7 +84,7 @@ struct Emitter<'a> {
 
 type Done = Result<(), IcedError>;
 
-impl Emitter<'_> {
+impl Assembler<'_> {
     fn general(&self, g: G) -> Register {
         Register::RAX + u32::from(self.allocation.general(g))
     }

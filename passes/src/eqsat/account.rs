@@ -89,7 +89,7 @@ struct Accountant<'g> {
 
 /// A kernel being added up.
 #[derive(Default)]
-struct Kernel {
+struct KernelAccount {
     seen: FxHashMap<Value, bool>,
     compute: f64,
     memory: f64,
@@ -111,7 +111,7 @@ impl<'g> Accountant<'g> {
     }
 
     fn kernel(&self, root: Value) -> Account {
-        let mut k = Kernel::default();
+        let mut k = KernelAccount::default();
         if self.stream(root).is_none() {
             return k.sum;
         }
@@ -125,7 +125,7 @@ impl<'g> Accountant<'g> {
     }
 
     /// Adds a value of a kernel and what it is computed from; true when it is read in strides or behind a margin.
-    fn visit(&self, k: &mut Kernel, v: Value) -> bool {
+    fn visit(&self, k: &mut KernelAccount, v: Value) -> bool {
         if let Some(&rough) = k.seen.get(&v) {
             return rough;
         }
@@ -143,7 +143,7 @@ impl<'g> Accountant<'g> {
         rough
     }
 
-    fn operator(&self, k: &mut Kernel, node: &Node) -> bool {
+    fn operator(&self, k: &mut KernelAccount, node: &Node) -> bool {
         let rough = node.inputs.iter().fold(false, |r, &i| r | self.visit(k, i));
         let types: Vec<_> = node.inputs.iter().map(|&i| self.graph.ty(i).clone()).collect();
         let out = self.graph.ty(node.outputs[0]);

@@ -350,7 +350,7 @@ impl<'a> Draft<'a> {
             return self.cs.model.per_kernel();
         }
         self.marks.clear();
-        let mut kernel = Kernel::default();
+        let mut kernel = Tally::default();
         let Some((form, _)) = self.stream(&mut kernel, c) else {
             return f64::INFINITY;
         };
@@ -365,7 +365,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The form of a class that a kernel computes, and whether it is rough; `None` when the kernel is not legal.
-    fn stream(&mut self, k: &mut Kernel, c: At) -> Option<(Form, bool)> {
+    fn stream(&mut self, k: &mut Tally, c: At) -> Option<(Form, bool)> {
         k.operators += 1;
         if k.operators > MOST_OPERATORS {
             return None;
@@ -385,7 +385,7 @@ impl<'a> Draft<'a> {
         Some((form, rough))
     }
 
-    fn operand(&mut self, k: &mut Kernel, o: At) -> Option<(Form, bool)> {
+    fn operand(&mut self, k: &mut Tally, o: At) -> Option<(Form, bool)> {
         if self.marks.has(o) {
             return Some(self.visited[o]);
         }
@@ -450,7 +450,7 @@ impl<'a> Draft<'a> {
 
 /// A kernel being added up.
 #[derive(Default)]
-struct Kernel {
+struct Tally {
     operators: usize,
     compute: f64,
     memory: f64,

@@ -207,7 +207,7 @@ pub fn emit(source: &Graph, eg: &EGraph, cs: &Classes, plan: &Plan, roots: &[At]
         .map(|i| g.input(&i.name, source.ty(i.value).clone()))
         .collect();
     g.symbols.clone_from(&source.symbols);
-    let mut e = Emitter {
+    let mut e = GraphEmitter {
         source,
         eg,
         cs,
@@ -235,7 +235,7 @@ pub fn emit(source: &Graph, eg: &EGraph, cs: &Classes, plan: &Plan, roots: &[At]
     Ok(e.g)
 }
 
-struct Emitter<'a> {
+struct GraphEmitter<'a> {
     source: &'a Graph,
     eg: &'a EGraph,
     cs: &'a Classes,
@@ -246,7 +246,7 @@ struct Emitter<'a> {
     results: FxHashMap<At, Vec<Value>>,
 }
 
-impl Emitter<'_> {
+impl GraphEmitter<'_> {
     fn origin(&self, c: At) -> Arc<str> {
         let mut names: Vec<&str> = vec![];
         for &o in &self.eg[self.cs.ids[c]].data.origins {
