@@ -3,8 +3,7 @@
 use crate::verdicts::Remembered;
 use crate::{Error, Result};
 use brolga_ir::Target;
-use brolga_passes::eqsat::EqSat;
-use brolga_passes::eqsat::selection::Verdicts;
+use brolga_passes::eqsat::{EqSat, Verdicts};
 use brolga_passes::module::Level;
 use brolga_passes::pass::{Files, Pass};
 use brolga_passes::registry::{PASSES, Pipeline};

@@ -6,7 +6,7 @@
 
 use crate::identity;
 use brolga_abi::artefact::checksum;
-use brolga_passes::eqsat::selection::Verdicts;
+use brolga_passes::eqsat::Verdicts;
 use std::path::PathBuf;
 
 /// The verdicts of earlier runs.

@@ -3,7 +3,7 @@
 //! A pass over tensor graphs implements [`TensorPass`]; one that takes or gives another level implements [`Pass`] itself. The
 //! options of both stand in one table, [`Settings::SETTINGS`], which parsing, printing and the registry read.
 
-use crate::eqsat::selection::{Forgetful, Verdicts};
+use crate::eqsat::{Forgetful, Verdicts};
 use crate::module::{Level, Module};
 use brolga_ir::{Graph, NodeError, Target};
 

@@ -49,8 +49,9 @@ fn operator(b: &mut GraphBuilder, d: &mut Draw, values: &[Value]) -> Value {
     made.expect("the types fit")
 }
 
-/// An e-graph of a few operators, some of which are declared equal whatever they mean: with sharing and with cycles.
-fn random_choices(seed: u64) -> Choices {
+/// A graph of a few operators, and its e-graph, in which some of them are declared equal whatever they mean: with sharing
+/// and with cycles.
+fn random_choices(seed: u64) -> (Graph, Choices) {
     let mut d = Draw(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let n = [16, 64, 256, 1024][d.below(4)];
     let mut g = Graph::new("random");
@@ -79,7 +80,8 @@ fn random_choices(seed: u64) -> Choices {
     // Streams of equal tensors are equal, and what is stored and loaded is what it was.
     let fuse = eqsat::rules::RuleSet::parse("fuse", "rule fuse [exact] (load (store ?s)) => ?s").expect("it is a rule");
     eqsat::saturate::saturate(&mut built.eg, &fuse, Limits { iters: 20, nodes: 4000 }).expect("it is sound");
-    Choices::new(built, &[], &Target::x86_64_v4()).expect("it is well sorted")
+    let choices = Choices::new(built, &[], &Target::x86_64_v4()).expect("it is well sorted");
+    (g, choices)
 }
 
 /// How the program found compares with the exact optimum.
@@ -113,7 +115,7 @@ fn near_the_optimum(all: impl Iterator<Item = (String, Choices)>, steps: usize) 
 
 #[test]
 fn random_e_graphs_are_extracted_near_the_optimum() {
-    let all = (0..400).map(|seed| (format!("seed {seed}"), random_choices(seed)));
+    let all = (0..400).map(|seed| (format!("seed {seed}"), random_choices(seed).1));
     let (proven, unknown) = near_the_optimum(all, 20_000);
     assert!(proven > 300, "{proven} proven, {unknown} not told");
 }
@@ -155,8 +157,8 @@ fn piece(g: &Graph, from: usize, to: usize) -> Graph {
     out
 }
 
-#[test]
-fn pieces_of_models_are_extracted_near_the_optimum() {
+/// Every eleventh piece of five nodes of the small models, and what the rules make of it.
+fn pieces() -> impl Iterator<Item = (String, Graph, Choices)> {
     const NODES: usize = 5;
     const APART: usize = 11;
     let mut pieces = vec![];
@@ -175,12 +177,44 @@ fn pieces_of_models_are_extracted_near_the_optimum() {
         }
     }
     let limits = Limits { iters: 10, nodes: 600 };
-    let all = pieces.into_iter().map(|(what, g)| {
+    pieces.into_iter().map(move |(what, g)| {
         let choices = Choices::saturated(&g, eqsat::embedded(), limits, &Target::x86_64_v4());
-        (what, choices.unwrap_or_else(|e| panic!("{e}")).0)
-    });
-    let (proven, unknown) = near_the_optimum(all, 30_000);
+        let choices = choices.unwrap_or_else(|e| panic!("{what}: {e}")).0;
+        (what, g, choices)
+    })
+}
+
+#[test]
+fn pieces_of_models_are_extracted_near_the_optimum() {
+    let (proven, unknown) = near_the_optimum(pieces().map(|(what, _, choices)| (what, choices)), 30_000);
     assert!(proven > 100 && proven > unknown, "{proven} proven, {unknown} not told");
+}
+
+/// The account of a program is what the search took it to cost, but for what is computed when the model is compiled.
+#[test]
+fn accounts_agree_with_the_search() {
+    let random = (0..400).map(|seed| {
+        let (g, choices) = random_choices(seed);
+        (format!("seed {seed}"), g, choices)
+    });
+    let (mut compared, mut bad) = (0, vec![]);
+    for (what, g, choices) in random.chain(pieces()) {
+        let cs = &choices.classes;
+        let plan = choices.best().unwrap_or_else(|e| panic!("{what}: {e}"));
+        if (0..cs.ids.len()).any(|c| plan.stored[c] && cs.constant[c]) {
+            continue;
+        }
+        let settling = extract::settle(cs, &|_, _| true);
+        let searched = Search::new(cs, &settling, &plan, &choices.roots).cost();
+        let cut = choices.emit(&g, &plan).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let accounted = account(&cut, &Target::x86_64_v4()).seconds;
+        if (accounted - searched).abs() > 1e-9 * searched {
+            bad.push(format!("{what}: {accounted:e} s accounted, {searched:e} s searched"));
+        }
+        compared += 1;
+    }
+    assert!(bad.is_empty(), "{} of {compared}:\n{}", bad.len(), bad.join("\n"));
+    assert!(compared > 450, "{compared} compared");
 }
 
 /// What is wrong with a model's program, if it costs more than it did as imported.

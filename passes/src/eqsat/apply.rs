@@ -172,7 +172,7 @@ impl Maker<'_> {
                 (Val::Stream(a), Val::List(b)) => Ok(Val::List([vec![a], b].concat())),
                 _ => Err(Refusal::Wrong("`cons` takes a stream and a list".into())),
             },
-            Expr::Each(_, list, body) => {
+            Expr::Each(list, body) => {
                 let Val::List(items) = self.value(list)? else {
                     return Err(Refusal::Wrong("`each` takes a list".into()));
                 };

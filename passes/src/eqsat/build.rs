@@ -112,7 +112,7 @@ fn equal_constants(g: &Graph) -> Vec<u32> {
 }
 
 /// Adds an operator's term.
-pub fn add_op(eg: &mut EGraph, op: &Op, operands: &[Id]) -> Id {
+pub(super) fn add_op(eg: &mut EGraph, op: &Op, operands: &[Id]) -> Id {
     let id = OpId::of(op.name()).expect("an operator is in the registry");
     let mut children: Children = op.attrs().iter().map(|a| eg.add(Term::attr(a.clone()))).collect();
     if id.arity().operands.is_none() {
@@ -124,7 +124,7 @@ pub fn add_op(eg: &mut EGraph, op: &Op, operands: &[Id]) -> Id {
 }
 
 /// Adds a list.
-pub fn add_list(eg: &mut EGraph, items: &[Id]) -> Id {
+pub(super) fn add_list(eg: &mut EGraph, items: &[Id]) -> Id {
     let mut list = eg.add(Term::Nil);
     for &item in items.iter().rev() {
         list = eg.add(Term::Cons([item, list]));
@@ -133,7 +133,7 @@ pub fn add_list(eg: &mut EGraph, items: &[Id]) -> Id {
 }
 
 /// Builds decompositions into an e-graph; values are ids of stream classes.
-pub struct TermBuilder<'a> {
+pub(super) struct TermBuilder<'a> {
     /// The e-graph.
     pub eg: &'a mut EGraph,
 }
@@ -218,7 +218,7 @@ fn decompose(eg: &mut EGraph) -> Result<usize, String> {
 ///
 /// # Errors
 /// When a decomposition does not have the type of its operator.
-pub fn decompose_all(eg: &mut EGraph) -> Result<usize, String> {
+pub(super) fn decompose_all(eg: &mut EGraph) -> Result<usize, String> {
     let mut changed = 0;
     loop {
         match decompose(eg)? {
@@ -229,7 +229,7 @@ pub fn decompose_all(eg: &mut EGraph) -> Result<usize, String> {
 }
 
 /// The operators of an e-graph's classes that need no decomposition: of a graph just built, those that it has.
-pub fn operations(eg: &EGraph) -> Vec<(Id, Term)> {
+pub(super) fn operations(eg: &EGraph) -> Vec<(Id, Term)> {
     let mut out = vec![];
     for class in eg.classes() {
         for t in &class.nodes {
@@ -242,7 +242,7 @@ pub fn operations(eg: &EGraph) -> Vec<(Id, Term)> {
 }
 
 /// The streams of a term's operands, lists spread out.
-pub fn streams(eg: &EGraph, op: OpId, term: &Term) -> Vec<Id> {
+pub(super) fn streams(eg: &EGraph, op: OpId, term: &Term) -> Vec<Id> {
     let mut out = vec![];
     for &c in super::lang::operands(op, term.children()) {
         match eg[c].data.kind {

@@ -1,7 +1,7 @@
 //! The e-graph pass: algebra, fusion and layout decided together.
 //!
 //! A graph becomes an e-graph ([`build`]) in the cut representation ([`lang`]); rules from text saturate it; the
-//! extraction ([`extract`], [`plan`]) chooses the kernels by their roofline cost ([`cost`]). No fusion happens outside
+//! extraction ([`extract`], [`search`]) chooses the kernels by their roofline cost ([`cost`]). No fusion happens outside
 //! the rules and the extraction: without rules every operator is a kernel of its own.
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //! extensible equality saturation", POPL 2021).
 
 pub mod account;
-pub mod apply;
+mod apply;
 pub mod build;
 pub mod check;
 pub mod cost;
@@ -23,15 +23,15 @@ pub mod extract;
 pub mod functions;
 mod generate;
 pub mod lang;
-pub mod matching;
+mod matching;
 mod options;
-pub mod plan;
-pub mod predicates;
+mod plan;
+mod predicates;
 pub mod rules;
 pub mod saturate;
 pub mod search;
-pub mod selection;
-pub mod sexp;
+pub(crate) mod selection;
+mod sexp;
 mod signs;
 
 use crate::pass::{Context, TensorPass};
@@ -40,11 +40,11 @@ use brolga_ir::{Def, Graph, NodeError, Target};
 use cost::CostModel;
 use egg::Language;
 use extract::{At, Choice, Classes};
-use plan::Plan;
+pub use plan::Plan;
 use rules::RuleSet;
 use saturate::{Limits, Report};
 use search::Search;
-pub use selection::{Rules, UserRules};
+pub use selection::{Forgetful, Rules, UserRules, Verdicts};
 use std::sync::LazyLock;
 
 /// E-nodes that each operation of the graph is worth before saturation stops.
@@ -202,15 +202,22 @@ impl Choices {
         Plan::new(&self.classes, &settling.of, &self.roots).ok()
     }
 
+    /// The graph of a program, for the graph that it came from.
+    ///
+    /// # Errors
+    /// When the program lacks what a result needs.
+    pub fn emit(&self, source: &Graph, plan: &Plan) -> Result<Graph, String> {
+        let mut out = plan::emit(source, &self.eg, &self.classes, plan, &self.roots)?;
+        out.prune();
+        Ok(out)
+    }
+
     /// The graph of the cheapest program found, for the graph that it came from.
     ///
     /// # Errors
     /// When a result has no kernel.
     pub fn graph(&self, source: &Graph) -> Result<Graph, String> {
-        let plan = self.best()?;
-        let mut out = plan::emit(source, &self.eg, &self.classes, &plan, &self.roots)?;
-        out.prune();
-        Ok(out)
+        self.emit(source, &self.best()?)
     }
 }
 

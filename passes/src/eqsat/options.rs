@@ -59,8 +59,7 @@ impl Settings for EqSat {
 
     /// What cannot go together is said now, not when the pass runs.
     fn check(&self) -> Result<(), String> {
-        selection::select(&self.rules, &self.without, &self.added)?;
-        Ok(())
+        selection::validate(&self.rules, &self.without, &self.added)
     }
 }
 
@@ -74,7 +73,7 @@ impl EqSat {
         let mut pass = EqSat::default();
         pass.set_rules(rules, files)?;
         pass.added = added.iter().map(|a| user_rules(a, files)).collect::<Result<_, _>>()?;
-        selection::select(&pass.rules, &pass.without, &pass.added)?;
+        selection::validate(&pass.rules, &pass.without, &pass.added)?;
         Ok(pass)
     }
 

@@ -13,7 +13,7 @@
 //! near it). `(add~ a b)` matches both orders of the operands. `(concat ?axis ?list)` binds the list of operands,
 //! `(concat ?axis (cons ?first ?rest))` its parts. On the right, `(splat 0.5 ?x)` is a number in the type of `?x` (`(splat
 //! ?a ?x)` the number that `?a` is everywhere), `(each ?y ?list body)` the list of `body` for every `?y` of a list, and
-//! names from [`functions`](super::functions) compute attributes; after `if` stand its predicates, `(not …)` and `(= a b)`.
+//! names from `functions.rs` compute attributes; after `if` stand its predicates, `(not …)` and `(= a b)`.
 //! `for ?f in SET` makes one rule of every operator of a set. Rules are directed; there is no bare commutativity.
 //!
 //! A rule's class says what floating-point arithmetic may see: `exact` is bit equal, `reassociate` equal over the reals,
@@ -22,7 +22,8 @@
 
 use super::functions::{self, Function, Predicate};
 use super::lang::OpId;
-use super::sexp::{Place, Sexp, SyntaxError, parse as parse_sexps};
+pub use super::sexp::SyntaxError;
+use super::sexp::{Place, Sexp, parse as parse_sexps};
 use brolga_ir::{Attr, DType, Number, ops::AttrKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl Allowance {
 
 /// What a variable stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum VarKind {
+pub(crate) enum VarKind {
     /// A stream.
     Stream,
     /// A list of streams.
@@ -71,7 +72,7 @@ pub enum VarKind {
 
 /// The operator of a pattern's term.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Head {
+pub(crate) enum Head {
     /// One operator.
     Op(OpId),
     /// Any of a family of the variant, the same one everywhere.
@@ -80,7 +81,7 @@ pub enum Head {
 
 /// A left-hand side. Variables are positions in [`Law::vars`].
 #[derive(Clone, Debug)]
-pub enum Pat {
+pub(crate) enum Pat {
     /// A variable.
     Var(usize),
     /// A literal attribute.
@@ -131,7 +132,7 @@ impl Pat {
 
 /// A right-hand side or an argument of a condition.
 #[derive(Clone, Debug)]
-pub enum Expr {
+pub(crate) enum Expr {
     /// A variable of the left side, or of an `each`, which are numbered behind those.
     Var(usize),
     /// A literal attribute.
@@ -145,7 +146,7 @@ pub enum Expr {
     /// A number in the dtype of a stream, of given extents.
     SplatIn(Box<Expr>, Box<Expr>, Box<Expr>),
     /// A list made from another.
-    Each(usize, Box<Expr>, Box<Expr>),
+    Each(Box<Expr>, Box<Expr>),
     /// The empty list.
     Nil,
     /// A stream before a list.
@@ -154,7 +155,7 @@ pub enum Expr {
 
 /// A side condition.
 #[derive(Clone, Debug)]
-pub enum Cond {
+pub(crate) enum Cond {
     /// A named predicate.
     Is(&'static Predicate, Vec<Expr>),
     /// Its negation.
@@ -165,7 +166,7 @@ pub enum Cond {
 
 /// A predicate of one variable, and whether it has to hold.
 #[derive(Clone, Copy, Debug)]
-pub struct Guard {
+pub(crate) struct Guard {
     /// The predicate.
     pub test: &'static Predicate,
     /// Whether it has to hold.
@@ -174,7 +175,7 @@ pub struct Guard {
 
 /// What a rule that is text consists of.
 #[derive(Clone, Debug)]
-pub struct Law {
+pub(crate) struct Law {
     /// The left side.
     pub left: Pat,
     /// The right side.
@@ -203,7 +204,7 @@ pub struct Rule {
     /// What it may do beyond rounding.
     pub allows: Vec<Allowance>,
     /// Its sides; none for the built-in rule `decompose`.
-    pub law: Option<Law>,
+    pub(crate) law: Option<Law>,
     /// Where it stands.
     pub origin: String,
     /// The rule as it is written, without comments and with single blanks.
@@ -263,12 +264,6 @@ impl RuleSet {
         let mut set = RuleSet::default();
         set.extend(file, text)?;
         Ok(set)
-    }
-
-    /// Those rules that are at most so inexact.
-    pub fn up_to(mut self, class: Exactness) -> RuleSet {
-        self.rules.retain(|r| r.exactness <= class || r.is_decompose());
-        self
     }
 
     fn extend(&mut self, file: &str, text: &str) -> Result<(), SyntaxError> {
@@ -553,7 +548,7 @@ impl Parser {
                 let mut inner = scope.to_vec();
                 inner.push(v.clone());
                 let body = Box::new(self.expression(body, &inner, None)?);
-                Ok(Expr::Each(scope.len(), list, body))
+                Ok(Expr::Each(list, body))
             }
             _ => {
                 if let Some(f) = functions::function(name) {

@@ -3,7 +3,8 @@
 //! Every round searches first and applies afterwards, in the order of rules, classes and substitutions, so that the
 //! e-graph is a function of the graph and the rules alone. There is no limit in time: results would depend on the machine.
 
-use super::apply::{Refusal, RuleError, keeps_roundings, replacement};
+pub use super::apply::RuleError;
+use super::apply::{Refusal, keeps_roundings, replacement};
 use super::build::{decompose_all, rebuild};
 use super::lang::EGraph;
 use super::matching::{Frontier, Index, MOST, Match, matches_at};
@@ -112,7 +113,7 @@ pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report
 ///
 /// # Errors
 /// As [`saturate`].
-pub fn saturate_seen(
+pub(super) fn saturate_seen(
     eg: &mut EGraph,
     set: &RuleSet,
     limits: Limits,

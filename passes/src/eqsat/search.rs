@@ -226,7 +226,11 @@ impl<'a> Search<'a> {
     fn settle_around(&mut self, since: Point, changed: &[At]) -> bool {
         let mut around: SmallVec<[At; 16]> = changed.iter().copied().collect();
         for &c in changed {
-            around.extend(self.draft.users[c].iter().copied().take(NEAR / 2));
+            for &u in self.draft.users[c].iter().take(NEAR / 2) {
+                if !around.contains(&u) {
+                    around.push(u);
+                }
+            }
         }
         for &(t, _) in &self.draft.touched {
             if self.draft.is_live(t) && !around.contains(&t) && around.len() < NEAR {

@@ -7,6 +7,7 @@
 use super::check::{Verdict, check_rule};
 use super::rules::{EMBEDDED, Exactness, Rule, RuleSet};
 use super::{embedded, rules::theme_of};
+use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -142,32 +143,59 @@ pub fn theme(name: &str) -> Result<&'static str, String> {
     }
 }
 
-/// The rules of a selection; none for [`Rules::None`].
+/// Whether what is chosen goes together.
 ///
 /// # Errors
 /// When themes of rules that are not used are switched off, or two rules have one name.
-pub fn select<'a>(rules: &'a Rules, without: &[&str], added: &[UserRules]) -> Result<Option<Cow<'a, RuleSet>>, String> {
-    let mut set = match rules {
-        Rules::None if added.is_empty() && without.is_empty() => return Ok(None),
-        Rules::None => return Err("rules=none has no rules to switch off or to add to".into()),
-        Rules::All => Cow::Borrowed(embedded()),
-        Rules::Exact => Cow::Owned(embedded().clone().up_to(Exactness::Exact)),
+pub fn validate(rules: &Rules, without: &[&str], added: &[UserRules]) -> Result<(), String> {
+    match rules {
+        Rules::None if !(added.is_empty() && without.is_empty()) => {
+            return Err("rules=none has no rules to switch off or to add to".into());
+        }
         Rules::Text(_) if !without.is_empty() => {
             return Err("themes are of the embedded rules, which a file of rules replaces".into());
         }
-        Rules::Text(u) => Cow::Borrowed(&*u.set),
-    };
-    if !without.is_empty() {
-        set.to_mut().rules.retain(|r| !without.contains(&r.theme()));
+        _ => {}
     }
+    if added.is_empty() {
+        return Ok(());
+    }
+    let mut first: FxHashMap<&str, &str> = chosen(rules, without).map(|r| (&*r.name, &*r.origin)).collect();
     for rule in added.iter().flat_map(|u| &u.set.rules) {
-        if let Some(first) = set.rules.iter().find(|r| r.name == rule.name) {
-            return Err(format!(
-                "{}: there is a rule `{}` at {}",
-                rule.origin, rule.name, first.origin
-            ));
+        if let Some(first) = first.insert(&rule.name, &rule.origin) {
+            return Err(format!("{}: there is a rule `{}` at {first}", rule.origin, rule.name));
         }
-        set.to_mut().rules.push(rule.clone());
     }
-    Ok(Some(set))
+    Ok(())
+}
+
+/// The rules of a selection; none for [`Rules::None`].
+///
+/// # Errors
+/// As [`validate`].
+pub fn select<'a>(rules: &'a Rules, without: &[&str], added: &[UserRules]) -> Result<Option<Cow<'a, RuleSet>>, String> {
+    validate(rules, without, added)?;
+    Ok(match rules {
+        Rules::None => None,
+        Rules::All if without.is_empty() && added.is_empty() => Some(Cow::Borrowed(embedded())),
+        Rules::Text(u) if added.is_empty() => Some(Cow::Borrowed(&*u.set)),
+        _ => {
+            let added = added.iter().flat_map(|u| &u.set.rules);
+            let rules = chosen(rules, without).chain(added).cloned().collect();
+            Some(Cow::Owned(RuleSet { rules }))
+        }
+    })
+}
+
+/// The rules of a selection but for those added to them.
+fn chosen<'a>(rules: &'a Rules, without: &[&str]) -> impl Iterator<Item = &'a Rule> {
+    let all: &[Rule] = match rules {
+        Rules::None => &[],
+        Rules::All | Rules::Exact => &embedded().rules,
+        Rules::Text(u) => &u.set.rules,
+    };
+    let exact = matches!(rules, Rules::Exact);
+    all.iter()
+        .filter(move |r| !exact || r.exactness == Exactness::Exact || r.is_decompose())
+        .filter(move |r| !without.contains(&r.theme()))
 }
