@@ -160,7 +160,7 @@ impl Assembler<'_> {
     }
 
     fn op(&mut self, op: &Op) -> Done {
-        let avx512 = self.isa == Isa::Avx512;
+        let avx512 = self.isa.is_evex();
         match *op {
             Op::Zero { dst } => {
                 let dst = self.vector(dst);

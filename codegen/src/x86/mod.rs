@@ -46,6 +46,17 @@ impl Isa {
         }
     }
 
+    /// The level that a family of tiles is assembled for, where it is assembled.
+    pub fn of(family: TileFamily) -> Option<Isa> {
+        Isa::ALL.into_iter().find(|isa| isa.family() == family)
+    }
+
+    /// Whether masks have registers of their own (else they are vectors of sign bits) and an operand in memory may be one
+    /// number for every lane: instructions in EVEX encoding.
+    pub const fn is_evex(self) -> bool {
+        matches!(self, Isa::Avx512)
+    }
+
     /// `f32` lanes of a vector register.
     pub fn lanes(self) -> usize {
         match self {

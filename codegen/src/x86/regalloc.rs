@@ -39,8 +39,8 @@ impl File {
     pub fn of(class: Class, isa: Isa) -> File {
         match (class, isa) {
             (Class::General, _) => File::General,
-            (Class::Mask, Isa::Avx512) => File::Opmask,
-            (Class::Vector, _) | (Class::Mask, Isa::Avx2) => File::Vector,
+            (Class::Mask, _) if isa.is_evex() => File::Opmask,
+            (Class::Vector | Class::Mask, _) => File::Vector,
         }
     }
 

@@ -287,7 +287,7 @@ impl Body<'_> {
                 .collect();
             for (row, acc) in self.acc.iter().enumerate() {
                 let mem = self.a.at(row, stride * step);
-                let embedded = self.key.isa == Isa::Avx512 && self.key.vectors == 1;
+                let embedded = self.key.isa.is_evex() && self.key.vectors == 1;
                 let a = if embedded {
                     Operand::Broadcast(mem)
                 } else {

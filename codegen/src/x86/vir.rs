@@ -519,7 +519,7 @@ impl Function {
             }
             Op::LoadGeneral { mem, .. } | Op::Lea { mem, .. } => Some(mem),
             Op::Fma { b, .. } | Op::Binary { b, .. } => match b {
-                Operand::Broadcast(_) if self.isa == Isa::Avx2 => {
+                Operand::Broadcast(_) if !self.isa.is_evex() => {
                     return Some("broadcast as an operand needs AVX-512; use the `broadcast` operation".into());
                 }
                 Operand::Mem(m) | Operand::Broadcast(m) => Some(m),

@@ -11,7 +11,6 @@ use crate::clif::outline::Outline;
 use crate::clif::unit::Unit;
 use crate::listing::Listing;
 use crate::x86::{self, Isa, TileArgs, TileKey, balance_rows};
-use brolga_ir::TileFamily;
 use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::{PANEL, Tile};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -104,14 +103,10 @@ impl Body<'_, '_, '_> {
         let c_row = self.bytes(&t.c_row)?;
         let (a, c) = (first.a, first.c);
         let rows = self.ix(&t.rows)?;
-        let isa = match self.e.unit.target.tile {
-            TileFamily::Avx512 => Isa::Avx512,
-            TileFamily::Avx2 => Isa::Avx2,
-            TileFamily::Generic => {
-                let f = self.e.unit.outline(&GenericTile)?;
-                self.e.call(f, &[args, rows]);
-                return Ok(());
-            }
+        let Some(isa) = Isa::of(self.e.unit.target.tile) else {
+            let f = self.e.unit.outline(&GenericTile)?;
+            self.e.call(f, &[args, rows]);
+            return Ok(());
         };
         let cols = t.cols.as_const();
         let shape = isa.family().shape(cols.unwrap_or(PANEL) as u32);
