@@ -303,25 +303,29 @@ fn illegal_schedules_say_why() {
         p.kernels[0].schedule = Some(schedule.parse().expect("a schedule"));
         to_loops(&p, &machine).expect_err(schedule)
     };
-    let budget = "grain=40000, unroll=48, constants=8";
+    let knobs = "grain=40000, unroll=48, constants=8";
     for (schedule, why) in [
         (
-            format!("tile{{left=0, rows=6, order=panel, lanes=8, direct=false, {budget}}}"),
+            format!("tile{{left=0, rows=6, order=panel, lanes=8, direct=false, {knobs}}}"),
             "tile: no contraction",
         ),
         (
-            format!("rows{{lanes=7, outside=1, inline=[], {budget}}}"),
+            format!("rows{{lanes=7, outside=1, inline=[], {knobs}}}"),
             "rows: lanes=7, expected a power of two up to 64",
         ),
         (
-            format!("rows{{lanes=8, outside=9, inline=[], {budget}}}"),
+            format!("rows{{lanes=8, outside=9, inline=[], {knobs}}}"),
             "rows: outside=9, but the number of such dimensions is 1",
         ),
         (
-            format!("rows{{lanes=8, outside=1, inline=[l99], {budget}}}"),
+            format!("rows{{lanes=8, outside=1, inline=[l99], {knobs}}}"),
             "rows: l99 cannot be computed again: no stage computes it",
         ),
-        (format!("in-order{{{}}}", budget), "in-order: "),
+        (format!("in-order{{{}}}", knobs), "in-order: "),
+        (
+            format!("rows{{lanes=8, outside=1, inline=[], {knobs}, speed=9}}"),
+            "rows: there is no knob `speed`, expected grain, unroll, constants",
+        ),
         ("split{}".into(), "split: the stages share outer dimensions"),
         (
             "gpu-points{threads=256, inline=[]}".into(),

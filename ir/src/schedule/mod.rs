@@ -24,6 +24,8 @@
 
 mod text;
 
+use std::sync::Arc;
+
 /// How a kernel becomes loops. The module's header shows the text of each.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Schedule {
@@ -53,29 +55,23 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The budget of a kernel for a CPU.
-    pub fn budget_mut(&mut self) -> Option<&mut Budget> {
+    /// The knobs of a kernel for a CPU.
+    pub fn knobs_mut(&mut self) -> Option<&mut Knobs> {
         match self {
-            Schedule::Tile(t) => Some(&mut t.budget),
-            Schedule::Points(p) => Some(&mut p.budget),
-            Schedule::Rows(r) => Some(&mut r.budget),
-            Schedule::InOrder(s) => Some(&mut s.budget),
+            Schedule::Tile(t) => Some(&mut t.knobs),
+            Schedule::Points(p) => Some(&mut p.knobs),
+            Schedule::Rows(r) => Some(&mut r.knobs),
+            Schedule::InOrder(s) => Some(&mut s.knobs),
             Schedule::Copy(_) | Schedule::Split(_) | Schedule::Versions(_) => None,
             Schedule::GpuTile(_) | Schedule::GpuPoints(_) | Schedule::GpuRows(_) | Schedule::GpuInOrder(_) => None,
         }
     }
 }
 
-/// What is settled of the statements of a CPU kernel when its nest stands.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Budget {
-    /// Cycles of work from which on the workers are woken for the parallel loop.
-    pub grain: i64,
-    /// About how many statements a serial loop may become when it is repeated in code; 0 repeats none.
-    pub unroll: i64,
-    /// The most float constants of vector loops that stand in registers; with more, all of them stand in memory.
-    pub constants: i64,
-}
+/// What is settled of the statements of a CPU kernel when its nest stands, as named numbers in the order in which they are
+/// applied. Which knobs there are, and what each does, the passes know.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Knobs(pub Vec<(Arc<str>, i64)>);
 
 /// The order in which a contraction's tiles are visited.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -100,7 +96,7 @@ pub struct Tile {
     /// Whether tiles write the result themselves, without an epilogue.
     pub direct: bool,
     /// The rest.
-    pub budget: Budget,
+    pub knobs: Knobs,
 }
 
 /// See [`Schedule::Points`].
@@ -117,7 +113,7 @@ pub struct Points {
     /// Locals that are computed again wherever they are read.
     pub inline: Vec<u32>,
     /// The rest.
-    pub budget: Budget,
+    pub knobs: Knobs,
 }
 
 /// See [`Schedule::Rows`].
@@ -130,14 +126,14 @@ pub struct Rows {
     /// Locals that are computed again wherever they are read.
     pub inline: Vec<u32>,
     /// The rest.
-    pub budget: Budget,
+    pub knobs: Knobs,
 }
 
 /// See [`Schedule::InOrder`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct InOrder {
     /// The rest; there is no parallel loop.
-    pub budget: Budget,
+    pub knobs: Knobs,
 }
 
 /// See [`Schedule::Copy`].

@@ -1,7 +1,7 @@
-//! The text form of schedules: a word and every field by its name. Each field stands once, in the list that both printing
-//! and parsing go through.
+//! The text form of schedules: a word and every field by its name, then the knobs. Each field stands once, in the list that
+//! both printing and parsing go through.
 
-use super::{Budget, Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Schedule, Tile};
+use super::{Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Knobs, Order, Points, Rows, Schedule, Tile};
 use crate::text::{Lexer, MAX_DEPTH, ParseError, Result, parse_id, whole};
 use std::fmt;
 
@@ -15,26 +15,10 @@ enum Field<'a> {
 
 type Fields<'a> = Vec<(&'static str, Field<'a>)>;
 
-impl Budget {
-    const NONE: Budget = Budget {
-        grain: 0,
-        unroll: 0,
-        constants: 0,
-    };
-
-    fn fields(&mut self) -> Fields<'_> {
-        vec![
-            ("grain", Field::Number(&mut self.grain)),
-            ("unroll", Field::Number(&mut self.unroll)),
-            ("constants", Field::Number(&mut self.constants)),
-        ]
-    }
-}
-
 impl Schedule {
     /// One of each but `split` and `versions`, its fields unset.
     fn blank() -> [Schedule; 9] {
-        let (budget, inline) = (Budget::NONE, vec![]);
+        let (knobs, inline) = (Knobs::default(), vec![]);
         [
             Schedule::Tile(Tile {
                 left: 0,
@@ -42,7 +26,7 @@ impl Schedule {
                 order: Order::Panel,
                 lanes: 0,
                 direct: false,
-                budget: budget.clone(),
+                knobs: knobs.clone(),
             }),
             Schedule::Points(Points {
                 along: 0,
@@ -50,15 +34,15 @@ impl Schedule {
                 outside: 0,
                 chunk: 0,
                 inline: inline.clone(),
-                budget: budget.clone(),
+                knobs: knobs.clone(),
             }),
             Schedule::Rows(Rows {
                 lanes: 0,
                 outside: 0,
                 inline: inline.clone(),
-                budget: budget.clone(),
+                knobs: knobs.clone(),
             }),
-            Schedule::InOrder(InOrder { budget }),
+            Schedule::InOrder(InOrder { knobs }),
             Schedule::Copy(Copy { grain: 0 }),
             Schedule::GpuTile(GpuTile {
                 left: 0,
@@ -102,39 +86,32 @@ impl Schedule {
         use Field::{Flag, Locals, Number, Order};
         match self {
             Schedule::Tile(t) => {
-                let mut all = vec![
+                vec![
                     ("left", Number(&mut t.left)),
                     ("rows", Number(&mut t.rows)),
                     ("order", Order(&mut t.order)),
                     ("lanes", Number(&mut t.lanes)),
                     ("direct", Flag(&mut t.direct)),
-                ];
-                all.extend(t.budget.fields());
-                all
+                ]
             }
             Schedule::Points(p) => {
-                let mut all = vec![
+                vec![
                     ("along", Number(&mut p.along)),
                     ("lanes", Number(&mut p.lanes)),
                     ("outside", Number(&mut p.outside)),
                     ("chunk", Number(&mut p.chunk)),
                     ("inline", Locals(&mut p.inline)),
-                ];
-                all.extend(p.budget.fields());
-                all
+                ]
             }
             Schedule::Rows(r) => {
-                let mut all = vec![
+                vec![
                     ("lanes", Number(&mut r.lanes)),
                     ("outside", Number(&mut r.outside)),
                     ("inline", Locals(&mut r.inline)),
-                ];
-                all.extend(r.budget.fields());
-                all
+                ]
             }
-            Schedule::InOrder(s) => s.budget.fields(),
             Schedule::Copy(c) => vec![("grain", Number(&mut c.grain))],
-            Schedule::Split(_) | Schedule::Versions(_) | Schedule::GpuInOrder(_) => vec![],
+            Schedule::InOrder(_) | Schedule::Split(_) | Schedule::Versions(_) | Schedule::GpuInOrder(_) => vec![],
             Schedule::GpuTile(t) => vec![
                 ("left", Number(&mut t.left)),
                 ("rows", Number(&mut t.rows)),
@@ -188,6 +165,7 @@ impl Schedule {
                 ),
             )
         })?;
+        let mut knobs = schedule.knobs_mut().map(|_| Knobs::default());
         let mut fields: Vec<(&str, Option<Field>)> = schedule.fields().into_iter().map(|(n, f)| (n, Some(f))).collect();
         l.list("}", |l| {
             let place = l.place();
@@ -197,6 +175,13 @@ impl Schedule {
             match slot {
                 Some(Some(f)) => f.parse(l),
                 Some(None) => Err(l.error_at(place, format!("`{field}` stands twice"))),
+                None if let Some(Knobs(all)) = &mut knobs => {
+                    if all.iter().any(|(n, _)| **n == *field) {
+                        return Err(l.error_at(place, format!("`{field}` stands twice")));
+                    }
+                    all.push((field.into(), l.int()?));
+                    Ok(())
+                }
                 None => {
                     let known: Vec<&str> = fields.iter().map(|(n, _)| *n).collect();
                     let message = format!("`{name}` has no field `{field}`, expected {}", known.join(", "));
@@ -207,6 +192,9 @@ impl Schedule {
         let missing: Vec<&str> = fields.iter().filter(|(_, f)| f.is_some()).map(|(n, _)| *n).collect();
         if !missing.is_empty() {
             return Err(l.error_at(place, format!("`{name}` without {}", missing.join(", "))));
+        }
+        if let (Some(own), Some(found)) = (schedule.knobs_mut(), knobs) {
+            *own = found;
         }
         Ok(schedule)
     }
@@ -271,7 +259,11 @@ impl fmt::Display for Schedule {
             Schedule::Versions(both) => both.iter().map(Schedule::to_string).collect(),
             _ => {
                 let mut own = self.clone();
-                own.fields().iter().map(|(name, x)| format!("{name}={x}")).collect()
+                let mut all: Vec<String> = own.fields().iter().map(|(name, x)| format!("{name}={x}")).collect();
+                if let Some(Knobs(knobs)) = own.knobs_mut() {
+                    all.extend(knobs.iter().map(|(name, n)| format!("{name}={n}")));
+                }
+                all
             }
         };
         write!(f, "{}{{{}}}", self.name(), parts.join(", "))
@@ -293,7 +285,7 @@ mod tests {
     fn schedules_read_back() {
         let [tile, mut points, others @ ..] = Schedule::blank();
         if let Schedule::Points(p) = &mut points {
-            (p.along, p.inline, p.budget.grain) = (3, vec![0, 2], i64::MAX);
+            (p.along, p.inline, p.knobs.0) = (3, vec![0, 2], vec![("grain".into(), i64::MAX)]);
         }
         let all: Vec<Schedule> = [tile, points].into_iter().chain(others).collect();
         let both = Schedule::Versions(Box::new([all[0].clone(), all[1].clone()]));
@@ -304,7 +296,7 @@ mod tests {
         assert_eq!(
             all[1].to_string(),
             format!(
-                "points{{along=3, lanes=0, outside=0, chunk=0, inline=[l0, l2], grain={}, unroll=0, constants=0}}",
+                "points{{along=3, lanes=0, outside=0, chunk=0, inline=[l0, l2], grain={}}}",
                 i64::MAX
             )
         );
@@ -316,6 +308,7 @@ mod tests {
         assert!(error("spiral{}").contains("found `spiral`, expected a schedule: split, versions, tile, points"));
         assert!(error("copy{}").contains("`copy` without grain"));
         assert!(error("copy{grain=1, grain=2}").contains("`grain` stands twice"));
+        assert!(error("in-order{unroll=2, unroll=2}").contains("`unroll` stands twice"));
         assert!(error("copy{speed=9}").contains("`copy` has no field `speed`, expected grain"));
         assert!(error("split{copy{grain=1}, tile{order=up}}").contains("found `up`, expected `panel` or `row`"));
     }

@@ -3,13 +3,13 @@
 use super::cpu::{self, points, rows, tile::Tiling};
 use super::flat::Flat;
 use super::gpu::{self, contract::Blocks};
+use super::knobs::{self, settle};
 use super::packing::Packing;
 use super::parts::{self, Part};
-use super::settle::settle;
 use super::{Schedule, inline, stretch};
 use brolga_ir::Dim;
 use brolga_ir::program;
-use brolga_ir::schedule::Budget;
+use brolga_ir::schedule::Knobs;
 use brolga_ir::{loops, structured};
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ pub enum Code {
         /// How it is packed.
         packing: Packing,
         /// For the kernel that packs.
-        budget: Budget,
+        knobs: Knobs,
     },
     /// Rows of the first parameter given here are copied to the second.
     Copy {
@@ -102,25 +102,27 @@ fn piece(part: Part, schedule: &Schedule, runs: Option<&Dim>) -> Result<Piece, S
         _ => Err("a version is one loop".to_string()),
     };
     let kernel = |k: Result<loops::Kernel, String>| k.map(Code::Loops);
-    let settled = |k: Result<loops::Kernel, String>, budget| {
+    let settled = |k: Result<loops::Kernel, String>, knobs| {
+        knobs::check(knobs)?;
         let k = at_times(k?)?;
-        Ok(Code::Loops(settle(k, budget)))
+        Ok(Code::Loops(settle(k, knobs)))
     };
     let code = match schedule {
         schedule if runs.is_some() && !matches!(schedule, Schedule::Points(_) | Schedule::Rows(_)) => {
             Err("a version is rows or points".into())
         }
         Schedule::Tile(s) => Tiling::of(flat, s.left).and_then(|t| {
+            knobs::check(&s.knobs)?;
             Ok(Code::Packed {
-                kernel: settle(t.kernel(s)?, &s.budget),
+                kernel: settle(t.kernel(s)?, &s.knobs),
                 operand: t.packed().0 as usize,
                 packing: t.packing(),
-                budget: s.budget.clone(),
+                knobs: s.knobs.clone(),
             })
         }),
-        Schedule::Points(s) => inlined(flat, &s.inline).and_then(|f| settled(points::kernel(&f, s), &s.budget)),
-        Schedule::Rows(s) => inlined(flat, &s.inline).and_then(|f| settled(rows::kernel(&f, s), &s.budget)),
-        Schedule::InOrder(s) => settled(cpu::in_order(flat), &s.budget),
+        Schedule::Points(s) => inlined(flat, &s.inline).and_then(|f| settled(points::kernel(&f, s), &s.knobs)),
+        Schedule::Rows(s) => inlined(flat, &s.inline).and_then(|f| settled(rows::kernel(&f, s), &s.knobs)),
+        Schedule::InOrder(s) => settled(cpu::in_order(flat), &s.knobs),
         Schedule::Copy(s) => match parts::as_copy(flat, s.grain) {
             Some((from, to, rows)) => Ok(Code::Copy {
                 from: from.0 as usize,

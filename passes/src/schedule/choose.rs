@@ -4,20 +4,15 @@
 use super::cpu::tile::Tiling;
 use super::flat::{Flat, FlatRead, FlatStage, local_len, stride_is_one};
 use super::gpu::contract::Blocks;
+use super::knobs::{self, grain};
 use super::parts::{self, Part};
 use super::{Gpu, Machine, Schedule, inline, stretch};
 use brolga_ir::index::Var;
 use brolga_ir::loops::PANEL;
-use brolga_ir::schedule::{Budget, Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile};
+use brolga_ir::schedule::{Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile};
 use brolga_ir::structured::{self, IterKind};
 use brolga_ir::{CpuTarget, Dim};
 
-/// Work from which on workers are woken, in cycles: it costs microseconds.
-const GRAIN: i64 = 40_000;
-/// About how many statements a short loop may become when it is repeated in code.
-const UNROLL: i64 = 48;
-/// Vector registers that are no constants'.
-const BUSY_REGISTERS: i64 = 8;
 /// Iterations that a parallel loop should have at least, where there are as many.
 const TASKS: i64 = 64;
 /// Points of a chunk, when a single long dimension is cut for the parallel loop.
@@ -82,21 +77,14 @@ fn of_parts(flat: &Flat, machine: &Machine, copies: bool) -> Schedule {
     Schedule::Split(all.iter().map(|p| part(p, machine, many)).collect())
 }
 
-/// What is settled behind a CPU schedule.
-pub fn budget(target: &CpuTarget) -> Budget {
-    Budget {
-        grain: GRAIN,
-        unroll: UNROLL,
-        constants: i64::from(target.vector_registers) - BUSY_REGISTERS,
-    }
-}
-
 /// The schedule of a kernel, or of one of many stages of one.
 fn part(part: &Part, machine: &Machine, many: bool) -> Schedule {
     let flat = &part.flat;
     let scatters = flat.stages.iter().any(|s| s.scatter);
     match machine {
-        Machine::Cpu(target) if scatters => Schedule::InOrder(InOrder { budget: budget(target) }),
+        Machine::Cpu(target) if scatters => Schedule::InOrder(InOrder {
+            knobs: knobs::defaults(target),
+        }),
         Machine::Cpu(target) => None
             .or_else(|| tile(flat, target))
             .or_else(|| many.then(|| copy(flat))?)
@@ -122,14 +110,14 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
         order: if stays { Order::Panel } else { Order::Row },
         lanes: if t.epilogue_size() <= 10 { 16 } else { 8 },
         direct: t.can_write(),
-        budget: budget(target),
+        knobs: knobs::defaults(target),
     }))
 }
 
 fn copy(flat: &Flat) -> Option<Schedule> {
-    let (_, _, rows) = parts::as_copy(flat, GRAIN)?;
+    let (_, _, rows) = parts::as_copy(flat, grain::DEFAULT)?;
     let short = !rows.count.is(1) && rows.bytes.as_const().is_some_and(|n| n < SHORT_ROW);
-    (!short).then_some(Schedule::Copy(Copy { grain: GRAIN }))
+    (!short).then_some(Schedule::Copy(Copy { grain: grain::DEFAULT }))
 }
 
 /// Vectors of points or of rows.
@@ -148,7 +136,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
             lanes: width(flat.stages.iter()),
             outside: tasks(flat.outer.iter().map(|(_, d)| d)) as i64,
             inline: vec![],
-            budget: budget(target),
+            knobs: knobs::defaults(target),
         });
     }
     let Some(along) = along else {
@@ -158,7 +146,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
             outside: 0,
             chunk: 0,
             inline: vec![],
-            budget: budget(target),
+            knobs: knobs::defaults(target),
         });
     };
     let extent = &flat.outer[along].1;
@@ -185,7 +173,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
         outside: tasks(rest()) as i64,
         chunk: if cut { CHUNK } else { 0 },
         inline: vec![],
-        budget: budget(target),
+        knobs: knobs::defaults(target),
     })
 }
 

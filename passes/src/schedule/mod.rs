@@ -13,7 +13,8 @@
 //! | [`apply`](mod@apply), `parts` | a schedule and a kernel become pieces: loop kernels, copies |
 //! | `contraction` | which stages are contractions, for CPUs and GPUs |
 //! | `cpu`, `gpu` | the nests of each kind of schedule |
-//! | `nest`, `point`, `sums`, `inline`, `settle` | what nests are built with |
+//! | `nest`, `point`, `sums`, `inline` | what nests are built with |
+//! | `knobs` | what is settled when a nest stands, one file each |
 //! | `stretch` | kernels where only a run tells what broadcasts: two versions |
 //! | `packing` | right operands in panels |
 //! | `program` | the steps of a program, calling what its kernels became |
@@ -25,12 +26,12 @@ mod cpu;
 pub mod flat;
 mod gpu;
 mod inline;
+mod knobs;
 mod nest;
 mod packing;
 mod parts;
 mod point;
 mod program;
-mod settle;
 pub mod space;
 mod stretch;
 mod sums;

@@ -2,13 +2,13 @@
 //! register tiles read.
 
 use super::flat::look_up;
+use super::knobs::settle;
 use super::nest::{Nest, collapse};
-use super::settle::settle;
 use brolga_ir::Dim;
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Buffer, Expr, Grain, Kernel, LoopKind, PANEL, RegInfo, Scope, Stmt};
 use brolga_ir::program::storage_elements;
-use brolga_ir::schedule::Budget;
+use brolga_ir::schedule::Knobs;
 use brolga_ir::structured::Operand;
 
 /// Lanes of the loop that packs: two vectors make a row of a panel.
@@ -41,7 +41,7 @@ impl Packing {
     /// ```text
     /// for (batch, panel, k, j) { panels[batch, panel, k, j] = 32*panel + j < N ? operand[…] : 0 }
     /// ```
-    pub fn kernel(&self, operand: &Operand, reader: &Kernel, budget: &Budget) -> Kernel {
+    pub fn kernel(&self, operand: &Operand, reader: &Kernel, knobs: &Knobs) -> Kernel {
         let dtype = operand.ty.dtype;
         let shape = self.shape();
         let (n, k) = (shape[shape.len() - 1].clone(), shape[shape.len() - 2].clone());
@@ -136,6 +136,6 @@ impl Packing {
                 body,
             }],
         };
-        settle(kernel, budget)
+        settle(kernel, knobs)
     }
 }

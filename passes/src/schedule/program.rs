@@ -10,7 +10,7 @@ use super::packing::Packing;
 use super::{Machine, Schedule};
 use crate::lower::Structured;
 use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
-use brolga_ir::schedule::Budget;
+use brolga_ir::schedule::Knobs;
 use brolga_ir::{Type, loops, structured};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -140,10 +140,10 @@ impl Scheduler<'_> {
                     kernel: k,
                     operand,
                     packing,
-                    budget,
+                    knobs,
                 } => {
                     let operand_of = &kernel.operands[piece.params[*operand]];
-                    args[*operand] = self.panels_of(args[*operand], packing, operand_of, k, budget, source.origin);
+                    args[*operand] = self.panels_of(args[*operand], packing, operand_of, k, knobs, source.origin);
                     self.out.call(k, args, source);
                 }
                 Code::Copy { from, to, rows } => {
@@ -166,7 +166,7 @@ impl Scheduler<'_> {
         packing: &Packing,
         operand: &structured::Operand,
         reader: &loops::Kernel,
-        budget: &Budget,
+        knobs: &Knobs,
         origin: &[Arc<str>],
     ) -> SlotId {
         let root = self.out.program.root(slot);
@@ -195,7 +195,7 @@ impl Scheduler<'_> {
             init: constant,
         };
         self.out
-            .call(&packing.kernel(operand, reader, budget), vec![slot, panels], source);
+            .call(&packing.kernel(operand, reader, knobs), vec![slot, panels], source);
         self.panels.insert(key, panels);
         panels
     }

@@ -1,27 +1,24 @@
 //! The legal schedules of a kernel: what a tuner searches.
 //!
 //! The product of the choices that shape a nest (which dimension lanes run along and how many, tile heights, visiting order,
-//! how many dimensions the parallel loop takes, chunks, what is kept and what computed again), each with the budget that is
-//! chosen by default; and the chosen schedule with other budgets. A kernel that splits varies one stage at a time. Whatever
+//! how many dimensions the parallel loop takes, chunks, what is kept and what computed again), each with the knobs
+//! at their defaults; and the chosen schedule with other knobs. A kernel that splits varies one stage at a time. Whatever
 //! is listed has been applied: it is legal.
 
 use super::apply::pieces;
-use super::choose::{budget, choose_flat};
+use super::choose::choose_flat;
 use super::flat::Flat;
+use super::knobs::{self, grain};
 use super::parts::{self, Part};
 use super::{Machine, Schedule, inline, stretch};
 use brolga_ir::loops::PANEL;
-use brolga_ir::schedule::{Budget, Copy, GpuPoints, GpuRows, GpuTile, Order, Points, Rows, Tile};
+use brolga_ir::schedule::{Copy, GpuPoints, GpuRows, GpuTile, Order, Points, Rows, Tile};
 use brolga_ir::{CpuTarget, structured};
 
 /// Lanes of vectors to try.
 const LANES: [i64; 5] = [1, 4, 8, 16, 32];
 /// Chunks of a long dimension to try.
 const CHUNKS: [i64; 3] = [1024, 4096, 16384];
-/// Work from which on workers are woken, to try.
-const GRAINS: [i64; 4] = [0, 10_000, 160_000, i64::MAX];
-/// Statements of a repeated loop to try.
-const UNROLLS: [i64; 3] = [0, 16, 128];
 /// The most schedules of a kernel, or of a stage that splits off.
 const MOST: usize = 512;
 
@@ -81,8 +78,8 @@ fn candidates(part: &Part, machine: &Machine, chosen: &Schedule) -> Vec<Schedule
 }
 
 fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
-    let default = budget(target);
-    let mut out = budgets(chosen, &default);
+    let default = knobs::defaults(target);
+    let mut out = knobs::variants(chosen);
     let height = i64::from(target.tile.shape(PANEL as u32).rows);
     for rows in heights(height) {
         for left in [0, 1] {
@@ -94,7 +91,7 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
                         order,
                         lanes,
                         direct,
-                        budget: default.clone(),
+                        knobs: default.clone(),
                     }));
                 }
             }
@@ -108,7 +105,7 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
                     lanes,
                     outside,
                     inline: inline.clone(),
-                    budget: default.clone(),
+                    knobs: default.clone(),
                 }));
             }
         }
@@ -125,39 +122,15 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
                             outside,
                             chunk,
                             inline: inline.clone(),
-                            budget: default.clone(),
+                            knobs: default.clone(),
                         }));
                     }
                 }
             }
         }
     }
-    out.extend(GRAINS.map(|grain| Schedule::Copy(Copy { grain })));
+    out.extend(grain::GRAIN.tries.iter().map(|&grain| Schedule::Copy(Copy { grain })));
     out
-}
-
-/// A schedule with other budgets, one figure at a time.
-fn budgets(chosen: &Schedule, default: &Budget) -> Vec<Schedule> {
-    let grains = GRAINS.map(|grain| Budget {
-        grain,
-        ..default.clone()
-    });
-    let unrolls = UNROLLS.map(|unroll| Budget {
-        unroll,
-        ..default.clone()
-    });
-    let constants = [0, i64::MAX].map(|constants| Budget {
-        constants,
-        ..default.clone()
-    });
-    let with = |b: Budget| {
-        let mut s = chosen.clone();
-        if let Some(own) = s.budget_mut() {
-            *own = b;
-        }
-        s
-    };
-    grains.into_iter().chain(unrolls).chain(constants).map(with).collect()
 }
 
 /// Heights of tiles: what a kernel of the family keeps in registers, less, and what is cut into several.
