@@ -28,7 +28,7 @@ mod tensor;
 pub mod text;
 
 pub use dim::{Dim, DimOp, Symbol};
-pub use dtype::DType;
+pub use dtype::{DType, Format};
 pub use fault::{Fault, OUT_OF_RANGE};
 pub use graph::{Build, ConstData, Constant, Def, Graph, GraphBuilder, Node, NodeError, Source, Type, Value};
 pub use guard::{Guard, Relation};

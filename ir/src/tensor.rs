@@ -4,7 +4,7 @@
 //! [`Number`], which holds every dtype without loss, so that no operator's reference evaluation is written
 //! once per dtype.
 
-use crate::DType;
+use crate::{DType, Format};
 use std::sync::Arc;
 
 /// A dense row-major tensor. Cloning shares the bytes.
@@ -253,20 +253,21 @@ pub fn decode(dtype: DType, b: &[u8]) -> Number {
             <$t>::from_le_bytes(b.try_into().expect("an element has its dtype's size"))
         };
     }
-    match dtype {
-        DType::F64 => Float(le!(f64)),
-        DType::F32 => Float(le!(f32) as f64),
-        DType::F16 => Float(le!(half::f16).to_f64()),
-        DType::BF16 => Float(le!(half::bf16).to_f64()),
-        DType::I64 => Int(le!(i64) as i128),
-        DType::I32 => Int(le!(i32) as i128),
-        DType::I16 => Int(le!(i16) as i128),
-        DType::I8 => Int(b[0] as i8 as i128),
-        DType::U64 => Int(le!(u64) as i128),
-        DType::U32 => Int(le!(u32) as i128),
-        DType::U16 => Int(le!(u16) as i128),
-        DType::U8 => Int(b[0] as i128),
-        DType::Bool => Int((b[0] != 0) as i128),
+    match dtype.format() {
+        Format::F64 => Float(le!(f64)),
+        Format::F32 => Float(le!(f32) as f64),
+        Format::Half => Float(dtype.from_half(le!(u16)).into()),
+        Format::Signed(_) => {
+            let mut all = [if b[b.len() - 1] >> 7 == 0 { 0 } else { 0xff }; 8];
+            all[..b.len()].copy_from_slice(b);
+            Int(i64::from_le_bytes(all).into())
+        }
+        Format::Unsigned(_) => {
+            let mut all = [0; 8];
+            all[..b.len()].copy_from_slice(b);
+            Int(u64::from_le_bytes(all).into())
+        }
+        Format::Bool => Int((b[0] != 0) as i128),
     }
 }
 
@@ -274,30 +275,21 @@ pub fn decode(dtype: DType, b: &[u8]) -> Number {
 /// truncates and saturates (NaN: 0); an integer given for a narrower integer keeps its low bits; anything non-zero, NaN
 /// included, is true.
 pub fn encode(dtype: DType, x: Number, out: &mut [u8]) {
-    macro_rules! int {
-        ($t:ty) => {
-            out.copy_from_slice(
-                &match x {
-                    Number::Float(v) => v as $t,
-                    Number::Int(v) => v as $t,
-                }
-                .to_le_bytes(),
-            )
-        };
-    }
-    match dtype {
-        DType::F64 => out.copy_from_slice(&x.f64().to_le_bytes()),
-        DType::F32 => out.copy_from_slice(&x.f32().to_le_bytes()),
-        DType::F16 => out.copy_from_slice(&half::f16::from_f32(x.f32()).to_le_bytes()),
-        DType::BF16 => out.copy_from_slice(&half::bf16::from_f32(x.f32()).to_le_bytes()),
-        DType::I64 => int!(i64),
-        DType::I32 => int!(i32),
-        DType::I16 => int!(i16),
-        DType::I8 => int!(i8),
-        DType::U64 => int!(u64),
-        DType::U32 => int!(u32),
-        DType::U16 => int!(u16),
-        DType::U8 => int!(u8),
-        DType::Bool => out[0] = x.truth() as u8,
+    match dtype.format() {
+        Format::F64 => out.copy_from_slice(&x.f64().to_le_bytes()),
+        Format::F32 => out.copy_from_slice(&x.f32().to_le_bytes()),
+        Format::Half => out.copy_from_slice(&dtype.to_half(x.f32()).to_le_bytes()),
+        f @ (Format::Signed(n) | Format::Unsigned(n)) => {
+            let (least, most) = match f {
+                Format::Signed(_) => (-1i128 << (n - 1), (1 << (n - 1)) - 1),
+                _ => (0, (1 << n) - 1),
+            };
+            let whole = match x {
+                Number::Float(v) => (v as i128).clamp(least, most),
+                Number::Int(v) => v,
+            };
+            out.copy_from_slice(&whole.to_le_bytes()[..usize::from(n) / 8]);
+        }
+        Format::Bool => out[0] = x.truth() as u8,
     }
 }

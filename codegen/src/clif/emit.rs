@@ -3,7 +3,7 @@
 use super::constants::Constants;
 use super::unit::Unit;
 use crate::Error;
-use brolga_ir::{DType, Dim, Symbol};
+use brolga_ir::{DType, Dim, Format, Symbol};
 use cranelift_codegen::ir::{
     self, FuncRef, InstBuilder, MemFlagsData, StackSlot, StackSlotData, StackSlotKind, Type, Value, types,
 };
@@ -180,12 +180,12 @@ pub(crate) fn element() -> MemFlagsData {
 
 /// The Cranelift type of one element in a register; bools are 0 or 1 in 8 bits.
 pub(crate) fn clif(d: DType) -> Type {
-    match d {
-        DType::F64 => types::F64,
-        DType::F32 => types::F32,
-        DType::I64 | DType::U64 => types::I64,
-        DType::I32 | DType::U32 => types::I32,
-        DType::F16 | DType::BF16 | DType::I16 | DType::U16 => types::I16,
-        DType::I8 | DType::U8 | DType::Bool => types::I8,
+    match d.format() {
+        Format::F64 => types::F64,
+        Format::F32 => types::F32,
+        Format::Signed(64) | Format::Unsigned(64) => types::I64,
+        Format::Signed(32) | Format::Unsigned(32) => types::I32,
+        Format::Half | Format::Signed(16) | Format::Unsigned(16) => types::I16,
+        Format::Signed(_) | Format::Unsigned(_) | Format::Bool => types::I8,
     }
 }

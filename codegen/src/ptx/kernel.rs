@@ -8,7 +8,7 @@ use crate::Error;
 use crate::rare::{Rare, Uses};
 use brolga_ir::index::{Ix, Reg, Var};
 use brolga_ir::loops::{self, Expr, Kernel, LoopKind, Stmt, visit_sets};
-use brolga_ir::{DType, Dim, Symbol};
+use brolga_ir::{DType, Dim, Format, Symbol};
 use rustc_hash::FxHashMap;
 
 /// Bytes of shared memory that a block may have without asking for more at launch.
@@ -376,16 +376,16 @@ fn space(s: loops::Scope) -> &'static str {
 
 /// The type of an element in memory.
 fn memory_ty(t: DType) -> &'static str {
-    match t {
-        DType::F64 => "f64",
-        DType::F32 => "f32",
-        DType::F16 | DType::BF16 => "b16",
-        DType::I64 | DType::U64 => "b64",
-        DType::I32 | DType::U32 => "b32",
-        DType::I16 => "s16",
-        DType::U16 => "u16",
-        DType::I8 => "s8",
-        DType::U8 | DType::Bool => "u8",
+    match t.format() {
+        Format::F64 => "f64",
+        Format::F32 => "f32",
+        Format::Half => "b16",
+        Format::Signed(64) | Format::Unsigned(64) => "b64",
+        Format::Signed(32) | Format::Unsigned(32) => "b32",
+        Format::Signed(16) => "s16",
+        Format::Unsigned(16) => "u16",
+        Format::Signed(_) => "s8",
+        Format::Unsigned(_) | Format::Bool => "u8",
     }
 }
 

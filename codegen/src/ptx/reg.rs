@@ -1,6 +1,6 @@
 //! Typed virtual registers, and the text under construction.
 
-use brolga_ir::DType;
+use brolga_ir::{DType, Format};
 use std::fmt;
 
 /// A register class of PTX.
@@ -23,13 +23,13 @@ impl Class {
 
     /// The class that holds a dtype.
     pub const fn of(dtype: DType) -> Class {
-        match dtype {
-            DType::Bool => Class::Pred,
-            DType::F16 | DType::BF16 => Class::B16,
-            DType::I64 | DType::U64 => Class::B64,
-            DType::F32 => Class::F32,
-            DType::F64 => Class::F64,
-            DType::I32 | DType::U32 | DType::I16 | DType::U16 | DType::I8 | DType::U8 => Class::B32,
+        match dtype.format() {
+            Format::Bool => Class::Pred,
+            Format::Half => Class::B16,
+            Format::Signed(64) | Format::Unsigned(64) => Class::B64,
+            Format::F32 => Class::F32,
+            Format::F64 => Class::F64,
+            Format::Signed(_) | Format::Unsigned(_) => Class::B32,
         }
     }
 

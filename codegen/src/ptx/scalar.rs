@@ -5,34 +5,31 @@
 //! is written by the last instruction only, because it may be an operand too.
 
 use super::reg::{Asm, Class, R, put};
-use brolga_ir::DType;
 use brolga_ir::scalar::Prim;
+use brolga_ir::{DType, Format};
 
 /// A constant's immediate: the value that a register of the dtype's class holds.
 pub(super) fn immediate(dtype: DType, bits: u64) -> String {
-    match dtype {
-        DType::F32 => format!("0f{bits:08X}"),
-        DType::F64 => format!("0d{bits:016X}"),
-        DType::Bool => if bits == 0 { "0" } else { "-1" }.into(),
-        DType::I8 => (bits as i8).to_string(),
-        DType::I16 => (bits as i16).to_string(),
-        DType::I32 => (bits as i32).to_string(),
-        DType::I64 => (bits as i64).to_string(),
-        DType::F16 | DType::BF16 | DType::U8 | DType::U16 | DType::U32 | DType::U64 => bits.to_string(),
+    match dtype.format() {
+        Format::F32 => format!("0f{bits:08X}"),
+        Format::F64 => format!("0d{bits:016X}"),
+        Format::Bool => if bits == 0 { "0" } else { "-1" }.into(),
+        Format::Signed(n) => ((bits << (64 - n)) as i64 >> (64 - n)).to_string(),
+        Format::Half | Format::Unsigned(_) => bits.to_string(),
     }
 }
 
 /// The arithmetic type of a dtype's register.
 fn ty(t: DType) -> &'static str {
-    match t {
-        DType::F64 => "f64",
-        DType::F32 => "f32",
-        DType::I64 => "s64",
-        DType::U64 => "u64",
-        DType::I32 | DType::I16 | DType::I8 => "s32",
-        DType::U32 | DType::U16 | DType::U8 => "u32",
-        DType::F16 | DType::BF16 => "b16",
-        DType::Bool => "pred",
+    match t.format() {
+        Format::F64 => "f64",
+        Format::F32 => "f32",
+        Format::Signed(64) => "s64",
+        Format::Unsigned(64) => "u64",
+        Format::Signed(_) => "s32",
+        Format::Unsigned(_) => "u32",
+        Format::Half => "b16",
+        Format::Bool => "pred",
     }
 }
 
@@ -264,12 +261,11 @@ impl Asm {
     }
 
     fn cast(&mut self, from: DType, to: DType, d: R, a: R) {
-        let half = |t: DType| matches!(t, DType::F16 | DType::BF16);
         if from == to {
             return self.mov(d, a);
         }
         // The 16-bit floats are reached through f32.
-        if (half(from) && to != DType::F32) || (half(to) && from != DType::F32) {
+        if (from.is_half() && to != DType::F32) || (to.is_half() && from != DType::F32) {
             let f = self.of(DType::F32);
             self.cast(from, DType::F32, f, a);
             return self.cast(DType::F32, to, d, f);

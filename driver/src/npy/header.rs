@@ -12,6 +12,30 @@ const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// The longest dictionary that is read: a shape has far fewer digits.
 const LONGEST: u64 = 1 << 16;
 
+/// NumPy's names of element types.
+const KINDS: [(&str, DType); 12] = [
+    ("f8", DType::F64),
+    ("f4", DType::F32),
+    ("f2", DType::F16),
+    ("i8", DType::I64),
+    ("i4", DType::I32),
+    ("i2", DType::I16),
+    ("i1", DType::I8),
+    ("u8", DType::U64),
+    ("u4", DType::U32),
+    ("u2", DType::U16),
+    ("u1", DType::U8),
+    ("b1", DType::Bool),
+];
+
+/// The dtype that stands for another in NumPy's files.
+pub fn stored(dtype: DType) -> DType {
+    match dtype {
+        DType::BF16 => DType::F32,
+        d => d,
+    }
+}
+
 /// What a header says.
 #[derive(Debug, PartialEq)]
 pub(super) struct Header {
@@ -27,22 +51,14 @@ pub(super) fn of(t: &Tensor) -> Vec<u8> {
     if t.shape().len() > 1 {
         shape.truncate(shape.len() - 2);
     }
-    let descr = match t.dtype() {
-        DType::F64 => "<f8",
-        DType::F32 | DType::BF16 => "<f4",
-        DType::F16 => "<f2",
-        DType::I64 => "<i8",
-        DType::I32 => "<i4",
-        DType::I16 => "<i2",
-        DType::I8 => "|i1",
-        DType::U64 => "<u8",
-        DType::U32 => "<u4",
-        DType::U16 => "<u2",
-        DType::U8 => "|u1",
-        DType::Bool => "|b1",
-    };
+    let dtype = stored(t.dtype());
+    let (kind, _) = KINDS
+        .iter()
+        .find(|(_, d)| *d == dtype)
+        .expect("the others are stored as one of them");
+    let order = if dtype.bytes() == 1 { '|' } else { '<' };
     let mut text = format!(
-        "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}",
+        "{{'descr': '{order}{kind}', 'fortran_order': False, 'shape': ({}), }}",
         shape.trim_end()
     );
     // Magic, two bytes of version, two of length, the closing line break.
@@ -139,22 +155,12 @@ fn dtype(descr: &str) -> Result<(bool, DType), String> {
         Some(("<" | "|" | "=", kind)) => (cfg!(target_endian = "big") && name.starts_with('='), kind),
         _ => (false, name),
     };
-    let dtype = match kind {
-        "f8" => DType::F64,
-        "f4" => DType::F32,
-        "f2" => DType::F16,
-        "i8" => DType::I64,
-        "i4" => DType::I32,
-        "i2" => DType::I16,
-        "i1" => DType::I8,
-        "u8" => DType::U64,
-        "u4" => DType::U32,
-        "u2" => DType::U16,
-        "u1" => DType::U8,
-        "b1" | "?" => DType::Bool,
-        _ => return Err(format!("elements of type '{name}', expected numbers or booleans")),
-    };
-    Ok((big_endian, dtype))
+    let kind = if kind == "?" { "b1" } else { kind };
+    let (_, dtype) = KINDS
+        .iter()
+        .find(|(k, _)| *k == kind)
+        .ok_or_else(|| format!("elements of type '{name}', expected numbers or booleans"))?;
+    Ok((big_endian, *dtype))
 }
 
 #[cfg(test)]

@@ -260,9 +260,9 @@ impl Builder<'_> {
     /// # Errors
     /// Never.
     pub fn widen(&mut self, v: Value) -> One {
-        match self.dtype(v) {
-            DType::F16 | DType::BF16 => self.cast(v, DType::F32),
-            _ => Ok(v),
+        match self.dtype(v).is_half() {
+            true => self.cast(v, DType::F32),
+            false => Ok(v),
         }
     }
 
@@ -306,14 +306,6 @@ impl Builder<'_> {
         self.map(name, &[v, s])
     }
 
-    /// The dtype in which sums of products are accumulated.
-    pub fn accumulator(&self, dtype: DType) -> DType {
-        match dtype {
-            DType::F16 | DType::BF16 => DType::F32,
-            d => d,
-        }
-    }
-
     /// A contraction: batch dimensions, free dimensions of `lhs`, free dimensions of `rhs`.
     ///
     /// # Errors
@@ -345,7 +337,7 @@ impl Builder<'_> {
                 sides = [self.fit(sides[0], a, &d)?, self.fit(sides[1], b, &d)?];
             }
         }
-        let acc = self.accumulator(self.dtype(lhs));
+        let acc = self.dtype(lhs).compute();
         let attrs = [
             Attr::axes(batch[0]),
             Attr::axes(batch[1]),

@@ -71,9 +71,9 @@ impl OpDef for Map {
             return draw_cast(d, want);
         }
         let wanted = want.map_or(d.dtype(), |t| t.dtype);
-        use DType::{BF16, Bool, F16, F32, F64, I32, I64, U8};
+        use DType::{Bool, F16, F32, F64, I32, I64, U8};
         let dtype = match self.0.rule {
-            Rule::Order => draw::pick(d, &[F32, F64, BF16, I32, U8]),
+            Rule::Order => draw::pick(d, &[&DType::FLOATS[..], &[I32, U8]].concat()),
             Rule::Test => draw::pick(d, &[F32, F64, F16]),
             Rule::Equality => draw::pick(d, &[F32, I64, Bool, F16]),
             Rule::Logic => Bool,

@@ -5,7 +5,7 @@
 //! `neg`, `abs`, `select` and `bitcast` only move or change bits and keep a NaN's payload.
 
 use super::{Body, Inst, Prim};
-use crate::{DType, Number};
+use crate::{DType, Format, Number};
 
 /// A value of any dtype: its bits, zero-extended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -19,11 +19,11 @@ pub struct Scalar {
 impl Scalar {
     /// The value nearest to a number, by the rules of [`Prim::Cast`].
     pub fn new(dtype: DType, x: Number) -> Scalar {
-        let bits = match (dtype, x) {
-            (DType::F32, Number::Int(v)) => from_f32(v as f32),
-            (DType::F16 | DType::BF16, Number::Int(v)) => float_to(dtype, v as f32 as f64),
-            (DType::F64, Number::Int(v)) => from_f64(v as f64),
-            (DType::Bool, x) => x.truth() as u64,
+        let bits = match (dtype.format(), x) {
+            (Format::F32, Number::Int(v)) => from_f32(v as f32),
+            (Format::Half, Number::Int(v)) => float_to(dtype, v as f32 as f64),
+            (Format::F64, Number::Int(v)) => from_f64(v as f64),
+            (Format::Bool, x) => x.truth() as u64,
             (_, Number::Float(v)) => float_to(dtype, v),
             (_, Number::Int(v)) => v as u64 & mask(dtype),
         };
@@ -188,18 +188,18 @@ pub(super) fn eval_bits(p: Prim, t: DType, a: u64, b: u64, c: u64) -> u64 {
         Prim::Cast(to) => return cast(t, to, a),
         _ => {}
     }
-    match t {
-        DType::F32 => {
+    match t.format() {
+        Format::F32 => {
             let f = |x: u64| f32::from_bits(x as u32);
             float_prim!(p, f(a), f(b), f(c), from_f32, a, 1u64 << 31)
         }
-        DType::F64 => {
+        Format::F64 => {
             let f = f64::from_bits;
             float_prim!(p, f(a), f(b), f(c), from_f64, a, 1u64 << 63)
         }
         // Not operand dtypes of any other primitive.
-        DType::F16 | DType::BF16 => a,
-        _ if t.is_signed() => {
+        Format::Half => a,
+        Format::Signed(_) => {
             let (x, y) = (sign_extend(t, a), sign_extend(t, b));
             let r = match p {
                 Prim::Add => x.wrapping_add(y),
@@ -220,7 +220,7 @@ pub(super) fn eval_bits(p: Prim, t: DType, a: u64, b: u64, c: u64) -> u64 {
             };
             r as u64 & mask(t)
         }
-        _ => {
+        Format::Unsigned(_) | Format::Bool => {
             let r = match p {
                 Prim::Add => a.wrapping_add(b),
                 Prim::Sub => a.wrapping_sub(b),
@@ -259,34 +259,27 @@ fn bitwise(p: Prim, t: DType, a: u64, b: u64) -> u64 {
 }
 
 fn to_float(t: DType, bits: u64) -> f64 {
-    match t {
-        DType::F64 => f64::from_bits(bits),
-        DType::F32 => f32::from_bits(bits as u32) as f64,
-        DType::F16 => half::f16::from_bits(bits as u16).to_f32() as f64,
-        _ => half::bf16::from_bits(bits as u16).to_f32() as f64,
+    match t.format() {
+        Format::F64 => f64::from_bits(bits),
+        Format::F32 => f32::from_bits(bits as u32) as f64,
+        _ => t.from_half(bits as u16) as f64,
     }
 }
 
 /// A float in any dtype. The 16-bit floats are reached through f32.
 fn float_to(to: DType, x: f64) -> u64 {
-    let int = match to {
-        DType::F64 => return from_f64(x),
-        DType::F32 => return from_f32(x as f32),
-        DType::F16 if x.is_nan() => return 0x7e00,
-        DType::F16 => return half::f16::from_f32(x as f32).to_bits() as u64,
-        DType::BF16 if x.is_nan() => return 0x7fc0,
-        DType::BF16 => return half::bf16::from_f32(x as f32).to_bits() as u64,
-        DType::I64 => x as i64 as u64,
-        DType::I32 => x as i32 as u64,
-        DType::I16 => x as i16 as u64,
-        DType::I8 => x as i8 as u64,
-        DType::U64 => x as u64,
-        DType::U32 => x as u32 as u64,
-        DType::U16 => x as u16 as u64,
-        DType::U8 => x as u8 as u64,
-        DType::Bool => (x != 0.0) as u64,
-    };
-    int & mask(to)
+    match to.format() {
+        Format::F64 => from_f64(x),
+        Format::F32 => from_f32(x as f32),
+        Format::Half if x.is_nan() => to.to_half(f32::NAN) as u64,
+        Format::Half => to.to_half(x as f32) as u64,
+        Format::Signed(n) => {
+            let most = i64::MAX >> (64 - n);
+            (x as i64).clamp(!most, most) as u64 & mask(to)
+        }
+        Format::Unsigned(_) => (x as u64).min(mask(to)),
+        Format::Bool => (x != 0.0) as u64,
+    }
 }
 
 fn cast(from: DType, to: DType, a: u64) -> u64 {
@@ -298,10 +291,10 @@ fn cast(from: DType, to: DType, a: u64) -> u64 {
     }
     let signed = from.is_signed();
     let x = if signed { sign_extend(from, a) } else { a as i64 };
-    match to {
-        DType::Bool => (a != 0) as u64,
-        DType::F64 => from_f64(if signed { x as f64 } else { a as f64 }),
-        DType::F32 | DType::F16 | DType::BF16 => {
+    match to.format() {
+        Format::Bool => (a != 0) as u64,
+        Format::F64 => from_f64(if signed { x as f64 } else { a as f64 }),
+        Format::F32 | Format::Half => {
             let f = if signed { x as f32 } else { a as f32 };
             float_to(to, f as f64)
         }

@@ -186,16 +186,15 @@ impl Function {
         use DType::*;
         const SHAPES: [&[usize]; 3] = [&[3, 7], &[33], &[]];
         let all_of = |d: DType| vec![d; self.arity];
+        let each = |all: &[&[DType]]| all.concat().into_iter().map(|d| (all_of(d), None)).collect();
         let cases: Vec<(Vec<DType>, Option<DType>)> = match self.rule {
-            Rule::Number => [F32, F64, F16, BF16, I64, I32, I8, U8]
-                .map(|d| (all_of(d), None))
-                .into(),
-            Rule::Float => [F32, F64, F16, BF16].map(|d| (all_of(d), None)).into(),
-            Rule::Order => [F32, F64, F16, I64, U32, I8].map(|d| (all_of(d), None)).into(),
-            Rule::Equality => [F32, F64, BF16, I32, U8, Bool].map(|d| (all_of(d), None)).into(),
-            Rule::Test => [F32, F64, F16].map(|d| (all_of(d), None)).into(),
+            Rule::Number => each(&[&DType::FLOATS, &[I64, I32, I8, U8]]),
+            Rule::Float => each(&[&DType::FLOATS]),
+            Rule::Order => each(&[&[F32, F64, F16, I64, U32, I8]]),
+            Rule::Equality => each(&[&DType::FLOATS, &[I32, U8, Bool]]),
+            Rule::Test => each(&[&[F32, F64, F16]]),
             Rule::Logic => vec![(all_of(Bool), None)],
-            Rule::Bits => [I64, I32, U16, I8, U8].map(|d| (all_of(d), None)).into(),
+            Rule::Bits => each(&[&[I64, I32, U16, I8, U8]]),
             Rule::Where => [F32, F16, F64, I64, U8, Bool].map(|d| (vec![Bool, d, d], None)).into(),
             Rule::Cast => {
                 let pairs = DType::ALL.into_iter().flat_map(|a| DType::ALL.map(|b| (a, b)));

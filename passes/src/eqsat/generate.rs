@@ -125,8 +125,8 @@ impl Generator {
             },
             _ => None,
         });
-        let any = &[F32, F32, F32, F32, F32, F64, F64, F16, BF16, I64, I32, I8, U8, Bool];
-        self.pick(asked.unwrap_or(any))
+        let any = [&DType::FLOATS[..], &[F32, F32, F32, F32, F64, I64, I32, I8, U8, Bool]].concat();
+        self.pick(asked.unwrap_or(&any))
     }
 
     /// Notes what the conditions ask of variables, so that instances often satisfy them.

@@ -41,7 +41,7 @@ predicates! {
         Some(s.splat? == a[1].number()?.to(s.ty.dtype))
     };
     "is-invertible" [Asks::Number] "the stream is a number of which neither it nor its reciprocal overflows or is subnormal" |_, a| {
-        let (x, least) = (a[0].num()?.abs(), least_normal(a[0].stream()?.ty.dtype)?);
+        let (x, least) = (a[0].num()?.abs(), a[0].stream()?.ty.dtype.least_normal()?);
         Some(x.is_finite() && x >= least && 1.0 / x >= least)
     };
     "is-scale" [Asks::Number] "the stream is a finite number above 0" |_, a| {
@@ -55,7 +55,7 @@ predicates! {
         Some(signs::is_nonnegative(eg, a[0].stream()?.class?))
     };
     "is-positive" [Asks::Positive] "the stream is one known number everywhere, not below 0" |_, a| Some(a[0].num()? >= 0.0);
-    "is-float" [Asks::DType(&[DType::F32, DType::F32, DType::F32, DType::F64, DType::F64, DType::F16, DType::BF16])] "the dtype is a float" |_, a| Some(a[0].stream()?.ty.dtype.is_float());
+    "is-float" [Asks::DType(&DType::FLOATS)] "the dtype is a float" |_, a| Some(a[0].stream()?.ty.dtype.is_float());
     "is-compute" [Asks::DType(&[DType::F32, DType::F32, DType::F64])] "the dtype is f32 or f64" |_, a| Some(is_compute(a[0].stream()?.ty.dtype));
     "is-integer" [Asks::DType(&[DType::I64, DType::I32, DType::I16, DType::I8, DType::U32, DType::U8])] "the dtype is an integer" |_, a| Some(a[0].stream()?.ty.dtype.is_int());
     "has-rank" [Asks::Rank] "the stream has this rank" |_, a| Some(a[0].rank()? as i64 == a[1].int()?);
@@ -127,16 +127,6 @@ predicates! {
         let same = |d: usize| if d < axis { w[d].is(1) } else { w[d] == x[d] };
         Some(w.len() == x.len() && (0..x.len()).all(same))
     };
-}
-
-/// The smallest number of a float dtype that has all its digits.
-fn least_normal(dtype: DType) -> Option<f64> {
-    match dtype {
-        DType::F64 => Some(f64::MIN_POSITIVE),
-        DType::F32 | DType::BF16 => Some(f32::MIN_POSITIVE as f64),
-        DType::F16 => Some(2f64.powi(-14)),
-        _ => None,
-    }
 }
 
 /// Whether a permutation that is not the identity moves only extents of 1; `None` for the identity.

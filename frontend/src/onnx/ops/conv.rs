@@ -150,7 +150,7 @@ impl Builder<'_> {
                 })?;
             }
         }
-        let acc = self.accumulator(self.dtype(x));
+        let acc = self.dtype(x).compute();
         let attrs = [
             Attr::Ints(win.strides),
             Attr::Ints(win.dilations),
@@ -207,7 +207,7 @@ pub fn conv_transpose(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         low = p[..n].iter().map(|&p| Dim::Const(p)).collect();
         high = p[n..].iter().map(|&p| Dim::Const(p)).collect();
     }
-    let (dtype, acc) = (graph.dtype(x), graph.accumulator(graph.dtype(x)));
+    let (dtype, acc) = (graph.dtype(x), graph.dtype(x).compute());
     let attrs = [
         Attr::Ints(strides),
         Attr::Ints(dilations),
@@ -255,8 +255,8 @@ pub fn causal(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         Attr::Dims(vec![Dim::ZERO]),
         Attr::Int(channels),
         Attr::Bool(false),
-        Attr::DType(graph.accumulator(dtype)),
-        Attr::DType(graph.accumulator(dtype)),
+        Attr::DType(dtype.compute()),
+        Attr::DType(dtype.compute()),
     ];
     let y = graph.op("conv", &attrs, &[all, w])?;
     let mut y = add_bias(graph, y, ctx.optional(2))?;

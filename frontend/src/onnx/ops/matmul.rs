@@ -75,7 +75,7 @@ pub fn gemm(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     }
     let (ta, tb) = (ctx.flag("transA", false)?, ctx.flag("transB", false)?);
     // A result of 16 bits is rounded once, after everything has been added.
-    let (dtype, acc) = (graph.dtype(a), graph.accumulator(graph.dtype(a)));
+    let (dtype, acc) = (graph.dtype(a), graph.dtype(a).compute());
     let mut y = graph.contract_to(acc, a, b, [&[], &[]], [&[usize::from(!ta)], &[usize::from(tb)]])?;
     let (alpha, beta) = (ctx.float("alpha", 1.0)?, ctx.float("beta", 1.0)?);
     if alpha != 1.0 {

@@ -257,7 +257,7 @@ static COMPOSED: &[&str] = &[
 /// # Errors
 /// Those of the function.
 pub fn run(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
-    let narrow = |v: &Value| matches!(graph.dtype(*v), DType::F16 | DType::BF16);
+    let narrow = |v: &Value| graph.dtype(*v).is_half();
     let composed = COMPOSED.binary_search(&ctx.op()).is_ok();
     let Some(first) = ctx.inputs.iter().flatten().copied().find(narrow).filter(|_| composed) else {
         return apply(graph, ctx);

@@ -79,7 +79,7 @@ fn compute(graph: &mut Builder<'_>, op: &str, x: Value, axes: &[usize]) -> One {
 fn float(graph: &mut Builder<'_>, x: Value) -> One {
     match graph.dtype(x) {
         DType::F32 | DType::F64 => Ok(x),
-        DType::F16 | DType::BF16 => graph.cast(x, DType::F32),
+        d if d.is_half() => graph.cast(x, DType::F32),
         _ => graph.cast(x, DType::F64),
     }
 }
