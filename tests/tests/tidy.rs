@@ -310,6 +310,72 @@ fn fired() -> BTreeSet<String> {
 }
 
 /// Operators say what they are themselves: passes match on roles and facts, never on a name.
+/// The code of a file: without comments, tests, and the instances of operators that tests run.
+fn code(text: &str) -> String {
+    let mut out = vec![];
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let content = line.trim_start();
+        if line == "#[cfg(test)]" && lines.peek() == Some(&"mod tests {") {
+            break;
+        }
+        if content.contains("fn samples(") && line.ends_with('{') {
+            let end = format!("{}}}", &line[..line.len() - content.len()]);
+            lines.by_ref().find(|l| **l == *end);
+        } else if !content.starts_with("//") {
+            out.push(line.split(" // ").next().unwrap_or_default());
+        }
+    }
+    out.join("\n")
+}
+
+/// True where a text has a word, in which hyphens count as letters.
+fn has_word(text: &str, word: &str) -> bool {
+    let letter = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
+        !before.ends_with(letter) && !after.starts_with(letter)
+    })
+}
+
+#[test]
+fn changes_touch_what_the_architecture_says() {
+    let (_, document) = texts(&["md"])
+        .into_iter()
+        .find(|(f, _)| f == Path::new("docs/architecture.md"))
+        .expect("the document is there");
+    let sources: Vec<(String, String)> = texts(&["rs", "rules"])
+        .into_iter()
+        .map(|(f, text)| (f.to_str().expect("names are UTF-8").to_owned(), text))
+        .filter(|(f, _)| !f.ends_with("/tests.rs") && !f.contains("/tests/"))
+        .map(|(f, text)| (f, code(&text)))
+        .collect();
+    let quoted = |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let mut wrong = vec![];
+    let mut rows = 0;
+    let table = document.lines().skip_while(|l| !l.starts_with("| to add |")).skip(2);
+    for row in table.take_while(|l| l.starts_with('|')) {
+        rows += 1;
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        let [what, _, words, folders, files] = cells[..] else {
+            panic!("a row of five cells: {row}");
+        };
+        let (words, folders) = (quoted(words), quoted(folders));
+        let expected: BTreeSet<String> = quoted(files).into_iter().collect();
+        let found: BTreeSet<String> = sources
+            .iter()
+            .filter(|(f, _)| folders.iter().any(|folder| f.starts_with(&format!("{folder}/"))))
+            .filter(|(_, text)| words.iter().any(|w| has_word(text, w)))
+            .map(|(f, _)| f.clone())
+            .collect();
+        if found != expected {
+            wrong.push(format!("{}: {words:?} stands in {found:?}", what.trim()));
+        }
+    }
+    assert_eq!(rows, 10, "kinds of changes in the table");
+    none("the table of what one touches is not true", wrong);
+}
+
 #[test]
 fn no_pass_matches_the_name_of_an_operator() {
     let names: BTreeSet<&str> = ops::all().iter().map(|d| d.name()).collect();
