@@ -120,8 +120,14 @@ impl Header<'_> {
             HeaderWeights::Embedded => String::new(),
             HeaderWeights::File => ", const void *weights".into(),
         };
+        let dynamic = meta.outputs.iter().any(|output| output.dynamic);
+        let extents = if dynamic {
+            ", const uint64_t *out_bytes, int64_t *out_dims"
+        } else {
+            ""
+        };
         line(format!(
-            "  int32_t example(const void *const *inputs, void **outputs{memory}) {{"
+            "  int32_t example(const void *const *inputs, void **outputs{memory}{extents}) {{"
         ));
         if meta.symbols.is_empty() {
             line("    const int64_t *dims = NULL;".into());
@@ -142,6 +148,12 @@ impl Header<'_> {
         line(format!(
             "    {name}_ctx_init(&ctx, {weights}, dims, brolga_align(memory), arena_bytes);"
         ));
+        if dynamic {
+            line("    ctx.out_bytes = out_bytes;  // of the memory at each output; where outputs[n] is NULL, ctx.alloc gives it".into());
+            line(format!(
+                "    ctx.out_dims = out_dims;  // {upper}_OUTPUT_DIMS extents, after the run"
+            ));
+        }
         line(format!(
             "    status = {name}_run(&ctx, inputs, outputs);  // print brolga_error_string(status)"
         ));

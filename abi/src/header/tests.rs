@@ -147,10 +147,70 @@ fn compile(compiler: &str, arguments: &[&str], source: &Path) {
     );
 }
 
+/// A model whose output has as many rows as its input's first number says.
+const DYNAMIC: &str = r#"
+#include <stdlib.h>
+
+int32_t BROLGA_CALL net_plan(const int64_t *dims, uint32_t workers, uint64_t *arena_bytes) {
+  (void)dims;
+  *arena_bytes = 64 * (uint64_t)workers;
+  return BROLGA_OK;
+}
+
+int32_t BROLGA_CALL net_run(brolga_ctx *ctx, const void *const *inputs, void **outputs) {
+  int64_t rows = (int64_t)*(const float *)inputs[0];
+  uint64_t bytes = 12 * (uint64_t)rows;
+  if (outputs[0] == NULL && ctx->alloc != NULL) outputs[0] = ctx->alloc(ctx, bytes, 64);
+  else if (ctx->out_bytes == NULL || ctx->out_bytes[0] < bytes) {
+    ctx->error_value = (int64_t)bytes;
+    return BROLGA_ERROR_OUTPUT_TOO_SMALL;
+  }
+  for (int64_t i = 0; i < 3 * rows; i++) ((float *)outputs[0])[i] = (float)i;
+  if (ctx->out_dims != NULL) {
+    ctx->out_dims[0] = rows;
+    ctx->out_dims[1] = 3;
+  }
+  return BROLGA_OK;
+}
+"#;
+
+const DYNAMIC_MAIN: &str = r#"
+int main(void) {
+  float rows = 2;
+  float y[9];
+  const void *inputs[] = { &rows, &rows };
+  void *outputs[] = { y };
+  uint64_t out_bytes[] = { sizeof y };
+  int64_t out_dims[NET_OUTPUT_DIMS] = { 0 };
+  if (NET_OUTPUT_0_DYNAMIC != 1) return 1;
+  if (example(inputs, outputs, NULL, out_bytes, out_dims) != BROLGA_OK) return 2;
+  if (out_dims[0] != 2 || out_dims[1] != 3 || y[5] != 5) return 3;
+  rows = 4;
+  if (example(inputs, outputs, NULL, out_bytes, out_dims) != BROLGA_ERROR_OUTPUT_TOO_SMALL) return 4;
+  return 0;
+}
+"#;
+
+#[test]
+fn the_example_gives_memory_for_outputs_that_only_the_run_measures() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut meta = sample();
+    meta.outputs[0].dynamic = true;
+    let text = header("net", &meta, HeaderWeights::File);
+    std::fs::write(folder.path().join("net.h"), &text).unwrap();
+    let source = format!("#include \"net.h\"\n{DYNAMIC}{}\n{DYNAMIC_MAIN}", example(&text));
+    let (path, program) = (folder.path().join("main.c"), folder.path().join("main"));
+    std::fs::write(&path, source).unwrap();
+    let arguments = ["-std=c99", "-pedantic", "-o", program.to_str().unwrap()];
+    compile("cc", &arguments, &path);
+    let status = Command::new(&program).status().unwrap();
+    assert_eq!(status.code(), Some(0), "the number of the check that failed");
+}
+
 #[test]
 fn a_c_program_compiles_against_the_header_and_runs() {
-    let folder = std::env::temp_dir().join(format!("brolga-header-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
     let text = header("net", &sample(), HeaderWeights::File);
     std::fs::write(folder.join("net.h"), &text).unwrap();
     // A second model in the same translation unit shares the first part.
@@ -197,7 +257,6 @@ fn a_c_program_compiles_against_the_header_and_runs() {
         .unwrap();
         compile("c++", &["-std=c++11", "-pedantic", "-fsyntax-only"], &cpp);
     }
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

@@ -32,6 +32,7 @@ impl Combine {
     ];
 
     /// True when no combination of an operand's elements can be -0: a sum starts from +0, and only -0 + -0 is -0.
+    /// (A sum of products is another matter: with one rounding for both, a product that underflows below 0 gives -0.)
     pub fn never_minus_zero(self, of: &mut dyn Signs) -> bool {
         match self {
             Combine::Sum => true,

@@ -4,7 +4,7 @@
 //! Products are summed in `acc` and converted to `out`. Source: XLA `DotGeneral`; ONNX `MatMul`, `Gemm` and `Einsum`.
 
 use super::accumulate::{Accumulator, add_scaled, check_dtypes, load, store};
-use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Products, Role, Sample, Sides, Signs, WindowShape, arity, draw, shape};
+use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Products, Role, Sample, Sides, WindowShape, arity, draw, shape};
 use crate::index::{Ix, Var};
 use crate::{DType, Dim, Tensor, Type, dim};
 use std::num::Wrapping;
@@ -79,10 +79,6 @@ impl OpDef for Def {
     }
     fn weights(&self) -> Option<usize> {
         Some(1)
-    }
-    /// A sum starts from +0, and only -0 + -0 is -0; rounding to a narrower dtype may still give it.
-    fn never_minus_zero(&self, op: &Op, _: &mut dyn Signs) -> bool {
-        op.dtype("acc") == op.dtype("out")
     }
     fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
         let ints = |d: &dyn Draw, i: usize| match d.fixed(i) {

@@ -6,7 +6,7 @@
 
 use super::accumulate::{Accumulator, check_dtypes, load, store};
 use super::window::{self, Windows};
-use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Role, Sample, Signs, arity, conv, draw, pad, shape};
+use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Role, Sample, arity, conv, draw, pad, shape};
 use crate::{Build, DType, Dim, Tensor, Type, Value};
 use std::num::Wrapping;
 
@@ -126,10 +126,6 @@ impl OpDef for Def {
     }
     fn weights(&self) -> Option<usize> {
         Some(1)
-    }
-    /// A sum starts from +0, and only -0 + -0 is -0; rounding to a narrower dtype may still give it.
-    fn never_minus_zero(&self, op: &Op, _: &mut dyn Signs) -> bool {
-        op.dtype("acc") == op.dtype("out")
     }
     fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
         let n = 1 + d.below(2);

@@ -69,12 +69,13 @@ fn variants(flat: &Flat, machine: &Machine, chosen: &Schedule) -> Vec<Schedule> 
 
 /// What may be legal for a part.
 fn candidates(part: &Part, machine: &Machine, chosen: &Schedule) -> Vec<Schedule> {
-    let mut out = match machine {
+    let all = match machine {
         Machine::Cpu(target) => cpu(&part.flat, target, chosen),
         Machine::Gpu(_) => gpu(&part.flat),
     };
-    out.truncate(MOST);
-    out
+    // Of too many, some of every region.
+    let step = all.len().div_ceil(MOST).max(1);
+    all.into_iter().step_by(step).collect()
 }
 
 fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
