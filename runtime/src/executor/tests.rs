@@ -1,6 +1,8 @@
 //! A program written by hand in the ABI: `y[batch, 3] = x[batch, 3] + w[3]`, `n = number of positive x` by a host
 //! operator, `copy = y` through memory allocated on the way.
 
+mod dynamic;
+
 use std::ffi::c_void;
 
 use brolga_abi::{Body, Ctx, Dim, ErrorCode, HostOp, Input, Meta, Output, abi_fn};
