@@ -63,6 +63,9 @@ impl OpDef for Map {
     fn is_nonnegative(&self, _: &Op, of: &mut dyn Signs) -> bool {
         (self.0.signs.is_nonnegative)(of)
     }
+    fn arity(&self) -> (usize, usize) {
+        (self.0.arity, 1)
+    }
     fn follows(&self) -> bool {
         true
     }

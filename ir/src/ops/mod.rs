@@ -162,6 +162,15 @@ pub trait OpDef: Sync + Send {
     fn is_variadic(&self) -> bool {
         false
     }
+    /// The number of operands of an operator that is not variadic, and of results: those of its samples.
+    fn arity(&self) -> (usize, usize) {
+        let samples = self.samples();
+        let results = samples.iter().find_map(|s| {
+            let types: Vec<Type> = s.inputs.iter().map(|(d, shape)| Type::fixed(*d, shape)).collect();
+            Some(Op::new(self.name(), &s.attrs).ok()?.infer(&types).ok()?.len())
+        });
+        (samples.first().map_or(0, |s| s.inputs.len()), results.unwrap_or(1))
+    }
     /// True when the result is the first operand.
     fn is_identity(&self, op: &Op, inputs: &[Type]) -> bool {
         let _ = (op, inputs);
@@ -298,14 +307,19 @@ impl Op {
     /// When there is no such operator, or the attributes' number or kinds are not its definition's.
     pub fn new(name: &str, attrs: &[Attr]) -> Result<Op, String> {
         let def = lookup(name).ok_or_else(|| format!("there is no operator `{name}`"))?;
+        Op::of(def, attrs.into())
+    }
+    /// An operator by its definition, with attributes in the order that it lists.
+    ///
+    /// # Errors
+    /// When the attributes' number or kinds are not its definition's.
+    pub fn of(def: &'static dyn OpDef, attrs: SmallVec<[Attr; 2]>) -> Result<Op, String> {
         let want = def.attrs();
         if attrs.len() != want.len() || attrs.iter().zip(want).any(|(a, w)| a.kind() != w.1) {
+            let name = def.name();
             return Err(format!("operator `{name}` has attributes {attrs:?}, expected {want:?}"));
         }
-        Ok(Op {
-            def,
-            attrs: attrs.into(),
-        })
+        Ok(Op { def, attrs })
     }
     /// Its definition.
     pub fn def(&self) -> &'static dyn OpDef {

@@ -11,6 +11,7 @@ use super::rules::{Cond, Exactness, Expr, Head, Law, Rule};
 use brolga_ir::ops::OpDef;
 use brolga_ir::{Attr, Dim, Number, Op, Type};
 use egg::Id;
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// A value on a right side.
@@ -194,7 +195,7 @@ impl Maker<'_> {
                     Head::Family(f) => self.found.ops[*f].expect("a match binds every family"),
                 };
                 let n = id.def().attrs().len();
-                let mut attrs: Vec<Attr> = vec![];
+                let mut attrs: SmallVec<[Attr; 2]> = smallvec![];
                 let mut operands: Vec<Ref> = vec![];
                 for (i, a) in args.iter().enumerate() {
                     match self.value(a)? {
@@ -217,7 +218,7 @@ impl Maker<'_> {
                         *a = Attr::dims(v);
                     }
                 }
-                let op = Op::new(id.name(), &attrs).map_err(Refusal::Wrong)?;
+                let op = Op::of(id.def(), attrs).map_err(Refusal::Wrong)?;
                 self.add(op, operands).map(Val::Stream)
             }
         }

@@ -25,7 +25,7 @@ pub type EGraph = egg::EGraph<Term, Facts>;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct OpId(u16);
 
-/// What is known of an operator's operands and results, from its samples.
+/// What is known of an operator's operands and results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arity {
     /// The number of operands; `None` for any number.
@@ -38,15 +38,10 @@ pub struct Arity {
 
 static ARITIES: LazyLock<Vec<Arity>> = LazyLock::new(|| {
     let arity = |def: &&'static dyn ops::OpDef| {
-        let samples = def.samples();
-        let operands = samples.first().map(|s| s.inputs.len()).filter(|_| !def.is_variadic());
-        let results = samples.iter().find_map(|s| {
-            let types: Vec<Type> = s.inputs.iter().map(|(d, shape)| Type::fixed(*d, shape)).collect();
-            Some(Op::new(def.name(), &s.attrs).ok()?.infer(&types).ok()?.len())
-        });
+        let (operands, results) = def.arity();
         Arity {
-            operands,
-            results: results.unwrap_or(1),
+            operands: (!def.is_variadic()).then_some(operands),
+            results,
             composite: matches!(def.role(), Role::Composite),
         }
     };
@@ -273,14 +268,12 @@ pub fn operand_types(eg: &EGraph, operands: &[Id]) -> Vec<Type> {
 /// When a child in an attribute's place is none, or of the wrong kind.
 pub fn op_of(eg: &EGraph, op: OpId, children: &[Id]) -> Result<Op, String> {
     let n = op.def().attrs().len();
-    let attrs: Option<Vec<Attr>> = children[..n]
+    let attrs: Option<_> = children[..n]
         .iter()
         .map(|&c| eg[c].data.attr().map(|a| (**a).clone()))
         .collect();
-    Op::new(
-        op.name(),
-        &attrs.ok_or_else(|| format!("an operand in the place of an attribute of {}", op.name()))?,
-    )
+    let attrs = attrs.ok_or_else(|| format!("an operand in the place of an attribute of {}", op.name()))?;
+    Op::of(op.def(), attrs)
 }
 
 /// The operands of a term's children.
