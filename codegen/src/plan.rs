@@ -21,7 +21,7 @@ use brolga_ir::dim::Atom;
 use brolga_ir::index::Ix;
 use brolga_ir::loops::{Kernel, visit_indices};
 use brolga_ir::program::{Let, Program, SlotId, Step, Storage, nested};
-use brolga_ir::{Dim, Relation, Symbol, Type};
+use brolga_ir::{Dim, Layout, Relation, Symbol, Type};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, types};
 use cranelift_module::{FuncId, Linkage};
@@ -90,12 +90,12 @@ pub(crate) fn measured(program: &Program) -> Vec<Sized> {
     };
     let mut all: Vec<Sized> = program.outputs.iter().filter_map(|p| port("output", p)).collect();
     all.extend(program.inputs.iter().filter_map(|p| port("input", p)));
-    let mut seen: FxHashSet<(&Type, bool)> = FxHashSet::default();
+    let mut seen: FxHashSet<(&Type, &Layout)> = FxHashSet::default();
     for step in nested(&program.steps) {
         step.for_each_slot(&mut |s| {
             let slot = program.slot(program.root(s));
-            if matches!(slot.storage, Storage::Temp(_)) && !slot.is_late(&late) && seen.insert((&slot.ty, slot.packed))
-            {
+            let sized = matches!(slot.storage, Storage::Temp(_)) && !slot.is_late(&late);
+            if sized && seen.insert((&slot.ty, &slot.layout)) {
                 all.extend(Sized::tensor(
                     format!("a value of {}", place(step)),
                     &slot.ty,

@@ -144,11 +144,8 @@ fn finish(
 }
 
 fn add_weight(program: &mut Program, c: &Constant) -> SlotId {
-    program.slots.push(Slot {
-        ty: c.ty.clone(),
-        storage: Storage::Weight(c.data.clone()),
-        packed: false,
-    });
+    let slot = Slot::new(c.ty.clone(), Storage::Weight(c.data.clone()));
+    program.slots.push(slot);
     SlotId(program.slots.len() as u32 - 1)
 }
 

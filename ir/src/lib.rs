@@ -7,7 +7,7 @@
 //! | 3 | [`loops`] | loop nests over buffers |
 //! | 4 | [`program`] | the host side of a model: kernel calls over planned memory |
 //!
-//! [`scalar`] is the expression language that all levels share; [`schedule`] is how a kernel of level 2 becomes one of level
+//! [`scalar`] is the expression language that all levels share; [`Layout`] says how a tensor lies in memory; [`schedule`] is how a kernel of level 2 becomes one of level
 //! 3. Invariant of the crate: no I/O, no e-graph, no code
 //! generation; a level never knows the one above it.
 
@@ -17,6 +17,7 @@ mod fault;
 pub mod graph;
 pub mod guard;
 pub mod index;
+mod layout;
 pub mod loops;
 pub mod ops;
 pub mod program;
@@ -32,6 +33,7 @@ pub use dtype::{DType, Format};
 pub use fault::{Fault, OUT_OF_RANGE};
 pub use graph::{Build, ConstData, Constant, Def, Graph, GraphBuilder, Node, NodeError, Source, Type, Value};
 pub use guard::{Guard, Relation};
+pub use layout::{Layout, Places};
 pub use ops::{Attr, Op};
 pub use target::{Arch, Cpu, CpuTarget, Target, TileFamily, TileShape};
 pub use tensor::{Number, Tensor, decode, encode, indices};

@@ -294,11 +294,7 @@ mod tests {
 
     /// Three temporaries of an extent, two of which live at the same time.
     fn arena(extent: Dim) -> Result<Dim, String> {
-        let slot = Slot {
-            ty: Type::new(DType::F32, vec![extent]),
-            storage: Storage::Temp(None),
-            packed: false,
-        };
+        let slot = Slot::new(Type::new(DType::F32, vec![extent]), Storage::Temp(None));
         let copy = |from, to| Step::Copy {
             rows: None,
             from: SlotId(from),
@@ -340,11 +336,7 @@ mod tests {
             to: SlotId(i),
             rows: None,
         });
-        let slot = |ty| Slot {
-            ty,
-            storage: Storage::Temp(None),
-            packed: false,
-        };
+        let slot = |ty| Slot::new(ty, Storage::Temp(None));
         let mut p = Program {
             name: "p".into(),
             symbols: symbols.iter().map(|s| (*s).into()).collect(),

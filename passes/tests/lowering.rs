@@ -4,15 +4,27 @@
 use brolga_ir::graph::GraphBuilder;
 use brolga_ir::ops::{self, Accuracy, OpDef, Role, Sample};
 use brolga_ir::program::{Callable, Program, Step, interp};
-use brolga_ir::{Build, CpuTarget, DType, Graph, Number, Op, Target, Tensor, Type, Value};
+use brolga_ir::{Build, CpuTarget, DType, Graph, Layout, Number, Op, Target, Tensor, Type, Value};
 use brolga_passes::eqsat::EqSat;
 use brolga_passes::lower::{self, Structured};
 use brolga_passes::module::Module;
 use brolga_passes::pass::{Context, Pass, TensorPass};
 use brolga_passes::schedule::{Gpu, Machine, Schedule, chosen, space, to_loops};
 
-/// `y = store(op(x…))`, composites without a kernel decomposed with every part stored.
-fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
+/// How tensors of a rank are stored.
+type Lies = fn(usize) -> Layout;
+
+fn in_order(_: usize) -> Layout {
+    Layout::ROW_MAJOR
+}
+
+fn backwards(rank: usize) -> Layout {
+    Layout::new(&(0..rank).rev().collect::<Vec<usize>>(), &[], 0).expect("a permutation")
+}
+
+/// `y = store(op(x…))`, composites without a kernel decomposed with every part stored; operands too, where they do not lie in
+/// order.
+fn graph_of(op: &Op, sample: &Sample, lies: Lies) -> Result<Graph, String> {
     let mut graph = Graph::new("sample");
     let inputs: Vec<Value> = (0..)
         .zip(&sample.inputs)
@@ -22,10 +34,18 @@ fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
     // Regions are cut into kernels, as every graph is that is lowered.
     let mut cx = Context::new(Target::baseline());
     let op = &op.map_regions(&mut |g| EqSat::default().rewrite(g, &mut cx))?;
-    let mut b = Stored(GraphBuilder {
-        graph: &mut graph,
-        origin: origin.clone(),
-    });
+    let mut b = Stored(
+        GraphBuilder {
+            graph: &mut graph,
+            origin: origin.clone(),
+        },
+        lies,
+    );
+    let operand = |v: Value| match lies(b.type_of(v).rank()) {
+        plain if plain.is_row_major() => Ok(v),
+        layout => b.0.op(Op::store(layout), &[v]),
+    };
+    let inputs: Vec<Value> = inputs.into_iter().map(operand).collect::<Result<_, _>>()?;
     let outs = match op.role() {
         Role::Composite => op.def().decompose(op, &mut b, &inputs)?.expect("a composite"),
         _ => graph.add(op.clone(), &inputs, &origin).map_err(|e| e.message)?,
@@ -33,9 +53,10 @@ fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
     for (i, v) in outs.into_iter().enumerate() {
         let v = match op.role() {
             Role::Host | Role::Region(_) => v,
-            _ => graph
-                .add(Op::new("store", &[])?, &[v], &origin)
-                .map_err(|e| e.message)?[0],
+            _ => {
+                let store = Op::store(lies(graph.ty(v).rank()));
+                graph.add(store, &[v], &origin).map_err(|e| e.message)?[0]
+            }
         };
         graph.outputs.push((format!("y{i}"), v));
     }
@@ -44,12 +65,13 @@ fn graph_of(op: &Op, sample: &Sample) -> Result<Graph, String> {
 }
 
 /// Builds with a store after every operation, as without fusion.
-struct Stored<'a>(GraphBuilder<'a>);
+struct Stored<'a>(GraphBuilder<'a>, Lies);
 
 impl Build for Stored<'_> {
     fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, String> {
         let results = self.0.add(op, inputs)?.into_iter();
-        results.map(|v| self.0.op(Op::new("store", &[])?, &[v])).collect()
+        let store = |v| self.0.op(Op::store((self.1)(self.0.type_of(v).rank())), &[v]);
+        results.map(store).collect()
     }
     fn type_of(&self, v: Value) -> Type {
         self.0.type_of(v)
@@ -127,7 +149,7 @@ fn what_a_loop_overwrites_is_packed_again() {
     let structured = lower::to_structured(&graph).expect("steps");
     assert_eq!(execute(&structured, &inputs).expect("it ends"), [eye(64.0)]);
     let loops = to_loops(&structured, &Machine::of(&Target::x86_64_v3())).expect("legal schedules");
-    assert!(loops.to_string().contains(" packed"), "{loops}");
+    assert!(loops.to_string().contains(" layout(1, 0, 1:32)"), "{loops}");
     assert_eq!(execute(&loops, &inputs).expect("it ends"), [eye(64.0)]);
 }
 
@@ -137,8 +159,8 @@ fn every_operator_means_the_same_on_every_level() {
     for def in ops::all() {
         for (i, sample) in def.samples().iter().enumerate() {
             let op = Op::new(def.name(), &sample.attrs).expect("samples are valid");
-            let one = || -> Result<(), String> {
-                let graph = graph_of(&op, sample)?;
+            let one = |lies| -> Result<(), String> {
+                let graph = graph_of(&op, sample, lies)?;
                 let structured = lower::to_structured(&graph).map_err(|e| e.to_string())?;
                 // A cache in which few operands stay.
                 let v3 = Target::x86_64_v3();
@@ -168,8 +190,10 @@ fn every_operator_means_the_same_on_every_level() {
                 Ok(())
             };
             checked += 1;
-            if let Err(e) = one() {
-                wrong.push(format!("{} sample {i} {sample:?}: {e}", def.name()));
+            for (lies, how) in [(in_order as Lies, "in order"), (backwards, "backwards")] {
+                if let Err(e) = one(lies) {
+                    wrong.push(format!("{} sample {i} {sample:?}, stored {how}: {e}", def.name()));
+                }
             }
         }
     }
@@ -223,7 +247,7 @@ fn every_legal_schedule_means_the_same() {
     for def in ops::all() {
         for (i, sample) in def.samples().iter().enumerate() {
             let op = Op::new(def.name(), &sample.attrs).expect("samples are valid");
-            let graph = graph_of(&op, sample).unwrap_or_else(|e| panic!("{}: {e}", def.name()));
+            let graph = graph_of(&op, sample, in_order).unwrap_or_else(|e| panic!("{}: {e}", def.name()));
             let structured = lower::to_structured(&graph).unwrap_or_else(|e| panic!("{}: {e}", def.name()));
             let inputs = sample.operands(3);
             let want = op.eval(&inputs).unwrap_or_else(|e| panic!("{}: {e}", def.name()));
@@ -292,6 +316,20 @@ fn chosen_schedules_replay() {
 }
 
 /// A schedule that is not legal is an error that says why.
+#[test]
+fn a_padded_result_is_refused() {
+    let text =
+        "graph @g(%0 x: f32[6, 40]) { %1 = neg(%0) %2 = store{layout=(1, 0, 1:32)}(%1) %3 = abs(%2) %4 = store(%3)
+      return y = %4 }";
+    let graph = Graph::parse(text, &|_| None).expect("a graph");
+    let structured = lower::to_structured(&graph).expect("kernels");
+    let x = Tensor::from_fn(DType::F32, &[6, 40], |i| Number::Float(i as f64));
+    assert_eq!(execute(&structured, std::slice::from_ref(&x)).expect("it runs"), [x]);
+    let e = to_loops(&structured, &Machine::of(&Target::x86_64_v3())).expect_err("padding");
+    let why = "it writes f32[6, 40] in the layout (1, 0, 1:32), whose padding no loops fill";
+    assert!(e.starts_with("kernel @neg_0") && e.ends_with(why), "{e}");
+}
+
 #[test]
 fn illegal_schedules_say_why() {
     let text = "graph @g(%0 x: f32[6, 40]) { %1 = softmax{axis=1}(%0) %2 = store(%1) return y = %2 }";

@@ -15,12 +15,13 @@
 //! Behind symbols and guards stand the values of inputs that a caller may leave out: `defaults(scale = f32[1] [0.5])`.
 //!
 //! Where a person writes it, symbols in the order of the inputs, result types and origins may be left out. A number that
-//! is NaN with other bits than the usual ones is its bits, `0x7ff8000000000001`.
+//! is NaN with other bits than the usual ones is its bits, `0x7ff8000000000001`. Of an operator's attributes, a layout that is
+//! row-major is not written: `store(%1)`, but `store{layout=(0, 2, 3, 1)}(%1)`.
 
 use super::{ConstData, Constant, Def, Graph, Input, Node, Source, Type, Value, ValueInfo, base64};
 use crate::ops::{AttrKind, Region, lookup};
 use crate::text::{self, Lexer, Result, Token};
-use crate::{Attr, DType, Number, Op, Tensor, guard};
+use crate::{Attr, DType, Layout, Number, Op, Tensor, guard};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -105,13 +106,13 @@ impl fmt::Display for Constant {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        if self.attrs().is_empty() {
-            return Ok(());
+        let all = self.def().attrs().iter().zip(self.attrs());
+        let mut open = false;
+        for (def, attr) in all.filter(|(_, a)| **a != Attr::Layout(Layout::ROW_MAJOR)) {
+            write!(f, "{}{}={attr}", if open { " " } else { "{" }, def.0)?;
+            open = true;
         }
-        for (i, (def, attr)) in self.def().attrs().iter().zip(self.attrs()).enumerate() {
-            write!(f, "{}{}={attr}", if i == 0 { "{" } else { " " }, def.0)?;
-        }
-        f.write_str("}")
+        f.write_str(if open { "}" } else { "" })
     }
 }
 
@@ -127,6 +128,7 @@ impl fmt::Display for Attr {
             Attr::DType(d) => write!(f, "{d}"),
             Attr::Word(w) => f.write_str(&text::name(w)),
             Attr::Region(r) => r.fmt(f),
+            Attr::Layout(x) => x.fmt(f),
         }
     }
 }
@@ -382,13 +384,23 @@ pub fn parse_op(l: &mut Lexer, files: Files) -> Result<Op> {
     let name = l.ident()?;
     let def = lookup(name).ok_or_else(|| l.error_at(place, format!("there is no operator `{name}`")))?;
     let mut attrs = vec![];
-    if !def.attrs().is_empty() {
+    let optional = |kind: &AttrKind| *kind == AttrKind::Layout;
+    let open = if def.attrs().iter().all(|(_, kind)| optional(kind)) {
+        l.eat("{")
+    } else {
         l.expect("{")?;
-        for (name, kind) in def.attrs() {
-            l.expect(name)?;
-            l.expect("=")?;
-            attrs.push(parse_attr(l, *kind, files)?);
+        true
+    };
+    for (name, kind) in def.attrs() {
+        if optional(kind) && !(open && l.is(name)) {
+            attrs.push(Attr::Layout(Layout::ROW_MAJOR));
+            continue;
         }
+        l.expect(name)?;
+        l.expect("=")?;
+        attrs.push(parse_attr(l, *kind, files)?);
+    }
+    if open {
         l.expect("}")?;
     }
     Op::new(name, &attrs).map_err(|e| l.error_at(place, e))
@@ -411,6 +423,7 @@ fn parse_attr(l: &mut Lexer, kind: AttrKind, files: Files) -> Result<Attr> {
         AttrKind::Num => Attr::number(parse_number(l)?),
         AttrKind::DType => Attr::DType(l.dtype()?),
         AttrKind::Word => Attr::Word(l.name()?),
+        AttrKind::Layout => Attr::Layout(Layout::parse(l)?),
         AttrKind::Region => {
             let place = l.place();
             let graph = l.nested(|l| parse(l, files))?;

@@ -5,7 +5,7 @@
 //! never an operand), axes are non-negative, reductions keep their dimensions with extent 1, and an evaluation is total
 //! on operands whose types pass `infer`.
 
-use crate::{DType, Dim, Graph, NodeError, Number, Tensor, Type, Value, graph::Build};
+use crate::{DType, Dim, Graph, Layout, NodeError, Number, Tensor, Type, Value, graph::Build};
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::LazyLock;
@@ -51,6 +51,8 @@ pub enum AttrKind {
     Word,
     /// A graph that the operator may run.
     Region,
+    /// How a tensor lies in memory; row-major is not written.
+    Layout,
 }
 
 /// An attribute's value.
@@ -74,6 +76,8 @@ pub enum Attr {
     Word(String),
     /// A graph.
     Region(Region),
+    /// A layout.
+    Layout(Layout),
 }
 
 impl Attr {
@@ -115,6 +119,7 @@ impl Attr {
             Attr::DType(_) => AttrKind::DType,
             Attr::Word(_) => AttrKind::Word,
             Attr::Region(_) => AttrKind::Region,
+            Attr::Layout(_) => AttrKind::Layout,
         }
     }
 }
@@ -510,6 +515,13 @@ impl Op {
             Attr::Region(r) => Some(r),
             _ => None,
         })
+    }
+    /// A layout.
+    pub fn layout(&self, name: &str) -> &Layout {
+        match self.attr(name) {
+            Attr::Layout(x) => x,
+            a => unreachable!("{name} is {a:?}"),
+        }
     }
     /// A region.
     pub fn region(&self, name: &str) -> &Region {

@@ -2,7 +2,7 @@
 //! evaluations, graphs of samples verify, and attributes out of all reason are errors.
 
 use super::{Accuracy, Attr, AttrKind, Op, OpDef, Sample, all, lookup};
-use crate::{Build, DType, Dim, Graph, GraphBuilder, Number, Tensor, Type, Value};
+use crate::{Build, DType, Dim, Graph, GraphBuilder, Layout, Number, Tensor, Type, Value};
 
 fn instances() -> impl Iterator<Item = (&'static dyn OpDef, Sample)> {
     all().iter().flat_map(|d| d.samples().into_iter().map(move |s| (*d, s)))
@@ -234,6 +234,14 @@ fn hostile(kind: AttrKind) -> Vec<Attr> {
         AttrKind::Num => [f64::NAN, f64::NEG_INFINITY, -1e300, 0.0].map(Attr::num).to_vec(),
         AttrKind::DType => DType::ALL.map(Attr::DType).to_vec(),
         AttrKind::Word => ["", "sum", "max", "none", "and", "add"].map(Attr::word).to_vec(),
+        AttrKind::Layout => {
+            let layouts = [
+                Ok(Layout::ROW_MAJOR),
+                Layout::new(&[0, 2, 1], &[], 0),
+                Layout::panels(2),
+            ];
+            layouts.map(|x| Attr::Layout(x.unwrap())).to_vec()
+        }
         AttrKind::Region => {
             let samples = ["if", "while"].iter().flat_map(|name| lookup(name).unwrap().samples());
             samples.flat_map(|s| s.attrs).collect()

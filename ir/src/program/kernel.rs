@@ -1,10 +1,8 @@
 //! What a program needs to know of its kernels, whatever their level.
 
-use super::storage_elements;
-use crate::loops::PANEL;
 use crate::loops::interp::BufferData;
 use crate::text::{Lexer, Result};
-use crate::{DType, Dim, Fault, Symbol, Tensor, Type, loops, structured};
+use crate::{DType, Dim, Fault, Layout, Symbol, Tensor, Type, loops, structured};
 use std::fmt;
 
 /// A parameter of a kernel.
@@ -16,8 +14,8 @@ pub struct Param {
     pub elements: Dim,
     /// True when the kernel writes it.
     pub written: bool,
-    /// The tensor's type and whether it is in panels, where the level has tensors.
-    pub tensor: Option<(Type, bool)>,
+    /// The tensor's type and layout, where the level has tensors.
+    pub tensor: Option<(Type, Layout)>,
 }
 
 /// A function that a program calls: a structured kernel or a loop nest.
@@ -87,9 +85,9 @@ impl Callable for structured::Kernel {
     fn params(&self) -> Vec<Param> {
         let param = |o: &structured::Operand| Param {
             dtype: o.ty.dtype,
-            elements: storage_elements(&o.ty, o.packed),
+            elements: o.elements(),
             written: o.role == structured::Role::Out,
-            tensor: Some((o.ty.clone(), o.packed)),
+            tensor: Some((o.ty.clone(), o.layout.clone())),
         };
         self.operands.iter().map(param).collect()
     }
@@ -107,7 +105,7 @@ impl Callable for structured::Kernel {
         let mut inputs = vec![];
         for (o, m) in self.operands.iter().zip(memory) {
             if o.role == structured::Role::In {
-                let shape: Option<Vec<usize>> = storage_shape(&o.ty, o.packed)
+                let shape: Option<Vec<usize>> = (o.layout.shape(&o.ty.shape))
                     .iter()
                     .map(|d| d.eval(symbols).and_then(|n| usize::try_from(n).ok()))
                     .collect();
@@ -125,16 +123,4 @@ impl Callable for structured::Kernel {
         }
         Ok(())
     }
-}
-
-/// The extents of a tensor in memory.
-pub(super) fn storage_shape(ty: &Type, packed: bool) -> Vec<Dim> {
-    let mut shape = ty.shape.clone();
-    if packed && let [.., k, n] = &ty.shape[..] {
-        shape.splice(
-            ty.rank() - 2..,
-            [n.ceil_div(&Dim::Const(PANEL)), k.clone(), Dim::Const(PANEL)],
-        );
-    }
-    shape
 }

@@ -14,7 +14,7 @@
 //! program @mlp(input: s0) -> (y: s7) arena 768 {
 //!   input s0: f32[3, 40] = 0
 //!   weight s1: f32[64, 40] file("mlp.onnx", 132)
-//!   computed s2: f32[40, 64] packed
+//!   computed s2: f32[40, 64] layout(1, 0, 1:32)
 //!   temp s4: f32[3, 64] at 0
 //!   …
 //!   init {
@@ -41,8 +41,7 @@ pub use live::Life;
 pub use step::{Let, Rows, Step, nested};
 
 use crate::graph::{ConstData, Constant};
-use crate::loops::PANEL;
-use crate::{Attr, Dim, Guard, Symbol, Tensor, Type, loops};
+use crate::{Attr, Dim, Guard, Layout, Symbol, Tensor, Type, loops};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::fmt;
 
@@ -88,12 +87,12 @@ pub enum Storage {
 /// A tensor in memory. Equal slots have the same type and, for weights, the same elements.
 #[derive(Clone)]
 pub struct Slot {
-    /// Its type; row-major unless `packed`.
+    /// Its type.
     pub ty: Type,
     /// Its memory.
     pub storage: Storage,
-    /// True for panels (see [`crate::structured::Operand::packed`]).
-    pub packed: bool,
+    /// How its elements lie in memory.
+    pub layout: Layout,
 }
 
 impl PartialEq for Slot {
@@ -110,18 +109,26 @@ impl PartialEq for Slot {
             (Storage::View { of: a, offset: x }, Storage::View { of: b, offset: y }) => a == b && x == y,
             _ => false,
         };
-        same && self.ty == o.ty && self.packed == o.packed
+        same && self.ty == o.ty && self.layout == o.layout
     }
 }
 
 impl Slot {
-    /// The number of elements that its memory holds, the padding of panels included.
+    /// A tensor in row-major memory.
+    pub fn new(ty: Type, storage: Storage) -> Slot {
+        Slot {
+            ty,
+            storage,
+            layout: Layout::ROW_MAJOR,
+        }
+    }
+    /// The number of elements that its memory holds, padding included.
     pub fn elements(&self) -> Dim {
-        storage_elements(&self.ty, self.packed)
+        self.layout.elements(&self.ty.shape)
     }
     /// The extents that it has in memory, from the outermost on.
     pub fn storage_shape(&self) -> Vec<Dim> {
-        kernel::storage_shape(&self.ty, self.packed)
+        self.layout.shape(&self.ty.shape)
     }
     /// True where only the run tells its size, so that an `alloc` step gives it memory. `late` are the program's
     /// [`Program::bounds`].
@@ -135,14 +142,6 @@ impl Slot {
     /// Bytes of memory.
     pub fn bytes(&self) -> Dim {
         &self.elements() * self.ty.dtype.bytes() as i64
-    }
-}
-
-/// The number of elements in memory of a tensor: row-major, or in panels `[batch…, ceil(N/32), K, 32]`.
-pub fn storage_elements(ty: &Type, packed: bool) -> Dim {
-    match (packed, ty.shape.split_last()) {
-        (true, Some((n, rest))) => &(&crate::dim::product(rest) * &n.ceil_div(&Dim::Const(PANEL))) * PANEL,
-        _ => ty.len(),
     }
 }
 

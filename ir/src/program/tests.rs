@@ -105,15 +105,15 @@ fn a_structured_program() {
     let text = "program @two(x: s0) -> (y: s3) symbols(n) {
   input s0: f32[n, 4] = 0
   weight s1: f32[4, 3] file(\"ramp.bin\", 0)
-  computed s2: f32[4, 3] packed
+  computed s2: f32[4, 3] layout(1, 0, 1:32)
   output s3: f32[n, 3] = 0
   init { call @pack(s1, s2) }
   call @dense(s0, s2, s3) origin(\"MatMul\")
 }
-kernel @pack(o0: f32[4, 3] in, o1: f32[4, 3] out packed) outer(4, 3) {
+kernel @pack(o0: f32[4, 3] in, o1: f32[4, 3] out layout(1, 0, 1:32)) outer(4, 3) {
   stage { read o0[i0, i1] body (v0: f32) { } -> v0 write o1[i0, i1] }
 }
-kernel @dense(o0: f32[n, 4] in, o1: f32[4, 3] in packed, o2: f32[n, 3] out) symbols(n) outer(n, 3) {
+kernel @dense(o0: f32[n, 4] in, o1: f32[4, 3] in layout(1, 0, 1:32), o2: f32[n, 3] out) symbols(n) outer(n, 3) {
   stage reduce(4) {
     read o0[i0, i2]
     read o1[i2, i1]
@@ -126,7 +126,7 @@ kernel @dense(o0: f32[n, 4] in, o1: f32[4, 3] in packed, o2: f32[n, 3] out) symb
     let p: Program<structured::Kernel> = parse(text);
     let x = Tensor::from_f32(&[2, 4], &[1., 0., 0., 0., 1., 1., 1., 1.]);
     assert_eq!(run(&p, &[x]).unwrap()[0].to_f32s(), [0., 1., 2., 18., 22., 26.]);
-    let e = parse::<structured::Kernel>(&text.replace("s2: f32[4, 3] packed", "s2: f32[4, 3]"))
+    let e = parse::<structured::Kernel>(&text.replace("s2: f32[4, 3] layout(1, 0, 1:32)", "s2: f32[4, 3]"))
         .verify()
         .unwrap_err();
     assert_eq!(
@@ -136,10 +136,10 @@ kernel @dense(o0: f32[n, 4] in, o1: f32[4, 3] in packed, o2: f32[n, 3] out) symb
     parse::<structured::Kernel>(&text.replace("output s3: f32[n, 3]", "output s3: f32[3, n]"))
         .verify()
         .unwrap();
-    let e = parse::<structured::Kernel>(&text.replace("s2: f32[4, 3] packed", "s2: f32[4, 5] packed")).verify();
+    let e = parse::<structured::Kernel>(&text.replace("s2: f32[4, 3] layout", "s2: f32[4, 5] layout")).verify();
     assert_eq!(
         e.unwrap_err(),
-        "program @two, initial step 0: s2 is f32[4, 5] in panels, but parameter 1 of @pack is f32[4, 3] in panels"
+        "program @two, initial step 0: s2 is f32[4, 5] layout(1, 0, 1:32), but parameter 1 of @pack is f32[4, 3] layout(1, 0, 1:32)"
     );
 }
 
@@ -215,12 +215,12 @@ fn rejected_slots() {
         ": s5: a view of 32*n bytes at 0 of s4, which has 16*n",
     );
     reject(
-        &[("input s0: f32[n, 4]", "input s0: f32[n, 4] packed")],
-        ": s0: panels in the memory of the model or the caller",
+        &[("input s0: f32[n, 4]", "input s0: f32[n, 4] layout(1, 0)")],
+        ": s0: the layout (1, 0) in the memory of the model or the caller",
     );
     reject(
-        &[("temp s6: f32[4*n]", "temp s6: f32[4*n] packed")],
-        ": s6: panels of rank 1",
+        &[("temp s6: f32[4*n]", "temp s6: f32[4*n] layout(1, 0, 1:32)")],
+        ": s6: the layout (1, 0, 1:32) of 2 axes for rank 1",
     );
     reject(
         &[("(x: s0)", "(x: s4)")],

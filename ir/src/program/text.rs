@@ -7,7 +7,7 @@
 //!   let rows = 2*batch
 //!   input s0: f32[batch, 40] = 0
 //!   weight s1: f32[64, 40] file("mlp.onnx", 132)
-//!   computed s2: f32[40, 64] packed
+//!   computed s2: f32[40, 64] layout(1, 0, 1:32)
 //!   temp s3: f32[batch, 64] at 0
 //!   temp s4: f32[batch, 64]                     // not planned
 //!   view s5: f32[64, batch] = s3                // the same memory
@@ -39,12 +39,12 @@
 //! ```
 
 use super::{Callable, Let, Program, Rows, Slot, SlotId, Step, Storage};
-use crate::Dim;
 use crate::graph::{Constant, Files, parse_constant, parse_op};
 use crate::guard::{Guard, parse_relation};
 use crate::loops::Grain;
 use crate::loops::text::{parse_symbols, symbols_text};
 use crate::text::{Lexer, MAX_DEPTH, Result, global, name, parse_dim, parse_global, parse_id, parse_type, symbol};
+use crate::{Dim, Layout};
 use rustc_hash::FxHashMap;
 use std::fmt;
 
@@ -80,7 +80,7 @@ impl<K: Callable> fmt::Display for Program<K> {
             writeln!(f, "  {l}")?;
         }
         for (i, s) in self.slots.iter().enumerate() {
-            let ty = format!("s{i}: {}{}", s.ty, if s.packed { " packed" } else { "" });
+            let ty = format!("s{i}: {}{}", s.ty, s.layout.suffix());
             match &s.storage {
                 Storage::Input(k) => writeln!(f, "  input {ty} = {k}")?,
                 Storage::Output(k) => writeln!(f, "  output {ty} = {k}")?,
@@ -338,15 +338,11 @@ impl Parser<'_, '_> {
         self.l.expect(":")?;
         if kind == "weight" {
             let Constant { ty, data } = parse_constant(self.l, self.files)?;
-            self.slots.push(Slot {
-                ty,
-                storage: Storage::Weight(data),
-                packed: false,
-            });
+            self.slots.push(Slot::new(ty, Storage::Weight(data)));
             return Ok(true);
         }
         let ty = parse_type(self.l)?;
-        let packed = self.l.eat("packed");
+        let layout = Layout::parse_suffix(self.l)?;
         let storage = match kind {
             "input" => Storage::Input(self.position()?),
             "output" => Storage::Output(self.position()?),
@@ -364,7 +360,7 @@ impl Parser<'_, '_> {
                 Storage::View { of, offset }
             }
         };
-        self.slots.push(Slot { ty, storage, packed });
+        self.slots.push(Slot { ty, storage, layout });
         Ok(true)
     }
 

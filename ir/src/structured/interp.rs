@@ -14,7 +14,7 @@ mod memory;
 mod stage;
 
 use super::{Kernel, Role};
-use crate::{Dim, Fault, Tensor};
+use crate::{Dim, Fault, Layout, Tensor};
 use lower::StageCode;
 use memory::Memory;
 
@@ -24,7 +24,7 @@ const LANES: usize = 64;
 const FEW: i64 = 8;
 
 /// Runs a kernel under values of its symbols: one tensor for each `in` operand gives one for each `out` operand, in
-/// order. A packed operand is a tensor of panels, `[batch…, ceil(N/32), K, 32]`.
+/// order. The tensor of an operand that is not row-major is its memory, with the extents that these are there.
 ///
 /// # Errors
 /// When the kernel is not valid, an operand has another type, or a stage does what the level forbids.
@@ -53,10 +53,10 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
     for (i, o) in k.operands.iter().enumerate() {
         let fail = |e: String| fail(format!("o{i}: {e}"));
         let shape = extents(&o.ty.shape).map_err(fail)?;
-        let mut p = Memory::new(o.ty.dtype, shape, o.packed, None).map_err(fail)?;
+        let mut p = Memory::new(o.ty.dtype, shape, &o.layout, None).map_err(fail)?;
         if o.role == Role::In {
             let Some(t) = tensors.next() else { continue };
-            let want = p.storage_shape();
+            let want = p.memory_shape();
             if t.dtype() != o.ty.dtype || t.shape() != want {
                 return Err(fail(format!(
                     "found {}{:?}, expected {}{want:?}",
@@ -74,7 +74,8 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
     for (i, l) in k.locals.iter().enumerate() {
         let fail = |e: String| fail(format!("l{i}: {e}"));
         let copies = if lane.is_some() { LANES } else { 1 };
-        let mut p = Memory::new(l.dtype, extents(&l.shape).map_err(fail)?, false, Some(copies)).map_err(fail)?;
+        let shape = extents(&l.shape).map_err(fail)?;
+        let mut p = Memory::new(l.dtype, shape, &Layout::ROW_MAJOR, Some(copies)).map_err(fail)?;
         p.allocate().map_err(fail)?;
         places.push(p);
     }
@@ -129,7 +130,7 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
             if let Some(e) = p.unwritten() {
                 return Err(fail(format!("element {e} of o{i} is never written")));
             }
-            outputs.push(Tensor::new(o.ty.dtype, p.storage_shape(), p.into_bytes()).map_err(fail)?);
+            outputs.push(Tensor::new(o.ty.dtype, p.memory_shape().to_vec(), p.into_bytes()).map_err(fail)?);
         }
     }
     Ok(outputs)

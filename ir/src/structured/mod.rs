@@ -34,7 +34,7 @@ mod verify;
 use crate::index::{Bound, Ix};
 use crate::scalar::Body;
 use crate::schedule::Schedule;
-use crate::{DType, Dim, Number, Symbol, Type};
+use crate::{DType, Dim, Layout, Number, Symbol, Type};
 
 /// The direction of a kernel operand.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -45,16 +45,15 @@ pub enum Role {
     Out,
 }
 
-/// A tensor in memory: row-major elements of its type. Printed `o0`.
+/// A tensor in memory. Printed `o0`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Operand {
-    /// Type; its row-major order is the memory layout.
+    /// Type.
     pub ty: Type,
     /// Direction.
     pub role: Role,
-    /// True for contraction weights in panels: the logical type is `[batch…, K, N]` and memory holds
-    /// `[batch…, ceil(N/32), K, 32]`, the last panel padded with zeros. Only [`Stage`]s that become tiles may read it.
-    pub packed: bool,
+    /// How its elements lie in memory.
+    pub layout: Layout,
 }
 
 /// A value for each point of the outer domain, kept near: a scalar, or a tile over inner extents. Printed `l0`.
@@ -183,6 +182,13 @@ pub struct Kernel {
     pub schedule: Option<Schedule>,
     /// Stages, in order; for each point of the outer domain they run one after the other.
     pub stages: Vec<Stage>,
+}
+
+impl Operand {
+    /// The number of elements that its memory holds.
+    pub fn elements(&self) -> Dim {
+        self.layout.elements(&self.ty.shape)
+    }
 }
 
 impl Kernel {

@@ -302,11 +302,13 @@ fn a_scatter_that_adds() {
 }
 
 #[test]
-fn packed_panels() {
-    let pack = "kernel @pack(o0: f32[3, 40] in, o1: f32[3, 40] out packed) outer(3, 40) {
+fn panels() {
+    let pack = "kernel @pack(o0: f32[3, 40] in, o1: f32[3, 40] out layout(1, 0, 1:32)) outer(3, 40) {
       stage { read o0[i0, i1] body (v0: f32) { } -> v0 write o1[i0, i1] }
     }";
-    let unpack = pack.replace("in,", "in packed,").replace("out packed", "out");
+    let unpack = pack
+        .replace("in,", "in layout(1, 0, 1:32),")
+        .replace("out layout(1, 0, 1:32)", "out");
     let x = ramp(&[3, 40]);
     let p = &eval(pack, &[], std::slice::from_ref(&x))[0];
     assert_eq!(p.shape(), [2, 3, 32]);
@@ -395,8 +397,8 @@ fn rejected_declarations() {
     );
     reject("kernel @k(o0: f32[-1] in) outer() { }", ": o0: an extent of -1");
     reject(
-        "kernel @k(o0: f32[4] in packed) outer() { }",
-        ": o0 is packed, but has rank 1",
+        "kernel @k(o0: f32[4] in layout(1, 0, 1:32)) outer() { }",
+        ": o0: the layout (1, 0, 1:32) of 2 axes for rank 1",
     );
     reject("kernel @k() outer(n) { }", ": outer: the symbol `n` is not declared");
     reject(

@@ -18,7 +18,8 @@
 //! }
 //! ```
 //!
-//! Read `k` of a stage is `r{k}` in index expressions.
+//! Read `k` of a stage is `r{k}` in index expressions. An operand that is not row-major has its layout behind it, as in
+//! `o2: f32[40, 64] in layout(1, 0, 1:32)`.
 
 use super::{Check, Combine, IterDim, IterKind, Kernel, Local, Operand, Place, Read, Role, Stage};
 use crate::index::{Ix, bounds_text, parse_bounds, parse_ix};
@@ -26,7 +27,7 @@ use crate::loops::text::{check_number, parse_symbols, symbols_text};
 use crate::scalar::{Body, Scalar};
 use crate::schedule::Schedule;
 use crate::text::{Lexer, ParseError, Result, global, id, parse_dim, parse_global, parse_id, parse_type, whole};
-use crate::{DType, Dim, Type};
+use crate::{DType, Dim, Layout, Type};
 use std::fmt;
 
 impl fmt::Display for Place {
@@ -80,12 +81,7 @@ impl fmt::Display for Kernel {
         for (i, o) in self.operands.iter().enumerate() {
             let comma = if i > 0 { ", " } else { "" };
             let role = if o.role == Role::In { "in" } else { "out" };
-            write!(
-                f,
-                "{comma}o{i}: {} {role}{}",
-                o.ty,
-                if o.packed { " packed" } else { "" }
-            )?;
+            write!(f, "{comma}o{i}: {} {role}{}", o.ty, o.layout.suffix())?;
         }
         write!(f, "){}", symbols_text(&self.symbols))?;
         writeln!(f, " outer({}) {{", list(&self.outer))?;
@@ -199,7 +195,7 @@ impl Kernel {
             operands.push(Operand {
                 ty,
                 role,
-                packed: l.eat("packed"),
+                layout: Layout::parse_suffix(l)?,
             });
             Ok(())
         })?;

@@ -52,9 +52,7 @@ impl Kernel {
                 .iter()
                 .try_for_each(extent)
                 .map_err(|e| format!("o{i}: {e}"))?;
-            ensure(!o.packed || o.ty.rank() >= 2, || {
-                format!("o{i} is packed, but has rank {}", o.ty.rank())
-            })?;
+            o.layout.check(o.ty.rank()).map_err(|e| format!("o{i}: {e}"))?;
         }
         for (i, l) in self.locals.iter().enumerate() {
             l.shape.iter().try_for_each(extent).map_err(|e| format!("l{i}: {e}"))?;

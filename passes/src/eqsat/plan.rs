@@ -6,7 +6,7 @@
 use super::extract::{At, Classes, Settled};
 use super::lang::{EGraph, Term, scalar_value, splat_constant};
 use crate::fusion::Form;
-use brolga_ir::{Build, Constant, Dim, Graph, GraphBuilder, Op, Tensor, Type, Value, dim};
+use brolga_ir::{Build, Constant, Dim, Graph, GraphBuilder, Layout, Op, Tensor, Type, Value, dim};
 use egg::Id;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -223,7 +223,7 @@ pub fn emit(source: &Graph, eg: &EGraph, cs: &Classes, plan: &Plan, roots: &[At]
             let v = e.values[c].expect("it was just emitted");
             let origin = e.origin(c);
             e.values[c] = Some(
-                e.g.add(Op::new("store", &[])?, &[v], &origin)
+                e.g.add(Op::store(Layout::ROW_MAJOR), &[v], &origin)
                     .map_err(|e| e.to_string())?[0],
             );
         }

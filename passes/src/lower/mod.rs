@@ -10,8 +10,8 @@ mod region;
 use crate::decompose::decompose_where;
 use brolga_ir::ops::Role;
 use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
-use brolga_ir::{Def, Dim, Graph, Node, NodeError, Type, Value, structured};
-use kernel::in_memory;
+use brolga_ir::{Def, Dim, Graph, Layout, Node, NodeError, Type, Value, structured};
+use kernel::{Lowered, in_memory, stored};
 use rustc_hash::FxHashMap;
 
 /// A model at level 2: steps over slots that call structured kernels.
@@ -63,6 +63,8 @@ struct ProgramBuilder<'g> {
     targets: FxHashMap<Value, SlotId>,
     /// Slots of values in memory.
     slots: FxHashMap<Value, SlotId>,
+    /// Row-major copies of values that lie otherwise.
+    copies: FxHashMap<Value, SlotId>,
     /// Slots of the same memory under other shapes.
     aliases: FxHashMap<(SlotId, Type), SlotId>,
     /// Kernels by structure (their names cleared).
@@ -80,32 +82,58 @@ impl<'g> ProgramBuilder<'g> {
             program,
             outputs: outputs
                 .rev()
-                .filter_map(|(i, (_, o))| Some((in_memory(graph, *o)?, i)))
+                .filter_map(|(i, (_, o))| Some((row_major(graph, *o)?, i)))
                 .collect(),
             targets: FxHashMap::default(),
             slots: FxHashMap::default(),
+            copies: FxHashMap::default(),
             aliases: FxHashMap::default(),
             known: FxHashMap::default(),
             constant: vec![],
         };
         for (i, input) in graph.inputs.iter().enumerate() {
-            let s = l.slot(graph.ty(input.value).clone(), Storage::Input(i as u32), false, false);
+            let s = l.slot(graph.ty(input.value).clone(), Storage::Input(i as u32), false);
             l.slots.insert(input.value, s);
             l.program.inputs.push((input.name.clone(), s));
         }
         l
     }
 
-    fn slot(&mut self, ty: Type, storage: Storage, packed: bool, constant: bool) -> SlotId {
-        self.program.slots.push(Slot { ty, storage, packed });
+    fn slot(&mut self, ty: Type, storage: Storage, constant: bool) -> SlotId {
+        self.program.slots.push(Slot::new(ty, storage));
         self.constant.push(constant);
         SlotId(self.program.slots.len() as u32 - 1)
     }
 
-    /// The slot of a value in memory, of its type; a constant's is made when it is first used.
+    /// The slot of a value in memory, row-major and of its type; a constant's is made when it is first used.
     fn memory(&mut self, v: Value) -> Result<SlotId, String> {
-        let s = self.root(v)?;
+        let s = self.plain_root(v)?;
         Ok(self.under(s, self.graph.ty(v).clone()))
+    }
+
+    /// The slot of the memory that a value lies in, or of a row-major copy of it.
+    fn plain_root(&mut self, v: Value) -> Result<SlotId, String> {
+        match stored(self.graph, v) {
+            Some(m) if !kernel::layout(self.graph, m).is_row_major() => self.copied(m),
+            _ => self.root(v),
+        }
+    }
+
+    /// A row-major copy of a value that lies otherwise.
+    fn copied(&mut self, v: Value) -> Result<SlotId, String> {
+        if let Some(&s) = self.copies.get(&v) {
+            return Ok(s);
+        }
+        let constant = self.root(v).map(|s| self.constant[s.0 as usize])?;
+        let storage = if constant {
+            Storage::Computed
+        } else {
+            Storage::Temp(None)
+        };
+        let to = self.slot(self.graph.ty(v).clone(), storage, constant);
+        self.call(v, &Layout::ROW_MAJOR, to)?;
+        self.copies.insert(v, to);
+        Ok(to)
     }
 
     /// The slot of the memory that a value, or what it is a reshape of, lies in.
@@ -118,7 +146,7 @@ impl<'g> ProgramBuilder<'g> {
             .graph
             .as_constant(v)
             .ok_or_else(|| format!("{v} is used before it is stored"))?;
-        let s = self.slot(c.ty.clone(), Storage::Weight(c.data.clone()), false, true);
+        let s = self.slot(c.ty.clone(), Storage::Weight(c.data.clone()), true);
         self.slots.insert(v, s);
         Ok(s)
     }
@@ -135,7 +163,7 @@ impl<'g> ProgramBuilder<'g> {
             of: s,
             offset: Dim::ZERO,
         };
-        let alias = self.slot(ty.clone(), view, false, self.constant[s.0 as usize]);
+        let alias = self.slot(ty.clone(), view, self.constant[s.0 as usize]);
         self.aliases.insert((s, ty), alias);
         alias
     }
@@ -157,7 +185,8 @@ impl<'g> ProgramBuilder<'g> {
             ),
             (false, None) => (Storage::Temp(None), ty.clone()),
         };
-        let s = self.slot(place, storage, false, constant);
+        let s = self.slot(place, storage, constant);
+        self.program.slots[s.0 as usize].layout = kernel::layout(self.graph, v).clone();
         self.slots.insert(v, s);
         self.under(s, ty)
     }
@@ -198,21 +227,41 @@ impl<'g> ProgramBuilder<'g> {
 
     fn store(&mut self, node: &'g Node) -> Result<(), String> {
         let (x, v) = (node.inputs[0], node.outputs[0]);
-        if let Some(memory) = in_memory(self.graph, x) {
+        if let Some(memory) = in_memory(self.graph, x)
+            && kernel::layout(self.graph, memory) == node.op.layout("layout")
+        {
             // A store of something in memory is that memory.
             let s = self.root(memory)?;
             self.slots.insert(v, s);
             return Ok(());
         }
-        let name = format!("{}_{}", self.kernel_name(x), self.program.kernels.len());
-        let group = kernel::build(self.graph, x)?;
+        let group = kernel::build(self.graph, x, node.op.layout("layout"))?;
+        let args = self.args(&group)?;
+        let constant = args.iter().all(|s| self.constant[s.0 as usize]) && !self.is_symbolic(x);
+        let result = self.result(v, constant);
+        self.push_call(x, group, args, result)
+    }
+
+    /// Calls the kernel that writes a value to a slot.
+    fn call(&mut self, v: Value, layout: &Layout, result: SlotId) -> Result<(), String> {
+        let group = kernel::build(self.graph, v, layout)?;
+        let args = self.args(&group)?;
+        self.push_call(v, group, args, result)
+    }
+
+    /// The slots that a kernel reads.
+    fn args(&mut self, group: &Lowered) -> Result<Vec<SlotId>, String> {
         let mut args = vec![];
         for (&i, operand) in group.inputs.iter().zip(&group.kernel.operands) {
             let s = self.root(i)?;
             args.push(self.under(s, operand.ty.clone()));
         }
-        let constant = args.iter().all(|s| self.constant[s.0 as usize]) && !self.is_symbolic(x);
-        let result = self.result(v, constant);
+        Ok(args)
+    }
+
+    fn push_call(&mut self, x: Value, group: Lowered, mut args: Vec<SlotId>, result: SlotId) -> Result<(), String> {
+        let name = format!("{}_{}", self.kernel_name(x), self.program.kernels.len());
+        let constant = self.constant[result.0 as usize];
         let written = group.kernel.operands[group.inputs.len()].ty.clone();
         args.push(self.under(self.program.root(result), written));
         if self.program.slot(result).ty.is_empty() {
@@ -284,14 +333,14 @@ impl<'g> ProgramBuilder<'g> {
     /// Outputs that are inputs, constants, or the same value as an earlier output are copied.
     fn outputs(&mut self) -> Result<(), String> {
         for (i, (name, v)) in self.graph.outputs.iter().enumerate() {
-            let from = self.root(*v).map_err(|e| {
+            let from = self.plain_root(*v).map_err(|e| {
                 format!("output `{name}`: {e}; a graph is lowered after `eqsat` has chosen its kernels")
             })?;
             let here = matches!(self.program.slot(from).storage, Storage::Output(k) if k as usize == i);
             let slot = if here {
                 from
             } else {
-                let to = self.slot(self.graph.ty(*v).clone(), Storage::Output(i as u32), false, false);
+                let to = self.slot(self.graph.ty(*v).clone(), Storage::Output(i as u32), false);
                 self.program.steps.push(Step::Copy { from, to, rows: None });
                 to
             };
@@ -299,6 +348,11 @@ impl<'g> ProgramBuilder<'g> {
         }
         Ok(())
     }
+}
+
+/// The tensor in memory that a value is, where it is row-major.
+fn row_major(graph: &Graph, v: Value) -> Option<Value> {
+    in_memory(graph, v).filter(|m| kernel::layout(graph, *m).is_row_major())
 }
 
 /// Bytes rounded up to a cache line.

@@ -12,7 +12,7 @@
 //!                                             }
 //! ```
 
-use super::{ProgramBuilder, in_memory};
+use super::{ProgramBuilder, row_major};
 use crate::decompose::decompose_where;
 use brolga_ir::ops::Regions;
 use brolga_ir::program::{SlotId, Step, Storage};
@@ -41,7 +41,7 @@ impl ProgramBuilder<'_> {
                     self.program.steps.push(Step::Copy { from, to, rows: None });
                 }
                 let state = [&results, &operands[results.len()..]].concat();
-                let go = self.slot(Type::new(DType::Bool, vec![]), Storage::Temp(None), false, false);
+                let go = self.slot(Type::new(DType::Bool, vec![]), Storage::Temp(None), false);
                 let first = self.block(cond, &state, Goal::Once(&[go]))?;
                 let mut inside = self.block(body, &state, Goal::Again(&results))?;
                 inside.extend(first.iter().cloned());
@@ -61,7 +61,7 @@ impl ProgramBuilder<'_> {
         if let Goal::Once(slots) = goal {
             // A value that two results are is written to one of them, and copied.
             for ((_, v), &s) in graph.outputs.iter().zip(slots).rev() {
-                targets.extend(in_memory(&graph, *v).filter(|m| *m == *v).map(|m| (m, s)));
+                targets.extend(row_major(&graph, *v).filter(|m| *m == *v).map(|m| (m, s)));
             }
         }
         let mut inner = ProgramBuilder {
@@ -74,6 +74,7 @@ impl ProgramBuilder<'_> {
                 .zip(inputs.iter().copied())
                 .collect(),
             targets,
+            copies: FxHashMap::default(),
             program: std::mem::replace(&mut self.program, super::empty_program(&graph)),
             aliases: std::mem::take(&mut self.aliases),
             known: std::mem::take(&mut self.known),
@@ -109,7 +110,7 @@ impl ProgramBuilder<'_> {
         for (from, _) in &mut copies {
             if written.contains(&self.program.root(*from)) {
                 let ty = self.program.slot(*from).ty.clone();
-                let kept = self.slot(ty, Storage::Temp(None), false, false);
+                let kept = self.slot(ty, Storage::Temp(None), false);
                 self.program.steps.push(Step::Copy {
                     from: *from,
                     to: kept,

@@ -62,6 +62,13 @@ pub fn apply(kernel: &structured::Kernel, schedule: &Schedule) -> Result<Vec<Pie
 /// # Errors
 /// As there.
 pub fn pieces(kernel: &structured::Kernel, flat: &Flat, schedule: &Schedule) -> Result<Vec<Piece>, String> {
+    let padded = |o: &&structured::Operand| o.role == structured::Role::Out && o.layout.pads(&o.ty.shape);
+    if let Some(o) = kernel.operands.iter().find(padded) {
+        return Err(format!(
+            "it writes {} in the layout {}, whose padding no loops fill",
+            o.ty, o.layout
+        ));
+    }
     let Schedule::Versions(both) = schedule else {
         return parts_of(flat, schedule, None);
     };

@@ -1,6 +1,7 @@
 //! A structured kernel with flat addresses: what scheduling works on.
 //!
-//! Every access is one index expression over variables. Adjacent outer dimensions whose every access strides as if they
+//! Every access is one index expression over variables, which says where the element stands: nothing below asks for layouts.
+//! Adjacent outer dimensions whose every access strides as if they
 //! were one dimension are merged, dimensions of extent 1 disappear; so an element-wise kernel over contiguous tensors of
 //! any rank is one loop, and a 1×1 convolution is a matrix product.
 
@@ -8,7 +9,7 @@ use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
 use brolga_ir::loops::{Buf, Buffer, Scope};
 use brolga_ir::scalar::Body;
 use brolga_ir::structured::{self, Check, Combine, IterDim, IterKind, Kernel, Local, Place, Read, Role};
-use brolga_ir::{DType, Dim, Symbol};
+use brolga_ir::{DType, Dim, Layout, Symbol};
 
 /// Where an access goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,28 +94,24 @@ pub struct Flat {
     pub next_var: u32,
 }
 
-/// The row-major position of an index.
-fn flatten(map: &[Ix], shape: &[Dim]) -> Ix {
-    map.iter()
-        .zip(shape)
-        .fold(Ix::constant(0), |f, (ix, d)| &f.scale(d) + ix)
-}
-
 impl Flat {
     /// The flat form of a kernel.
     pub fn new(kernel: &Kernel) -> Flat {
         let scope = |r| if r == Role::In { Scope::In } else { Scope::Out };
         let buffers = kernel.operands.iter().map(|o| Buffer {
             dtype: o.ty.dtype,
-            len: brolga_ir::program::storage_elements(&o.ty, o.packed),
+            len: o.elements(),
             scope: scope(o.role),
         });
         let target = |p: &Place, map: &[Ix]| match p {
-            Place::Operand(o) => (
-                Target::Buffer(Buf(*o)),
-                flatten(map, &kernel.operands[*o as usize].ty.shape),
-            ),
-            Place::Local(l) => (Target::Local(*l), flatten(map, &kernel.locals[*l as usize].shape)),
+            Place::Operand(i) => {
+                let o = &kernel.operands[*i as usize];
+                (Target::Buffer(Buf(*i)), o.layout.index(map, &o.ty.shape))
+            }
+            Place::Local(l) => {
+                let at = Layout::ROW_MAJOR.index(map, &kernel.locals[*l as usize].shape);
+                (Target::Local(*l), at)
+            }
         };
         let n = kernel.outer.len() as u32;
         let mut next_var = n;

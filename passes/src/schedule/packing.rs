@@ -1,15 +1,15 @@
 //! Right operands of contractions in panels `[batch…, ceil(N/32), K, 32]`, the last one padded with zeros: the layout that
-//! register tiles read.
+//! register tiles read ([`Layout::panels`]).
 
 use super::flat::look_up;
 use super::knobs::settle;
 use super::nest::{Nest, collapse};
-use brolga_ir::Dim;
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Buffer, Expr, Grain, Kernel, LoopKind, PANEL, RegInfo, Scope, Stmt};
-use brolga_ir::program::storage_elements;
+use brolga_ir::program::{Slot, Storage};
 use brolga_ir::schedule::Knobs;
 use brolga_ir::structured::Operand;
+use brolga_ir::{DType, Dim, Layout, Type};
 
 /// Lanes of the loop that packs: two vectors make a row of a panel.
 const LANES: i64 = 16;
@@ -36,6 +36,16 @@ impl Packing {
         s
     }
 
+    /// A slot for the panels.
+    pub fn slot(&self, dtype: DType, storage: Storage) -> Slot {
+        let shape = self.shape();
+        Slot {
+            layout: Layout::panels(shape.len()).expect("rows and columns"),
+            ty: Type::new(dtype, shape),
+            storage,
+        }
+    }
+
     /// The kernel that packs an operand for a kernel that reads it: parameter 0 is the operand, parameter 1 the panels.
     ///
     /// ```text
@@ -46,8 +56,7 @@ impl Packing {
         let shape = self.shape();
         let (n, k) = (shape[shape.len() - 1].clone(), shape[shape.len() - 2].clone());
         let panels = n.ceil_div(&Dim::Const(PANEL));
-        let batches = brolga_ir::dim::product(&shape[..shape.len() - 2]);
-        let len = &(&(&batches * &panels) * &k) * PANEL;
+        let len = self.slot(dtype, Storage::Computed).elements();
         let mut next = 0;
         let mut var = || {
             next += 1;
@@ -118,7 +127,7 @@ impl Packing {
             buffers: vec![
                 Buffer {
                     dtype,
-                    len: storage_elements(&operand.ty, operand.packed),
+                    len: operand.elements(),
                     scope: Scope::In,
                 },
                 Buffer {

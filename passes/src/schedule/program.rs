@@ -9,9 +9,9 @@ use super::flat::Flat;
 use super::packing::Packing;
 use super::{Machine, Schedule};
 use crate::lower::Structured;
-use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
+use brolga_ir::program::{Program, SlotId, Step, Storage};
 use brolga_ir::schedule::Knobs;
-use brolga_ir::{Type, loops, structured};
+use brolga_ir::{loops, structured};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
@@ -183,11 +183,7 @@ impl Scheduler<'_> {
         } else {
             Storage::Temp(None)
         };
-        self.out.program.slots.push(Slot {
-            ty: Type::new(operand.ty.dtype, packing.shape()),
-            storage,
-            packed: true,
-        });
+        self.out.program.slots.push(packing.slot(operand.ty.dtype, storage));
         let panels = SlotId(self.out.program.slots.len() as u32 - 1);
         let source = Source {
             origin,

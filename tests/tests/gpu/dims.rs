@@ -225,11 +225,7 @@ struct Shapes {
 
 impl Shapes {
     fn new(dims: &[Dim], target: &Target) -> Shapes {
-        let slot = |(i, d): (u32, &Dim)| Slot {
-            ty: Type::new(DType::U8, vec![d.clone()]),
-            storage: Memory::Output(i),
-            packed: false,
-        };
+        let slot = |(i, d): (u32, &Dim)| Slot::new(Type::new(DType::U8, vec![d.clone()]), Memory::Output(i));
         let program = Program {
             name: "shapes".into(),
             symbols: symbols(),

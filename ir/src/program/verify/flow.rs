@@ -233,8 +233,9 @@ impl<'p, K: Callable> Flow<'p, K> {
                 op, inputs, outputs, ..
             } => {
                 for &s in inputs.iter().chain(outputs) {
-                    ensure(!self.usable(s)?.packed, || {
-                        format!("{s} is in panels, which {} does not know", op.name())
+                    let layout = &self.usable(s)?.layout;
+                    ensure(layout.is_row_major(), || {
+                        format!("{s} has the layout {layout}, which {} does not know", op.name())
                     })?;
                 }
                 let types = |slots: &[SlotId]| slots.iter().map(|s| self.p.slot(*s).ty.clone()).collect::<Vec<Type>>();
@@ -253,7 +254,7 @@ impl<'p, K: Callable> Flow<'p, K> {
             }
             Step::Read { symbol, from, .. } => {
                 let slot = self.usable(*from)?;
-                let one = slot.ty.len().is(1) && !slot.packed && !slot.ty.dtype.is_float();
+                let one = slot.ty.len().is(1) && slot.layout.is_row_major() && !slot.ty.dtype.is_float();
                 ensure(one, || format!("{from} is {}, expected one integer or bool", slot.ty))?;
                 reads = vec![*from];
                 self.state.scope.0.insert(symbol.clone());
@@ -332,13 +333,15 @@ impl<'p, K: Callable> Flow<'p, K> {
                     p.elements
                 )
             })?;
-            if let Some((ty, packed)) = &p.tensor {
-                // Row-major memory is the same under every shape; panels are not.
-                ensure(*packed == slot.packed && (!packed || *ty == slot.ty), || {
-                    let panels = |p: bool| if p { " in panels" } else { "" };
-                    let (found, want) = (panels(slot.packed), panels(*packed));
-                    format!("{a} is {}{found}, but parameter {i} of @{name} is {ty}{want}", slot.ty)
-                })?;
+            if let Some((ty, layout)) = &p.tensor {
+                // Row-major memory is the same under every shape; other memory is not.
+                ensure(
+                    *layout == slot.layout && (layout.is_row_major() || *ty == slot.ty),
+                    || {
+                        let (found, want) = (slot.layout.suffix(), layout.suffix());
+                        format!("{a} is {}{found}, but parameter {i} of @{name} is {ty}{want}", slot.ty)
+                    },
+                )?;
             }
             if p.written { &mut *writes } else { &mut *reads }.push(a);
         }

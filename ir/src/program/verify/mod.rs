@@ -111,13 +111,11 @@ impl<K: Callable> Program<K> {
                 ensure(s.ty.shape.iter().all(|d| d.as_const().is_none_or(|n| n >= 0)), || {
                     format!("a negative extent in {}", s.ty)
                 })?;
-                if s.packed {
-                    ensure(s.ty.rank() >= 2, || format!("panels of rank {}", s.ty.rank()))?;
-                    ensure(
-                        !matches!(s.storage, Storage::Input(_) | Storage::Output(_) | Storage::Weight(_)),
-                        || "panels in the memory of the model or the caller".into(),
-                    )?;
-                }
+                s.layout.check(s.ty.rank())?;
+                let given = matches!(s.storage, Storage::Input(_) | Storage::Output(_) | Storage::Weight(_));
+                ensure(!given || s.layout.is_row_major(), || {
+                    format!("the layout {} in the memory of the model or the caller", s.layout)
+                })?;
                 match &s.storage {
                     Storage::Input(k) => self.port(&self.inputs, *k, i, "input"),
                     Storage::Output(k) => self.port(&self.outputs, *k, i, "output"),
@@ -169,8 +167,9 @@ impl<K: Callable> Program<K> {
                 ensure(fits && start.is_at_least(0), || {
                     format!("a view of {bytes} bytes at {start} of {at}, which has {want}")
                 })?;
-                return ensure(!target.packed || self.slots[slot].packed, || {
-                    format!("a view of {at}, which is in panels")
+                let as_it_lies = target.layout.is_row_major() || target.layout == self.slots[slot].layout;
+                return ensure(as_it_lies, || {
+                    format!("a view of {at}, which has the layout {}", target.layout)
                 });
             };
             at = next;

@@ -1,10 +1,7 @@
 //! Operands and locals: their elements, and who wrote them.
 
 use super::{LANES, Points};
-use crate::DType;
-
-/// Columns of a panel.
-const PANEL: usize = crate::loops::PANEL as usize;
+use crate::{DType, Dim, Layout, Places, dim};
 
 /// The most elements of one output or local, so that hostile text cannot exhaust memory.
 const MAX_ELEMENTS: usize = 1 << 32;
@@ -22,7 +19,10 @@ enum Data<'a> {
 pub(super) struct Memory<'a> {
     dtype: DType,
     pub shape: Vec<i64>,
-    packed: bool,
+    /// The extents in memory.
+    memory: Vec<usize>,
+    /// Where elements stand, where that is not in the order of their positions.
+    places: Option<Places>,
     /// For a local: how many lanes have one.
     copies: Option<usize>,
     data: Data<'a>,
@@ -42,17 +42,20 @@ impl Row {
 }
 
 impl<'a> Memory<'a> {
-    pub fn new(dtype: DType, shape: Vec<i64>, packed: bool, copies: Option<usize>) -> Result<Memory<'a>, String> {
-        match shape.iter().find(|d| **d < 0) {
-            Some(d) => Err(format!("an extent of {d}")),
-            None => Ok(Memory {
-                dtype,
-                shape,
-                packed,
-                copies,
-                data: Data::Read(&[]),
-            }),
+    pub fn new(dtype: DType, shape: Vec<i64>, layout: &Layout, copies: Option<usize>) -> Result<Memory<'a>, String> {
+        if let Some(d) = shape.iter().find(|d| **d < 0) {
+            return Err(format!("an extent of {d}"));
         }
+        let dims: Vec<Dim> = shape.iter().map(|&d| Dim::Const(d)).collect();
+        let known = |dims: &[Dim]| dim::constants(dims).ok_or_else(|| format!("{shape:?} has too many elements"));
+        Ok(Memory {
+            dtype,
+            memory: known(&layout.shape(&dims))?,
+            places: layout.places(&known(&dims)?)?,
+            shape,
+            copies,
+            data: Data::Read(&[]),
+        })
     }
 
     /// Takes the elements of a tensor.
@@ -60,14 +63,14 @@ impl<'a> Memory<'a> {
         self.data = Data::Read(bytes);
     }
 
-    /// Takes memory of its own: garbage, but for the padding of panels.
+    /// Takes memory of its own: garbage, but for padding.
     pub fn allocate(&mut self) -> Result<(), String> {
-        let shape = self.storage_shape();
-        let n = crate::tensor::element_count(&shape).and_then(|n| n.checked_mul(self.copies.unwrap_or(1)));
+        let shape = self.memory_shape();
+        let n = crate::tensor::element_count(shape).and_then(|n| n.checked_mul(self.copies.unwrap_or(1)));
         let n = n
             .filter(|n| *n <= MAX_ELEMENTS)
             .ok_or_else(|| format!("{shape:?} has too many elements"))?;
-        let garbage = if self.packed { 0 } else { 0xff };
+        let garbage = if self.places.is_some() { 0 } else { 0xff };
         self.data = Data::Own {
             bytes: vec![garbage; n * self.dtype.bytes()],
             writer: vec![(0, 0); n],
@@ -76,32 +79,17 @@ impl<'a> Memory<'a> {
     }
 
     /// The extents in memory.
-    pub fn storage_shape(&self) -> Vec<usize> {
-        let mut shape: Vec<usize> = self.shape.iter().map(|d| *d as usize).collect();
-        if self.packed
-            && let [.., k, n] = shape[..]
-        {
-            let rank = shape.len();
-            shape.splice(rank - 2.., [n.div_ceil(PANEL), k, PANEL]);
-        }
-        shape
+    pub fn memory_shape(&self) -> &[usize] {
+        &self.memory
     }
 
     /// The index in memory of an element, given its row-major position in the logical type.
     fn storage(&self, position: usize, lane: usize) -> usize {
-        match self.copies {
-            Some(1) => position,
-            Some(_) => position * LANES + lane,
-            None if self.packed => self.panel(position),
-            None => position,
+        match (self.copies, &self.places) {
+            (Some(1), _) | (None, None) => position,
+            (Some(_), _) => position * LANES + lane,
+            (None, Some(places)) => places.of(position),
         }
-    }
-
-    fn panel(&self, position: usize) -> usize {
-        let [.., k, n] = self.shape[..] else { return position };
-        let (k, n) = (k as usize, n as usize);
-        let (batch, row, column) = (position / (k * n), position / n % k, position % n);
-        ((batch * n.div_ceil(PANEL) + column / PANEL) * k + row) * PANEL + column % PANEL
     }
 
     /// Reads the elements of lanes `from..from + out.len()`.

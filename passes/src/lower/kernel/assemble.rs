@@ -28,12 +28,13 @@ impl KernelBuilder<'_> {
         let mut start = Dim::ZERO;
         for &x in &node.inputs {
             let shape = self.graph.ty(x).shape.clone();
-            let at = vars(shape.len());
+            let order = self.layout.order(shape.len());
+            let at = vars(&order);
             let mut s = StageBuilder::default();
             let e = self.emit(&mut s, x, &at, &[])?;
             let mut to = at;
             to[axis] = &to[axis] + &start;
-            self.push_stage(s, parallel(&shape), &[e], None, vec![(RESULT, to)])?;
+            self.push_stage(s, parallel(&shape, &order), &[e], None, vec![(RESULT, to)])?;
             start = &start + &shape[axis];
         }
         Ok(())
@@ -90,12 +91,15 @@ impl KernelBuilder<'_> {
             return Err(format!("a scatter of {} operands, expected 3", types.len()));
         };
         let mut s = StageBuilder::default();
-        let at = vars(data.rank());
+        let order = self.layout.order(data.rank());
+        let at = vars(&order);
         let e = self.emit(&mut s, node.inputs[0], &at, &[])?;
-        self.push_stage(s, parallel(&data.shape), &[e], None, vec![(RESULT, at)])?;
+        self.push_stage(s, parallel(&data.shape, &order), &[e], None, vec![(RESULT, at)])?;
 
         let mut s = StageBuilder::default();
-        let at = vars(updates.rank());
+        // In the order of the updates: the last one wins.
+        let order: Vec<usize> = (0..updates.rank()).collect();
+        let at = vars(&order);
         let mut to = vec![];
         for (axis, c) in assemble.coordinates(&node.op, &types, &at)?.into_iter().enumerate() {
             to.push(match c {
@@ -112,22 +116,25 @@ impl KernelBuilder<'_> {
             let old = s.element(RESULT, to.clone(), in_bounds.collect(), data.dtype);
             e = s.call(kind.function(data.dtype), None, &[old, e])?;
         }
-        let stage = self.push_stage(s, parallel(&updates.shape), &[e], None, vec![(RESULT, to)])?;
+        let stage = self.push_stage(s, parallel(&updates.shape, &order), &[e], None, vec![(RESULT, to)])?;
         stage.scatter = true;
         Ok(())
     }
 }
 
-fn vars(n: usize) -> Vec<Ix> {
-    (0..n).map(|d| Ix::var(Var(d as u32))).collect()
+/// The variables of axes, by axis, when a stage's dimensions are these axes.
+fn vars(order: &[usize]) -> Vec<Ix> {
+    let mut at = vec![Ix::constant(0); order.len()];
+    for (v, &axis) in (0..).zip(order) {
+        at[axis] = Ix::var(Var(v));
+    }
+    at
 }
 
-fn parallel(shape: &[Dim]) -> Vec<IterDim> {
-    shape
-        .iter()
-        .map(|d| IterDim {
-            extent: d.clone(),
-            kind: IterKind::Parallel,
-        })
-        .collect()
+fn parallel(shape: &[Dim], order: &[usize]) -> Vec<IterDim> {
+    let dim = |&axis: &usize| IterDim {
+        extent: shape[axis].clone(),
+        kind: IterKind::Parallel,
+    };
+    order.iter().map(dim).collect()
 }

@@ -20,7 +20,7 @@ mod stage;
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::ops::Role;
 use brolga_ir::structured::{self, Combine, IterDim, IterKind, Kernel, Local, Operand, Place, Read, Stage};
-use brolga_ir::{DType, Def, Dim, Graph, Node, Type, Value};
+use brolga_ir::{DType, Def, Dim, Graph, Layout, Node, Type, Value};
 use rustc_hash::FxHashMap;
 use stage::{E, StageBuilder};
 use std::sync::Arc;
@@ -37,18 +37,36 @@ pub struct Lowered {
     pub checks: Vec<Arc<str>>,
 }
 
-/// The tensor in memory that a value is, reshapes (which are free) looked through; `None` for a stream.
+/// The tensor in memory that a value is, reshapes (which are free where memory is row-major) looked through; `None` for a
+/// stream.
 pub fn in_memory(graph: &Graph, v: Value) -> Option<Value> {
+    let memory = stored(graph, v)?;
+    (memory == v || layout(graph, memory).is_row_major()).then_some(memory)
+}
+
+/// The tensor in memory whose elements in order are those of a value; `None` for a stream.
+pub fn stored(graph: &Graph, v: Value) -> Option<Value> {
     match graph.def(v) {
         Def::Input(_) | Def::Const(_) => Some(v),
         Def::Node(n, _) => {
             let node = &graph.nodes[n as usize];
             match node.op.role() {
                 Role::Store | Role::Host | Role::Region(_) => Some(v),
-                Role::Reshape(_) => in_memory(graph, node.inputs[0]),
+                Role::Reshape(_) => stored(graph, node.inputs[0]),
                 _ => None,
             }
         }
+    }
+}
+
+/// How a tensor in memory lies there.
+pub fn layout(graph: &Graph, memory: Value) -> &Layout {
+    static ROW_MAJOR: Layout = Layout::ROW_MAJOR;
+    match graph.def(memory) {
+        Def::Node(n, _) if matches!(graph.nodes[n as usize].op.role(), Role::Store) => {
+            graph.nodes[n as usize].op.layout("layout")
+        }
+        _ => &ROW_MAJOR,
     }
 }
 
@@ -68,16 +86,20 @@ struct KernelBuilder<'g> {
     axes: Vec<usize>,
     /// For each dimension of the domain, its outer variable; `None` for a reduced axis.
     outer_of: Vec<Option<Var>>,
+    /// The result's.
+    layout: &'g Layout,
 }
 
-/// Builds the kernel whose result is `root`, the operand of a `store`.
+/// Builds the kernel whose result is `root`, the operand of a `store`, in a layout. Its points are visited in the order in
+/// which the result lies in memory.
 ///
 /// # Errors
 /// When the streams below `root` do not form one kernel, with the reason.
-pub fn build(graph: &Graph, root: Value) -> Result<Lowered, String> {
-    // A reshape at the root changes nothing in memory.
+pub fn build(graph: &Graph, root: Value, layout: &Layout) -> Result<Lowered, String> {
+    // A reshape at the root changes nothing in row-major memory.
     let mut root = root;
-    while in_memory(graph, root).is_none()
+    while layout.is_row_major()
+        && in_memory(graph, root).is_none()
         && let Def::Node(n, _) = graph.def(root)
         && matches!(graph.nodes[n as usize].op.role(), Role::Reshape(_))
     {
@@ -103,6 +125,7 @@ pub fn build(graph: &Graph, root: Value) -> Result<Lowered, String> {
         rows: FxHashMap::default(),
         axes: vec![],
         outer_of: vec![],
+        layout,
     };
     l.run(root)?;
     let ty = graph.ty(root).clone();
@@ -110,7 +133,7 @@ pub fn build(graph: &Graph, root: Value) -> Result<Lowered, String> {
     l.kernel.operands.push(Operand {
         ty,
         role: structured::Role::Out,
-        packed: false,
+        layout: layout.clone(),
     });
     // The result's operand comes last, when all inputs are known.
     for stage in &mut l.kernel.stages {
@@ -160,12 +183,12 @@ impl<'g> KernelBuilder<'g> {
         });
         let domain = reduction.as_ref().map_or(&shape, |(_, domain)| domain).clone();
         self.axes = reduction.map_or(vec![], |(axes, _)| axes);
-        for (d, extent) in domain.iter().enumerate() {
-            let outer = (!self.axes.contains(&d)).then(|| {
-                self.kernel.outer.push(extent.clone());
-                Var(self.kernel.outer.len() as u32 - 1)
-            });
-            self.outer_of.push(outer);
+        self.outer_of = vec![None; domain.len()];
+        for d in self.layout.order(domain.len()) {
+            if !self.axes.contains(&d) {
+                self.outer_of[d] = Some(Var(self.kernel.outer.len() as u32));
+                self.kernel.outer.push(domain[d].clone());
+            }
         }
         // Reductions, innermost first; before each, rows of expensive values that more than one stage reads.
         for &n in &streams {
@@ -321,12 +344,13 @@ impl<'g> KernelBuilder<'g> {
     fn operand(&mut self, memory: Value, ty: Type) -> Place {
         let known =
             (self.own..self.inputs.len()).find(|&i| self.inputs[i] == memory && self.kernel.operands[i].ty == ty);
+        let layout = layout(self.graph, memory);
         Place::Operand(known.unwrap_or_else(|| {
             self.inputs.push(memory);
             self.kernel.operands.push(Operand {
                 ty,
                 role: structured::Role::In,
-                packed: false,
+                layout: layout.clone(),
             });
             self.inputs.len() - 1
         }) as u32)

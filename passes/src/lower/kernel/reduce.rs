@@ -3,7 +3,7 @@
 use super::KernelBuilder;
 use super::combine::{arg_combiner, combiner};
 use super::stage::{E, StageBuilder};
-use brolga_ir::index::{Bound, Ix};
+use brolga_ir::index::{Bound, Ix, Var};
 use brolga_ir::ops::{self, Access, Merge, Products, Role, Rows, Window};
 use brolga_ir::structured::{Combine, IterDim, IterKind, Place, Read};
 use brolga_ir::{DType, Dim, Node, Type, Value};
@@ -57,7 +57,7 @@ impl KernelBuilder<'_> {
     fn window(&mut self, s: &mut StageBuilder, node: &Node, window: &dyn Window) -> Result<Reduction, String> {
         let op = &node.op;
         let (x, out) = (self.graph.ty(node.inputs[0]), self.graph.ty(node.outputs[0]));
-        let Access { at, guard } = window.access(op, x, out);
+        let Access { at, guard } = self.at_point(window.access(op, x, out));
         let (kind, acc) = (window.combine(op), x.dtype.compute());
         let combine = combiner(kind, acc)?;
         let value = self.emit(s, node.inputs[0], &at, &guard)?;
@@ -71,12 +71,28 @@ impl KernelBuilder<'_> {
         let sides = products.sides(op, &types, self.graph.ty(node.outputs[0]));
         let acc = op.dtype("acc");
         let mut factors = vec![];
-        for (&v, read) in node.inputs.iter().zip(&sides.reads) {
+        for (&v, read) in node.inputs.iter().zip(sides.reads) {
+            let read = self.at_point(read);
             let e = self.side(s, v, &read.at, &read.guard)?;
             factors.push(s.cast(e, acc)?);
         }
         let product = s.call("mul", None, &factors)?;
         Ok((vec![product], sides.extents, combiner(ops::Combine::Sum, acc)?))
+    }
+
+    /// A read given for a point of the result, one variable an axis, over the kernel's variables: the outer dimensions are the
+    /// axes in the order in which the result lies.
+    fn at_point(&self, read: Access) -> Access {
+        let var = |v: Var| Ix::var(self.outer_of.get(v.0 as usize).copied().flatten().unwrap_or(v));
+        let over = |ix: Ix| ix.substitute(&var, &Ix::reg);
+        let bound = |b: Bound| Bound {
+            index: over(b.index),
+            ..b
+        };
+        Access {
+            at: read.at.into_iter().map(over).collect(),
+            guard: read.guard.into_iter().map(bound).collect(),
+        }
     }
 
     /// One side of a contraction. It gets operands of its own, even where another read has the same memory: the schedule
