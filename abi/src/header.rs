@@ -315,10 +315,11 @@ impl Header<'_> {
         for alias in &meta.aliases {
             emit!(
                 self,
-                "/* Input {} may be the same memory as output {}. */",
-                alias.input,
-                alias.output
+                "\n/* Output {} may be the memory of input {}: with one pointer for both, the run updates it in place. */",
+                alias.output,
+                alias.input
             );
+            emit!(self, "#define {upper}_OUTPUT_{}_ALIAS {}", alias.output, alias.input);
         }
         if !meta.host_ops.is_empty() {
             emit!(

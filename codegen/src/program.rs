@@ -522,7 +522,15 @@ impl Run<'_, '_, '_> {
                 let n = self.e.dim(&bytes)?;
                 let (from, to) = (self.slot(*from)?, self.slot(*to)?);
                 let f = self.e.unit.outline(&Copy::Bytes)?;
-                self.e.call(f, &[to, from, n]);
+                if self.program.copies_to_itself(s) {
+                    // The caller may have given one memory for both.
+                    let apart = self.e.b.ins().icmp(IntCC::NotEqual, from, to);
+                    let open = self.e.begin_if(apart);
+                    self.e.call(f, &[to, from, n]);
+                    self.e.end_if(open);
+                } else {
+                    self.e.call(f, &[to, from, n]);
+                }
                 Ok(())
             }
             Step::Host {

@@ -9,7 +9,7 @@ use crate::weights::{self, Packed};
 use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
 use brolga_ir::CpuTarget;
-use brolga_ir::program::{Program, Slot, SlotId, Storage};
+use brolga_ir::program::{Alias, Program, Slot, SlotId, Storage};
 use brolga_ir::{Constant, Dim, Graph, NodeError, Target};
 use std::fmt;
 use std::path::Path;
@@ -112,6 +112,7 @@ fn finish(
     remarks: Vec<String>,
     mut timings: Timings,
 ) -> Result<Compiled> {
+    declared(&program, options)?;
     // Constants like others, but it is the caller who reads them, in place of an input.
     let kept: Vec<(&str, SlotId)> = defaults
         .iter()
@@ -143,6 +144,25 @@ fn finish(
     })
 }
 
+/// Checks that outputs may be the memory of inputs where the options ask for it.
+fn declared(program: &Program, options: &Options) -> Result<()> {
+    for (input, output) in &options.aliases {
+        let same = |a: &Alias| {
+            let names = (
+                &program.inputs[a.input as usize].0,
+                &program.outputs[a.output as usize].0,
+            );
+            names == (input, output)
+        };
+        if !program.aliases.iter().any(same) {
+            return Err(Error::Option(format!(
+                "input `{input}` as output `{output}`: the pass `bufferize` declares that, which did not run on this model"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn add_weight(program: &mut Program, c: &Constant) -> SlotId {
     let slot = Slot::new(c.ty.clone(), Storage::Weight(c.data.clone()));
     program.slots.push(slot);
@@ -168,6 +188,10 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
             shape: format!("[{}]", dims.join(", ")),
         }
     });
+    let aliases = program.aliases.iter().map(|a| brolga_abi::Alias {
+        input: a.input,
+        output: a.output,
+    });
     let meta = Meta {
         name: program.name.clone(),
         target: cpu.triple.to_owned(),
@@ -176,6 +200,7 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
         symbols: program.symbols.iter().map(|s| s.to_string()).collect(),
         inputs,
         outputs: outputs.collect(),
+        aliases: aliases.collect(),
         guards: program.guards.iter().map(|g| g.to_string()).collect(),
         sizes: brolga_codegen::plan::sizes(program),
         checks: brolga_codegen::program::checks(&program.steps),

@@ -1,7 +1,7 @@
 //! The way down: a pipeline of passes, and what is missing of it on the way to a level.
 //!
 //! ```text
-//! tensor graph ─ canonicalize,eqsat ─▶ cut graph ─ lower ─▶ structured ─ schedule ─▶ loops ─ plan-memory ─▶ program
+//! tensor graph ─ canonicalize,eqsat ─▶ cut graph ─ lower ─▶ structured ─ bufferize,schedule ─▶ loops ─ plan-memory ─▶ program
 //! ```
 //!
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).
@@ -11,6 +11,7 @@ use crate::{Error, Result};
 use brolga_ir::program::{Program, Storage};
 use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Graph, Source};
+use brolga_passes::bufferize::Bufferize;
 use brolga_passes::lower::Structured;
 pub use brolga_passes::module::{Level, Module};
 use brolga_passes::pass::{Context, Pass, PassError};
@@ -73,8 +74,13 @@ impl<'o> Walk<'o> {
             )));
         }
         while self.module.level() < level {
-            let pass = Pipeline::down_from(self.module.level()).expect("there is a lower level");
-            self.run(vec![pass])?;
+            let mut next = Pipeline::down_from(self.module.level());
+            if !self.options.aliases.is_empty() {
+                next.replace(Box::new(Bufferize {
+                    aliases: self.options.aliases.clone(),
+                }));
+            }
+            self.run(next.passes)?;
         }
         Ok(self)
     }

@@ -36,6 +36,8 @@ pub struct Options {
     pub print_after: Option<(String, Observer)>,
     /// Sizes for symbolic dimensions.
     pub sizes: Vec<(String, i64)>,
+    /// Inputs, and the outputs that may be their memory: the caller may give one memory for both.
+    pub aliases: Vec<(String, String)>,
     /// Makes inputs constants that have an initializer, which is their default otherwise: nobody can give them then, and
     /// what is computed from constants only is computed once.
     pub constant_defaults: bool,
@@ -68,6 +70,7 @@ impl Default for Options {
             verify: cfg!(debug_assertions),
             print_after: None,
             sizes: vec![],
+            aliases: vec![],
             constant_defaults: false,
         }
     }
@@ -134,8 +137,8 @@ impl Options {
     pub fn describe(&self) -> String {
         let passes = (&self.pipeline, &self.rules, &self.add_rules);
         format!(
-            "{:?} {passes:?} {:?} {}",
-            self.target.name, self.sizes, self.constant_defaults
+            "{:?} {passes:?} {:?} {:?} {}",
+            self.target.name, self.sizes, self.aliases, self.constant_defaults
         )
     }
 }

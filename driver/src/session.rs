@@ -51,6 +51,13 @@ impl SessionOptions {
         self
     }
 
+    /// Makes an output the memory of an input where the caller gives one for both ([`Session::run_in_place`]), as for a
+    /// cache that the model updates. Both have the same type, and nothing reads the input when the output is written.
+    pub fn alias(mut self, input: &str, output: &str) -> Self {
+        self.compile.aliases.push((input.to_owned(), output.to_owned()));
+        self
+    }
+
     /// Compiles the model again for sizes of symbolic dimensions that are seen. Each version takes the time and the memory
     /// of a model of its own, its weights included; its results are the same up to the order of sums. A model that is
     /// lowered already cannot be compiled again.
@@ -159,6 +166,12 @@ impl SessionOptions {
             return Err(Error::file(
                 path,
                 "an artefact is compiled already; sizes are set when it is compiled",
+            ));
+        }
+        if !self.compile.aliases.is_empty() {
+            return Err(Error::file(
+                path,
+                "an artefact is compiled already; which outputs may be the memory of inputs is said when it is compiled",
             ));
         }
         let start = Instant::now();
@@ -290,6 +303,16 @@ impl Session {
             return version.run_into(inputs, outputs);
         }
         Ok(self.executor.run_into(inputs, outputs)?)
+    }
+
+    /// [`Session::run_into`] with outputs in the memory of inputs, where the model was compiled for that
+    /// ([`SessionOptions::alias`]): such outputs hold the inputs before the run, and `inputs` are the others, in order. A cache
+    /// is updated in place so, and nothing of it is copied.
+    ///
+    /// # Errors
+    /// As [`Session::run_into`]; the contents of the outputs are unspecified then.
+    pub fn run_in_place(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<Vec<Vec<usize>>> {
+        Ok(self.executor.run_in_place(inputs, outputs)?)
     }
 
     /// The version for the sizes of these inputs, where there is one.

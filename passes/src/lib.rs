@@ -6,6 +6,7 @@
 //! | [`module`] | a model at one of the levels: what passes take and give |
 //! | [`mod@canonicalize`], [`mod@decompose`], [`mod@specialise`] | passes over the tensor IR |
 //! | [`descend`] | the passes that go down a level |
+//! | [`bufferize`] | what lies in the memory of what |
 //! | [`eqsat`] | the e-graph pass: rules as text, saturation, extraction, the checker of rules |
 //! | [`fusion`] | which operators can share a kernel, and why not |
 //! | [`lower`] | cut graphs to structured kernels |
@@ -14,6 +15,7 @@
 //!
 //! Invariant: no I/O and no code generation; what is fused is decided by rules and extraction only.
 
+pub mod bufferize;
 pub mod canonicalize;
 pub mod decompose;
 pub mod descend;

@@ -1,7 +1,8 @@
 //! The memory plan: an offset in one arena for every temporary.
 //!
 //! Live ranges are in steps. With known sizes, temporaries are placed largest first at the lowest offset that is free
-//! during their whole life (as in TensorFlow Lite's greedy-by-size planner; Pisarchyk and Lee, arXiv 2001.03288). With
+//! during their whole life (as in TensorFlow Lite's greedy-by-size planner; Pisarchyk and Lee, arXiv 2001.03288), or in the order
+//! in which they are born, where that takes less. With
 //! symbolic sizes an offset must hold for all values of the symbols: temporaries share a block where their sizes are
 //! provably in order, the block is as large as the largest, and blocks lie one after the other. Where a block ends is a
 //! `let` of the program, the sum of where the one before ends and its own size, so that `n` blocks are `n` sums.
@@ -84,7 +85,7 @@ impl Size {
 ///
 /// # Errors
 /// When a slot or the arena has 2^63 bytes or more, whatever the symbols are.
-pub fn plan(program: &mut Program) -> Result<(), String> {
+pub fn plan<K>(program: &mut Program<K>) -> Result<(), String> {
     for (i, s) in program.slots.iter().enumerate() {
         if s.bytes().is_too_large() {
             return Err(format!(
@@ -93,25 +94,16 @@ pub fn plan(program: &mut Program) -> Result<(), String> {
             ));
         }
     }
-    let late = program.bounds();
-    let mut temps: Vec<Temp> = vec![];
-    for (slot, life) in program.lives().into_iter().enumerate() {
-        let (Some(life), Storage::Temp(_)) = (life, &program.slots[slot].storage) else {
-            continue;
-        };
-        match Size::of(&program.slots[slot], &late) {
-            Some(size) => temps.push(Temp { slot, size, life }),
-            None => program.slots[slot].storage = Storage::Heap,
-        }
+    let (temps, unbounded) = temporaries(program);
+    for slot in unbounded {
+        program.slots[slot].storage = Storage::Heap;
     }
-    temps.sort_by_key(|t| (t.life.0, t.slot));
     let too_large = || "the arena is too large: its size in bytes is beyond 64 bits".to_string();
-    let known: Option<Vec<i64>> = temps
-        .iter()
-        .map(|t| crate::lower::aligned(&t.size.bytes).as_const())
-        .collect();
-    let (offsets, total) = match known {
-        Some(sizes) => by_size(&temps, &sizes).ok_or_else(too_large)?,
+    let (offsets, total): (Vec<Dim>, Dim) = match known(&temps) {
+        Some(sizes) => {
+            let (offsets, total) = smallest(&temps, &sizes).ok_or_else(too_large)?;
+            (offsets.into_iter().map(Dim::Const).collect(), Dim::Const(total))
+        }
         None => {
             let (blocks, homes) = in_blocks(&temps, &program.symbols);
             let (starts, total) = sums(program, &blocks);
@@ -128,6 +120,45 @@ pub fn plan(program: &mut Program) -> Result<(), String> {
     Ok(())
 }
 
+/// Bytes of the arena that a program needs: of a symbolic one, for two choices of its symbols. What is beyond 64 bits is as
+/// large as can be.
+pub fn needs<K>(program: &Program<K>) -> [i64; 2] {
+    let (temps, _) = temporaries(program);
+    if let Some(sizes) = known(&temps) {
+        return [smallest(&temps, &sizes).map_or(i64::MAX, |(_, total)| total); 2];
+    }
+    let (blocks, _) = in_blocks(&temps, &program.symbols);
+    let samples = blocks
+        .iter()
+        .map(|size| samples(&crate::lower::aligned(size), &program.symbols));
+    samples.fold([0, 0], |sum, s| {
+        [sum[0].saturating_add(s[0]), sum[1].saturating_add(s[1])]
+    })
+}
+
+/// The temporaries in use, sorted by where lives begin, and the slots of those of a size that nothing bounds.
+fn temporaries<K>(program: &Program<K>) -> (Vec<Temp>, Vec<usize>) {
+    let late = program.bounds();
+    let (mut temps, mut unbounded) = (vec![], vec![]);
+    for (slot, life) in program.lives().into_iter().enumerate() {
+        let (Some(life), Storage::Temp(_)) = (life, &program.slots[slot].storage) else {
+            continue;
+        };
+        match Size::of(&program.slots[slot], &late) {
+            Some(size) => temps.push(Temp { slot, size, life }),
+            None => unbounded.push(slot),
+        }
+    }
+    temps.sort_by_key(|t| (t.life.0, t.slot));
+    (temps, unbounded)
+}
+
+/// The sizes, where all are known.
+fn known(temps: &[Temp]) -> Option<Vec<i64>> {
+    let size = |t: &Temp| crate::lower::aligned(&t.size.bytes).as_const();
+    temps.iter().map(size).collect()
+}
+
 /// Which temporaries, sorted by where lives begin, live at the same time, and so must not overlap.
 fn conflicts(temps: &[Temp]) -> UnGraph<(), (), usize> {
     let mut graph = UnGraph::with_capacity(temps.len(), 0);
@@ -141,12 +172,21 @@ fn conflicts(temps: &[Temp]) -> UnGraph<(), (), usize> {
     graph
 }
 
-/// `None` when the arena would be too large.
-fn by_size(temps: &[Temp], sizes: &[i64]) -> Option<(Vec<Dim>, Dim)> {
+/// The offsets of temporaries, sorted by where lives begin, and the arena's size; `None` when it would be too large.
+fn smallest(temps: &[Temp], sizes: &[i64]) -> Option<(Vec<i64>, i64)> {
     let conflicts = conflicts(temps);
-    let mut order: Vec<usize> = (0..temps.len()).collect();
-    order.sort_by_key(|&i| (-sizes[i], i));
-    let mut at: Vec<Option<i64>> = vec![None; temps.len()];
+    let by_birth: Vec<usize> = (0..temps.len()).collect();
+    let mut by_size = by_birth.clone();
+    by_size.sort_by_key(|&i| (-sizes[i], i));
+    let all = [by_size, by_birth]
+        .into_iter()
+        .filter_map(|order| placed(&conflicts, sizes, order));
+    all.min_by_key(|(_, total)| *total)
+}
+
+/// Places temporaries in an order, each at the lowest offset that is free.
+fn placed(conflicts: &UnGraph<(), (), usize>, sizes: &[i64], order: Vec<usize>) -> Option<(Vec<i64>, i64)> {
+    let mut at: Vec<Option<i64>> = vec![None; sizes.len()];
     let mut total = 0;
     for i in order {
         // No overflow: the end was part of `total`.
@@ -166,8 +206,8 @@ fn by_size(temps: &[Temp], sizes: &[i64]) -> Option<(Vec<Dim>, Dim)> {
         at[i] = Some(offset);
         total = total.max(offset.checked_add(sizes[i])?);
     }
-    let place = |a: Option<i64>| Dim::Const(a.expect("every temporary is placed"));
-    Some((at.into_iter().map(place).collect(), Dim::Const(total)))
+    let place = |a: Option<i64>| a.expect("every temporary is placed");
+    Some((at.into_iter().map(place).collect(), total))
 }
 
 /// A block, and how large it is for two choices of the symbols: sizes in order for all values are in order for these, so
@@ -179,22 +219,27 @@ struct Block {
 
 impl Block {
     fn new(size: &Size, symbols: &[Symbol]) -> Block {
-        let sample = |value: &dyn Fn(usize) -> i64| {
-            let lookup = |s: &str| symbols.iter().position(|x| **x == *s).map(value);
-            size.bytes.eval(&lookup).unwrap_or(i64::MAX)
-        };
         Block {
             size: size.clone(),
-            samples: [
-                sample(&|i| 20_011 + 97 * i as i64),
-                sample(&|i| 40_009 - (89 * i as i64).min(30_000)),
-            ],
+            samples: samples(&size.bytes, symbols),
         }
     }
 
     fn may_be_at_most(&self, o: &Block) -> bool {
         self.samples.iter().zip(&o.samples).all(|(a, b)| a <= b)
     }
+}
+
+/// A size for two choices of the symbols.
+fn samples(size: &Dim, symbols: &[Symbol]) -> [i64; 2] {
+    let sample = |value: &dyn Fn(usize) -> i64| {
+        let lookup = |s: &str| symbols.iter().position(|x| **x == *s).map(value);
+        size.eval(&lookup).unwrap_or(i64::MAX)
+    };
+    [
+        sample(&|i| 20_011 + 97 * i as i64),
+        sample(&|i| 40_009 - (89 * i as i64).min(30_000)),
+    ]
 }
 
 /// The sizes of the blocks that temporaries share, and the block of each.
@@ -257,7 +302,7 @@ fn find(new: &Block, blocks: &[Block], free: &[usize]) -> Option<(usize, bool)> 
 
 /// Lays blocks one after the other: where each starts, and where the last one ends. Those of known sizes come first, so
 /// that their places are known; the ends of others become names of the program.
-fn sums(program: &mut Program, blocks: &[Dim]) -> (Vec<Dim>, Dim) {
+fn sums<K>(program: &mut Program<K>, blocks: &[Dim]) -> (Vec<Dim>, Dim) {
     let mut prefix = "arena".to_string();
     while program
         .symbols
@@ -305,6 +350,7 @@ mod tests {
             symbols: vec!["n".into()],
             guards: vec![],
             lets: vec![],
+            aliases: vec![],
             inputs: vec![],
             outputs: vec![],
             slots: vec![slot; 3],
@@ -342,6 +388,7 @@ mod tests {
             symbols: symbols.iter().map(|s| (*s).into()).collect(),
             guards: vec![],
             lets: vec![],
+            aliases: vec![],
             inputs: vec![],
             outputs: vec![],
             slots: types.into_iter().map(slot).collect(),

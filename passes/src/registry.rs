@@ -1,11 +1,12 @@
 //! The passes, in one table, and pipelines as text.
 //!
 //! ```text
-//! canonicalize,eqsat{rules=exact nodes=50000},lower,schedule,plan-memory
+//! canonicalize,eqsat{rules=exact nodes=50000},lower,bufferize,schedule,plan-memory
 //! ```
 //!
 //! A pipeline is a list of passes separated by commas, each with its options between braces. Errors name the column.
 
+use crate::bufferize::Bufferize;
 use crate::canonicalize::Canonicalize;
 use crate::decompose::Decompose;
 use crate::descend::{Choose, Lower, PlanMemory, ScheduleKernels};
@@ -56,6 +57,7 @@ impl PassInfo {
 
 /// Every pass, in alphabetical order.
 pub static PASSES: &[PassInfo] = &[
+    PassInfo::of::<Bufferize>(),
     PassInfo::of::<Canonicalize>(),
     PassInfo::of::<Choose>(),
     PassInfo::of::<Decompose>(),
@@ -83,14 +85,15 @@ impl Pipeline {
     /// What a compilation runs on a tensor graph when nothing else is asked for.
     pub const DEFAULT: &'static str = "canonicalize,eqsat";
 
-    /// The pass that goes down from a level, where there is a lower one.
-    pub fn down_from(level: Level) -> Option<Box<dyn Pass>> {
-        match level {
-            Level::Tensor => Some(Box::new(Lower)),
-            Level::Structured => Some(Box::new(ScheduleKernels)),
-            Level::Loops => Some(Box::new(PlanMemory)),
-            Level::Program => None,
-        }
+    /// The passes that go down from a level; none from the lowest.
+    pub fn down_from(level: Level) -> Pipeline {
+        let passes: Vec<Box<dyn Pass>> = match level {
+            Level::Tensor => vec![Box::new(Lower)],
+            Level::Structured => vec![Box::<Bufferize>::default(), Box::new(ScheduleKernels)],
+            Level::Loops => vec![Box::new(PlanMemory)],
+            Level::Program => vec![],
+        };
+        Pipeline { passes }
     }
 
     /// The pipeline of a text, without access to files.
@@ -221,7 +224,7 @@ mod tests {
             "canonicalize{limit=8},eqsat{rules=exact nodes=500 iters=3}",
             "eqsat{rules=all,-norm,-conv}",
             "eqsat{rules=exact,-movement}",
-            "specialise{seq=128 batch=1},canonicalize,eqsat,lower,choose,schedule,plan-memory",
+            "specialise{seq=128 batch=1},canonicalize,eqsat,lower,bufferize,choose,schedule,plan-memory",
         ] {
             assert_eq!(Pipeline::parse(text).unwrap().to_string(), text);
         }
@@ -231,7 +234,7 @@ mod tests {
     #[test]
     fn mistakes_have_columns() {
         let error = |text: &str| Pipeline::parse(text).err().unwrap().to_string();
-        assert!(error("canonicalize,tile").starts_with("pipeline:14: there is no pass `tile`, expected one of canon"));
+        assert!(error("canonicalize,tile").starts_with("pipeline:14: there is no pass `tile`, expected one of buff"));
         assert_eq!(
             error("eqsat{rules}"),
             "pipeline:12: expected `=` after the option `rules`"

@@ -3,6 +3,8 @@
 //! Invariants: the program is called only with tensors of the dtypes and sizes that it expects. Each run has its own
 //! arena and context, so runs may overlap; an arena is kept for the next run and grows to the largest that was needed.
 
+mod in_place;
+
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -118,7 +120,8 @@ impl Executor {
             .map(|(output, shape)| shape.map(|shape| Buffer::zeroed(output.dtype, shape)).transpose());
         let mut buffers = buffers.collect::<Result<Vec<Option<Buffer>>>>()?;
         let views = buffers.iter_mut().map(|b| b.as_mut().map(Buffer::bytes_mut));
-        let told = self.call(&dims, inputs, views.collect(), arena_bytes, bytes)?;
+        let given: Vec<Option<View>> = inputs.iter().copied().map(Some).collect();
+        let told = self.call(&dims, &given, views.collect(), arena_bytes, bytes)?;
         let mut made = told.into_iter();
         let all = outputs.iter().zip(buffers).map(|(output, known)| {
             let of = |t: Told| Some(Buffer::of(output.dtype, t.shape, t.memory?));
@@ -142,9 +145,13 @@ impl Executor {
     /// its start. After an error the contents of all are unspecified.
     pub fn run_into(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<Vec<Vec<usize>>> {
         let inputs = &*self.complete(inputs);
+        self.count_outputs(outputs)?;
         let dims = self.bind(inputs)?;
-        let arena_bytes = self.program.plan(&dims, self.pool.workers())?;
-        let shapes = self.program.known_shapes(&dims, false)?;
+        let given: Vec<Option<View>> = inputs.iter().copied().map(Some).collect();
+        self.fill(&dims, &given, outputs)
+    }
+
+    fn count_outputs(&self, outputs: &[ViewMut<'_>]) -> Result<()> {
         let meta = self.program.meta();
         if outputs.len() != meta.outputs.len() {
             let names = list(meta.outputs.iter().map(|output| &output.name));
@@ -155,6 +162,14 @@ impl Executor {
                 names,
             });
         }
+        Ok(())
+    }
+
+    /// Runs into the caller's tensors. An input that is not given is the output that it may be the memory of.
+    fn fill(&self, dims: &[i64], inputs: &[Option<View<'_>>], outputs: &mut [ViewMut<'_>]) -> Result<Vec<Vec<usize>>> {
+        let arena_bytes = self.program.plan(dims, self.pool.workers())?;
+        let shapes = self.program.known_shapes(dims, false)?;
+        let meta = self.program.meta();
         for ((output, shape), view) in meta.outputs.iter().zip(&shapes).zip(outputs.iter()) {
             let tensor = || format!("output `{}`", output.name);
             check_dtype(tensor, view.dtype, output.dtype)?;
@@ -171,10 +186,10 @@ impl Executor {
             check_bytes(tensor, view.dtype, view.shape, view.bytes.len())?;
         }
         let bytes = outputs.iter().map(|view| view.bytes.len() as u64).sum();
-        self.keep_to_limit(&dims, arena_bytes, bytes)?;
+        self.keep_to_limit(dims, arena_bytes, bytes)?;
         let views = outputs.iter_mut().map(|view| Some(&mut *view.bytes));
         let mut told = self
-            .call(&dims, inputs, views.collect(), arena_bytes, bytes)?
+            .call(dims, inputs, views.collect(), arena_bytes, bytes)?
             .into_iter();
         let shape = |known: Option<Vec<usize>>| known.or_else(|| told.next().map(|t| t.shape)).unwrap_or_default();
         Ok(shapes.into_iter().map(shape).collect())
@@ -307,42 +322,46 @@ impl Executor {
         Ok(())
     }
 
-    /// Calls the program. Outputs without memory are those that it allocates; what it tells of outputs whose extents only
+    /// Calls the program. Inputs that are not given are in the memory of outputs, by [`Meta::aliases`]. Outputs without memory are those that it allocates; what it tells of outputs whose extents only
     /// the run tells is returned, in their order.
     fn call(
         &self,
         dims: &[i64],
-        inputs: &[View<'_>],
+        inputs: &[Option<View<'_>>],
         mut outputs: Vec<Option<&mut [u8]>>,
         arena_bytes: u64,
         output_bytes: u64,
     ) -> Result<Vec<Told>> {
         let meta = self.program.meta();
         // The program relies on elements being aligned; what is not, passes through a copy.
-        let input_copies = meta.inputs.iter().zip(inputs).map(|(input, view)| {
-            if is_aligned(view.bytes, input.dtype) {
-                Ok(None)
-            } else {
-                AlignedBytes::copy_of(view.bytes).map(Some)
-            }
+        let input_copies = meta.inputs.iter().zip(inputs).map(|(input, view)| match view {
+            Some(view) if !is_aligned(view.bytes, input.dtype) => AlignedBytes::copy_of(view.bytes).map(Some),
+            _ => Ok(None),
         });
         let input_copies = input_copies.collect::<Result<Vec<_>>>()?;
         let output_copies = meta.outputs.iter().zip(&outputs).map(|(output, bytes)| match bytes {
-            Some(bytes) if !is_aligned(bytes, output.dtype) => AlignedBytes::zeroed(bytes.len() as u64).map(Some),
+            Some(bytes) if !is_aligned(bytes, output.dtype) => AlignedBytes::copy_of(bytes).map(Some),
             _ => Ok(None),
         });
         let mut output_copies = output_copies.collect::<Result<Vec<_>>>()?;
 
-        let from = inputs.iter().zip(&input_copies);
-        let from: Vec<*const u8> = from
-            .map(|(view, copy)| copy.as_ref().map_or(view.bytes.as_ptr(), |copy| copy.as_ptr()))
-            .collect();
         let to = outputs.iter_mut().zip(&mut output_copies);
         let mut to: Vec<*mut u8> = to
             .map(|(bytes, copy)| match (copy, bytes) {
                 (Some(copy), _) => copy.as_mut_ptr(),
                 (None, Some(bytes)) => bytes.as_mut_ptr(),
                 (None, None) => std::ptr::null_mut(),
+            })
+            .collect();
+        let from = inputs.iter().zip(&input_copies).enumerate();
+        let from: Vec<*const u8> = from
+            .map(|(i, (view, copy))| match (copy, view) {
+                (Some(copy), _) => copy.as_ptr(),
+                (None, Some(view)) => view.bytes.as_ptr(),
+                (None, None) => {
+                    let alias = meta.aliases.iter().find(|a| a.input as usize == i);
+                    alias.map_or(std::ptr::null(), |a| to[a.output as usize].cast_const())
+                }
             })
             .collect();
         let dynamic = meta.outputs.iter().any(|output| output.dynamic);

@@ -193,6 +193,12 @@ fn describe(c: &Compiled) -> String {
         dynamic.join(", ")
     };
     let _ = writeln!(out, "static const int output_dynamic[] = {{ {dynamic} }};");
+    let alias = |i: usize| match c.meta.aliases.iter().any(|a| a.output as usize == i) {
+        true => format!("{upper}_OUTPUT_{i}_ALIAS"),
+        false => "-1".to_owned(),
+    };
+    let aliases: Vec<String> = (0..c.meta.outputs.len().max(1)).map(alias).collect();
+    let _ = writeln!(out, "static const int output_alias[] = {{ {} }};", aliases.join(", "));
     out += "static const void *input_default(int i, const brolga_ctx *ctx) {\n  (void)ctx;\n  switch (i) {\n";
     for (i, _) in c
         .meta

@@ -162,6 +162,9 @@ struct CompileArgs {
     target: Option<Target>,
     #[command(flatten)]
     model: ModelArgs,
+    /// An output that may be the memory of an input, which it updates, such as past=present (may be repeated)
+    #[arg(long = "alias", value_name = "INPUT=OUTPUT", value_parser = alias)]
+    aliases: Vec<(String, String)>,
     /// Passes, such as canonicalize,eqsat{rules=none}; what is missing on the way down follows them
     #[arg(long, visible_alias = "passes", value_name = "PASSES")]
     pipeline: Option<String>,
@@ -198,6 +201,7 @@ impl CompileArgs {
             pipeline: self.pipeline.clone(),
             rules: self.rules.clone(),
             add_rules: self.add_rules.clone(),
+            aliases: self.aliases.clone(),
             unchecked_rules: self.unchecked_rules,
             verify: self.verify_each || read.verify,
             print_after: self.print_ir_after.clone().map(|which| {
@@ -246,6 +250,11 @@ fn size(text: &str) -> Result<(String, i64), String> {
         Ok(n) if n >= 0 => Ok((name.trim().to_owned(), n)),
         _ => Err(format!("`{n}` is no size, expected a number from 0 on")),
     }
+}
+
+fn alias(text: &str) -> Result<(String, String), String> {
+    let (input, output) = text.split_once('=').ok_or("expected INPUT=OUTPUT")?;
+    Ok((input.trim().to_owned(), output.trim().to_owned()))
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

@@ -6,8 +6,8 @@
 //! loop gives it its own coordinate, and at a barrier it waits for the others. Blocks, and iterations of a parallel loop,
 //! run one after the other, in order.
 //!
-//! Reported: accesses out of bounds, reads of scratch memory that was not written, races (see the module `memory`),
-//! barriers that not all threads reach; and the first check that failed, after the whole kernel.
+//! Reported: accesses out of bounds, reads of scratch memory that was not written, races and reads of what another parameter
+//! has overwritten (see the module `memory`), barriers that not all threads reach; and the first check that failed, after the whole kernel.
 
 mod exec;
 mod lower;
@@ -52,6 +52,13 @@ impl BufferData<'_> {
     /// True when there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+    /// True when both are the same bytes, of which there are some.
+    fn is_same(&self, o: &BufferData) -> bool {
+        match (self, o) {
+            (BufferData::Write(a), BufferData::Write(b)) => !a.is_empty() && std::ptr::eq(*a, *b),
+            _ => false,
+        }
     }
     /// A copy of the bytes.
     pub fn to_vec(&self) -> Vec<u8> {

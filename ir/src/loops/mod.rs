@@ -31,6 +31,7 @@
 //! ```
 
 pub mod interp;
+mod overwrite;
 pub(crate) mod text;
 pub(crate) mod verify;
 mod visit;

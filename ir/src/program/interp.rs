@@ -1,7 +1,8 @@
 //! The reference interpreter of programs: the initial steps, then the steps, kernels by their level's interpreter.
 //!
 //! A planned program runs on one arena, full of garbage at the start, with every temporary exactly at its offset, so that a
-//! wrong plan shows as a wrong result. Without a plan every temporary has memory of its own.
+//! wrong plan shows as a wrong result. Without a plan every temporary has memory of its own. An output that may be the memory of
+//! an input is: it starts as a copy of the caller's, which both are.
 
 use super::{Callable, Program, Rows, SlotId, Step, Storage};
 use crate::graph::Constant;
@@ -90,6 +91,12 @@ impl<K: Callable> Machine<'_, K> {
             if owns {
                 self.own[i] = self.allocate(bytes).map_err(place)?;
             }
+            if let Some(input) = self.p.aliased(SlotId(i as u32))
+                && let Storage::Input(k) = self.p.slot(input).storage
+            {
+                let own = BufferData::Write(&self.own[i]);
+                own.copy_from(self.inputs[k as usize].bytes()).map_err(place)?;
+            }
             if let Storage::Weight(data @ ConstData::Splat(_)) = &s.storage {
                 let c = Constant {
                     ty: s.ty.clone(),
@@ -103,11 +110,20 @@ impl<K: Callable> Machine<'_, K> {
         Ok(())
     }
 
+    /// The output that is the memory of an input.
+    fn shared(&self, input: u32) -> Option<SlotId> {
+        let alias = self.p.aliases.iter().find(|a| a.input == input)?;
+        Some(self.p.outputs[alias.output as usize].1)
+    }
+
     /// A slot's memory.
     fn at(&self, s: SlotId) -> Result<BufferData<'_>, String> {
         let slot = self.p.slot(s);
         match &slot.storage {
-            Storage::Input(k) => Ok(self.inputs[*k as usize].bytes().into()),
+            Storage::Input(k) => Ok(match self.shared(*k) {
+                Some(output) => BufferData::Write(&self.own[output.0 as usize]),
+                None => self.inputs[*k as usize].bytes().into(),
+            }),
             Storage::Weight(ConstData::Dense(t)) => Ok(t.bytes().into()),
             Storage::Weight(ConstData::File { source, offset }) => {
                 let bytes = self.dim(&slot.bytes())?;

@@ -28,6 +28,8 @@ pub trait Callable: Clone + PartialEq + fmt::Display {
     fn params(&self) -> Vec<Param>;
     /// How many numbers its checks have; a call names a node for each.
     fn checks(&self) -> u32;
+    /// True when its results stay what they are where a parameter that it reads is the same memory as one that it writes.
+    fn overwrites(&self, read: usize, written: usize) -> bool;
     /// Checks its invariants.
     ///
     /// # Errors
@@ -64,6 +66,9 @@ impl Callable for loops::Kernel {
     fn checks(&self) -> u32 {
         self.checks()
     }
+    fn overwrites(&self, read: usize, written: usize) -> bool {
+        self.overwrites(read, written)
+    }
     fn verify(&self) -> std::result::Result<(), String> {
         self.verify()
     }
@@ -86,13 +91,16 @@ impl Callable for structured::Kernel {
         let param = |o: &structured::Operand| Param {
             dtype: o.ty.dtype,
             elements: o.elements(),
-            written: o.role == structured::Role::Out,
+            written: o.role != structured::Role::In,
             tensor: Some((o.ty.clone(), o.layout.clone())),
         };
         self.operands.iter().map(param).collect()
     }
     fn checks(&self) -> u32 {
         self.checks()
+    }
+    fn overwrites(&self, read: usize, written: usize) -> bool {
+        self.overwrites(read, written)
     }
     fn verify(&self) -> std::result::Result<(), String> {
         self.verify()
@@ -104,7 +112,7 @@ impl Callable for structured::Kernel {
         let fail = |e: String| Fault::new(&self.name, "", e);
         let mut inputs = vec![];
         for (o, m) in self.operands.iter().zip(memory) {
-            if o.role == structured::Role::In {
+            if o.role != structured::Role::Out {
                 let shape: Option<Vec<usize>> = (o.layout.shape(&o.ty.shape))
                     .iter()
                     .map(|d| d.eval(symbols).and_then(|n| usize::try_from(n).ok()))
@@ -115,7 +123,7 @@ impl Callable for structured::Kernel {
         }
         let mut outputs = structured::interp::run(self, symbols, &inputs)?.into_iter();
         for (o, m) in self.operands.iter().zip(memory) {
-            if o.role == structured::Role::Out
+            if o.role != structured::Role::In
                 && let Some(t) = outputs.next()
             {
                 m.copy_from(t.bytes()).map_err(fail)?;

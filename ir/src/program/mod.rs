@@ -60,6 +60,16 @@ impl fmt::Debug for SlotId {
     }
 }
 
+/// An output that the caller may give the memory of an input: what the input is updated to (a cache). A copy of all of the
+/// input to the output does nothing then; when the output was written otherwise, nothing reads the input any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Alias {
+    /// The position of the input.
+    pub input: u32,
+    /// The position of the output.
+    pub output: u32,
+}
+
 /// What a slot's memory is.
 #[derive(Clone)]
 pub enum Storage {
@@ -156,6 +166,8 @@ pub struct Program<K = loops::Kernel> {
     pub guards: Vec<Guard>,
     /// Names for sizes, each over the symbols and those before it; slots, the arena and steps use them.
     pub lets: Vec<Let>,
+    /// Inputs and outputs that may be the same memory.
+    pub aliases: Vec<Alias>,
     /// Names and slots of the inputs.
     pub inputs: Vec<(String, SlotId)>,
     /// Names and slots of the outputs.
@@ -188,6 +200,21 @@ impl<K> Program<K> {
                 (root, &at + offset)
             }
             _ => (s, Dim::ZERO),
+        }
+    }
+    /// The input that an output may be the memory of, as slots.
+    pub fn aliased(&self, output: SlotId) -> Option<SlotId> {
+        let Storage::Output(k) = self.slot(output).storage else {
+            return None;
+        };
+        let alias = self.aliases.iter().find(|a| a.output == k)?;
+        Some(self.inputs[alias.input as usize].1)
+    }
+    /// Whether a step copies an input to the output that may be its memory.
+    pub fn copies_to_itself(&self, step: &Step) -> bool {
+        match step {
+            Step::Copy { from, to, rows: None } => self.aliased(self.root(*to)) == Some(self.root(*from)),
+            _ => false,
         }
     }
     /// A slot's declaration.

@@ -14,6 +14,7 @@
 //!   view s6: f32[64] = s3 + 256                 // from byte 256 on
 //!   heap s8: f32[found, 4]                      // memory of the context
 //!   output s7: f32[batch, 10] = 0
+//!   output s11: f32[batch, 40] = 1 over s0      // may be the memory of that input
 //!   init {
 //!     call @pack(s1, s2)
 //!   }
@@ -38,7 +39,7 @@
 //! loops @pack(…
 //! ```
 
-use super::{Callable, Let, Program, Rows, Slot, SlotId, Step, Storage};
+use super::{Alias, Callable, Let, Program, Rows, Slot, SlotId, Step, Storage};
 use crate::graph::{Constant, Files, parse_constant, parse_op};
 use crate::guard::{Guard, parse_relation};
 use crate::loops::Grain;
@@ -83,7 +84,11 @@ impl<K: Callable> fmt::Display for Program<K> {
             let ty = format!("s{i}: {}{}", s.ty, s.layout.suffix());
             match &s.storage {
                 Storage::Input(k) => writeln!(f, "  input {ty} = {k}")?,
-                Storage::Output(k) => writeln!(f, "  output {ty} = {k}")?,
+                Storage::Output(k) => {
+                    let over = self.aliased(SlotId(i as u32));
+                    let over = over.map_or(String::new(), |s| format!(" over {s}"));
+                    writeln!(f, "  output {ty} = {k}{over}")?;
+                }
                 Storage::Temp(None) => writeln!(f, "  temp {ty}")?,
                 Storage::Temp(Some(at)) => writeln!(f, "  temp {ty} at {at}")?,
                 Storage::Weight(data) => {
@@ -213,6 +218,7 @@ impl<K: Callable> Program<K> {
             l: &mut l,
             files,
             slots: vec![],
+            over: vec![],
             calls: vec![],
             depth: 0,
         };
@@ -228,7 +234,13 @@ impl<K: Callable> Program<K> {
             init = p.steps()?;
         }
         let steps = p.steps()?;
-        let (slots, calls) = (p.slots, p.calls);
+        let (slots, calls, over) = (p.slots, p.calls, p.over);
+        let mut aliases = vec![];
+        for (output, input, place) in over {
+            let found = inputs.iter().position(|i| i.1 == input);
+            let input = found.ok_or_else(|| l.error_at(place, format!("{input} is no input")))? as u32;
+            aliases.push(Alias { input, output });
+        }
         let mut known: FxHashMap<String, u32> = FxHashMap::default();
         let mut kernels = vec![];
         while !l.at_end() {
@@ -244,6 +256,7 @@ impl<K: Callable> Program<K> {
             symbols,
             guards,
             lets,
+            aliases,
             inputs,
             outputs,
             slots,
@@ -293,6 +306,8 @@ struct Parser<'p, 'a> {
     l: &'p mut Lexer<'a>,
     files: Files<'p>,
     slots: Vec<Slot>,
+    /// Outputs, the inputs that they may be the memory of, and where that stands.
+    over: Vec<(u32, SlotId, usize)>,
     /// The kernels that calls name, and where.
     calls: Vec<(String, usize)>,
     /// How many blocks are open.
@@ -345,7 +360,14 @@ impl Parser<'_, '_> {
         let layout = Layout::parse_suffix(self.l)?;
         let storage = match kind {
             "input" => Storage::Input(self.position()?),
-            "output" => Storage::Output(self.position()?),
+            "output" => {
+                let output = self.position()?;
+                if self.l.eat("over") {
+                    let place = self.l.place();
+                    self.over.push((output, slot_id(self.l)?, place));
+                }
+                Storage::Output(output)
+            }
             "temp" => Storage::Temp(if self.l.eat("at") {
                 Some(parse_dim(self.l)?)
             } else {

@@ -23,8 +23,8 @@ const LANES: usize = 64;
 /// An outer dimension of fewer points gets no lanes; the stages' own dimensions do.
 const FEW: i64 = 8;
 
-/// Runs a kernel under values of its symbols: one tensor for each `in` operand gives one for each `out` operand, in
-/// order. The tensor of an operand that is not row-major is its memory, with the extents that these are there.
+/// Runs a kernel under values of its symbols: one tensor for each `in` and `part` operand gives one for each `out` and
+/// `part` operand, in order. The tensor of an operand that is not row-major is its memory, with the extents that these are there.
 ///
 /// # Errors
 /// When the kernel is not valid, an operand has another type, or a stage does what the level forbids.
@@ -44,7 +44,7 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
         .max_by_key(|&d| outer[d])
         .filter(|&d| outer[d] >= FEW && !scatter);
 
-    let wanted = k.operands.iter().filter(|o| o.role == Role::In).count();
+    let wanted = k.operands.iter().filter(|o| o.role != Role::Out).count();
     if inputs.len() != wanted {
         return Err(fail(format!("{} tensors given, {wanted} expected", inputs.len())));
     }
@@ -54,7 +54,9 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
         let fail = |e: String| fail(format!("o{i}: {e}"));
         let shape = extents(&o.ty.shape).map_err(fail)?;
         let mut p = Memory::new(o.ty.dtype, shape, &o.layout, None).map_err(fail)?;
-        if o.role == Role::In {
+        if o.role == Role::Out {
+            p.allocate().map_err(fail)?;
+        } else {
             let Some(t) = tensors.next() else { continue };
             let want = p.memory_shape();
             if t.dtype() != o.ty.dtype || t.shape() != want {
@@ -65,9 +67,10 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
                     o.ty.dtype
                 )));
             }
-            p.read_only(t.bytes());
-        } else {
-            p.allocate().map_err(fail)?;
+            match o.role {
+                Role::Part => p.hold(t.bytes()),
+                _ => p.read_only(t.bytes()),
+            }
         }
         places.push(p);
     }
@@ -126,8 +129,10 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
     }
     let mut outputs = vec![];
     for (i, (o, p)) in k.operands.iter().zip(m.places).enumerate() {
-        if o.role == Role::Out {
-            if let Some(e) = p.unwritten() {
+        if o.role != Role::In {
+            if o.role == Role::Out
+                && let Some(e) = p.unwritten()
+            {
                 return Err(fail(format!("element {e} of o{i} is never written")));
             }
             outputs.push(Tensor::new(o.ty.dtype, p.memory_shape().to_vec(), p.into_bytes()).map_err(fail)?);

@@ -6,7 +6,7 @@
 //!
 //! Invariants (checked by `verify`): index maps have one expression per dimension of what they index; a stage reads only
 //! operands and locals written by earlier stages; a body's inputs are the stage's reads, in order; the parallel part of
-//! a write map is injective where [`Stage::scatter`] is false; every point of every output is written.
+//! a write map is injective where [`Stage::scatter`] is false; every point of every `out` operand is written.
 //!
 //! ```text
 //! kernel @dense(o0: f32[64, 784] in, o1: f32[784, 512] in, o2: f32[512] in, o3: f32[64, 512] out) outer(64, 512) {
@@ -26,6 +26,7 @@
 //! The module `text` describes the text form, [`interp`] what a kernel means in every detail.
 
 pub mod interp;
+mod overwrite;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -43,6 +44,8 @@ pub enum Role {
     In,
     /// Written; may be read back by later stages of the same kernel at the same index.
     Out,
+    /// Written in part: what no stage writes stays as it was (a piece of a concatenation, a scatter over its operand).
+    Part,
 }
 
 /// A tensor in memory. Printed `o0`.

@@ -523,7 +523,7 @@ fn bad_text_names_its_place() {
     assert_eq!(err("kernel @k(o1: f32[] in) outer() {}"), "1:11: found o1, expected o0");
     assert_eq!(
         err("kernel @k(o0: f32[] up) outer() {}"),
-        "1:21: found `up`, expected `in` or `out`"
+        "1:21: found `up`, expected `in`, `out` or `part`"
     );
     assert_eq!(err("kernel @k() {}"), "1:13: found `{`, expected `outer`");
     assert_eq!(

@@ -80,7 +80,11 @@ impl fmt::Display for Kernel {
         write!(f, "kernel {}(", global(&self.name))?;
         for (i, o) in self.operands.iter().enumerate() {
             let comma = if i > 0 { ", " } else { "" };
-            let role = if o.role == Role::In { "in" } else { "out" };
+            let role = match o.role {
+                Role::In => "in",
+                Role::Out => "out",
+                Role::Part => "part",
+            };
             write!(f, "{comma}o{i}: {} {role}{}", o.ty, o.layout.suffix())?;
         }
         write!(f, "){}", symbols_text(&self.symbols))?;
@@ -190,7 +194,8 @@ impl Kernel {
             let role = match l.eat("in") {
                 true => Role::In,
                 false if l.eat("out") => Role::Out,
-                false => return Err(l.unexpected("`in` or `out`")),
+                false if l.eat("part") => Role::Part,
+                false => return Err(l.unexpected("`in`, `out` or `part`")),
             };
             operands.push(Operand {
                 ty,

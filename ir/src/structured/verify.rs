@@ -187,7 +187,7 @@ impl Checker<'_> {
             format!("{} indices for {place} of rank {}", map.len(), shape.len())
         })?;
         if let Place::Operand(i) = place {
-            ensure(self.k.operands[i as usize].role == Role::Out, || {
+            ensure(self.k.operands[i as usize].role != Role::In, || {
                 format!("{place} is only read")
             })?;
         }

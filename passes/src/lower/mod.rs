@@ -37,6 +37,7 @@ fn empty_program(graph: &Graph) -> Structured {
         symbols: graph.symbols.clone(),
         guards: graph.guards.clone(),
         lets: vec![],
+        aliases: vec![],
         inputs: vec![],
         outputs: vec![],
         slots: vec![],

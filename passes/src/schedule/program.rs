@@ -11,7 +11,7 @@ use super::{Machine, Schedule};
 use crate::lower::Structured;
 use brolga_ir::program::{Program, SlotId, Step, Storage};
 use brolga_ir::schedule::Knobs;
-use brolga_ir::{loops, structured};
+use brolga_ir::{Dim, loops, structured};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
@@ -45,8 +45,8 @@ pub fn to_loops(structured: &Structured, machine: &Machine) -> Result<Program, S
 struct Scheduler<'m> {
     out: Emitter,
     machine: &'m Machine,
-    /// Panels made of a slot.
-    panels: FxHashMap<(SlotId, Packing), SlotId>,
+    /// Panels made of memory, by the slot that owns it: the byte where it begins, how, and the panels.
+    panels: FxHashMap<SlotId, Vec<(Dim, Packing, SlotId)>>,
     /// What kernels became.
     pieces: Vec<Option<Arc<[Piece]>>>,
 }
@@ -63,6 +63,7 @@ impl Scheduler<'_> {
                 } => {
                     let source = Source { origin, checks, init };
                     self.call(*kernel as usize, &structured.kernels[*kernel as usize], args, source)?;
+                    self.forget_written(structured, step);
                 }
                 Step::If { cond, then, other } => {
                     let (cond, then) = (*cond, self.block(structured, then)?);
@@ -73,13 +74,10 @@ impl Scheduler<'_> {
                     let (cond, body) = (*cond, self.block(structured, body)?);
                     self.out.step(Step::While { cond, body }, init);
                 }
-                Step::Copy { to, .. } => {
-                    // The state of a loop is overwritten: what was packed of it is old.
-                    let root = self.out.program.root(*to);
-                    self.panels.retain(|(packed, _), _| *packed != root);
-                    self.out.step(step.clone(), init);
+                other => {
+                    self.out.step(other.clone(), init);
+                    self.forget_written(structured, step);
                 }
-                other => self.out.step(other.clone(), init),
             }
         }
         Ok(())
@@ -95,11 +93,31 @@ impl Scheduler<'_> {
         Ok(std::mem::replace(&mut self.out.program.steps, outside))
     }
 
+    /// Forgets panels of what a step has written: the state of a loop, an operand that a result lies over.
+    fn forget_written(&mut self, structured: &Structured, step: &Step) {
+        let mut forget = |s: &SlotId| {
+            self.panels.remove(&structured.root(*s));
+        };
+        match step {
+            Step::Call { kernel, args, .. } => {
+                let operands = &structured.kernels[*kernel as usize].operands;
+                let written = args
+                    .iter()
+                    .zip(operands)
+                    .filter(|(_, o)| o.role != structured::Role::In);
+                written.for_each(|(s, _)| forget(s));
+            }
+            Step::Copy { to, .. } => forget(to),
+            Step::Host { outputs, .. } => outputs.iter().for_each(forget),
+            _ => {}
+        }
+    }
+
     /// Forgets all panels but those of constants.
     fn forget_panels(&mut self) {
-        let slots = &self.out.program.slots;
+        let program = &self.out.program;
         self.panels
-            .retain(|_, panels| matches!(slots[panels.0 as usize].storage, Storage::Computed));
+            .retain(|owner, _| matches!(program.slot(*owner).storage, Storage::Weight(_) | Storage::Computed));
     }
 
     fn pieces(&mut self, index: usize, kernel: &structured::Kernel) -> Result<Arc<[Piece]>, String> {
@@ -132,6 +150,12 @@ impl Scheduler<'_> {
         args: &[SlotId],
         source: Source,
     ) -> Result<(), String> {
+        if kernel.schedule.as_ref().is_some_and(inlines) && self.shares(kernel, args) {
+            return Err(format!(
+                "kernel @{}: its schedule computes locals again where they are read, but its result lies over an operand",
+                kernel.name
+            ));
+        }
         for piece in self.pieces(index, kernel)?.iter() {
             let mut args: Vec<SlotId> = piece.params.iter().map(|&i| args[i]).collect();
             match &piece.code {
@@ -159,6 +183,16 @@ impl Scheduler<'_> {
         Ok(())
     }
 
+    /// True when a call reads memory that it writes.
+    fn shares(&self, kernel: &structured::Kernel, args: &[SlotId]) -> bool {
+        let owners = |role: fn(structured::Role) -> bool| {
+            let of = args.iter().zip(&kernel.operands).filter(move |(_, o)| role(o.role));
+            of.map(|(s, _)| self.out.program.root(*s))
+        };
+        let mut read = owners(|r| r == structured::Role::In);
+        read.any(|r| owners(|r| r != structured::Role::In).any(|w| w == r))
+    }
+
     /// The slot of an operand's panels, packed when first needed.
     fn panels_of(
         &mut self,
@@ -169,10 +203,10 @@ impl Scheduler<'_> {
         knobs: &Knobs,
         origin: &[Arc<str>],
     ) -> SlotId {
-        let root = self.out.program.root(slot);
-        let key = (root, packing.clone());
-        if let Some(&s) = self.panels.get(&key) {
-            return s;
+        let (root, start) = self.out.program.place(slot);
+        let mut known = self.panels.get(&root).into_iter().flatten();
+        if let Some((.., s)) = known.find(|(at, how, _)| *at == start && how == packing) {
+            return *s;
         }
         let constant = matches!(
             self.out.program.slot(root).storage,
@@ -192,8 +226,28 @@ impl Scheduler<'_> {
         };
         self.out
             .call(&packing.kernel(operand, reader, knobs), vec![slot, panels], source);
-        self.panels.insert(key, panels);
+        self.panels
+            .entry(root)
+            .or_default()
+            .push((start, packing.clone(), panels));
         panels
+    }
+}
+
+/// Whether a schedule computes locals again where they are read.
+fn inlines(s: &Schedule) -> bool {
+    match s {
+        Schedule::Split(parts) => parts.iter().any(inlines),
+        Schedule::Versions(both) => both.iter().any(inlines),
+        Schedule::Points(s) => !s.inline.is_empty(),
+        Schedule::Rows(s) => !s.inline.is_empty(),
+        Schedule::GpuPoints(s) => !s.inline.is_empty(),
+        Schedule::GpuRows(s) => !s.inline.is_empty(),
+        Schedule::Tile(_)
+        | Schedule::InOrder(_)
+        | Schedule::Copy(_)
+        | Schedule::GpuTile(_)
+        | Schedule::GpuInOrder(_) => false,
     }
 }
 
@@ -236,6 +290,7 @@ impl Emitter {
             symbols: structured.symbols.clone(),
             guards: structured.guards.clone(),
             lets: structured.lets.clone(),
+            aliases: structured.aliases.clone(),
             inputs: structured.inputs.clone(),
             outputs: structured.outputs.clone(),
             slots: structured.slots.clone(),

@@ -231,6 +231,7 @@ impl Shapes {
             symbols: symbols(),
             guards: vec![],
             lets: vec![],
+            aliases: vec![],
             inputs: vec![],
             outputs: (0..dims.len() as u32).map(|i| (format!("y{i}"), SlotId(i))).collect(),
             slots: (0u32..).zip(dims).map(slot).collect(),

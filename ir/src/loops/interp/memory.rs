@@ -1,5 +1,6 @@
 //! The interpreter's memory: every access is checked against its buffer's bounds; scratch must be written before it is
-//! read; and two threads of execution must not touch one element, one of them writing, unless a barrier lies between.
+//! read; two threads of execution must not touch one element, one of them writing, unless a barrier lies between; and where
+//! a parameter that is read is the memory of one that is written, no element is read behind a write to it.
 //!
 //! A race is found by what each element remembers: the last writer and the last reader, with the number of barriers that
 //! the block had passed (as in FastTrack, Flanagan and Freund 2009, whose vector clocks a barrier reduces to one number).
@@ -73,8 +74,10 @@ struct Slot<'a> {
     scope: Scope,
     /// For scratch: the generation in which an element was last written.
     written: Vec<u32>,
-    /// For memory that several threads of execution see.
+    /// For memory that several threads of execution see, or two parameters.
     shadow: Vec<Shadow>,
+    /// The written parameter whose memory this one is, of those that are read.
+    over: Option<usize>,
 }
 
 /// All buffers of a run.
@@ -87,23 +90,37 @@ pub(super) struct Memory<'a> {
 impl<'a> Memory<'a> {
     /// Buffers over their memory; private ones hold one copy a thread.
     pub fn new(k: &Kernel, code: &Code, data: Vec<BufferData<'a>>) -> Memory<'a> {
-        let slots = k.buffers.iter().zip(data).zip(&code.lens).map(|((b, data), &len)| {
-            let elements = data.len() / b.dtype.bytes();
-            let scratch = matches!(b.scope, Scope::Worker | Scope::Shared | Scope::Private);
-            let seen = b.scope == Scope::Shared || (b.scope == Scope::Out && (code.gpu || code.parallel));
-            Slot {
-                data,
-                bytes: b.dtype.bytes(),
-                len,
-                scope: b.scope,
-                written: if scratch { vec![0; elements] } else { vec![] },
-                shadow: if seen {
-                    vec![Shadow::default(); elements]
-                } else {
-                    vec![]
-                },
-            }
-        });
+        let over = |i: usize| {
+            let mut written = (0..).zip(&k.buffers).filter(|(_, b)| b.scope == Scope::Out);
+            let shared = |o: usize| k.buffers[i].scope == Scope::In && data[i].is_same(&data[o]);
+            written.find(|(o, _)| shared(*o)).map(|(o, _)| o)
+        };
+        let overs: Vec<Option<usize>> = (0..k.buffers.len()).map(over).collect();
+        let slots = k
+            .buffers
+            .iter()
+            .zip(data)
+            .zip(&code.lens)
+            .enumerate()
+            .map(|(i, ((b, data), &len))| {
+                let elements = data.len() / b.dtype.bytes();
+                let scratch = matches!(b.scope, Scope::Worker | Scope::Shared | Scope::Private);
+                let shared = overs.contains(&Some(i)) || code.gpu || code.parallel;
+                let seen = b.scope == Scope::Shared || (b.scope == Scope::Out && shared);
+                Slot {
+                    data,
+                    bytes: b.dtype.bytes(),
+                    len,
+                    scope: b.scope,
+                    written: if scratch { vec![0; elements] } else { vec![] },
+                    shadow: if seen {
+                        vec![Shadow::default(); elements]
+                    } else {
+                        vec![]
+                    },
+                    over: overs[i],
+                }
+            });
         Memory {
             slots: slots.collect(),
             generation: 1,
@@ -117,6 +134,7 @@ impl<'a> Memory<'a> {
 
     /// The element's position in the memory of its buffer, after all checks.
     fn check(&mut self, buffer: usize, who: Who, index: i64, write: bool) -> Result<usize, String> {
+        let over = self.slots[buffer].over;
         let s = &mut self.slots[buffer];
         if !(0..s.len as i64).contains(&index) {
             let what = if write { "store to" } else { "load from" };
@@ -140,6 +158,14 @@ impl<'a> Memory<'a> {
             let Who { block, thread, .. } = who;
             return Err(format!(
                 "a race: thread {thread} of block {block} {what} b{buffer}[{index}]"
+            ));
+        }
+        if let Some(o) = over
+            && let Some(shadow) = self.slots[o].shadow.get_mut(at)
+            && (shadow.write_block != 0 || !shadow.note(who, false, false))
+        {
+            return Err(format!(
+                "load from b{buffer}[{index}], which is the memory of b{o} and was written"
             ));
         }
         Ok(at)
@@ -230,7 +256,7 @@ impl<'a> Memory<'a> {
 impl Slot<'_> {
     /// Memory of which nothing is remembered.
     fn is_plain(&self) -> bool {
-        self.shadow.is_empty() && self.written.is_empty()
+        self.shadow.is_empty() && self.written.is_empty() && self.over.is_none()
     }
 }
 

@@ -65,6 +65,8 @@ struct State {
     written: Vec<Written>,
     /// False for what an `alloc` has yet to give memory to.
     has_memory: Vec<bool>,
+    /// True for inputs whose memory may be that of an output that was written.
+    taken: Vec<bool>,
 }
 
 impl State {
@@ -74,6 +76,7 @@ impl State {
             .map(|(a, b)| a.and(b, late))
             .collect();
         self.has_memory = a.has_memory.iter().zip(&b.has_memory).map(|(a, b)| *a && *b).collect();
+        self.taken = a.taken.iter().zip(&b.taken).map(|(a, b)| *a || *b).collect();
     }
 }
 
@@ -101,6 +104,7 @@ pub(super) fn check<K: Callable>(p: &Program<K>, scope: &Scope, run_time: &FxHas
             scope: scope.clone(),
             written: p.slots.iter().map(nothing).collect(),
             has_memory: p.slots.iter().map(|s| !late(s)).collect(),
+            taken: vec![false; p.slots.len()],
         },
     };
     flow.block(&p.init)?;
@@ -171,7 +175,11 @@ impl<'p, K: Callable> Flow<'p, K> {
                         let after = std::mem::replace(&mut self.state, before.clone());
                         self.state.join(&before, &after, &self.late);
                         // What an iteration takes away is missing in the next one.
-                        if self.state.written == before.written && self.state.has_memory == before.has_memory {
+                        let same = |s: &State| {
+                            (&s.written, &s.has_memory, &s.taken)
+                                == (&before.written, &before.has_memory, &before.taken)
+                        };
+                        if same(&self.state) {
                             break;
                         }
                     }
@@ -189,22 +197,22 @@ impl<'p, K: Callable> Flow<'p, K> {
         done
     }
 
-    fn step(&mut self, s: &Step) -> Check {
+    fn step(&mut self, step: &Step) -> Check {
         if self.init {
             ensure(
-                matches!(s, Step::Call { .. } | Step::Copy { .. } | Step::Host { .. }),
+                matches!(step, Step::Call { .. } | Step::Copy { .. } | Step::Host { .. }),
                 || "the compiler runs calls and copies only".into(),
             )?;
         }
         let mut unknown = Ok(());
-        s.for_each_dim(&mut |d| {
+        step.for_each_dim(&mut |d| {
             if unknown.is_ok() {
                 unknown = self.state.scope.dim(d);
             }
         });
         unknown?;
         let (mut reads, mut writes) = (vec![], vec![]);
-        match s {
+        match step {
             Step::Call {
                 kernel, args, checks, ..
             } => self.call(*kernel, args, checks, &mut reads, &mut writes)?,
@@ -280,11 +288,14 @@ impl<'p, K: Callable> Flow<'p, K> {
         }
         for &s in &reads {
             let (root, bytes) = self.range(s);
+            ensure(!self.state.taken[root.0 as usize], || {
+                format!("{s} is read when the output that may be its memory was written")
+            })?;
             ensure(self.state.written[root.0 as usize].covers(&bytes, &self.late), || {
                 format!("{s} is read before it is written")
             })?;
         }
-        self.apart(&reads, &writes)?;
+        self.apart(step, &reads, &writes)?;
         for s in writes {
             let (root, bytes) = self.range(s);
             let ok = match self.p.slot(root).storage {
@@ -293,6 +304,11 @@ impl<'p, K: Callable> Flow<'p, K> {
                 _ => false,
             };
             ensure(ok, || format!("{s} is written, which this step must not do"))?;
+            if let Some(input) = self.p.aliased(root)
+                && !self.p.copies_to_itself(step)
+            {
+                self.state.taken[input.0 as usize] = true;
+            }
             self.state.written[root.0 as usize].add(bytes, &self.p.slot(root).bytes());
         }
         Ok(())
@@ -377,17 +393,38 @@ impl<'p, K: Callable> Flow<'p, K> {
         ensure(one, || format!("{s} is {ty}, expected one bool"))
     }
 
-    /// Slots that a step writes share no bytes with its others.
-    fn apart(&self, reads: &[SlotId], writes: &[SlotId]) -> Check {
+    /// Slots that a step writes share no bytes with its others, but where a kernel may write over an operand.
+    fn apart(&self, step: &Step, reads: &[SlotId], writes: &[SlotId]) -> Check {
         for (i, &w) in writes.iter().enumerate() {
             let (root, (start, end)) = self.range(w);
             for &o in reads.iter().chain(&writes[..i]) {
-                let (other, (a, b)) = self.range(o);
+                let (mut other, (a, b)) = self.range(o);
+                if self.p.aliased(root) == Some(other) {
+                    if self.p.copies_to_itself(step) {
+                        continue;
+                    }
+                    other = root;
+                }
                 let apart = root != other || at_most(&end, &a, &self.late) || at_most(&b, &start, &self.late);
-                ensure(apart, || format!("{w} is written and may share memory with {o}"))?;
+                let over = || (&a, &b) == (&start, &end) && self.overwrites(step, o, w);
+                ensure(apart || over(), || {
+                    format!("{w} is written and may share memory with {o}")
+                })?;
             }
         }
         Ok(())
+    }
+
+    /// True for a call of a kernel that may read one slot in the memory of another that it writes.
+    fn overwrites(&self, step: &Step, read: SlotId, written: SlotId) -> bool {
+        let Step::Call { kernel, args, .. } = step else {
+            return false;
+        };
+        let Some(k) = self.p.kernels.get(*kernel as usize) else {
+            return false;
+        };
+        let places = |s: SlotId| (0..args.len()).filter(move |&i| args[i] == s);
+        places(read).all(|r| places(written).all(|w| k.overwrites(r, w)))
     }
 
     /// The slot that owns the memory, and which bytes of it these are.

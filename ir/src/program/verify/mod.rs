@@ -6,11 +6,15 @@
 //!   types) of the parameters;
 //! - a step reads only what earlier steps wrote, inputs and constants, and writes only temporaries and outputs; the
 //!   initial steps read weights, and read and write computed constants;
+//! - an output that may be the memory of an input has its type; while it is written no step reads the input, but a kernel that
+//!   may write over it, and the copy of it to the output; afterwards nothing does;
 //! - every output and every computed constant is written, unless it has no elements;
 //! - once planned, every temporary in use has a place in the arena, and two that live at the same time do not overlap (where
 //!   offsets and sizes are known integers).
 
 mod flow;
+#[cfg(test)]
+mod tests;
 
 use super::{Callable, Let, Life, Program, SlotId, Step, Storage, nested};
 use crate::{Dim, Symbol};
@@ -139,6 +143,20 @@ impl<K: Callable> Program<K> {
                 };
                 ensure(ok, || format!("{s} is not {what} {k}, `{name}`"))?;
             }
+        }
+        for (i, a) in self.aliases.iter().enumerate() {
+            let port = |ports: &[(String, SlotId)], k: u32| ports.get(k as usize).map(|p| self.slot(p.1));
+            let (Some(from), Some(to)) = (port(&self.inputs, a.input), port(&self.outputs, a.output)) else {
+                return Err(format!(
+                    "no input {} or no output {} to share memory",
+                    a.input, a.output
+                ));
+            };
+            let what = || format!("output {} and input {} in one memory", a.output, a.input);
+            ensure(from.ty == to.ty, || format!("{}: {} and {}", what(), to.ty, from.ty))?;
+            let before = &self.aliases[..i];
+            let twice = before.iter().any(|b| b.input == a.input || b.output == a.output);
+            ensure(!twice, || format!("{}: one of them shares with another", what()))?;
         }
         Ok(())
     }

@@ -1,0 +1,447 @@
+//! What is put together is made in its place: the step that computes an operand of a concatenation writes into the result.
+//!
+//! ```text
+//! call @conv_1(s0, s1)                        view s1: f32[1, 8, 16] = s3 + 2048
+//! call @relu_2(s0, s2)                 -->    call @conv_1(s0, s1)
+//! call @concat_3_0(s2, s3)                    call @relu_2(s0, s2)    with view s2 = s3
+//! call @concat_3_1(s1, s3)
+//! ```
+//!
+//! A part is a contiguous range of the result where all dimensions before the concatenated one have a single point; it becomes
+//! a view, whoever uses it. Other parts are rows: the kernels that write and read such a one get the result as their operand,
+//! and the part's place in it in their index maps. In the other direction, a contiguous slice that a step would copy out of a
+//! tensor becomes a view of it.
+//!
+//! Limits: the operand is a temporary that one step writes; rows are used by kernels only, and have [`LEAST_RUN`] bytes or more,
+//! as reading short rows that lie apart costs more than the copy. A kernel that has its schedule already keeps its maps.
+
+use super::copies::Copying;
+use super::variants::{Kernels, only, within};
+use crate::lower::Structured;
+use brolga_ir::index::{Ix, Var};
+use brolga_ir::program::{SlotId, Step, Storage};
+use brolga_ir::structured::{Kernel, Operand, Place, Read, Role};
+use brolga_ir::{Dim, Symbol};
+use rustc_hash::FxHashMap;
+
+/// Bytes of a row of a part, at least: a cache line.
+const LEAST_RUN: i64 = 64;
+
+/// Makes parts in their places, and slices views.
+pub(super) fn run(p: &mut Structured) {
+    let copies = |k: &Kernel| k.stages.iter().any(|s| Copying::of(k, s).is_some());
+    if !p.kernels.iter().any(copies) {
+        return;
+    }
+    let late = p.bounds();
+    let mut parts = Parts {
+        uses: Uses::of(p),
+        late,
+        removed: vec![false; p.steps.len()],
+        kernels: Kernels::default(),
+        changed: false,
+        p,
+    };
+    // The last concatenation comes first: what is a part of a part finds its place in the whole.
+    for step in (0..parts.p.steps.len()).rev() {
+        parts.concat(step);
+    }
+    for step in 0..parts.p.steps.len() {
+        parts.slice(step);
+    }
+    parts.finish();
+}
+
+/// Where a slot's memory is used, by the slot that owns it.
+struct Uses {
+    /// Top-level calls: the step and the argument.
+    calls: Vec<Vec<(usize, usize)>>,
+    /// Top-level steps that write it.
+    writers: Vec<Vec<usize>>,
+    /// True where other steps use it, or steps in blocks.
+    others: Vec<bool>,
+    /// True where steps in blocks, or copies, write it.
+    rewritten: Vec<bool>,
+}
+
+impl Uses {
+    fn of(p: &Structured) -> Uses {
+        let n = p.slots.len();
+        let mut u = Uses {
+            calls: vec![vec![]; n],
+            writers: vec![vec![]; n],
+            others: vec![false; n],
+            rewritten: vec![false; n],
+        };
+        let root = |s: &SlotId| p.root(*s).0 as usize;
+        for (i, step) in p.steps.iter().enumerate() {
+            match step {
+                Step::Call { kernel, args, .. } => {
+                    for (j, (s, o)) in args.iter().zip(&p.kernels[*kernel as usize].operands).enumerate() {
+                        u.calls[root(s)].push((i, j));
+                        if o.role != Role::In {
+                            u.writers[root(s)].push(i);
+                        }
+                    }
+                }
+                other => {
+                    other.for_each_slot(&mut |s| u.others[root(&s)] = true);
+                    match other {
+                        Step::Host { outputs, .. } => outputs.iter().for_each(|s| u.writers[root(s)].push(i)),
+                        Step::Copy { to, .. } => u.rewritten[root(to)] = true,
+                        _ => {}
+                    }
+                    for inner in other.blocks().into_iter().flat_map(brolga_ir::program::nested) {
+                        inner.for_each_slot(&mut |s| u.others[root(&s)] = true);
+                        p.accesses(inner).1.iter().for_each(|s| u.rewritten[root(s)] = true);
+                    }
+                }
+            }
+        }
+        u
+    }
+
+    /// What used one slot uses another.
+    fn move_to(&mut self, from: SlotId, to: SlotId) {
+        let [from, to] = [from, to].map(|s| s.0 as usize);
+        let calls = std::mem::take(&mut self.calls[from]);
+        self.calls[to].extend(calls);
+        let writers = std::mem::take(&mut self.writers[from]);
+        self.writers[to].extend(writers);
+        self.others[to] |= self.others[from];
+        self.rewritten[to] |= self.rewritten[from];
+    }
+}
+
+struct Parts<'p> {
+    p: &'p mut Structured,
+    uses: Uses,
+    late: FxHashMap<Symbol, Option<Dim>>,
+    removed: Vec<bool>,
+    kernels: Kernels,
+    changed: bool,
+}
+
+impl Parts<'_> {
+    /// The kernel and the arguments of a call.
+    fn call(&self, step: usize) -> Option<(u32, &[SlotId])> {
+        match &self.p.steps[step] {
+            Step::Call { kernel, args, .. } if !self.removed[step] => Some((*kernel, args)),
+            _ => None,
+        }
+    }
+
+    fn kernel(&self, k: u32) -> &Kernel {
+        &self.p.kernels[k as usize]
+    }
+
+    /// Bytes of elements of a slot.
+    fn bytes(&self, s: SlotId, elements: &Dim) -> Dim {
+        elements * self.p.slot(s).ty.dtype.bytes() as i64
+    }
+
+    /// Makes the operands of a concatenation in its result, where that can be.
+    fn concat(&mut self, step: usize) {
+        let Some((index, args)) = self.call(step) else { return };
+        let k = self.kernel(index);
+        let apart = k.stages.len() > 1 && k.outer.is_empty() && k.locals.is_empty() && k.schedule.is_none();
+        // What a scatter writes over is no part of its own, and what takes the place of a slice is made when the rest of it
+        // was read.
+        if !apart || k.stages.iter().any(|s| s.scatter) || super::updates::update(k).is_some() {
+            return;
+        }
+        let (k, args) = (k.clone(), args.to_vec());
+        if self.window(step, &k, &args) {
+            return;
+        }
+        let mut left = vec![];
+        for (i, s) in k.stages.iter().enumerate() {
+            let made = Copying::of(&k, s).filter(|c| c.takes_all(&k) && self.place(step, &k, &args, c));
+            if made.is_none() {
+                left.push(i);
+            }
+        }
+        if left.len() == k.stages.len() {
+            return;
+        }
+        self.changed = true;
+        if left.is_empty() {
+            self.removed[step] = true;
+            return;
+        }
+        let (rest, kept) = only(&k, &left);
+        let kernel = self.kernels.number(self.p, rest);
+        if let Step::Call { kernel: to, args, .. } = &mut self.p.steps[step] {
+            *to = kernel;
+            *args = kept.iter().map(|&i| args[i]).collect();
+        }
+        // The places of arguments have changed.
+        self.uses = Uses::of(self.p);
+        self.forget_removed();
+    }
+
+    /// Leaves out a concatenation of what lies in another in the same order: it is a window of that.
+    ///
+    /// ```text
+    /// call @concat_3(s1, s2, s3)              view s1 = s4, view s2 = s4 + 64
+    /// call @concat_5(s1, s2, s5, s4)   -->    view s3 = s4, view s5 = s4 + 96
+    /// ```
+    fn window(&mut self, step: usize, k: &Kernel, args: &[SlotId]) -> bool {
+        let copies: Option<Vec<Copying>> = k.stages.iter().map(|s| Copying::of(k, s)).collect();
+        let Some(copies) = copies else { return false };
+        let (result, first) = (args[copies[0].to], args[copies[0].from]);
+        let (owner, whole) = (self.p.root(result), self.p.root(first));
+        let own = self.p.slot(owner);
+        let movable = matches!(own.storage, Storage::Temp(_))
+            && own.ty == self.p.slot(result).ty
+            && !own.is_late(&self.late)
+            && !self.uses.rewritten[owner.0 as usize]
+            && matches!(self.uses.writers[owner.0 as usize][..], [w] if w == step);
+        let inside = copies.iter().all(|c| self.p.root(args[c.from]) == whole);
+        if !movable || !inside || owner == whole || !self.takes(whole) {
+            return false;
+        }
+        let start = |c: &Copying| {
+            let (_, start) = self.p.place(args[c.from]);
+            Some(&start - &self.bytes(result, &c.lies_at().filter(|_| c.takes_all(k))?))
+        };
+        if let Some(at) = start(&copies[0])
+            && copies.iter().all(|c| start(c).as_ref() == Some(&at))
+        {
+            let bytes = self.p.slot(owner).bytes();
+            let end = &at + &bytes;
+            let fits = at.is_at_least(0) && end.at_most(&self.p.slot(whole).bytes());
+            let apart = |_: SlotId| false;
+            if !fits || !self.keeps_apart(step, owner, whole, &apart) {
+                return false;
+            }
+            self.p.slots[owner.0 as usize].storage = Storage::View { of: whole, offset: at };
+        } else {
+            let to = k.operands[copies[0].from].clone();
+            let shape = &self.p.slot(owner).ty.shape;
+            let shifts = |c: &Copying| -> Option<Vec<Dim>> {
+                let same = args[c.from] == first && c.read_map.len() == c.map.len();
+                let each = c.read_map.iter().zip(&c.map).map(|(from, to)| {
+                    let apart = from.terms == to.terms;
+                    apart.then(|| &from.offset - &to.offset)
+                });
+                if same { each.collect() } else { None }
+            };
+            let Some(by) = shifts(&copies[0]) else { return false };
+            if by.len() != shape.len() || !copies.iter().all(|c| shifts(c).as_ref() == Some(&by)) {
+                return false;
+            }
+            let map: Vec<Ix> = (0..).zip(&by).map(|(v, d)| &Ix::var(Var(v)) + d).collect();
+            let run = Copying::whole(shape, &to.ty.shape, map);
+            if !self.lay_in_rows(step, owner, &to, first, &run) {
+                return false;
+            }
+        }
+        self.uses.move_to(owner, whole);
+        self.removed[step] = true;
+        self.changed = true;
+        self.forget_removed();
+        true
+    }
+
+    fn forget_removed(&mut self) {
+        let removed = &self.removed;
+        self.uses.calls.iter_mut().for_each(|c| c.retain(|(i, _)| !removed[*i]));
+        self.uses.writers.iter_mut().for_each(|w| w.retain(|i| !removed[*i]));
+    }
+
+    /// Makes an operand of a concatenation in its result.
+    fn place(&mut self, step: usize, k: &Kernel, args: &[SlotId], c: &Copying) -> bool {
+        let (part, result) = (args[c.from], args[c.to]);
+        let (owner, whole) = (self.p.root(part), self.p.root(result));
+        if !self.is_movable(owner, part, step) || !self.takes(whole) {
+            return false;
+        }
+        let uses = &self.uses.calls[owner.0 as usize];
+        let here = uses.iter().filter(|(i, _)| *i == step).count();
+        let reads = k
+            .stages
+            .iter()
+            .flat_map(|s| &s.reads)
+            .filter(|r| matches!(r, Read::Element { place: Place::Operand(o), .. } if *o as usize == c.from));
+        // Twice in one result is a copy once.
+        if here != 1 || reads.count() != 1 {
+            return false;
+        }
+        match c.lies_at() {
+            Some(at) => self.as_view(step, owner, result, &self.bytes(result, &at)),
+            None => self.as_rows(step, owner, k, result, c),
+        }
+    }
+
+    /// True for a temporary that one step writes before this one, of which a slot is all.
+    fn is_movable(&self, owner: SlotId, s: SlotId, step: usize) -> bool {
+        let slot = self.p.slot(owner);
+        let i = owner.0 as usize;
+        let (_, start) = self.p.place(s);
+        let written_once = matches!(self.uses.writers[i][..], [w] if w < step);
+        matches!(slot.storage, Storage::Temp(_))
+            && slot.layout.is_row_major()
+            && !slot.is_late(&self.late)
+            && !self.uses.rewritten[i]
+            && written_once
+            && start.is(0)
+            && self.p.slot(s).bytes() == slot.bytes()
+    }
+
+    /// True for memory that parts may be made in.
+    fn takes(&self, whole: SlotId) -> bool {
+        let slot = self.p.slot(whole);
+        matches!(slot.storage, Storage::Temp(_) | Storage::Output(_))
+            && slot.layout.is_row_major()
+            && !slot.is_late(&self.late)
+            && !self.uses.rewritten[whole.0 as usize]
+            // The input in the same memory is read until the result is put together.
+            && self.p.aliased(whole).is_none()
+    }
+
+    /// A contiguous part.
+    fn as_view(&mut self, step: usize, owner: SlotId, result: SlotId, at: &Dim) -> bool {
+        let (whole, before) = self.p.place(result);
+        let start = &before + at;
+        let end = &start + &self.p.slot(owner).bytes();
+        let fits = start.is_at_least(0) && end.at_most(&self.p.slot(whole).bytes());
+        let apart = |s: SlotId| {
+            let (_, a) = self.p.place(s);
+            let b = &a + &self.p.slot(s).bytes();
+            b.at_most(&start) || end.at_most(&a)
+        };
+        if !fits || !self.keeps_apart(step, owner, whole, &apart) {
+            return false;
+        }
+        self.p.slots[owner.0 as usize].storage = Storage::View {
+            of: result,
+            offset: at.clone(),
+        };
+        self.uses.move_to(owner, whole);
+        true
+    }
+
+    /// Whether no step but this one would write memory that it reads, were a slot part of another: steps that use both touch
+    /// places of the other that are apart from the part, or read only.
+    fn keeps_apart(&self, step: usize, owner: SlotId, whole: SlotId, apart: &dyn Fn(SlotId) -> bool) -> bool {
+        let steps = self.uses.calls[owner.0 as usize].iter().filter(|(i, _)| *i != step);
+        steps.into_iter().all(|(i, _)| {
+            let Some((k, args)) = self.call(*i) else { return true };
+            let both = args.iter().zip(&self.kernel(k).operands);
+            let both: Vec<(SlotId, Role, SlotId)> = both.map(|(s, o)| (*s, o.role, self.p.root(*s))).collect();
+            let others = both.iter().filter(|(.., r)| *r == whole);
+            let own = |written: bool| {
+                both.iter()
+                    .any(|(_, role, r)| *r == owner && (*role != Role::In) == written)
+            };
+            others.into_iter().all(|(s, role, _)| {
+                let clash = own(true) || (*role != Role::In && own(false));
+                !clash || apart(*s)
+            })
+        })
+    }
+
+    /// A part that lies in rows.
+    fn as_rows(&mut self, step: usize, owner: SlotId, concat: &Kernel, result: SlotId, c: &Copying) -> bool {
+        let made = self.lay_in_rows(step, owner, &concat.operands[c.to], result, c);
+        if made {
+            self.uses.move_to(owner, self.p.root(result));
+        }
+        made
+    }
+
+    /// Makes all steps but this one use a slot's tensor in rows of another.
+    fn lay_in_rows(&mut self, step: usize, owner: SlotId, to: &Operand, result: SlotId, c: &Copying) -> bool {
+        let size = to.ty.dtype.bytes() as i64;
+        let long = c.run().is_some_and(|n| n * size >= LEAST_RUN);
+        let (whole, _) = self.p.place(result);
+        if !long || self.uses.others[owner.0 as usize] || !self.keeps_apart(step, owner, whole, &|_| false) {
+            return false;
+        }
+        let uses: Vec<(usize, usize)> = (self.uses.calls[owner.0 as usize].iter())
+            .copied()
+            .filter(|(i, _)| *i != step)
+            .collect();
+        let mut made: Vec<(usize, Kernel, Vec<SlotId>)> = vec![];
+        for (i, arg) in uses {
+            if made.last().is_none_or(|(last, ..)| *last != i) {
+                let Some((k, args)) = self.call(i) else { return false };
+                let k = self.kernel(k);
+                if k.schedule.is_some() || k.stages.iter().any(|s| s.scatter) {
+                    return false;
+                }
+                made.push((i, k.clone(), args.to_vec()));
+            }
+            let Some((_, k, args)) = made.last_mut() else {
+                return false;
+            };
+            if k.operands[arg].ty.shape != c.shape {
+                return false;
+            }
+            within(k, arg, to, &c.map);
+            args[arg] = result;
+        }
+        for (i, k, slots) in made {
+            let index = self.kernels.number(self.p, k);
+            if let Step::Call { kernel, args, .. } = &mut self.p.steps[i] {
+                (*kernel, *args) = (index, slots);
+            }
+        }
+        true
+    }
+
+    /// Makes what a step copies out of a tensor, as one range, a view of it.
+    fn slice(&mut self, step: usize) {
+        let Some((index, args)) = self.call(step) else { return };
+        let k = self.kernel(index);
+        let [s] = &k.stages[..] else { return };
+        let Some(c) = Copying::of(k, s).filter(|c| c.fills_all(k)) else {
+            return;
+        };
+        let Some(at) = c.comes_from() else { return };
+        let (from, to) = (args[c.from], args[c.to]);
+        let (tensor, owner) = (self.p.root(from), self.p.root(to));
+        let i = tensor.0 as usize;
+        let slot = self.p.slot(tensor);
+        let stays = match slot.storage {
+            Storage::Temp(_) | Storage::Output(_) => {
+                !self.uses.rewritten[i] && self.uses.writers[i].iter().all(|w| *w < step)
+            }
+            Storage::Input(_) | Storage::Weight(_) | Storage::Computed => true,
+            Storage::Heap | Storage::View { .. } => false,
+        };
+        let at = self.bytes(to, &at);
+        let (_, before) = self.p.place(from);
+        let start = &before + &at;
+        let end = &start + &self.p.slot(owner).bytes();
+        let moves = stays
+            && slot.layout.is_row_major()
+            && !slot.is_late(&self.late)
+            && matches!(self.p.slot(owner).storage, Storage::Temp(_))
+            && matches!(self.uses.writers[owner.0 as usize][..], [w] if w == step)
+            && !self.uses.rewritten[owner.0 as usize]
+            && !self.p.slot(owner).is_late(&self.late)
+            && self.p.place(to).1.is(0)
+            && self.p.slot(to).bytes() == self.p.slot(owner).bytes()
+            && start.is_at_least(0)
+            && end.at_most(&slot.bytes());
+        if !moves {
+            return;
+        }
+        self.p.slots[owner.0 as usize].storage = Storage::View { of: from, offset: at };
+        self.removed[step] = true;
+        self.changed = true;
+        self.uses.move_to(owner, tensor);
+        self.forget_removed();
+    }
+
+    /// Drops the steps and kernels that are left over.
+    fn finish(self) {
+        if !self.changed {
+            return;
+        }
+        let mut removed = self.removed.iter();
+        self.p.steps.retain(|_| !removed.next().is_some_and(|r| *r));
+    }
+}
