@@ -7,18 +7,14 @@
 
 use brolga::passes::eqsat::account::{Account, account};
 use brolga::{Options, levels, source};
-use std::path::{Path, PathBuf};
+use brolga_benches::{chosen, name};
+use std::path::Path;
 use std::time::Instant;
 
 /// Runs of the passes, of which the median is printed.
 const RUNS: usize = 3;
 
 fn main() {
-    let arguments = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
-    let mut paths: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
-    if paths.is_empty() {
-        paths.push(brolga_tests::data("small-models"));
-    }
     println!(
         "{:24} {:>10} {:>10} {:>6}  {:>9} {:>9}  {:>9} {:>9}  {:>8} {:>8}  {:>5} {:>5}  {:>9} {:>9}  {:>8}",
         "model",
@@ -38,7 +34,7 @@ fn main() {
         "ms eqsat"
     );
     let mut grown = vec![];
-    for path in paths.iter().flat_map(|p| models(p)) {
+    for path in chosen(brolga_tests::data) {
         match compare(&path) {
             Ok((none, all, ms)) => {
                 let name = name(&path);
@@ -58,33 +54,6 @@ fn main() {
             saved / 1e6
         );
     }
-}
-
-/// A model's name: of a folder of cases, the case's.
-fn name(path: &Path) -> String {
-    let stem = |p: &Path| p.file_stem().map(|s| s.to_string_lossy().into_owned());
-    match stem(path) {
-        Some(s) if s == "model" => path.parent().and_then(stem).unwrap_or(s),
-        Some(s) => s,
-        None => String::new(),
-    }
-}
-
-/// The models of a file or folder.
-fn models(path: &Path) -> Vec<PathBuf> {
-    if !path.is_dir() {
-        return vec![path.to_owned()];
-    }
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(path)
-        .map(|dir| dir.flatten().map(|e| e.path()).collect())
-        .unwrap_or_default();
-    entries.sort();
-    let inside = |p: &PathBuf| match p.is_dir() {
-        true => models(p),
-        false if p.extension().is_some_and(|e| e == "onnx") => vec![p.clone()],
-        false => vec![],
-    };
-    entries.iter().flat_map(inside).collect()
 }
 
 /// Both accounts, and the milliseconds of the passes.

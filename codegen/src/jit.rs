@@ -44,14 +44,15 @@ impl Jit {
         }
         let isa = isa(target)?;
         let memory = ArenaMemoryProvider::new_with_size(RESERVE).map_err(|e| Error::Memory(e.to_string()))?;
-        let mut builder = JITBuilder::with_isa(isa, cranelift_module::default_libcall_names());
+        let mut builder = JITBuilder::with_isa(isa.clone(), cranelift_module::default_libcall_names());
         builder.memory_provider(Box::new(memory));
         // From here on the memory is freed whichever way this function is left.
         let mut jit = Jit {
             module: ManuallyDrop::new(JITModule::new(builder)),
         };
-        let mut unit = Unit::new(&mut *jit.module, cpu(target)?, prefix, symbols);
+        let mut unit = Unit::new(&mut *jit.module, isa, cpu(target)?, prefix, symbols);
         let made = build(&mut unit)?;
+        unit.finish()?;
         jit.module
             .finalize_definitions()
             .map_err(|e| Error::Memory(e.to_string()))?;

@@ -49,7 +49,7 @@ impl Run<'_, '_, '_> {
 
     /// Gives a symbol its value.
     fn bind(&mut self, symbol: &Symbol, v: Value) -> Result<(), Error> {
-        let (Some(slot), Some(&at)) = (self.names, self.frame.get(symbol)) else {
+        let (Some(slot), Some(&at)) = (self.array, self.known.places.get(symbol)) else {
             return Err(self.error(format!("`{symbol}` has no place")));
         };
         self.e.bind(symbol, v, slot, at);

@@ -5,6 +5,7 @@
 //! | [`target`] | Cranelift's settings for a target; the target of this machine |
 //! | [`program`] | a program becomes `NAME_run`; one function a kernel |
 //! | [`plan`] | `NAME_plan` and `NAME_shapes`, which check every size before anything runs |
+//! | [`queue`] | functions on their way to machine code, by one thread or several |
 //! | [`jit`], [`object`], [`image`] | the same code in memory, in an object file, in an artefact |
 //! | [`listing`] | CLIF and assembly as text |
 //! | `clif` | functions as Cranelift's IR |
@@ -26,7 +27,10 @@ pub mod object;
 pub mod plan;
 pub mod program;
 pub mod ptx;
+pub mod queue;
 mod rare;
+mod sharing;
+mod table;
 pub mod target;
 pub mod x86;
 
@@ -34,7 +38,8 @@ use thiserror::Error as ThisError;
 
 pub use clif::Unit;
 pub use jit::Jit;
-pub use program::{Compiled, compile_init, compile_program};
+pub use program::{Compiled, compile_program};
+pub use queue::Queue;
 
 /// Why code could not be made.
 #[derive(Debug, ThisError)]

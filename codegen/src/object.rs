@@ -24,9 +24,11 @@ pub fn object<T>(
         what,
     };
     let isa = isa(target)?;
-    let builder = ObjectBuilder::new(isa, prefix, cranelift_module::default_libcall_names());
+    let builder = ObjectBuilder::new(isa.clone(), prefix, cranelift_module::default_libcall_names());
     let mut module = ObjectModule::new(builder.map_err(|e| fail(e.to_string()))?);
-    let made = build(&mut Unit::new(&mut module, cpu(target)?, prefix, symbols))?;
+    let mut unit = Unit::new(&mut module, isa, cpu(target)?, prefix, symbols);
+    let made = build(&mut unit)?;
+    unit.finish()?;
     if let Some(bytes) = weights {
         let name = format!("{prefix}_weights");
         let id = module

@@ -1,4 +1,5 @@
-//! A program becomes three functions of the ABI and one local function for each kernel that it calls.
+//! A program becomes three functions of the ABI and one local function for each kernel that it calls; kernels that differ in
+//! their sizes only share theirs (see [`crate::sharing`]).
 //!
 //! `NAME_run` checks the context and then only calls: kernels through `parallel_for` where there is enough work, host
 //! operators through the context. Pointers are computed where they are used: inputs and outputs are loaded from the
@@ -7,11 +8,10 @@
 //!
 //! What only the run tells, and what depends on it, is checked where it becomes known: names (`let`), memory (`alloc`) and
 //! positions in kernels with such symbols have numbers behind those of `NAME_plan`'s sizes, in the order of their steps.
-//!
-//! `NAME_init` (see [`compile_init`]) has the same signature, but finds the memory of **every** slot in its second
-//! argument, by the number of the slot: it runs in the compiler, which decides where constants lie.
 
-use crate::clif::{CONSTANT, Copy, Emit, Unit, kernel};
+use crate::clif::{CONSTANT, Copy, Emit, Launch, Unit, kernel};
+use crate::plan::Sizes;
+use crate::sharing::Sharing;
 use crate::{Error, plan};
 use brolga_abi::ctx::offset;
 use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
@@ -80,14 +80,10 @@ pub fn host_steps(program: &Program) -> Vec<(&Op, &Step)> {
         .collect()
 }
 
-/// Bytes of scratch that the initial steps need for one worker; `NAME_init` finds it at the start of the arena.
-pub fn init_scratch_bytes(program: &Program) -> Dim {
-    scratch(program, &program.init)
-}
-
-pub(crate) fn scratch(program: &Program, steps: &[Step]) -> Dim {
+/// Bytes of scratch that one worker needs.
+pub(crate) fn scratch(program: &Program) -> Dim {
     let late = program.bounds();
-    nested(steps).into_iter().fold(Dim::ZERO, |most, s| match s {
+    nested(&program.steps).into_iter().fold(Dim::ZERO, |most, s| match s {
         Step::Call { kernel, .. } => {
             let bytes = program.kernels[*kernel as usize].scratch_bytes();
             Dim::max(&most, &bytes.upper_bound(&late).unwrap_or(bytes))
@@ -109,12 +105,13 @@ pub fn compile_program(
     // Kernels find the names behind the symbols; what runs before a name is given must not.
     let symbols = unit.symbols.len();
     unit.symbols.extend(program.visible_names());
-    let kernels = compile_kernels(unit, program, &program.steps);
+    let sharing = Sharing::of(program);
+    let kernels = compile_kernels(unit, program, &sharing);
     unit.symbols.truncate(symbols);
     let kernels = kernels?;
-    let plan = plan::define_plan(unit, program)?;
-    let shapes = plan::define_shapes(unit, program)?;
-    let run = define_run(unit, program, "run", &kernels, Place::Run { plan, weights })?;
+    let (plan, sizes) = plan::define_plan(unit, program)?;
+    let shapes = plan::define_shapes(unit, program, &sizes)?;
+    let run = define_run(unit, program, (&kernels, &sharing), &sizes, weights)?;
     Ok(Compiled {
         run,
         plan,
@@ -123,22 +120,11 @@ pub fn compile_program(
     })
 }
 
-/// Compiles `NAME_init`, which runs the initial steps. Its second argument points to a pointer for each slot of the
-/// program (aliases by the slot they stand for); its arena is scratch memory: the context's number of workers times
-/// [`init_scratch_bytes`].
-///
-/// # Errors
-/// As [`compile_program`].
-pub fn compile_init(unit: &mut Unit, program: &Program) -> Result<FuncId, Error> {
-    let kernels = compile_kernels(unit, program, &program.init)?;
-    define_run(unit, program, "init", &kernels, Place::Init)
-}
-
 type Kernels = Vec<Option<(String, FuncId)>>;
 
-fn compile_kernels(unit: &mut Unit, program: &Program, steps: &[Step]) -> Result<Kernels, Error> {
+fn compile_kernels(unit: &mut Unit, program: &Program, sharing: &Sharing) -> Result<Kernels, Error> {
     let mut out: Kernels = vec![None; program.kernels.len()];
-    for s in nested(steps) {
+    for s in nested(&program.steps) {
         let Step::Call { kernel: k, .. } = s else { continue };
         let at = *k as usize;
         if out[at].is_some() {
@@ -150,19 +136,24 @@ fn compile_kernels(unit: &mut Unit, program: &Program, steps: &[Step]) -> Result
                 what: format!("a step calls kernel {at}, but there are {}", program.kernels.len()),
             });
         };
+        let shared = sharing.of.get(&(at as u32));
+        if let Some(first) = shared.and_then(|s| out[s.first as usize].clone()) {
+            out[at] = Some(first);
+            continue;
+        }
         let name = format!("{}_k{at}_{}", unit.prefix, brolga_ir::program::identifier(&k.name));
-        out[at] = Some((name.clone(), kernel::define(unit, k, &name, Linkage::Local)?));
+        let id = match sharing.functions.get(&(at as u32)) {
+            Some(function) => {
+                let outside = std::mem::replace(&mut unit.symbols, function.symbols.clone());
+                let id = kernel::define(unit, function, &name, Linkage::Local);
+                unit.symbols = outside;
+                id
+            }
+            None => kernel::define(unit, k, &name, Linkage::Local),
+        };
+        out[at] = Some((name, id?));
     }
     Ok(out)
-}
-
-/// Where slots are found.
-enum Place<'w> {
-    Run {
-        plan: FuncId,
-        weights: &'w dyn Fn(SlotId) -> Option<u64>,
-    },
-    Init,
 }
 
 pub(crate) fn name(unit: &Unit, function: &str) -> String {
@@ -202,23 +193,22 @@ pub(crate) fn planned(program: &Program) -> Result<Dim, Error> {
 }
 
 /// The first multiple of 64 behind the arena's temporaries.
-pub(crate) fn scratch_start(e: &mut Emit, arena: &Dim) -> Result<Value, Error> {
-    let (a, up) = (e.dim(arena)?, e.int(63));
-    let a = e.sum(a, up);
-    Ok(e.b.ins().band_imm_s(a, -64))
+pub(crate) fn scratch_start(e: &mut Emit, arena: Value) -> Value {
+    let up = e.int(63);
+    let a = e.sum(arena, up);
+    e.b.ins().band_imm_s(a, -64)
 }
 
 fn define_run(
     unit: &mut Unit,
     program: &Program,
-    function: &str,
-    kernels: &Kernels,
-    place: Place,
+    (kernels, sharing): (&Kernels, &Sharing),
+    sizes: &Sizes,
+    weights: &dyn Fn(SlotId) -> Option<u64>,
 ) -> Result<FuncId, Error> {
     let signature = unit.signature(&[types::I64; 3], Some(types::I32));
-    let id = unit.declare(&name(unit, function), Linkage::Export, &signature)?;
-    let init = matches!(place, Place::Init);
-    let steps = if init { &program.init } else { &program.steps };
+    let id = unit.declare(&name(unit, "run"), Linkage::Export, &signature)?;
+    let steps = &program.steps;
     unit.define(id, |e| {
         let p = e.params();
         let fail = e.block(&[types::I32, types::I32]);
@@ -228,19 +218,21 @@ fn define_run(
             outputs: p[2],
             program,
             kernels,
-            place,
+            sharing,
+            passed: None,
+            known: sizes,
+            array: None,
+            weights,
             fail,
             scratch: None,
             args: None,
-            dims: None,
-            frame: FxHashMap::default(),
-            names: None,
+            dims: false,
             hosts: 0,
             nodes: (0..).zip(nodes(steps)).map(|(i, n)| (n, i)).collect(),
             faults: None,
             longest: longest(steps),
             late: program.bounds(),
-            sizes: if init { 0 } else { plan::measured(program).len() as u32 },
+            sizes: sizes.measured,
             checks: 0,
             heap: None,
             e,
@@ -261,17 +253,20 @@ pub(crate) struct Run<'r, 'a, 'm> {
     pub outputs: Value,
     pub program: &'r Program,
     kernels: &'r Kernels,
-    place: Place<'r>,
+    sharing: &'r Sharing,
+    /// The sizes that a call passes, for kernels that several calls share.
+    passed: Option<StackSlot>,
+    /// The sizes of the run, and the array that they are in.
+    pub known: &'r Sizes,
+    pub array: Option<StackSlot>,
+    weights: &'r dyn Fn(SlotId) -> Option<u64>,
     /// Takes a status and a node.
     fail: Block,
     /// The workers' scratch: its start and the bytes of each.
     scratch: Option<(Value, Value)>,
     args: Option<StackSlot>,
-    /// Values of symbols, where kernels see names that the program gives.
-    dims: Option<StackSlot>,
-    /// Where those names lie, by byte.
-    pub frame: FxHashMap<Symbol, i32>,
-    pub names: Option<StackSlot>,
+    /// Whether kernels see names that the program gives.
+    dims: bool,
     hosts: u32,
     /// The numbers of the nodes that may fail.
     nodes: FxHashMap<Arc<str>, u32>,
@@ -365,21 +360,19 @@ impl Run<'_, '_, '_> {
             .icmp_imm_s(IntCC::NotEqual, version, i64::from(ABI_VERSION));
         self.fail_with(other, ErrorCode::AbiVersion, NO_NODE);
         self.e.dims = Some(self.field(types::I64, offset::DIMS));
-        let per_worker = scratch(self.program, steps);
-        if let Place::Run { plan, .. } = self.place {
-            let dims = self.field(types::I64, offset::DIMS);
-            let workers = self.field(types::I32, offset::WORKERS);
-            let slot = self.e.slot(8, 3);
-            let out = self.e.slot_addr(slot);
-            let status = self.e.call_value(plan, &[dims, workers, out]);
-            let bad = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);
-            let nobody = self.e.b.ins().iconst(types::I32, i64::from(NO_NODE));
-            self.fail_if(bad, status, nobody);
-            let need = self.e.b.ins().load(types::I64, MemFlagsData::trusted(), out, 0);
-            let have = self.field(types::I64, offset::ARENA_BYTES);
-            let small = self.e.b.ins().icmp(IntCC::UnsignedLessThan, have, need);
-            self.fail_with(small, ErrorCode::ArenaTooSmall, NO_NODE);
-        }
+        let per_worker = scratch(self.program);
+        let dims = self.field(types::I64, offset::DIMS);
+        let workers = self.field(types::I32, offset::WORKERS);
+        let slot = self.e.slot(self.known.bytes, 3);
+        let out = self.e.slot_addr(slot);
+        let status = self.e.call_value(self.known.function, &[dims, workers, out]);
+        let bad = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);
+        let nobody = self.e.b.ins().iconst(types::I32, i64::from(NO_NODE));
+        self.fail_if(bad, status, nobody);
+        let need = self.e.b.ins().load(types::I64, MemFlagsData::trusted(), out, 0);
+        let have = self.field(types::I64, offset::ARENA_BYTES);
+        let small = self.e.b.ins().icmp(IntCC::UnsignedLessThan, have, need);
+        self.fail_with(small, ErrorCode::ArenaTooSmall, NO_NODE);
         let checks = |s: &Step| matches!(s, Step::Call { checks, .. } if !checks.is_empty());
         if nested(steps).into_iter().any(checks) {
             let slot = self.e.slot(4, 2);
@@ -387,31 +380,15 @@ impl Run<'_, '_, '_> {
             self.e.b.ins().stack_store(types::I64, none, slot, 0);
             self.faults = Some(slot);
         }
-        self.bind_lets()?;
+        self.find_sizes(slot);
         self.prepare_heap(steps);
         self.tell_known()?;
-        // Dims of steps stand in the entry's scope, so that no step computes them again.
-        let mut dims = vec![per_worker.clone()];
-        for s in nested(steps) {
-            if let Step::Call { kernel, .. } = s {
-                let k = &self.program.kernels[*kernel as usize];
-                if plan::is_late(k, &self.late) {
-                    continue;
-                }
-                dims.extend(k.parallel().and_then(|(n, _)| n.as_dim().cloned()));
-            }
-        }
-        self.e.prepare_dims(&dims)?;
         if !per_worker.is(0) {
             let arena = self.field(types::I64, offset::ARENA);
-            let start = match self.place {
-                Place::Run { .. } => {
-                    let size = planned(self.program)?;
-                    let at = scratch_start(self.e, &size)?;
-                    self.e.b.ins().iadd(arena, at)
-                }
-                Place::Init => arena,
-            };
+            let size = planned(self.program)?;
+            let size = self.e.dim(&size)?;
+            let at = scratch_start(self.e, size);
+            let start = self.e.b.ins().iadd(arena, at);
             let stride = self.e.dim(&per_worker)?;
             self.scratch = Some((start, stride));
         }
@@ -420,38 +397,44 @@ impl Run<'_, '_, '_> {
 
     /// Where kernels find the values of symbols.
     fn dims(&mut self) -> Value {
-        match self.dims {
-            Some(slot) => self.e.slot_addr(slot),
-            None => self.field(types::I64, offset::DIMS),
+        match self.array {
+            Some(array) if self.dims => {
+                let at = self.e.slot_addr(array);
+                self.e.b.ins().iadd_imm_s(at, i64::from(Sizes::DIMS))
+            }
+            _ => self.field(types::I64, offset::DIMS),
         }
     }
 
-    /// Gives the program's lets their values, which `NAME_plan` has checked. Those that kernels or host operators use stand
-    /// behind the symbols in what these are given as dims.
-    fn bind_lets(&mut self) -> Result<(), Error> {
-        let program = self.program;
-        if program.names().next().is_none() || matches!(self.place, Place::Init) {
-            return Ok(());
+    /// The sizes that a kernel is called with: those of the program, or its own where it shares a function.
+    fn dims_of(&mut self, kernel: u32) -> Result<Value, Error> {
+        let sharing = self.sharing;
+        let Some(shared) = sharing.of.get(&kernel) else {
+            return Ok(self.dims());
+        };
+        let array = match self.passed {
+            Some(array) => array,
+            None => self.e.slot(8 * sharing.longest() as u32, 3),
+        };
+        self.passed = Some(array);
+        for (d, at) in shared.dims.iter().zip((0..).step_by(8)) {
+            let v = self.e.dim(d)?;
+            self.e.b.ins().stack_store(types::I64, v, array, at);
         }
-        let (symbols, visible) = (&program.symbols, program.visible_names());
-        let shared = if visible.is_empty() { 0 } else { symbols.len() };
-        let names = visible.iter().chain(program.names().filter(|n| !visible.contains(n)));
-        self.frame = names
-            .zip((8 * shared as i32..).step_by(8))
-            .map(|(n, at)| (n.clone(), at))
-            .collect();
-        let slot = self.e.slot(8 * (shared + self.frame.len()) as u32, 3);
-        for (s, at) in symbols[..shared].iter().zip((0..).step_by(8)) {
-            let v = self.e.symbol(s)?;
-            self.e.b.ins().stack_store(types::I64, v, slot, at);
+        Ok(self.e.slot_addr(array))
+    }
+
+    /// Says where symbols and names lie, of which those that only the run tells get their values later. They are read where they
+    /// are used, so many of them take no registers.
+    fn find_sizes(&mut self, array: StackSlot) {
+        self.array = Some(array);
+        self.dims = !self.program.visible_names().is_empty();
+        for s in &self.program.symbols {
+            self.e.is_at(s, array, self.known.places[s]);
         }
-        self.dims = (!visible.is_empty()).then_some(slot);
-        self.names = Some(slot);
-        for l in &program.lets {
-            let v = self.e.dim(&l.value)?;
-            self.e.bind(&l.symbol, v, slot, self.frame[&l.symbol]);
+        for l in &self.program.lets {
+            self.e.is_at(&l.symbol, array, self.known.places[&l.symbol]);
         }
-        Ok(())
     }
 
     /// The address of a slot's memory.
@@ -469,9 +452,6 @@ impl Run<'_, '_, '_> {
     fn base(&mut self, s: SlotId, root: SlotId) -> Result<Value, Error> {
         let entry =
             |this: &mut Self, array: Value, i: u32| this.e.b.ins().load(types::I64, CONSTANT, array, 8 * i as i32);
-        if matches!(self.place, Place::Init) {
-            return Ok(entry(self, self.inputs, root.0));
-        }
         match &self.program.slot(root).storage {
             Storage::Input(i) => Ok(entry(self, self.inputs, *i)),
             Storage::Output(i) if self.program.slot(root).is_late(&self.late) => {
@@ -490,10 +470,7 @@ impl Run<'_, '_, '_> {
             }
             Storage::Temp(None) => Err(self.error(format!("{s} has no offset in the arena"))),
             Storage::Weight(_) | Storage::Computed => {
-                let Place::Run { weights, .. } = &self.place else {
-                    return Err(self.error(format!("{s} has no memory")));
-                };
-                let Some(at) = weights(root) else {
+                let Some(at) = (self.weights)(root) else {
                     return Err(self.error(format!("the constant {s} has no offset in the weights")));
                 };
                 let base = self.field(types::I64, offset::WEIGHTS);
@@ -504,7 +481,14 @@ impl Run<'_, '_, '_> {
     }
 
     pub(crate) fn steps(&mut self, steps: &[Step]) -> Result<(), Error> {
-        steps.iter().try_for_each(|s| self.step(s))
+        // What a step computes is not kept for others: values that live from one to a much later one would make the time to
+        // compile a long program quadratic.
+        steps.iter().try_for_each(|s| {
+            self.e.scopes.push(FxHashMap::default());
+            let done = self.step(s);
+            self.e.scopes.pop();
+            done
+        })
     }
 
     fn step(&mut self, s: &Step) -> Result<(), Error> {
@@ -627,7 +611,7 @@ impl Run<'_, '_, '_> {
         }
         let zero = self.e.int(0);
         let (start, stride) = self.scratch.unwrap_or((zero, zero));
-        let dims = self.dims();
+        let dims = self.dims_of(index)?;
         fields.extend([dims, start, stride]);
         if let (false, Some(faults)) = (checks.is_empty(), self.faults) {
             fields.push(self.e.slot_addr(faults));
@@ -686,37 +670,20 @@ impl Run<'_, '_, '_> {
             self.serially(body, args, n);
             return Ok(());
         }
-        let parallel_for = self.field(types::I64, offset::PARALLEL_FOR);
-        let mut cond = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, parallel_for, 0);
-        if extent.as_const().is_none() {
-            let many = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, n, 1);
-            cond = self.e.b.ins().band(cond, many);
-        }
-        if work.as_const().is_none() {
+        let worth = match work.as_const() {
+            Some(_) => self.e.b.ins().iconst(types::I8, 1),
             // Beyond 64 bits it wraps around: it only weighs, and such a run does not end.
-            let w = self.e.dim(work)?;
-            let much = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, w, *least);
-            cond = self.e.b.ins().band(cond, much);
-        }
-        let fork = self.e.begin_fork(cond, &[]);
-        let signature = self
-            .e
-            .unit
-            .signature(&[types::I64, types::I64, types::I64, types::I64], Some(types::I32));
-        let signature = self.e.b.import_signature(signature);
-        let body_ref = self.e.func_ref(body);
-        let pointer = self.e.b.ins().func_addr(types::I64, body_ref);
-        let call = self
-            .e
-            .b
-            .ins()
-            .call_indirect(signature, parallel_for, &[self.ctx, pointer, args, n]);
-        let status = self.e.b.inst_results(call)[0];
+            None => {
+                let w = self.e.dim(work)?;
+                self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, w, *least)
+            }
+        };
+        let launch = self.e.unit.outline(&Launch)?;
+        let body = self.e.func_ref(body);
+        let body = self.e.b.ins().func_addr(types::I64, body);
+        let status = self.e.call_value(launch, &[self.ctx, body, args, n, worth]);
         let failed = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);
         self.fail_with(failed, ErrorCode::ParallelFailed, NO_NODE);
-        self.e.fork_else(&fork, &[]);
-        self.serially(body, args, n);
-        self.e.end_fork(fork, &[]);
         Ok(())
     }
 
@@ -739,7 +706,7 @@ impl Run<'_, '_, '_> {
         // Host operators find names behind the symbols. The load is one that is not moved behind the store.
         let flags = MemFlagsData::trusted();
         let symbols = self.e.b.ins().load(types::I64, flags, self.ctx, offset::DIMS);
-        if self.dims.is_some() {
+        if self.dims {
             let dims = self.dims();
             self.e.b.ins().store(flags, dims, self.ctx, offset::DIMS);
         }
@@ -754,7 +721,7 @@ impl Run<'_, '_, '_> {
             .ins()
             .call_indirect(signature, f, &[user, number, self.ctx, ins, outs]);
         let status = self.e.b.inst_results(call)[0];
-        if self.dims.is_some() {
+        if self.dims {
             self.e.b.ins().store(flags, symbols, self.ctx, offset::DIMS);
         }
         let failed = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);

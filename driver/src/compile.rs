@@ -3,9 +3,10 @@
 //! [`compile`] goes down through the [`levels`] and evaluates the constants; machine code is made by what
 //! asks for it: a session, or one of the files of [`crate::output`].
 
+use crate::backend::{self, native};
 use crate::levels::{self, Level, Module, Walk};
 use crate::options::{Options, Timings};
-use crate::weights::{self, Packed};
+use crate::weights::{Constants, Packed};
 use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
 use brolga_ir::CpuTarget;
@@ -31,6 +32,23 @@ pub struct Compiled {
     pub timings: Timings,
     /// What passes did, and what they did not and why.
     pub remarks: Vec<String>,
+    /// Threads that make machine code.
+    pub threads: usize,
+}
+
+/// A compiled model whose constants are not evaluated yet.
+pub(crate) struct Draft {
+    pub prefix: String,
+    pub target: Target,
+    pub program: Program,
+    pub constants: Constants,
+    /// The machine that evaluates constants: this one.
+    pub native: Target,
+    pub memory_limit: u64,
+    pub meta: Meta,
+    pub timings: Timings,
+    pub remarks: Vec<String>,
+    pub threads: usize,
 }
 
 impl fmt::Debug for Compiled {
@@ -47,12 +65,16 @@ impl fmt::Debug for Compiled {
 /// # Errors
 /// When it is no model, uses what is not supported, or does not fit in memory.
 pub fn compile_file(path: impl AsRef<Path>, options: &Options) -> Result<Compiled> {
+    draft_file(path.as_ref(), options)?.finish()
+}
+
+pub(crate) fn draft_file(path: &Path, options: &Options) -> Result<Draft> {
     let start = Instant::now();
-    let module = source::model(path.as_ref(), options)?;
+    let module = source::model(path, options)?;
     let load = start.elapsed();
-    let mut c = compile_module(module, &options.without_sizes())?;
-    c.timings.load = load;
-    Ok(c)
+    let mut draft = draft_module(module, &options.without_sizes())?;
+    draft.timings.load = load;
+    Ok(draft)
 }
 
 /// Compiles a module from the level on that it is at. Sizes are for tensor graphs.
@@ -60,6 +82,10 @@ pub fn compile_file(path: impl AsRef<Path>, options: &Options) -> Result<Compile
 /// # Errors
 /// When a pass fails, naming the node; when constants do not fit in memory.
 pub fn compile_module(module: Module, options: &Options) -> Result<Compiled> {
+    draft_module(module, options)?.finish()
+}
+
+fn draft_module(module: Module, options: &Options) -> Result<Draft> {
     cpu(options)?;
     let (module, defaults) = match module {
         Module::Tensor(graph) if !options.sizes.is_empty() => {
@@ -80,7 +106,7 @@ pub fn compile_module(module: Module, options: &Options) -> Result<Compiled> {
         ..Timings::default()
     };
     let remarks = walk.remarks().to_vec();
-    finish(levels::into_program(walk.module), &defaults, options, remarks, timings)
+    Draft::new(levels::into_program(walk.module), &defaults, options, remarks, timings)
 }
 
 /// Compiles a graph.
@@ -88,7 +114,11 @@ pub fn compile_module(module: Module, options: &Options) -> Result<Compiled> {
 /// # Errors
 /// As [`compile_module`].
 pub fn compile(graph: &Graph, options: &Options) -> Result<Compiled> {
-    compile_module(Module::Tensor(graph.clone()), options)
+    draft(graph, options)?.finish()
+}
+
+pub(crate) fn draft(graph: &Graph, options: &Options) -> Result<Draft> {
+    draft_module(Module::Tensor(graph.clone()), options)
 }
 
 /// The CPU that machine code is for.
@@ -102,46 +132,94 @@ fn cpu(options: &Options) -> Result<&CpuTarget> {
 /// As [`compile`]; when the text is not read back.
 pub fn compile_through_text(graph: &Graph, options: &Options, level: Level) -> Result<Compiled> {
     let program = levels::through_text(graph, options, level)?;
-    finish(program, &graph.defaults, options, vec![], Timings::default())
+    Draft::new(program, &graph.defaults, options, vec![], Timings::default())?.finish()
 }
 
-fn finish(
-    mut program: Program,
-    defaults: &[(String, Constant)],
-    options: &Options,
-    remarks: Vec<String>,
-    mut timings: Timings,
-) -> Result<Compiled> {
-    declared(&program, options)?;
-    // Constants like others, but it is the caller who reads them, in place of an input.
-    let kept: Vec<(&str, SlotId)> = defaults
-        .iter()
-        .map(|(name, c)| (name.as_str(), add_weight(&mut program, c)))
-        .collect();
-    let kept_slots: Vec<SlotId> = kept.iter().map(|(_, s)| *s).collect();
-    let start = Instant::now();
-    let native = brolga_codegen::target::native().ok_or_else(|| {
-        Error::Option(
-            "this machine's architecture is none that Brolga makes code for; it cannot evaluate constants".into(),
-        )
-    })?;
-    let packed = weights::pack(&program, &kept_slots, &native, options.memory_limit)?;
-    timings.constants = start.elapsed();
-    let mut meta = describe(&program, options, &packed)?;
-    for input in &mut meta.inputs {
-        let slot = kept.iter().find(|(name, _)| *name == input.name);
-        input.default = slot.and_then(|(_, s)| packed.offset(*s));
+impl Draft {
+    fn new(
+        mut program: Program,
+        defaults: &[(String, Constant)],
+        options: &Options,
+        remarks: Vec<String>,
+        mut timings: Timings,
+    ) -> Result<Draft> {
+        declared(&program, options)?;
+        let start = Instant::now();
+        // Constants like others, but it is the caller who reads them, in place of an input.
+        let kept: Vec<(&str, SlotId)> = defaults
+            .iter()
+            .map(|(name, c)| (name.as_str(), add_weight(&mut program, c)))
+            .collect();
+        let kept_slots: Vec<SlotId> = kept.iter().map(|(_, s)| *s).collect();
+        let native = brolga_codegen::target::native().ok_or_else(|| {
+            Error::Option(
+                "this machine's architecture is none that Brolga makes code for; it cannot evaluate constants".into(),
+            )
+        })?;
+        let constants = Constants::of(&program, &kept_slots)?;
+        let mut meta = describe(&program, options, constants.bytes())?;
+        for input in &mut meta.inputs {
+            let slot = kept.iter().find(|(name, _)| *name == input.name);
+            input.default = slot.and_then(|(_, s)| constants.offset(*s));
+        }
+        timings.constants = start.elapsed();
+        Ok(Draft {
+            prefix: brolga_abi::symbol_prefix(&program.name),
+            target: options.target.clone(),
+            program,
+            constants,
+            native,
+            memory_limit: options.memory_limit,
+            meta,
+            timings,
+            remarks,
+            threads: options.workers(),
+        })
     }
-    levels::forget_constants(&mut program);
-    Ok(Compiled {
-        prefix: brolga_abi::symbol_prefix(&program.name),
-        target: options.target.clone(),
-        program,
-        packed,
-        meta,
-        timings,
-        remarks,
-    })
+
+    /// Evaluates the constants, by all threads.
+    fn finish(self) -> Result<Compiled> {
+        let threads = self.threads;
+        let (compiled, ()) = self.evaluate(|_, _, work| native::with_help(threads, work, |_| work()))?;
+        Ok(compiled)
+    }
+
+    /// Evaluates the constants; `beside` is called once meanwhile with what code is made of, and with a function that
+    /// evaluates until nothing is left.
+    pub fn evaluate<T>(
+        mut self,
+        beside: impl FnOnce(backend::Input, &mut Timings, &(dyn Fn() + Sync)) -> T,
+    ) -> Result<(Compiled, T)> {
+        let (start, before) = (Instant::now(), self.timings.codegen);
+        let offsets = self.constants.offsets().clone();
+        let input = backend::Input {
+            program: &self.program,
+            target: &self.target,
+            prefix: &self.prefix,
+            constants: &offsets,
+        };
+        let timings = &mut self.timings;
+        let evaluated = self
+            .constants
+            .evaluate(&self.program, &self.native, self.memory_limit, |work| {
+                beside(input, timings, work)
+            });
+        let (packed, made) = evaluated?;
+        let codegen = self.timings.codegen - before;
+        self.timings.constants += start.elapsed().saturating_sub(codegen);
+        levels::forget_constants(&mut self.program);
+        let compiled = Compiled {
+            prefix: self.prefix,
+            target: self.target,
+            program: self.program,
+            packed,
+            meta: self.meta,
+            timings: self.timings,
+            remarks: self.remarks,
+            threads: self.threads,
+        };
+        Ok((compiled, made))
+    }
 }
 
 /// Checks that outputs may be the memory of inputs where the options ask for it.
@@ -169,7 +247,7 @@ fn add_weight(program: &mut Program, c: &Constant) -> SlotId {
     SlotId(program.slots.len() as u32 - 1)
 }
 
-fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Meta> {
+fn describe(program: &Program, options: &Options, weights_bytes: u64) -> Result<Meta> {
     let lower = |source| Error::Lower {
         model: program.name.clone(),
         source,
@@ -210,7 +288,7 @@ fn describe(program: &Program, options: &Options, packed: &Packed) -> Result<Met
             .iter()
             .map(|n| n.to_string())
             .collect(),
-        weights_bytes: packed.bytes().len() as u64,
+        weights_bytes,
         ..Meta::default()
     };
     Ok(meta)

@@ -41,6 +41,8 @@ pub struct Options {
     /// Makes inputs constants that have an initializer, which is their default otherwise: nobody can give them then, and
     /// what is computed from constants only is computed once.
     pub constant_defaults: bool,
+    /// Threads that compile, the caller's included; 0 is one for each core. What they make does not depend on their number.
+    pub threads: usize,
 }
 
 /// Files that a pipeline names, and what is remembered of checks of rules in them.
@@ -72,6 +74,7 @@ impl Default for Options {
             sizes: vec![],
             aliases: vec![],
             constant_defaults: false,
+            threads: 0,
         }
     }
 }
@@ -117,6 +120,14 @@ impl Options {
         Ok(pipeline.passes)
     }
 
+    /// How many threads compile.
+    pub(crate) fn workers(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        }
+    }
+
     /// The same for a graph whose dimensions have their sizes.
     pub fn without_sizes(&self) -> Options {
         Options {
@@ -152,7 +163,7 @@ pub struct Timings {
     pub optimise: Duration,
     /// Structured kernels, loop nests, the memory plan.
     pub lower: Duration,
-    /// Evaluating constants.
+    /// Evaluating constants, as far as the making of machine code did not hide it.
     pub constants: Duration,
     /// Making machine code.
     pub codegen: Duration,

@@ -61,7 +61,7 @@ impl Compiled {
     /// When the code cannot be made.
     pub fn object(&self, weights: WeightsIn) -> Result<Vec<u8>> {
         let embedded = (weights == WeightsIn::Object).then(|| self.packed.bytes());
-        native::object_file(self.input(), embedded).map_err(|e| self.codegen(e))
+        native::object_file(self.input(), embedded, self.threads).map_err(|e| self.codegen(e))
     }
 
     /// Writes an object file.
@@ -121,7 +121,7 @@ impl Compiled {
     /// # Errors
     /// When the code cannot be made or the file cannot be written.
     pub fn write_artefact(&self, path: &Path) -> Result<u64> {
-        let (image, kernels) = native::flat_image(self.input()).map_err(|e| self.codegen(e))?;
+        let (image, kernels) = native::flat_image(self.input(), self.threads).map_err(|e| self.codegen(e))?;
         let offset = |name: &str| image.offset(name).map_err(|e| self.codegen(e));
         let entry = |name: &str| offset(&format!("{}_{name}", self.prefix));
         let kernels = kernels.into_iter().map(|name| {

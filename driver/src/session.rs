@@ -4,7 +4,7 @@
 //! last one that uses them frees code, weights and arenas.
 
 use crate::backend::native;
-use crate::compile::{Compiled, compile, compile_file};
+use crate::compile::{Compiled, Draft, compile, draft, draft_file};
 use crate::host::Reference;
 use crate::options::{Options, Timings};
 use crate::source::{Kind, kind};
@@ -12,7 +12,7 @@ use crate::versions::{Specialise, Versions};
 use crate::{Error, Result, cache, source};
 use brolga_abi::{Input, Meta, Output};
 use brolga_ir::Target;
-use brolga_runtime::{Buffer, Executor, HostOps, Program, View, ViewMut};
+use brolga_runtime::{Buffer, Code, Executor, HostOps, Program, View, ViewMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -104,7 +104,15 @@ impl SessionOptions {
         }
         match self.cache.clone() {
             Some(folder) if kind != Kind::Program => self.load_cached(path, &folder),
-            _ => compile_file(path, &self.compile)?.session_with(self.threads, self.compile.memory_limit),
+            _ => draft_file(path, &self.compiling())?.session(self.threads),
+        }
+    }
+
+    /// The options of compiling, by as many threads as the session has.
+    fn compiling(&self) -> Options {
+        Options {
+            threads: self.threads,
+            ..self.compile.clone()
         }
     }
 
@@ -118,13 +126,13 @@ impl SessionOptions {
         let start = Instant::now();
         let graph = source::graph_for(path, &self.compile)?;
         let load = start.elapsed();
-        let (options, threads, how) = (self.compile.without_sizes(), self.threads, self.specialise);
+        let (options, threads, how) = (self.compiling().without_sizes(), self.threads, self.specialise);
         let mut session = match self.cache.clone() {
             Some(folder) => self.load_cached(path, &folder)?,
             None => {
-                let mut compiled = compile(&graph, &options)?;
-                compiled.timings.load = load;
-                compiled.session_with(threads, options.memory_limit)?
+                let mut draft = draft(&graph, &options)?;
+                draft.timings.load = load;
+                draft.session(threads)?
             }
         };
         if !session.meta().symbols.is_empty() {
@@ -150,7 +158,7 @@ impl SessionOptions {
             session.timings.load = start.elapsed();
             return Ok(session);
         }
-        let mut compiled = compile(&graph, &self.compile.without_sizes())?;
+        let mut compiled = compile(&graph, &self.compiling().without_sizes())?;
         drop(graph);
         compiled.timings.load = load;
         if let (Some(key), Some(file)) = (key, &file) {
@@ -353,13 +361,36 @@ impl Compiled {
     /// As [`Compiled::session`].
     pub fn session_with(mut self, threads: usize, memory_limit: u64) -> Result<Session> {
         let start = Instant::now();
-        let code = native::jit(self.input()).map_err(|e| self.codegen(e))?;
+        let code = native::with_help(self.threads, &|| {}, |queue| native::jit(self.input(), queue));
+        let code = code.map_err(|e| self.codegen(e))?;
         self.timings.codegen = start.elapsed();
+        self.session_of(code, threads, memory_limit)
+    }
+
+    fn session_of(self, code: Box<dyn Code>, threads: usize, memory_limit: u64) -> Result<Session> {
         // SAFETY: the functions are those of the program that the metadata was made from.
         let program = unsafe { Program::new(self.meta, code, self.packed.weights()) }?;
         let mut session = Session::new(program, threads, memory_limit, None)?;
         session.timings = self.timings;
         session.remarks = self.remarks;
         Ok(session)
+    }
+}
+
+impl Draft {
+    /// Evaluates the constants and makes code for this process, one beside the other where there is more than one thread.
+    pub fn session(self, threads: usize) -> Result<Session> {
+        let (helpers, limit) = (self.threads, self.memory_limit);
+        let (compiled, code) = self.evaluate(|input, timings, work| {
+            native::with_help(helpers, work, |queue| {
+                let start = Instant::now();
+                let code = native::jit(input, queue);
+                timings.codegen = start.elapsed();
+                work();
+                code
+            })
+        })?;
+        let code = code.map_err(|e| compiled.codegen(e))?;
+        compiled.session_of(code, threads, limit)
     }
 }

@@ -8,7 +8,7 @@
 //! the order of sums.
 
 use crate::Result;
-use crate::compile::compile;
+use crate::compile::draft;
 use crate::options::Options;
 use crate::session::Session;
 use brolga_ir::Graph;
@@ -185,6 +185,6 @@ impl Shared {
             sizes: named.collect(),
             ..self.options.clone()
         };
-        compile(&self.graph, &options)?.session_with(self.threads, options.memory_limit)
+        draft(&self.graph, &options)?.session(self.threads)
     }
 }

@@ -264,9 +264,68 @@ fn constant_sizes_beyond_64_bits_are_errors() {
 }
 
 #[test]
-fn compiling_twice_gives_the_same_bytes() {
-    let object = || compile(&graph(TWINS), &Options::default()).and_then(|c| c.object(WeightsIn::Object));
-    assert_eq!(object().expect("it compiles"), object().expect("it compiles"));
+fn any_number_of_threads_gives_the_same_bytes() {
+    let object = |threads: usize| {
+        let options = Options {
+            threads,
+            ..Options::default()
+        };
+        compile(&graph(TWINS), &options).and_then(|c| c.object(WeightsIn::Object))
+    };
+    let alone = object(1).expect("it compiles");
+    for threads in [1, 2, 2, 3, 8] {
+        assert!(object(threads).expect("it compiles") == alone, "{threads} threads");
+    }
+}
+
+/// Constants that are the same bytes of memory put together in other orders, and a weight whose copy is read by another kernel
+/// than the weight itself.
+const PIECES: &str = "graph @pieces(%0 x: f32[4, 4]) {
+  %1 = const f32[2, 2] [1.0, 2.0, 3.0, 4.0]
+  %2 = const f32[2, 2] [5.0, 6.0, 7.0, 8.0]
+  %3 = const f32[4, 2] [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+  %4 = const f32[4, 2] [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+  %5 = concat{axis=0}(%1, %2)
+  %6 = concat{axis=1}(%1, %2)
+  %7 = reshape{shape=[4, 2]}(%6)
+  %8 = exp(%3)
+  %9 = exp(%4)
+  %10 = transpose{perm=[1, 0]}(%8)
+  %11 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%0, %5)
+  %12 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%0, %7)
+  %13 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[1] acc=f32 out=f32}(%0, %10)
+  %14 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%0, %9)
+  return a = %11, b = %12, c = %13, d = %14
+}";
+
+#[test]
+fn constants_of_the_same_pieces_are_not_the_same() {
+    let identity: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i % 5 == 0))).collect();
+    for rules in ["all", "none"] {
+        for threads in [1, 2] {
+            let options = Options {
+                rules: Some(rules.into()),
+                threads,
+                ..Options::default()
+            };
+            let session = compile(&graph(PIECES), &options).and_then(|c| c.session_with(threads, u64::MAX));
+            let session = session.expect("it runs here");
+            let y = session.run(&[View::of(&identity, &[4, 4])]).expect("the input fits");
+            let y: Vec<&[f32]> = y.iter().map(|y| y.as_slice().expect("it is f32")).collect();
+            let (along, across) = (
+                [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+                [1.0, 2.0, 5.0, 6.0, 3.0, 4.0, 7.0, 8.0],
+            );
+            assert_eq!([y[0], y[1]], [&along, &across], "rules={rules}, {threads} threads");
+            for exp in [y[2], y[3]] {
+                let close = exp
+                    .iter()
+                    .zip(along)
+                    .all(|(got, x): (&f32, f32)| (got / x.exp() - 1.0).abs() < 1e-6);
+                assert!(close, "{exp:?}, rules={rules}, {threads} threads");
+            }
+        }
+    }
 }
 
 #[test]

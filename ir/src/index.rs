@@ -245,6 +245,18 @@ impl Ix {
         }
     }
 
+    /// Calls `f` with every dim, to be replaced by one that is no number where this is none.
+    pub fn for_each_dim_mut(&mut self, f: &mut dyn FnMut(&mut Dim)) {
+        f(&mut self.offset);
+        for (t, c) in &mut self.terms {
+            f(c);
+            if let Term::Div(e, d) | Term::Mod(e, d) | Term::Min(e, d) = t {
+                f(d);
+                e.for_each_dim_mut(f);
+            }
+        }
+    }
+
     /// The expression with variables and run-time integers replaced.
     pub fn substitute(&self, var: &dyn Fn(Var) -> Ix, reg: &dyn Fn(Reg) -> Ix) -> Ix {
         let mut sum = Ix::constant(self.offset.clone());

@@ -31,18 +31,11 @@ impl Unit<'_> {
         let bytes = cpu::probe(features)?;
         let signature = self.signature(&[], Some(types::I32));
         let probe = self.declare(&name, Linkage::Local, &signature)?;
-        let fail = |e: cranelift_module::ModuleError| Error::Cranelift {
-            function: name.clone(),
-            what: e.to_string(),
-        };
-        self.module
-            .define_function_bytes(probe, 32, &bytes, &[])
-            .map_err(fail)?;
-        let answer = self.module.declare_anonymous_data(true, false).map_err(fail)?;
+        self.define_bytes(probe, bytes)?;
         let mut data = DataDescription::new();
         data.set_align(4);
         data.define_zeroinit(4);
-        self.module.define_data(answer, &data).map_err(fail)?;
+        let answer = self.define_data(true, data)?;
         self.cpu = Some(CpuCheck { probe, answer });
         Ok(())
     }

@@ -153,7 +153,7 @@ impl Emit<'_, '_> {
     }
 
     /// Floor, ceiling or remainder for any divisor.
-    fn divide(&mut self, op: DimOp, a: Value, b: Value) -> Value {
+    pub fn divide(&mut self, op: DimOp, a: Value, b: Value) -> Value {
         // What the machine traps on is divided by 1: 0, and -1 where the quotient of the least integer would be 2^63.
         let none = self.b.ins().icmp_imm_s(IntCC::Equal, b, 0);
         let least = self.b.ins().icmp_imm_s(IntCC::Equal, a, i64::MIN);

@@ -81,17 +81,11 @@ impl<'a, 'm> Emit<'a, 'm> {
 
     /// The address of new read-only data.
     pub fn data(&mut self, bytes: Vec<u8>) -> Result<Value, Error> {
-        let module = &mut self.unit.module;
-        let fail = |e: cranelift_module::ModuleError| Error::Cranelift {
-            function: self.unit.prefix.clone(),
-            what: e.to_string(),
-        };
-        let id = module.declare_anonymous_data(false, false).map_err(fail)?;
         let mut data = DataDescription::new();
         data.set_align(64);
         data.define(bytes.into_boxed_slice());
-        module.define_data(id, &data).map_err(fail)?;
-        let symbol = module.declare_data_in_func(id, self.b.func);
+        let id = self.unit.define_data(false, data)?;
+        let symbol = self.unit.module.declare_data_in_func(id, self.b.func);
         Ok(self.b.ins().symbol_value(types::I64, symbol))
     }
 
@@ -154,6 +148,11 @@ impl<'a, 'm> Emit<'a, 'm> {
     /// Gives a name its value, from here on. The value lies in memory, so that many names take no registers.
     pub fn bind(&mut self, s: &Symbol, v: Value, slot: StackSlot, at: i32) {
         self.b.ins().stack_store(types::I64, v, slot, at);
+        self.is_at(s, slot, at);
+    }
+
+    /// Says where the value of a symbol is, from here on.
+    pub fn is_at(&mut self, s: &Symbol, slot: StackSlot, at: i32) {
         self.locals.insert(s.clone(), (slot, at));
     }
 

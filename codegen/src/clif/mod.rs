@@ -7,7 +7,7 @@
 //! | `dims` | dims as code, checked or not |
 //! | `scalar`, `simd`, `cast` | primitives on one value, and on all lanes of a vector loop; conversions of both |
 //! | `vector` | the values of vector loops |
-//! | `outline` | functions that others call: `soft_float`, `copy`, tiles |
+//! | `outline` | functions that others call: `soft_float`, `copy`, `launch`, `evaluator`, tiles |
 //! | `cpu` | whether the CPU is the target's |
 //! | `kernel` | a loop kernel becomes a function |
 
@@ -18,7 +18,9 @@ mod copy;
 mod cpu;
 mod dims;
 mod emit;
+mod evaluator;
 pub(crate) mod kernel;
+mod launch;
 mod outline;
 mod scalar;
 mod simd;
@@ -28,4 +30,6 @@ mod vector;
 
 pub(crate) use copy::Copy;
 pub(crate) use emit::{CONSTANT, Emit, clif, element};
+pub(crate) use evaluator::Evaluator;
+pub(crate) use launch::Launch;
 pub use unit::Unit;

@@ -1,18 +1,22 @@
 //! What all functions of one module share.
 //!
-//! Invariant: the order of definitions is a function of the program alone.
+//! Invariant: the order of definitions is a function of the program alone, whether functions are compiled as they are built or
+//! by other threads as well ([`Unit::share`]).
 
 use super::cpu::CpuCheck;
 use super::emit::Emit;
 use crate::Error;
 use crate::listing::Listing;
+use crate::queue::{Code, Compiler, Definition, Job, Queue};
 use crate::target::call_conv;
 use brolga_ir::{CpuTarget, Symbol};
-use cranelift_codegen::ir::{AbiParam, Signature, Type, UserFuncName};
+use cranelift_codegen::ir::{AbiParam, Function, Signature, Type, UserFuncName};
+use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_module::{FuncId, Linkage, Module};
+use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A module under construction and what has been defined in it.
 pub struct Unit<'m> {
@@ -27,20 +31,42 @@ pub struct Unit<'m> {
     pub(super) cpu: Option<CpuCheck>,
     /// Text of every function, when wanted.
     pub(crate) listings: Option<Vec<Listing>>,
+    isa: OwnedTargetIsa,
+    /// Where functions wait for whoever compiles them, when it is not done at once.
+    queue: Option<Arc<Queue>>,
+    compiler: Compiler,
+    /// What functions are built with, one for each that is open.
+    builders: Vec<FunctionBuilderContext>,
 }
 
 impl<'m> Unit<'m> {
     /// A unit over an empty module for `target`. Names of functions begin with `prefix`.
-    pub fn new(module: &'m mut (dyn Module + 'm), target: &CpuTarget, prefix: &str, symbols: &[Symbol]) -> Unit<'m> {
+    pub(crate) fn new(
+        module: &'m mut (dyn Module + 'm),
+        isa: OwnedTargetIsa,
+        target: &CpuTarget,
+        prefix: &str,
+        symbols: &[Symbol],
+    ) -> Unit<'m> {
         Unit {
             module,
+            isa,
             target: target.clone(),
             prefix: prefix.to_owned(),
             symbols: symbols.to_vec(),
             outlined: FxHashMap::default(),
             cpu: None,
             listings: None,
+            queue: None,
+            compiler: Compiler::new(),
+            builders: vec![],
         }
+    }
+
+    /// Lets the threads that work on a queue help to compile what is built from now on. The queue is this unit's alone, and
+    /// whoever made it closes it where the unit comes to nothing.
+    pub fn share(&mut self, queue: &Arc<Queue>) {
+        self.queue = Some(queue.clone());
     }
 
     /// Keeps CLIF and assembly of every function that is compiled from now on.
@@ -76,38 +102,100 @@ impl<'m> Unit<'m> {
         id: FuncId,
         build: impl FnOnce(&mut Emit) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut ctx = self.module.make_context();
         let decl = self.module.declarations().get_function_decl(id);
         let name = decl.linkage_name(id).into_owned();
-        ctx.func.signature = decl.signature.clone();
-        ctx.func.name = UserFuncName::user(0, id.as_u32());
-        let mut frontend = FunctionBuilderContext::new();
+        let mut function = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), decl.signature.clone());
+        let mut builder = self.builders.pop().unwrap_or_default();
         let config = self.module.target_config();
         {
-            let mut e = Emit::new(FunctionBuilder::new(&mut ctx.func, &mut frontend), self);
+            let mut e = Emit::new(FunctionBuilder::new(&mut function, &mut builder), self);
             build(&mut e)?;
             e.b.seal_all_blocks();
             e.b.finalize(config);
         }
-        let clif = self.listings.is_some().then(|| ctx.func.display().to_string());
-        ctx.set_disasm(clif.is_some());
-        self.module
-            .define_function(id, &mut ctx)
-            .map_err(|e| Error::Cranelift {
-                function: name.clone(),
-                what: match e {
-                    cranelift_module::ModuleError::Compilation(c) => {
-                        cranelift_codegen::print_errors::pretty_error(&ctx.func, c)
-                    }
-                    other => other.to_string(),
-                },
-            })?;
-        if let (Some(listings), Some(clif)) = (&mut self.listings, clif) {
-            let code = ctx.compiled_code();
-            let vcode = code.and_then(|c| c.vcode.clone()).unwrap_or_default();
-            let bytes = code.map_or(&[][..], |c| c.code_buffer());
-            listings.push(Listing::new(name, clif, bytes, vcode, self.target.cpu));
+        self.builders.push(builder);
+        let clif = self.listings.is_some().then(|| function.display().to_string());
+        let job = Job {
+            id,
+            name: name.clone(),
+            function,
+            isa: self.isa.clone(),
+            listed: clif.is_some(),
+        };
+        if let (Some(queue), None) = (&self.queue, &clif) {
+            queue.push(job);
+            return Ok(());
         }
-        Ok(())
+        let mut code = self.compiler.compile(job)?;
+        if let (Some(listings), Some(clif)) = (&mut self.listings, clif) {
+            let text = code.text.take().unwrap_or_default();
+            listings.push(Listing::new(name, clif, &code.bytes, text, self.target.cpu));
+        }
+        self.put(Definition::Function(code))
+    }
+
+    /// Defines a function by its machine code, which refers to nothing.
+    pub(crate) fn define_bytes(&mut self, id: FuncId, bytes: Vec<u8>) -> Result<(), Error> {
+        self.put(Definition::Function(Code {
+            id,
+            alignment: 32,
+            bytes,
+            relocations: vec![],
+            text: None,
+        }))
+    }
+
+    /// Declares data without a name, and defines them.
+    pub(crate) fn define_data(&mut self, writable: bool, data: DataDescription) -> Result<DataId, Error> {
+        let id = self.module.declare_anonymous_data(writable, false);
+        let id = id.map_err(|e| Error::Cranelift {
+            function: self.prefix.clone(),
+            what: e.to_string(),
+        })?;
+        self.put(Definition::Data(id, data))?;
+        Ok(id)
+    }
+
+    fn put(&mut self, made: Definition) -> Result<(), Error> {
+        match &self.queue {
+            Some(queue) => {
+                queue.push_made(made);
+                Ok(())
+            }
+            None => self.put_into_module(&made),
+        }
+    }
+
+    fn put_into_module(&mut self, made: &Definition) -> Result<(), Error> {
+        let defined = match made {
+            Definition::Function(c) => self
+                .module
+                .define_function_bytes(c.id, c.alignment, &c.bytes, &c.relocations),
+            Definition::Data(id, data) => self.module.define_data(*id, data),
+        };
+        defined.map_err(|e| {
+            let function = match made {
+                Definition::Function(c) => {
+                    let decl = self.module.declarations().get_function_decl(c.id);
+                    decl.linkage_name(c.id).into_owned()
+                }
+                Definition::Data(..) => self.prefix.clone(),
+            };
+            Error::Cranelift {
+                function,
+                what: e.to_string(),
+            }
+        })
+    }
+
+    /// Puts everything into the module, once all functions are built.
+    ///
+    /// # Errors
+    /// What Cranelift refuses.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        let Some(queue) = self.queue.take() else {
+            return Ok(());
+        };
+        queue.finish()?.iter().try_for_each(|made| self.put_into_module(made))
     }
 }

@@ -31,6 +31,7 @@
 //! ```
 
 pub mod interp;
+mod moves;
 mod overwrite;
 pub(crate) mod text;
 pub(crate) mod verify;
@@ -41,7 +42,8 @@ use crate::scalar::Prim;
 use crate::{DType, Dim, Symbol};
 use std::fmt;
 
-pub use visit::{visit, visit_indices, visit_sets};
+pub use moves::Moves;
+pub use visit::{for_each_dim_mut, visit, visit_indices, visit_sets};
 
 /// The id of a buffer, printed `b3`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

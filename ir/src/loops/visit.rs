@@ -8,6 +8,7 @@
 //! ```
 
 use super::{Expr, LoopKind, Stmt, Tile};
+use crate::Dim;
 use crate::index::{Bound, Ix, Reg};
 
 /// Calls `f` with every statement, those inside another right after it, and the lanes of the vector loop that it stands in:
@@ -44,6 +45,42 @@ pub fn visit_sets(stmts: &[Stmt], f: &mut dyn FnMut(Reg)) {
 /// Calls `f` with every index expression of statements, as [`Stmt::for_each_index`] does.
 pub fn visit_indices(stmts: &[Stmt], f: &mut dyn FnMut(&Ix)) {
     visit(stmts, &mut |s, _| s.for_each_index(f));
+}
+
+/// Calls `f` with every dim of statements, as [`Ix::for_each_dim_mut`] does.
+pub fn for_each_dim_mut(stmts: &mut [Stmt], f: &mut dyn FnMut(&mut Dim)) {
+    fn bounds(b: &mut [Bound], f: &mut dyn FnMut(&mut Dim)) {
+        for b in b {
+            b.index.for_each_dim_mut(f);
+            f(&mut b.extent);
+        }
+    }
+    for s in stmts {
+        match s {
+            Stmt::For { kind, extent, body, .. } => {
+                if let LoopKind::Parallel(grain) = kind {
+                    f(&mut grain.work);
+                }
+                extent.for_each_dim_mut(f);
+                for_each_dim_mut(body, f);
+            }
+            Stmt::Set(_, Expr::Load { index, guard, .. }) => {
+                index.for_each_dim_mut(f);
+                bounds(guard, f);
+            }
+            Stmt::Set(_, Expr::Index(i)) => i.for_each_dim_mut(f),
+            Stmt::Set(_, Expr::InBounds(b)) => bounds(b, f),
+            Stmt::If { bounds: b, then } => {
+                bounds(b, f);
+                for_each_dim_mut(then, f);
+            }
+            Stmt::Store { index, .. } => index.for_each_dim_mut(f),
+            Stmt::Tile(t) => t.indices_mut().into_iter().for_each(|e| e.for_each_dim_mut(f)),
+            Stmt::Set(_, Expr::Const(_) | Expr::Prim(..) | Expr::Copy(_) | Expr::Lane(..))
+            | Stmt::Check { .. }
+            | Stmt::Barrier => {}
+        }
+    }
 }
 
 fn bounds(b: &[Bound], f: &mut dyn FnMut(&Ix)) {
@@ -108,6 +145,26 @@ impl Tile {
             &self.c_row,
             &self.rows,
             &self.cols,
+        ]
+    }
+
+    /// The same, to be changed.
+    fn indices_mut(&mut self) -> [&mut Ix; 13] {
+        let [(n0, s0), (n1, s1)] = &mut self.blocks;
+        [
+            &mut self.a_index,
+            &mut self.a_row,
+            &mut self.a_k,
+            n0,
+            s0,
+            n1,
+            s1,
+            &mut self.k,
+            &mut self.b_index,
+            &mut self.c_index,
+            &mut self.c_row,
+            &mut self.rows,
+            &mut self.cols,
         ]
     }
 }

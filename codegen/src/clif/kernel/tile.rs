@@ -289,12 +289,6 @@ impl Outline for TileKey {
         let bytes = x86::assemble_tile(*self)?;
         let signature = unit.signature(&[types::I64], None);
         let id = unit.declare(name, Linkage::Local, &signature)?;
-        unit.module
-            .define_function_bytes(id, 32, &bytes, &[])
-            .map_err(|e| Error::Cranelift {
-                function: name.to_owned(),
-                what: e.to_string(),
-            })?;
         if let Some(listings) = &mut unit.listings {
             let vir = x86::tile::build(*self)?.to_string();
             listings.push(Listing::new(
@@ -305,6 +299,7 @@ impl Outline for TileKey {
                 unit.target.cpu,
             ));
         }
+        unit.define_bytes(id, bytes)?;
         Ok(id)
     }
 }
