@@ -207,14 +207,20 @@ pub struct Rule {
     pub(crate) law: Option<Law>,
     /// Where it stands.
     pub origin: String,
-    /// The rule as it is written, without comments and with single blanks.
-    pub text: String,
+    /// The rule as it is written, from its name on.
+    source: Box<str>,
 }
 
 impl Rule {
     /// True for the rule that is no text: the decomposition of composite operators by their definitions.
     pub fn is_decompose(&self) -> bool {
         self.law.is_none()
+    }
+
+    /// The rule without comments and with single blanks.
+    pub fn text(&self) -> String {
+        let items = parse_sexps(&self.origin, &self.source).unwrap_or_default();
+        items.iter().map(Sexp::to_string).collect::<Vec<_>>().join(" ")
     }
 
     /// Its theme: the name of its file, without `.rules`.
@@ -267,7 +273,7 @@ impl RuleSet {
     }
 
     fn extend(&mut self, file: &str, text: &str) -> Result<(), SyntaxError> {
-        let docs = docs(text);
+        let mut docs = docs(text);
         let mut items = parse_sexps(file, text)?.into_iter().peekable();
         while let Some(head) = items.next() {
             let fail = |place: Place, message: String| SyntaxError {
@@ -282,8 +288,10 @@ impl RuleSet {
             while items.peek().is_some_and(|s| s.atom() != Some("rule")) {
                 body.extend(items.next());
             }
-            let doc = docs.get(&head.place().line).cloned().unwrap_or_default();
-            let rule = parse_rule(file, head.place(), &body, doc).map_err(|(p, m)| fail(p, m))?;
+            let doc = docs.remove(&head.place().line).unwrap_or_default();
+            let end = items.peek().map_or(text.len(), |next| next.place().offset);
+            let start = body.first().map_or(end, |name| name.place().offset);
+            let rule = parse_rule(file, head.place(), &body, doc, &text[start..end]).map_err(|(p, m)| fail(p, m))?;
             if self.rules.iter().any(|r| r.name == rule.name) {
                 return Err(fail(head.place(), format!("there are two rules `{}`", rule.name)));
             }
@@ -343,7 +351,7 @@ fn class(words: &[Sexp], place: Place) -> Result<(Exactness, Vec<Allowance>), Fa
     Ok((exactness, allows))
 }
 
-fn parse_rule(file: &str, place: Place, body: &[Sexp], doc: String) -> Result<Rule, Fault> {
+fn parse_rule(file: &str, place: Place, body: &[Sexp], doc: String, source: &str) -> Result<Rule, Fault> {
     let mut items = body.iter();
     let name = items
         .next()
@@ -360,12 +368,12 @@ fn parse_rule(file: &str, place: Place, body: &[Sexp], doc: String) -> Result<Ru
         allows,
         law: None,
         origin: format!("{file}:{}", place.line),
-        text: body.iter().map(Sexp::to_string).collect::<Vec<_>>().join(" "),
+        source: source.into(),
     };
     let rest: Vec<&Sexp> = items.collect();
     let mut rest = &rest[..];
     if let [Sexp::Atom(b, p)] = rest
-        && b == "builtin"
+        && *b == "builtin"
     {
         return if name == "decompose" {
             Ok(rule)
@@ -375,7 +383,7 @@ fn parse_rule(file: &str, place: Place, body: &[Sexp], doc: String) -> Result<Ru
     }
     let mut families: Vec<(String, Vec<OpId>)> = vec![];
     while let [Sexp::Atom(f, p), tail @ ..] = rest
-        && f == "for"
+        && *f == "for"
     {
         let [Sexp::Atom(var, _), Sexp::Atom(_, _), Sexp::Atom(set, q), tail @ ..] = tail else {
             return Err((*p, "expected `for ?f in SET`".to_string()));
@@ -383,18 +391,18 @@ fn parse_rule(file: &str, place: Place, body: &[Sexp], doc: String) -> Result<Ru
         let names = functions::operator_set(set).ok_or_else(|| (*q, format!("there is no operator set `{set}`")))?;
         let mut ops: Vec<OpId> = names.iter().filter_map(|n| OpId::of(n)).collect();
         ops.sort_unstable();
-        families.push((var.clone(), ops));
+        families.push(((*var).to_owned(), ops));
         rest = tail;
     }
     let [left, Sexp::Atom(arrow, p), right, tail @ ..] = rest else {
         return Err((place, format!("rule `{name}`: expected LEFT => RIGHT")));
     };
-    if arrow != "=>" {
+    if *arrow != "=>" {
         return Err((*p, format!("found `{arrow}`, expected `=>`")));
     }
     let conditions = match tail {
         [] => &[][..],
-        [Sexp::Atom(i, _), conditions @ ..] if i == "if" => conditions,
+        [Sexp::Atom(i, _), conditions @ ..] if *i == "if" => conditions,
         [other, ..] => {
             return Err((
                 other.place(),
@@ -477,9 +485,9 @@ impl Parser {
         let place = s.place();
         match s {
             Sexp::Atom(a, _) if a.starts_with('?') => self.bind(a, kind, place),
-            Sexp::Atom(a, _) if kind == VarKind::List && a == "nil" => Ok(Pat::Nil),
+            Sexp::Atom(a, _) if kind == VarKind::List && *a == "nil" => Ok(Pat::Nil),
             Sexp::Atom(a, _) if kind == VarKind::Stream => {
-                let (text, near) = a.strip_suffix('~').map_or((a.as_str(), false), |t| (t, true));
+                let (text, near) = a.strip_suffix('~').map_or((*a, false), |t| (t, true));
                 let x = number(text).ok_or_else(|| (place, format!("found `{a}`, expected an operand")))?;
                 Ok(Pat::Number(x, near))
             }
@@ -546,7 +554,7 @@ impl Parser {
             ("each", [Sexp::Atom(v, _), list, body]) => {
                 let list = boxed(self, list)?;
                 let mut inner = scope.to_vec();
-                inner.push(v.clone());
+                inner.push((*v).to_owned());
                 let body = Box::new(self.expression(body, &inner, None)?);
                 Ok(Expr::Each(list, body))
             }
@@ -594,7 +602,7 @@ impl Parser {
     }
 }
 
-fn split(items: &[Sexp], place: Place) -> Result<(&str, &[Sexp]), Fault> {
+fn split<'s, 'a>(items: &'s [Sexp<'a>], place: Place) -> Result<(&'a str, &'s [Sexp<'a>]), Fault> {
     match items.split_first() {
         Some((Sexp::Atom(head, _), args)) => Ok((head, args)),
         _ => Err((place, "expected a name after `(`".to_string())),
@@ -658,10 +666,10 @@ fn number(text: &str) -> Option<Number> {
 fn bare_literal(s: &Sexp) -> Result<Attr, Fault> {
     match s {
         Sexp::List(..) => literal(s, AttrKind::Ints),
-        Sexp::Atom(a, _) => Ok(match (a.parse::<i64>(), number(a), a.as_str()) {
+        Sexp::Atom(a, _) => Ok(match (a.parse::<i64>(), number(a), *a) {
             (Ok(i), ..) => Attr::Int(i),
             (_, Some(x), _) => Attr::number(x),
-            (_, _, "true" | "false") => Attr::Bool(a == "true"),
+            (_, _, "true" | "false") => Attr::Bool(*a == "true"),
             _ => Attr::word(a),
         }),
         Sexp::Apply(_, p) => Err((*p, format!("found `{s}`, expected a literal"))),

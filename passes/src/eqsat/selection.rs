@@ -7,7 +7,7 @@
 use super::check::{Verdict, check_rule};
 use super::rules::{EMBEDDED, Exactness, Rule, RuleSet};
 use super::{embedded, rules::theme_of};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -73,14 +73,15 @@ impl UserRules {
     /// checked, with the reason.
     pub fn checked(name: &str, text: &str, verdicts: &dyn Verdicts) -> Result<UserRules, String> {
         let rules = UserRules::unchecked(name, text)?;
-        let known = |r: &Rule| embedded().rules.iter().any(|e| e.text == r.text);
+        let known: FxHashSet<String> = embedded().rules.iter().map(Rule::text).collect();
         let mut refused = vec![];
-        for rule in rules.set.rules.iter().filter(|r| !known(r)) {
-            if verdicts.is_sound(&rule.text) {
+        for rule in &rules.set.rules {
+            let text = rule.text();
+            if known.contains(&text) || verdicts.is_sound(&text) {
                 continue;
             }
             match check_rule(rule, SEED).verdict {
-                Verdict::Sound => verdicts.remember(&rule.text),
+                Verdict::Sound => verdicts.remember(&text),
                 Verdict::Wrong(why) => refused.push(format!("{}: rule `{}` is wrong: {why}", rule.origin, rule.name)),
                 Verdict::Unknown(why) => {
                     refused.push(format!(
@@ -107,7 +108,7 @@ impl UserRules {
 
 impl PartialEq for UserRules {
     fn eq(&self, other: &UserRules) -> bool {
-        let text = |u: &UserRules| u.set.rules.iter().map(|r| r.text.clone()).collect::<Vec<_>>();
+        let text = |u: &UserRules| u.set.rules.iter().map(Rule::text).collect::<Vec<_>>();
         self.name == other.name && text(self) == text(other)
     }
 }

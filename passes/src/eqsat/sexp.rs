@@ -12,6 +12,8 @@ pub struct Place {
     pub line: usize,
     /// The column, in characters.
     pub column: usize,
+    /// The byte of the text.
+    pub offset: usize,
 }
 
 impl fmt::Display for Place {
@@ -34,16 +36,16 @@ pub struct SyntaxError {
 
 /// An S-expression.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Sexp {
+pub enum Sexp<'a> {
     /// A name, a number, a variable.
-    Atom(String, Place),
+    Atom(&'a str, Place),
     /// `(head arguments…)`.
-    Apply(Vec<Sexp>, Place),
+    Apply(Vec<Sexp<'a>>, Place),
     /// `[items…]`.
-    List(Vec<Sexp>, Place),
+    List(Vec<Sexp<'a>>, Place),
 }
 
-impl Sexp {
+impl<'a> Sexp<'a> {
     /// Where it begins.
     pub fn place(&self) -> Place {
         match self {
@@ -51,7 +53,7 @@ impl Sexp {
         }
     }
     /// The text of an atom.
-    pub fn atom(&self) -> Option<&str> {
+    pub fn atom(&self) -> Option<&'a str> {
         match self {
             Sexp::Atom(s, _) => Some(s),
             _ => None,
@@ -59,7 +61,7 @@ impl Sexp {
     }
 }
 
-impl fmt::Display for Sexp {
+impl fmt::Display for Sexp<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let join = |f: &mut fmt::Formatter<'_>, v: &[Sexp], open: &str, close: &str| {
             f.write_str(open)?;
@@ -83,12 +85,15 @@ const MAX_DEPTH: usize = 64;
 ///
 /// # Errors
 /// When brackets do not match or nest too deeply.
-pub fn parse(file: &str, text: &str) -> Result<Vec<Sexp>, SyntaxError> {
+pub fn parse<'a>(file: &str, text: &'a str) -> Result<Vec<Sexp<'a>>, SyntaxError> {
     let mut p = Parser {
         file,
-        rest: text.chars().collect(),
-        at: 0,
-        place: Place { line: 1, column: 1 },
+        text,
+        place: Place {
+            line: 1,
+            column: 1,
+            offset: 0,
+        },
     };
     let mut out = vec![];
     while p.skip_blank() {
@@ -97,27 +102,22 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Sexp>, SyntaxError> {
     Ok(out)
 }
 
-struct Parser<'a> {
-    file: &'a str,
-    rest: Vec<char>,
-    at: usize,
+struct Parser<'f, 'a> {
+    file: &'f str,
+    text: &'a str,
     place: Place,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'_, 'a> {
     fn peek(&self) -> Option<char> {
-        self.rest.get(self.at).copied()
+        self.text[self.place.offset..].chars().next()
     }
     fn bump(&mut self) {
-        if self.peek() == Some('\n') {
-            self.place = Place {
-                line: self.place.line + 1,
-                column: 1,
-            };
-        } else {
-            self.place.column += 1;
+        match self.peek() {
+            Some('\n') => (self.place.line, self.place.column) = (self.place.line + 1, 1),
+            _ => self.place.column += 1,
         }
-        self.at += 1;
+        self.place.offset += self.peek().map_or(0, char::len_utf8);
     }
     fn skip_blank(&mut self) -> bool {
         while let Some(c) = self.peek() {
@@ -140,7 +140,7 @@ impl Parser<'_> {
             message: message.to_string(),
         })
     }
-    fn expression(&mut self, depth: usize) -> Result<Sexp, SyntaxError> {
+    fn expression(&mut self, depth: usize) -> Result<Sexp<'a>, SyntaxError> {
         let place = self.place;
         if depth > MAX_DEPTH {
             return self.fail(place, "expressions nest too deeply");
@@ -169,15 +169,10 @@ impl Parser<'_> {
             }
             Some(c @ (')' | ']')) => self.fail(place, &format!("found `{c}` without its opening bracket")),
             _ => {
-                let mut s = String::new();
-                while let Some(c) = self.peek() {
-                    if c.is_whitespace() || "()[];".contains(c) {
-                        break;
-                    }
-                    s.push(c);
+                while self.peek().is_some_and(|c| !c.is_whitespace() && !"()[];".contains(c)) {
                     self.bump();
                 }
-                Ok(Sexp::Atom(s, place))
+                Ok(Sexp::Atom(&self.text[place.offset..self.place.offset], place))
             }
         }
     }
