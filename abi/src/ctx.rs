@@ -146,7 +146,8 @@ ctx! {
     error_code: i32, ERROR_CODE = 72, "int32_t error_code";
     /// The model's node that this error belongs to, or UINT32_MAX.
     error_node: u32, ERROR_NODE = 76, "uint32_t error_node";
-    /// Inputs and outputs of this run that are the same memory (a cache updated in place), or NULL.
+    /// Inputs and outputs of this run that are the same memory (a cache updated in place), or NULL. Programs compare the
+    /// pointers themselves; this is for callbacks that look at the context.
     aliases: *const Alias, ALIASES = 80, "const brolga_alias *aliases";
     /// How many pairs aliases points to.
     alias_count: u64, ALIAS_COUNT = 88, "uint64_t alias_count";

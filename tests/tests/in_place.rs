@@ -5,7 +5,7 @@ use brolga::output::WeightsIn;
 use brolga::{Options, Session, View, ViewMut, compile, source, tensors};
 use brolga_ir::loops::{self, LoopKind, Stmt};
 use brolga_ir::program::{Program, Step, interp};
-use brolga_ir::{Graph, Tensor};
+use brolga_ir::{Graph, Target, Tensor};
 use brolga_passes::memory;
 use brolga_tests::aot::{Harness, Kind, has};
 use brolga_tests::{skip, small_model};
@@ -277,6 +277,21 @@ fn what_cannot_share_memory_is_an_error() {
     );
     assert!(
         e.contains("found i32[8] for the output, expected the input's type, f32[8]"),
+        "{e}"
+    );
+}
+
+#[test]
+fn a_gpu_updates_nothing_in_place() {
+    let g = graph("graph @g(%0 x: f32[8]) { %1 = relu(%0) return y = %1 }");
+    let gpu = Options {
+        target: Target::sm_80(),
+        ..options(&[("x", "y")])
+    };
+    let e = Walk::new(Module::Tensor(g), &gpu).and_then(|w| w.down(Level::Program));
+    let e = e.map(|w| w.module.to_string()).expect_err("no alias").to_string();
+    assert!(
+        e.contains("outputs in the memory of inputs are for CPUs only; for a GPU, give no aliases"),
         "{e}"
     );
 }

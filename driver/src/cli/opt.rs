@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 Examples:
   brolga opt graph.txt --pipeline canonicalize
   brolga emit model.onnx --stage tensor --pipeline '' | brolga opt - --pipeline eqsat
-  brolga opt model.onnx --passes canonicalize,eqsat,lower,choose -o kernels.txt
+  brolga opt model.onnx --passes canonicalize,eqsat,lower,bufferize,choose -o kernels.txt
   brolga opt kernels.txt --passes schedule,plan-memory")]
 pub struct Opt {
     /// The text of any level, an ONNX model, or - for text from standard input

@@ -38,8 +38,7 @@ pub(super) fn run(p: &mut Structured) {
         uses: Uses::of(p),
         late,
         removed: vec![false; p.steps.len()],
-        kernels: Kernels::default(),
-        changed: false,
+        changed: p.steps.iter().map(|_| None).collect(),
         p,
     };
     // The last concatenation comes first: what is a part of a part finds its place in the whole.
@@ -118,21 +117,19 @@ struct Parts<'p> {
     uses: Uses,
     late: FxHashMap<Symbol, Option<Dim>>,
     removed: Vec<bool>,
-    kernels: Kernels,
-    changed: bool,
+    /// What the kernels of calls have become, by step.
+    changed: Vec<Option<Kernel>>,
 }
 
 impl Parts<'_> {
     /// The kernel and the arguments of a call.
-    fn call(&self, step: usize) -> Option<(u32, &[SlotId])> {
-        match &self.p.steps[step] {
-            Step::Call { kernel, args, .. } if !self.removed[step] => Some((*kernel, args)),
-            _ => None,
-        }
-    }
-
-    fn kernel(&self, k: u32) -> &Kernel {
-        &self.p.kernels[k as usize]
+    fn call(&self, step: usize) -> Option<(&Kernel, &[SlotId])> {
+        let Step::Call { kernel, args, .. } = &self.p.steps[step] else {
+            return None;
+        };
+        let changed = self.changed[step].as_ref();
+        let kernel = changed.unwrap_or_else(|| &self.p.kernels[*kernel as usize]);
+        (!self.removed[step]).then_some((kernel, args))
     }
 
     /// Bytes of elements of a slot.
@@ -142,8 +139,7 @@ impl Parts<'_> {
 
     /// Makes the operands of a concatenation in its result, where that can be.
     fn concat(&mut self, step: usize) {
-        let Some((index, args)) = self.call(step) else { return };
-        let k = self.kernel(index);
+        let Some((k, args)) = self.call(step) else { return };
         let apart = k.stages.len() > 1 && k.outer.is_empty() && k.locals.is_empty() && k.schedule.is_none();
         // What a scatter writes over is no part of its own, and what takes the place of a slice is made when the rest of it
         // was read.
@@ -164,20 +160,23 @@ impl Parts<'_> {
         if left.len() == k.stages.len() {
             return;
         }
-        self.changed = true;
+        self.forget(step, &args);
         if left.is_empty() {
             self.removed[step] = true;
             return;
         }
         let (rest, kept) = only(&k, &left);
-        let kernel = self.kernels.number(self.p, rest);
-        if let Step::Call { kernel: to, args, .. } = &mut self.p.steps[step] {
-            *to = kernel;
+        for (i, &from) in kept.iter().enumerate() {
+            let owner = self.p.root(args[from]).0 as usize;
+            self.uses.calls[owner].push((step, i));
+            if rest.operands[i].role != Role::In {
+                self.uses.writers[owner].push(step);
+            }
+        }
+        self.changed[step] = Some(rest);
+        if let Step::Call { args, .. } = &mut self.p.steps[step] {
             *args = kept.iter().map(|&i| args[i]).collect();
         }
-        // The places of arguments have changed.
-        self.uses = Uses::of(self.p);
-        self.forget_removed();
     }
 
     /// Leaves out a concatenation of what lies in another in the same order: it is a window of that.
@@ -239,15 +238,17 @@ impl Parts<'_> {
         }
         self.uses.move_to(owner, whole);
         self.removed[step] = true;
-        self.changed = true;
-        self.forget_removed();
+        self.forget(step, args);
         true
     }
 
-    fn forget_removed(&mut self) {
-        let removed = &self.removed;
-        self.uses.calls.iter_mut().for_each(|c| c.retain(|(i, _)| !removed[*i]));
-        self.uses.writers.iter_mut().for_each(|w| w.retain(|i| !removed[*i]));
+    /// A step does not use what its arguments are any more.
+    fn forget(&mut self, step: usize, args: &[SlotId]) {
+        for s in args {
+            let owner = self.p.root(*s).0 as usize;
+            self.uses.calls[owner].retain(|(i, _)| *i != step);
+            self.uses.writers[owner].retain(|i| *i != step);
+        }
     }
 
     /// Makes an operand of a concatenation in its result.
@@ -328,7 +329,7 @@ impl Parts<'_> {
         let steps = self.uses.calls[owner.0 as usize].iter().filter(|(i, _)| *i != step);
         steps.into_iter().all(|(i, _)| {
             let Some((k, args)) = self.call(*i) else { return true };
-            let both = args.iter().zip(&self.kernel(k).operands);
+            let both = args.iter().zip(&k.operands);
             let both: Vec<(SlotId, Role, SlotId)> = both.map(|(s, o)| (*s, o.role, self.p.root(*s))).collect();
             let others = both.iter().filter(|(.., r)| *r == whole);
             let own = |written: bool| {
@@ -363,29 +364,21 @@ impl Parts<'_> {
             .copied()
             .filter(|(i, _)| *i != step)
             .collect();
-        let mut made: Vec<(usize, Kernel, Vec<SlotId>)> = vec![];
-        for (i, arg) in uses {
-            if made.last().is_none_or(|(last, ..)| *last != i) {
-                let Some((k, args)) = self.call(i) else { return false };
-                let k = self.kernel(k);
-                if k.schedule.is_some() || k.stages.iter().any(|s| s.scatter) {
-                    return false;
-                }
-                made.push((i, k.clone(), args.to_vec()));
-            }
-            let Some((_, k, args)) = made.last_mut() else {
-                return false;
-            };
-            if k.operands[arg].ty.shape != c.shape {
-                return false;
-            }
-            within(k, arg, to, &c.map);
-            args[arg] = result;
+        let can = |(i, arg): &(usize, usize)| {
+            self.call(*i).is_some_and(|(k, _)| {
+                let free = k.schedule.is_none() && !k.stages.iter().any(|s| s.scatter);
+                free && k.operands[*arg].ty.shape == c.shape
+            })
+        };
+        if !uses.iter().all(can) {
+            return false;
         }
-        for (i, k, slots) in made {
-            let index = self.kernels.number(self.p, k);
+        for (i, arg) in uses {
             if let Step::Call { kernel, args, .. } = &mut self.p.steps[i] {
-                (*kernel, *args) = (index, slots);
+                let kernels = &self.p.kernels;
+                let k = self.changed[i].get_or_insert_with(|| kernels[*kernel as usize].clone());
+                within(k, arg, to, &c.map);
+                args[arg] = result;
             }
         }
         true
@@ -393,8 +386,7 @@ impl Parts<'_> {
 
     /// Makes what a step copies out of a tensor, as one range, a view of it.
     fn slice(&mut self, step: usize) {
-        let Some((index, args)) = self.call(step) else { return };
-        let k = self.kernel(index);
+        let Some((k, args)) = self.call(step) else { return };
         let [s] = &k.stages[..] else { return };
         let Some(c) = Copying::of(k, s).filter(|c| c.fills_all(k)) else {
             return;
@@ -408,7 +400,9 @@ impl Parts<'_> {
             Storage::Temp(_) | Storage::Output(_) => {
                 !self.uses.rewritten[i] && self.uses.writers[i].iter().all(|w| *w < step)
             }
-            Storage::Input(_) | Storage::Weight(_) | Storage::Computed => true,
+            // What is copied of an input before it is updated is no view of it.
+            Storage::Input(k) => self.p.aliases.iter().all(|a| a.input != k),
+            Storage::Weight(_) | Storage::Computed => true,
             Storage::Heap | Storage::View { .. } => false,
         };
         let at = self.bytes(to, &at);
@@ -429,17 +423,23 @@ impl Parts<'_> {
         if !moves {
             return;
         }
+        let args = args.to_vec();
         self.p.slots[owner.0 as usize].storage = Storage::View { of: from, offset: at };
         self.removed[step] = true;
-        self.changed = true;
         self.uses.move_to(owner, tensor);
-        self.forget_removed();
+        self.forget(step, &args);
     }
 
     /// Drops the steps and kernels that are left over.
     fn finish(self) {
-        if !self.changed {
-            return;
+        let mut kernels = Kernels::default();
+        for (i, k) in self.changed.into_iter().enumerate() {
+            if let Some(k) = k.filter(|_| !self.removed[i]) {
+                let number = kernels.number(self.p, k);
+                if let Step::Call { kernel, .. } = &mut self.p.steps[i] {
+                    *kernel = number;
+                }
+            }
         }
         let mut removed = self.removed.iter();
         self.p.steps.retain(|_| !removed.next().is_some_and(|r| *r));
