@@ -6,6 +6,7 @@
 //! on operands whose types pass `infer`.
 
 use crate::{DType, Dim, Graph, Layout, NodeError, Number, Tensor, Type, Value, graph::Build};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::LazyLock;
@@ -299,10 +300,16 @@ pub fn all() -> &'static [&'static dyn OpDef] {
     &ALL
 }
 
+/// The place of the operator of a name among [`all`].
+pub fn position(name: &str) -> Option<usize> {
+    static PLACES: LazyLock<FxHashMap<&'static str, usize>> =
+        LazyLock::new(|| all().iter().map(|d| d.name()).zip(0..).collect());
+    PLACES.get(name).copied()
+}
+
 /// The operator of a name.
 pub fn lookup(name: &str) -> Option<&'static dyn OpDef> {
-    let all = all();
-    all.binary_search_by_key(&name, |d| d.name()).ok().map(|i| all[i])
+    position(name).map(|i| all()[i])
 }
 
 impl Op {

@@ -107,7 +107,7 @@ pub struct Classes {
     pub model: CostModel,
     /// Which classes are constant.
     pub constant: Vec<bool>,
-    /// Which classes are one value everywhere.
+    /// Which classes are one value everywhere, and of known sizes.
     pub splat: Vec<bool>,
 }
 
@@ -121,6 +121,10 @@ impl Classes {
         let mut ids: Vec<Id> = eg.classes().map(|c| c.id).filter(value).collect();
         ids.sort();
         let at: FxHashMap<Id, At> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+        let is_number = |id: &Id| {
+            let sizes = |t: &Arc<Type>| t.shape.iter().all(|d| d.as_const().is_some());
+            matches!(&eg[*id].data.kind, Kind::Value(t) if eg[*id].data.splat.is_some() && sizes(t))
+        };
         let ty = |id: &Id| match &eg[*id].data.kind {
             Kind::Value(t) => Some(t.clone()),
             _ => None,
@@ -128,7 +132,7 @@ impl Classes {
         let mut out = Classes {
             types: ids.iter().map(ty).collect(),
             constant: ids.iter().map(|&id| eg[id].data.constant).collect(),
-            splat: ids.iter().map(|&id| eg[id].data.splat.is_some()).collect(),
+            splat: ids.iter().map(is_number).collect(),
             choices: vec![],
             traffic: vec![],
             ids,
@@ -171,9 +175,6 @@ impl Classes {
     /// True when the class is emitted as one constant, whatever its terms.
     pub fn is_splat(&self, c: At) -> bool {
         self.splat[c]
-            && self.types[c]
-                .as_ref()
-                .is_some_and(|t| t.shape.iter().all(|d| d.as_const().is_some()))
     }
 }
 

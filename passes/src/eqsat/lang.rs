@@ -51,10 +51,7 @@ static ARITIES: LazyLock<Vec<Arity>> = LazyLock::new(|| {
 impl OpId {
     /// The operator of a name.
     pub fn of(name: &str) -> Option<OpId> {
-        ops::all()
-            .binary_search_by_key(&name, |d| d.name())
-            .ok()
-            .map(|i| OpId(i as u16))
+        ops::position(name).map(|i| OpId(i as u16))
     }
     /// The operator's position.
     pub fn index(self) -> usize {

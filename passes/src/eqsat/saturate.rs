@@ -10,7 +10,7 @@ use super::lang::EGraph;
 use super::matching::{Frontier, Index, MOST, Match, matches_at};
 use super::rules::RuleSet;
 use egg::Id;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
 use std::fmt;
 
@@ -92,14 +92,17 @@ fn key_of((rule, class, m): &Found) -> SmallVec<[u32; 16]> {
     key
 }
 
-/// Matches that need no second look.
-#[derive(Default)]
-struct Known {
-    /// Those that were applied.
-    applied: FxHashSet<Box<[u32]>>,
-    /// Those whose conditions did not hold; they may when a class that they bind changes.
-    refused: FxHashSet<Box<[u32]>>,
+/// What became of a match.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// It was applied, and needs no second look.
+    Applied,
+    /// Its conditions did not hold; they may when a class that it binds changes.
+    Refused,
 }
+
+/// Matches that were looked at, by their keys.
+type Known = FxHashMap<Box<[u32]>, Seen>;
 
 /// Applies rules until nothing changes or a limit is met.
 ///
@@ -150,14 +153,14 @@ pub(super) fn saturate_seen(
             let right = match replacement(eg, law, at, &m) {
                 Ok(right) if keeps_roundings(eg, rule, at, &right) => right,
                 Ok(_) | Err(Refusal::NoMatch) => {
-                    known.refused.insert(key_of(&(r, class, m)).into_boxed_slice());
+                    known.insert(key_of(&(r, class, m)).into_boxed_slice(), Seen::Refused);
                     continue;
                 }
                 Err(Refusal::Wrong(e)) => return Err(RuleError::new(rule, e)),
             };
             eg.analysis.current = eg[at].data.origins.clone();
             let id = right.add_to(eg);
-            known.applied.insert(key_of(&(r, class, m)).into_boxed_slice());
+            known.insert(key_of(&(r, class, m)).into_boxed_slice(), Seen::Applied);
             applied[r] += eg.union(at, id) as usize;
             if let Some(e) = eg.analysis.failure.take() {
                 return Err(RuleError::new(rule, e));
@@ -197,7 +200,8 @@ fn search(
     known: &Known,
     cut: &mut [usize],
 ) -> Vec<Found> {
-    let mut found = vec![];
+    // Classes come in order, and so do the matches at one: only rules have to be brought into theirs.
+    let mut found: Vec<Vec<Found>> = vec![vec![]; set.rules.len()];
     let possible = index.possible(eg);
     let fresh: FxHashSet<Id> = frontier.classes.iter().filter(|c| c.1 == 0).map(|c| c.0).collect();
     for &(class, distance) in &frontier.classes {
@@ -215,13 +219,16 @@ fn search(
             for m in matches.all {
                 let new = (r, class, m);
                 let again = |new: &Found| new.2.vars.iter().flatten().any(|v| fresh.contains(v));
-                let key = key_of(&new);
-                if !known.applied.contains(&key[..]) && (!known.refused.contains(&key[..]) || again(&new)) {
-                    found.push(new);
+                let look = match known.get(&key_of(&new)[..]) {
+                    Some(Seen::Applied) => false,
+                    Some(Seen::Refused) => again(&new),
+                    None => true,
+                };
+                if look {
+                    found[r].push(new);
                 }
             }
         }
     }
-    found.sort();
-    found
+    found.into_iter().flatten().collect()
 }
