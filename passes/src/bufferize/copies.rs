@@ -28,6 +28,22 @@ pub(super) struct Copying {
     own: Ix,
 }
 
+/// From which operand to which a stage copies, when it does nothing else: what is asked before all of [`Copying::of`] is.
+pub(super) fn ends(s: &Stage) -> Option<(usize, usize)> {
+    match (&s.reads[..], &s.writes[..]) {
+        (
+            [
+                Read::Element {
+                    place: Place::Operand(from),
+                    ..
+                },
+            ],
+            [(Place::Operand(to), _)],
+        ) if s.body.insts.is_empty() => Some((*from as usize, *to as usize)),
+        _ => None,
+    }
+}
+
 impl Copying {
     /// What a stage copies, when it does nothing else.
     pub fn of(k: &Kernel, s: &Stage) -> Option<Copying> {

@@ -15,7 +15,7 @@
 //! Limits: the operand is a temporary that one step writes; rows are used by kernels only, and have [`LEAST_RUN`] bytes or more,
 //! as reading short rows that lie apart costs more than the copy. A kernel that has its schedule already keeps its maps.
 
-use super::copies::Copying;
+use super::copies::{Copying, ends};
 use super::variants::{Kernels, only, within};
 use crate::lower::Structured;
 use brolga_ir::index::{Ix, Var};
@@ -186,6 +186,14 @@ impl Parts<'_> {
     /// call @concat_5(s1, s2, s5, s4)   -->    view s3 = s4, view s5 = s4 + 96
     /// ```
     fn window(&mut self, step: usize, k: &Kernel, args: &[SlotId]) -> bool {
+        let mut from = k
+            .stages
+            .iter()
+            .map(|s| ends(s).map(|(from, _)| self.p.root(args[from])));
+        let first = from.next().flatten();
+        if first.is_none() || !from.all(|root| root == first) {
+            return false;
+        }
         let copies: Option<Vec<Copying>> = k.stages.iter().map(|s| Copying::of(k, s)).collect();
         let Some(copies) = copies else { return false };
         let (result, first) = (args[copies[0].to], args[copies[0].from]);

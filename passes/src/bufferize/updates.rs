@@ -11,12 +11,12 @@
 //! input, the result the output that may be its memory, and a copy stands before the call. A scatter is one of these, and so is
 //! a concatenation of slices of a tensor and what takes the place of the rest.
 
-use super::copies::Copying;
+use super::copies::{Copying, ends};
 use super::in_place::{Memory, calls};
 use super::variants::{Kernels, only};
 use crate::lower::Structured;
 use brolga_ir::program::Step;
-use brolga_ir::structured::{Kernel, Place, Read};
+use brolga_ir::structured::{Kernel, Place, Read, Stage};
 
 /// Leaves copies out.
 pub(super) fn run(p: &mut Structured) {
@@ -91,6 +91,10 @@ pub(super) struct Update {
 /// What a kernel is an update of, where it is one.
 pub(super) fn update(k: &Kernel) -> Option<Update> {
     if k.stages.len() < 2 || !k.outer.is_empty() || !k.locals.is_empty() || k.schedule.is_some() {
+        return None;
+    }
+    let alike = |s: &Stage| ends(s).is_some_and(|(from, to)| k.operands[from].ty.len() == k.operands[to].ty.len());
+    if !k.stages.iter().any(alike) {
         return None;
     }
     let copies: Vec<Option<Copying>> = k
