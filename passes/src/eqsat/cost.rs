@@ -109,7 +109,7 @@ impl CostModel {
             Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.cost.vector_flops),
             Role::Source(_) | Role::Assemble(_) => plain(n / self.cost.vector_flops),
             Role::Move(m) => {
-                let strided = m.strides(op, &types[0]);
+                let strided = m.strides(op, &types[0]) && !moves_channels(op);
                 Work {
                     compute: match (strided, m.fills()) {
                         (true, _) => self.cost.strided * self.traffic(out),
@@ -153,7 +153,7 @@ impl CostModel {
     /// The share of the peak that a loop nest over windows reaches.
     fn share(&self, w: WindowShape) -> f64 {
         let c = &self.cost;
-        let share = match (w.channels_last, w.channels) {
+        let share = match (true, w.channels) {
             (true, Channels::All) => c.contraction,
             (true, Channels::Group) => c.contraction / 2.0,
             (true, Channels::One) => c.depthwise,
@@ -167,6 +167,18 @@ impl CostModel {
     pub fn per_kernel(&self) -> f64 {
         self.cost.per_kernel
     }
+}
+
+/// True for a transpose between channels first and channels last, which layouts undo.
+fn moves_channels(op: &Op) -> bool {
+    if op.name() != "transpose" {
+        return false;
+    }
+    let p = op.axes("perm");
+    let r = p.len();
+    let last: Vec<usize> = [0].into_iter().chain(2..r).chain([1]).collect();
+    let first: Vec<usize> = [0, r.max(1) - 1].into_iter().chain(1..r.max(1) - 1).collect();
+    r >= 4 && (p == last || p == first)
 }
 
 /// What an operator does in a kernel.

@@ -231,8 +231,8 @@ functions! {
     "zeros" "as many dims, all 0" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].dims()?.len()]));
     "zeros-for" "integers 0, one for every dim of a stream" |a| Some(Attr::Ints(vec![0; a[0].rank()?]));
     "zero-dims-for" "dims 0, one for every dim of a stream" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].rank()?]));
-    "around-spatial" "margins of the spatial dims of channels-last data, for all dims" |a| {
-        Some(Attr::Dims([&[Dim::ZERO][..], &a[0].dims()?, &[Dim::ZERO]].concat()))
+    "around-spatial" "margins of the spatial dims, for all dims" |a| {
+        Some(Attr::Dims([&[Dim::ZERO, Dim::ZERO][..], &a[0].dims()?].concat()))
     };
     "strides-for" "steps of the spatial dims of channels-last data, for all dims" |a| {
         Some(Attr::Ints([&[1][..], a[0].ints()?, &[1]].concat()))

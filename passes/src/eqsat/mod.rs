@@ -107,7 +107,7 @@ pub fn embedded() -> &'static RuleSet {
 /// When a rule is wrong or an operator has no kernel.
 pub fn optimize(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<(Graph, Report), String> {
     let (choices, report) = Choices::saturated(g, set, limits, target)?;
-    Ok((choices.graph(g)?, report))
+    Ok((crate::layouts::choose(&choices.graph(g)?, target)?, report))
 }
 
 /// The kernels of a graph as it stands: every operator is stored, composite operators are decomposed.
