@@ -19,7 +19,6 @@ pub mod decompose;
 pub mod descend;
 pub mod eqsat;
 pub mod fusion;
-mod layouts;
 pub mod lower;
 pub mod memory;
 pub mod module;
