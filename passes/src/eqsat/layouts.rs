@@ -25,6 +25,9 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use std::fmt;
 
+/// Strides in which the register tile sums over the operand that it reads in place.
+const MOST_STRIDES: usize = 3;
+
 /// How often all stores are tried.
 const SWEEPS: usize = 8;
 
@@ -197,6 +200,7 @@ impl Chooser {
         for n in 0..c.graph.nodes.len() {
             c.kernel(n)?;
         }
+        c.close_others();
         Ok(c)
     }
 
@@ -233,6 +237,31 @@ impl Chooser {
             heavy,
         });
         Ok(())
+    }
+
+    /// Leaves row-major what no chain of kernels, none a matrix product, joins to a window.
+    fn close_others(&mut self) {
+        let mut near = self.last.clone();
+        let mut before = 0;
+        loop {
+            for k in &self.kernels {
+                let rank = self.graph.ty(k.result).rank();
+                let image = |(v, t): &&(Value, Type)| self.open[v.0 as usize] && t.rank() == rank;
+                let product = matches!(k.heavy, Some((_, None)));
+                if !product && k.operands.iter().filter(image).any(|(v, _)| near[v.0 as usize]) {
+                    k.operands
+                        .iter()
+                        .filter(image)
+                        .for_each(|(v, _)| near[v.0 as usize] = true);
+                }
+            }
+            let now = near.iter().filter(|n| **n).count();
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        self.open.iter_mut().zip(near).for_each(|(open, near)| *open &= near);
     }
 
     /// The contraction or window of a kernel.
@@ -358,13 +387,25 @@ impl Chooser {
             (true, true) => seconds * self.against_windows(),
             // Columns of the operand that moves, packed; ahead, where it is constant.
             (false, true) | (true, false) => {
-                let right = if is(&x, 0) { b } else { a };
-                let taps = w.is_some() && s.dims[..s.dims.len() - 1].iter().any(|d| !d.extent.is(1));
-                match (varies(right), taps) {
+                let (at, left, right) = if is(&x, 0) { (0, a, b) } else { (1, b, a) };
+                let summed: SmallVec<[usize; 4]> = (0..s.dims.len()).filter(|&d| !s.dims[d].extent.is(1)).collect();
+                let taps = w.is_some() && summed.len() > 1;
+                let slow = || seconds * (self.cost.contraction / self.cost.channels_first - 1.0);
+                let packing = match (varies(right), taps) {
                     (false, _) => 0.0,
-                    (true, true) => seconds * (self.cost.contraction / self.cost.channels_first - 1.0),
+                    (true, true) => slow(),
                     (true, false) => 2.0 * self.model.traffic(&right.1),
-                }
+                };
+                // The other one is read in place: along the innermost sum, and in few strides.
+                let inner = summed.last().map(|&d| Var((k.outer + d) as u32));
+                let along = inner.and_then(|v| self.step(k, &s.reads[at], v)?.1);
+                let strides = match along {
+                    Some(d) if d.is(1) => 0.0,
+                    _ if !varies(left) || inner.is_none() => 0.0,
+                    _ if summed.len() > MOST_STRIDES => slow(),
+                    _ => self.cost.strided * self.model.traffic(&left.1),
+                };
+                packing + strides
             }
         }
     }
