@@ -131,6 +131,73 @@ fn window(g: &Graph, node: &Node) -> Option<WindowShape> {
     }
 }
 
+/// What a kernel of the graph is made of.
+struct Stream {
+    /// What it reads from memory.
+    reads: Vec<Value>,
+    /// The node of its contraction or window.
+    heavy: Option<usize>,
+}
+
+impl Stream {
+    fn of(graph: &Graph, root: Value) -> Stream {
+        let mut s = Stream {
+            reads: vec![],
+            heavy: None,
+        };
+        let (mut todo, mut seen) = (vec![root], FxHashSet::default());
+        while let Some(v) = todo.pop() {
+            if !seen.insert(v) {
+                continue;
+            }
+            match (in_memory(graph, v), graph.def(v)) {
+                (Some(m), _) => s.reads.push(m),
+                (None, Def::Node(n, _)) => {
+                    let node = &graph.nodes[n as usize];
+                    if matches!(node.op.role(), Role::Contract(_) | Role::Window(_)) {
+                        s.heavy = Some(n as usize);
+                    }
+                    todo.extend(&node.inputs);
+                }
+                _ => {}
+            }
+        }
+        s
+    }
+}
+
+/// Leaves open only what a chain of kernels joins to a window: kernels that read and write images, and are no matrix products.
+fn join(graph: &Graph, ranks: &[usize], open: &mut [bool]) {
+    let mut chains: Vec<Vec<Value>> = vec![];
+    let mut near = vec![false; open.len()];
+    for node in graph.nodes.iter().filter(|n| matches!(n.op.role(), Role::Store)) {
+        let stream = Stream::of(graph, node.inputs[0]);
+        let windows = stream.heavy.map(|n| window(graph, &graph.nodes[n]).is_some());
+        let all = stream.reads.into_iter().chain([node.outputs[0]]);
+        let images: Vec<Value> = all
+            .filter(|v| open[v.0 as usize] && ranks.contains(&graph.ty(*v).rank()))
+            .collect();
+        if windows == Some(true) {
+            images.iter().for_each(|v| near[v.0 as usize] = true);
+        }
+        if windows != Some(false) {
+            chains.push(images);
+        }
+    }
+    let mut grows = true;
+    while grows {
+        grows = false;
+        for images in &chains {
+            let joined = images.iter().filter(|v| near[v.0 as usize]).count();
+            if joined > 0 && joined < images.len() {
+                images.iter().for_each(|v| near[v.0 as usize] = true);
+                grows = true;
+            }
+        }
+    }
+    open.iter_mut().zip(near).for_each(|(open, near)| *open &= near);
+}
+
 /// A kernel: what its stages read and write.
 struct Kernel {
     result: Value,
@@ -181,6 +248,7 @@ impl Chooser {
                 _ => {}
             }
         }
+        join(source, ranks, &mut open);
         let mut graph = source.clone();
         for node in &mut graph.nodes {
             if open[node.outputs[0].0 as usize] {
@@ -200,7 +268,6 @@ impl Chooser {
         for n in 0..c.graph.nodes.len() {
             c.kernel(n)?;
         }
-        c.close_others();
         Ok(c)
     }
 
@@ -212,15 +279,16 @@ impl Chooser {
         if !stores || !self.varies[result.0 as usize] {
             return Ok(());
         }
+        let near = |v: &Value| self.open[v.0 as usize];
+        if !near(&result) && !Stream::of(&self.graph, x).reads.iter().any(near) {
+            return Ok(());
+        }
         let built = kernel::build(&self.graph, x, node.op.layout("layout")).map_err(|message| NodeError {
             node: node.origin.to_string(),
             message,
         })?;
         let types = built.kernel.operands.into_iter().map(|o| o.ty);
         let operands: Vec<(Value, Type)> = built.inputs.into_iter().chain([result]).zip(types).collect();
-        if !operands.iter().any(|(v, _)| self.open[v.0 as usize]) {
-            return Ok(());
-        }
         let heavy = self.heavy(x);
         for (v, _) in &operands {
             let around = &mut self.around[v.0 as usize];
@@ -239,48 +307,12 @@ impl Chooser {
         Ok(())
     }
 
-    /// Leaves row-major what no chain of kernels, none a matrix product, joins to a window.
-    fn close_others(&mut self) {
-        let mut near = self.last.clone();
-        let mut before = 0;
-        loop {
-            for k in &self.kernels {
-                let rank = self.graph.ty(k.result).rank();
-                let image = |(v, t): &&(Value, Type)| self.open[v.0 as usize] && t.rank() == rank;
-                let product = matches!(k.heavy, Some((_, None)));
-                if !product && k.operands.iter().filter(image).any(|(v, _)| near[v.0 as usize]) {
-                    k.operands
-                        .iter()
-                        .filter(image)
-                        .for_each(|(v, _)| near[v.0 as usize] = true);
-                }
-            }
-            let now = near.iter().filter(|n| **n).count();
-            if now == before {
-                break;
-            }
-            before = now;
-        }
-        self.open.iter_mut().zip(near).for_each(|(open, near)| *open &= near);
-    }
-
-    /// The contraction or window of a kernel.
+    /// The seconds of a kernel's contraction or window where layouts are as it likes them, and its windows.
     fn heavy(&self, root: Value) -> Option<(f64, Option<WindowShape>)> {
-        let (mut todo, mut seen) = (vec![root], FxHashSet::default());
-        while let Some(v) = todo.pop() {
-            let Def::Node(n, _) = self.graph.def(v) else { continue };
-            if in_memory(&self.graph, v).is_some() || !seen.insert(n) {
-                continue;
-            }
-            let node = &self.graph.nodes[n as usize];
-            if matches!(node.op.role(), Role::Contract(_) | Role::Window(_)) {
-                let types: Vec<Type> = node.inputs.iter().map(|&i| self.graph.ty(i).clone()).collect();
-                let work = self.model.operator(&node.op, &types, self.graph.ty(node.outputs[0]));
-                return Some((work.compute, window(&self.graph, node)));
-            }
-            todo.extend(&node.inputs);
-        }
-        None
+        let node = &self.graph.nodes[Stream::of(&self.graph, root).heavy?];
+        let types: Vec<Type> = node.inputs.iter().map(|&i| self.graph.ty(i).clone()).collect();
+        let work = self.model.operator(&node.op, &types, self.graph.ty(node.outputs[0]));
+        Some((work.compute, window(&self.graph, node)))
     }
 
     /// What is computed from channels-last images of its rank becomes one.
