@@ -3,8 +3,8 @@
 //! Streams have no layout, so rules and fusion know none; they take it that a convolution finds its data as it likes them.
 //! When the kernels are chosen, every store of an image gets one of two layouts. A kernel costs more where it reads against the
 //! order in which its result lies, and where a convolution or pooling has no channels innermost. Stores around those start
-//! channels-last, what reads them too, and each is changed as long as that makes the kernels around it cheaper (iterated
-//! conditional modes: Besag, "On the statistical analysis of dirty pictures", 1986).
+//! channels-last, and so does what is computed from them where that is no dearer; then each is changed as long as that makes
+//! the kernels around it cheaper (iterated conditional modes: Besag, "On the statistical analysis of dirty pictures", 1986).
 //!
 //! ```text
 //! %2 = conv{…}(%0, %1)         %2 = conv{…}(%0, %1)
@@ -315,13 +315,17 @@ impl Chooser {
         Some((work.compute, window(&self.graph, node)))
     }
 
-    /// What is computed from channels-last images of its rank becomes one.
+    /// What is computed from channels-last images becomes one, where its kernel is no dearer by that.
     fn spread(&mut self) {
-        for k in &self.kernels {
-            let at = k.result.0 as usize;
-            let rank = self.graph.ty(k.result).rank();
-            let is_last = |(v, t): &(Value, Type)| self.last[v.0 as usize] && t.rank() == rank;
-            self.last[at] |= self.open[at] && k.operands.iter().any(is_last);
+        for k in 0..self.kernels.len() {
+            let at = self.kernels[k].result.0 as usize;
+            let mut operands = self.kernels[k].operands.iter();
+            if self.last[at] || !self.open[at] || !operands.any(|(v, _)| self.last[v.0 as usize]) {
+                continue;
+            }
+            let before = self.penalty(&self.kernels[k]);
+            self.last[at] = true;
+            self.last[at] = self.penalty(&self.kernels[k]) <= before;
         }
     }
 
