@@ -2,8 +2,8 @@
 //!
 //! Streams have no layout, so rules and fusion know none; they take it that a convolution finds its data as it likes them.
 //! When the kernels are chosen, every store of an image gets one of two layouts. A kernel costs more where it reads against the
-//! order in which its result lies, and where a convolution or pooling has no channels innermost. Stores around those start
-//! channels-last, and so does what is computed from them where that is no dearer; then each is changed as long as that makes
+//! order in which its result lies, and where a convolution or pooling has no channels innermost. What those slide over
+//! starts channels-last, and so does what is computed from it where that is no dearer; then each is changed as long as that makes
 //! the kernels around it cheaper (iterated conditional modes: Besag, "On the statistical analysis of dirty pictures", 1986).
 //!
 //! ```text
@@ -271,7 +271,7 @@ impl Chooser {
         Ok(c)
     }
 
-    /// Adds the kernel of a store. Around windows, images start channels-last.
+    /// Adds the kernel of a store. Images that windows slide over start channels-last.
     fn kernel(&mut self, n: usize) -> Result<(), NodeError> {
         let node = &self.graph.nodes[n];
         let (x, result) = (node.inputs[0], node.outputs[0]);
@@ -295,7 +295,8 @@ impl Chooser {
             if around.last() != Some(&(self.kernels.len() as u32)) {
                 around.push(self.kernels.len() as u32);
             }
-            self.last[v.0 as usize] |= self.open[v.0 as usize] && matches!(heavy, Some((_, Some(_))));
+            let windowed = *v != result && matches!(heavy, Some((_, Some(_))));
+            self.last[v.0 as usize] |= windowed && self.open[v.0 as usize];
         }
         self.kernels.push(Kernel {
             result,
@@ -315,12 +316,14 @@ impl Chooser {
         Some((work.compute, window(&self.graph, node)))
     }
 
-    /// What is computed from channels-last images becomes one, where its kernel is no dearer by that.
+    /// What windows give, or is computed from channels-last images, becomes one, where its kernel is no dearer by that.
     fn spread(&mut self) {
         for k in 0..self.kernels.len() {
             let at = self.kernels[k].result.0 as usize;
             let mut operands = self.kernels[k].operands.iter();
-            if self.last[at] || !self.open[at] || !operands.any(|(v, _)| self.last[v.0 as usize]) {
+            let windowed = matches!(self.kernels[k].heavy, Some((_, Some(_))));
+            let near = windowed || operands.any(|(v, _)| self.last[v.0 as usize]);
+            if self.last[at] || !self.open[at] || !near {
                 continue;
             }
             let before = self.penalty(&self.kernels[k]);
