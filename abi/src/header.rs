@@ -112,7 +112,9 @@ impl Header<'_> {
             "Inputs and outputs are dense, row-major, and aligned to their element type; outputs overlap neither"
                 .into(),
         );
-        line("inputs nor each other, but for an output that may be the memory of an input: it may be all of it.".into());
+        line(
+            "inputs nor each other, but for an output that may be the memory of an input: it may be all of it.".into(),
+        );
         line(String::new());
         line("Example:".into());
         line(String::new());

@@ -589,9 +589,9 @@ fn themes_of_rules() {
         assert_eq!(ran.status, 0, "{}", ran.err);
         ran.err
     };
-    assert!(remarks("all").contains("conv-channels-last"));
-    assert!(!remarks("all,-conv").contains("conv-channels-last"));
-    assert!(!remarks("exact,-movement,-algebra").contains("conv-channels-last"));
+    assert!(remarks("all").contains("conv-pads"));
+    assert!(!remarks("all,-conv").contains("conv-pads"));
+    assert!(!remarks("exact,-movement,-algebra").contains("conv-pads"));
     for (rules, needle) in [
         ("all,-fusion", "rules=none"),
         ("all,-speed", "expected algebra, movement, conv, contract, norm"),

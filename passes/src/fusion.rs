@@ -10,7 +10,7 @@
 //! | `Access` | movement of a tensor: an index map | anything |
 //! | `Pointwise` | arithmetic on accesses | anything but a contraction's or window's operand |
 //! | `Rows` | contains reductions, all along the same axes: a row at a time | arithmetic, broadcasts and reductions along the same axes |
-//! | `Anchor` | contains one contraction or window reduction | arithmetic only, any number of times on the same one |
+//! | `Anchor` | contains one contraction or window reduction | arithmetic, any number of times on the same one; a transpose, where it is over windows |
 //! | `Final` | concatenation, scan, scatter | nothing: it is stored |
 
 use brolga_ir::ops::Role;
@@ -27,10 +27,41 @@ pub enum Form {
     Pointwise,
     /// Reductions along these axes.
     Rows(Axes),
-    /// A contraction or a window reduction, told apart by who asks: one kernel holds one, however often it is used.
-    Anchor(u32),
+    /// A contraction or a window reduction, told apart by who asks: one kernel holds one, however often it is used. In an
+    /// order of its axes.
+    Anchor(u32, Order),
     /// To be stored at once.
     Final,
+}
+
+/// An order of axes: which axis of something each axis is, of the first 16; `None` for what has to stay in its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Order(Option<u64>);
+
+impl Order {
+    /// How many axes an order can tell apart.
+    const MOST: usize = 16;
+    /// Its own.
+    const PLAIN: Order = Order(Some(0xfedc_ba98_7654_3210));
+    /// Its own, and no other.
+    const FIXED: Order = Order(None);
+
+    /// The order in which axis `d` is axis `p[d]`.
+    fn of(p: &[usize]) -> Order {
+        if p.len() > Self::MOST {
+            return Order::FIXED;
+        }
+        let axes = (0..Self::MOST).map(|d| (*p.get(d).unwrap_or(&d) as u64) << (4 * d));
+        Order(Some(axes.sum()))
+    }
+
+    /// What is in this order, in another order of its axes.
+    fn then(self, p: Order) -> Option<Order> {
+        let (own, p) = (self.0?, p.0?);
+        let axis = |o: u64, d: u64| o >> (4 * d) & 15;
+        let axes = (0..Self::MOST as u64).map(|d| axis(own, axis(p, d)) << (4 * d));
+        Some(Order(Some(axes.sum())))
+    }
 }
 
 /// A set of axes of one tensor; of the first 64, which is more than any kernel has.
@@ -60,6 +91,8 @@ pub struct Part {
     axes: Option<Axes>,
     /// True for a broadcast, the one movement that can stand above a reduction.
     spreads: bool,
+    /// The order that a transpose, or an anchor itself, gives axes.
+    order: Order,
 }
 
 impl Part {
@@ -81,7 +114,18 @@ impl Part {
         } else {
             Some(Axes::default())
         };
-        Part { role, axes, spreads }
+        let order = match role {
+            Role::Move(m) => m.permutation(op).map_or(Order::FIXED, |p| Order::of(&p)),
+            Role::Window(_) => Order::PLAIN,
+            Role::Contract(c) if c.window(op, types).is_some() => Order::PLAIN,
+            _ => Order::FIXED,
+        };
+        Part {
+            role,
+            axes,
+            spreads,
+            order,
+        }
     }
 
     /// The form over streams of the given forms, when all of it can be one kernel; `anchor` tells this operator from
@@ -107,11 +151,12 @@ impl Part {
             }
             Role::Composite => Err("a composite operator without a kernel of its own is decomposed first"),
             Role::Map(_) => forms.iter().try_fold(Pointwise, |a, &b| match (a, b) {
-                (Anchor(a), Anchor(b)) if a != b => Err("two contractions or windows in one kernel"),
-                (Anchor(_), Rows(_)) | (Rows(_), Anchor(_)) => Err("a contraction and a row reduction in one kernel"),
+                (Anchor(a, _), Anchor(b, _)) if a != b => Err("two contractions or windows in one kernel"),
+                (Anchor(_, o), Anchor(_, p)) if o != p => Err("a window's result in two orders"),
+                (Anchor(..), Rows(_)) | (Rows(_), Anchor(..)) => Err("a contraction and a row reduction in one kernel"),
                 (Rows(a), Rows(b)) if a != b => Err("reductions along different axes"),
                 (Rows(a), _) | (_, Rows(a)) => Ok(Rows(a)),
-                (Anchor(a), _) | (_, Anchor(a)) => Ok(Anchor(a)),
+                (Anchor(a, o), _) | (_, Anchor(a, o)) => Ok(Anchor(a, o)),
                 _ => Ok(Pointwise),
             }),
             Role::Reshape(_) | Role::Move(_) => match forms[0] {
@@ -123,7 +168,8 @@ impl Part {
                     _ => Err("a row result spread across rows"),
                 },
                 Rows(_) => Err("movement of a reduction's result"),
-                Anchor(_) => Err("movement of a contraction's or window's result"),
+                Anchor(a, order) => (order.then(self.order).map(|o| Anchor(a, o)))
+                    .ok_or("movement of a contraction's or window's result"),
                 Final => unreachable!("rejected above"),
             },
             Role::Gather(_) => {
@@ -139,21 +185,21 @@ impl Part {
                     Tensor | Access | Pointwise => Ok(()),
                     Rows(a) if i == 0 && *a == axes => Ok(()),
                     Rows(_) => Err("reductions along different axes"),
-                    Anchor(_) => Err("a reduction of a contraction or window"),
+                    Anchor(..) => Err("a reduction of a contraction or window"),
                     Final => unreachable!("rejected above"),
                 })?;
                 Ok(Rows(axes))
             }
             Role::Window(_) => {
                 if movable(&forms[0]) {
-                    Ok(Anchor(anchor))
+                    Ok(Anchor(anchor, self.order))
                 } else {
                     Err("a window of a reduction's result")
                 }
             }
             Role::Contract(_) => {
                 if forms.iter().all(|f| matches!(f, Tensor | Access)) {
-                    Ok(Anchor(anchor))
+                    Ok(Anchor(anchor, self.order))
                 } else {
                     Err("a contraction's operand is computed in the same kernel")
                 }

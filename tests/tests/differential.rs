@@ -313,7 +313,7 @@ fn specials_in_reductions() {
           %2 = reduce{kind=min axes=[0]}(%0)
           %3 = softmax{axis=1}(%0)
           %4 = reshape{shape=[1, 16, 5]}(%0)
-          %5 = pool{kind=max kernel=[2] strides=[1] dilations=[1] pads_low=[0] pads_high=[0] sizes=[15] channels_last=true}(%4)
+          %5 = pool{kind=max kernel=[2] strides=[1] dilations=[1] pads_low=[0] pads_high=[0] sizes=[4]}(%4)
           return a = %1, b = %2, c = %3, d = %5
         }",
     );
@@ -451,7 +451,7 @@ fn symbolic_maps_and_reductions() {
     let text = format!(
         "graph @g(%0 x: f32[b, 3, n, n]) symbols(b, n) {{
           %1 = const f32[4, 3, 3, 3] dense \"{}\"
-          %2 = conv{{strides=[1, 1] dilations=[1, 1] pads_low=[1, 1] pads_high=[1, 1] groups=1 channels_last=false acc=f32 out=f32}}(%0, %1)
+          %2 = conv{{strides=[1, 1] dilations=[1, 1] pads_low=[1, 1] pads_high=[1, 1] groups=1 acc=f32 out=f32}}(%0, %1)
           %3 = relu(%2)
           %4 = reduce{{kind=max axes=[2, 3]}}(%3)
           return y = %3, m = %4

@@ -109,7 +109,7 @@ fn long_sums_of_memory_are_exact() {
     let pool = parse(&format!(
         "graph @g(%0 x: f32[{n}]) {{
           %1 = reshape{{shape=[1, 1, {n}]}}(%0)
-          %2 = pool{{kind=sum kernel=[{n}] strides=[1] dilations=[1] pads_low=[0] pads_high=[0] sizes=[1] channels_last=false}}(%1)
+          %2 = pool{{kind=sum kernel=[{n}] strides=[1] dilations=[1] pads_low=[0] pads_high=[0] sizes=[1]}}(%1)
           return s = %2
         }}"
     ));

@@ -1,8 +1,7 @@
-//! `conv{strides, dilations, pads_low, pads_high, groups, channels_last, acc, out}(x, w)`: with `x [N, C, spatial…]`, or
-//! `[N, spatial…, C]` when `channels_last`; `w [O, C/groups, kernel…]`, or `[kernel…, C/groups, O]` when `channels_last` (so
-//! that it reshapes to the right operand of a matrix product):
-//! `out[n, o, p…] = Σ_{c, k…} x[n, g(o)·C/groups + c, p·stride - low + k·dilation] · w[o, c, k…]`, zero outside `x`; layout as
-//! `x`. Output extents are `floordiv(n + low + high - dilation·(kernel - 1) - 1, stride) + 1`. Source: ONNX `Conv`.
+//! `conv{strides, dilations, pads_low, pads_high, groups, acc, out}(x, w)`: with `x [N, C, spatial…]` and
+//! `w [O, C/groups, kernel…]`:
+//! `out[n, o, p…] = Σ_{c, k…} x[n, g(o)·C/groups + c, p·stride - low + k·dilation] · w[o, c, k…]`, zero outside `x`. Where
+//! channels lie in memory, layouts say. Output extents are `floordiv(n + low + high - dilation·(kernel - 1) - 1, stride) + 1`. Source: ONNX `Conv`.
 
 use super::accumulate::{Accumulator, add_scaled, check_dtypes, load, store};
 use super::window::{self, Windows, reads};
@@ -27,15 +26,6 @@ pub fn per_group(what: &str, channels: &Dim, groups: i64) -> Result<Dim, String>
         .ok_or_else(|| format!("{channels} {what}, expected a multiple of groups = {groups}"))
 }
 
-/// Where the output channels, a group's input channels and the first kernel dimension stand in the weights.
-fn weight_dims(rank: usize, channels_last: bool) -> (usize, usize, usize) {
-    if channels_last {
-        (rank - 1, rank - 2, 0)
-    } else {
-        (0, 1, 2)
-    }
-}
-
 impl OpDef for Def {
     fn name(&self) -> &'static str {
         "conv"
@@ -47,7 +37,6 @@ impl OpDef for Def {
             ("pads_low", AttrKind::Dims),
             ("pads_high", AttrKind::Dims),
             ("groups", AttrKind::Int),
-            ("channels_last", AttrKind::Bool),
             ("acc", AttrKind::DType),
             ("out", AttrKind::DType),
         ]
@@ -61,23 +50,19 @@ impl OpDef for Def {
         let (strides, dilations) = (op.ints("strides"), op.ints("dilations"));
         let (low, high) = (op.dims("pads_low"), op.dims("pads_high"));
         window::check(x.rank() - 2, strides, dilations, low, high)?;
-        let last = op.flag("channels_last");
-        let (channel, spatial) = if last { (x.rank() - 1, 1) } else { (1, 2) };
         let groups = op.int("groups");
-        let (outputs, inner, taps) = weight_dims(w.rank(), last);
-        per_group("output channels", &w.shape[outputs], groups)?;
-        if per_group("input channels", &x.shape[channel], groups)? != w.shape[inner] {
+        per_group("output channels", &w.shape[0], groups)?;
+        if per_group("input channels", &x.shape[1], groups)? != w.shape[1] {
             return Err(format!(
                 "x {x} and w {w} in {groups} groups, expected {} channels in w",
-                x.shape[channel]
+                x.shape[1]
             ));
         }
         let mut out = x.shape.clone();
-        out[channel] = w.shape[outputs].clone();
+        out[1] = w.shape[0].clone();
         for d in 0..x.rank() - 2 {
-            let room =
-                &(&(&x.shape[spatial + d] + &low[d]) + &high[d]) - &window::covered(&w.shape[taps + d], dilations[d]);
-            out[spatial + d] = &room.floor_div(&Dim::Const(strides[d])) + 1;
+            let room = &(&(&x.shape[2 + d] + &low[d]) + &high[d]) - &window::covered(&w.shape[2 + d], dilations[d]);
+            out[2 + d] = &room.floor_div(&Dim::Const(strides[d])) + 1;
         }
         shape::check_extents("result", &out)?;
         Ok(vec![Type::new(op.dtype("out"), out)])
@@ -98,18 +83,11 @@ impl OpDef for Def {
     fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
         let n = 1 + d.below(2);
         let w = draw::windows(d, n);
-        let last = Attr::Bool(d.chance(50));
         let groups = Attr::Int(draw::pick(d, &[1, 1, 2, 3]));
-        let (Attr::Bool(last), Attr::Int(g)) = (d.attr(5, last)?, d.attr(4, groups)?) else {
-            return None;
-        };
+        let Attr::Int(g) = d.attr(4, groups)? else { return None };
         let (c, o) = (1 + d.below(3) as i64, g * (1 + d.below(3) as i64));
         let batch = 1 + d.below(2) as i64;
-        let (x, weights) = if last {
-            ([&[batch][..], &w.extents, &[g * c]].concat(), [&w.kernel[..], &[c, o]].concat())
-        } else {
-            ([&[batch, g * c][..], &w.extents].concat(), [&[o, c][..], &w.kernel].concat())
-        };
+        let (x, weights) = ([&[batch, g * c][..], &w.extents].concat(), [&[o, c][..], &w.kernel].concat());
         let (x, weights) = (draw::known(d.dtype(), &x), draw::known(d.dtype(), &weights));
         let inputs = vec![d.operand(0, Some(&x))?, d.operand(1, Some(&weights))?];
         let (acc, out) = draw::sum_dtypes(d);
@@ -119,7 +97,6 @@ impl OpDef for Def {
             Attr::dims(&w.low),
             Attr::dims(&w.high),
             Attr::Int(g),
-            Attr::Bool(last),
             Attr::DType(acc),
             Attr::DType(out),
         ];
@@ -133,7 +110,7 @@ impl OpDef for Def {
     }
     fn samples(&self) -> Vec<Sample> {
         use DType::{F16, F32, F64, I8, I32, U8};
-        let s = |windows: [&[i64]; 4], groups, last, acc, out, x, w| {
+        let s = |windows: [&[i64]; 4], groups, acc, out, x, w| {
             let [strides, dilations, low, high] = windows;
             Sample::new(
                 &[
@@ -142,7 +119,6 @@ impl OpDef for Def {
                     Attr::dims(low),
                     Attr::dims(high),
                     Attr::Int(groups),
-                    Attr::Bool(last),
                     Attr::DType(acc),
                     Attr::DType(out),
                 ],
@@ -154,7 +130,6 @@ impl OpDef for Def {
             s(
                 [&[1, 1], &[1, 1], &[1, 1], &[1, 1]],
                 1,
-                false,
                 F32,
                 F32,
                 (F32, &[2, 3, 5, 4]),
@@ -163,7 +138,6 @@ impl OpDef for Def {
             s(
                 [&[2, 1], &[1, 2], &[0, 2], &[1, 1]],
                 2,
-                false,
                 F32,
                 F32,
                 (F32, &[1, 4, 7, 6]),
@@ -172,17 +146,15 @@ impl OpDef for Def {
             s(
                 [&[2, 2], &[1, 1], &[1, 1], &[0, 0]],
                 3,
-                true,
                 F32,
                 F32,
-                (F32, &[1, 6, 5, 3]),
-                (F32, &[3, 3, 1, 3]),
+                (F32, &[1, 3, 6, 5]),
+                (F32, &[3, 1, 3, 3]),
             ),
-            s(one, 1, false, F64, F64, (F64, &[1, 5, 2, 3]), (F64, &[2, 5, 1, 1])),
+            s(one, 1, F64, F64, (F64, &[1, 5, 2, 3]), (F64, &[2, 5, 1, 1])),
             s(
                 [&[2], &[1], &[3], &[1]],
                 1,
-                false,
                 F32,
                 F16,
                 (F16, &[2, 1, 8]),
@@ -191,7 +163,6 @@ impl OpDef for Def {
             s(
                 [&[1], &[1], &[-1], &[2]],
                 1,
-                false,
                 I32,
                 I32,
                 (U8, &[1, 2, 6]),
@@ -200,88 +171,64 @@ impl OpDef for Def {
             s(
                 [&[1, 1, 2], &[1, 1, 1], &[0, 1, 0], &[1, 0, 0]],
                 1,
-                true,
                 F32,
                 F32,
-                (F32, &[1, 2, 3, 4, 2]),
-                (F32, &[2, 2, 1, 2, 3]),
+                (F32, &[1, 2, 2, 3, 4]),
+                (F32, &[3, 2, 2, 2, 1]),
             ),
-            s(one, 1, false, F32, F32, (F32, &[0, 2, 3, 3]), (F32, &[4, 2, 2, 2])),
-            s(one, 1, false, F32, F32, (F32, &[1, 0, 3, 3]), (F32, &[2, 0, 2, 2])),
+            s(one, 1, F32, F32, (F32, &[0, 2, 3, 3]), (F32, &[4, 2, 2, 2])),
+            s(one, 1, F32, F32, (F32, &[1, 0, 3, 3]), (F32, &[2, 0, 2, 2])),
         ]
     }
 }
 
 impl Products for Def {
-    /// Terms are kernel positions and then input channels, which is the order in which channels-last weights are stored.
+    /// Terms are kernel positions and then input channels, which lie innermost where that is fast.
     fn sides(&self, op: &Op, inputs: &[Type], out: &Type) -> Sides {
         let (x, w) = (&inputs[0], &inputs[1]);
         let (strides, dilations) = (op.ints("strides"), op.ints("dilations"));
         let (low, high) = (op.dims("pads_low"), op.dims("pads_high"));
-        let last = op.flag("channels_last");
         let (spatial, rank) = (strides.len(), x.rank());
-        let (first, channel) = if last { (1, rank - 1) } else { (2, 1) };
-        let (_, inner, taps) = weight_dims(rank, last);
-        let (per_group, groups) = (&w.shape[inner], op.int("groups"));
+        let (per_group, groups) = (&w.shape[1], op.int("groups"));
         let unpadded = |d: usize| low[d].is(0) && high[d].is(0);
-        let mut x_access = reads(x, first, strides, dilations, low, &unpadded);
-        let (oc, ic) = (Ix::var(Var(channel as u32)), Ix::var(Var((rank + spatial) as u32)));
-        let out_per_group = out.shape[channel].floor_div(&Dim::Const(groups));
-        x_access.at[channel] = match (groups, per_group.is(1)) {
+        let mut x_access = reads(x, 2, strides, dilations, low, &unpadded);
+        let (oc, ic) = (Ix::var(Var(1)), Ix::var(Var((rank + spatial) as u32)));
+        let out_per_group = out.shape[1].floor_div(&Dim::Const(groups));
+        x_access.at[1] = match (groups, per_group.is(1)) {
             (1, _) => ic.clone(),
             (_, true) => oc.div(&out_per_group),
             _ => &oc.div(&out_per_group).scale(per_group) + &ic,
         };
         let tap = (0..spatial).map(|d| Ix::var(Var((rank + d) as u32)));
-        let weight: Vec<Ix> = if last {
-            tap.chain([ic, oc]).collect()
-        } else {
-            [oc, ic].into_iter().chain(tap).collect()
-        };
-        let kernel = w.shape[taps..taps + spatial].iter();
+        let weight: Vec<Ix> = [oc, ic].into_iter().chain(tap).collect();
+        let kernel = w.shape[2..].iter();
         Sides {
             reads: [x_access, Access::of(weight)],
             extents: kernel.chain([per_group]).cloned().collect(),
         }
     }
-    fn depth(&self, op: &Op, inputs: &[Type]) -> Dim {
-        let w = &inputs[1];
-        let (outputs, ..) = weight_dims(w.rank(), op.flag("channels_last"));
-        dim::product((0..w.rank()).filter(|&d| d != outputs).map(|d| &w.shape[d]))
+    fn depth(&self, _: &Op, inputs: &[Type]) -> Dim {
+        dim::product(&inputs[1].shape[1..])
     }
     fn window(&self, op: &Op, inputs: &[Type]) -> Option<WindowShape> {
         let zero = |name| op.dims(name).iter().all(|d| d.is(0));
-        let (_, inner, _) = weight_dims(inputs[1].rank(), op.flag("channels_last"));
         Some(WindowShape {
-            channels_last: op.flag("channels_last"),
             padded: !(zero("pads_low") && zero("pads_high")),
             channels: match op.int("groups") {
                 1 => Channels::All,
-                _ if inputs[1].shape[inner].is(1) => Channels::One,
+                _ if inputs[1].shape[1].is(1) => Channels::One,
                 _ => Channels::Group,
             },
         })
     }
 }
 
-/// Plane by plane, in the channels-first layout, whatever the operand's.
+/// Plane by plane.
 fn convolve<T: Accumulator>(op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let (x, w) = (&inputs[0], &inputs[1]);
     let rank = x.shape().len();
     let types = [x, w].map(|t| Type::fixed(t.dtype(), t.shape()));
-    let mut out = shape::known(&Def.infer(op, &types)?[0].shape);
-    let last = op.flag("channels_last");
-    let first = window::channels_first(rank);
-    let x = if last { shape::permuted(x, &first) } else { x.clone() };
-    let w = if last {
-        let perm: Vec<usize> = [rank - 1, rank - 2].into_iter().chain(0..rank - 2).collect();
-        &shape::permuted(w, &perm)
-    } else {
-        w
-    };
-    if last {
-        out = first.iter().map(|&d| out[d]).collect();
-    }
+    let out = shape::known(&Def.infer(op, &types)?[0].shape);
     let low = op.sizes("pads_low");
     let windows = Windows {
         input: &x.shape()[2..],
@@ -301,7 +248,7 @@ fn convolve<T: Accumulator>(op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, S
     let (plane_in, plane_out, taps) = (count(&x.shape()[2..]), count(&out[2..]), count(&w.shape()[2..]));
     let (channels, outputs, depth) = (x.shape()[1], out[1], w.shape()[1]);
     let per_group = outputs / op.int("groups") as usize;
-    let (xs, ws) = (load::<T>(&x), load::<T>(w));
+    let (xs, ws) = (load::<T>(x), load::<T>(w));
     let mut sums = vec![T::ZERO; count(&out)];
     for plane in 0..out[0] * outputs {
         let (n, o) = (plane / outputs, plane % outputs);
@@ -317,10 +264,5 @@ fn convolve<T: Accumulator>(op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, S
             }
         }
     }
-    let result = store(&sums, op.dtype("acc"), op.dtype("out"), &out);
-    Ok(vec![if last {
-        shape::permuted(&result, &window::channels_last(rank))
-    } else {
-        result
-    }])
+    Ok(vec![store(&sums, op.dtype("acc"), op.dtype("out"), &out)])
 }

@@ -115,7 +115,6 @@ impl OpDef for Def {
             edge(op.dims("pads_low"), &vec![0; spatial]),
             edge(op.dims("pads_high"), op.ints("output_pad")),
             Attr::Int(groups),
-            Attr::Bool(false),
             Attr::DType(op.dtype("acc")),
             Attr::DType(op.dtype("out")),
         ];

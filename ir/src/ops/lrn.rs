@@ -64,7 +64,6 @@ impl OpDef for Def {
             Attr::dims(&first((size - 1) / 2, 0)),
             Attr::dims(&first(size / 2, 0)),
             Attr::Dims(wide[2..].to_vec()),
-            Attr::Bool(false),
         ];
         let sum = b.call("pool", &attrs, &[square])?;
         let sum = b.call("reshape", &[Attr::Dims(ty.shape)], &[sum])?;

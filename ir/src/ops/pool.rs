@@ -1,5 +1,4 @@
-//! `pool{kind, kernel, strides, dilations, pads_low, pads_high, sizes, channels_last}(x)`: with `x [N, C, spatial…]`, or
-//! `[N, spatial…, C]` when `channels_last`: `out[n, c, o…]` combines (`max` or `sum`) `x[n, c, o·stride - low + k·dilation]` over the
+//! `pool{kind, kernel, strides, dilations, pads_low, pads_high, sizes}(x)`: with `x [N, C, spatial…]`, `out[n, c, o…]` combines (`max` or `sum`) `x[n, c, o·stride - low + k·dilation]` over the
 //! taps `k` that fall within `x`; over none it is the identity. The spatial extents of the result are `sizes`, so that the
 //! importer decides about ceil mode. f16 and bf16 are summed in f32. Source: ONNX `MaxPool`; `AveragePool` divides a sum.
 
@@ -28,7 +27,6 @@ impl OpDef for Def {
             ("pads_low", AttrKind::Dims),
             ("pads_high", AttrKind::Dims),
             ("sizes", AttrKind::Dims),
-            ("channels_last", AttrKind::Bool),
         ]
     }
     fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
@@ -51,23 +49,17 @@ impl OpDef for Def {
         shape::check_len("sizes", op.dims("sizes").len(), spatial)?;
         shape::check_extents("sizes", op.dims("sizes"))?;
         let mut out = x.shape.clone();
-        let first = if op.flag("channels_last") { 1 } else { 2 };
-        out[first..first + spatial].clone_from_slice(op.dims("sizes"));
+        out[2..].clone_from_slice(op.dims("sizes"));
         Ok(vec![Type::new(x.dtype, out)])
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-        let (x, last) = (&inputs[0], op.flag("channels_last"));
+        let x = &inputs[0];
         let (rank, kind, compute) = (
             x.shape().len(),
             Combine::of(op.word("kind"), KINDS)?,
             x.dtype().compute(),
         );
         let acc = kind.exact(compute);
-        let x = if last {
-            shape::permuted(x, &window::channels_first(rank))
-        } else {
-            x.clone()
-        };
         let kernel: Vec<usize> = op.axes("kernel");
         let (sizes, low) = (shape::known(op.dims("sizes")), op.sizes("pads_low"));
         let windows = Windows {
@@ -99,12 +91,7 @@ impl OpDef for Def {
                 }
             }
         }
-        let out = Tensor::from_fn(x.dtype(), &shape, |p| values[p].to(compute));
-        Ok(vec![if last {
-            shape::permuted(&out, &window::channels_last(rank))
-        } else {
-            out
-        }])
+        Ok(vec![Tensor::from_fn(x.dtype(), &shape, |p| values[p].to(compute))])
     }
     fn role(&self) -> Role {
         Role::Window(&Def)
@@ -124,14 +111,8 @@ impl OpDef for Def {
             w.high.fill(0);
             w.dilations.fill(1);
         }
-        let last = Attr::Bool(d.chance(50));
-        let Attr::Bool(last) = d.attr(7, last)? else { return None };
         let (c, batch) = (1 + d.below(3) as i64, 1 + d.below(2) as i64);
-        let x = if last {
-            [&[batch][..], &w.extents, &[c]].concat()
-        } else {
-            [&[batch, c][..], &w.extents].concat()
-        };
+        let x = [&[batch, c][..], &w.extents].concat();
         let sizes = (0..n).map(|i| {
             let covered = (w.kernel[i] - 1) * w.dilations[i] + 1;
             (w.extents[i] + w.low[i] + w.high[i] - covered).max(0) / w.strides[i] + 1
@@ -146,7 +127,6 @@ impl OpDef for Def {
             Attr::dims(&w.low),
             Attr::dims(&w.high),
             Attr::dims(&sizes),
-            Attr::Bool(last),
         ];
         Some(Drawn {
             attrs: draw::attrs(d, drawn)?,
@@ -157,7 +137,7 @@ impl OpDef for Def {
         Accuracy::Rounding
     }
     fn samples(&self) -> Vec<Sample> {
-        let s = |kind, windows: [&[i64]; 6], last, x| {
+        let s = |kind, windows: [&[i64]; 6], x| {
             let [kernel, strides, dilations, low, high, sizes] = windows;
             Sample::new(
                 &[
@@ -168,7 +148,6 @@ impl OpDef for Def {
                     Attr::dims(low),
                     Attr::dims(high),
                     Attr::dims(sizes),
-                    Attr::Bool(last),
                 ],
                 &[x],
             )
@@ -178,33 +157,28 @@ impl OpDef for Def {
             s(
                 "max",
                 [&[2, 2], &[2, 2], &[1, 1], &[0, 0], &[0, 0], &[2, 3]],
-                false,
                 (F32, &[2, 3, 4, 6]),
             ),
             s(
                 "max",
                 [&[3, 2], &[2, 1], &[1, 2], &[1, 1], &[1, 1], &[3, 5]],
-                false,
                 (F32, &[1, 2, 5, 5]),
             ),
             s(
                 "sum",
                 [&[3, 3], &[1, 2], &[1, 1], &[1, 0], &[1, 1], &[5, 3]],
-                true,
-                (F32, &[1, 5, 6, 2]),
+                (F32, &[1, 2, 5, 6]),
             ),
-            s("sum", [&[2], &[1], &[1], &[0], &[0], &[6]], false, (F16, &[2, 1, 7])),
-            s("max", [&[2], &[3], &[1], &[0], &[2], &[3]], false, (I8, &[1, 2, 6])),
+            s("sum", [&[2], &[1], &[1], &[0], &[0], &[6]], (F16, &[2, 1, 7])),
+            s("max", [&[2], &[3], &[1], &[0], &[2], &[3]], (I8, &[1, 2, 6])),
             s(
                 "max",
                 [&[1, 1], &[1, 1], &[1, 1], &[3, 0], &[0, 0], &[4, 2]],
-                false,
                 (F32, &[1, 1, 2, 2]),
             ),
             s(
                 "sum",
                 [&[2, 2], &[1, 1], &[1, 1], &[0, 0], &[0, 0], &[0, 2]],
-                false,
                 (F32, &[1, 2, 1, 3]),
             ),
         ]
@@ -217,14 +191,14 @@ impl Window for Def {
     }
     fn access(&self, op: &Op, operand: &Type, out: &Type) -> Access {
         let (kernel, strides, dilations) = (op.ints("kernel"), op.ints("strides"), op.ints("dilations"));
-        let (low, first) = (op.dims("pads_low"), if op.flag("channels_last") { 1 } else { 2 });
+        let low = op.dims("pads_low");
         // The last tap of the last window: beyond the end only with padding or in ceil mode.
         let fits = |d: usize| {
-            let last = &(&out.shape[first + d] - 1) * strides[d];
+            let last = &(&out.shape[2 + d] - 1) * strides[d];
             let reach = &last + &(&Dim::Const((kernel[d] - 1) * dilations[d]) - &low[d]);
-            low[d].is(0) && (&(&operand.shape[first + d] - 1) - &reach).is_nonnegative()
+            low[d].is(0) && (&(&operand.shape[2 + d] - 1) - &reach).is_nonnegative()
         };
-        reads(operand, first, strides, dilations, low, &fits)
+        reads(operand, 2, strides, dilations, low, &fits)
     }
     fn combine(&self, op: &Op) -> Combine {
         op.combine("kind")
@@ -232,7 +206,6 @@ impl Window for Def {
     fn shape(&self, op: &Op) -> WindowShape {
         let zero = |name| op.dims(name).iter().all(|d| d.is(0));
         WindowShape {
-            channels_last: op.flag("channels_last"),
             padded: !(zero("pads_low") && zero("pads_high")),
             channels: Channels::One,
         }

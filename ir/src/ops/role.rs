@@ -131,6 +131,11 @@ pub trait Movement: Sync {
         let _ = op;
         Number::Int(0)
     }
+    /// For a transpose: the axis of the operand that each axis of the result is.
+    fn permutation(&self, op: &Op) -> Option<Vec<usize>> {
+        let _ = op;
+        None
+    }
     /// True when elements of the operand are repeated, so that the result in memory is only larger.
     fn spreads(&self) -> bool {
         false
@@ -191,8 +196,6 @@ pub trait Rows: Sync {
 /// Facts of an operator over windows that decide how fast its loops are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WindowShape {
-    /// The innermost dimension is that of channels.
-    pub channels_last: bool,
     /// Some taps may be out of bounds.
     pub padded: bool,
     /// How channels take part.

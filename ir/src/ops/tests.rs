@@ -525,7 +525,7 @@ fn windows_by_hand() {
     let w = f32s(&[1, 1, 2, 2], &[1., 10., 100., 1000.]);
     let conv = |low: &[i64], high: &[i64]| {
         let mut attrs = window(low, high).to_vec();
-        attrs.extend([Attr::Int(1), Attr::Bool(false)]);
+        attrs.push(Attr::Int(1));
         attrs.extend(float.clone());
         eval("conv", &attrs, &[&x, &w])
     };
@@ -538,7 +538,7 @@ fn windows_by_hand() {
     assert_eq!(spread, [1., 12., 20., 100., 1200., 2000.]);
     let mut attrs = vec![Attr::word("max"), Attr::ints(&[2, 2])];
     attrs.extend(window(&[1, 0], &[0, 1]));
-    attrs.extend([Attr::dims(&[3, 3]), Attr::Bool(false)]);
+    attrs.push(Attr::dims(&[3, 3]));
     assert_eq!(eval("pool", &attrs, &[&x]), [1., 2., 2., 4., 5., 5., 4., 5., 5.]);
 }
 

@@ -86,6 +86,9 @@ impl OpDef for Def {
 }
 
 impl Movement for Def {
+    fn permutation(&self, op: &Op) -> Option<Vec<usize>> {
+        Some(op.axes("perm"))
+    }
     fn source(&self, op: &Op, _: &Type, _: &Type, at: &[Ix]) -> Access {
         let mut inner = vec![Ix::constant(0); at.len()];
         op.axes("perm").iter().zip(at).for_each(|(&p, ix)| inner[p] = ix.clone());

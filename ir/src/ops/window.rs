@@ -126,18 +126,3 @@ impl Windows<'_> {
         runs
     }
 }
-
-/// The permutation that takes `[N, spatial…, C]` to `[N, C, spatial…]`.
-pub fn channels_first(rank: usize) -> Vec<usize> {
-    let mut perm = vec![0, rank - 1];
-    perm.extend(1..rank - 1);
-    perm
-}
-
-/// The inverse of [`channels_first`].
-pub fn channels_last(rank: usize) -> Vec<usize> {
-    let mut perm = vec![0];
-    perm.extend(2..rank);
-    perm.push(1);
-    perm
-}

@@ -59,7 +59,7 @@ impl fmt::Display for Account {
 pub fn account(graph: &Graph, target: &Target) -> Account {
     let accountant = Accountant {
         graph,
-        model: CostModel::new(target).with_batches(cost::batches(graph)),
+        model: CostModel::new(target).of_graph(cost::batches(graph), cost::images(graph)),
     };
     let mut varies: Vec<bool> = graph.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
     let mut sum = Account::default();

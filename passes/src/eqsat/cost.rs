@@ -4,7 +4,7 @@
 //! kinds of loop nests cost is the target's; a wrong figure costs speed, never results. Unknown extents count as [`SYMBOL`],
 //! batches as 1.
 
-use brolga_ir::ops::{Channels, Role, Window, WindowShape};
+use brolga_ir::ops::{Channels, Movement, Role, Window, WindowShape};
 use brolga_ir::target::Cost;
 use brolga_ir::{DType, Dim, Graph, Op, Symbol, Target, Type};
 
@@ -16,6 +16,29 @@ pub const SYMBOL: i64 = 64;
 pub struct CostModel {
     cost: Cost,
     batches: Vec<Symbol>,
+    images: Vec<usize>,
+}
+
+/// The ranks of what convolutions and pooling of a graph read.
+pub fn images(g: &Graph) -> Vec<usize> {
+    let mut out = vec![];
+    for node in &g.nodes {
+        let types: Vec<Type> = node.inputs.iter().map(|&v| g.ty(v).clone()).collect();
+        let windowed = match node.op.role() {
+            Role::Window(_) => true,
+            Role::Contract(c) => c.window(&node.op, &types).is_some(),
+            _ => false,
+        };
+        if windowed && !out.contains(&types[0].rank()) {
+            out.push(types[0].rank());
+        }
+    }
+    out
+}
+
+/// The axes of an image with its channels innermost, from the outermost on.
+pub fn channels_last(rank: usize) -> Vec<usize> {
+    (0..rank.min(1)).chain(2..rank).chain(1..rank.min(2)).collect()
 }
 
 /// The symbols that count examples: the first extent of an input that has other extents of its own, or at least three.
@@ -41,12 +64,17 @@ impl CostModel {
         CostModel {
             cost: t.cost.clone(),
             batches: vec![],
+            images: vec![],
         }
     }
 
-    /// The model for a graph with these symbols as [`batches`].
-    pub fn with_batches(self, batches: Vec<Symbol>) -> CostModel {
-        CostModel { batches, ..self }
+    /// The model for a graph with these [`batches`] and [`images`].
+    pub fn of_graph(self, batches: Vec<Symbol>, images: Vec<usize>) -> CostModel {
+        CostModel {
+            batches,
+            images,
+            ..self
+        }
     }
 
     /// A dim as a number.
@@ -109,7 +137,7 @@ impl CostModel {
             Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.cost.vector_flops),
             Role::Source(_) | Role::Assemble(_) => plain(n / self.cost.vector_flops),
             Role::Move(m) => {
-                let strided = m.strides(op, &types[0]);
+                let strided = m.strides(op, &types[0]) && !self.moves_channels(m, op);
                 Work {
                     compute: match (strided, m.fills()) {
                         (true, _) => self.cost.strided * self.traffic(out),
@@ -150,17 +178,23 @@ impl CostModel {
         }
     }
 
-    /// The share of the peak that a loop nest over windows reaches.
+    /// The share of the peak that a loop nest over windows reaches, where layouts are as it likes them.
     fn share(&self, w: WindowShape) -> f64 {
         let c = &self.cost;
-        let share = match (w.channels_last, w.channels) {
-            (true, Channels::All) => c.contraction,
-            (true, Channels::Group) => c.contraction / 2.0,
-            (true, Channels::One) => c.depthwise,
-            (false, Channels::All) => c.channels_first,
-            (false, _) => c.window_first,
+        let share = match w.channels {
+            Channels::All => c.contraction,
+            Channels::Group => c.contraction / 2.0,
+            Channels::One => c.depthwise,
         };
         if w.padded { share * c.guarded } else { share }
+    }
+
+    /// True for a transpose of an image between channels first and channels last, which its layout makes none.
+    fn moves_channels(&self, m: &dyn Movement, op: &Op) -> bool {
+        m.permutation(op).is_some_and(|p| {
+            let last = channels_last(p.len());
+            self.images.contains(&p.len()) && (p == last || (0..p.len()).all(|d| last[p[d]] == d))
+        })
     }
 
     /// Seconds that a kernel costs beyond its work.

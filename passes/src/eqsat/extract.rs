@@ -13,6 +13,7 @@ use super::build::streams;
 use super::cost::{CostModel, Work};
 use super::lang::{EGraph, Kind, OpId, Term, op_of, operand_types};
 use crate::fusion::{Form, Part};
+use brolga_ir::ops::Role;
 use brolga_ir::{Op, Type};
 use egg::{Id, Language};
 use rustc_hash::FxHashMap;
@@ -89,6 +90,30 @@ impl Choice {
     pub fn in_kernel(&self) -> bool {
         self.part.is_some_and(|p| !p.role.is_step())
     }
+}
+
+/// The ranks of what convolutions and pooling in an e-graph read.
+///
+/// # Errors
+/// When a term is ill-sorted.
+pub fn images(eg: &EGraph) -> Result<Vec<usize>, String> {
+    let mut out = vec![];
+    for term in eg.classes().flat_map(|c| &c.nodes) {
+        let Term::Op(id, children) = term else { continue };
+        let windowed = match id.def().role() {
+            Role::Window(_) => true,
+            Role::Contract(c) => {
+                let types = operand_types(eg, super::lang::operands(*id, children));
+                c.window(&op_of(eg, *id, children)?, &types).is_some()
+            }
+            _ => false,
+        };
+        if windowed {
+            let types = operand_types(eg, super::lang::operands(*id, children));
+            out.extend(types.first().map(Type::rank).filter(|r| !out.contains(r)));
+        }
+    }
+    Ok(out)
 }
 
 /// The classes of an e-graph that hold streams and tensors.

@@ -230,20 +230,8 @@ functions! {
     "mul-ints" "the products of two lists of integers" |a| zip(a[0].ints()?, a[1].ints()?, |x, y| x * y).map(Attr::Ints);
     "zeros" "as many dims, all 0" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].dims()?.len()]));
     "zeros-for" "integers 0, one for every dim of a stream" |a| Some(Attr::Ints(vec![0; a[0].rank()?]));
-    "zero-dims-for" "dims 0, one for every dim of a stream" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].rank()?]));
-    "around-spatial" "margins of the spatial dims of channels-last data, for all dims" |a| {
-        Some(Attr::Dims([&[Dim::ZERO][..], &a[0].dims()?, &[Dim::ZERO]].concat()))
-    };
-    "strides-for" "steps of the spatial dims of channels-last data, for all dims" |a| {
-        Some(Attr::Ints([&[1][..], a[0].ints()?, &[1]].concat()))
-    };
-    "strided-shape" "the extents of channels-last data of which every n-th position is taken" |a| {
-        let (x, s) = (a[0].shape()?, a[1].ints()?);
-        let mut out = x.to_vec();
-        for (d, &step) in out[1..x.len() - 1].iter_mut().zip(s) {
-            *d = &(&*d - &Dim::ONE).floor_div(&Dim::Const(step)) + &Dim::ONE;
-        }
-        Some(Attr::Dims(out))
+    "around-spatial" "margins of the spatial dims, for all dims" |a| {
+        Some(Attr::Dims([&[Dim::ZERO, Dim::ZERO][..], &a[0].dims()?].concat()))
     };
     "perm-last" "the transpose that moves dim 1 to the end" |a| {
         let r = a[0].rank()? as i64;
@@ -253,27 +241,13 @@ functions! {
         let r = a[0].rank()? as i64;
         (r >= 2).then(|| Attr::Ints([0, r - 1].into_iter().chain(1..r - 1).collect()))
     };
-    "perm-weights" "the transpose from [O, I, window…] to [window…, I, O]" |a| {
-        let r = a[0].rank()? as i64;
-        (r >= 2).then(|| Attr::Ints((2..r).chain([1, 0]).collect()))
-    };
     "last-axis" "the last axis, as a list" |a| Some(Attr::Ints(vec![a[0].rank()?.checked_sub(1)? as i64]));
-    "out-channels" "the extents of the weights with all but the output channels 1" |a| {
-        let w = a[0].shape()?;
-        axis_vector(w, if a[1].flag()? { w.len() - 1 } else { 0 })
-    };
     "axis-vector" "a stream's extents with all but one axis 1" |a| axis_vector(a[0].shape()?, usize::try_from(a[1].int()?).ok()?);
-    "matrix-of" "the last two extents" |a| {
-        let w = a[0].shape()?;
-        Some(Attr::Dims(w[w.len().checked_sub(2)?..].to_vec()))
-    };
     "spatial-axes" "the axes of windows" |a| {
-        let (first, r) = (if a[1].flag()? { 1 } else { 2 }, a[0].rank()? as i64);
-        Some(Attr::Ints((first..first + r - 2).collect()))
+        Some(Attr::Ints((2..a[0].rank()? as i64).collect()))
     };
     "spatial-extents" "the extents of the axes of windows, where known" |a| {
-        let (first, x) = (if a[1].flag()? { 1 } else { 2 }, a[0].shape()?);
-        x.get(first..first + x.len().checked_sub(2)?)?.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>().map(Attr::Ints)
+        a[0].shape()?.get(2..)?.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>().map(Attr::Ints)
     };
     "window-of" "the extents of the weights' window, where known" |a| {
         a[0].shape()?.get(2..)?.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>().map(Attr::Ints)

@@ -1,8 +1,9 @@
-//! The e-graph pass: algebra, fusion and layout decided together.
+//! The e-graph pass: algebra and fusion decided together, layouts for what they give.
 //!
 //! A graph becomes an e-graph ([`build`]) in the cut representation ([`lang`]); rules from text saturate it; the
-//! extraction ([`extract`], [`search`]) chooses the kernels by their roofline cost ([`cost`]). No fusion happens outside
-//! the rules and the extraction: without rules every operator is a kernel of its own.
+//! extraction ([`extract`], [`search`]) chooses the kernels by their roofline cost ([`cost`]); where images lie with their channels
+//! innermost is chosen for these kernels ([`mod@layouts`]). No fusion happens outside the rules and the extraction: without rules
+//! every operator is a kernel of its own.
 //!
 //! ```text
 //! %1 = add(%0, %0)          -->          %1 = add(%0, %0)
@@ -23,6 +24,7 @@ pub mod extract;
 pub mod functions;
 mod generate;
 pub mod lang;
+mod layouts;
 mod matching;
 mod options;
 mod plan;
@@ -91,6 +93,8 @@ impl TensorPass for EqSat {
         let (out, report) = optimize(g, &set, limits, &cx.target).map_err(fail)?;
         tracing::debug!("eqsat: {report}");
         cx.remarks.push(format!("eqsat: {report}"));
+        let (out, chosen) = layouts::choose(&out, &cx.target)?;
+        cx.remarks.extend(chosen.map(|c| format!("eqsat: {c}")));
         Ok(out)
     }
 }
@@ -149,7 +153,10 @@ impl Choices {
     /// # Errors
     /// When a term is ill-sorted.
     pub fn new(built: build::Built, imported: &[(egg::Id, lang::Term)], target: &Target) -> Result<Choices, String> {
-        let classes = Classes::new(&built.eg, CostModel::new(target).with_batches(built.batches))?;
+        let classes = Classes::new(
+            &built.eg,
+            CostModel::new(target).of_graph(built.batches, extract::images(&built.eg)?),
+        )?;
         let given = |(c, ks): (At, &Vec<Choice>)| ks.iter().map(|k| classes.constant[c] || k.op.is_none()).collect();
         let mut mask: Vec<Vec<bool>> = classes.choices.iter().enumerate().map(given).collect();
         for (id, term) in imported {

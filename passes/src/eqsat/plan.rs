@@ -86,7 +86,7 @@ impl Plan {
             if !self.stored[c] && n > 1 && s.form != Form::Tensor {
                 let again = (n - 1) as f64 * s.compute.max(s.memory);
                 let write_and_read = cs.traffic[c] * (n + 1) as f64;
-                let heavy = matches!(s.form, Form::Anchor(_) | Form::Rows(_));
+                let heavy = matches!(s.form, Form::Anchor(..) | Form::Rows(_));
                 // A constant is computed once, whoever reads it: stored, unless it is spread from a smaller one.
                 let cheap = if cs.constant[c] {
                     !s.array

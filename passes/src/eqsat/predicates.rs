@@ -81,11 +81,6 @@ predicates! {
         Some(moves(a[0].ints()?, a[1].shape()?) == Some(false))
     };
     "takes-transpose" "transposing costs nothing: a constant, what is spread, or what a transpose made" takes_transpose;
-    "channel-only" "a vector of one factor for every output channel of weights, at the place of the result's channels" |_, a| {
-        let (v, w, last) = (a[0].shape()?, a[1].shape()?, a[2].flag()?);
-        let (at, o) = if last { (v.len() - 1, w.len() - 1) } else { (1, 0) };
-        Some(v.len() == w.len() && is_vector(v, at, &w[o]))
-    };
     "vector-on-axis" "all but one axis of the first have extent 1, and that one is an axis of the second" |_, a| {
         let (v, w) = (a[0].shape()?, a[2].shape()?);
         let (at, o) = (usize::try_from(a[1].int()?).ok()?, usize::try_from(a[3].int()?).ok()?);
@@ -94,10 +89,6 @@ predicates! {
     "vector-on-last" "all but the last axis of the first have extent 1, and that one is an axis of the second" |_, a| {
         let (v, w) = (a[0].shape()?, a[1].shape()?);
         Some(is_vector(v, v.len().checked_sub(1)?, w.get(usize::try_from(a[2].int()?).ok()?)?))
-    };
-    "unit-window" "the window of channels-last weights is of extent 1" |_, a| {
-        let w = a[0].shape()?;
-        Some(w[..w.len().checked_sub(2)?].iter().all(|d| d.is(1)))
     };
     "keeps-free-order" "the permutation leaves the dims that are neither batch nor contracted in order" |_, a| {
         let (p, b, c) = (a[0].ints()?, a[1].ints()?, a[2].ints()?);

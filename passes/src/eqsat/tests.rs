@@ -27,7 +27,6 @@ pub fn block() -> Graph {
             pads.clone(),
             pads,
             Attr::Int(1),
-            Attr::Bool(false),
             Attr::DType(DType::F32),
             Attr::DType(DType::F32),
         ];

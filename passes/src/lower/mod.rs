@@ -4,7 +4,7 @@
 //! run at compile time. Structurally equal kernels are emitted once. Inputs, outputs and constants are slots of their
 //! own; every other stored value is a temporary, placed by [`crate::memory`].
 
-mod kernel;
+pub(crate) mod kernel;
 mod region;
 
 use crate::decompose::decompose_where;

@@ -230,7 +230,7 @@ fn convolution(groups: usize, extents: [usize; 2]) -> Graph {
     let [h, w] = extents;
     parse(&format!(
         "graph @conv(%0 x: f32[2, 8, {h}, {w}], %1 w: f32[12, {}, 3, 3]) {{
-           %2 = conv{{strides=[2, 1] dilations=[1, 1] pads_low=[1, 1] pads_high=[1, 1] groups={groups} channels_last=false acc=f32 out=f32}}(%0, %1)
+           %2 = conv{{strides=[2, 1] dilations=[1, 1] pads_low=[1, 1] pads_high=[1, 1] groups={groups} acc=f32 out=f32}}(%0, %1)
            %3 = relu(%2)
            return y = %3
          }}",

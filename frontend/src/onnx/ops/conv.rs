@@ -157,7 +157,6 @@ impl Builder<'_> {
             Attr::Dims(win.low),
             Attr::Dims(win.high),
             Attr::Int(groups),
-            Attr::Bool(false),
             Attr::DType(acc),
             Attr::DType(acc),
         ];
@@ -254,7 +253,6 @@ pub fn causal(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         Attr::Dims(vec![Dim::ZERO]),
         Attr::Dims(vec![Dim::ZERO]),
         Attr::Int(channels),
-        Attr::Bool(false),
         Attr::DType(dtype.compute()),
         Attr::DType(dtype.compute()),
     ];

@@ -82,7 +82,6 @@ impl Pool {
             Attr::Dims(w.low.clone()),
             Attr::Dims(w.high.clone()),
             Attr::Dims(self.sizes.clone()),
-            Attr::Bool(false),
         ];
         graph.op("pool", &attrs, &[x])
     }

@@ -31,7 +31,8 @@ impl KernelBuilder<'_> {
         }
         if let Some(&local) = self.reduced.get(&v) {
             for (d, ix) in at.iter().enumerate() {
-                if self.outer_of[d].is_some_and(|o| *ix != Ix::var(o)) && !ty.shape[d].is(1) {
+                let axis = self.anchored.get(d).copied().unwrap_or(d);
+                if self.outer_of[axis].is_some_and(|o| *ix != Ix::var(o)) && !ty.shape[d].is(1) {
                     return Err("a reduction's result is read away from its own point".to_string());
                 }
             }

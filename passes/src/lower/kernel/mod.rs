@@ -21,7 +21,7 @@ use brolga_ir::index::{Ix, Var};
 use brolga_ir::ops::Role;
 use brolga_ir::structured::{self, Combine, IterDim, IterKind, Kernel, Local, Operand, Place, Read, Stage};
 use brolga_ir::{DType, Def, Dim, Graph, Layout, Node, Type, Value};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use stage::{E, StageBuilder};
 use std::sync::Arc;
 
@@ -86,6 +86,8 @@ struct KernelBuilder<'g> {
     axes: Vec<usize>,
     /// For each dimension of the domain, its outer variable; `None` for a reduced axis.
     outer_of: Vec<Option<Var>>,
+    /// For each axis of a contraction's or window's result, which axis of the domain it is: itself, but under transposes.
+    anchored: Vec<usize>,
     /// The result's.
     layout: &'g Layout,
 }
@@ -125,6 +127,7 @@ pub fn build(graph: &Graph, root: Value, layout: &Layout) -> Result<Lowered, Str
         rows: FxHashMap::default(),
         axes: vec![],
         outer_of: vec![],
+        anchored: vec![],
         layout,
     };
     l.run(root)?;
@@ -190,6 +193,7 @@ impl<'g> KernelBuilder<'g> {
                 self.kernel.outer.push(domain[d].clone());
             }
         }
+        self.anchored = self.order(root, domain.len());
         // Reductions, innermost first; before each, rows of expensive values that more than one stage reads.
         for &n in &streams {
             let node = &self.graph.nodes[n];
@@ -215,6 +219,31 @@ impl<'g> KernelBuilder<'g> {
             }
         }
         seen.into_iter().collect()
+    }
+
+    /// For each axis of the result of the contraction or window below a stream, which axis of the stream it is; as it is where
+    /// there is none.
+    fn order(&self, root: Value, rank: usize) -> Vec<usize> {
+        let plain: Vec<usize> = (0..rank).collect();
+        let (mut todo, mut seen) = (vec![(root, plain.clone())], FxHashSet::default());
+        while let Some((v, axes)) = todo.pop() {
+            let Some(node) = self.node(v).filter(|_| seen.insert(v)) else {
+                continue;
+            };
+            let below = match node.op.role() {
+                Role::Contract(_) | Role::Window(_) => return axes,
+                Role::Map(_) => axes,
+                Role::Move(m) => {
+                    let Some(p) = m.permutation(&node.op) else { continue };
+                    let mut below = axes.clone();
+                    p.iter().zip(axes).for_each(|(&from, axis)| below[from] = axis);
+                    below
+                }
+                _ => continue,
+            };
+            todo.extend(node.inputs.iter().map(|&i| (i, below.clone())));
+        }
+        plain
     }
 
     fn stream_node(&self, v: Value) -> Option<usize> {

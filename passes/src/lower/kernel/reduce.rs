@@ -80,10 +80,11 @@ impl KernelBuilder<'_> {
         Ok((vec![product], sides.extents, combiner(ops::Combine::Sum, acc)?))
     }
 
-    /// A read given for a point of the result, one variable an axis, over the kernel's variables: the outer dimensions are the
-    /// axes in the order in which the result lies.
+    /// A read given for a point of the reduction's result, one variable an axis, over the kernel's variables: the outer
+    /// dimensions are the axes of the kernel's result in the order in which it lies.
     fn at_point(&self, read: Access) -> Access {
-        let var = |v: Var| Ix::var(self.outer_of.get(v.0 as usize).copied().flatten().unwrap_or(v));
+        let outer = |v: Var| self.outer_of[*self.anchored.get(v.0 as usize)?];
+        let var = |v: Var| Ix::var(outer(v).unwrap_or(v));
         let over = |ix: Ix| ix.substitute(&var, &Ix::reg);
         let bound = |b: Bound| Bound {
             index: over(b.index),

@@ -1,0 +1,487 @@
+//! Layouts of what is stored: images with their channels innermost where that is faster, row-major elsewhere.
+//!
+//! Streams have no layout, so rules and fusion know none; they take it that a convolution finds its data as it likes them.
+//! When the kernels are chosen, every store of an image gets one of two layouts. A kernel costs more where it reads against the
+//! order in which its result lies, and where a convolution or pooling has no channels innermost. What those slide over
+//! starts channels-last, and so does what is computed from it where that is no dearer; then each is changed as long as that makes
+//! the kernels around it cheaper (iterated conditional modes: Besag, "On the statistical analysis of dirty pictures", 1986).
+//!
+//! ```text
+//! %2 = conv{…}(%0, %1)         %2 = conv{…}(%0, %1)
+//! %3 = store(%2)          -->  %3 = store{layout=(0, 2, 3, 1)}(%2)
+//! ```
+//!
+//! What the caller, a host operator, a region or a gather reads stays row-major.
+
+use super::cost::{self, CostModel, channels_last};
+use crate::decompose::decompose_where;
+use crate::lower::kernel::{self, in_memory, stored};
+use brolga_ir::index::{Ix, Term, Var};
+use brolga_ir::ops::{Channels, Role, WindowShape};
+use brolga_ir::structured::{IterKind, Place, Read, Stage};
+use brolga_ir::target::Cost;
+use brolga_ir::{Def, Dim, Graph, Layout, Node, NodeError, Op, Target, Type, Value};
+use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
+use std::fmt;
+
+/// Strides in which the register tile sums over the operand that it reads in place.
+const MOST_STRIDES: usize = 3;
+
+/// How often all stores are tried.
+const SWEEPS: usize = 8;
+
+/// What was chosen.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Chosen {
+    /// Stores of images.
+    pub images: usize,
+    /// Those with their channels innermost.
+    pub last: usize,
+    /// What reading against the order of layouts costs, in seconds.
+    pub seconds: f64,
+}
+
+impl fmt::Display for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.seconds * 1e3;
+        write!(
+            f,
+            "{} of {} images are stored channels-last, {ms:.3} ms for reads against the order",
+            self.last, self.images
+        )
+    }
+}
+
+/// A cut graph with a layout for every store, and what was chosen; `None` where there are no images.
+///
+/// # Errors
+/// When a store is no kernel, naming the model node.
+pub fn choose(graph: &Graph, target: &Target) -> Result<(Graph, Option<Chosen>), NodeError> {
+    let ranks = cost::images(graph);
+    if ranks.is_empty() {
+        return Ok((graph.clone(), None));
+    }
+    // As kernels are built of it.
+    let parts = decompose_where(graph, |_| true)?;
+    let mut c = Chooser::new(&parts, &ranks, target)?;
+    c.spread();
+    c.improve();
+    let chosen = Chosen {
+        images: c.open.iter().filter(|o| **o).count(),
+        last: c.last.iter().filter(|l| **l).count(),
+        seconds: c.kernels.iter().map(|k| c.penalty(k)).sum(),
+    };
+    let stores = |g: &Graph| -> Vec<Value> {
+        let stores = g.nodes.iter().filter(|n| matches!(n.op.role(), Role::Store));
+        stores.map(|n| n.outputs[0]).collect()
+    };
+    // Decomposing adds no stores, and takes none away.
+    let last = stores(graph).into_iter().zip(stores(&parts));
+    let last: FxHashSet<Value> = last.filter(|(_, p)| c.last[p.0 as usize]).map(|(v, _)| v).collect();
+    Ok((with_layouts(graph, &last)?, Some(chosen)))
+}
+
+/// The layout of an image with its channels innermost.
+fn innermost(rank: usize) -> Layout {
+    Layout::new(&channels_last(rank), &[], 0).expect("a permutation")
+}
+
+/// The graph with these stores channels-last. Constant weights that are read side by side for all channels lie so as well.
+fn with_layouts(graph: &Graph, last: &FxHashSet<Value>) -> Result<Graph, NodeError> {
+    let varies = varying(graph);
+    graph.rewrite(|out, node, inputs| {
+        let mut inputs: SmallVec<[Value; 4]> = inputs.into();
+        let mut op = node.op.clone();
+        if last.contains(&node.outputs[0]) {
+            op = Op::store(innermost(graph.ty(node.outputs[0]).rank()));
+        }
+        let one = window(graph, node).is_some_and(|w| w.channels == Channels::One);
+        if let (true, [_, w]) = (one, &node.inputs[..])
+            && !varies[w.0 as usize]
+        {
+            let rank = graph.ty(*w).rank();
+            let order: Vec<usize> = (2..rank).chain([1, 0]).collect();
+            let store = Op::store(Layout::new(&order, &[], 0)?);
+            inputs[1] = out.add(store, &[inputs[1]], &node.origin).map_err(|e| e.message)?[0];
+        }
+        out.add(op, &inputs, &node.origin).map_err(|e| e.message)
+    })
+}
+
+/// Which values depend on an input, by value.
+fn varying(graph: &Graph) -> Vec<bool> {
+    let mut varies: Vec<bool> = graph.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
+    for node in &graph.nodes {
+        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !node.op.is_concrete();
+        node.outputs.iter().for_each(|o| varies[o.0 as usize] = v);
+    }
+    varies
+}
+
+/// The shape of a convolution's or pooling's windows.
+fn window(g: &Graph, node: &Node) -> Option<WindowShape> {
+    match node.op.role() {
+        Role::Window(w) => Some(w.shape(&node.op)),
+        Role::Contract(c) => {
+            let types: Vec<Type> = node.inputs.iter().map(|&v| g.ty(v).clone()).collect();
+            c.window(&node.op, &types)
+        }
+        _ => None,
+    }
+}
+
+/// What a kernel of the graph is made of.
+struct Stream {
+    /// What it reads from memory.
+    reads: Vec<Value>,
+    /// The node of its contraction or window.
+    heavy: Option<usize>,
+}
+
+impl Stream {
+    fn of(graph: &Graph, root: Value) -> Stream {
+        let mut s = Stream {
+            reads: vec![],
+            heavy: None,
+        };
+        let (mut todo, mut seen) = (vec![root], FxHashSet::default());
+        while let Some(v) = todo.pop() {
+            if !seen.insert(v) {
+                continue;
+            }
+            match (in_memory(graph, v), graph.def(v)) {
+                (Some(m), _) => s.reads.push(m),
+                (None, Def::Node(n, _)) => {
+                    let node = &graph.nodes[n as usize];
+                    if matches!(node.op.role(), Role::Contract(_) | Role::Window(_)) {
+                        s.heavy = Some(n as usize);
+                    }
+                    todo.extend(&node.inputs);
+                }
+                _ => {}
+            }
+        }
+        s
+    }
+}
+
+/// Leaves open only what a chain of kernels joins to a window: kernels that read and write images, and are no matrix products.
+fn join(graph: &Graph, ranks: &[usize], open: &mut [bool]) {
+    let mut chains: Vec<Vec<Value>> = vec![];
+    let mut near = vec![false; open.len()];
+    for node in graph.nodes.iter().filter(|n| matches!(n.op.role(), Role::Store)) {
+        let stream = Stream::of(graph, node.inputs[0]);
+        let windows = stream.heavy.map(|n| window(graph, &graph.nodes[n]).is_some());
+        let all = stream.reads.into_iter().chain([node.outputs[0]]);
+        let images: Vec<Value> = all
+            .filter(|v| open[v.0 as usize] && ranks.contains(&graph.ty(*v).rank()))
+            .collect();
+        if windows == Some(true) {
+            images.iter().for_each(|v| near[v.0 as usize] = true);
+        }
+        if windows != Some(false) {
+            chains.push(images);
+        }
+    }
+    let mut grows = true;
+    while grows {
+        grows = false;
+        for images in &chains {
+            let joined = images.iter().filter(|v| near[v.0 as usize]).count();
+            if joined > 0 && joined < images.len() {
+                images.iter().for_each(|v| near[v.0 as usize] = true);
+                grows = true;
+            }
+        }
+    }
+    open.iter_mut().zip(near).for_each(|(open, near)| *open &= near);
+}
+
+/// A kernel: what its stages read and write.
+struct Kernel {
+    result: Value,
+    /// What operands are, the result last.
+    operands: Vec<(Value, Type)>,
+    outer: usize,
+    stages: Vec<Stage>,
+    /// The seconds of its contraction or window where layouts are as it likes them, and the windows.
+    heavy: Option<(f64, Option<WindowShape>)>,
+}
+
+struct Chooser {
+    /// The graph, every image being stored channels-last.
+    graph: Graph,
+    model: CostModel,
+    cost: Cost,
+    varies: Vec<bool>,
+    /// By value: whether it may be channels-last, and whether it is.
+    open: Vec<bool>,
+    last: Vec<bool>,
+    kernels: Vec<Kernel>,
+    /// By value: the kernels that write or read it.
+    around: Vec<SmallVec<[u32; 4]>>,
+}
+
+impl Chooser {
+    fn new(source: &Graph, ranks: &[usize], target: &Target) -> Result<Chooser, NodeError> {
+        let n = source.values.len();
+        let varies = varying(source);
+        let mut open = vec![false; n];
+        for node in &source.nodes {
+            let (v, image) = (node.outputs[0], |v: Value| ranks.contains(&source.ty(v).rank()));
+            open[v.0 as usize] = matches!(node.op.role(), Role::Store)
+                && varies[v.0 as usize]
+                && image(v)
+                && in_memory(source, node.inputs[0]).is_none();
+        }
+        let mut close = |v: Value| {
+            if let Some(m) = stored(source, v) {
+                open[m.0 as usize] = false;
+            }
+        };
+        source.outputs.iter().for_each(|(_, v)| close(*v));
+        for node in &source.nodes {
+            match node.op.role() {
+                Role::Host | Role::Region(_) => node.inputs.iter().for_each(|v| close(*v)),
+                Role::Gather(_) => close(node.inputs[0]),
+                _ => {}
+            }
+        }
+        join(source, ranks, &mut open);
+        let mut graph = source.clone();
+        for node in &mut graph.nodes {
+            if open[node.outputs[0].0 as usize] {
+                node.op = Op::store(innermost(source.ty(node.outputs[0]).rank()));
+            }
+        }
+        let mut c = Chooser {
+            model: CostModel::new(target).of_graph(cost::batches(source), ranks.to_vec()),
+            cost: target.cost.clone(),
+            graph,
+            varies,
+            open,
+            last: vec![false; n],
+            kernels: vec![],
+            around: vec![SmallVec::new(); n],
+        };
+        for n in 0..c.graph.nodes.len() {
+            c.kernel(n)?;
+        }
+        Ok(c)
+    }
+
+    /// Adds the kernel of a store. Images that windows slide over start channels-last.
+    fn kernel(&mut self, n: usize) -> Result<(), NodeError> {
+        let node = &self.graph.nodes[n];
+        let (x, result) = (node.inputs[0], node.outputs[0]);
+        let stores = matches!(node.op.role(), Role::Store) && in_memory(&self.graph, x).is_none();
+        if !stores || !self.varies[result.0 as usize] {
+            return Ok(());
+        }
+        let near = |v: &Value| self.open[v.0 as usize];
+        if !near(&result) && !Stream::of(&self.graph, x).reads.iter().any(near) {
+            return Ok(());
+        }
+        let built = kernel::build(&self.graph, x, node.op.layout("layout")).map_err(|message| NodeError {
+            node: node.origin.to_string(),
+            message,
+        })?;
+        let types = built.kernel.operands.into_iter().map(|o| o.ty);
+        let operands: Vec<(Value, Type)> = built.inputs.into_iter().chain([result]).zip(types).collect();
+        let heavy = self.heavy(x);
+        for (v, _) in &operands {
+            let around = &mut self.around[v.0 as usize];
+            if around.last() != Some(&(self.kernels.len() as u32)) {
+                around.push(self.kernels.len() as u32);
+            }
+            let windowed = *v != result && matches!(heavy, Some((_, Some(_))));
+            self.last[v.0 as usize] |= windowed && self.open[v.0 as usize];
+        }
+        self.kernels.push(Kernel {
+            result,
+            operands,
+            outer: built.kernel.outer.len(),
+            stages: built.kernel.stages,
+            heavy,
+        });
+        Ok(())
+    }
+
+    /// The seconds of a kernel's contraction or window where layouts are as it likes them, and its windows.
+    fn heavy(&self, root: Value) -> Option<(f64, Option<WindowShape>)> {
+        let node = &self.graph.nodes[Stream::of(&self.graph, root).heavy?];
+        let types: Vec<Type> = node.inputs.iter().map(|&i| self.graph.ty(i).clone()).collect();
+        let work = self.model.operator(&node.op, &types, self.graph.ty(node.outputs[0]));
+        Some((work.compute, window(&self.graph, node)))
+    }
+
+    /// What windows give, or is computed from channels-last images, becomes one, where its kernel is no dearer by that.
+    fn spread(&mut self) {
+        for k in 0..self.kernels.len() {
+            let at = self.kernels[k].result.0 as usize;
+            let mut operands = self.kernels[k].operands.iter();
+            let windowed = matches!(self.kernels[k].heavy, Some((_, Some(_))));
+            let near = windowed || operands.any(|(v, _)| self.last[v.0 as usize]);
+            if self.last[at] || !self.open[at] || !near {
+                continue;
+            }
+            let before = self.penalty(&self.kernels[k]);
+            self.last[at] = true;
+            self.last[at] = self.penalty(&self.kernels[k]) <= before;
+        }
+    }
+
+    /// Changes stores while that makes the kernels around them cheaper.
+    fn improve(&mut self) {
+        for _ in 0..SWEEPS {
+            let mut changed = false;
+            for v in (0..self.open.len()).filter(|&v| self.open[v]).collect::<Vec<_>>() {
+                let around = |c: &Self| -> f64 {
+                    let kernels = c.around[v].iter();
+                    kernels.map(|&k| c.penalty(&c.kernels[k as usize])).sum()
+                };
+                let before = around(self);
+                self.last[v] ^= true;
+                if around(self) < before {
+                    changed = true;
+                } else {
+                    self.last[v] ^= true;
+                }
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    fn layout(&self, v: Value, rank: usize) -> Layout {
+        if self.last[v.0 as usize] {
+            innermost(rank)
+        } else {
+            Layout::ROW_MAJOR
+        }
+    }
+
+    /// The seconds that layouts cost a kernel.
+    fn penalty(&self, k: &Kernel) -> f64 {
+        let shape = &self.graph.ty(k.result).shape;
+        let order = self.layout(k.result, shape.len()).order(shape.len());
+        let inner = order.into_iter().rev().find(|&a| !shape[a].is(1));
+        let result = Place::Operand(k.operands.len() as u32 - 1);
+        // The variable along which the result is contiguous.
+        let along = |s: &Stage| {
+            let (_, map) = s.writes.iter().find(|(p, _)| *p == result)?;
+            map.get(inner?)?.terms.iter().find_map(|(t, _)| match t {
+                Term::Var(v) => Some(*v),
+                _ => None,
+            })
+        };
+        let whole = k.stages.last().and_then(along);
+        let mut sum = 0.0;
+        for (i, s) in k.stages.iter().enumerate() {
+            let Some(v) = along(s).or(whole) else { continue };
+            let product = i == 0 && s.reads.len() == 2 && s.combine.is_some() && s.body.insts.len() == 1;
+            match k.heavy {
+                Some((seconds, w)) if product => sum += self.product(k, s, v, seconds, w),
+                _ => sum += s.reads.iter().map(|r| self.read(k, i, s, r, v)).sum::<f64>(),
+            }
+        }
+        sum
+    }
+
+    /// What a read costs that does not run along a variable, nor along the stage's sum.
+    fn read(&self, k: &Kernel, stage: usize, s: &Stage, r: &Read, v: Var) -> f64 {
+        let Some((operand, step)) = self.step(k, r, v) else {
+            return 0.0;
+        };
+        let window = match k.heavy {
+            Some((seconds, Some(_))) if stage == 0 => Some(seconds),
+            _ => None,
+        };
+        let reduced = s.dims.iter().rposition(|d| d.kind == IterKind::Reduction);
+        let summed = reduced.filter(|_| k.heavy.is_none()).map(|d| Var((k.outer + d) as u32));
+        let along_sum = || summed.and_then(|v| self.step(k, r, v)?.1).is_some_and(|d| d.is(1));
+        if step.is_some_and(|d| d.is(1) || d.is(0)) || along_sum() {
+            return 0.0;
+        }
+        match window {
+            Some(seconds) => seconds * self.against_windows(),
+            None => self.cost.strided * self.model.traffic(&operand.1),
+        }
+    }
+
+    /// What a contraction or convolution loses whose result is contiguous along a variable.
+    fn product(&self, k: &Kernel, s: &Stage, v: Var, seconds: f64, w: Option<WindowShape>) -> f64 {
+        let mut steps = s.reads.iter().map(|r| self.step(k, r, v));
+        let (Some(Some((a, x))), Some(Some((b, y)))) = (steps.next(), steps.next()) else {
+            return 0.0;
+        };
+        let is = |d: &Option<Dim>, n: i64| d.as_ref().is_some_and(|d| d.is(n));
+        let varies = |o: &(Value, Type)| self.varies[o.0.0 as usize];
+        match (is(&x, 0), is(&y, 0)) {
+            // Vectors over both.
+            (false, false) if (is(&x, 1) || !varies(a)) && (is(&y, 1) || !varies(b)) => 0.0,
+            (false, false) => seconds * self.against_windows(),
+            (true, true) => seconds * self.against_windows(),
+            // Columns of the operand that moves, packed; ahead, where it is constant.
+            (false, true) | (true, false) => {
+                let (at, left, right) = if is(&x, 0) { (0, a, b) } else { (1, b, a) };
+                let summed: SmallVec<[usize; 4]> = (0..s.dims.len()).filter(|&d| !s.dims[d].extent.is(1)).collect();
+                let taps = w.is_some() && summed.len() > 1;
+                let slow = || seconds * (self.cost.contraction / self.cost.channels_first - 1.0);
+                let packing = match (varies(right), taps) {
+                    (false, _) => 0.0,
+                    (true, true) => slow(),
+                    (true, false) => 2.0 * self.model.traffic(&right.1),
+                };
+                // The other one is read in place: along the innermost sum, and in few strides.
+                let inner = summed.last().map(|&d| Var((k.outer + d) as u32));
+                let along = inner.and_then(|v| self.step(k, &s.reads[at], v)?.1);
+                let strides = match along {
+                    Some(d) if d.is(1) => 0.0,
+                    _ if !varies(left) || inner.is_none() => 0.0,
+                    _ if summed.len() > MOST_STRIDES => slow(),
+                    _ => self.cost.strided * self.model.traffic(&left.1),
+                };
+                packing + strides
+            }
+        }
+    }
+
+    /// What a window loses that is read against the order, of what it takes.
+    fn against_windows(&self) -> f64 {
+        self.cost.depthwise / self.cost.window_first - 1.0
+    }
+
+    /// The operand of which a read takes an element, and how far from it the next one along a variable is; `None` for other
+    /// reads.
+    fn step<'k>(&self, k: &'k Kernel, r: &Read, v: Var) -> Option<(&'k (Value, Type), Option<Dim>)> {
+        let Read::Element {
+            place: Place::Operand(i),
+            map,
+            ..
+        } = r
+        else {
+            return None;
+        };
+        let operand = &k.operands[*i as usize];
+        let layout = self.layout(operand.0, operand.1.rank());
+        Some((operand, step(&layout.index(map, &operand.1.shape), v)))
+    }
+}
+
+/// How far an index moves with a variable, but where a quotient changes; `None` where data says how far.
+fn step(ix: &Ix, v: Var) -> Option<Dim> {
+    let mut sum = Dim::ZERO;
+    for (t, c) in &ix.terms {
+        let one = match t {
+            Term::Var(u) if *u == v => Dim::ONE,
+            Term::Mod(e, _) | Term::Min(e, _) => step(e, v)?,
+            Term::Reg(_) => return None,
+            Term::Var(_) | Term::Div(..) => continue,
+        };
+        sum = &sum + &(&one * c);
+    }
+    Some(sum)
+}
