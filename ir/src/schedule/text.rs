@@ -166,23 +166,31 @@ impl Schedule {
             )
         })?;
         let mut knobs = schedule.knobs_mut().map(|_| Knobs::default());
+        let mut first_knob = None;
         let mut fields: Vec<(&str, Option<Field>)> = schedule.fields().into_iter().map(|(n, f)| (n, Some(f))).collect();
         l.list("}", |l| {
             let place = l.place();
             let field = word(l)?;
             l.expect("=")?;
             let slot = fields.iter_mut().find(|(n, _)| *n == field).map(|(_, f)| f.take());
-            match slot {
-                Some(Some(f)) => f.parse(l),
-                Some(None) => Err(l.error_at(place, format!("`{field}` stands twice"))),
-                None if let Some(Knobs(all)) = &mut knobs => {
+            match (slot, &first_knob) {
+                // Knobs come last: a word before a field is a field, or none.
+                (Some(_), Some((place, knob))) => {
+                    let known: Vec<&str> = fields.iter().map(|(n, _)| *n).collect();
+                    let message = format!("`{name}` has no field `{knob}`, expected {}", known.join(", "));
+                    Err(l.error_at(*place, message))
+                }
+                (Some(Some(f)), None) => f.parse(l),
+                (Some(None), None) => Err(l.error_at(place, format!("`{field}` stands twice"))),
+                (None, _) if let Some(Knobs(all)) = &mut knobs => {
+                    first_knob.get_or_insert((place, field.clone()));
                     if all.iter().any(|(n, _)| **n == *field) {
                         return Err(l.error_at(place, format!("`{field}` stands twice")));
                     }
                     all.push((field.into(), l.int()?));
                     Ok(())
                 }
-                None => {
+                (None, _) => {
                     let known: Vec<&str> = fields.iter().map(|(n, _)| *n).collect();
                     let message = format!("`{name}` has no field `{field}`, expected {}", known.join(", "));
                     Err(l.error_at(place, message))
@@ -309,6 +317,9 @@ mod tests {
         assert!(error("copy{}").contains("`copy` without grain"));
         assert!(error("copy{grain=1, grain=2}").contains("`grain` stands twice"));
         assert!(error("in-order{unroll=2, unroll=2}").contains("`unroll` stands twice"));
+        assert!(
+            error("rows{speed=9, lanes=4}").contains("`rows` has no field `speed`, expected lanes, outside, inline")
+        );
         assert!(error("copy{speed=9}").contains("`copy` has no field `speed`, expected grain"));
         assert!(error("split{copy{grain=1}, tile{order=up}}").contains("found `up`, expected `panel` or `row`"));
     }
