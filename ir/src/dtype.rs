@@ -127,16 +127,18 @@ impl DType {
         }
     }
 
-    /// The bits of a float of 16 bits, rounded to nearest even. What is no such type counts as bf16.
+    /// The bits of a number as a float of this type of 16 bits, rounded to nearest even; for such types only.
     pub fn to_half(self, x: f32) -> u16 {
+        debug_assert!(self.is_half(), "{self} is no float of 16 bits");
         match self {
             DType::F16 => half::f16::from_f32(x).to_bits(),
             _ => half::bf16::from_f32(x).to_bits(),
         }
     }
 
-    /// The value of a float of 16 bits. What is no such type counts as bf16.
+    /// The value of a float of this type of 16 bits; for such types only.
     pub fn from_half(self, bits: u16) -> f32 {
+        debug_assert!(self.is_half(), "{self} is no float of 16 bits");
         match self {
             DType::F16 => half::f16::from_bits(bits).to_f32(),
             _ => half::bf16::from_bits(bits).to_f32(),

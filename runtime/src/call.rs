@@ -50,9 +50,8 @@ impl Call<'_> {
     ///
     /// # Safety
     /// `inputs` and `outputs` hold a pointer for each input and output of the program, to tensors of the sizes that these
-    /// dims mean; no other thread writes the inputs or touches the outputs, and outputs overlap nothing but the inputs that they may be the
-    /// memory of, as a whole. The arena is as
-    /// large as the plan for these dims and this pool's workers says, and begins at a multiple of 64. An output whose extents
+    /// dims mean; no other thread writes the inputs or touches the outputs, and outputs overlap nothing but the inputs that
+    /// they may be the memory of, as a whole. The arena is as large as the plan for these dims and this pool's workers says, and begins at a multiple of 64. An output whose extents
     /// only the run tells may be null: then it is among the memory that is returned. `out_dims` has a place for each extent
     /// of the outputs, or is empty where the run tells none of them.
     pub unsafe fn run(self, inputs: &[*const u8], outputs: &mut [*mut u8]) -> Result<Vec<AlignedBytes>> {

@@ -322,8 +322,8 @@ impl Executor {
         Ok(())
     }
 
-    /// Calls the program. Inputs that are not given are in the memory of outputs, by [`Meta::aliases`]. Outputs without memory are those that it allocates; what it tells of outputs whose extents only
-    /// the run tells is returned, in their order.
+    /// Calls the program. Inputs that are not given are in the memory of outputs, by [`Meta::aliases`]. Outputs without memory
+    /// are those that it allocates; what it tells of outputs whose extents only the run tells is returned, in their order.
     fn call(
         &self,
         dims: &[i64],

@@ -197,12 +197,7 @@ fn forms_of_updates() {
         let options = options(&[("x", "y")]);
         let given: Vec<Tensor> = (g.inputs.iter())
             .map(|i| {
-                let shape: Vec<usize> = g
-                    .ty(i.value)
-                    .shape
-                    .iter()
-                    .map(|d| d.as_const().expect("known") as usize)
-                    .collect();
+                let shape = brolga_ir::dim::constants(&g.ty(i.value).shape).expect("known");
                 Tensor::from_fn(g.ty(i.value).dtype, &shape, |k| match g.ty(i.value).dtype {
                     brolga_ir::DType::F32 => brolga_ir::Number::Float(k as f64 * 0.5 - 3.0),
                     d => brolga_ir::Number::Int(if d == brolga_ir::DType::Bool {
@@ -466,12 +461,7 @@ fn random_programs_agree_with_and_without() {
         let plain = without(&s, &options);
         let given: Vec<Tensor> = (g.inputs.iter())
             .map(|i| {
-                let shape: Vec<usize> = g
-                    .ty(i.value)
-                    .shape
-                    .iter()
-                    .map(|d| d.as_const().expect("known") as usize)
-                    .collect();
+                let shape = brolga_ir::dim::constants(&g.ty(i.value).shape).expect("known");
                 Tensor::from_fn(g.ty(i.value).dtype, &shape, |_| match g.ty(i.value).dtype {
                     brolga_ir::DType::F32 => brolga_ir::Number::Float(r.below(2000) as f64 / 1000.0 - 1.0),
                     _ => brolga_ir::Number::Int(0),

@@ -23,7 +23,7 @@ impl OpDef for Def {
         arity(inputs, 1)?;
         shape::check_float("x", &inputs[0])?;
         let dtype = inputs[0].dtype;
-        if dtype.compute() != dtype {
+        if dtype.is_half() {
             return Err(format!("an operand of {dtype}, expected it cast to f32"));
         }
         Ok(vec![

@@ -151,6 +151,15 @@ impl Step {
         }
     }
 
+    /// The same, to be changed.
+    pub fn blocks_mut(&mut self) -> Vec<&mut Vec<Step>> {
+        match self {
+            Step::If { then, other, .. } => vec![then, other],
+            Step::While { body, .. } => vec![body],
+            _ => vec![],
+        }
+    }
+
     /// The name that it gives to a size, and where it comes from.
     pub fn name(&self) -> Option<&Symbol> {
         match self {

@@ -127,14 +127,9 @@ fn drop_unused_kernels(p: &mut Structured) {
 /// Calls `f` with the kernel of every call.
 fn each_call(steps: &mut [Step], f: &mut dyn FnMut(&mut u32)) {
     for s in steps {
-        match s {
-            Step::Call { kernel, .. } => f(kernel),
-            Step::If { then, other, .. } => {
-                each_call(then, f);
-                each_call(other, f);
-            }
-            Step::While { body, .. } => each_call(body, f),
-            _ => {}
+        if let Step::Call { kernel, .. } = s {
+            f(kernel);
         }
+        s.blocks_mut().into_iter().for_each(|b| each_call(b, f));
     }
 }

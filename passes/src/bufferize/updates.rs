@@ -127,14 +127,7 @@ fn rewrite(steps: &mut Vec<Step>, number: &mut usize, f: &mut dyn FnMut(usize, &
     for mut s in std::mem::take(steps) {
         let this = *number;
         *number += 1;
-        match &mut s {
-            Step::If { then, other, .. } => {
-                rewrite(then, number, f);
-                rewrite(other, number, f);
-            }
-            Step::While { body, .. } => rewrite(body, number, f),
-            _ => {}
-        }
+        s.blocks_mut().into_iter().for_each(|b| rewrite(b, number, f));
         f(this, steps, s);
     }
 }

@@ -298,7 +298,7 @@ impl Maker<'_> {
 /// result of type f16 or bf16 is rounded to it, whatever it is fused with. Rules that only change in which order one
 /// operator sums have no arithmetic besides that operator, and go on.
 pub fn keeps_roundings(eg: &EGraph, rule: &Rule, class: Id, right: &Replacement) -> bool {
-    let narrow = |t: &Type| t.dtype.is_float() && t.dtype.compute() != t.dtype;
+    let narrow = |t: &Type| t.dtype.is_half();
     let Some(law) = rule.law.as_ref().filter(|_| rule.exactness != Exactness::Exact) else {
         return true;
     };

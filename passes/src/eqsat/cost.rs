@@ -24,16 +24,20 @@ pub fn images(g: &Graph) -> Vec<usize> {
     let mut out = vec![];
     for node in &g.nodes {
         let types: Vec<Type> = node.inputs.iter().map(|&v| g.ty(v).clone()).collect();
-        let windowed = match node.op.role() {
-            Role::Window(_) => true,
-            Role::Contract(c) => c.window(&node.op, &types).is_some(),
-            _ => false,
-        };
-        if windowed && !out.contains(&types[0].rank()) {
+        if window(&node.op, &types).is_some() && !out.contains(&types[0].rank()) {
             out.push(types[0].rank());
         }
     }
     out
+}
+
+/// The shape of a convolution's or pooling's windows.
+pub fn window(op: &Op, types: &[Type]) -> Option<WindowShape> {
+    match op.role() {
+        Role::Window(w) => Some(w.shape(op)),
+        Role::Contract(c) => c.window(op, types),
+        _ => None,
+    }
 }
 
 /// The axes of an image with its channels innermost, from the outermost on.

@@ -10,7 +10,7 @@
 //! [`Part::form`]'s answer. A path sees no sharing: [`search`](super::search) then improves the whole with exact costs.
 
 use super::build::streams;
-use super::cost::{CostModel, Work};
+use super::cost::{self, CostModel, Work};
 use super::lang::{EGraph, Kind, OpId, Term, op_of, operand_types};
 use crate::fusion::{Form, Part};
 use brolga_ir::ops::Role;
@@ -100,16 +100,11 @@ pub fn images(eg: &EGraph) -> Result<Vec<usize>, String> {
     let mut out = vec![];
     for term in eg.classes().flat_map(|c| &c.nodes) {
         let Term::Op(id, children) = term else { continue };
-        let windowed = match id.def().role() {
-            Role::Window(_) => true,
-            Role::Contract(c) => {
-                let types = operand_types(eg, super::lang::operands(*id, children));
-                c.window(&op_of(eg, *id, children)?, &types).is_some()
-            }
-            _ => false,
-        };
-        if windowed {
-            let types = operand_types(eg, super::lang::operands(*id, children));
+        if !matches!(id.def().role(), Role::Window(_) | Role::Contract(_)) {
+            continue;
+        }
+        let types = operand_types(eg, super::lang::operands(*id, children));
+        if cost::window(&op_of(eg, *id, children)?, &types).is_some() {
             out.extend(types.first().map(Type::rank).filter(|r| !out.contains(r)));
         }
     }

@@ -121,14 +121,8 @@ fn varying(graph: &Graph) -> Vec<bool> {
 
 /// The shape of a convolution's or pooling's windows.
 fn window(g: &Graph, node: &Node) -> Option<WindowShape> {
-    match node.op.role() {
-        Role::Window(w) => Some(w.shape(&node.op)),
-        Role::Contract(c) => {
-            let types: Vec<Type> = node.inputs.iter().map(|&v| g.ty(v).clone()).collect();
-            c.window(&node.op, &types)
-        }
-        _ => None,
-    }
+    let types: Vec<Type> = node.inputs.iter().map(|&v| g.ty(v).clone()).collect();
+    cost::window(&node.op, &types)
 }
 
 /// What a kernel of the graph is made of.

@@ -7,8 +7,8 @@ use crate::{Error, Result, View, ViewMut};
 
 impl Executor {
     /// [`Executor::run_into`] with outputs in the memory of inputs: those that the program may write there
-    /// ([`Meta::aliases`](brolga_abi::Meta::aliases)) hold the inputs before the run, and `inputs` are the others, in order. After an error the contents of
-    /// all outputs are unspecified, those of such inputs with them.
+    /// ([`Meta::aliases`](brolga_abi::Meta::aliases)) hold the inputs before the run, and `inputs` are the others, in order.
+    /// After an error the contents of all outputs are unspecified, those of such inputs with them.
     pub fn run_in_place(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<Vec<Vec<usize>>> {
         self.count_outputs(outputs)?;
         let meta = self.program.meta();
