@@ -2,7 +2,7 @@
 //!
 //! Invariant: when `NAME_plan` returns [`ErrorCode::Ok`], no size of the program has left 64 bits, no tensor has a negative
 //! extent or 2^63 bytes, and neither has the arena; and no dim in a kernel that its steps call is beyond 2^62. Code of kernels
-//! and of `NAME_run` relies on it: they compute such dims again and check nothing.
+//! and of `NAME_run` relies on it: kernels compute such dims again, the run takes them, and neither checks anything.
 //!
 //! Sizes are computed in the order in which they are used, with a check of each step. Positions in kernels are many, so only a
 //! bound on all of them is computed, in f64: on each monomial with its largest coefficient, once (exact checks of each dim
