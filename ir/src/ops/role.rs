@@ -87,6 +87,14 @@ impl Role {
             _ => false,
         }
     }
+    /// True when the result holds all operands as they are, and fills: who computes one can do so in the result.
+    pub fn embeds(self, op: &Op) -> bool {
+        match self {
+            Role::Move(m) => m.embeds(op),
+            Role::Assemble(a) => a.embeds(),
+            _ => false,
+        }
+    }
     /// True when every element of the result is one of the first operand's.
     pub fn keeps_signs(self) -> bool {
         self.keeps_splat() || matches!(self, Role::Gather(_) | Role::Store)
@@ -138,6 +146,11 @@ pub trait Movement: Sync {
     }
     /// True when elements of the operand are repeated, so that the result in memory is only larger.
     fn spreads(&self) -> bool {
+        false
+    }
+    /// True when the result holds the operand, with fills around it: who computes the operand can do so in the result.
+    fn embeds(&self, op: &Op) -> bool {
+        let _ = op;
         false
     }
 }
@@ -284,6 +297,10 @@ pub trait Assemble: Sync {
     }
     /// True when every element of the result is an element of an operand.
     fn only_moves(&self) -> bool {
+        false
+    }
+    /// True when the result holds all operands as they are: who computes one can do so in the result.
+    fn embeds(&self) -> bool {
         false
     }
 }

@@ -9,13 +9,14 @@
 //!
 //! A part is a contiguous range of the result where all dimensions before the concatenated one have a single point; it becomes
 //! a view, whoever uses it. Other parts are rows: the kernels that write and read such a one get the result as their operand,
-//! and the part's place in it in their index maps. In the other direction, a contiguous slice that a step would copy out of a
+//! and the part's place in it in their index maps. What is padded is such a part too ([`padding`](super::padding)). In the other direction, a contiguous slice that a step would copy out of a
 //! tensor becomes a view of it.
 //!
 //! Limits: the operand is a temporary that one step writes; rows are used by kernels only, and have [`LEAST_RUN`] bytes or more,
 //! as reading short rows that lie apart costs more than the copy. A kernel that has its schedule already keeps its maps.
 
 use super::copies::{Copying, ends};
+use super::padding::Padding;
 use super::variants::{Kernels, only, within};
 use crate::lower::Structured;
 use brolga_ir::index::{Ix, Var};
@@ -30,7 +31,7 @@ const LEAST_RUN: i64 = 64;
 /// Makes parts in their places, and slices views.
 pub(super) fn run(p: &mut Structured) {
     let copies = |k: &Kernel| k.stages.iter().any(|s| Copying::of(k, s).is_some());
-    if !p.kernels.iter().any(copies) {
+    if !p.kernels.iter().any(|k| copies(k) || Padding::of(k).is_some()) {
         return;
     }
     let late = p.bounds();
@@ -41,8 +42,9 @@ pub(super) fn run(p: &mut Structured) {
         changed: p.steps.iter().map(|_| None).collect(),
         p,
     };
-    // The last concatenation comes first: what is a part of a part finds its place in the whole.
+    // The last one comes first: what is a part of a part finds its place in the whole.
     for step in (0..parts.p.steps.len()).rev() {
+        parts.pad(step);
         parts.concat(step);
     }
     for step in 0..parts.p.steps.len() {
@@ -135,6 +137,35 @@ impl Parts<'_> {
     /// Bytes of elements of a slot.
     fn bytes(&self, s: SlotId, elements: &Dim) -> Dim {
         elements * self.p.slot(s).ty.dtype.bytes() as i64
+    }
+
+    /// Makes what is padded inside of the margins, where that can be; the step then fills those.
+    fn pad(&mut self, step: usize) {
+        let Some((k, args)) = self.call(step) else { return };
+        let Some(c) = Padding::of(k) else { return };
+        let (k, args) = (k.clone(), args.to_vec());
+        let (part, result) = (args[c.from], args[c.to]);
+        let (owner, whole) = (self.p.root(part), self.p.root(result));
+        let (from, to) = (&k.operands[c.from].ty.shape, &k.operands[c.to]);
+        let made = owner != whole
+            && self.is_movable(owner, part, step)
+            && self.takes(whole)
+            && self.lay_in_rows(step, owner, to, result, &Copying::whole(from, to, c.map()));
+        if !made {
+            return;
+        }
+        self.uses.move_to(owner, whole);
+        self.forget(step, &args);
+        let Some(margins) = c.margins(&k) else {
+            self.removed[step] = true;
+            return;
+        };
+        self.changed[step] = Some(margins);
+        self.uses.calls[whole.0 as usize].push((step, 0));
+        self.uses.writers[whole.0 as usize].push(step);
+        if let Step::Call { args, .. } = &mut self.p.steps[step] {
+            *args = vec![result];
+        }
     }
 
     /// Makes the operands of a concatenation in its result, where that can be.
@@ -239,7 +270,7 @@ impl Parts<'_> {
                 return false;
             }
             let map: Vec<Ix> = (0..).zip(&by).map(|(v, d)| &Ix::var(Var(v)) + d).collect();
-            let run = Copying::whole(shape, &to.ty.shape, map);
+            let run = Copying::whole(shape, &to, map);
             if !self.lay_in_rows(step, owner, &to, first, &run) {
                 return false;
             }
@@ -290,7 +321,6 @@ impl Parts<'_> {
         let (_, start) = self.p.place(s);
         let written_once = matches!(self.uses.writers[i][..], [w] if w < step);
         matches!(slot.storage, Storage::Temp(_))
-            && slot.layout.is_row_major()
             && !slot.is_late(&self.late)
             && !self.uses.rewritten[i]
             && written_once
@@ -302,7 +332,6 @@ impl Parts<'_> {
     fn takes(&self, whole: SlotId) -> bool {
         let slot = self.p.slot(whole);
         matches!(slot.storage, Storage::Temp(_) | Storage::Output(_))
-            && slot.layout.is_row_major()
             && !slot.is_late(&self.late)
             && !self.uses.rewritten[whole.0 as usize]
             // The input in the same memory is read until the result is put together.
@@ -353,17 +382,20 @@ impl Parts<'_> {
 
     /// A part that lies in rows.
     fn as_rows(&mut self, step: usize, owner: SlotId, concat: &Kernel, result: SlotId, c: &Copying) -> bool {
-        let made = self.lay_in_rows(step, owner, &concat.operands[c.to], result, c);
+        let (from, to) = (&concat.operands[c.from].ty.shape, &concat.operands[c.to]);
+        let Some(map) = c.map_of_source(from) else { return false };
+        let rows = Copying::whole(from, to, map);
+        let made = self.lay_in_rows(step, owner, to, result, &rows);
         if made {
             self.uses.move_to(owner, self.p.root(result));
         }
         made
     }
 
-    /// Makes all steps but this one use a slot's tensor in rows of another.
+    /// Makes all steps but this one use a slot's tensor in rows of another, which has the same layout.
     fn lay_in_rows(&mut self, step: usize, owner: SlotId, to: &Operand, result: SlotId, c: &Copying) -> bool {
         let size = to.ty.dtype.bytes() as i64;
-        let long = c.run().is_some_and(|n| n * size >= LEAST_RUN);
+        let long = c.run().saturating_mul(size) >= LEAST_RUN;
         let (whole, _) = self.p.place(result);
         if !long || self.uses.others[owner.0 as usize] || !self.keeps_apart(step, owner, whole, &|_| false) {
             return false;
@@ -375,7 +407,8 @@ impl Parts<'_> {
         let can = |(i, arg): &(usize, usize)| {
             self.call(*i).is_some_and(|(k, _)| {
                 let free = k.schedule.is_none() && !k.stages.iter().any(|s| s.scatter);
-                free && k.operands[*arg].ty.shape == c.shape
+                let o = &k.operands[*arg];
+                free && o.ty.shape == c.shape && o.layout == to.layout
             })
         };
         if !uses.iter().all(can) {

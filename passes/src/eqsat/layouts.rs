@@ -13,7 +13,7 @@
 //!
 //! What the caller, a host operator, a region or a gather reads stays row-major.
 
-use super::cost::{self, CostModel, channels_last};
+use super::cost::{self, CostModel, channels_last, varying};
 use crate::decompose::decompose_where;
 use crate::lower::kernel::{self, in_memory, stored};
 use brolga_ir::index::{Ix, Term, Var};
@@ -107,16 +107,6 @@ fn with_layouts(graph: &Graph, last: &FxHashSet<Value>) -> Result<Graph, NodeErr
         }
         out.add(op, &inputs, &node.origin).map_err(|e| e.message)
     })
-}
-
-/// Which values depend on an input, by value.
-fn varying(graph: &Graph) -> Vec<bool> {
-    let mut varies: Vec<bool> = graph.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
-    for node in &graph.nodes {
-        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !node.op.is_concrete();
-        node.outputs.iter().for_each(|o| varies[o.0 as usize] = v);
-    }
-    varies
 }
 
 /// The shape of a convolution's or pooling's windows.
