@@ -1,8 +1,13 @@
 //! `conv_transpose{strides, dilations, pads_low, pads_high, output_pad, groups, acc, out}(x, w)`: the adjoint of `conv`: with
 //! `x [N, C, spatial…]` and `w [C, O/groups, kernel…]`, every `x[n, c, i…] · w[c, o, k…]` is added to
 //! `out[n, g(c)·O/groups + o, i·stride - low + k·dilation]`. Output extents are
-//! `(n - 1)·stride + dilation·(kernel - 1) + 1 - low - high + output_pad`. It decomposes into a pad between the elements and a
-//! convolution with the kernel reversed and its channels exchanged. Source: ONNX `ConvTranspose`.
+//! `(n - 1)·stride + dilation·(kernel - 1) + 1 - low - high + output_pad`. Source: ONNX `ConvTranspose`.
+//!
+//! It decomposes into a convolution whose results for one element of `x` are the `stride` elements that begin there, side by side in
+//! the channels, and these are then laid out one after the other: no product with a zero is computed but for kernels that are
+//! no multiple of the stride. Groups and dilations have a pad between the elements and a convolution with the kernel reversed and
+//! its channels exchanged. The first is the sub-pixel convolution of W. Shi et al., Is the deconvolution layer the same as a
+//! convolutional layer?, arXiv 1609.07009.
 
 use super::accumulate::{Accumulator, check_dtypes, load, store};
 use super::window::{self, Windows};
@@ -67,6 +72,9 @@ impl OpDef for Def {
         let (strides, dilations) = (op.ints("strides"), op.ints("dilations"));
         let mut y = inputs[0];
         if strides.iter().any(|&s| s > 1) {
+            if groups == 1 && dilations.iter().all(|&d| d == 1) {
+                return Ok(Some(vec![sub_pixel(op, b, inputs)?]));
+            }
             let none = vec![Dim::ZERO; rank];
             let mut interior = vec![0; 2];
             interior.extend(strides.iter().map(|s| s - 1));
@@ -224,8 +232,101 @@ impl OpDef for Def {
                 (F32, &[0, 2, 3]),
                 (F32, &[2, 2, 2]),
             ),
+            // Kernels that are no multiple of the stride, crops of more than one, what no window reaches.
+            s(
+                [&[3, 2], &[1, 1], &[4, 1], &[2, 0], &[1, 1]],
+                1,
+                F32,
+                F32,
+                (F32, &[2, 3, 4, 5]),
+                (F32, &[3, 2, 4, 3]),
+            ),
+            s(
+                [&[4], &[1], &[1], &[0], &[3]],
+                1,
+                I32,
+                I32,
+                (I8, &[1, 2, 3]),
+                (I8, &[2, 2, 2]),
+            ),
         ]
     }
+}
+
+/// The results for the windows that begin in an element of `x`, as channels, laid out one after the other.
+///
+/// Along a dimension, `out[i·s + t·s + r] += x[i] · w[t·s + r]` with `r < s`: with `q = i + t`, result `r` of `q` is a
+/// convolution of `x` with the taps `t` of `w`, reversed.
+fn sub_pixel(op: &Op, b: &mut dyn Build, inputs: &[Value]) -> Result<Value, String> {
+    let types = [b.type_of(inputs[0]), b.type_of(inputs[1])];
+    let out = Def.infer(op, &types)?.remove(0).shape;
+    let [x, w] = &types;
+    let (rank, spatial) = (x.rank(), x.rank() - 2);
+    let strides: Vec<Dim> = op.ints("strides").iter().map(|&s| Dim::Const(s)).collect();
+    let axes = |front: &[usize], per: &dyn Fn(usize) -> Vec<usize>| -> Attr {
+        Attr::axes(&[front, &(0..spatial).flat_map(per).collect::<Vec<usize>>()].concat())
+    };
+
+    // w [C, O, k…] → [C, O, (taps, s)…] → [s…, O, C, taps…] → [s…·O, C, taps… reversed]
+    let taps: Vec<Dim> = (w.shape[2..].iter().zip(&strides)).map(|(k, s)| k.ceil_div(s)).collect();
+    let more = (0..spatial).map(|d| &(&taps[d] * &strides[d]) - &w.shape[2 + d]);
+    let attrs = [
+        Attr::Dims(vec![Dim::ZERO; rank]),
+        Attr::Dims([Dim::ZERO, Dim::ZERO].into_iter().chain(more).collect()),
+        Attr::Ints(vec![0; rank]),
+        Attr::num(0.0),
+    ];
+    let mut v = b.call("pad", &attrs, &[inputs[1]])?;
+    let both = (0..spatial).flat_map(|d| [taps[d].clone(), strides[d].clone()]);
+    let split = w.shape[..2].iter().cloned().chain(both).collect();
+    v = b.call("reshape", &[Attr::Dims(split)], &[v])?;
+    let phases: Vec<usize> = (0..spatial).map(|d| 3 + 2 * d).collect();
+    let perm = axes(&[&phases[..], &[1, 0]].concat(), &|d| vec![2 + 2 * d]);
+    v = b.call("transpose", &[perm], &[v])?;
+    let channels = strides.iter().fold(w.shape[1].clone(), |n, s| &n * s);
+    let merged = [&[channels, w.shape[0].clone()], &taps[..]].concat();
+    v = b.call("reshape", &[Attr::Dims(merged.clone())], &[v])?;
+    let starts = [Dim::ZERO, Dim::ZERO].into_iter().chain(taps.iter().map(|t| t - &Dim::ONE));
+    let steps = [1, 1].into_iter().chain((0..spatial).map(|_| -1)).collect();
+    let attrs = [Attr::Dims(starts.collect()), Attr::Dims(merged), Attr::Ints(steps)];
+    v = b.call("slice", &attrs, &[v])?;
+
+    // Of the results of the first and last q, only those are computed of which some are not cropped.
+    let (mut low, mut high, mut start, mut count) = (vec![], vec![], vec![Dim::ZERO; 2], vec![]);
+    for d in 0..spatial {
+        let (s, crop) = (&strides[d], &op.dims("pads_low")[d]);
+        let reach = &taps[d] - &Dim::ONE;
+        let skipped = Dim::min(&crop.floor_div(s), &reach);
+        let first = crop - &(&skipped * s);
+        let before = &reach - &skipped;
+        let needed = (&first + &out[2 + d]).ceil_div(s);
+        let after = Dim::max(&Dim::ZERO, &(&(&(&needed - &x.shape[2 + d]) - &before) + &reach));
+        count.push(&(&(&x.shape[2 + d] + &before) + &after) - &reach);
+        low.push(before);
+        high.push(after);
+        start.push(first);
+    }
+    let attrs = [
+        Attr::Ints(vec![1; spatial]),
+        Attr::Ints(vec![1; spatial]),
+        Attr::Dims(low),
+        Attr::Dims(high),
+        Attr::Int(1),
+        Attr::DType(op.dtype("acc")),
+        Attr::DType(op.dtype("out")),
+    ];
+    let mut y = b.call("conv", &attrs, &[inputs[0], v])?;
+
+    // [N, s…·O, q…] → [N, s…, O, q…] → [N, O, (q, s)…] → [N, O, q·s…] → [N, O, out…]
+    let front = [&x.shape[..1], &strides, &w.shape[1..2], &count].concat();
+    y = b.call("reshape", &[Attr::Dims(front)], &[y])?;
+    let perm = axes(&[0, 1 + spatial], &|d| vec![2 + spatial + d, 1 + d]);
+    y = b.call("transpose", &[perm], &[y])?;
+    let whole = (0..spatial).map(|d| &count[d] * &strides[d]);
+    let whole = [x.shape[0].clone(), w.shape[1].clone()].into_iter().chain(whole);
+    y = b.call("reshape", &[Attr::Dims(whole.collect())], &[y])?;
+    let attrs = [Attr::Dims(start), Attr::Dims(out), Attr::Ints(vec![1; rank])];
+    b.call("slice", &attrs, &[y])
 }
 
 /// The windows of the adjoint convolution slide over the result, one at every element of `x`.

@@ -104,9 +104,10 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     // Half of L2 for the right operand, the rest for what streams by.
     let resident = (target.l2_bytes / 2) as i64;
     let stays = t.panel_bytes().as_const().is_some_and(|b| b <= resident);
+    let columns = t.columns().as_const().map_or(PANEL, |n| n.clamp(1, PANEL)) as u32;
     Some(Schedule::Tile(Tile {
         left,
-        rows: i64::from(target.tile.shape(PANEL as u32).rows),
+        rows: i64::from(target.tile.shape(columns).rows),
         order: if stays { Order::Panel } else { Order::Row },
         lanes: if t.epilogue_size() <= 10 { 16 } else { 8 },
         direct: t.can_write(),
