@@ -257,6 +257,7 @@ macro_rules! operators {
 
 operators! {
     arg_reduce
+    attention
     batch_norm
     broadcast
     concat
