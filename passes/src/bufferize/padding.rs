@@ -8,7 +8,8 @@
 use super::copies::without_units;
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::scalar::{Body, Inst, V};
-use brolga_ir::structured::{IterDim, IterKind, Kernel, Place, Read, Role, Stage};
+use brolga_ir::structured::build::{self, Reads};
+use brolga_ir::structured::{Kernel, Part, Place, Read, Role, Stage};
 use brolga_ir::{DType, Dim};
 use std::cmp::Ordering;
 
@@ -27,7 +28,7 @@ pub(super) struct Padding {
 impl Padding {
     /// What a kernel pads, when it does nothing else. Both tensors have one rank and layout, and no margin is negative.
     pub fn of(k: &Kernel) -> Option<Padding> {
-        let [s] = &k.stages[..] else { return None };
+        let [Part::Stage(s)] = &k.parts[..] else { return None };
         let plain = !s.scan && !s.scatter && s.combine.is_none() && s.checks.is_empty() && s.body.insts.is_empty();
         let (
             [
@@ -119,7 +120,7 @@ impl Padding {
                     map[b] = &from + &Ix::var(Var(v));
                     extents.push(size.clone());
                 }
-                stages.push(self.fills(result.ty.dtype, extents, map));
+                stages.push(Part::Stage(self.fills(result.ty.dtype, &extents, map)));
             }
         }
         (!stages.is_empty()).then(|| {
@@ -128,31 +129,20 @@ impl Padding {
             Kernel {
                 operands: vec![operand],
                 outer: vec![],
-                stages,
+                parts: stages,
                 ..k.clone()
             }
         })
     }
 
     /// A stage that fills some places of the result.
-    fn fills(&self, dtype: DType, extents: Vec<Dim>, map: Vec<Ix>) -> Stage {
-        let dim = |extent| IterDim {
-            extent,
-            kind: IterKind::Parallel,
+    fn fills(&self, dtype: DType, extents: &[Dim], map: Vec<Ix>) -> Stage {
+        let body = Body {
+            inputs: vec![],
+            insts: vec![Inst::Const(dtype, self.fill)],
+            outputs: vec![V(0)],
         };
-        Stage {
-            dims: extents.into_iter().map(dim).collect(),
-            reads: vec![],
-            checks: vec![],
-            body: Body {
-                inputs: vec![],
-                insts: vec![Inst::Const(dtype, self.fill)],
-                outputs: vec![V(0)],
-            },
-            combine: None,
-            writes: vec![(Place::Operand(0), map)],
-            scan: false,
-            scatter: false,
-        }
+        let dims = extents.iter().map(build::parallel).collect();
+        build::map(dims, Reads::default(), body, vec![(Place::Operand(0), map)])
     }
 }

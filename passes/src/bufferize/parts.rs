@@ -21,7 +21,7 @@ use super::variants::{Kernels, only, within};
 use crate::lower::Structured;
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::program::{SlotId, Step, Storage};
-use brolga_ir::structured::{Kernel, Operand, Place, Read, Role};
+use brolga_ir::structured::{Kernel, Operand, Part, Place, Read, Role};
 use brolga_ir::{Dim, Symbol};
 use rustc_hash::FxHashMap;
 
@@ -30,7 +30,7 @@ const LEAST_RUN: i64 = 64;
 
 /// Makes parts in their places, and slices views.
 pub(super) fn run(p: &mut Structured) {
-    let copies = |k: &Kernel| k.stages.iter().any(|s| Copying::of(k, s).is_some());
+    let copies = |k: &Kernel| k.list().is_some_and(|l| l.iter().any(|s| Copying::of(k, s).is_some()));
     if !p.kernels.iter().any(|k| copies(k) || Padding::of(k).is_some()) {
         return;
     }
@@ -171,24 +171,28 @@ impl Parts<'_> {
     /// Makes the operands of a concatenation in its result, where that can be.
     fn concat(&mut self, step: usize) {
         let Some((k, args)) = self.call(step) else { return };
-        let apart = k.stages.len() > 1 && k.outer.is_empty() && k.locals.is_empty() && k.schedule.is_none();
+        let apart = k.outer.is_empty() && k.locals.is_empty() && k.schedule.is_none();
         // What a scatter writes over is no part of its own, and what takes the place of a slice is made when the rest of it
         // was read.
-        if !apart || k.stages.iter().any(|s| s.scatter) || super::updates::update(k).is_some() {
+        let scatters = k.stages().iter().any(|s| s.scatter);
+        if !apart || scatters || super::updates::update(k).is_some() {
             return;
         }
         let (k, args) = (k.clone(), args.to_vec());
+        let Some(stages) = k.list().filter(|l| l.len() > 1) else {
+            return;
+        };
         if self.window(step, &k, &args) {
             return;
         }
         let mut left = vec![];
-        for (i, s) in k.stages.iter().enumerate() {
+        for (i, s) in stages.iter().enumerate() {
             let made = Copying::of(&k, s).filter(|c| c.takes_all(&k) && self.place(step, &k, &args, c));
             if made.is_none() {
                 left.push(i);
             }
         }
-        if left.len() == k.stages.len() {
+        if left.len() == stages.len() {
             return;
         }
         self.forget(step, &args);
@@ -217,15 +221,13 @@ impl Parts<'_> {
     /// call @concat_5(s1, s2, s5, s4)   -->    view s3 = s4, view s5 = s4 + 96
     /// ```
     fn window(&mut self, step: usize, k: &Kernel, args: &[SlotId]) -> bool {
-        let mut from = k
-            .stages
-            .iter()
-            .map(|s| ends(s).map(|(from, _)| self.p.root(args[from])));
+        let stages = k.stages();
+        let mut from = stages.iter().map(|s| ends(s).map(|(from, _)| self.p.root(args[from])));
         let first = from.next().flatten();
         if first.is_none() || !from.all(|root| root == first) {
             return false;
         }
-        let copies: Option<Vec<Copying>> = k.stages.iter().map(|s| Copying::of(k, s)).collect();
+        let copies: Option<Vec<Copying>> = stages.iter().map(|s| Copying::of(k, s)).collect();
         let Some(copies) = copies else { return false };
         let (result, first) = (args[copies[0].to], args[copies[0].from]);
         let (owner, whole) = (self.p.root(result), self.p.root(first));
@@ -299,8 +301,8 @@ impl Parts<'_> {
         }
         let uses = &self.uses.calls[owner.0 as usize];
         let here = uses.iter().filter(|(i, _)| *i == step).count();
-        let reads = k
-            .stages
+        let stages = k.stages();
+        let reads = stages
             .iter()
             .flat_map(|s| &s.reads)
             .filter(|r| matches!(r, Read::Element { place: Place::Operand(o), .. } if *o as usize == c.from));
@@ -406,7 +408,7 @@ impl Parts<'_> {
             .collect();
         let can = |(i, arg): &(usize, usize)| {
             self.call(*i).is_some_and(|(k, _)| {
-                let free = k.schedule.is_none() && !k.stages.iter().any(|s| s.scatter);
+                let free = k.schedule.is_none() && !k.stages().iter().any(|s| s.scatter);
                 let o = &k.operands[*arg];
                 free && o.ty.shape == c.shape && o.layout == to.layout
             })
@@ -428,7 +430,7 @@ impl Parts<'_> {
     /// Makes what a step copies out of a tensor, as one range, a view of it.
     fn slice(&mut self, step: usize) {
         let Some((k, args)) = self.call(step) else { return };
-        let [s] = &k.stages[..] else { return };
+        let [Part::Stage(s)] = &k.parts[..] else { return };
         let Some(c) = Copying::of(k, s).filter(|c| c.fills_all(k)) else {
             return;
         };

@@ -5,7 +5,7 @@
 
 use super::cost::{self, CostModel, varying};
 use brolga_ir::ops::Role;
-use brolga_ir::{Def, Graph, Node, Target, Value};
+use brolga_ir::{Def, Graph, Node, Target, Type, Value};
 use rustc_hash::FxHashMap;
 use std::fmt;
 use std::ops::AddAssign;
@@ -70,9 +70,11 @@ pub fn account(graph: &Graph, target: &Target) -> Account {
         }
         match node.op.role() {
             Role::Store => sum += accountant.kernel(node.inputs[0]),
-            Role::Host | Role::Region(_) => {
+            Role::Own(_) | Role::Host | Role::Region(_) => {
+                let types: Vec<Type> = node.inputs.iter().map(|&i| graph.ty(i).clone()).collect();
+                let work = accountant.model.operator(&node.op, &types, graph.ty(node.outputs[0]));
                 sum.kernels += 1;
-                sum.seconds += accountant.model.per_kernel();
+                sum.seconds += accountant.model.kernel(work.compute, work.memory);
             }
             _ => {}
         }
@@ -104,7 +106,7 @@ impl<'g> Accountant<'g> {
         };
         let node = &self.graph.nodes[n as usize];
         match node.op.role() {
-            Role::Store | Role::Host | Role::Region(_) => None,
+            Role::Store | Role::Own(_) | Role::Host | Role::Region(_) => None,
             Role::Reshape(_) => self.stream(node.inputs[0]).map(|_| node),
             _ => Some(node),
         }

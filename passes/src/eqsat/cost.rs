@@ -164,6 +164,17 @@ impl CostModel {
         };
         match op.role() {
             Role::Store | Role::Reshape(_) | Role::Composite | Role::Host | Role::Region(_) => Work::default(),
+            Role::Own(own) if own.competes() => {
+                let w = own.work(op, types);
+                let tiles = self.cost.tile_flops * self.cost.contraction;
+                let scalar = self.extent(&w.cycles) * lanes(types) / self.cost.vector_flops;
+                Work {
+                    compute: 2.0 * self.extent(&w.products) / tiles + scalar,
+                    memory: types.iter().chain([out]).map(|t| self.traffic(t)).sum(),
+                    ..Work::default()
+                }
+            }
+            Role::Own(_) => Work::default(),
             Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.cost.vector_flops),
             Role::Source(_) | Role::Assemble(_) => plain(n / self.cost.vector_flops),
             Role::Move(m) => {

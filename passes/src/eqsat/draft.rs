@@ -360,7 +360,7 @@ impl<'a> Draft<'a> {
         let choice = &self.cs.choices[c][self.choice[c] as usize];
         let Some(part) = choice.part else { return 0.0 };
         if part.role.is_step() {
-            return self.cs.model.per_kernel();
+            return self.cs.model.kernel(choice.work.compute, choice.work.memory);
         }
         self.marks.clear();
         let mut kernel = Tally::default();

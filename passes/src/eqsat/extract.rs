@@ -351,7 +351,8 @@ pub fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> O
                 .iter()
                 .map(|&o| settled[o].as_ref().map_or(0.0, |s| s.inline)),
         );
-        return Some(leaf(Form::Tensor, 0.0, below + cs.model.per_kernel()));
+        let own = cs.model.kernel(choice.work.compute, choice.work.memory);
+        return Some(leaf(Form::Tensor, 0.0, below + own));
     }
     let mut best: Option<Settled> = None;
     for stored in store_choices(cs, settled, c, choice) {

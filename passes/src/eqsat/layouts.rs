@@ -227,7 +227,7 @@ impl Chooser {
         source.outputs.iter().for_each(|(_, v)| close(*v));
         for node in &source.nodes {
             match node.op.role() {
-                Role::Host | Role::Region(_) => node.inputs.iter().for_each(|v| close(*v)),
+                Role::Own(_) | Role::Host | Role::Region(_) => node.inputs.iter().for_each(|v| close(*v)),
                 Role::Gather(_) => close(node.inputs[0]),
                 _ => {}
             }
@@ -271,6 +271,7 @@ impl Chooser {
             node: node.origin.to_string(),
             message,
         })?;
+        let stages = built.kernel.stages().into_iter().cloned().collect();
         let types = built.kernel.operands.into_iter().map(|o| o.ty);
         let operands: Vec<(Value, Type)> = built.inputs.into_iter().chain([result]).zip(types).collect();
         let heavy = self.heavy(x);
@@ -286,7 +287,7 @@ impl Chooser {
             result,
             operands,
             outer: built.kernel.outer.len(),
-            stages: built.kernel.stages,
+            stages,
             heavy,
         });
         Ok(())

@@ -2,6 +2,7 @@
 //! measured on a Zen 4 where nothing else is said.
 
 use super::cpu::tile::Tiling;
+use super::cpu::tree;
 use super::flat::{Flat, FlatRead, FlatStage, local_len, stride_is_one};
 use super::gpu::contract::Blocks;
 use super::knobs::{self, grain};
@@ -9,7 +10,9 @@ use super::parts::{self, Part};
 use super::{Gpu, Machine, Schedule, inline, stretch};
 use brolga_ir::index::Var;
 use brolga_ir::loops::PANEL;
-use brolga_ir::schedule::{Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile};
+use brolga_ir::schedule::{
+    Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile, Tree, Way,
+};
 use brolga_ir::structured::{self, IterKind};
 use brolga_ir::{CpuTarget, Dim};
 
@@ -56,6 +59,9 @@ pub fn choose_flat(kernel: &structured::Kernel, flat: &Flat, machine: &Machine) 
     let Machine::Cpu(target) = machine else {
         return of_parts(flat, machine, true);
     };
+    if needs_tree(flat) {
+        return tree(flat, target);
+    }
     if tile(flat, target).is_none()
         && let Some(plain) = stretch::plain(kernel, flat)
     {
@@ -113,6 +119,35 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
         direct: t.can_write(),
         knobs: knobs::defaults(target),
     }))
+}
+
+/// True for kernels that run in order: those with loops, or with several results of a reduction at one point.
+fn needs_tree(flat: &Flat) -> bool {
+    flat.has_loops() || flat.stages.iter().any(|s| s.reduces() && !s.scan && has_row(s))
+}
+
+/// The kernel's own tree, with tiles wherever they can be: of as many rows as registers hold where every right operand is the
+/// same for all points along the innermost outer dimension.
+fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
+    let with = |rows: i64| {
+        let on_tiles = |i: usize| tree::tiles(flat, rows, i);
+        let way = |(i, s): (usize, &FlatStage)| match on_tiles(i) {
+            true => Way::Tile,
+            false => Way::Lanes(width([s].into_iter())),
+        };
+        Tree {
+            rows,
+            stages: flat.stages.iter().enumerate().map(way).collect(),
+            knobs: knobs::defaults(target),
+        }
+    };
+    let tiles = |t: &Tree| t.stages.iter().filter(|w| **w == Way::Tile).count();
+    let alone = with(1);
+    if flat.outer.is_empty() || tiles(&alone) == 0 {
+        return Schedule::Tree(alone);
+    }
+    let rows = with(i64::from(target.tile.shape(PANEL as u32).rows));
+    Schedule::Tree(if tiles(&rows) == tiles(&alone) { rows } else { alone })
 }
 
 fn copy(flat: &Flat) -> Option<Schedule> {

@@ -131,7 +131,7 @@ impl<'f> Contraction<'f> {
 }
 
 /// True for the product of two f32 values that are the inputs, or conversions of them.
-fn is_product(s: &FlatStage) -> bool {
+pub fn is_product(s: &FlatStage) -> bool {
     let body = &s.body;
     let source = |v: V| match body.inst(v) {
         None => Some(v),
@@ -148,6 +148,6 @@ fn is_product(s: &FlatStage) -> bool {
 }
 
 /// True for a plain sum from 0.
-fn is_sum(c: &Combine) -> bool {
+pub fn is_sum(c: &Combine) -> bool {
     c.init == [0] && matches!(&c.body.insts[..], [Inst::Prim(Prim::Add, [a, b, _])] if a.0 + b.0 == 1)
 }

@@ -45,6 +45,10 @@ pub fn stages(nest: &mut Nest, out: &mut Vec<Stmt>, lanes: u32, at: &Point) {
             out.extend(Nest::serial(&loops, on_lanes(nest, lanes, body)));
             continue;
         }
+        if stage.scan {
+            scan(nest, out, stage, lanes, at);
+            continue;
+        }
         let combine = stage.combine.as_ref().expect("a reducing stage has a combiner");
         let accs = accumulators(nest, out, stage, lanes);
         let loops: Vec<(Var, Ix)> = stage
@@ -52,14 +56,6 @@ pub fn stages(nest: &mut Nest, out: &mut Vec<Stmt>, lanes: u32, at: &Point) {
             .iter()
             .map(|(v, d)| (*v, Ix::constant(d.extent.clone())))
             .collect();
-        if stage.scan {
-            let mut body = vec![];
-            let values = nest.values(&mut body, stage, at);
-            merge(nest, &mut body, &combine.body, &accs, &values);
-            nest.writes(&mut body, stage, &accs, &[], at);
-            out.extend(Nest::serial(&loops, on_lanes(nest, lanes, body)));
-            continue;
-        }
         let domain = Domain { loops: &loops, at };
         sums::reduce(nest, out, combine, &accs, lanes, domain, &mut |nest, accs, at| {
             let mut body = vec![];
@@ -69,6 +65,29 @@ pub fn stages(nest: &mut Nest, out: &mut Vec<Stmt>, lanes: u32, at: &Point) {
         });
         finish(nest, out, stage, &accs, lanes, at);
     }
+}
+
+/// A scan at a point (or at `lanes` points).
+pub fn scan(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32, at: &Point) {
+    let combine = stage.combine.as_ref().expect("a scan has a combiner");
+    let accs = accumulators(nest, out, stage, lanes);
+    let loops: Vec<(Var, Ix)> = stage
+        .dims
+        .iter()
+        .map(|(v, d)| (*v, Ix::constant(d.extent.clone())))
+        .collect();
+    let inside = |u: Var| {
+        if loops.iter().any(|(v, _)| *v == u) {
+            Ix::var(u)
+        } else {
+            at(u)
+        }
+    };
+    let mut body = vec![];
+    let values = nest.values(&mut body, stage, &inside);
+    merge(nest, &mut body, &combine.body, &accs, &values);
+    nest.writes(&mut body, stage, &accs, &[], &inside);
+    out.extend(Nest::serial(&loops, on_lanes(nest, lanes, body)));
 }
 
 /// Scalars that a later stage reads are kept in registers with lanes.

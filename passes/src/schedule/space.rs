@@ -12,7 +12,7 @@ use super::knobs::{self, grain};
 use super::parts::{self, Part};
 use super::{Machine, Schedule, inline, stretch};
 use brolga_ir::loops::PANEL;
-use brolga_ir::schedule::{Copy, GpuPoints, GpuRows, GpuTile, Order, Points, Rows, Tile};
+use brolga_ir::schedule::{Copy, GpuPoints, GpuRows, GpuTile, Order, Points, Rows, Tile, Tree, Way};
 use brolga_ir::{CpuTarget, structured};
 
 /// Lanes of vectors to try.
@@ -97,6 +97,24 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
                 }
             }
         }
+    }
+    if let Schedule::Tree(chosen) = chosen {
+        for rows in [1].into_iter().chain(heights(height)) {
+            out.push(Schedule::Tree(Tree { rows, ..chosen.clone() }));
+        }
+        for (i, way) in chosen.stages.iter().enumerate() {
+            for other in LANES
+                .map(Way::Lanes)
+                .into_iter()
+                .chain([Way::Tile])
+                .filter(|w| w != way)
+            {
+                let mut tree = chosen.clone();
+                tree.stages[i] = other;
+                out.push(Schedule::Tree(tree));
+            }
+        }
+        return out;
     }
     let dims = flat.outer.len() as i64;
     for inline in inlinings(flat) {

@@ -42,7 +42,8 @@ pub fn kernel(flat: &Flat, s: &Rows) -> Result<Kernel, String> {
     Ok(nest.kernel)
 }
 
-fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32, at: &Point) {
+/// A stage at a point of the outer domain: it reduces all its dimensions or none.
+pub fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32, at: &Point) {
     let Some(((v, last), before)) = stage.dims.split_last() else {
         let reads = nest.reads(out, stage, at);
         let values = nest.body(out, &stage.body, &reads);

@@ -24,7 +24,7 @@ use brolga_ir::schedule::{Order, Tile};
 use brolga_ir::{DType, Dim};
 
 /// The most rows of a tile: its sums take 128 bytes of scratch a row.
-const MAX_ROWS: i64 = 1024;
+pub const MAX_ROWS: i64 = 1024;
 
 /// A contraction that register tiles can do.
 pub struct Tiling<'f> {
@@ -82,7 +82,7 @@ impl<'f> Tiling<'f> {
             column,
             steps: c.steps,
         };
-        match t.runs().len() {
+        match runs(t.a.1, &t.steps).len() {
             0..=3 => Ok(t),
             n => Err(format!(
                 "the left operand is summed over in {n} strides, expected at most 3"
@@ -115,22 +115,6 @@ impl<'f> Tiling<'f> {
     pub fn epilogue_size(&self) -> usize {
         let rest = &self.flat.stages[1..];
         rest.iter().map(|s| s.body.usual() + s.reads.len()).sum()
-    }
-
-    /// The summed dimensions as the left operand sees them: (extent, stride), merged where contiguous, innermost last.
-    fn runs(&self) -> Vec<(Dim, Dim)> {
-        let mut out: Vec<(Dim, Dim)> = vec![];
-        for (v, d) in self.steps.iter().filter(|(_, d)| !d.is(1)) {
-            let s = self.a.1.stride(*v).expect("affine");
-            match out.last_mut() {
-                Some((n, t)) if *t == &s * d => (*n, *t) = (&*n * d, s),
-                _ => out.push((d.clone(), s)),
-            }
-        }
-        if out.is_empty() {
-            out.push((Dim::ONE, Dim::ONE));
-        }
-        out
     }
 
     /// How the right operand is packed.
@@ -230,7 +214,7 @@ impl<'f> Tiling<'f> {
         };
 
         let (a_buf, a) = self.a;
-        let runs = self.runs();
+        let runs = runs(self.a.1, &self.steps);
         let (run, blocks) = runs.split_last().expect("at least one");
         let block = |i: usize| match blocks.len().checked_sub(2 - i).and_then(|j| blocks.get(j)) {
             Some((n, s)) => (Ix::constant(n.clone()), Ix::constant(s.clone())),
@@ -283,6 +267,23 @@ impl<'f> Tiling<'f> {
         nest.kernel.body = vec![parallel(p, total, body)];
         Ok(nest.kernel)
     }
+}
+
+/// The summed dimensions as the left operand sees them, which lies at an affine index: (extent, stride), merged where
+/// contiguous, innermost last.
+pub fn runs(left: &Ix, steps: &[(Var, Dim)]) -> Vec<(Dim, Dim)> {
+    let mut out: Vec<(Dim, Dim)> = vec![];
+    for (v, d) in steps.iter().filter(|(_, d)| !d.is(1)) {
+        let s = left.stride(*v).expect("affine");
+        match out.last_mut() {
+            Some((n, t)) if *t == &s * d => (*n, *t) = (&*n * d, s),
+            _ => out.push((d.clone(), s)),
+        }
+    }
+    if out.is_empty() {
+        out.push((Dim::ONE, Dim::ONE));
+    }
+    out
 }
 
 /// A tile whose sums stand in scratch memory.
@@ -375,7 +376,7 @@ impl Computed<'_> {
 }
 
 /// The height of row tiles for `n` rows: as equal as can be, at most `most`.
-fn balanced(n: &Dim, most: i64) -> Dim {
+pub fn balanced(n: &Dim, most: i64) -> Dim {
     let some = |d: Dim| Dim::max(&Dim::ONE, &d);
     let tiles = some(n.ceil_div(&Dim::Const(most)));
     some(n.ceil_div(&tiles))
