@@ -115,7 +115,7 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
         left,
         rows: i64::from(target.tile.shape(columns).rows),
         order: if stays { Order::Panel } else { Order::Row },
-        lanes: if t.epilogue_size() <= 10 { 16 } else { 8 },
+        lanes: lanes(t.epilogue_size(), target).max(8),
         direct: t.can_write(),
         knobs: knobs::defaults(target),
     }))
@@ -169,7 +169,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     };
     if rows && flat.stages.iter().all(|s| !s.scan) {
         return Schedule::Rows(Rows {
-            lanes: width(flat.stages.iter()),
+            lanes: width(flat.stages.iter(), target),
             outside: tasks(flat.outer.iter().map(|(_, d)| d)) as i64,
             inline: vec![],
             knobs: knobs::defaults(target),
@@ -189,7 +189,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     // What follows a long reduction runs once where that runs often.
     let often = |s: &FlatStage| s.reduces() && s.length().as_const().is_none_or(|n| n >= LONG);
     let reduces = flat.stages.iter().any(often);
-    let width = width(flat.stages.iter().filter(|s| !reduces || often(s)));
+    let width = width(flat.stages.iter().filter(|s| !reduces || often(s)), target);
     // Lanes beyond the extent would leave all of it to the tail.
     let lanes = match extent.as_const() {
         Some(n @ 4..) => width.min(1 << n.ilog2().min(4)),
@@ -238,11 +238,17 @@ fn contiguous_reads(flat: &Flat, v: Var) -> bool {
 }
 
 /// Lanes for a kernel: fewer the larger the bodies of stages, so that values stay in registers.
-fn width<'s>(stages: impl Iterator<Item = &'s FlatStage>) -> i64 {
+fn width<'s>(stages: impl Iterator<Item = &'s FlatStage>, target: &CpuTarget) -> i64 {
     let sizes = stages.map(|s| s.body.usual() + s.reads.len());
-    match sizes.max().unwrap_or(0) {
-        0..=10 => 16,
-        11..=48 => 8,
+    lanes(sizes.max().unwrap_or(0), target)
+}
+
+/// Lanes for a body of so many instructions and reads: those of a register where it is as wide as the CPU has them, several
+/// registers of 128 bits else.
+fn lanes(size: usize, target: &CpuTarget) -> i64 {
+    match (target.body_lanes(), size) {
+        (Some(16), _) | (_, 0..=10) => 16,
+        (Some(_), _) | (_, 11..=48) => 8,
         _ => 4,
     }
 }

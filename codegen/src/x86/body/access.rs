@@ -315,7 +315,8 @@ impl Builder<'_> {
         let lanes = self.vector.map_or(1, |l| l.count);
         let unit = self.unit();
         let mut all: Option<Vec<K>> = None;
-        for (i, b) in moving.iter().enumerate() {
+        let mut fixed = fixed;
+        for b in moving {
             let p = self.parts(None, &b.index)?;
             if !p.lane.is(1) {
                 let masks = self.bound_by_lanes(b, &p)?;
@@ -356,10 +357,11 @@ impl Builder<'_> {
             self.f.general_op(GeneralOp::Sub, high, Scalar::Reg(first));
             clamp(self, low);
             clamp(self, high);
-            if i == 0 {
+            // Where one that does not move fails, no lane is inside.
+            if !fixed.is_empty() {
                 let zero = self.f.general();
                 self.f.push(Op::Imm { dst: zero, value: 0 });
-                for b in fixed {
+                for b in std::mem::take(&mut fixed) {
                     self.unless_inside(b, high, zero)?;
                 }
             }
@@ -370,6 +372,11 @@ impl Builder<'_> {
                 let inside = self.f.first_lanes(high, skip);
                 masks.push(self.f.logic(Logic::AndNot, before, inside));
             }
+            all = Some(self.both(all, masks));
+        }
+        if !fixed.is_empty() {
+            let holds = self.all_inside(fixed)?;
+            let masks = vec![holds; self.units()];
             all = Some(self.both(all, masks));
         }
         all.ok_or_else(|| "bounds without one that moves".into())
@@ -443,14 +450,19 @@ impl Builder<'_> {
         if fixed.is_empty() {
             return Ok(Val::Const(1));
         }
+        Ok(Val::SplatMask(self.all_inside(&fixed)?))
+    }
+
+    /// Every lane where bounds that do not move hold.
+    fn all_inside(&mut self, fixed: &[Bound]) -> Made<K> {
         let (holds, zero, dst) = (self.f.general(), self.f.general(), self.f.mask());
         self.f.push(Op::Imm { dst: holds, value: 1 });
         self.f.push(Op::Imm { dst: zero, value: 0 });
-        for b in &fixed {
+        for b in fixed {
             self.unless_inside(b, holds, zero)?;
         }
         self.f.push(Op::SplatMask { dst, src: holds });
-        Ok(Val::SplatMask(dst))
+        Ok(dst)
     }
 
     pub(super) fn store(&mut self, buffer: Buf, index: &Ix, value: Reg) -> Made<()> {

@@ -236,6 +236,9 @@ impl Builder<'_> {
         for r in order {
             let info = self.k.reg(r);
             // Lanes that are kept are in memory of their own, as a loop may read what the iteration before it wrote.
+            if info.lanes > 1 && !has_lanes(info.lanes.into()) {
+                return Err(format!("{r} has {} lanes, {LANES}", info.lanes));
+            }
             if sets[&r] > 1 || read_first.contains(&r) || info.lanes > 1 {
                 let variable = self.new_variable(info.dtype, info.lanes);
                 if let Variable::Vector(v) = &variable {
@@ -331,11 +334,9 @@ impl Builder<'_> {
             }
             LoopKind::Vector => {
                 let count = known()?;
-                let lanes = self.f.isa.lanes() as i64;
-                if !matches!(count, 4 | 8 | 16 | 32 | 64) {
-                    return Err(format!("a vector loop of {count} lanes, no power of two from 4 to 64"));
+                if !has_lanes(count) {
+                    return Err(format!("a vector loop of {count} lanes, {LANES}"));
                 }
-                debug_assert!(count <= 8 * lanes);
                 self.vector = Some(Lanes {
                     var: Some(var),
                     count: count as u32,
@@ -461,6 +462,13 @@ impl Builder<'_> {
         }
     }
 }
+
+/// Numbers of lanes that fill registers, or a quarter or a half of one.
+fn has_lanes(n: i64) -> bool {
+    matches!(n, 4 | 8 | 16 | 32 | 64)
+}
+
+const LANES: &str = "no power of two from 4 to 64";
 
 /// Whether a run of statements is worth a function: there is a vector loop in it.
 pub(crate) fn has_vectors(stmts: &[Stmt]) -> bool {

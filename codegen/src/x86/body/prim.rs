@@ -3,7 +3,7 @@
 //! Each is written once, for one machine register of each operand; [`Builder::prim`] runs it for every register of a value, for
 //! the one register of a scalar, or for the lanes that two scalars stand in.
 
-use super::value::{Src, Val, held};
+use super::value::{Src, Val, held, held_bits};
 use super::{Builder, Made};
 use crate::x86::vir::{Binary, Comparison, Elem, K, Logic, Op, Operand, Shift, Type, Unary, V};
 use brolga_ir::DType;
@@ -146,7 +146,7 @@ impl Builder<'_> {
         let mut src = [Src::Const(0); 3];
         for (s, v) in src.iter_mut().zip(args) {
             *s = match *v {
-                Val::Const(bits) => Src::Const(bits),
+                Val::Const(bits) => Src::Const(held_bits(t, bits)),
                 Val::At { v, lane: from, .. } => Src::Reg(self.turn(ty, v, (from + lanes - lane) % lanes)?),
                 Val::Splat(v) => Src::Reg(v),
                 _ => return Err("lanes where one value is expected".into()),

@@ -53,6 +53,15 @@ pub(super) fn held(d: DType) -> Elem {
     }
 }
 
+/// The bits of a constant as it is held.
+pub(super) fn held_bits(d: DType, bits: u64) -> u64 {
+    let shift = 64 - d.bits() as u32;
+    match held(d) {
+        Elem::I32 if d.is_signed() => u64::from(((bits << shift) as i64 >> shift) as u32),
+        _ => bits,
+    }
+}
+
 /// What elements of a dtype are in memory.
 pub(super) fn stored(d: DType) -> Elem {
     match d {
@@ -306,7 +315,7 @@ impl Builder<'_> {
     /// A value as `n` machine registers: its lanes, or one for all.
     pub(super) fn registers(&mut self, d: DType, v: &Val, n: usize, lanes: bool) -> Made<Vec<Src>> {
         Ok(match v {
-            Val::Const(bits) => vec![Src::Const(*bits); n],
+            Val::Const(bits) => vec![Src::Const(held_bits(d, *bits)); n],
             Val::Lanes(v) if v.len() == n && lanes => v.iter().map(|v| Src::Reg(*v)).collect(),
             Val::Lanes(_) => return Err("lanes where one value is expected".into()),
             Val::Splat(v) => vec![Src::Reg(*v); n],
@@ -361,7 +370,7 @@ impl Builder<'_> {
             Val::Splat(v) => Ok(*v),
             Val::Const(bits) => {
                 let ty = self.whole(d);
-                Ok(self.f.constant_register(ty, *bits))
+                Ok(self.f.constant_register(ty, held_bits(d, *bits)))
             }
             Val::At { .. } => {
                 let src = self.first(d, v)?;
