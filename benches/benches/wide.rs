@@ -20,7 +20,7 @@ const ROUND: Duration = Duration::from_millis(20);
 /// Elements of the maps: 64 KiB.
 const ELEMENTS: i64 = 16 << 10;
 
-const MAPS: [&str; 6] = ["gelu", "exp", "tanh", "sigmoid", "hard_swish", "relu"];
+const MAPS: [&str; 6] = ["gelu", "exp", "tanh", "sigmoid", "silu", "relu"];
 
 /// Graphs: name, text.
 const GRAPHS: [(&str, &str); 4] = [
@@ -58,13 +58,17 @@ const GRAPHS: [(&str, &str); 4] = [
 ];
 
 fn main() {
-    println!("{:36} {:10} {:>11} {:>11} {:>6}", "body", "level", "ns 128 bits", "ns wide", "times");
+    println!(
+        "{:36} {:10} {:>11} {:>11} {:>6}",
+        "body", "level", "ns 128 bits", "ns wide", "times"
+    );
     for wide in Target::CPUS.into_iter().filter(|t| runs_here(t) && narrow(t).is_some()) {
         let narrow = narrow(&wide).expect("it was asked before");
+        let own = wide.cpu().and_then(|c| c.body_lanes()).map_or(4, i64::from);
         for name in MAPS {
             // The number of lanes that is best for 128 bits.
-            let few = if name == "relu" || name == "hard_swish" { 16 } else { 8 };
-            let (mut a, mut b) = (Map::new(&narrow, name, few), Map::new(&wide, name, 16));
+            let few = if name == "relu" { 16 } else { 8 };
+            let (mut a, mut b) = (Map::new(&narrow, name, few), Map::new(&wide, name, own));
             line(name, &wide, [&mut || a.run(), &mut || b.run()]);
         }
         for (name, text) in GRAPHS {
@@ -78,7 +82,9 @@ fn main() {
                     ..Options::default()
                 };
                 let compiled = compile(&graph, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
-                compiled.session_with(1, options.memory_limit).unwrap_or_else(|e| panic!("{name}: {e}"))
+                compiled
+                    .session_with(1, options.memory_limit)
+                    .unwrap_or_else(|e| panic!("{name}: {e}"))
             };
             let (a, b) = (session(&narrow), session(&wide));
             let inputs = inputs(&a);
@@ -120,13 +126,19 @@ fn line(name: &str, target: &Target, bodies: [&mut dyn FnMut(); 2]) {
         t.sort_by(f64::total_cmp);
         t[t.len() / 2]
     });
-    println!("{name:36} {:10} {narrow:>11.0} {wide:>11.0} {:>6.2}", target.name, narrow / wide);
+    println!(
+        "{name:36} {:10} {narrow:>11.0} {wide:>11.0} {:>6.2}",
+        target.name,
+        narrow / wide
+    );
 }
 
 fn inputs(session: &Session) -> Vec<Tensor> {
     let one = |input: &brolga::abi::Input| {
         let shape = input.shape().expect("there are no symbols");
-        Tensor::from_fn(tensors::ir_dtype(input.dtype), &shape, |i| Number::Float((i % 17) as f64 / 17.0 - 0.5))
+        Tensor::from_fn(tensors::ir_dtype(input.dtype), &shape, |i| {
+            Number::Float((i % 17) as f64 / 17.0 - 0.5)
+        })
     };
     session.inputs().iter().map(one).collect()
 }
@@ -210,7 +222,11 @@ fn kernel(name: &str, lanes: i64) -> Kernel {
         name: name.into(),
         symbols: vec![],
         buffers: vec![buffer(Scope::In), buffer(Scope::Out)],
-        regs: body.dtypes().into_iter().map(|dtype| RegInfo { dtype, lanes: 1 }).collect(),
+        regs: body
+            .dtypes()
+            .into_iter()
+            .map(|dtype| RegInfo { dtype, lanes: 1 })
+            .collect(),
         pooled: true,
         body: vec![each(0, LoopKind::Parallel(Grain::ALWAYS), 1, vec![serial])],
     }

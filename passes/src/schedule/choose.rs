@@ -18,6 +18,12 @@ use brolga_ir::{CpuTarget, Dim};
 
 /// Iterations that a parallel loop should have at least, where there are as many.
 const TASKS: i64 = 64;
+/// Iterations from which on a loop may be shared out where more would cost something.
+const FEW_TASKS: i64 = 4;
+/// Points that are computed side by side where they are windows.
+const ACROSS: i64 = 4;
+/// The most elements of a window.
+const WINDOW: i64 = 121;
 /// Points of a chunk, when a single long dimension is cut for the parallel loop.
 const CHUNK: i64 = 4096;
 /// From so many points on, a reduction decides how many lanes its kernel has.
@@ -133,7 +139,7 @@ fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
         let on_tiles = |i: usize| tree::tiles(flat, rows, i);
         let way = |(i, s): (usize, &FlatStage)| match on_tiles(i) {
             true => Way::Tile,
-            false => Way::Lanes(width([s].into_iter())),
+            false => Way::Lanes(width([s].into_iter(), target)),
         };
         Tree {
             rows,
@@ -181,6 +187,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
             lanes: 1,
             outside: 0,
             chunk: 0,
+            across: 0,
             inline: vec![],
             knobs: knobs::defaults(target),
         });
@@ -203,14 +210,29 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     let long = extent.as_const().is_none_or(|n| n > CHUNK);
     // One long dimension is cut into chunks when there is nothing else to run in parallel.
     let cut = long && known.is_some_and(|n| n < TASKS);
+    let others = flat.outer.len() as i64 - 1;
+    let outside = tasks(rest()) as i64;
+    // Windows had better be computed several at once, where that leaves some tasks.
+    let most: Vec<&Dim> = rest().take((others - 1).max(0) as usize).collect();
+    let enough = brolga_ir::dim::product(most.iter().copied())
+        .as_const()
+        .is_none_or(|n| n >= FEW_TASKS);
+    let windows =
+        others > 0 && enough && target.body_lanes().is_some() && lanes > 1 && flat.stages.iter().any(is_window);
     Schedule::Points(Points {
         along: along as i64,
         lanes,
-        outside: tasks(rest()) as i64,
+        outside: if windows { outside.min(others - 1) } else { outside },
         chunk: if cut { CHUNK } else { 0 },
+        across: if windows { ACROSS } else { 0 },
         inline: vec![],
         knobs: knobs::defaults(target),
     })
+}
+
+/// True for reductions over a few elements, each of which many points read.
+fn is_window(s: &FlatStage) -> bool {
+    s.reduces() && !s.scan && s.length().as_const().is_some_and(|n| (2..=WINDOW).contains(&n))
 }
 
 /// True for stages with a row of results.

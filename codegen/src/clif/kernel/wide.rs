@@ -100,6 +100,10 @@ impl Wide {
         if !body::has_vectors(stmts) {
             return Ok(None);
         }
+        if gain(stmts, i64::from(p.isa.lanes() as u32)) < CALL {
+            let why = "too little work for a call".into();
+            return Err(body::Refusal { at: 0, why });
+        }
         let name = format!("{}_wide{}", p.name, self.runs.len());
         let nest = body::build(&name, p.isa, p.k, stmts, &p.reads, &p.uses)?;
         let bytes = assemble(&nest.function).map_err(|e| body::Refusal {
@@ -161,6 +165,30 @@ impl Wide {
         regs.dedup();
         regs
     }
+}
+
+/// Instructions that a call costs: arguments to and from memory, registers that are kept.
+const CALL: i64 = 64;
+
+/// About how many instructions statements take less in registers of so many lanes than in those of four; extents that are not
+/// known count as many.
+fn gain(stmts: &[Stmt], lanes: i64) -> i64 {
+    const UNKNOWN: i64 = 64;
+    let each = stmts.iter().map(|s| match s {
+        Stmt::For { kind, extent, body, .. } => {
+            let n = extent.as_const().unwrap_or(UNKNOWN);
+            match kind {
+                LoopKind::Vector => {
+                    let registers = |lanes: i64| (n + lanes - 1) / lanes;
+                    (registers(4) - registers(lanes)) * body.len() as i64
+                }
+                _ => n.max(0).saturating_mul(gain(body, lanes)),
+            }
+        }
+        Stmt::If { then, .. } => gain(then, lanes),
+        _ => 0,
+    });
+    each.fold(0, i64::saturating_add)
 }
 
 struct Planner<'k> {

@@ -40,13 +40,22 @@ impl Builder<'_> {
         if fixed.is_empty() {
             // What the innermost loop neither moves nor writes is loaded before it.
             let kept = self.k.buffer(buffer).scope == Scope::In && !self.stored.contains(&buffer);
+            let key = (
+                p.stream.clone(),
+                p.constant,
+                p.lane.clone(),
+                self.vector.map(|l| l.count),
+            );
+            if let Some(v) = self.loaded.get(&key) {
+                return Ok(v.clone());
+            }
             let moved = self
                 .levels
                 .len()
                 .checked_sub(1)
                 .is_none_or(|l| self.stride(&p.stream, l).is_some());
             let depth = self.levels.len() - usize::from(kept && !moved && lanes.is_plain());
-            return self.early(depth, |this| {
+            let v = self.early(depth, |this| {
                 let place = |this: &mut Self, more: i64| {
                     let constant = p.constant.wrapping_mul(bytes).wrapping_add(more);
                     this.address(&p.stream, bytes, constant, lanes.is_plain())
@@ -62,14 +71,19 @@ impl Builder<'_> {
                             let mem = place(this, this.register_bytes(d) * i as i64)?;
                             out.push(this.load_part(d, mem, None)?);
                         }
-                        this.loaded(d, out)
+                        this.as_value(d, out)
                     }
-                    Lane::Stride(_) | Lane::Gather => {
+                    Lane::Stride(s) => this.collect(d, &p, s),
+                    Lane::Gather => {
                         let mem = place(this, 0)?;
                         this.gather(d, mem, &p, None)
                     }
                 }
-            });
+            })?;
+            if kept && p.reg.is_none() {
+                self.loaded.insert(key, v.clone());
+            }
+            return Ok(v);
         }
         if !lanes.is_plain() {
             return Err("a guarded load of lanes that are apart".into());
@@ -92,7 +106,7 @@ impl Builder<'_> {
                     let more = self.register_bytes(d) as i32 * i as i32;
                     out.push(self.load_part(d, Mem::at(at, more), None)?);
                 }
-                self.loaded(d, out)
+                self.as_value(d, out)
             }
         }
     }
@@ -146,7 +160,7 @@ impl Builder<'_> {
     }
 
     /// What was loaded, as a value.
-    fn loaded(&mut self, d: DType, v: Vec<V>) -> Made<Val> {
+    fn as_value(&mut self, d: DType, v: Vec<V>) -> Made<Val> {
         if d != DType::Bool {
             return Ok(Val::Lanes(v));
         }
@@ -176,6 +190,63 @@ impl Builder<'_> {
             return Ok(Val::Splat(v));
         }
         Ok(Val::Splat(self.f.convert(from, ty.elem, Operand::Reg(v))))
+    }
+
+    /// Lanes a known distance apart, one by one: two instructions of a gather's four times as many.
+    fn collect(&mut self, d: DType, p: &Parts, stride: i64) -> Made<Val> {
+        let ty = self.part(d);
+        if stored(d) != ty.elem || ty.elem.bytes() < 4 || ty.bytes() < 16 {
+            return Err(format!("lanes of {d} that are apart"));
+        }
+        let bytes = i64::from(ty.elem.bytes());
+        let quarter = ty.elem.by((16 / bytes) as u8);
+        let mut lane = 0i64;
+        let mut out = vec![];
+        for _ in 0..self.registers_of(d) {
+            let mut pieces = vec![];
+            for _ in 0..ty.lanes / quarter.lanes {
+                let mut piece: Option<V> = None;
+                for l in 0..quarter.lanes {
+                    let constant = p.constant.wrapping_add(lane.wrapping_mul(stride)).wrapping_mul(bytes);
+                    let mem = self.address(&p.stream, bytes, constant, true)?;
+                    piece = Some(match piece {
+                        None => self.f.load(ty.elem.by(1), mem, None),
+                        Some(src) => {
+                            let dst = self.f.vector();
+                            self.f.push(Op::Insert {
+                                ty: quarter,
+                                dst,
+                                src,
+                                mem,
+                                lane: l,
+                            });
+                            dst
+                        }
+                    });
+                    lane += 1;
+                }
+                pieces.extend(piece);
+            }
+            let mut half = quarter;
+            while pieces.len() > 1 {
+                let mut whole = vec![];
+                for pair in pieces.chunks(2) {
+                    let dst = self.f.vector();
+                    let (low, high) = (pair[0], pair[1]);
+                    self.f.push(Op::Join {
+                        ty: half,
+                        dst,
+                        low,
+                        high,
+                    });
+                    whole.push(dst);
+                }
+                pieces = whole;
+                half = half.elem.by(2 * half.lanes);
+            }
+            out.extend(pieces);
+        }
+        self.as_value(d, out)
     }
 
     /// Lanes apart, from an address without an index; under masks, of which there is one a unit.
@@ -252,7 +323,7 @@ impl Builder<'_> {
                 }
             });
         }
-        self.loaded(d, out)
+        self.as_value(d, out)
     }
 
     fn load_masked(&mut self, d: DType, p: &Parts, lanes: &Lane, masks: &[K], fill: u64) -> Made<Val> {
@@ -268,7 +339,7 @@ impl Builder<'_> {
                     let k = self.part_mask(masks[i / parts], i % parts, parts, false);
                     out.push(self.load_part(d, mem, Some(k))?);
                 }
-                self.loaded(d, out)?
+                self.as_value(d, out)?
             }
             Lane::Stride(_) | Lane::Gather => {
                 let mem = self.address(&p.stream, bytes, constant, false)?;

@@ -69,7 +69,7 @@ impl Builder<'_> {
             Some(_) => None,
             None => Some(self.extent(&extent, parallel)?),
         };
-        self.memo.clear();
+        self.forget();
         let labels = (self.f.label(), self.f.label());
         if let Some(count) = count {
             self.f.branch(Cond::Le, count, Scalar::Imm(0), labels.1);
@@ -133,7 +133,7 @@ impl Builder<'_> {
         self.f.ops.extend(level.before);
         self.f.place(level.labels.0);
         self.f.ops.extend(inside);
-        self.memo.clear();
+        self.forget();
         Ok(())
     }
 

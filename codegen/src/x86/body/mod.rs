@@ -83,6 +83,9 @@ pub(crate) struct Refusal {
 /// `Err` says what there is no form of.
 type Made<T> = Result<T, String>;
 
+/// Elements that a load names: a stream, a constant, the lanes' stride and number.
+type Place = (address::Stream, i64, Dim, Option<u32>);
+
 /// How often the registers of a kernel are read.
 #[derive(Default)]
 pub(crate) struct Reads(FxHashMap<Reg, usize>);
@@ -130,6 +133,7 @@ pub(crate) fn build(
         variables: FxHashMap::default(),
         variable_of: FxHashMap::default(),
         born: FxHashMap::default(),
+        loaded: FxHashMap::default(),
         owners: FxHashMap::default(),
         memo: FxHashMap::default(),
         reads: &inside,
@@ -141,14 +145,16 @@ pub(crate) fn build(
         b.stmts(std::slice::from_ref(s), at, stmts)
             .map_err(|why| Refusal { at, why })?;
     }
-    let mut results: Vec<Reg> = vec![];
-    visit_sets(stmts, &mut |r| {
-        if all.get(r) > inside.get(r) && !results.contains(&r) {
-            results.push(r);
-        }
-    });
-    for r in results {
-        let at = stmts.len() - 1;
+    // What others read, with the statement that assigns it first.
+    let mut results: Vec<(usize, Reg)> = vec![];
+    for (at, s) in stmts.iter().enumerate() {
+        visit_sets(std::slice::from_ref(s), &mut |r| {
+            if all.get(r) > inside.get(r) && results.iter().all(|(_, known)| *known != r) {
+                results.push((at, r));
+            }
+        });
+    }
+    for (at, r) in results {
         b.result(r).map_err(|why| Refusal { at, why })?;
     }
     b.f.push(Op::Return);
@@ -203,6 +209,8 @@ struct Builder<'k> {
     variable_of: FxHashMap<V, Reg>,
     /// How many loops are around the place where a value is computed, for values that are computed once.
     born: FxHashMap<V, usize>,
+    /// What was loaded since the last loop began or ended, of buffers that the function only reads.
+    loaded: FxHashMap<Place, Val>,
     /// How many registers have a value.
     owners: FxHashMap<V, usize>,
     /// Operations on single lanes, by their operands, since the last statement that changed one.
@@ -219,13 +227,18 @@ impl Builder<'_> {
         let mut sets: FxHashMap<Reg, usize> = FxHashMap::default();
         let mut read_first: FxHashSet<Reg> = FxHashSet::default();
         let mut order: Vec<Reg> = vec![];
-        visit(stmts, &mut |s, _| {
+        visit(stmts, &mut |s, lanes| {
             s.for_each_read(&mut |r| {
                 if !sets.contains_key(&r) {
                     read_first.insert(r);
                 }
             });
             if let Stmt::Set(r, _) = s {
+                // What a vector loop assigns is its own, but for lanes that are kept.
+                if lanes > 0 && self.k.reg(*r).lanes <= 1 {
+                    read_first.remove(r);
+                    return;
+                }
                 let n = sets.entry(*r).or_default();
                 *n += 1;
                 if *n == 1 {
@@ -370,14 +383,14 @@ impl Builder<'_> {
         let out = self.fresh(d, &usual, lanes)?;
         let done = self.f.label();
         self.f.push(Op::BranchNone { mask: any, to: done });
-        self.memo.clear();
+        self.forget();
         for s in cone {
             self.stmt(s)?;
         }
         let v = self.expr(d, e)?;
         self.overwrite(d, &out, &v)?;
         self.f.place(done);
-        self.memo.clear();
+        self.forget();
         self.set(r, out, e)
     }
 
@@ -443,6 +456,12 @@ impl Builder<'_> {
             self.levels[depth].before.extend(code);
         }
         Ok(made)
+    }
+
+    /// Forgets what is known of values at this place, where other code may lead.
+    fn forget(&mut self) {
+        self.memo.clear();
+        self.loaded.clear();
     }
 
     /// How many loops are around the place from which on a value is there.

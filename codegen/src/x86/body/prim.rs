@@ -114,13 +114,9 @@ impl Builder<'_> {
     /// Masks of parts as those of units.
     fn joined(&mut self, t: DType, masks: Vec<K>) -> Made<Val> {
         if self.parts_of(t) == 1 {
-            let narrow = self.part(t).bytes() < self.f.isa.bytes() && held(t).bytes() == 8;
-            if narrow && !self.f.isa.is_evex() {
-                return Err("few lanes of 64 bits compared".into());
-            }
-            let few = held(t).bytes() == 8 && !self.f.isa.is_evex();
-            if few {
-                return Err("masks of 64-bit lanes without a half".into());
+            // A mask of vectors is as wide as what was compared, and all masks are of 32 bits a lane.
+            if held(t).bytes() == 8 && !self.f.isa.is_evex() {
+                return Err(format!("few lanes of {t} compared"));
             }
             return Ok(Val::Masks(masks));
         }

@@ -48,8 +48,8 @@ pub(super) fn held(d: DType) -> Elem {
         DType::I64 => Elem::I64,
         DType::U64 => Elem::U64,
         DType::U32 => Elem::U32,
-        DType::F16 | DType::BF16 => Elem::U16,
-        DType::Bool | DType::I8 | DType::I16 | DType::U8 | DType::U16 | DType::I32 => Elem::I32,
+        d if d.is_half() => Elem::U16,
+        _ => Elem::I32,
     }
 }
 
@@ -175,8 +175,9 @@ impl Builder<'_> {
             self.env.insert(r, v);
             return Ok(());
         };
-        if info.lanes > 1 && self.vector.is_none_or(|l| l.count != info.lanes) {
-            return Err(format!("{r} has {} lanes and is assigned by others", info.lanes));
+        let here = self.vector.map_or(1, |l| l.count);
+        if info.lanes.max(1) != here {
+            return Err(format!("{r} has {} lanes and is assigned by {here}", info.lanes));
         }
         // What only this reads may go there at once.
         let owners = match e {
