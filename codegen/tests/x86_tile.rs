@@ -6,7 +6,7 @@
 #![cfg(target_arch = "x86_64")]
 
 use brolga_codegen::x86::tile::PANEL;
-use brolga_codegen::x86::vir::{Binary, Cond, Function, GeneralOp, Mem, Op, Operand, Scalar};
+use brolga_codegen::x86::vir::{Binary, Cond, Elem, Function, GeneralOp, Mem, Op, Operand, Scalar};
 use brolga_codegen::x86::{Isa, TileArgs, TileKey, assemble, assemble_tile, disassemble, max_rows, symbol};
 use expect_test::expect;
 use memmap2::{Mmap, MmapMut};
@@ -348,16 +348,17 @@ fn a_map_over_a_buffer_runs() {
         let offset = f.general();
         f.push(Op::Imm { dst: offset, value: 0 });
         let zero = f.zero();
-        let lanes = isa.lanes() as i32;
+        let (ty, lanes) = (f.whole(Elem::F32), isa.lanes() as i32);
         let body = |f: &mut Function, mask| {
-            let a = f.load(Mem::indexed(x, offset, 1, 0), mask);
-            let b = f.load(Mem::indexed(y, offset, 1, 0), mask);
-            let d = f.binary(Binary::Sub, a, Operand::Reg(b));
-            let m = f.binary(Binary::Mul, d, Operand::Reg(a));
-            let s = f.binary(Binary::Add, m, Operand::Reg(a));
-            let low = f.binary(Binary::Min, s, Operand::Reg(b));
-            let high = f.binary(Binary::Max, low, Operand::Reg(zero));
+            let a = f.load(ty, Mem::indexed(x, offset, 1, 0), mask);
+            let b = f.load(ty, Mem::indexed(y, offset, 1, 0), mask);
+            let d = f.binary(Binary::Sub, ty, a, Operand::Reg(b));
+            let m = f.binary(Binary::Mul, ty, d, Operand::Reg(a));
+            let s = f.binary(Binary::Add, ty, m, Operand::Reg(a));
+            let low = f.binary(Binary::Min, ty, s, Operand::Reg(b));
+            let high = f.binary(Binary::Max, ty, low, Operand::Reg(zero));
             f.push(Op::Store {
+                ty,
                 mem: Mem::indexed(out, offset, 1, 0),
                 src: high,
                 mask,
@@ -411,17 +412,20 @@ fn a_function_that_keeps_many_pointers_restores_what_it_used() {
     let index = f.general();
     f.push(Op::Imm { dst: index, value: 0 });
     // There is no store of a general register: count up to the sum by adding ones to a float.
-    let one = f.broadcast(Mem::at(args, 96));
+    let ty = f.whole(Elem::F32);
+    let one = f.broadcast(ty, Mem::at(args, 96));
     let total = f.zero();
     f.counted_loop(values[0], 1, |f| {
         f.push(Op::Binary {
             op: Binary::Add,
+            ty,
             dst: total,
             a: total,
             b: Operand::Reg(one),
         })
     });
     f.push(Op::Store {
+        ty,
         mem: Mem::indexed(args, index, 8, 100),
         src: total,
         mask: None,
@@ -688,21 +692,21 @@ fn text_of_the_vector_ir() {
           if g4 < 4 jump L4
          L3:
           prefetch [g7 + 1024]
-          v8 = load [g7]
-          v9 = broadcast [g5]
-          v1 += v8 * v9
+          v8 = load f32x8 [g7]
+          v9 = broadcast f32x8 [g5]
+          v1 += f32x8 v8 * v9
           prefetch [g7 + 1152]
-          v10 = load [g7 + 128]
-          v11 = broadcast [g5 + 4]
-          v1 += v10 * v11
+          v10 = load f32x8 [g7 + 128]
+          v11 = broadcast f32x8 [g5 + 4]
+          v1 += f32x8 v10 * v11
           prefetch [g7 + 1280]
-          v12 = load [g7 + 256]
-          v13 = broadcast [g5 + 8]
-          v1 += v12 * v13
+          v12 = load f32x8 [g7 + 256]
+          v13 = broadcast f32x8 [g5 + 8]
+          v1 += f32x8 v12 * v13
           prefetch [g7 + 1408]
-          v14 = load [g7 + 384]
-          v15 = broadcast [g5 + 12]
-          v1 += v14 * v15
+          v14 = load f32x8 [g7 + 384]
+          v15 = broadcast f32x8 [g5 + 12]
+          v1 += f32x8 v14 * v15
           g5 += 16
           g7 += 512
           g4 -= 4
@@ -711,9 +715,9 @@ fn text_of_the_vector_ir() {
           if g4 < 1 jump L6
          L5:
           prefetch [g7 + 1024]
-          v16 = load [g7]
-          v17 = broadcast [g5]
-          v1 += v16 * v17
+          v16 = load f32x8 [g7]
+          v17 = broadcast f32x8 [g5]
+          v1 += f32x8 v16 * v17
           g5 += 4
           g7 += 128
           g4 -= 1
@@ -746,17 +750,17 @@ fn text_of_the_vector_ir() {
           g24 = load [g0 + 96]
           if g23 < 8 jump L7
           if g24 == 0 jump L8
-          v1 = add v1, [g21]
+          v1 = add f32x8 v1, [g21]
          L8:
-          store [g21], v1
+          store f32x8 [g21], v1
           return
          L7:
           k25 = first_lanes g23, skip 0
           if g24 == 0 jump L9
-          v28 = load [g21], k25
-          v1 = add v1, v28
+          v28 = load f32x8 [g21], k25
+          v1 = add f32x8 v1, v28
          L9:
-          store [g21], v1, k25
+          store f32x8 [g21], v1, k25
           return
         }
     "#]]

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! tile{left=0, rows=14, order=panel, lanes=16, direct=true, grain=40000, unroll=48, constants=8}
-//! points{along=1, lanes=16, outside=1, chunk=0, inline=[], grain=40000, unroll=48, constants=8}
+//! points{along=1, lanes=16, outside=1, chunk=0, across=0, inline=[], grain=40000, unroll=48, constants=8}
 //! rows{lanes=8, outside=1, inline=[l1], grain=40000, unroll=48, constants=8}
 //! tree{rows=14, stages=[tile, 8, 16], grain=40000, unroll=48, constants=8}
 //! in-order{unroll=48, constants=8}
@@ -115,6 +115,9 @@ pub struct Points {
     pub outside: i64,
     /// Points of the vectors' dimension that one task takes; 0 does not cut it.
     pub chunk: i64,
+    /// How many points of the innermost of the dimensions that run inside are computed side by side, in a loop within that over
+    /// the vectors, so that what only the vectors move is read once for all of them; 0 leaves that loop outside.
+    pub across: i64,
     /// Locals that are computed again wherever they are read.
     pub inline: Vec<u32>,
     /// The rest.

@@ -36,6 +36,7 @@ impl Schedule {
                 lanes: 0,
                 outside: 0,
                 chunk: 0,
+                across: 0,
                 inline: inline.clone(),
                 knobs: knobs.clone(),
             }),
@@ -109,6 +110,7 @@ impl Schedule {
                     ("lanes", Number(&mut p.lanes)),
                     ("outside", Number(&mut p.outside)),
                     ("chunk", Number(&mut p.chunk)),
+                    ("across", Number(&mut p.across)),
                     ("inline", Locals(&mut p.inline)),
                 ]
             }
@@ -338,7 +340,7 @@ mod tests {
         assert_eq!(
             all[1].to_string(),
             format!(
-                "points{{along=3, lanes=0, outside=0, chunk=0, inline=[l0, l2], grain={}}}",
+                "points{{along=3, lanes=0, outside=0, chunk=0, across=0, inline=[l0, l2], grain={}}}",
                 i64::MAX
             )
         );

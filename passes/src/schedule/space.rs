@@ -19,6 +19,8 @@ use brolga_ir::{CpuTarget, structured};
 const LANES: [i64; 5] = [1, 4, 8, 16, 32];
 /// Chunks of a long dimension to try.
 const CHUNKS: [i64; 3] = [1024, 4096, 16384];
+/// Points side by side to try.
+const ACROSS: [i64; 3] = [0, 2, 4];
 /// The most schedules of a kernel, or of a stage that splits off.
 const MOST: usize = 512;
 
@@ -135,14 +137,19 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
             for lanes in LANES {
                 for outside in 0..dims.max(1) {
                     for &chunk in &chunks {
-                        out.push(Schedule::Points(Points {
-                            along,
-                            lanes,
-                            outside,
-                            chunk,
-                            inline: inline.clone(),
-                            knobs: default.clone(),
-                        }));
+                        // There is a loop inside but for the outermost ones and that of the vectors.
+                        let across = if outside + 1 < dims { &ACROSS[..] } else { &ACROSS[..1] };
+                        for &across in across {
+                            out.push(Schedule::Points(Points {
+                                along,
+                                lanes,
+                                outside,
+                                chunk,
+                                across,
+                                inline: inline.clone(),
+                                knobs: default.clone(),
+                            }));
+                        }
                     }
                 }
             }

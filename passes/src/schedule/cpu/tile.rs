@@ -354,7 +354,7 @@ impl Computed<'_> {
         };
         // Whole vectors, then what is left in shorter ones; a panel has a multiple of both.
         let (mut body, mut done, mut left) = (vec![], Ix::constant(0), columns.clone());
-        for lanes in [lanes].into_iter().chain([4, 1].into_iter().filter(|n| *n < lanes)) {
+        for lanes in [lanes].into_iter().chain([8, 4, 1].into_iter().filter(|n| *n < lanes)) {
             let w = Dim::Const(lanes);
             let vectors = left.div(&w);
             if vectors.as_const() != Some(0) {
