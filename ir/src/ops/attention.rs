@@ -22,6 +22,9 @@ const FARTHEST: i64 = 1 << 48;
 /// Scalar arithmetic on a score: what a softmax does, and the mask.
 const SCORE_CYCLES: i64 = 12;
 
+/// The same on what is kept of a query, for each block of keys: scalar code, some hundred cycles, in which vectors do this much.
+const ROW_CYCLES: i64 = 1000;
+
 /// The logical extents of operands that fit.
 struct Extents {
     batch: Vec<Dim>,
@@ -346,10 +349,11 @@ impl OwnKernel for Def {
     }
     fn work(&self, op: &Op, inputs: &[Type]) -> OwnWork {
         let e = extents(op, inputs).expect("the operands fit");
-        let scores = &dim::product(&e.batch) * &(&e.queries * &e.keys);
+        let rows = &dim::product(&e.batch) * &e.queries;
+        let scores = &rows * &e.keys;
         OwnWork {
             products: &scores * &(&e.size + &e.out),
-            cycles: &scores * SCORE_CYCLES,
+            cycles: &(&scores * SCORE_CYCLES) + &(&(&rows * &kernel::blocks(&e.keys)) * ROW_CYCLES),
         }
     }
 }

@@ -29,6 +29,11 @@ use crate::{DType, Dim, Layout, Number, Type};
 /// Keys of a block: their scores for some queries stay in L1 beside what they are made of.
 const BLOCK: i64 = 128;
 
+/// The number of blocks.
+pub(super) fn blocks(keys: &Dim) -> Dim {
+    keys.ceil_div(&Dim::Const(BLOCK))
+}
+
 /// The kernel for operands of these types.
 ///
 /// # Errors
@@ -212,7 +217,8 @@ impl Blocks<'_> {
     fn masked(&self) -> Result<Stage, String> {
         let j = self.own(0);
         let mut reads = Reads::default();
-        reads.element(self.scores, vec![Ix::var(j)], self.dtype);
+        // Tiles leave out what lies behind the last key.
+        reads.guarded(self.scores, vec![Ix::var(j)], self.inside(j), self.dtype);
         let bias = self.bias.map(|ty| {
             let all = [&self.heads[..], &[Ix::var(self.queries), self.key(j)]].concat();
             let at = all.into_iter().zip(&ty.shape);

@@ -1,0 +1,161 @@
+//! Attention with random attributes: its reference evaluation against the kernel that it brings along and against what it
+//! decomposes into, on the interpreters of kernels and of loops and as machine code on every CPU level that this machine has.
+
+use brolga::levels;
+use brolga::{Options, compile, tensors};
+use brolga_ir::{Attr, Build, DType, Dim, Graph, GraphBuilder, Number, Op, Tensor, Type, program};
+use brolga_tests::{relative_error, targets};
+
+/// Instances that are drawn.
+const INSTANCES: usize = 32;
+
+/// Sums in another order, over the largest magnitude of the result: a running maximum rescales the sums of each block of keys.
+const TOLERANCE: f64 = 1e-5;
+
+/// A linear congruential generator (Knuth's MMIX).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    /// A permutation of `n` axes, mostly the identity.
+    fn order(&mut self, n: usize) -> Vec<usize> {
+        let mut p: Vec<usize> = (0..n).collect();
+        if self.below(2) == 0 {
+            for i in (1..n).rev() {
+                p.swap(i, self.below(i + 1));
+            }
+        }
+        p
+    }
+}
+
+/// A graph of one attention and operands for it, symbolic in queries and keys where `symbolic`.
+fn instance(r: &mut Random, symbolic: bool) -> (Graph, Vec<Tensor>) {
+    let n = r.below(3);
+    let shared: Vec<usize> = (0..n).map(|_| 1 + r.below(3)).collect();
+    let mut batch = shared.clone();
+    if let Some(last) = batch.last_mut() {
+        *last *= r.pick(&[1, 1, 2, 3]);
+    }
+    let queries = r.pick(&[1, 2, 5, 14, 33]);
+    // Within a block, at its edge, behind it.
+    let keys = r.pick(&[1, 7, 32, 127, 128, 129, 160, 300]);
+    let (size, out) = (r.pick(&[1, 4, 12, 33]), r.pick(&[1, 3, 16, 40]));
+    let logical: Vec<Vec<usize>> = vec![
+        [&batch[..], &[queries, size]].concat(),
+        [&shared[..], &[keys, size]].concat(),
+        [&shared[..], &[keys, out]].concat(),
+    ];
+    let orders: Vec<Vec<usize>> = (0..4).map(|_| r.order(n + 2)).collect();
+    let mut graph = Graph::new("attention");
+    let (s, k) = (Dim::sym("queries"), Dim::sym("keys"));
+    let named = |operand: usize, axis: usize, extent: usize| match (symbolic && axis == n, operand) {
+        (true, 0) => s.clone(),
+        (true, _) => k.clone(),
+        _ => Dim::from(extent),
+    };
+    let (mut operands, mut values) = (vec![], vec![]);
+    let mut add = |graph: &mut Graph, r: &mut Random, shape: Vec<usize>, dims: Vec<Dim>, hide: bool| {
+        let x = Tensor::from_fn(DType::F32, &shape, |_| {
+            let never = hide && r.below(3) == 0;
+            let x = r.below(1 << 12) as f64 / 1024.0 - 2.0;
+            Number::Float(if never { f64::NEG_INFINITY } else { x })
+        });
+        let name = format!("x{}", values.len());
+        values.push(graph.input(&name, Type::new(DType::F32, dims)));
+        operands.push(x);
+    };
+    for (i, (shape, order)) in logical.iter().zip(&orders).enumerate() {
+        // Axis `order[l]` of the tensor is the logical axis `l`.
+        let mut back = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(l, &a)| back[a] = l);
+        let own = back.iter().map(|&l| shape[l]).collect();
+        let dims = back.iter().map(|&l| named(i, l, shape[l])).collect();
+        add(&mut graph, r, own, dims, false);
+    }
+    if r.below(2) == 0 {
+        let full = [&batch[..], &[queries, keys]].concat();
+        let unit: Vec<bool> = full.iter().map(|_| r.below(3) == 0).collect();
+        let shape: Vec<usize> = full.iter().zip(&unit).map(|(&d, &u)| if u { 1 } else { d }).collect();
+        let dim = |(axis, &d): (usize, &usize)| match (symbolic && !unit[axis], axis) {
+            (true, a) if a == n => s.clone(),
+            (true, a) if a == n + 1 => k.clone(),
+            _ => Dim::from(d),
+        };
+        let dims = shape.iter().enumerate().map(dim).collect();
+        add(&mut graph, r, shape, dims, true);
+    }
+    let mut attrs: Vec<Attr> = orders.iter().map(|o| Attr::axes(o)).collect();
+    attrs.extend([
+        Attr::num(r.pick(&[1.0, 0.25, 0.5])),
+        Attr::num(r.pick(&[0.0, 0.0, 2.0])),
+        Attr::Bool(r.below(2) == 0),
+        Attr::dims(&[r.pick(&[0, 3, -1, 100])]),
+    ]);
+    let op = Op::new("attention", &attrs).expect("the attributes are the operator's");
+    let mut b = GraphBuilder {
+        graph: &mut graph,
+        origin: "attention".into(),
+    };
+    let y = b.op(op, &values).expect("the operands fit");
+    graph.outputs = vec![("y".into(), y)];
+    (graph, operands)
+}
+
+fn close(what: &str, found: &[Tensor], wanted: &[Tensor]) {
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    for (f, w) in found.iter().zip(wanted) {
+        let error = relative_error(f, w);
+        assert!(error <= TOLERANCE, "{what}: off by {error}: {f:?}, expected {w:?}");
+    }
+}
+
+#[test]
+fn attention_means_the_same_on_every_level() {
+    let mut random = Random(5);
+    let mut whole = 0;
+    for i in 0..INSTANCES {
+        let (g, inputs) = instance(&mut random, i % 3 == 0);
+        let wanted = g.eval(&inputs).unwrap_or_else(|e| panic!("{e}\n{g}"));
+        // Without rules it is its own kernel; with them, what is cheaper.
+        for (target, own) in targets().into_iter().flat_map(|t| [(t.clone(), true), (t, false)]) {
+            let options = Options {
+                target,
+                rules: own.then(|| "none".into()),
+                ..Options::default()
+            };
+            let cpu = options.target.name;
+            let s = levels::optimise(&g, &options)
+                .and_then(|(cut, _)| levels::structured(&cut, &options))
+                .unwrap_or_else(|e| panic!("{e}\n{g}"));
+            let loops = s.kernels.iter().filter(|k| k.list().is_none()).count();
+            assert!(!own || loops == 1, "{s}");
+            whole += loops;
+            let p = levels::program(&s, &options).unwrap_or_else(|e| panic!("{e}\n{s}"));
+            let found = program::interp::run(&s, &inputs).unwrap_or_else(|e| panic!("{e}\n{s}"));
+            close(&format!("structured for {cpu}\n{s}"), &found, &wanted);
+            let found = program::interp::run(&p, &inputs).unwrap_or_else(|e| panic!("{e}\n{p}"));
+            close(&format!("loops for {cpu}\n{p}"), &found, &wanted);
+            for threads in [1, 2] {
+                let session = compile(&g, &options).and_then(|c| c.session_with(threads, u64::MAX));
+                let session = session.unwrap_or_else(|e| panic!("{e}\n{g}"));
+                let views: Vec<_> = inputs.iter().map(tensors::view).collect();
+                let found = session.run(&views).unwrap_or_else(|e| panic!("{e}\n{g}"));
+                let found: Vec<Tensor> = found.iter().map(tensors::to_tensor).collect();
+                close(&format!("compiled for {cpu}, {threads} threads\n{p}"), &found, &wanted);
+            }
+        }
+    }
+    assert!(whole > INSTANCES, "{whole} kernels of attention");
+}
