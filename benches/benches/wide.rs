@@ -36,7 +36,7 @@ const GRAPHS: [(&str, &str); 4] = [
         "graph @g(%0 x: f32[512, 768]) symbols() {
           %1 = const f32[768] splat 1.5
           %2 = const f32[768] splat 0.25
-          %3 = layer_norm{axis=1 epsilon=0.00001}(%0, %1, %2)
+          %3 = layer_norm{axis=1 eps=1e-5}(%0, %1, %2)
           return y = %3
         }",
     ),
@@ -51,7 +51,7 @@ const GRAPHS: [(&str, &str); 4] = [
     (
         "max pool 3 x 3 / 2, 64 x 112 x 112",
         "graph @g(%0 x: f32[1, 64, 112, 112]) symbols() {
-          %1 = max_pool{kernel=[3, 3] strides=[2, 2] dilations=[1, 1] pads_low=[1, 1] pads_high=[1, 1]}(%0)
+          %1 = pool{kind=max kernel=[3, 3] strides=[2, 2] dilations=[1, 1] pads_low=[1, 1] pads_high=[1, 1] sizes=[56, 56]}(%0)
           return y = %1
         }",
     ),
@@ -62,12 +62,12 @@ fn main() {
         "{:36} {:10} {:>11} {:>11} {:>6}",
         "body", "level", "ns 128 bits", "ns wide", "times"
     );
-    for wide in Target::CPUS.into_iter().filter(|t| runs_here(t) && narrow(t).is_some()) {
+    for wide in Target::CPUS.into_iter().rev().filter(|t| runs_here(t) && narrow(t).is_some()) {
         let narrow = narrow(&wide).expect("it was asked before");
         let own = wide.cpu().and_then(|c| c.body_lanes()).map_or(4, i64::from);
         for name in MAPS {
             // The number of lanes that is best for 128 bits.
-            let few = if name == "relu" { 16 } else { 8 };
+            let (few, own) = if name == "relu" { (16, 16) } else { (8, own) };
             let (mut a, mut b) = (Map::new(&narrow, name, few), Map::new(&wide, name, own));
             line(name, &wide, [&mut || a.run(), &mut || b.run()]);
         }

@@ -7,7 +7,7 @@
 use super::address::{Parts, Stream};
 use super::value::{Val, held, stored};
 use super::{Arg, Builder, Made};
-use crate::x86::vir::{Binary, Comparison, Cond, Elem, G, GeneralOp, K, Logic, Mem, Op, Operand, Scalar, V};
+use crate::x86::vir::{Binary, Comparison, Cond, Elem, G, GeneralOp, K, Logic, Mem, Op, Operand, Scalar, Type, V};
 use brolga_ir::index::{Bound, Ix, Reg};
 use brolga_ir::loops::{Buf, Scope};
 use brolga_ir::{DType, Dim};
@@ -76,7 +76,7 @@ impl Builder<'_> {
                     Lane::Stride(s) => this.collect(d, &p, s),
                     Lane::Gather => {
                         let mem = place(this, 0)?;
-                        this.gather(d, mem, &p, None)
+                        this.gather(d, mem, &p)
                     }
                 }
             })?;
@@ -172,7 +172,7 @@ impl Builder<'_> {
         Ok(Val::Masks(masks))
     }
 
-    fn not_zero(&mut self, ty: crate::x86::vir::Type, v: V) -> Made<K> {
+    fn not_zero(&mut self, ty: Type, v: V) -> Made<K> {
         let zero = self.f.zero();
         self.compare(Comparison::Ne, ty, v, Operand::Reg(zero))
     }
@@ -249,79 +249,53 @@ impl Builder<'_> {
         self.as_value(d, out)
     }
 
-    /// Lanes apart, from an address without an index; under masks, of which there is one a unit.
-    fn gather(&mut self, d: DType, mem: Mem, p: &Parts, masks: Option<&[K]>) -> Made<Val> {
+    /// Lanes at places from data, from an address without an index.
+    fn gather(&mut self, d: DType, mem: Mem, p: &Parts) -> Made<Val> {
         let ty = self.part(d);
         if stored(d) != ty.elem || ty.elem.bytes() < 4 {
             return Err(format!("lanes of {d} that are apart"));
         }
         let bytes = ty.elem.bytes();
-        let parts = self.parts_of(d);
         let indices = match &p.reg {
-            None => None,
             Some((r, c)) if c.is(1) && p.lane.is(0) => match self.read(*r)? {
-                Val::Lanes(v) => Some(v),
+                Val::Lanes(v) => v,
                 _ => return Err(format!("{r} in an address")),
             },
             Some((r, _)) => return Err(format!("a multiple of {r} in an address")),
+            None => return Err("a gather without an index from data".into()),
         };
-        let mut out = vec![];
-        for i in 0..self.registers_of(d) {
-            let (index, wide, ty, halves) = match &indices {
-                // Indices of 64 bits lie in two registers where data of 32 bits lie in one.
-                Some(v) if v.len() == self.registers_of(d) => (v[i], true, ty, None),
-                Some(v) => {
-                    let half = ty.elem.by(ty.lanes / 2);
-                    (v[2 * i], true, half, Some(v[2 * i + 1]))
-                }
-                None => {
-                    let s = p.lane.as_const().ok_or("lanes an unknown distance apart")?;
-                    let first = i as i64 * i64::from(ty.lanes);
-                    let numbers = (0..i64::from(ty.lanes)).map(|l| (first + l).wrapping_mul(s));
-                    let mut bytes = vec![];
-                    for n in numbers {
-                        bytes.extend(i32::try_from(n).map_err(|_| "lanes far apart")?.to_le_bytes());
-                    }
-                    let place = self.f.pool.place(&bytes);
-                    let index = self.f.load(Elem::I32.by(ty.lanes), Mem::pool(place), None);
-                    (index, false, ty, None)
-                }
-            };
-            let k = match masks {
-                None => None,
-                Some(k) => Some(self.part_mask(k[i / parts], i % parts, parts, false)),
-            };
-            if halves.is_some() && k.is_some() {
-                return Err("a guarded load at places from data".into());
-            }
-            let one = |this: &mut Self, index: V| -> V {
-                let mask = this.f.mask();
-                match k {
-                    Some(src) => this.f.push(Op::MoveMask { dst: mask, src }),
-                    None => this.f.push(Op::FillMask { dst: mask, all: true }),
-                }
-                let dst = this.f.vector();
-                this.f.push(Op::Gather {
-                    ty,
-                    dst,
-                    mem,
-                    index,
-                    scale: bytes as u8,
-                    wide,
-                    mask,
-                });
-                dst
-            };
-            let low = one(self, index);
-            out.push(match halves {
-                None => low,
-                Some(index) => {
-                    let high = one(self, index);
-                    let dst = self.f.vector();
-                    self.f.push(Op::Join { ty, dst, low, high });
-                    dst
-                }
+        let one = |this: &mut Self, ty: Type, index: V| -> V {
+            let (mask, dst) = (this.f.mask(), this.f.vector());
+            this.f.push(Op::FillMask { dst: mask, all: true });
+            this.f.push(Op::Gather {
+                ty,
+                dst,
+                mem,
+                index,
+                scale: bytes as u8,
+                wide: true,
+                mask,
             });
+            dst
+        };
+        let n = self.registers_of(d);
+        let mut out = vec![];
+        for i in 0..n {
+            if indices.len() == n {
+                out.push(one(self, ty, indices[i]));
+                continue;
+            }
+            // Indices of 64 bits lie in two registers where data of 32 bits lie in one.
+            let half = ty.elem.by(ty.lanes / 2);
+            let (low, high) = (one(self, half, indices[2 * i]), one(self, half, indices[2 * i + 1]));
+            let dst = self.f.vector();
+            self.f.push(Op::Join {
+                ty: half,
+                dst,
+                low,
+                high,
+            });
+            out.push(dst);
         }
         self.as_value(d, out)
     }
@@ -341,14 +315,9 @@ impl Builder<'_> {
                 }
                 self.as_value(d, out)?
             }
-            Lane::Stride(_) | Lane::Gather => {
-                let mem = self.address(&p.stream, bytes, constant, false)?;
-                self.gather(d, mem, p, Some(masks))?
-            }
-            Lane::Fixed => {
-                // One element, which is read where any lane wants it.
-                return Err("one element under bounds that move".into());
-            }
+            // A gather takes longer than a branch past the bounds, which hold nearly everywhere.
+            Lane::Stride(_) | Lane::Gather => return Err("a guarded load of lanes that are apart".into()),
+            Lane::Fixed => return Err("one element under bounds that move".into()),
         };
         if fill == 0 {
             return Ok(loaded);
@@ -589,7 +558,7 @@ impl Builder<'_> {
     }
 
     /// A mask as 0 and 1 in lanes of 32 bits.
-    fn bytes_of(&mut self, k: K, ty: crate::x86::vir::Type) -> V {
+    fn bytes_of(&mut self, k: K, ty: Type) -> V {
         let (one, zero) = (self.f.constant_register(ty, 1), self.f.zero());
         self.f.select(ty, k, one, zero)
     }
