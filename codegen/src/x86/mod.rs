@@ -9,7 +9,7 @@
 //! independent, without relocations, and follow the System V calling convention on every operating system, so a caller
 //! declares them `extern "sysv64"`.
 
-use brolga_ir::TileFamily;
+use brolga_ir::{TileFamily, TileKind};
 use std::fmt;
 
 use thiserror::Error as ThisError;
@@ -38,17 +38,13 @@ impl Isa {
     /// Both, the older first.
     pub const ALL: [Isa; 2] = [Isa::Avx2, Isa::Avx512];
 
-    /// The family of tiles that is assembled for it.
-    pub const fn family(self) -> TileFamily {
-        match self {
-            Isa::Avx2 => TileFamily::Avx2,
-            Isa::Avx512 => TileFamily::Avx512,
-        }
-    }
-
     /// The level that a family of tiles is assembled for, where it is assembled.
-    pub fn of(family: TileFamily) -> Option<Isa> {
-        Isa::ALL.into_iter().find(|isa| isa.family() == family)
+    pub const fn of(family: TileFamily) -> Option<Isa> {
+        match family {
+            TileFamily::Avx512Vnni | TileFamily::Avx512 => Some(Isa::Avx512),
+            TileFamily::Avx2 => Some(Isa::Avx2),
+            TileFamily::Generic => None,
+        }
     }
 
     /// Whether masks have registers of their own (else they are vectors of sign bits) and an operand in memory may be one
@@ -134,10 +130,15 @@ pub enum Error {
         what: String,
     },
     /// A tile that no kernel exists for.
-    #[error("tile {rows}x{vectors} vectors on {isa}: expected 1 or 2 vectors and 1 to {max_rows} rows")]
+    #[error(
+        "tile of {} with {rows}x{vectors} vectors in the family {family:?}: expected 1 or 2 vectors and 1 to {max_rows} rows",
+        kind.name()
+    )]
     NoSuchTile {
-        /// The level.
-        isa: Isa,
+        /// The family.
+        family: TileFamily,
+        /// What is multiplied.
+        kind: TileKind,
         /// Rows asked for.
         rows: u8,
         /// Vectors asked for.

@@ -29,6 +29,7 @@ use std::mem::offset_of;
 use super::assemble::assemble;
 use super::vir::{Binary, Cond, Function, G, GeneralOp, Mem, Op, Operand, Scalar, V};
 use super::{Error, Isa};
+use brolga_ir::{TileFamily, TileKind};
 
 /// Columns of a packed panel of B, on every level.
 pub const PANEL: usize = brolga_ir::loops::PANEL as usize;
@@ -112,27 +113,43 @@ const _: () = assert!(TileArgs::SIZE == 13 * 8, "TileArgs is laid out for 64-bit
 /// Which kernel of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TileKey {
-    /// The ISA level.
-    pub isa: Isa,
+    /// The family; the compiled one has no kernels here.
+    pub family: TileFamily,
+    /// What is multiplied.
+    pub kind: TileKind,
     /// Rows of C, from 1 to [`max_rows`].
     pub rows: u8,
     /// Vectors in a row of C, 1 or 2: the width is this times [`Isa::lanes`].
     pub vectors: u8,
-    /// Whether the steps of A are contiguous (`a_k == 4`), so that they need no pointer of their own.
+    /// Whether the steps of A are contiguous, so that they need no pointer of their own.
     pub unit_k: bool,
 }
 
 impl TileKey {
-    /// Columns that the kernel computes.
+    /// The level that the kernel is assembled for.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTile`] for the compiled family.
+    pub fn isa(self) -> Result<Isa, Error> {
+        Isa::of(self.family).ok_or(Error::NoSuchTile {
+            family: self.family,
+            kind: self.kind,
+            rows: self.rows,
+            vectors: self.vectors,
+            max_rows: 0,
+        })
+    }
+
+    /// Columns that the kernel computes; 0 in the compiled family.
     pub fn width(self) -> usize {
-        self.isa.lanes() * usize::from(self.vectors)
+        Isa::of(self.family).map_or(0, Isa::lanes) * usize::from(self.vectors)
     }
 }
 
-/// The most rows of a tile with this many vectors in a row, as [`brolga_ir::TileFamily`] has them; 0 where there is no such tile.
-pub fn max_rows(isa: Isa, vectors: u8) -> u8 {
-    let cols = isa.lanes() * usize::from(vectors);
-    let found = isa.family().shapes().iter().find(|s| s.cols as usize == cols);
+/// The most rows of a tile with this many vectors in a row, as [`TileFamily`] has them; 0 where there is no such tile.
+pub fn max_rows(family: TileFamily, kind: TileKind, vectors: u8) -> u8 {
+    let cols = Isa::of(family).map_or(0, Isa::lanes) * usize::from(vectors);
+    let found = family.shapes(kind).iter().find(|s| s.cols as usize == cols);
     found.map_or(0, |s| s.rows as u8)
 }
 
@@ -161,7 +178,22 @@ pub fn balance_rows(m: usize, max: usize) -> (usize, usize, usize, usize) {
 /// The kernel's symbol: `brolga_tile_avx512_14x32_k1` (`_k1` for contiguous steps of A, `_ks` for any stride).
 pub fn symbol(key: TileKey) -> String {
     let k = if key.unit_k { "k1" } else { "ks" };
-    format!("brolga_tile_{}_{}x{}_{k}", key.isa, key.rows, key.width())
+    format!("brolga_tile_{}_{}x{}_{k}", name(key), key.rows, key.width())
+}
+
+/// What the kernel multiplies and by which instructions, as symbols name it: tiles of floats are the same in both families of
+/// AVX-512.
+fn name(key: TileKey) -> String {
+    let family = match (key.family, key.kind) {
+        (TileFamily::Avx512Vnni, TileKind::U8I8) => "avx512vnni",
+        (TileFamily::Avx512Vnni | TileFamily::Avx512, _) => "avx512",
+        (TileFamily::Avx2, _) => "avx2",
+        (TileFamily::Generic, _) => "generic",
+    };
+    match key.kind {
+        TileKind::F32 => family.to_owned(),
+        kind => format!("{family}_{}", kind.name()),
+    }
 }
 
 /// The kernel's bytes, to be defined under [`symbol`].
@@ -177,11 +209,19 @@ pub fn assemble_tile(key: TileKey) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// [`Error::NoSuchTile`] for a key outside the family.
 pub fn build(key: TileKey) -> Result<Function, Error> {
-    let TileKey { isa, rows, vectors, .. } = key;
-    let max_rows = max_rows(isa, vectors);
+    let TileKey {
+        family,
+        kind,
+        rows,
+        vectors,
+        ..
+    } = key;
+    let isa = key.isa()?;
+    let max_rows = max_rows(family, kind, vectors);
     if rows == 0 || rows > max_rows {
         return Err(Error::NoSuchTile {
-            isa,
+            family,
+            kind,
             rows,
             vectors,
             max_rows,
@@ -206,6 +246,7 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
     let a_k = (!key.unit_k).then(|| f.load_general(field(TileArgs::A_K)));
     let body = Body {
         key,
+        isa,
         a: &a,
         b,
         a_k,
@@ -256,13 +297,14 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
     f.push(Op::Jump { to: block });
 
     f.place(epilogue);
-    store(&mut f, key, args, &acc);
+    store(&mut f, key, isa, args, &acc);
     Ok(f)
 }
 
 /// What the steps of the inner loop need.
 struct Body<'a> {
     key: TileKey,
+    isa: Isa,
     a: &'a Rows,
     b: G,
     a_k: Option<G>,
@@ -272,7 +314,7 @@ struct Body<'a> {
 impl Body<'_> {
     /// `count` steps of `k`, and the pointers moved past them.
     fn steps(&self, f: &mut Function, count: i32) {
-        let vector_bytes = 4 * self.key.isa.lanes() as i32;
+        let vector_bytes = 4 * self.isa.lanes() as i32;
         // Contiguous steps of A are displacements, and one addition moves the pointers past all of them.
         let stride = if self.a_k.is_some() { 0 } else { 4 };
         for step in 0..count {
@@ -287,7 +329,7 @@ impl Body<'_> {
                 .collect();
             for (row, acc) in self.acc.iter().enumerate() {
                 let mem = self.a.at(row, stride * step);
-                let embedded = self.key.isa.is_evex() && self.key.vectors == 1;
+                let embedded = self.isa.is_evex() && self.key.vectors == 1;
                 let a = if embedded {
                     Operand::Broadcast(mem)
                 } else {
@@ -309,9 +351,9 @@ impl Body<'_> {
 }
 
 /// `C = acc` or `C += acc`, in full or by masked columns.
-fn store(f: &mut Function, key: TileKey, args: G, acc: &[Vec<V>]) {
+fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     let field = |offset: usize| Mem::at(args, offset as i32);
-    let lanes = key.isa.lanes();
+    let lanes = isa.lanes();
     let first = f.load_general(field(TileArgs::C));
     let c = Rows::new(f, first, field(TileArgs::C_ROW), key.rows);
     let cols = f.load_general(field(TileArgs::COLS));
@@ -447,7 +489,8 @@ mod tests {
     fn a_tile_outside_the_family_is_an_error() {
         for (rows, vectors) in [(0, 1), (15, 2), (29, 1), (1, 0), (1, 3)] {
             let key = TileKey {
-                isa: Isa::Avx512,
+                family: TileFamily::Avx512,
+                kind: TileKind::F32,
                 rows,
                 vectors,
                 unit_k: true,
@@ -456,21 +499,23 @@ mod tests {
         }
         assert_eq!(
             assemble_tile(TileKey {
-                isa: Isa::Avx2,
+                family: TileFamily::Avx2,
+                kind: TileKind::F32,
                 rows: 7,
                 vectors: 2,
                 unit_k: true
             })
             .unwrap_err()
             .to_string(),
-            "tile 7x2 vectors on avx2: expected 1 or 2 vectors and 1 to 6 rows"
+            "tile of f32 with 7x2 vectors in the family Avx2: expected 1 or 2 vectors and 1 to 6 rows"
         );
     }
 
     #[test]
     fn symbols_name_the_kernel() {
         let key = TileKey {
-            isa: Isa::Avx512,
+            family: TileFamily::Avx512,
+            kind: TileKind::F32,
             rows: 14,
             vectors: 2,
             unit_k: true,
@@ -478,7 +523,8 @@ mod tests {
         assert_eq!(symbol(key), "brolga_tile_avx512_14x32_k1");
         assert_eq!(
             symbol(TileKey {
-                isa: Isa::Avx2,
+                family: TileFamily::Avx2,
+                kind: TileKind::F32,
                 rows: 6,
                 vectors: 2,
                 unit_k: false

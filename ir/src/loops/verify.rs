@@ -402,10 +402,11 @@ impl Checker<'_> {
     }
 
     fn tile(&mut self, t: &Tile) -> Check {
-        for (b, what) in [(t.a, "left operand"), (t.b, "right operand"), (t.c, "result")] {
+        let parts = [(t.a, "left operand"), (t.b, "right operand"), (t.c, "result")];
+        for ((b, what), expected) in parts.into_iter().zip(t.kind.dtypes()) {
             let found = self.buffer(b)?.dtype;
-            ensure(found == DType::F32, || {
-                format!("{what} {b} of a tile is {found}, expected f32")
+            ensure(found == expected, || {
+                format!("{what} {b} of a tile is {found}, expected {expected}")
             })?;
         }
         ensure(self.buffer(t.c)?.scope != Scope::In, || {

@@ -106,7 +106,7 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     let stays = t.panel_bytes().as_const().is_some_and(|b| b <= resident);
     Some(Schedule::Tile(Tile {
         left,
-        rows: i64::from(target.tile.shape(PANEL as u32).rows),
+        rows: i64::from(target.tile.shape(t.kind(), PANEL as u32).rows),
         order: if stays { Order::Panel } else { Order::Row },
         lanes: if t.epilogue_size() <= 10 { 16 } else { 8 },
         direct: t.can_write(),

@@ -7,6 +7,7 @@
 
 use super::apply::pieces;
 use super::choose::choose_flat;
+use super::cpu::tile::Tiling;
 use super::flat::Flat;
 use super::knobs::{self, grain};
 use super::parts::{self, Part};
@@ -81,9 +82,10 @@ fn candidates(part: &Part, machine: &Machine, chosen: &Schedule) -> Vec<Schedule
 fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
     let default = knobs::defaults(target);
     let mut out = knobs::variants(chosen);
-    let height = i64::from(target.tile.shape(PANEL as u32).rows);
-    for rows in heights(height) {
-        for left in [0, 1] {
+    for left in [0, 1] {
+        let Ok(tiling) = Tiling::of(flat, left) else { continue };
+        let height = i64::from(target.tile.shape(tiling.kind(), PANEL as u32).rows);
+        for rows in heights(height) {
             for order in [Order::Panel, Order::Row] {
                 for (lanes, direct) in [(16, true), (16, false), (8, false), (32, false)] {
                     out.push(Schedule::Tile(Tile {

@@ -352,6 +352,7 @@ fn every_construct_reads_back() {
     use crate::index::{Bound, Ix, Var};
     use crate::loops::{Buf, Buffer, LoopKind, RegInfo, Scope, Tile};
     use crate::scalar::Prim;
+    use crate::TileKind;
     let symbols = ["n", "seq len", "i0", "r7", "min"];
     let i = Ix::var(Var(0));
     let odd = symbols
@@ -436,8 +437,9 @@ fn every_construct_reads_back() {
         Expr::InBounds(vec![bound(odd.clone()), bound(i.clone())]),
         &mut body,
     );
-    for accumulate in [true, false] {
+    for (kind, accumulate) in TileKind::ALL.into_iter().zip([true, false].into_iter().cycle()) {
         body.push(Stmt::Tile(Box::new(Tile {
+            kind,
             a: Buf(0),
             a_index: odd.clone(),
             a_row: i.clone(),
