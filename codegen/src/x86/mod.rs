@@ -28,7 +28,7 @@ pub use tile::{TileArgs, TileKey, assemble_tile, balance_rows, max_rows, symbol}
 /// The level of vector instructions that a function is assembled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Isa {
-    /// AVX2, FMA and BMI2: 16 registers of 8 `f32` (x86-64-v3).
+    /// AVX2, FMA, F16C and BMI2: 16 registers of 8 `f32` (x86-64-v3).
     Avx2,
     /// AVX-512 F, VL, BW and DQ beside those: 32 registers of 16 `f32` (x86-64-v4).
     Avx512,
@@ -73,8 +73,10 @@ impl Isa {
     pub fn available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         {
-            let base =
-                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2");
+            let base = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+                && is_x86_feature_detected!("bmi2");
             match self {
                 Isa::Avx2 => base,
                 Isa::Avx512 => {

@@ -1,8 +1,8 @@
-//! The `f32` register tile: a batch-reduce matrix product of a few rows by one packed panel.
+//! The register tile: a batch-reduce matrix product of a few rows by one packed panel, of any [`TileKind`].
 //!
 //! `C[r][j] (+)= sum over b0 < blocks0, b1 < blocks1, kk < k of A[b0, b1, r, kk] * B[step][j]`, with
 //! `A[b0, b1, r, kk]` at `a + b0*a_block0 + b1*a_block1 + r*a_row + kk*a_k` bytes, read in place, and `B` packed: row `step`
-//! (counting through all blocks) lies [`PANEL`]` * 4` bytes after the one before. A kernel narrower than the panel (one
+//! (counting through all blocks) lies [`PANEL`] elements after the one before. A kernel narrower than the panel (one
 //! AVX-512 vector, any AVX2 kernel) reads its half or quarter at the same stride: the caller offsets `b` and `c`.
 //!
 //! ```text
@@ -13,49 +13,57 @@
 //!   ▼  └──────────────┘
 //! ```
 //!
-//! Invariant: every `C[r][j]` is one chain of fused multiply-adds from +0 in the order of the steps, then one addition of
-//! the old `C` if asked. So the result does not depend on the ISA level, the tile's shape, or how rows are balanced: all
-//! kernels agree with `f32::mul_add` in a loop, bit for bit (NaN payloads excepted).
+//! | kind | B | A | a step |
+//! | --- | --- | --- | --- |
+//! | f32 | as it lies | broadcast | `vfmadd231ps` |
+//! | f16, bf16 | converted by a load | broadcast and converted | the same |
+//! | u8 by i8, VNNI | `[k/4][32][4]` | four bytes broadcast | `vpdpbusd`: four steps |
+//! | u8 by i8 | the same; even and odd bytes made words | the same | `vpmaddwd`, `vpaddd`, twice: four steps |
 //!
-//! Decided, by measurement on Zen 4: two-vector kernels load a broadcast of A once and use it twice, one-vector kernels on
+//! Invariants: every `C[r][j]` of floats is one chain of fused multiply-adds from +0 in the order of the steps, then one addition of
+//! the old `C` if asked. So the result does not depend on the ISA level, the tile's shape, or how rows are balanced: all
+//! kernels agree with `f32::mul_add` in a loop, bit for bit (NaN payloads excepted). Sums of bytes are exact but that they wrap in
+//! 32 bits. Nothing behind the steps of A is read: what is left of a group of four is taken a byte at a time.
+//!
+//! Decided, by measurement on Zen 4: two-vector kernels of f32 load a broadcast of A once and use it twice, one-vector kernels on
 //! AVX-512 take it as a memory operand. The memory operand everywhere is as fast from L1 (14x32 at K = 256: 99.8 % of peak
 //! against 99.0) but needs twice the loads: 4x32 fell from 97 to 85 %, and 1024^3 with rows 4 KiB apart from 75 to 53 %.
 //! A 28x16 kernel without it fell from 99 to 75 %.
 //!
+//! Rejected: `vpmaddubsw`, which adds two products in 16 bits and saturates at 255 · 127 · 2.
+//!
 //! Source: E. Georganas et al., High-Performance Deep Learning via a Single Building Block, arXiv 1906.06440.
 
+use std::ffi::c_void;
 use std::mem::offset_of;
 
 use super::assemble::assemble;
-use super::vir::{Binary, Cond, Function, G, GeneralOp, Mem, Op, Operand, Scalar, V};
+use super::vir::{Binary, Cond, Function, G, GeneralOp, Mem, Op, Operand, Scalar, Shift, V};
 use super::{Error, Isa};
 use brolga_ir::{TileFamily, TileKind};
 
 /// Columns of a packed panel of B, on every level.
 pub const PANEL: usize = brolga_ir::loops::PANEL as usize;
 
-/// Bytes from one step of a packed panel to the next.
-const B_STEP: i32 = (PANEL * 4) as i32;
-
-/// Steps of `k` in one round of the inner loop.
+/// Steps of `k`, or groups of them, in one round of the inner loop.
 const UNROLL: i32 = 4;
 
-/// How far ahead of its use a line of B is fetched to L1, in steps.
-const PREFETCH_STEPS: i32 = 8;
+/// How far ahead of its use a line of B is fetched to L1.
+const PREFETCH_BYTES: i32 = 1024;
 
 /// The argument of a tile: `extern "sysv64" fn(*const TileArgs)`. All strides are in bytes and may be negative.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct TileArgs {
     /// The first row of A, at its first step.
-    pub a: *const f32,
+    pub a: *const c_void,
     /// The packed panel, at the kernel's first column.
-    pub b: *const f32,
+    pub b: *const c_void,
     /// The first row of C, at the kernel's first column.
-    pub c: *mut f32,
+    pub c: *mut c_void,
     /// From a row of A to the next.
     pub a_row: i64,
-    /// From a step of A to the next; ignored by `unit_k` kernels, which take 4.
+    /// From a step of A to the next; ignored by `unit_k` kernels, which take the size of an element.
     pub a_k: i64,
     /// From a row of C to the next.
     pub c_row: i64,
@@ -140,10 +148,27 @@ impl TileKey {
         })
     }
 
+    /// Whether four products of bytes are one instruction.
+    const fn dots(self) -> bool {
+        matches!(self.family, TileFamily::Avx512Vnni)
+    }
+
+    /// Whether the CPU that this runs on has the instructions.
+    pub fn available(self) -> bool {
+        self.isa().is_ok_and(Isa::available) && (self.kind != TileKind::U8I8 || !self.dots() || has_vnni())
+    }
+
     /// Columns that the kernel computes; 0 in the compiled family.
     pub fn width(self) -> usize {
         Isa::of(self.family).map_or(0, Isa::lanes) * usize::from(self.vectors)
     }
+}
+
+fn has_vnni() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512vnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// The most rows of a tile with this many vectors in a row, as [`TileFamily`] has them; 0 where there is no such tile.
@@ -218,7 +243,8 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
     } = key;
     let isa = key.isa()?;
     let max_rows = max_rows(family, kind, vectors);
-    if rows == 0 || rows > max_rows {
+    let grouped = kind.interleave() > 1;
+    if rows == 0 || rows > max_rows || grouped && !key.unit_k {
         return Err(Error::NoSuchTile {
             family,
             kind,
@@ -251,25 +277,24 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
         b,
         a_k,
         acc: &acc,
+        low: (kind == TileKind::U8I8 && !key.dots()).then(|| f.splat(LOW_BYTES)),
     };
+    let [element, ..] = key.kind.dtypes().map(|d| d.bytes() as i32);
 
     // After a block the pointers have gone k steps on; the way to the next block is measured from there.
-    let travelled = |f: &mut Function| match a_k {
-        Some(a_k) => {
-            let bytes = f.load_general(field(TileArgs::K));
-            f.general_op(GeneralOp::Mul, bytes, Scalar::Reg(a_k));
-            bytes
-        }
-        None => {
-            let k = f.load_general(field(TileArgs::K));
-            f.general_op(GeneralOp::Mul, k, Scalar::Imm(4));
-            k
-        }
+    let travelled = |f: &mut Function| {
+        let bytes = f.load_general(field(TileArgs::K));
+        f.general_op(GeneralOp::Mul, bytes, a_k.map_or(Scalar::Imm(element), Scalar::Reg));
+        bytes
     };
     let (block, next_outer) = (f.label(), f.label());
     f.place(block);
-    f.counted_loop(steps, UNROLL, |f| body.steps(f, UNROLL));
-    f.counted_loop(steps, 1, |f| body.steps(f, 1));
+    let group = kind.interleave() as i32;
+    f.counted_loop(steps, UNROLL * group, |f| body.groups(f, UNROLL));
+    f.counted_loop(steps, group, |f| body.groups(f, 1));
+    if grouped {
+        body.rest(&mut f, steps);
+    }
     f.push(Op::LoadGeneral {
         dst: steps,
         mem: field(TileArgs::K),
@@ -301,6 +326,16 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
     Ok(f)
 }
 
+/// The even bytes of words.
+const LOW_BYTES: u32 = 0x00ff_00ff;
+
+/// An operand of a step, or of a group of four: a vector; of bytes that become words the even ones and the odd ones.
+#[derive(Clone, Copy)]
+enum Part {
+    One(V),
+    Words([V; 2]),
+}
+
 /// What the steps of the inner loop need.
 struct Body<'a> {
     key: TileKey,
@@ -309,44 +344,180 @@ struct Body<'a> {
     b: G,
     a_k: Option<G>,
     acc: &'a [Vec<V>],
+    /// [`LOW_BYTES`], for bytes that become words.
+    low: Option<V>,
 }
 
 impl Body<'_> {
-    /// `count` steps of `k`, and the pointers moved past them.
-    fn steps(&self, f: &mut Function, count: i32) {
-        let vector_bytes = 4 * self.isa.lanes() as i32;
+    /// Bytes of a column of the panel: of a step, or of a group.
+    fn column(&self) -> i32 {
+        let [_, right, _] = self.key.kind.dtypes();
+        right.bytes() as i32 * self.key.kind.interleave() as i32
+    }
+
+    /// Bytes from one step (or group) of the panel to the next.
+    fn step(&self) -> i32 {
+        PANEL as i32 * self.column()
+    }
+
+    /// `count` steps of `k`, or groups of them, and the pointers moved past them.
+    fn groups(&self, f: &mut Function, count: i32) {
+        let [left, ..] = self.key.kind.dtypes();
+        let bytes = left.bytes() as i32 * self.key.kind.interleave() as i32;
         // Contiguous steps of A are displacements, and one addition moves the pointers past all of them.
-        let stride = if self.a_k.is_some() { 0 } else { 4 };
-        for step in 0..count {
-            let b_disp = step * B_STEP;
-            for line in (0..self.key.width() as i32 * 4).step_by(64) {
+        let stride = if self.a_k.is_some() { 0 } else { bytes };
+        for at in 0..count {
+            let b_disp = at * self.step();
+            for line in (0..self.key.width() as i32 * self.column()).step_by(64) {
                 f.push(Op::Prefetch {
-                    mem: Mem::at(self.b, b_disp + PREFETCH_STEPS * B_STEP + line),
+                    mem: Mem::at(self.b, b_disp + PREFETCH_BYTES + line),
                 });
             }
-            let b: Vec<V> = (0..i32::from(self.key.vectors))
-                .map(|v| f.load(Mem::at(self.b, b_disp + v * vector_bytes), None))
-                .collect();
+            let b = self.right(f, b_disp, None);
             for (row, acc) in self.acc.iter().enumerate() {
-                let mem = self.a.at(row, stride * step);
-                let embedded = self.isa.is_evex() && self.key.vectors == 1;
-                let a = if embedded {
-                    Operand::Broadcast(mem)
-                } else {
-                    Operand::Reg(f.broadcast(mem))
-                };
-                for (acc, b) in acc.iter().zip(&b) {
-                    f.push(Op::Fma { acc: *acc, a: *b, b: a });
+                let mem = self.a.at(row, stride * at);
+                if self.key.kind == TileKind::F32 && self.isa.is_evex() && self.key.vectors == 1 {
+                    if let [Part::One(b)] = b[..] {
+                        let (acc, b) = (acc[0], (b, Operand::Broadcast(mem)));
+                        f.push(Op::Fma { acc, a: b.0, b: b.1 });
+                    }
+                    continue;
                 }
+                let a = self.left(f, mem);
+                acc.iter().zip(&b).for_each(|(acc, b)| self.multiply(f, *acc, a, *b));
             }
             if let Some(a_k) = self.a_k {
                 self.a.advance(f, GeneralOp::Add, Scalar::Reg(a_k));
             }
         }
         if self.a_k.is_none() {
-            self.a.advance(f, GeneralOp::Add, Scalar::Imm(4 * count));
+            self.a.advance(f, GeneralOp::Add, Scalar::Imm(bytes * count));
         }
-        f.general_op(GeneralOp::Add, self.b, Scalar::Imm(B_STEP * count));
+        f.general_op(GeneralOp::Add, self.b, Scalar::Imm(self.step() * count));
+    }
+
+    /// The steps behind whole groups, one at a time, and the panel's pointer moved past their group. A byte of A is broadcast to all
+    /// four places of a group, and of B the one that it belongs to is kept.
+    fn rest(&self, f: &mut Function, steps: G) {
+        let done = f.label();
+        f.branch(Cond::Le, steps, Scalar::Imm(0), done);
+        let mask = f.splat(0xff);
+        f.counted_loop(steps, 1, |f| {
+            let b = self.right(f, 0, Some(mask));
+            for (row, acc) in self.acc.iter().enumerate() {
+                let byte = f.vector();
+                f.push(Op::BroadcastNarrow {
+                    dst: byte,
+                    mem: self.a.at(row, 0),
+                    bytes: 1,
+                });
+                let a = match self.low {
+                    None => Part::One(byte),
+                    Some(low) => Part::Words([f.binary(Binary::And, byte, Operand::Reg(low)); 2]),
+                };
+                acc.iter().zip(&b).for_each(|(acc, b)| self.multiply(f, *acc, a, *b));
+            }
+            self.a.advance(f, GeneralOp::Add, Scalar::Imm(1));
+            f.push(Op::Shift {
+                op: Shift::Left32,
+                dst: mask,
+                a: mask,
+                by: 8,
+            });
+        });
+        f.general_op(GeneralOp::Add, self.b, Scalar::Imm(self.step()));
+        f.place(done);
+    }
+
+    /// The vectors of the right operand at a step or group; of bytes those under a mask.
+    fn right(&self, f: &mut Function, disp: i32, mask: Option<V>) -> Vec<Part> {
+        let vector = self.isa.lanes() as i32 * self.column();
+        let one = |v: i32| {
+            let mem = Mem::at(self.b, disp + v * vector);
+            match self.key.kind {
+                TileKind::F32 => Part::One(f.load(mem, None)),
+                TileKind::F16 => {
+                    let dst = f.vector();
+                    let src = Operand::Mem(mem);
+                    f.push(Op::FromHalf { dst, src });
+                    Part::One(dst)
+                }
+                TileKind::Bf16 => {
+                    let words = f.vector();
+                    f.push(Op::LoadWords { dst: words, mem });
+                    Part::One(f.shift(Shift::Left32, words, 16))
+                }
+                TileKind::U8I8 => {
+                    let bytes = match mask {
+                        None => f.load(mem, None),
+                        Some(mask) => f.binary(Binary::And, mask, Operand::Mem(mem)),
+                    };
+                    if self.low.is_none() {
+                        return Part::One(bytes);
+                    }
+                    let even = f.shift(Shift::Left16, bytes, 8);
+                    Part::Words([even, bytes].map(|v| f.shift(Shift::Signed16, v, 8)))
+                }
+            }
+        };
+        (0..i32::from(self.key.vectors)).map(one).collect()
+    }
+
+    /// An element of the left operand, or a group of them, on every lane.
+    fn left(&self, f: &mut Function, mem: Mem) -> Part {
+        match (self.key.kind, self.low) {
+            (TileKind::F32, _) | (TileKind::U8I8, None) => Part::One(f.broadcast(mem)),
+            (TileKind::U8I8, Some(low)) => {
+                let bytes = f.broadcast(mem);
+                let even = f.binary(Binary::And, bytes, Operand::Reg(low));
+                Part::Words([even, f.shift(Shift::Right16, bytes, 8)])
+            }
+            (half, _) => {
+                let (bits, dst) = (f.vector(), f.vector());
+                f.push(Op::BroadcastNarrow {
+                    dst: bits,
+                    mem,
+                    bytes: 2,
+                });
+                f.push(match half {
+                    TileKind::F16 => Op::FromHalf {
+                        dst,
+                        src: Operand::Reg(bits),
+                    },
+                    _ => Op::Shift {
+                        op: Shift::Left32,
+                        dst,
+                        a: bits,
+                        by: 16,
+                    },
+                });
+                Part::One(dst)
+            }
+        }
+    }
+
+    /// Adds a product.
+    fn multiply(&self, f: &mut Function, acc: V, a: Part, b: Part) {
+        match (a, b) {
+            (Part::One(a), Part::One(b)) if self.key.kind == TileKind::U8I8 => f.push(Op::Dot { acc, a, b }),
+            (Part::One(a), Part::One(b)) => f.push(Op::Fma {
+                acc,
+                a: b,
+                b: Operand::Reg(a),
+            }),
+            (Part::Words(a), Part::Words(b)) => {
+                for (a, b) in a.into_iter().zip(b) {
+                    let pairs = f.binary(Binary::PairSum, a, Operand::Reg(b));
+                    f.push(Op::Binary {
+                        op: Binary::AddI32,
+                        dst: acc,
+                        a: acc,
+                        b: Operand::Reg(pairs),
+                    });
+                }
+            }
+            _ => unreachable!("both operands are words or neither is"),
+        }
     }
 }
 
@@ -354,6 +525,10 @@ impl Body<'_> {
 fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     let field = |offset: usize| Mem::at(args, offset as i32);
     let lanes = isa.lanes();
+    let plus = match key.kind {
+        TileKind::U8I8 => Binary::AddI32,
+        TileKind::F32 | TileKind::F16 | TileKind::Bf16 => Binary::Add,
+    };
     let first = f.load_general(field(TileArgs::C));
     let c = Rows::new(f, first, field(TileArgs::C_ROW), key.rows);
     let cols = f.load_general(field(TileArgs::COLS));
@@ -366,7 +541,7 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     for (row, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
             f.push(Op::Binary {
-                op: Binary::Add,
+                op: plus,
                 dst: *acc,
                 a: *acc,
                 b: Operand::Mem(at(row, v)),
@@ -394,7 +569,7 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
         for (v, acc) in acc.iter().enumerate() {
             let old = f.load(at(row, v), Some(masks[v]));
             f.push(Op::Binary {
-                op: Binary::Add,
+                op: plus,
                 dst: *acc,
                 a: *acc,
                 b: Operand::Reg(old),

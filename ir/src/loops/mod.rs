@@ -180,7 +180,7 @@ pub struct Tile {
     pub a_index: Ix,
     /// Distance between rows.
     pub a_row: Ix,
-    /// Distance between steps of the sum.
+    /// Distance between steps of the sum; 1 where steps are interleaved.
     pub a_k: Ix,
     /// The outer sums: how many, and the distance in `A`.
     pub blocks: [(Ix, Ix); 2],

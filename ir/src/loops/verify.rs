@@ -413,6 +413,9 @@ impl Checker<'_> {
             format!("a tile writes {}, which is only read", t.c)
         })?;
         ensure(t.c != t.a && t.c != t.b, || format!("a tile reads its result {}", t.c))?;
+        ensure(t.kind.interleave() == 1 || t.a_k.as_const() == Some(1), || {
+            format!("a tile of {} with steps {} apart, expected 1", t.kind.name(), t.a_k)
+        })?;
         t.indices().into_iter().try_for_each(|e| self.ix(e))?;
         ensure(
             t.rows.as_const().is_none_or(|n| (0..=t.max_rows as i64).contains(&n)),

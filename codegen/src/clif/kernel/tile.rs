@@ -113,7 +113,7 @@ impl Body<'_, '_, '_> {
         let (a, c) = (first.a, first.c);
         let rows = self.ix(&t.rows)?;
         let family = self.e.unit.target.tile;
-        let Some(isa) = Isa::of(family).filter(|_| t.kind == TileKind::F32) else {
+        let Some(isa) = Isa::of(family) else {
             let f = self.e.unit.outline(&GenericTile(t.kind))?;
             self.e.call(f, &[args, rows]);
             return Ok(());

@@ -91,7 +91,7 @@ impl<'f> Tiling<'f> {
                 "the left operand is summed over in {n} strides, expected at most 3"
             ));
         }
-        if kind.interleave() > 1 && !runs.last().is_some_and(|(n, stride)| stride.is(1) || n.is(1)) {
+        if kind.interleave() > 1 && !runs.last().is_some_and(|(_, stride)| stride.is(1)) {
             return Err("tiles that interleave steps take them side by side from the left operand".into());
         }
         Ok(t)
