@@ -27,7 +27,7 @@
 use std::mem::offset_of;
 
 use super::assemble::assemble;
-use super::vir::{Binary, Cond, Function, G, GeneralOp, Mem, Op, Operand, Scalar, V};
+use super::vir::{Binary, Cond, Elem, Function, G, GeneralOp, Mem, Op, Operand, Scalar, V};
 use super::{Error, Isa};
 
 /// Columns of a packed panel of B, on every level.
@@ -272,7 +272,8 @@ struct Body<'a> {
 impl Body<'_> {
     /// `count` steps of `k`, and the pointers moved past them.
     fn steps(&self, f: &mut Function, count: i32) {
-        let vector_bytes = 4 * self.key.isa.lanes() as i32;
+        let ty = f.whole(Elem::F32);
+        let vector_bytes = ty.bytes() as i32;
         // Contiguous steps of A are displacements, and one addition moves the pointers past all of them.
         let stride = if self.a_k.is_some() { 0 } else { 4 };
         for step in 0..count {
@@ -283,7 +284,7 @@ impl Body<'_> {
                 });
             }
             let b: Vec<V> = (0..i32::from(self.key.vectors))
-                .map(|v| f.load(Mem::at(self.b, b_disp + v * vector_bytes), None))
+                .map(|v| f.load(ty, Mem::at(self.b, b_disp + v * vector_bytes), None))
                 .collect();
             for (row, acc) in self.acc.iter().enumerate() {
                 let mem = self.a.at(row, stride * step);
@@ -291,10 +292,15 @@ impl Body<'_> {
                 let a = if embedded {
                     Operand::Broadcast(mem)
                 } else {
-                    Operand::Reg(f.broadcast(mem))
+                    Operand::Reg(f.broadcast(ty, mem))
                 };
                 for (acc, b) in acc.iter().zip(&b) {
-                    f.push(Op::Fma { acc: *acc, a: *b, b: a });
+                    f.push(Op::Fma {
+                        ty,
+                        acc: *acc,
+                        a: *b,
+                        b: a,
+                    });
                 }
             }
             if let Some(a_k) = self.a_k {
@@ -311,7 +317,7 @@ impl Body<'_> {
 /// `C = acc` or `C += acc`, in full or by masked columns.
 fn store(f: &mut Function, key: TileKey, args: G, acc: &[Vec<V>]) {
     let field = |offset: usize| Mem::at(args, offset as i32);
-    let lanes = key.isa.lanes();
+    let (ty, lanes) = (f.whole(Elem::F32), key.isa.lanes());
     let first = f.load_general(field(TileArgs::C));
     let c = Rows::new(f, first, field(TileArgs::C_ROW), key.rows);
     let cols = f.load_general(field(TileArgs::COLS));
@@ -325,6 +331,7 @@ fn store(f: &mut Function, key: TileKey, args: G, acc: &[Vec<V>]) {
         for (v, acc) in acc.iter().enumerate() {
             f.push(Op::Binary {
                 op: Binary::Add,
+                ty,
                 dst: *acc,
                 a: *acc,
                 b: Operand::Mem(at(row, v)),
@@ -335,6 +342,7 @@ fn store(f: &mut Function, key: TileKey, args: G, acc: &[Vec<V>]) {
     for (row, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
             f.push(Op::Store {
+                ty,
                 mem: at(row, v),
                 src: *acc,
                 mask: None,
@@ -350,9 +358,10 @@ fn store(f: &mut Function, key: TileKey, args: G, acc: &[Vec<V>]) {
     f.branch(Cond::Eq, accumulate, Scalar::Imm(0), part);
     for (row, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
-            let old = f.load(at(row, v), Some(masks[v]));
+            let old = f.load(ty, at(row, v), Some(masks[v]));
             f.push(Op::Binary {
                 op: Binary::Add,
+                ty,
                 dst: *acc,
                 a: *acc,
                 b: Operand::Reg(old),
@@ -363,6 +372,7 @@ fn store(f: &mut Function, key: TileKey, args: G, acc: &[Vec<V>]) {
     for (row, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
             f.push(Op::Store {
+                ty,
                 mem: at(row, v),
                 src: *acc,
                 mask: Some(masks[v]),
