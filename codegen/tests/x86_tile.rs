@@ -6,7 +6,7 @@
 #![cfg(target_arch = "x86_64")]
 
 use brolga_codegen::x86::tile::PANEL;
-use brolga_codegen::x86::vir::{Binary, Cond, Function, GeneralOp, Mem, Op, Operand, Scalar};
+use brolga_codegen::x86::vir::{Binary, Cond, Elem, Function, GeneralOp, Mem, Op, Operand, Scalar};
 use brolga_codegen::x86::{Isa, TileArgs, TileKey, assemble, assemble_tile, disassemble, max_rows, symbol};
 use expect_test::expect;
 use memmap2::{Mmap, MmapMut};
@@ -348,16 +348,17 @@ fn a_map_over_a_buffer_runs() {
         let offset = f.general();
         f.push(Op::Imm { dst: offset, value: 0 });
         let zero = f.zero();
-        let lanes = isa.lanes() as i32;
+        let (ty, lanes) = (f.whole(Elem::F32), isa.lanes() as i32);
         let body = |f: &mut Function, mask| {
-            let a = f.load(Mem::indexed(x, offset, 1, 0), mask);
-            let b = f.load(Mem::indexed(y, offset, 1, 0), mask);
-            let d = f.binary(Binary::Sub, a, Operand::Reg(b));
-            let m = f.binary(Binary::Mul, d, Operand::Reg(a));
-            let s = f.binary(Binary::Add, m, Operand::Reg(a));
-            let low = f.binary(Binary::Min, s, Operand::Reg(b));
-            let high = f.binary(Binary::Max, low, Operand::Reg(zero));
+            let a = f.load(ty, Mem::indexed(x, offset, 1, 0), mask);
+            let b = f.load(ty, Mem::indexed(y, offset, 1, 0), mask);
+            let d = f.binary(Binary::Sub, ty, a, Operand::Reg(b));
+            let m = f.binary(Binary::Mul, ty, d, Operand::Reg(a));
+            let s = f.binary(Binary::Add, ty, m, Operand::Reg(a));
+            let low = f.binary(Binary::Min, ty, s, Operand::Reg(b));
+            let high = f.binary(Binary::Max, ty, low, Operand::Reg(zero));
             f.push(Op::Store {
+                ty,
                 mem: Mem::indexed(out, offset, 1, 0),
                 src: high,
                 mask,
@@ -411,17 +412,20 @@ fn a_function_that_keeps_many_pointers_restores_what_it_used() {
     let index = f.general();
     f.push(Op::Imm { dst: index, value: 0 });
     // There is no store of a general register: count up to the sum by adding ones to a float.
-    let one = f.broadcast(Mem::at(args, 96));
+    let ty = f.whole(Elem::F32);
+    let one = f.broadcast(ty, Mem::at(args, 96));
     let total = f.zero();
     f.counted_loop(values[0], 1, |f| {
         f.push(Op::Binary {
             op: Binary::Add,
+            ty,
             dst: total,
             a: total,
             b: Operand::Reg(one),
         })
     });
     f.push(Op::Store {
+        ty,
         mem: Mem::indexed(args, index, 8, 100),
         src: total,
         mask: None,

@@ -1,64 +1,70 @@
-//! The vector IR to bytes, through `iced-x86`.
+//! The vector IR to bytes.
 //!
 //! Each operation becomes one instruction, or a few that touch nothing but its registers. A function that uses
-//! callee-saved registers pushes them on entry; every return pops them, clears the upper halves of the vector registers
-//! (`vzeroupper`) and returns. Branches take the 32-bit form and are filled in when all places are known.
-//!
-//! Decided: instructions are built from `iced`'s `Code` values and encoded one by one. Its `code_asm` methods are typed by
-//! register width, which would write every operation twice, once for `ymm` and once for `zmm`; its block encoder, which
-//! shortens branches, took 40 of the 80 µs of a 14x32 tile.
+//! callee-saved registers pushes them on entry; one that keeps registers in its frame makes room for it, aligned to a vector,
+//! and finds its way back by `rbp`. Every return undoes that, clears the upper halves of the vector registers (`vzeroupper`)
+//! and returns. Branches take the 32-bit form and are filled in when all places are known; constants follow the code.
 
-use iced_x86::{
-    Code, Decoder, DecoderOptions, Encoder, Formatter, GasFormatter, IcedError, Instruction, MemoryOperand, Register,
-};
+use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
 
+use super::encode::Map::{M0F, M0F3A, M0F38};
+use super::encode::Prefix::{F3, None as NP, P66};
+use super::encode::{Address, Base, Encoder, Evex, Opcode, Rm, Vector};
+use super::opcodes;
 use super::regalloc::{Allocation, allocate};
-use super::vir::{Binary, Cond, Function, G, GeneralOp, K, Mem, Op, Operand, Scalar, V};
+use super::vir::{
+    self, Class, Comparison, Cond, Elem, Function, G, GeneralOp, K, Logic, Mem, Op, Operand, Pool, Scalar, Slot, Type,
+    V,
+};
 use super::{Error, Isa};
 
-/// Allocates registers and assembles: a whole function, from its entry at byte 0.
+/// Allocates registers and assembles: a whole function, from its entry at byte 0, and its constants behind it.
 ///
 /// # Errors
-/// Those of [`allocate`], and [`Error::Encoding`] for what the instruction set cannot express.
+/// Those of [`allocate`], and [`Error::Encoding`] for what the level has no instruction for.
 pub fn assemble(function: &Function) -> Result<Vec<u8>, Error> {
-    let allocation = allocate(function)?;
+    let (function, allocation) = allocate(function)?;
     let places = function.label_places()?;
-    let failed = |e: IcedError| Error::Encoding {
+    let failed = |at: usize, what: String| Error::Malformed {
         function: function.name.clone(),
-        what: e.to_string(),
+        at,
+        what,
     };
-    let saved = allocation.saved(function);
+    let saved = allocation.saved(&function);
+    let (slots, frame) = frame(&function);
     let mut assembler = Assembler {
         isa: function.isa,
         allocation: &allocation,
         saved: &saved,
-        encoder: Encoder::new(64),
-        length: 0,
+        slots,
+        frame,
+        pool: function.pool.clone(),
+        encoder: Encoder::default(),
     };
     let mut starts = Vec::with_capacity(function.ops.len());
     let mut branches = Vec::new();
-    assembler.prologue().map_err(failed)?;
-    for op in &function.ops {
-        starts.push(assembler.length);
-        assembler.op(op).map_err(failed)?;
+    assembler.prologue();
+    for (at, op) in function.ops.iter().enumerate() {
+        starts.push(assembler.encoder.bytes.len());
+        assembler.op(op).map_err(|what| failed(at, format!("`{op}`: {what}")))?;
         if let Some(to) = op.target() {
-            branches.push((assembler.length, places[to.0 as usize]));
+            branches.push((assembler.encoder.bytes.len(), places[to.0 as usize], at));
         }
     }
-    let mut code = assembler.encoder.take_buffer();
+    let code = &mut assembler.encoder.bytes;
     // A branch ends in its distance, counted from its end.
-    for (end, to) in branches {
+    for (end, to, at) in branches {
         let distance = starts[to] as i64 - end as i64;
         let Ok(distance) = i32::try_from(distance) else {
-            let what = format!("a branch of {distance} bytes; expected at most 2 GiB");
-            return Err(Error::Encoding {
-                function: function.name.clone(),
-                what,
-            });
+            return Err(failed(
+                at,
+                format!("a branch of {distance} bytes; expected at most 2 GiB"),
+            ));
         };
         code[end - 4..end].copy_from_slice(&distance.to_le_bytes());
     }
-    Ok(code)
+    let pool = &assembler.pool;
+    Ok(assembler.encoder.finish(pool.bytes(), pool.align()))
 }
 
 /// The instructions in `code`, one a line, in GNU syntax, with the offset of each.
@@ -73,266 +79,800 @@ pub fn disassemble(code: &[u8]) -> String {
     text
 }
 
+/// The offset of each slot of the frame, and the frame's bytes.
+fn frame(function: &Function) -> (Vec<i32>, i32) {
+    let mut offsets = vec![0; function.slots().len()];
+    let mut bytes = 0;
+    let width = |class: Class| match class {
+        Class::General => 8,
+        Class::Mask if function.isa.is_evex() => 8,
+        Class::Vector | Class::Mask => function.isa.bytes() as i32,
+    };
+    // Vectors first, so that all are aligned.
+    let mut order: Vec<usize> = (0..offsets.len()).collect();
+    order.sort_by_key(|i| -width(function.slots()[*i]));
+    for i in order {
+        offsets[i] = bytes;
+        bytes += width(function.slots()[i]);
+    }
+    (offsets, bytes)
+}
+
+const RSP: u8 = 4;
+const RBP: u8 = 5;
+
 /// Appends instructions for one function.
 struct Assembler<'a> {
     isa: Isa,
     allocation: &'a Allocation,
     saved: &'a [u8],
+    slots: Vec<i32>,
+    frame: i32,
+    pool: Pool,
     encoder: Encoder,
-    length: usize,
 }
 
-type Done = Result<(), IcedError>;
+/// `Err` says what there is no instruction for.
+type Done = Result<(), String>;
+
+/// What an instruction has beside its operands.
+#[derive(Clone, Copy, Default)]
+struct Extra {
+    imm: Option<u8>,
+    mask: u8,
+    zero: bool,
+    broadcast: bool,
+    /// Bytes of the operand in memory, where they are not the instruction's width.
+    bytes: Option<u32>,
+}
+
+fn imm(imm: u8) -> Extra {
+    Extra {
+        imm: Some(imm),
+        ..Extra::default()
+    }
+}
+
+fn none(op: impl std::fmt::Display, ty: Type, isa: Isa) -> String {
+    format!("{isa} has no `{op}` of {ty}")
+}
 
 impl Assembler<'_> {
-    fn general(&self, g: G) -> Register {
-        Register::RAX + u32::from(self.allocation.general(g))
+    fn g(&self, g: G) -> u8 {
+        self.allocation.general(g)
     }
 
-    fn vector(&self, v: V) -> Register {
-        self.wide(self.allocation.vector(v))
+    fn v(&self, v: V) -> u8 {
+        self.allocation.vector(v)
     }
 
-    fn wide(&self, number: u8) -> Register {
-        let first = match self.isa {
-            Isa::Avx2 => Register::YMM0,
-            Isa::Avx512 => Register::ZMM0,
-        };
-        first + u32::from(number)
+    fn k(&self, k: K) -> u8 {
+        self.allocation.mask(k)
     }
 
-    fn mask(&self, k: K) -> Register {
-        let number = self.allocation.mask(k);
-        match self.isa {
-            Isa::Avx2 => self.wide(number),
-            Isa::Avx512 => Register::K0 + u32::from(number),
+    fn address(&self, m: Mem) -> Address {
+        Address {
+            base: match m.base {
+                vir::Base::General(g) => Base::General(self.g(g)),
+                vir::Base::Pool => Base::Pool,
+            },
+            index: m.index.map(|(g, scale)| (self.g(g), scale)),
+            disp: m.disp,
         }
     }
 
-    fn mem(&self, mem: Mem) -> MemoryOperand {
-        self.memory(mem, false)
+    fn mem(&self, m: Mem) -> Rm {
+        Rm::Memory(self.address(m))
     }
 
-    fn memory(&self, mem: Mem, broadcast: bool) -> MemoryOperand {
-        let (index, scale) = match mem.index {
-            Some((index, scale)) => (self.general(index), u32::from(scale)),
-            None => (Register::None, 1),
+    fn slot(&self, slot: Slot) -> Rm {
+        Rm::Memory(Address {
+            base: Base::General(RSP),
+            index: None,
+            disp: self.slots[slot.0 as usize],
+        })
+    }
+
+    /// An operand, and whether it is one element for all lanes.
+    fn operand(&self, o: Operand) -> (Rm, bool) {
+        match o {
+            Operand::Reg(v) => (Rm::Register(self.v(v)), false),
+            Operand::Mem(m) => (self.mem(m), false),
+            Operand::Broadcast(m) => (self.mem(m), true),
+        }
+    }
+
+    /// A vector instruction in the encoding of the level.
+    fn put(&mut self, opcode: Opcode, bits: u32, reg: u8, second: u8, rm: Rm, x: Extra) {
+        let evex = self.isa.is_evex().then(|| Evex {
+            mask: x.mask,
+            zero: x.zero,
+            broadcast: x.broadcast,
+            bytes: x.bytes.unwrap_or(bits / 8),
+        });
+        self.encoder.vector(&Vector {
+            opcode,
+            bits,
+            reg,
+            second,
+            rm,
+            imm: x.imm,
+            evex,
+        });
+    }
+
+    /// An instruction in VEX on every level.
+    fn put_vex(&mut self, opcode: Opcode, bits: u32, reg: u8, second: u8, rm: Rm, imm: Option<u8>) {
+        self.encoder.vector(&Vector {
+            opcode,
+            bits,
+            reg,
+            second,
+            rm,
+            imm,
+            evex: None,
+        });
+    }
+
+    /// An instruction whose last source may be any operand.
+    fn with(&mut self, opcode: Opcode, ty: Type, reg: u8, second: u8, o: Operand, x: Extra) {
+        let (rm, broadcast) = self.operand(o);
+        let bytes = if broadcast { Some(ty.elem.bytes()) } else { x.bytes };
+        self.put(opcode, ty.bits(), reg, second, rm, Extra { broadcast, bytes, ..x });
+    }
+
+    fn zero(&mut self, dst: u8) {
+        let opcode = if self.isa.is_evex() {
+            Opcode::new(P66, M0F, 0xef)
+        } else {
+            Opcode::new(NP, M0F, 0x57)
         };
-        let displacement_size = u32::from(mem.disp != 0);
-        let base = self.general(mem.base);
-        MemoryOperand::new(
-            base,
-            index,
-            scale,
-            mem.disp.into(),
-            displacement_size,
-            broadcast,
-            Register::None,
-        )
+        let bits = self.isa.bytes() * 8;
+        self.put(opcode, bits, dst, dst, Rm::Register(dst), Extra::default());
     }
 
-    fn push(&mut self, instruction: Result<Instruction, IcedError>) -> Done {
-        self.length += self.encoder.encode(&instruction?, 0)?;
-        Ok(())
+    fn move_vector(&mut self, dst: u8, src: u8) {
+        if dst != src {
+            let bits = self.isa.bytes() * 8;
+            self.put(
+                Opcode::new(NP, M0F, 0x28),
+                bits,
+                dst,
+                0,
+                Rm::Register(src),
+                Extra::default(),
+            );
+        }
     }
 
-    /// Pushes an AVX-512 instruction under an opmask; lanes outside it are zeroed in a register, kept in memory.
-    fn push_masked(&mut self, instruction: Result<Instruction, IcedError>, mask: Register, zero: bool) -> Done {
-        let mut instruction = instruction?;
-        instruction.set_op_mask(mask);
-        instruction.set_zeroing_masking(zero);
-        self.push(Ok(instruction))
-    }
-
-    fn prologue(&mut self) -> Done {
+    fn prologue(&mut self) {
         for r in self.saved {
-            self.push(Instruction::with1(Code::Push_r64, Register::RAX + u32::from(*r)))?;
+            if *r >= 8 {
+                self.encoder.bytes.push(0x41);
+            }
+            self.encoder.bytes.push(0x50 | r & 7);
         }
-        Ok(())
+        if self.frame > 0 {
+            self.encoder.general(&[0x8b], RBP, Rm::Register(RSP), &[]);
+            self.encoder
+                .general(&[0x81], 5, Rm::Register(RSP), &self.frame.to_le_bytes());
+            self.encoder.general(&[0x83], 4, Rm::Register(RSP), &[-64i8 as u8]);
+        }
     }
 
-    fn epilogue(&mut self) -> Done {
-        self.push(Ok(Instruction::with(Code::VEX_Vzeroupper)))?;
-        for r in self.saved.iter().rev() {
-            self.push(Instruction::with1(Code::Pop_r64, Register::RAX + u32::from(*r)))?;
+    fn epilogue(&mut self) {
+        self.encoder.bytes.extend([0xc5, 0xf8, 0x77]);
+        if self.frame > 0 {
+            self.encoder.general(&[0x8b], RSP, Rm::Register(RBP), &[]);
         }
-        self.push(Ok(Instruction::with(Code::Retnq)))
+        for r in self.saved.iter().rev() {
+            if *r >= 8 {
+                self.encoder.bytes.push(0x41);
+            }
+            self.encoder.bytes.push(0x58 | r & 7);
+        }
+        self.encoder.bytes.push(0xc3);
     }
 
     fn op(&mut self, op: &Op) -> Done {
-        let avx512 = self.isa.is_evex();
+        let (isa, evex) = (self.isa, self.isa.is_evex());
+        let whole = isa.bytes() * 8;
+        let plain = Extra::default();
         match *op {
-            Op::Zero { dst } => {
-                let dst = self.vector(dst);
-                let code = if avx512 {
-                    Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32
-                } else {
-                    Code::VEX_Vxorps_ymm_ymm_ymmm256
-                };
-                self.push(Instruction::with3(code, dst, dst, dst))
+            Op::Zero { dst } => self.zero(self.v(dst)),
+            Op::Move { dst, src } => self.move_vector(self.v(dst), self.v(src)),
+            Op::Load { ty, dst, mem, mask } => {
+                let k = mask.map(|k| self.k(k));
+                self.transfer(ty, self.v(dst), self.mem(mem), k, true)?;
             }
-            Op::Load { dst, mem, mask } => {
-                let (dst, mem) = (self.vector(dst), self.mem(mem));
-                match (mask.map(|k| self.mask(k)), avx512) {
-                    (None, false) => self.push(Instruction::with2(Code::VEX_Vmovups_ymm_ymmm256, dst, mem)),
-                    (None, true) => self.push(Instruction::with2(Code::EVEX_Vmovups_zmm_k1z_zmmm512, dst, mem)),
-                    (Some(k), false) => self.push(Instruction::with3(Code::VEX_Vmaskmovps_ymm_ymm_m256, dst, k, mem)),
-                    (Some(k), true) => self.push_masked(
-                        Instruction::with2(Code::EVEX_Vmovups_zmm_k1z_zmmm512, dst, mem),
-                        k,
-                        true,
-                    ),
+            Op::Store { ty, mem, src, mask } => {
+                let k = mask.map(|k| self.k(k));
+                self.transfer(ty, self.v(src), self.mem(mem), k, false)?;
+            }
+            Op::Broadcast { ty, dst, mem } => {
+                let bytes = Some(ty.elem.bytes());
+                let rm = self.mem(mem);
+                self.put(
+                    opcodes::splat(ty.elem, evex),
+                    ty.bits(),
+                    self.v(dst),
+                    0,
+                    rm,
+                    Extra { bytes, ..plain },
+                );
+            }
+            Op::Splat { ty, dst, src } => {
+                let rm = Rm::Register(self.v(src));
+                self.put(opcodes::splat(ty.elem, evex), ty.bits(), self.v(dst), 0, rm, plain);
+            }
+            Op::SplatGeneral { ty, dst, src } => {
+                let (dst, src) = (self.v(dst), Rm::Register(self.g(src)));
+                let wide = ty.elem.bytes() == 8;
+                if ty.elem.bytes() < 4 {
+                    return Err(none("splat", ty, isa));
+                }
+                if evex {
+                    let opcode = Opcode::new(P66, M0F38, 0x7c).with_wide(wide);
+                    self.put(opcode, ty.bits(), dst, 0, src, plain);
+                } else {
+                    self.put(Opcode::new(P66, M0F, 0x6e).with_wide(wide), 128, dst, 0, src, plain);
+                    let rm = Rm::Register(dst);
+                    self.put(opcodes::splat(ty.elem, evex), ty.bits(), dst, 0, rm, plain);
                 }
             }
-            Op::Store { mem, src, mask } => {
-                let (src, mem) = (self.vector(src), self.mem(mem));
-                match (mask.map(|k| self.mask(k)), avx512) {
-                    (None, false) => self.push(Instruction::with2(Code::VEX_Vmovups_ymmm256_ymm, mem, src)),
-                    (None, true) => self.push(Instruction::with2(Code::EVEX_Vmovups_zmmm512_k1z_zmm, mem, src)),
-                    (Some(k), false) => self.push(Instruction::with3(Code::VEX_Vmaskmovps_m256_ymm_ymm, mem, k, src)),
-                    (Some(k), true) => self.push_masked(
-                        Instruction::with2(Code::EVEX_Vmovups_zmmm512_k1z_zmm, mem, src),
-                        k,
-                        false,
+            Op::StoreLane { ty, mem, src } => {
+                let (opcode, lane) = opcodes::store_lane(ty.elem, evex);
+                let x = Extra {
+                    bytes: Some(ty.elem.bytes()),
+                    imm: lane.then_some(0),
+                    ..plain
+                };
+                self.put(opcode, 128, self.v(src), 0, self.mem(mem), x);
+            }
+            Op::Gather {
+                ty,
+                dst,
+                mem,
+                index,
+                scale,
+                wide,
+                mask,
+            } => {
+                let opcode = opcodes::gather(ty.elem, wide).ok_or_else(|| none("gather", ty, isa))?;
+                let (dst, mask) = (self.v(dst), self.k(mask));
+                let mut address = self.address(mem);
+                if address.index.is_some() || address.base == Base::Pool {
+                    return Err("expected an address of a register and a displacement".into());
+                }
+                address.index = Some((self.v(index), scale));
+                let indices = if wide { Elem::I64 } else { Elem::I32 };
+                let bits = ty.bits().max(ty.of(indices).bits());
+                self.zero(dst);
+                let bytes = Some(ty.elem.bytes());
+                let (second, k) = if evex { (0, mask) } else { (mask, 0) };
+                let x = Extra {
+                    mask: k,
+                    bytes,
+                    ..plain
+                };
+                self.put(opcode, bits, dst, second, Rm::Memory(address), x);
+            }
+            Op::Fma { ty, acc, a, b } => {
+                let opcode = opcodes::fused(ty.elem, 0xb8).ok_or_else(|| none("fma", ty, isa))?;
+                self.with(opcode, ty, self.v(acc), self.v(a), b, plain);
+            }
+            Op::MulAdd { ty, dst, a, b, c } => self.mul_add(ty, dst, a, b, c)?,
+            Op::Dot { op, ty, acc, a, b } => {
+                if !evex {
+                    return Err(none(op, ty, isa));
+                }
+                self.with(opcodes::dot(op), ty, self.v(acc), self.v(a), b, plain);
+            }
+            Op::Binary { op, ty, dst, a, b } => {
+                let opcode = opcodes::binary(op, ty.elem, evex).ok_or_else(|| none(op, ty, isa))?;
+                self.with(opcode, ty, self.v(dst), self.v(a), b, plain);
+            }
+            Op::Unary { op, ty, dst, a } => {
+                let (opcode, how) = opcodes::unary(op, ty.elem, evex).ok_or_else(|| none(op, ty, isa))?;
+                self.with(opcode, ty, self.v(dst), 0, a, Extra { imm: how, ..plain });
+            }
+            Op::Shift { op, ty, dst, a, by } => {
+                let (opcode, digit) = opcodes::shift(op, ty.elem, evex).ok_or_else(|| none(op, ty, isa))?;
+                let rm = Rm::Register(self.v(a));
+                self.put(opcode, ty.bits(), digit, self.v(dst), rm, imm(by));
+            }
+            Op::Convert { from, to, dst, src } => self.convert(from, to, self.v(dst), src)?,
+            Op::High { ty, dst, src } => {
+                let (dst, src) = (self.v(dst), self.v(src));
+                match ty.bytes() {
+                    32 => self.put(
+                        Opcode::new(P66, M0F3A, 0x3b).wide(),
+                        512,
+                        src,
+                        0,
+                        Rm::Register(dst),
+                        imm(1),
                     ),
+                    16 => self.put(Opcode::new(P66, M0F3A, 0x39), 256, src, 0, Rm::Register(dst), imm(1)),
+                    8 => self.put(Opcode::new(P66, M0F, 0x70), 128, dst, 0, Rm::Register(src), imm(0xee)),
+                    _ => return Err(none("high", ty, isa)),
                 }
             }
-            Op::Broadcast { dst, mem } => {
-                let code = if avx512 {
-                    Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32
-                } else {
-                    Code::VEX_Vbroadcastss_ymm_m32
-                };
-                self.push(Instruction::with2(code, self.vector(dst), self.mem(mem)))
+            Op::Join { ty, dst, low, high } => {
+                let (dst, low, high) = (self.v(dst), self.v(low), Rm::Register(self.v(high)));
+                match ty.bytes() {
+                    32 => self.put(Opcode::new(P66, M0F3A, 0x3a).wide(), 512, dst, low, high, imm(1)),
+                    16 => self.put(Opcode::new(P66, M0F3A, 0x38), 256, dst, low, high, imm(1)),
+                    8 => self.put(Opcode::new(P66, M0F, 0x6c).with_wide(evex), 128, dst, low, high, plain),
+                    _ => return Err(none("join", ty, isa)),
+                }
             }
-            Op::Fma { acc, a, b } => {
-                let code = if avx512 {
-                    Code::EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er
+            Op::Rotate {
+                ty,
+                dst,
+                src,
+                by,
+                scratch,
+            } => self.rotate(ty, self.v(dst), self.v(src), by, self.v(scratch))?,
+            Op::Compare { op, ty, dst, a, b } => self.compare(op, ty, self.k(dst), self.v(a), b)?,
+            Op::Select { ty, dst, mask, a, b } => {
+                let (dst, k, a, b) = (self.v(dst), self.k(mask), Rm::Register(self.v(a)), self.v(b));
+                if evex {
+                    let x = Extra { mask: k, ..plain };
+                    self.put(opcodes::blend(ty.elem), ty.bits(), dst, b, a, x);
                 } else {
-                    Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256
-                };
-                self.three(code, acc, a, b)
+                    self.put(opcodes::blend_by_signs(ty.elem), ty.bits(), dst, b, a, imm(k << 4));
+                }
             }
-            Op::Binary { op, dst, a, b } => {
-                let code = match (op, avx512) {
-                    (Binary::Add, false) => Code::VEX_Vaddps_ymm_ymm_ymmm256,
-                    (Binary::Add, true) => Code::EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er,
-                    (Binary::Sub, false) => Code::VEX_Vsubps_ymm_ymm_ymmm256,
-                    (Binary::Sub, true) => Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er,
-                    (Binary::Mul, false) => Code::VEX_Vmulps_ymm_ymm_ymmm256,
-                    (Binary::Mul, true) => Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er,
-                    (Binary::Max, false) => Code::VEX_Vmaxps_ymm_ymm_ymmm256,
-                    (Binary::Max, true) => Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae,
-                    (Binary::Min, false) => Code::VEX_Vminps_ymm_ymm_ymmm256,
-                    (Binary::Min, true) => Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae,
+            Op::Logic { op, dst, a, b } => {
+                let (dst, a, b) = (self.k(dst), self.k(a), Rm::Register(self.k(b)));
+                self.put_vex(opcodes::logic(op, evex), 256, dst, a, b, None);
+            }
+            Op::MoveMask { dst, src } => self.move_mask(self.k(dst), self.k(src)),
+            Op::FillMask { dst, all } => {
+                let k = self.k(dst);
+                let opcode = match (evex, all) {
+                    (true, true) => Opcode::new(NP, M0F, 0x46),
+                    (true, false) => opcodes::logic(Logic::Xor, true),
+                    (false, true) => Opcode::new(P66, M0F, 0x76),
+                    (false, false) => opcodes::logic(Logic::Xor, false),
                 };
-                self.three(code, dst, a, b)
+                self.put_vex(opcode, 256, k, k, Rm::Register(k), None);
+            }
+            Op::SplatMask { dst, src } => {
+                let (k, g) = (self.k(dst), self.g(src));
+                // All ones where it is not 0: negation borrows.
+                self.encoder.general(&[0xf7], 3, Rm::Register(g), &[]);
+                self.encoder.general(&[0x1b], g, Rm::Register(g), &[]);
+                if evex {
+                    self.put_vex(Opcode::new(NP, M0F, 0x92), 128, k, 0, Rm::Register(g), None);
+                } else {
+                    let wide = Opcode::new(P66, M0F, 0x6e).wide();
+                    self.put_vex(wide, 128, k, 0, Rm::Register(g), None);
+                    self.put_vex(opcodes::splat(Elem::I64, false), 256, k, 0, Rm::Register(k), None);
+                }
+            }
+            Op::HalfMask { dst, src, high, lanes } => {
+                let (dst, src) = (self.k(dst), self.k(src));
+                let halves = Opcode::new(P66, M0F38, 0x25);
+                match (evex, high) {
+                    (true, true) => {
+                        let shift = Opcode::new(P66, M0F3A, 0x30).wide();
+                        self.put_vex(shift, 128, dst, 0, Rm::Register(src), Some(lanes));
+                    }
+                    (true, false) => self.move_mask(dst, src),
+                    (false, _) if lanes != 4 => return Err(format!("expected 4 lanes, found {lanes}")),
+                    (false, true) => {
+                        let upper = Opcode::new(P66, M0F3A, 0x39);
+                        self.put_vex(upper, 256, src, 0, Rm::Register(dst), Some(1));
+                        self.put_vex(halves, 256, dst, 0, Rm::Register(dst), None);
+                    }
+                    (false, false) => self.put_vex(halves, 256, dst, 0, Rm::Register(src), None),
+                }
+            }
+            Op::JoinMask { dst, low, high, lanes } => {
+                let (dst, low, high) = (self.k(dst), self.k(low), self.k(high));
+                match (evex, lanes) {
+                    (true, 8) => {
+                        let unpack = Opcode::new(P66, M0F, 0x4b);
+                        self.put_vex(unpack, 256, dst, high, Rm::Register(low), None);
+                    }
+                    (false, 4) => {
+                        let even = Opcode::new(NP, M0F, 0xc6);
+                        self.put_vex(even, 256, dst, low, Rm::Register(high), Some(0x88));
+                        let order = Opcode::new(P66, M0F3A, 0x00).wide();
+                        self.put_vex(order, 256, dst, 0, Rm::Register(dst), Some(0xd8));
+                    }
+                    _ => return Err(format!("{isa} joins no masks of {lanes} lanes")),
+                }
             }
             Op::FirstLanes {
                 dst,
                 count,
                 skip,
-                scratch,
-            } => self.first_lanes(dst, count, skip, scratch),
-            Op::Prefetch { mem } => self.push(Instruction::with1(Code::Prefetcht0_m8, self.mem(mem))),
-            Op::Imm { dst, value } => {
-                let dst = self.general(dst);
-                match i32::try_from(value) {
-                    Ok(value) => self.push(Instruction::with2(Code::Mov_rm64_imm32, dst, value)),
-                    Err(_) => self.push(Instruction::with2(Code::Mov_r64_imm64, dst, value)),
+                scratch: (g, v),
+            } => self.first_lanes(self.k(dst), self.g(count), skip, self.g(g), self.v(v)),
+            Op::BranchNone { mask, .. } => {
+                let k = self.k(mask);
+                if evex {
+                    self.put_vex(Opcode::new(NP, M0F, 0x98), 128, k, 0, Rm::Register(k), None);
+                } else {
+                    self.put_vex(Opcode::new(P66, M0F38, 0x17), 256, k, 0, Rm::Register(k), None);
+                }
+                self.jump_if(Cond::Eq);
+            }
+            Op::Prefetch { mem } => self.encoder.general32(&[0x0f, 0x18], 1, self.mem(mem), &[]),
+            Op::Imm { dst, value } => self.imm(self.g(dst), value),
+            Op::Copy { dst, src } => {
+                if self.g(dst) != self.g(src) {
+                    self.encoder
+                        .general(&[0x8b], self.g(dst), Rm::Register(self.g(src)), &[]);
                 }
             }
-            Op::Copy { dst, src } => self.push(Instruction::with2(
-                Code::Mov_r64_rm64,
-                self.general(dst),
-                self.general(src),
-            )),
-            Op::LoadGeneral { dst, mem } => {
-                self.push(Instruction::with2(Code::Mov_r64_rm64, self.general(dst), self.mem(mem)))
+            Op::CopyIf { cond, a, b, dst, src } => {
+                self.scalar(GeneralCode::CMP, self.g(a), b);
+                let code = [0x0f, 0x40 | condition(cond)];
+                self.encoder.general(&code, self.g(dst), Rm::Register(self.g(src)), &[]);
             }
-            Op::Lea { dst, mem } => self.push(Instruction::with2(Code::Lea_r64_m, self.general(dst), self.mem(mem))),
+            Op::LoadGeneral { dst, mem } => self.encoder.general(&[0x8b], self.g(dst), self.mem(mem), &[]),
+            Op::Lea { dst, mem } => self.encoder.general(&[0x8d], self.g(dst), self.mem(mem), &[]),
             Op::General { op, dst, src } => {
-                let dst = self.general(dst);
-                let (register, immediate, short) = match op {
-                    GeneralOp::Add => (Code::Add_r64_rm64, Code::Add_rm64_imm32, Code::Add_rm64_imm8),
-                    GeneralOp::Sub => (Code::Sub_r64_rm64, Code::Sub_rm64_imm32, Code::Sub_rm64_imm8),
-                    GeneralOp::Mul => {
-                        if let Scalar::Imm(i) = src {
-                            return self.push(Instruction::with3(Code::Imul_r64_rm64_imm32, dst, dst, i));
-                        }
-                        (Code::Imul_r64_rm64, Code::INVALID, Code::INVALID)
+                let dst = self.g(dst);
+                match (op, src) {
+                    (GeneralOp::Add, _) => self.scalar(GeneralCode::ADD, dst, src),
+                    (GeneralOp::Sub, _) => self.scalar(GeneralCode::SUB, dst, src),
+                    (GeneralOp::Mul, Scalar::Imm(i)) => {
+                        self.encoder.general(&[0x69], dst, Rm::Register(dst), &i.to_le_bytes());
                     }
-                };
-                self.scalar([register, immediate, short], dst, src)
+                    (GeneralOp::Mul, _) => self.scalar(GeneralCode::MUL, dst, src),
+                }
             }
             Op::Branch { cond, a, b, .. } => {
-                let a = self.general(a);
-                self.scalar([Code::Cmp_r64_rm64, Code::Cmp_rm64_imm32, Code::Cmp_rm64_imm8], a, b)?;
-                let code = match cond {
-                    Cond::Eq => Code::Je_rel32_64,
-                    Cond::Ne => Code::Jne_rel32_64,
-                    Cond::Lt => Code::Jl_rel32_64,
-                    Cond::Le => Code::Jle_rel32_64,
-                    Cond::Gt => Code::Jg_rel32_64,
-                    Cond::Ge => Code::Jge_rel32_64,
-                };
-                self.push(Instruction::with_branch(code, 0))
+                self.scalar(GeneralCode::CMP, self.g(a), b);
+                self.jump_if(cond);
             }
-            Op::Jump { .. } => self.push(Instruction::with_branch(Code::Jmp_rel32_64, 0)),
-            Op::Label(_) => Ok(()),
+            Op::Jump { .. } => self.encoder.bytes.extend([0xe9, 0, 0, 0, 0]),
+            Op::Label(_) => {}
+            Op::SpillGeneral { slot, src } => self.encoder.general(&[0x89], self.g(src), self.slot(slot), &[]),
+            Op::ReloadGeneral { dst, slot } => self.encoder.general(&[0x8b], self.g(dst), self.slot(slot), &[]),
+            Op::SpillVector { slot, src } => {
+                self.put(
+                    Opcode::new(NP, M0F, 0x29),
+                    whole,
+                    self.v(src),
+                    0,
+                    self.slot(slot),
+                    plain,
+                );
+            }
+            Op::ReloadVector { dst, slot } => {
+                self.put(
+                    Opcode::new(NP, M0F, 0x28),
+                    whole,
+                    self.v(dst),
+                    0,
+                    self.slot(slot),
+                    plain,
+                );
+            }
+            Op::SpillMask { slot, src } if evex => {
+                self.put_vex(Opcode::new(NP, M0F, 0x91), 128, self.k(src), 0, self.slot(slot), None);
+            }
+            Op::ReloadMask { dst, slot } if evex => {
+                self.put_vex(Opcode::new(NP, M0F, 0x90), 128, self.k(dst), 0, self.slot(slot), None);
+            }
+            Op::SpillMask { slot, src } => {
+                self.put(
+                    Opcode::new(NP, M0F, 0x29),
+                    whole,
+                    self.k(src),
+                    0,
+                    self.slot(slot),
+                    plain,
+                );
+            }
+            Op::ReloadMask { dst, slot } => {
+                self.put(
+                    Opcode::new(NP, M0F, 0x28),
+                    whole,
+                    self.k(dst),
+                    0,
+                    self.slot(slot),
+                    plain,
+                );
+            }
             Op::Return => self.epilogue(),
         }
+        Ok(())
     }
 
-    fn three(&mut self, code: Code, dst: V, a: V, b: Operand) -> Done {
-        let (dst, a) = (self.vector(dst), self.vector(a));
-        match b {
-            Operand::Reg(b) => self.push(Instruction::with3(code, dst, a, self.vector(b))),
-            Operand::Mem(m) => self.push(Instruction::with3(code, dst, a, self.memory(m, false))),
-            Operand::Broadcast(m) => self.push(Instruction::with3(code, dst, a, self.memory(m, true))),
+    /// A load (or store) of a vector, or of a part of one register.
+    fn transfer(&mut self, ty: Type, v: u8, rm: Rm, mask: Option<u8>, load: bool) -> Done {
+        let evex = self.isa.is_evex();
+        let plain = Extra::default();
+        let one = |pair: (Opcode, Opcode)| if load { pair.0 } else { pair.1 };
+        if let Some(k) = mask {
+            if evex {
+                let x = Extra {
+                    mask: k,
+                    zero: load,
+                    bytes: Some(ty.bits() / 8),
+                    ..plain
+                };
+                self.put(one(opcodes::moves(ty.elem, true)), ty.bits(), v, 0, rm, x);
+            } else {
+                let pair = opcodes::moves_by_signs(ty.elem).ok_or_else(|| none("masked load", ty, self.isa))?;
+                self.put(one(pair), ty.bits(), v, k, rm, plain);
+            }
+            return Ok(());
+        }
+        let part = Extra {
+            bytes: Some(ty.bytes()),
+            ..plain
+        };
+        match ty.bytes() {
+            4 => {
+                let code = if load { 0x6e } else { 0x7e };
+                self.put(Opcode::new(P66, M0F, code), 128, v, 0, rm, part);
+            }
+            8 => {
+                let opcode = if load {
+                    Opcode::new(F3, M0F, 0x7e)
+                } else {
+                    Opcode::new(P66, M0F, 0xd6)
+                };
+                self.put(opcode.with_wide(evex), 128, v, 0, rm, part);
+            }
+            16 | 32 | 64 => self.put(one(opcodes::moves(Elem::F32, evex)), ty.bits(), v, 0, rm, plain),
+            _ => return Err(none("load or store", ty, self.isa)),
+        }
+        Ok(())
+    }
+
+    /// The one of three instructions whose overwritten operand is where the result goes; else the first factor is copied.
+    fn mul_add(&mut self, ty: Type, dst: V, a: V, b: Operand, c: Operand) -> Done {
+        let plain = Extra::default();
+        let code = |code| opcodes::fused(ty.elem, code).ok_or_else(|| none("fma", ty, self.isa));
+        let (m132, m213, m231) = (code(0x98)?, code(0xa8)?, code(0xb8)?);
+        let (dst, a) = (self.v(dst), self.v(a));
+        let reg = |o: Operand| match o {
+            Operand::Reg(v) => Some(self.v(v)),
+            _ => None,
+        };
+        match (reg(b), reg(c)) {
+            (_, Some(c)) if c == dst => self.with(m231, ty, dst, a, b, plain),
+            (Some(b), _) if b == dst => self.with(m213, ty, dst, a, c, plain),
+            (Some(b), _) => {
+                self.move_vector(dst, a);
+                self.with(m213, ty, dst, b, c, plain);
+            }
+            (None, Some(c)) => {
+                self.move_vector(dst, a);
+                self.with(m132, ty, dst, c, b, plain);
+            }
+            (None, None) => return Err("two operands in memory".into()),
+        }
+        Ok(())
+    }
+
+    fn convert(&mut self, from: Type, to: Elem, dst: u8, src: Operand) -> Done {
+        let evex = self.isa.is_evex();
+        let result = from.of(to);
+        let bits = from.bits().max(result.bits());
+        if let Some((opcode, stores, how)) = opcodes::convert(from.elem, to, evex) {
+            let (rm, broadcast) = self.operand(src);
+            let bytes = if broadcast { from.elem.bytes() } else { from.bytes() };
+            let x = Extra {
+                imm: how,
+                broadcast,
+                bytes: Some(bytes),
+                ..Extra::default()
+            };
+            match (stores, rm) {
+                (false, _) => self.put(opcode, bits, dst, 0, rm, x),
+                (true, Rm::Register(src)) => self.put(opcode, bits, src, 0, Rm::Register(dst), x),
+                (true, Rm::Memory(_)) => return Err("expected its operand in a register".into()),
+            }
+            return Ok(());
+        }
+        let narrows = !from.elem.is_float() && !to.is_float() && from.elem.bytes() > to.bytes();
+        match src {
+            Operand::Reg(v) if narrows && from.elem.bytes() >= 4 && bits <= 256 => {
+                self.narrow(from, to, dst, self.v(v))
+            }
+            _ => Err(format!("{} has no conversion of {from} to {}", self.isa, to.name())),
         }
     }
 
-    /// `codes`: with a register or memory, with a 32-bit constant, with an 8-bit one.
-    fn scalar(&mut self, codes: [Code; 3], dst: Register, src: Scalar) -> Done {
-        let [general, immediate, short] = codes;
-        match src {
-            Scalar::Reg(g) => self.push(Instruction::with2(general, dst, self.general(g))),
-            Scalar::Mem(m) => self.push(Instruction::with2(general, dst, self.mem(m))),
-            Scalar::Imm(i) if i8::try_from(i).is_ok() => self.push(Instruction::with2(short, dst, i)),
-            Scalar::Imm(i) => self.push(Instruction::with2(immediate, dst, i)),
+    /// The low parts of lanes, side by side, on AVX2: within each half by a shuffle, then the halves.
+    fn narrow(&mut self, from: Type, to: Elem, dst: u8, src: u8) -> Done {
+        let (wide, narrow) = (from.elem.bytes() as u8, to.bytes() as u8);
+        let mut bytes = [0x80u8; 16];
+        for (i, b) in bytes.iter_mut().take(usize::from(16 / wide * narrow)).enumerate() {
+            *b = i as u8 / narrow * wide + i as u8 % narrow;
+        }
+        let place = self.pool.place(&bytes.repeat(from.bits() as usize / 128));
+        let shuffle = Rm::Memory(Address {
+            base: Base::Pool,
+            index: None,
+            disp: place,
+        });
+        let plain = Extra::default();
+        self.put(Opcode::new(P66, M0F38, 0x00), from.bits(), dst, src, shuffle, plain);
+        if from.bits() == 256 {
+            // Quarters 0 and 2, of which less than half may be filled.
+            let rm = Rm::Register(dst);
+            self.put(Opcode::new(P66, M0F3A, 0x00).wide(), 256, dst, 0, rm, imm(0b1000));
+            match 16 / wide * narrow {
+                8 => {}
+                4 => self.put(Opcode::new(P66, M0F, 0x70), 128, dst, 0, rm, imm(0b1000)),
+                _ => return Err(format!("AVX2 has no conversion of {from} to {}", to.name())),
+            }
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self, ty: Type, dst: u8, src: u8, by: u8, scratch: u8) -> Done {
+        if ty.elem.bytes() < 4 || ty.bytes() < 16 {
+            return Err(none("rotate", ty, self.isa));
+        }
+        let rm = Rm::Register(src);
+        if self.isa.is_evex() {
+            let opcode = Opcode::new(P66, M0F3A, 0x03).with_wide(ty.elem.bytes() == 8);
+            self.put(opcode, ty.bits(), dst, src, rm, imm(by));
+            return Ok(());
+        }
+        let align = Opcode::new(P66, M0F3A, 0x0f);
+        let bytes = by * ty.elem.bytes() as u8;
+        if ty.bits() == 128 {
+            self.put(align, 128, dst, src, rm, imm(bytes));
+            return Ok(());
+        }
+        // The halves changed over, and between them.
+        let half = Opcode::new(P66, M0F3A, 0x46);
+        match bytes {
+            16 => self.put(half, 256, dst, src, rm, imm(1)),
+            0..16 => {
+                self.put(half, 256, scratch, src, rm, imm(1));
+                self.put(align, 256, dst, scratch, rm, imm(bytes));
+            }
+            _ => {
+                self.put(half, 256, scratch, src, rm, imm(1));
+                self.put(align, 256, dst, src, Rm::Register(scratch), imm(bytes - 16));
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, op: Comparison, ty: Type, dst: u8, a: u8, b: Operand) -> Done {
+        let evex = self.isa.is_evex();
+        if op == Comparison::Unordered && !ty.elem.is_float() {
+            return Err(none(op, ty, self.isa));
+        }
+        if let Some(opcode) = opcodes::compare(ty.elem, evex) {
+            self.with(opcode, ty, dst, a, b, imm(opcodes::predicate(op)));
+            return Ok(());
+        }
+        let opcode = match op {
+            Comparison::Eq => opcodes::compare_integers(false, ty.elem),
+            Comparison::Lt => opcodes::compare_integers(true, ty.elem),
+            _ => None,
+        };
+        let opcode = opcode.ok_or_else(|| none(op, ty, self.isa))?;
+        match (op, b) {
+            (Comparison::Eq, _) => self.with(opcode, ty, dst, a, b, Extra::default()),
+            // a < b is b > a.
+            (_, Operand::Reg(b)) => {
+                let b = self.v(b);
+                self.put(opcode, ty.bits(), dst, b, Rm::Register(a), Extra::default());
+            }
+            _ => return Err("expected the larger operand in a register".into()),
+        }
+        Ok(())
+    }
+
+    fn move_mask(&mut self, dst: u8, src: u8) {
+        match (dst == src, self.isa.is_evex()) {
+            (true, _) => {}
+            (false, true) => self.put_vex(Opcode::new(NP, M0F, 0x90), 128, dst, 0, Rm::Register(src), None),
+            (false, false) => self.move_vector(dst, src),
         }
     }
 
     /// AVX-512: the low `count` bits of a word, shifted right by `skip`. AVX2: lane numbers, unpacked from the bytes of a
     /// constant, compared with `count`.
-    fn first_lanes(&mut self, dst: K, count: G, skip: u8, (scratch, lanes): (G, V)) -> Done {
-        let scratch = self.general(scratch);
-        let k = self.mask(dst);
+    fn first_lanes(&mut self, k: u8, count: u8, skip: u8, scratch: u8, lanes: u8) {
+        let plain = Extra::default();
         match self.isa {
             Isa::Avx512 => {
-                let count = self.general(count);
-                self.push(Instruction::with2(Code::Mov_rm64_imm32, scratch, -1i32))?;
-                self.push(Instruction::with3(Code::VEX_Bzhi_r64_rm64_r64, scratch, scratch, count))?;
+                self.imm(scratch, -1);
+                let bzhi = Opcode::new(NP, M0F38, 0xf5).wide();
+                self.put_vex(bzhi, 128, scratch, count, Rm::Register(scratch), None);
                 if skip > 0 {
-                    self.push(Instruction::with2(Code::Shr_rm64_imm8, scratch, u32::from(skip)))?;
+                    self.encoder.general(&[0xc1], 5, Rm::Register(scratch), &[skip]);
                 }
-                let low = Register::EAX + (scratch as u32 - Register::RAX as u32);
-                self.push(Instruction::with2(Code::VEX_Kmovw_kr_r32, k, low))
+                self.put_vex(Opcode::new(NP, M0F, 0x92), 128, k, 0, Rm::Register(scratch), None);
             }
             Isa::Avx2 => {
-                let count = Register::EAX + u32::from(self.allocation.general(count));
-                let xmm = |number: u8| Register::XMM0 + u32::from(number);
-                let (ymm, half) = (self.vector(lanes), xmm(self.allocation.vector(lanes)));
-                let k_half = xmm(self.allocation.mask(dst));
                 let numbers = u64::from_le_bytes(std::array::from_fn(|i| i as u8 + skip));
-                self.push(Instruction::with2(Code::Mov_r64_imm64, scratch, numbers))?;
-                self.push(Instruction::with2(Code::VEX_Vmovq_xmm_rm64, half, scratch))?;
-                self.push(Instruction::with2(Code::VEX_Vpmovzxbd_ymm_xmmm64, ymm, half))?;
-                self.push(Instruction::with2(Code::VEX_Vmovd_xmm_rm32, k_half, count))?;
-                self.push(Instruction::with2(Code::VEX_Vpbroadcastd_ymm_xmmm32, k, k_half))?;
-                self.push(Instruction::with3(Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, k, k, ymm))
+                self.imm(scratch, numbers as i64);
+                let to_vector = Opcode::new(P66, M0F, 0x6e);
+                self.put(to_vector.wide(), 128, lanes, 0, Rm::Register(scratch), plain);
+                let unpack = Opcode::new(P66, M0F38, 0x31);
+                self.put(unpack, 256, lanes, 0, Rm::Register(lanes), plain);
+                self.put(to_vector, 128, k, 0, Rm::Register(count), plain);
+                self.put(Opcode::new(P66, M0F38, 0x58), 256, k, 0, Rm::Register(k), plain);
+                self.put(Opcode::new(P66, M0F, 0x66), 256, k, k, Rm::Register(lanes), plain);
             }
         }
+    }
+
+    fn imm(&mut self, g: u8, value: i64) {
+        match i32::try_from(value) {
+            Ok(value) => self.encoder.general(&[0xc7], 0, Rm::Register(g), &value.to_le_bytes()),
+            Err(_) => {
+                self.encoder.bytes.extend([0x48 | g >> 3, 0xb8 | g & 7]);
+                self.encoder.bytes.extend(value.to_le_bytes());
+            }
+        }
+    }
+
+    fn scalar(&mut self, code: GeneralCode, dst: u8, src: Scalar) {
+        match src {
+            Scalar::Reg(g) => self.encoder.general(code.register, dst, Rm::Register(self.g(g)), &[]),
+            Scalar::Mem(m) => self.encoder.general(code.register, dst, self.mem(m), &[]),
+            Scalar::Imm(i) => match i8::try_from(i) {
+                Ok(i) => self.encoder.general(&[0x83], code.digit, Rm::Register(dst), &[i as u8]),
+                Err(_) => self
+                    .encoder
+                    .general(&[0x81], code.digit, Rm::Register(dst), &i.to_le_bytes()),
+            },
+        }
+    }
+
+    /// A branch whose distance is filled in later.
+    fn jump_if(&mut self, cond: Cond) {
+        self.encoder.bytes.extend([0x0f, 0x80 | condition(cond), 0, 0, 0, 0]);
+    }
+}
+
+/// An operation of general registers: its opcode with a register or memory, its digit with a constant.
+#[derive(Clone, Copy)]
+struct GeneralCode {
+    register: &'static [u8],
+    digit: u8,
+}
+
+impl GeneralCode {
+    const ADD: GeneralCode = GeneralCode {
+        register: &[0x03],
+        digit: 0,
+    };
+    const SUB: GeneralCode = GeneralCode {
+        register: &[0x2b],
+        digit: 5,
+    };
+    const CMP: GeneralCode = GeneralCode {
+        register: &[0x3b],
+        digit: 7,
+    };
+    /// Not with a constant.
+    const MUL: GeneralCode = GeneralCode {
+        register: &[0x0f, 0xaf],
+        digit: 0,
+    };
+}
+
+/// The number of a condition in `jcc` and `cmovcc`.
+fn condition(cond: Cond) -> u8 {
+    match cond {
+        Cond::Below => 0x2,
+        Cond::NotBelow => 0x3,
+        Cond::Eq => 0x4,
+        Cond::Ne => 0x5,
+        Cond::Lt => 0xc,
+        Cond::Ge => 0xd,
+        Cond::Le => 0xe,
+        Cond::Gt => 0xf,
     }
 }

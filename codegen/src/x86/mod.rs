@@ -1,7 +1,8 @@
 //! x86-64 vector code: a small vector IR, its register allocator and assembler, and the kernels written in it.
 //!
 //! Cranelift lowers no vector wider than 128 bits on x86-64; the innermost vector region of a kernel is therefore
-//! written in the vector IR ([`vir`]), allocated ([`regalloc`]), assembled for AVX2 or AVX-512 ([`assemble`]) and defined in
+//! written in the vector IR ([`vir`]), allocated ([`regalloc`], `spill`), assembled for AVX2 or AVX-512 ([`assemble`](mod@assemble),
+//! `opcodes`, `encode`) and defined in
 //! the same Cranelift module as everything else, through `Module::define_function_bytes`. The first kernel family is the
 //! register tile of a contraction ([`tile`]).
 //!
@@ -18,7 +19,10 @@ pub mod assemble;
 #[cfg(test)]
 mod checker;
 pub mod cpu;
+mod encode;
+mod opcodes;
 pub mod regalloc;
+mod spill;
 pub mod tile;
 pub mod vir;
 
@@ -54,10 +58,15 @@ impl Isa {
     }
 
     /// `f32` lanes of a vector register.
-    pub fn lanes(self) -> usize {
+    pub const fn lanes(self) -> usize {
+        self.bytes() as usize / 4
+    }
+
+    /// Bytes of a vector register.
+    pub const fn bytes(self) -> u32 {
         match self {
-            Isa::Avx2 => 8,
-            Isa::Avx512 => 16,
+            Isa::Avx2 => 32,
+            Isa::Avx512 => 64,
         }
     }
 
@@ -104,11 +113,8 @@ impl fmt::Display for Isa {
 /// Why vector code could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 pub enum Error {
-    /// More values are live at once than the machine has registers; nothing is spilled.
-    #[error(
-        "{function}: operation {at}: more than {available} {class} registers are live at once on {isa}, and the vector IR \
-         does not spill; expected a generator that keeps fewer values"
-    )]
+    /// One operation needs more registers at once than the machine has.
+    #[error("{function}: operation {at}: needs more than the {available} {class} registers of {isa} at once")]
     TooManyRegisters {
         /// The function.
         function: String,

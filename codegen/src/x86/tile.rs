@@ -38,7 +38,7 @@ use std::ffi::c_void;
 use std::mem::offset_of;
 
 use super::assemble::assemble;
-use super::vir::{Binary, Cond, Function, G, GeneralOp, Mem, Op, Operand, Scalar, Shift, V};
+use super::vir::{Binary, Cond, Dot, Elem, Function, G, GeneralOp, Mem, Op, Operand, Scalar, Shift, Type, V};
 use super::{Error, Isa};
 use brolga_ir::{TileFamily, TileKind};
 
@@ -277,7 +277,10 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
         b,
         a_k,
         acc: &acc,
-        low: (kind == TileKind::U8I8 && !key.dots()).then(|| f.splat(LOW_BYTES)),
+        low: (kind == TileKind::U8I8 && !key.dots()).then(|| {
+            let ty = f.whole(Elem::U32);
+            f.constant_register(ty, LOW_BYTES)
+        }),
     };
     let [element, ..] = key.kind.dtypes().map(|d| d.bytes() as i32);
 
@@ -327,7 +330,7 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
 }
 
 /// The even bytes of words.
-const LOW_BYTES: u32 = 0x00ff_00ff;
+const LOW_BYTES: u64 = 0x00ff_00ff;
 
 /// An operand of a step, or of a group of four: a vector; of bytes that become words the even ones and the odd ones.
 #[derive(Clone, Copy)]
@@ -378,8 +381,12 @@ impl Body<'_> {
                 let mem = self.a.at(row, stride * at);
                 if self.key.kind == TileKind::F32 && self.isa.is_evex() && self.key.vectors == 1 {
                     if let [Part::One(b)] = b[..] {
-                        let (acc, b) = (acc[0], (b, Operand::Broadcast(mem)));
-                        f.push(Op::Fma { acc, a: b.0, b: b.1 });
+                        f.push(Op::Fma {
+                            ty: self.floats(),
+                            acc: acc[0],
+                            a: b,
+                            b: Operand::Broadcast(mem),
+                        });
                     }
                     continue;
                 }
@@ -401,25 +408,22 @@ impl Body<'_> {
     fn rest(&self, f: &mut Function, steps: G) {
         let done = f.label();
         f.branch(Cond::Le, steps, Scalar::Imm(0), done);
-        let mask = f.splat(0xff);
+        let group = f.whole(Elem::U32);
+        let mask = f.constant_register(group, 0xff);
         f.counted_loop(steps, 1, |f| {
             let b = self.right(f, 0, Some(mask));
             for (row, acc) in self.acc.iter().enumerate() {
-                let byte = f.vector();
-                f.push(Op::BroadcastNarrow {
-                    dst: byte,
-                    mem: self.a.at(row, 0),
-                    bytes: 1,
-                });
+                let byte = f.broadcast(f.whole(Elem::U8), self.a.at(row, 0));
                 let a = match self.low {
                     None => Part::One(byte),
-                    Some(low) => Part::Words([f.binary(Binary::And, byte, Operand::Reg(low)); 2]),
+                    Some(low) => Part::Words([f.binary(Binary::And, group, byte, Operand::Reg(low)); 2]),
                 };
                 acc.iter().zip(&b).for_each(|(acc, b)| self.multiply(f, *acc, a, *b));
             }
             self.a.advance(f, GeneralOp::Add, Scalar::Imm(1));
             f.push(Op::Shift {
-                op: Shift::Left32,
+                op: Shift::Left,
+                ty: group,
                 dst: mask,
                 a: mask,
                 by: 8,
@@ -432,66 +436,64 @@ impl Body<'_> {
     /// The vectors of the right operand at a step or group; of bytes those under a mask.
     fn right(&self, f: &mut Function, disp: i32, mask: Option<V>) -> Vec<Part> {
         let vector = self.isa.lanes() as i32 * self.column();
-        let one = |v: i32| {
+        let group = f.whole(Elem::U32);
+        let mut one = |v: i32| {
             let mem = Mem::at(self.b, disp + v * vector);
-            match self.key.kind {
-                TileKind::F32 => Part::One(f.load(mem, None)),
-                TileKind::F16 => {
-                    let dst = f.vector();
-                    let src = Operand::Mem(mem);
-                    f.push(Op::FromHalf { dst, src });
-                    Part::One(dst)
-                }
-                TileKind::Bf16 => {
-                    let words = f.vector();
-                    f.push(Op::LoadWords { dst: words, mem });
-                    Part::One(f.shift(Shift::Left32, words, 16))
-                }
-                TileKind::U8I8 => {
+            match (self.key.kind, mask) {
+                (TileKind::F32, _) => Part::One(f.load(self.floats(), mem, None)),
+                (TileKind::F16 | TileKind::Bf16, _) => Part::One(self.widened(f, Operand::Mem(mem))),
+                (TileKind::U8I8, mask) => {
                     let bytes = match mask {
-                        None => f.load(mem, None),
-                        Some(mask) => f.binary(Binary::And, mask, Operand::Mem(mem)),
+                        None => f.load(group, mem, None),
+                        Some(mask) => f.binary(Binary::And, group, mask, Operand::Mem(mem)),
                     };
                     if self.low.is_none() {
                         return Part::One(bytes);
                     }
-                    let even = f.shift(Shift::Left16, bytes, 8);
-                    Part::Words([even, bytes].map(|v| f.shift(Shift::Signed16, v, 8)))
+                    let words = f.whole(Elem::I16);
+                    let even = shifted(f, Shift::Left, words, bytes, 8);
+                    Part::Words([even, bytes].map(|v| shifted(f, Shift::Right, words, v, 8)))
                 }
             }
         };
-        (0..i32::from(self.key.vectors)).map(one).collect()
+        (0..i32::from(self.key.vectors)).map(&mut one).collect()
+    }
+
+    /// As many 16-bit floats as there are sums in a vector, converted.
+    fn widened(&self, f: &mut Function, bits: Operand) -> V {
+        let floats = self.floats();
+        if self.key.kind == TileKind::F16 {
+            return f.convert(floats.of(Elem::F16), Elem::F32, bits);
+        }
+        let wide = f.convert(floats.of(Elem::U16), Elem::U32, bits);
+        shifted(f, Shift::Left, floats.of(Elem::U32), wide, 16)
+    }
+
+    /// A vector of f32.
+    fn floats(&self) -> Type {
+        Elem::F32.by(self.isa.lanes() as u8)
     }
 
     /// An element of the left operand, or a group of them, on every lane.
     fn left(&self, f: &mut Function, mem: Mem) -> Part {
+        let group = f.whole(Elem::U32);
         match (self.key.kind, self.low) {
-            (TileKind::F32, _) | (TileKind::U8I8, None) => Part::One(f.broadcast(mem)),
+            (TileKind::F32, _) => Part::One(f.broadcast(self.floats(), mem)),
+            (TileKind::U8I8, None) => Part::One(f.broadcast(group, mem)),
             (TileKind::U8I8, Some(low)) => {
-                let bytes = f.broadcast(mem);
-                let even = f.binary(Binary::And, bytes, Operand::Reg(low));
-                Part::Words([even, f.shift(Shift::Right16, bytes, 8)])
+                let bytes = f.broadcast(group, mem);
+                let even = f.binary(Binary::And, group, bytes, Operand::Reg(low));
+                let odd = shifted(f, Shift::Right, f.whole(Elem::U16), bytes, 8);
+                Part::Words([even, odd])
             }
-            (half, _) => {
-                let (bits, dst) = (f.vector(), f.vector());
-                f.push(Op::BroadcastNarrow {
-                    dst: bits,
-                    mem,
-                    bytes: 2,
-                });
-                f.push(match half {
-                    TileKind::F16 => Op::FromHalf {
-                        dst,
-                        src: Operand::Reg(bits),
-                    },
-                    _ => Op::Shift {
-                        op: Shift::Left32,
-                        dst,
-                        a: bits,
-                        by: 16,
-                    },
-                });
-                Part::One(dst)
+            (TileKind::F16, _) => {
+                let bits = f.broadcast(f.whole(Elem::U16), mem);
+                Part::One(self.widened(f, Operand::Reg(bits)))
+            }
+            (TileKind::Bf16, _) => {
+                // Of both copies in 32 bits the upper one stays.
+                let bits = f.broadcast(f.whole(Elem::U16), mem);
+                Part::One(shifted(f, Shift::Left, group, bits, 16))
             }
         }
     }
@@ -499,17 +501,25 @@ impl Body<'_> {
     /// Adds a product.
     fn multiply(&self, f: &mut Function, acc: V, a: Part, b: Part) {
         match (a, b) {
-            (Part::One(a), Part::One(b)) if self.key.kind == TileKind::U8I8 => f.push(Op::Dot { acc, a, b }),
+            (Part::One(a), Part::One(b)) if self.key.kind == TileKind::U8I8 => f.push(Op::Dot {
+                op: Dot::U8I8,
+                ty: f.whole(Elem::I32),
+                acc,
+                a,
+                b: Operand::Reg(b),
+            }),
             (Part::One(a), Part::One(b)) => f.push(Op::Fma {
+                ty: self.floats(),
                 acc,
                 a: b,
                 b: Operand::Reg(a),
             }),
             (Part::Words(a), Part::Words(b)) => {
                 for (a, b) in a.into_iter().zip(b) {
-                    let pairs = f.binary(Binary::PairSum, a, Operand::Reg(b));
+                    let pairs = f.binary(Binary::PairSum, f.whole(Elem::I16), a, Operand::Reg(b));
                     f.push(Op::Binary {
-                        op: Binary::AddI32,
+                        op: Binary::Add,
+                        ty: f.whole(Elem::I32),
                         dst: acc,
                         a: acc,
                         b: Operand::Reg(pairs),
@@ -521,14 +531,20 @@ impl Body<'_> {
     }
 }
 
+fn shifted(f: &mut Function, op: Shift, ty: Type, a: V, by: u8) -> V {
+    let dst = f.vector();
+    f.push(Op::Shift { op, ty, dst, a, by });
+    dst
+}
+
 /// `C = acc` or `C += acc`, in full or by masked columns.
 fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     let field = |offset: usize| Mem::at(args, offset as i32);
     let lanes = isa.lanes();
-    let plus = match key.kind {
-        TileKind::U8I8 => Binary::AddI32,
-        TileKind::F32 | TileKind::F16 | TileKind::Bf16 => Binary::Add,
-    };
+    let ty = f.whole(match key.kind {
+        TileKind::U8I8 => Elem::I32,
+        TileKind::F32 | TileKind::F16 | TileKind::Bf16 => Elem::F32,
+    });
     let first = f.load_general(field(TileArgs::C));
     let c = Rows::new(f, first, field(TileArgs::C_ROW), key.rows);
     let cols = f.load_general(field(TileArgs::COLS));
@@ -541,7 +557,8 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     for (row, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
             f.push(Op::Binary {
-                op: plus,
+                op: Binary::Add,
+                ty,
                 dst: *acc,
                 a: *acc,
                 b: Operand::Mem(at(row, v)),
@@ -552,6 +569,7 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     for (row, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
             f.push(Op::Store {
+                ty,
                 mem: at(row, v),
                 src: *acc,
                 mask: None,
@@ -567,9 +585,10 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     f.branch(Cond::Eq, accumulate, Scalar::Imm(0), part);
     for (row, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
-            let old = f.load(at(row, v), Some(masks[v]));
+            let old = f.load(ty, at(row, v), Some(masks[v]));
             f.push(Op::Binary {
-                op: plus,
+                op: Binary::Add,
+                ty,
                 dst: *acc,
                 a: *acc,
                 b: Operand::Reg(old),
@@ -580,6 +599,7 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     for (row, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
             f.push(Op::Store {
+                ty,
                 mem: at(row, v),
                 src: *acc,
                 mask: Some(masks[v]),
