@@ -680,7 +680,8 @@ fn a_tile_over_blocks_at_strides() {
             }))
         };
         b.k.body = vec![tile(false), each(0, LoopKind::Serial, 3, vec![tile(true)])];
-        let buffers = [(left, 4000, 1), (right, panel, 2), (sum, 520, 3)].map(|(d, n, seed)| elements(d, n, seed, false));
+        let buffers =
+            [(left, 4000, 1), (right, panel, 2), (sum, 520, 3)].map(|(d, n, seed)| elements(d, n, seed, false));
         match kind {
             TileKind::U8I8 => check(&b, &[], &buffers),
             _ => check_within(&b, &[], &buffers, 1e-4),

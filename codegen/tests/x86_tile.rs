@@ -8,6 +8,7 @@
 use brolga_codegen::x86::tile::PANEL;
 use brolga_codegen::x86::vir::{Binary, Cond, Elem, Function, GeneralOp, Mem, Op, Operand, Scalar};
 use brolga_codegen::x86::{Isa, TileArgs, TileKey, assemble, assemble_tile, disassemble, max_rows, symbol};
+use brolga_ir::{TileFamily, TileKind};
 use expect_test::expect;
 use memmap2::{Mmap, MmapMut};
 
@@ -42,17 +43,27 @@ fn levels() -> Vec<Isa> {
     Isa::ALL.into_iter().filter(missing).collect()
 }
 
+/// The kernels of f32.
 fn kernels(isa: Isa) -> impl Iterator<Item = TileKey> {
+    let (family, kind) = (family(isa), TileKind::F32);
     (1..=2u8).flat_map(move |vectors| {
-        (1..=max_rows(isa, vectors)).flat_map(move |rows| {
+        (1..=max_rows(family, kind, vectors)).flat_map(move |rows| {
             [true, false].into_iter().map(move |unit_k| TileKey {
-                isa,
+                family,
+                kind,
                 rows,
                 vectors,
                 unit_k,
             })
         })
     })
+}
+
+fn family(isa: Isa) -> TileFamily {
+    match isa {
+        Isa::Avx2 => TileFamily::Avx2,
+        Isa::Avx512 => TileFamily::Avx512,
+    }
 }
 
 /// Numbers in -1..1 that look random and do not change.
@@ -187,9 +198,9 @@ fn run(code: &Code, key: TileKey, case: &Case, data: &Data, cols: usize, acc: bo
         c[at..at + cols].copy_from_slice(&old[r * PANEL..r * PANEL + cols]);
     }
     let args = TileArgs {
-        a: a[ORIGIN as usize..].as_ptr(),
-        b: b.as_ptr(),
-        c: c[C_ROW + 2..].as_mut_ptr(),
+        a: a[ORIGIN as usize..].as_ptr().cast(),
+        b: b.as_ptr().cast(),
+        c: c[C_ROW + 2..].as_mut_ptr().cast(),
         a_row: case.row * 4,
         // A kernel for contiguous steps must not look at this.
         a_k: if key.unit_k { 1 << 40 } else { case.step * 4 },
@@ -301,13 +312,15 @@ fn levels_agree_bit_for_bit() {
     let data = Data::new(7);
     for unit_k in [true, false] {
         let narrow = TileKey {
-            isa: Isa::Avx2,
+            family: TileFamily::Avx2,
+            kind: TileKind::F32,
             rows: 6,
             vectors: 2,
             unit_k,
         };
         let wide = TileKey {
-            isa: Isa::Avx512,
+            family: TileFamily::Avx512,
+            kind: TileKind::F32,
             rows: 6,
             vectors: 1,
             unit_k,
@@ -452,7 +465,8 @@ fn a_function_that_keeps_many_pointers_restores_what_it_used() {
 #[test]
 fn listing_of_a_small_avx512_kernel() {
     let key = TileKey {
-        isa: Isa::Avx512,
+        family: TileFamily::Avx512,
+        kind: TileKind::F32,
         rows: 2,
         vectors: 1,
         unit_k: true,
@@ -561,7 +575,8 @@ fn listing_of_a_small_avx512_kernel() {
 #[test]
 fn listing_of_a_small_avx2_kernel() {
     let key = TileKey {
-        isa: Isa::Avx2,
+        family: TileFamily::Avx2,
+        kind: TileKind::F32,
         rows: 1,
         vectors: 1,
         unit_k: false,
@@ -671,7 +686,8 @@ fn listing_of_a_small_avx2_kernel() {
 #[test]
 fn text_of_the_vector_ir() {
     let key = TileKey {
-        isa: Isa::Avx2,
+        family: TileFamily::Avx2,
+        kind: TileKind::F32,
         rows: 1,
         vectors: 1,
         unit_k: true,
@@ -692,21 +708,21 @@ fn text_of_the_vector_ir() {
           if g4 < 4 jump L4
          L3:
           prefetch [g7 + 1024]
-          v8 = load [g7]
-          v9 = broadcast [g5]
-          v1 += v8 * v9
+          v8 = load f32x8 [g7]
+          v9 = broadcast f32x8 [g5]
+          v1 += f32x8 v8 * v9
           prefetch [g7 + 1152]
-          v10 = load [g7 + 128]
-          v11 = broadcast [g5 + 4]
-          v1 += v10 * v11
+          v10 = load f32x8 [g7 + 128]
+          v11 = broadcast f32x8 [g5 + 4]
+          v1 += f32x8 v10 * v11
           prefetch [g7 + 1280]
-          v12 = load [g7 + 256]
-          v13 = broadcast [g5 + 8]
-          v1 += v12 * v13
+          v12 = load f32x8 [g7 + 256]
+          v13 = broadcast f32x8 [g5 + 8]
+          v1 += f32x8 v12 * v13
           prefetch [g7 + 1408]
-          v14 = load [g7 + 384]
-          v15 = broadcast [g5 + 12]
-          v1 += v14 * v15
+          v14 = load f32x8 [g7 + 384]
+          v15 = broadcast f32x8 [g5 + 12]
+          v1 += f32x8 v14 * v15
           g5 += 16
           g7 += 512
           g4 -= 4
@@ -715,9 +731,9 @@ fn text_of_the_vector_ir() {
           if g4 < 1 jump L6
          L5:
           prefetch [g7 + 1024]
-          v16 = load [g7]
-          v17 = broadcast [g5]
-          v1 += v16 * v17
+          v16 = load f32x8 [g7]
+          v17 = broadcast f32x8 [g5]
+          v1 += f32x8 v16 * v17
           g5 += 4
           g7 += 128
           g4 -= 1
@@ -750,17 +766,17 @@ fn text_of_the_vector_ir() {
           g24 = load [g0 + 96]
           if g23 < 8 jump L7
           if g24 == 0 jump L8
-          v1 = add v1, [g21]
+          v1 = add f32x8 v1, [g21]
          L8:
-          store [g21], v1
+          store f32x8 [g21], v1
           return
          L7:
           k25 = first_lanes g23, skip 0
           if g24 == 0 jump L9
-          v28 = load [g21], k25
-          v1 = add v1, v28
+          v28 = load f32x8 [g21], k25
+          v1 = add f32x8 v1, v28
          L9:
-          store [g21], v1, k25
+          store f32x8 [g21], v1, k25
           return
         }
     "#]]

@@ -165,7 +165,11 @@ impl CostModel {
                 ..Work::default()
             },
             Role::Contract(c) => {
-                let sum = if out.dtype.is_float() { out.dtype.compute() } else { out.dtype };
+                let sum = if out.dtype.is_float() {
+                    out.dtype.compute()
+                } else {
+                    out.dtype
+                };
                 let peak = match TileKind::of([types[0].dtype, types[1].dtype, sum]) {
                     Some(TileKind::U8I8) => self.cost.tile_flops * self.cost.byte_tiles,
                     Some(_) => self.cost.tile_flops,

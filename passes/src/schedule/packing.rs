@@ -4,12 +4,12 @@
 use super::flat::look_up;
 use super::knobs::settle;
 use super::nest::{Nest, collapse};
+use brolga_ir::dim::product;
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Buffer, Expr, Grain, Kernel, LoopKind, PANEL, RegInfo, Scope, Stmt};
 use brolga_ir::program::{Slot, Storage};
 use brolga_ir::schedule::Knobs;
 use brolga_ir::structured::Operand;
-use brolga_ir::dim::product;
 use brolga_ir::{DType, Dim, Layout, TileKind, Type};
 
 /// Lanes of the loop that packs: two vectors make a row of a panel.
@@ -113,7 +113,9 @@ impl Packing {
         for ((v, _), (_, s)) in batch.iter().zip(&self.batch).chain(steps.iter().zip(&self.steps)) {
             from = &from + &look(*v).scale(s);
         }
-        let step = outer.iter().fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &Ix::var(*v));
+        let step = outer
+            .iter()
+            .fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &Ix::var(*v));
         let b = batch.iter().fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &look(*v));
         let panel_at = (&b.scale(&panels) + &look(panel)).scale(&self.panel_size());
         let mut to = &panel_at + &j.scale(&Dim::Const(by));

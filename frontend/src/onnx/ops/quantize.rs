@@ -201,9 +201,11 @@ impl Builder<'_> {
         // What there is one of for each output channel, against the result.
         let channels = |graph: &mut Self, v: Value| match graph.shape(v).split_first() {
             None => Ok(v),
-            Some((_, rest)) if !rest.iter().all(|d| d.is(1)) => {
-                Err(Fail::Bad(format!("{} for the weight {}", graph.ty(v), graph.ty(w.value))))
-            }
+            Some((_, rest)) if !rest.iter().all(|d| d.is(1)) => Err(Fail::Bad(format!(
+                "{} for the weight {}",
+                graph.ty(v),
+                graph.ty(w.value)
+            ))),
             Some((channels, rest)) => {
                 let mut shape = vec![channels.clone()];
                 shape.extend_from_slice(&rest[1.min(rest.len())..]);

@@ -349,10 +349,10 @@ fn bad_text_names_its_place() {
 #[test]
 fn every_construct_reads_back() {
     use crate::Dim;
+    use crate::TileKind;
     use crate::index::{Bound, Ix, Var};
     use crate::loops::{Buf, Buffer, LoopKind, RegInfo, Scope, Tile};
     use crate::scalar::Prim;
-    use crate::TileKind;
     let symbols = ["n", "seq len", "i0", "r7", "min"];
     let i = Ix::var(Var(0));
     let odd = symbols
