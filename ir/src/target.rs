@@ -224,8 +224,8 @@ impl Cost {
         let hertz = ghz * 1e9;
         Cost {
             tile_flops: tile_flops * hertz,
-            // As measured where bytes become words: see `docs/performance.md`.
-            byte_tiles: 1.0,
+            // Where bytes become words.
+            byte_tiles: 1.1,
             vector_flops: vector_flops * hertz,
             cache_bytes: l2_bytes as f64,
             cache_speed: 16.0 * hertz,
@@ -333,7 +333,7 @@ impl Target {
                 l2_bytes: L2,
             }),
             cost: Cost {
-                byte_tiles: 4.0,
+                byte_tiles: 3.8,
                 ..Target::x86_64_v4().cost
             },
         }

@@ -487,7 +487,7 @@ impl Body<'_> {
                 Part::Words([even, odd])
             }
             (TileKind::F16, _) => {
-                let bits = f.broadcast(f.whole(Elem::U16), mem);
+                let bits = f.broadcast(self.floats().of(Elem::U16), mem);
                 Part::One(self.widened(f, Operand::Reg(bits)))
             }
             (TileKind::Bf16, _) => {

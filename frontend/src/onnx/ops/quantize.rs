@@ -281,8 +281,13 @@ pub fn dequantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     };
     let scale = parameter(graph, ctx, scale, x)?;
     let mut y = graph.cast(x, DType::F32)?;
-    if let Some(z) = ctx.optional(2).filter(|&z| !graph.is_zero(z)) {
-        let z = parameter(graph, ctx, z, x)?;
+    let zero = ctx.optional(2).filter(|&z| !graph.is_zero(z));
+    // Of weights no 0 is taken away; data has it written, so that rules find one form.
+    if zero.is_some() || graph.graph.as_constant(x).is_none() {
+        let z = match zero {
+            Some(z) => parameter(graph, ctx, z, x)?,
+            None => graph.scalar(DType::F32, 0.0),
+        };
         let z = graph.cast(z, DType::F32)?;
         y = graph.map("sub", &[y, z])?;
     }

@@ -74,6 +74,12 @@ impl<'f> Tiling<'f> {
         if !c.steps.iter().all(|(v, d)| c.right.index.uses(*v) || d.is(1)) {
             return Err("a summed dimension does not move the right operand".into());
         }
+        let mut steps = c.steps;
+        if kind.interleave() > 1 {
+            // A sum of integers is the same in any order: that of steps side by side is the innermost.
+            let beside = |(v, d): &(Var, Dim)| !d.is(1) && stride_is_one(c.left.index, *v);
+            steps.sort_by_key(beside);
+        }
         let t = Tiling {
             flat,
             kind,
@@ -82,7 +88,7 @@ impl<'f> Tiling<'f> {
             batch,
             rows,
             column,
-            steps: c.steps,
+            steps,
         };
         let runs = t.runs();
         if runs.len() > 3 {
