@@ -24,9 +24,9 @@ pub(super) struct GenericTile(pub TileKind);
 impl GenericTile {
     /// The type of a vector of sums.
     fn sums(&self) -> Type {
-        match self.0 {
-            TileKind::F32 | TileKind::F16 | TileKind::Bf16 => types::F32X4,
-            TileKind::U8I8 => types::I32X4,
+        match self.0.dtypes() {
+            [.., DType::F32] => types::F32X4,
+            _ => types::I32X4,
         }
     }
 
@@ -156,10 +156,8 @@ fn sums(e: &mut Emit, f: &Fields, a: Value, b: Value, rows: usize) -> Result<Vec
             let mut carried = carried.to_vec();
             carried.push(a);
             let mut out = match f.tile.0 {
-                TileKind::F32 | TileKind::F16 | TileKind::Bf16 => {
-                    e.counted(zero, f.k, &carried, |e, _, carried| Ok(step(e, f, carried, rows)))?
-                }
                 TileKind::U8I8 => groups(e, f, &carried, rows)?,
+                _ => e.counted(zero, f.k, &carried, |e, _, carried| Ok(step(e, f, carried, rows)))?,
             };
             out.pop();
             Ok(out)

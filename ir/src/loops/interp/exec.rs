@@ -2,9 +2,9 @@
 
 use super::lower::{Lanes, SetCode, StoreCode, TileCode, Value};
 use super::{Machine, Thread};
+use crate::DType;
 use crate::loops::PANEL;
 use crate::scalar::eval_rows;
-use crate::{DType, TileKind};
 use std::num::Wrapping;
 
 /// Sets the vector loop's variable.
@@ -128,9 +128,10 @@ impl Machine<'_> {
     }
 
     pub(super) fn tile(&mut self, t: &mut Thread, c: &TileCode) -> Result<(), String> {
-        match c.kind {
-            TileKind::F32 | TileKind::F16 | TileKind::Bf16 => self.tile_of::<f32>(t, c),
-            TileKind::U8I8 => self.tile_of::<Wrapping<i32>>(t, c),
+        let [_, _, sum] = c.kind.dtypes();
+        match sum.is_float() {
+            true => self.tile_of::<f32>(t, c),
+            false => self.tile_of::<Wrapping<i32>>(t, c),
         }
     }
 
