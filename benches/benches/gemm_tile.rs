@@ -95,6 +95,7 @@ fn tiles(c: &mut Criterion) {
                 let [left, ..] = kind.dtypes().map(|d| d.bytes() as i64);
                 let (mut a, mut b, mut out) =
                     (Floats::new(28 * (k + 16)), Floats::new(k * PANEL), Floats::new(28 * 48));
+                let mut scratch = Floats::new(TileArgs::scratch_bytes(kind) / 4);
                 let args = TileArgs {
                     a: a.at(0).cast(),
                     b: b.at(0).cast(),
@@ -109,6 +110,7 @@ fn tiles(c: &mut Criterion) {
                     a_block1: 0,
                     cols: key.width() as i64,
                     accumulate: 0,
+                    scratch: scratch.at(0).cast(),
                 };
                 group.throughput(Throughput::Elements((2 * usize::from(rows) * key.width() * k) as u64));
                 let function = kernel.function();
@@ -192,6 +194,7 @@ impl Gemm {
                 a_block1: 0,
                 cols: width as i64,
                 accumulate: 0,
+                scratch: std::ptr::null_mut(),
             };
             function(&args);
         }

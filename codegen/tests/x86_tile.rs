@@ -212,6 +212,7 @@ fn run(code: &Code, key: TileKey, case: &Case, data: &Data, cols: usize, acc: bo
         a_block1: case.block[1] * 4,
         cols: cols as i64,
         accumulate: i64::from(acc),
+        scratch: std::ptr::null_mut(),
     };
     // SAFETY: the bytes are the kernel of `key`, this CPU has its level, and the cases keep every address in its buffer.
     unsafe { code.call(&args) };

@@ -174,6 +174,7 @@ fn check(key: TileKey, case: Case, extreme: bool) {
         map.make_exec().expect("executable memory")
     };
     let size = left.bytes() as i64;
+    let mut scratch = vec![0u32; TileArgs::scratch_bytes(key.kind) / 4];
     for cols in [1, key.width() / 2 + 1, key.width()] {
         for accumulate in [false, true] {
             let old: Vec<u32> = (0..rows * cols)
@@ -201,6 +202,7 @@ fn check(key: TileKey, case: Case, extreme: bool) {
                 a_block1: case.block[1] * size,
                 cols: cols as i64,
                 accumulate: i64::from(accumulate),
+                scratch: scratch.as_mut_ptr().cast(),
             };
             // SAFETY: the bytes are the kernel of `key`, this CPU has its instructions, and cases keep addresses in their buffers.
             let function: extern "sysv64" fn(*const TileArgs) = unsafe { std::mem::transmute(code.as_ptr()) };
@@ -269,6 +271,7 @@ fn every_sixteen_bit_float_is_converted() {
             let bytes = assemble_tile(key).expect("a kernel of the family");
             map[..bytes.len()].copy_from_slice(&bytes);
             let code = map.make_exec().expect("executable memory");
+            let mut scratch = vec![0u32; TileArgs::scratch_bytes(kind) / 4];
             for first in (0..=u16::MAX).step_by(PANEL) {
                 let b: Vec<u16> = (0..PANEL as u16).map(|j| first + j).collect();
                 let mut c = vec![0f32; PANEL];
@@ -286,6 +289,7 @@ fn every_sixteen_bit_float_is_converted() {
                     a_block1: 0,
                     cols: key.width() as i64,
                     accumulate: 0,
+                    scratch: scratch.as_mut_ptr().cast(),
                 };
                 // SAFETY: the bytes are the kernel of `key`, this CPU has its instructions, and a row of the panel is there.
                 let function: extern "sysv64" fn(*const TileArgs) = unsafe { std::mem::transmute(code.as_ptr()) };

@@ -67,8 +67,13 @@ struct Pointers {
 impl Body<'_, '_, '_> {
     /// Makes a tile's arguments, and fills in what does not depend on loops; for the entry block.
     pub fn prepare_tile(&mut self, t: &Tile) -> Result<StackSlot, Error> {
-        let slot = self.e.slot(TileArgs::SIZE as u32, 3);
+        let scratch = TileArgs::scratch_bytes(t.kind);
+        let slot = self.e.slot((TileArgs::SIZE + scratch) as u32, 3);
         let args = self.e.slot_addr(slot);
+        if scratch > 0 {
+            let at = self.e.b.ins().iadd_imm_s(args, TileArgs::SIZE as i64);
+            self.e.b.ins().store(ARGS, at, args, TileArgs::SCRATCH as i32);
+        }
         for (offset, e, scale) in strides(t) {
             if e.as_dim().is_some() {
                 self.store_field(args, offset, e, scale)?;
