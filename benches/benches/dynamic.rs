@@ -24,7 +24,7 @@ const GRAPHS: [(&str, &str, Sizes); 3] = [
           %1 = const f32[32, 16, 3, 3] splat 0.01
           %2 = const f32[32, 1, 5, 5] splat 0.02
           %3 = conv{strides=[2, 2] dilations=[1, 1] pads_low=[1, 1] pads_high=[1, 1] groups=1 acc=f32 out=f32}(%0, %1)
-          %4 = hard_swish(%3)
+          %4 = mish(%3)
           %5 = conv{strides=[1, 1] dilations=[1, 1] pads_low=[2, 2] pads_high=[2, 2] groups=32 acc=f32 out=f32}(%4, %2)
           %6 = relu(%5)
           %7 = add(%4, %6)

@@ -95,7 +95,7 @@ fn operations_of_two_sources_are_these() {
 fn dot_products_are_these() {
     let text = listing(Isa::Avx512, |f, p| {
         let acc = f.zero();
-        for (op, elem) in [(Dot::U8I8, Elem::I32), (Dot::I16, Elem::I32), (Dot::Bf16, Elem::F32)] {
+        for (op, elem) in [(Dot::U8I8, Elem::I32), (Dot::I16, Elem::I32), (Dot::Brain, Elem::F32)] {
             let ty = f.whole(elem);
             let a = f.load(ty, Mem::at(p, 64), None);
             let b = Operand::Broadcast(Mem::at(p, 4));
@@ -425,6 +425,38 @@ fn gathers_take_lanes_under_the_mask() {
                 assert_eq!(*x, if i < 3 { (i * i % 11) as f32 } else { 0.0 }, "{isa}, wide {wide}");
             }
         }
+    }
+}
+
+#[test]
+fn lanes_are_inserted_from_memory() {
+    for isa in levels() {
+        let mut f = Function::new("insert", isa);
+        let p = f.param();
+        for (elem, lanes, to) in [(Elem::F32, 4u8, 256), (Elem::F64, 2, 272)] {
+            let ty = elem.by(lanes);
+            let mut v = f.load(elem.by(1), Mem::at(p, 0), None);
+            for lane in 1..lanes {
+                let (src, dst) = (v, f.vector());
+                let mem = Mem::at(p, 24 * i32::from(lane));
+                f.push(Op::Insert {
+                    ty,
+                    dst,
+                    src,
+                    mem,
+                    lane,
+                });
+                v = dst;
+            }
+            store(&mut f, ty, p, to, v);
+        }
+        f.push(Op::Return);
+        let mut memory: [u8; 512] = std::array::from_fn(|i| i as u8);
+        run(&f, &mut memory);
+        for lane in 0..4 {
+            assert_eq!(memory[256 + 4 * lane], 24 * lane as u8, "{isa}");
+        }
+        assert_eq!([memory[272], memory[280], memory[287]], [0, 24, 31], "{isa}");
     }
 }
 

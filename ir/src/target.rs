@@ -427,6 +427,16 @@ impl Target {
 const X86_64: &str = "x86_64-unknown-linux-gnu";
 
 impl CpuTarget {
+    /// Lanes of 32 bits that the registers of assembled bodies have; `None` where vector loops are compiled from 128-bit
+    /// vectors.
+    pub const fn body_lanes(&self) -> Option<u32> {
+        match self.tile {
+            TileFamily::Avx2 => Some(8),
+            TileFamily::Avx512Vnni | TileFamily::Avx512 => Some(16),
+            TileFamily::Generic => None,
+        }
+    }
+
     /// Names of the CPU features that code for this target needs, as Rust spells them.
     pub const fn features(&self) -> &'static [&'static str] {
         match self.cpu {

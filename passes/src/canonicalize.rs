@@ -100,7 +100,7 @@ fn fold(g: &Graph, op: &Op, inputs: &[Value], types: &[Type], limit: usize) -> O
         // An index is at hand wherever it is read.
         Role::Source(s) if s.is_index() => return None,
         Role::Source(_) => {}
-        Role::Store | Role::Host | Role::Region(_) => return None,
+        Role::Store | Role::Own(_) | Role::Host | Role::Region(_) => return None,
         _ if inputs.is_empty() => return None,
         _ => {}
     }

@@ -158,11 +158,11 @@ impl Part {
         match self.role {
             Role::Store => Ok(Tensor),
             Role::Source(_) => Ok(Pointwise),
-            Role::Host | Role::Region(_) => {
+            Role::Own(_) | Role::Host | Role::Region(_) => {
                 if forms.iter().all(|f| *f == Tensor) {
                     Ok(Tensor)
                 } else {
-                    Err("a host operator or region reads tensors in memory")
+                    Err("a host operator, a region or a kernel of its own reads tensors in memory")
                 }
             }
             Role::Composite => Err("a composite operator without a kernel of its own is decomposed first"),

@@ -171,8 +171,27 @@ impl Solver<'_> {
             return Some(0.0);
         }
         let model = &self.cs.model;
-        let memory = k.memory.max(0.0) + model.traffic_of(model.bytes(self.cs.ty(root)));
-        Some(model.kernel(k.compute, memory))
+        let (e, _) = self.decided[root].expect("only decided classes are visited");
+        let choice = &self.cs.choices[root][e];
+        // What is open may turn out to be computed in its place.
+        let (spared, untouched) = self.cs.spared(choice, |i| {
+            let o = choice.operands[i];
+            let made = |(e, stored): (usize, bool)| {
+                let choice = &self.cs.choices[o][e];
+                let reshape = choice.part.is_some_and(|p| matches!(p.role, Role::Reshape(_)));
+                stored && choice.in_kernel() && !reshape
+            };
+            let given = |&r: &At| {
+                let stores = |(e, _): (usize, bool)| {
+                    let choice = &self.cs.choices[r][e];
+                    matches!(choice.term, Term::Store(_)) && choice.operands[0] == o
+                };
+                r == o || self.decided[r].is_some_and(stores)
+            };
+            !self.roots.iter().any(given) && self.decided[o].is_none_or(made)
+        });
+        let memory = k.memory.max(0.0) + model.traffic_of(model.bytes(self.cs.ty(root))) - untouched;
+        Some(model.kernel(k.compute - spared, memory.max(0.0)))
     }
 
     /// The form, if it is known, and whether it is rough.

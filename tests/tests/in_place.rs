@@ -306,7 +306,7 @@ fn without(structured: &Module, options: &Options) -> Program {
     }
 }
 
-/// Real networks: memory falls and never rises, and every bit stays.
+/// Real networks: memory falls, or rises a little where margins are laid out, and every bit stays.
 #[test]
 fn networks_agree_with_and_without() {
     let options = Options::default();
@@ -319,6 +319,8 @@ fn networks_agree_with_and_without() {
         "vit",
         "bert",
         "efficientnet",
+        "unet",
+        "resnet",
     ] {
         let m = small_model(name);
         let g = source::graph(&m.path, u64::MAX).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -328,12 +330,15 @@ fn networks_agree_with_and_without() {
         let plain = without(&Module::Structured(s), &options);
         let bytes = |p: &Program| p.arena.as_ref().and_then(|a| a.as_const()).expect("a known size");
         assert!(
-            bytes(&with) <= bytes(&plain),
+            bytes(&with) <= bytes(&plain) * 9 / 8,
             "{name}: {} bytes, {} without",
             bytes(&with),
             bytes(&plain)
         );
-        assert!(with.steps.len() <= plain.steps.len(), "{name}");
+        // Margins are filled by kernels that read nothing.
+        let fills = |s: &&Step| matches!(s, Step::Call { args, .. } if args.len() == 1);
+        let steps = with.steps.len() - with.steps.iter().filter(fills).count();
+        assert!(steps <= plain.steps.len(), "{name}");
         let given: Vec<Tensor> = g.inputs.iter().map(|i| m.inputs[&i.name].clone()).collect();
         let results = [&with, &plain].map(|p| interp::run(p, &given).unwrap_or_else(|e| panic!("{name}: {e}")));
         assert!(results[0] == results[1], "{name}: other bits in place");
@@ -379,7 +384,7 @@ fn random_graph(r: &mut Random) -> String {
         };
         let x = pick(r, &|_| true).expect("there are inputs");
         let [a, b] = shapes[x];
-        let (text, shape) = match r.below(9) {
+        let (text, shape) = match r.below(10) {
             0 => (format!("relu(%{x})"), [a, b]),
             1 => (format!("transpose{{perm=[1, 0]}}(%{x})"), [b, a]),
             2 => (format!("softmax{{axis=1}}(%{x})"), [a, b]),
@@ -413,6 +418,11 @@ fn random_graph(r: &mut Random) -> String {
                 }
                 None => (format!("neg(%{x})"), [a, b]),
             },
+            9 if a + b < 200 => {
+                let [low, high, left, right] = [0; 4].map(|_: usize| r.below(3));
+                let text = format!("pad{{low=[{low}, {left}] high=[{high}, {right}] interior=[0, 0] fill=0.5}}(%{x})");
+                (text, [a + low + high, b + left + right])
+            }
             _ => (format!("mul(%{x}, %{x})"), [a, b]),
         };
         body += &format!("  %{n} = {text}\n");
@@ -456,7 +466,7 @@ fn random_programs_agree_with_and_without() {
             .unwrap_or_else(|e| panic!("{e} in\n{text}"))
             .module;
         let [before, after] = [needs(&s), needs(&placed)];
-        assert!(after <= before, "{after} bytes, {before} without:\n{text}");
+        assert!(after <= before + before / 8, "{after} bytes, {before} without:\n{text}");
         moved += usize::from(after < before);
         let plain = without(&s, &options);
         let given: Vec<Tensor> = (g.inputs.iter())

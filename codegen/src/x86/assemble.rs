@@ -329,6 +329,29 @@ impl Assembler<'_> {
                 };
                 self.put(opcode, 128, self.v(src), 0, self.mem(mem), x);
             }
+            Op::Insert {
+                ty,
+                dst,
+                src,
+                mem,
+                lane,
+            } => {
+                let wide = match (ty.bytes(), ty.elem.bytes()) {
+                    (16, 4) => false,
+                    (16, 8) => true,
+                    _ => return Err(none("insert", ty, isa)),
+                };
+                let opcode = Opcode::new(P66, M0F3A, 0x22).with_wide(wide);
+                let bytes = Some(ty.elem.bytes());
+                self.put(
+                    opcode,
+                    128,
+                    self.v(dst),
+                    self.v(src),
+                    self.mem(mem),
+                    Extra { bytes, ..imm(lane) },
+                );
+            }
             Op::Gather {
                 ty,
                 dst,

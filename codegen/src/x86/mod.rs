@@ -16,6 +16,7 @@ use std::fmt;
 use thiserror::Error as ThisError;
 
 pub mod assemble;
+pub(crate) mod body;
 #[cfg(test)]
 mod checker;
 pub mod cpu;

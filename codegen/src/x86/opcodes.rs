@@ -133,7 +133,7 @@ pub fn dot(op: Dot) -> Opcode {
     match op {
         Dot::U8I8 => Opcode::new(P66, M0F38, 0x50),
         Dot::I16 => Opcode::new(P66, M0F38, 0x52),
-        Dot::Bf16 => Opcode::new(F3, M0F38, 0x52),
+        Dot::Brain => Opcode::new(F3, M0F38, 0x52),
     }
 }
 

@@ -161,6 +161,20 @@ impl<'m> NodeCtx<'m> {
         }
     }
 
+    /// An attribute of strings, when given.
+    ///
+    /// # Errors
+    /// When it is of another type or one is no UTF-8.
+    pub fn strings(&self, name: &str) -> Result<Option<Vec<&'m str>>, Fail> {
+        let Some(a) = self.attr(name, AttributeType::STRINGS)? else {
+            return Ok(None);
+        };
+        let utf8 = |s: &'m Vec<u8>| std::str::from_utf8(s);
+        let all: Result<Vec<&str>, _> = a.strings.iter().map(utf8).collect();
+        all.map(Some)
+            .map_err(|_| Fail::Bad(format!("attribute `{name}` is not UTF-8")))
+    }
+
     /// A tensor attribute, when given.
     ///
     /// # Errors

@@ -105,4 +105,7 @@ impl Assemble for Def {
     fn only_moves(&self) -> bool {
         true
     }
+    fn embeds(&self) -> bool {
+        true
+    }
 }

@@ -1,8 +1,12 @@
 //! `conv_transpose{strides, dilations, pads_low, pads_high, output_pad, groups, acc, out}(x, w)`: the adjoint of `conv`: with
 //! `x [N, C, spatial…]` and `w [C, O/groups, kernel…]`, every `x[n, c, i…] · w[c, o, k…]` is added to
 //! `out[n, g(c)·O/groups + o, i·stride - low + k·dilation]`. Output extents are
-//! `(n - 1)·stride + dilation·(kernel - 1) + 1 - low - high + output_pad`. It decomposes into a pad between the elements and a
-//! convolution with the kernel reversed and its channels exchanged. Source: ONNX `ConvTranspose`.
+//! `(n - 1)·stride + dilation·(kernel - 1) + 1 - low - high + output_pad`. Source: ONNX `ConvTranspose`.
+//!
+//! It decomposes into a convolution whose results for one element of `x` are the `stride` elements that begin there, side by side in
+//! the channels, and these are then laid out one after the other. Groups, dilations and kernels shorter than the stride have a pad
+//! between the elements and a convolution with the kernel reversed and its channels exchanged. The first is the sub-pixel convolution of W. Shi et al., Is the deconvolution layer the same as a
+//! convolutional layer?, arXiv 1609.07009.
 
 use super::accumulate::{Accumulator, check_dtypes, load, store};
 use super::window::{self, Windows};
@@ -67,6 +71,9 @@ impl OpDef for Def {
         let (strides, dilations) = (op.ints("strides"), op.ints("dilations"));
         let mut y = inputs[0];
         if strides.iter().any(|&s| s > 1) {
+            if let Some(form) = SubPixel::of(op, x.clone(), w.clone()) {
+                return Ok(Some(vec![form.result(b, inputs)?]));
+            }
             let none = vec![Dim::ZERO; rank];
             let mut interior = vec![0; 2];
             interior.extend(strides.iter().map(|s| s - 1));
@@ -224,7 +231,170 @@ impl OpDef for Def {
                 (F32, &[0, 2, 3]),
                 (F32, &[2, 2, 2]),
             ),
+            // Kernels that are no multiple of the stride, crops of more than one, what no window reaches.
+            s(
+                [&[3, 2], &[1, 1], &[4, 1], &[2, 0], &[1, 1]],
+                1,
+                F32,
+                F32,
+                (F32, &[2, 3, 4, 5]),
+                (F32, &[3, 2, 4, 3]),
+            ),
+            s(
+                [&[4], &[1], &[1], &[0], &[3]],
+                1,
+                I32,
+                I32,
+                (I8, &[1, 2, 3]),
+                (I8, &[2, 2, 2]),
+            ),
         ]
+    }
+}
+
+/// The results for the windows that begin in an element of `x`, as channels, laid out one after the other.
+///
+/// Along a dimension, `out[i·s + t·s + r] += x[i] · w[t·s + r]` with `r < s`: with `q = i + t`, result `r` of `q` is a
+/// convolution of `x` with the taps `t` of `w`, reversed. Where `s` does not divide the kernel, the last results have a tap less,
+/// and are a convolution of their own: no weight is multiplied that is not there.
+struct SubPixel<'a> {
+    op: &'a Op,
+    x: Type,
+    w: Type,
+    /// The results of an element along each dimension: ranges that have as many taps each.
+    phases: Vec<Vec<Phases>>,
+    strides: Vec<i64>,
+    /// Along each dimension: q that are cropped, elements behind the last of `x` that windows of others reach, and q that are left.
+    skipped: Vec<Dim>,
+    after: Vec<Dim>,
+    count: Vec<Dim>,
+}
+
+/// Results from `start` to before `end`, of so many taps.
+#[derive(Clone)]
+struct Phases {
+    start: i64,
+    end: i64,
+    taps: i64,
+}
+
+impl SubPixel<'_> {
+    /// The form of an operator; `None` for one with groups, dilations, or kernels of unknown extents or shorter than the stride.
+    fn of(op: &Op, x: Type, w: Type) -> Option<SubPixel<'_>> {
+        let strides = op.ints("strides").to_vec();
+        let phases = |(k, &s): (&Dim, &i64)| {
+            let k = k.as_const().filter(|&k| k >= s)?;
+            let (whole, rest) = (k / s, k % s);
+            let long = (0, rest, whole + 1);
+            let ranges = [long, (rest, s, whole)].into_iter().filter(|(start, end, _)| start < end);
+            Some(ranges.map(|(start, end, taps)| Phases { start, end, taps }).collect())
+        };
+        let phases: Vec<Vec<Phases>> = w.shape[2..].iter().zip(&strides).map(phases).collect::<Option<_>>()?;
+        if op.int("groups") != 1 || op.ints("dilations").iter().any(|&d| d > 1) {
+            return None;
+        }
+        Some(SubPixel {
+            op,
+            x,
+            w,
+            phases,
+            strides,
+            skipped: vec![],
+            after: vec![],
+            count: vec![],
+        })
+    }
+
+    /// The operator's result.
+    fn result(mut self, b: &mut dyn Build, inputs: &[Value]) -> Result<Value, String> {
+        let out = Def.infer(self.op, &[self.x.clone(), self.w.clone()])?.remove(0).shape;
+        let spatial = self.strides.len();
+        let mut start = vec![Dim::ZERO; 2];
+        for d in 0..spatial {
+            // Of the first and last q, only those are computed of which some results are not cropped.
+            let (s, crop) = (Dim::Const(self.strides[d]), &self.op.dims("pads_low")[d]);
+            let reach = self.phases[d].iter().map(|p| p.taps - 1).min().unwrap_or(0);
+            let skipped = Dim::min(&crop.floor_div(&s), &Dim::Const(reach));
+            let first = crop - &(&skipped * &s);
+            let needed = (&first + &out[2 + d]).ceil_div(&s);
+            let after = Dim::max(&Dim::ZERO, &(&(&needed - &self.x.shape[2 + d]) + &skipped));
+            self.count.push(&(&self.x.shape[2 + d] + &after) - &skipped);
+            self.skipped.push(skipped);
+            self.after.push(after);
+            start.push(first);
+        }
+        let mut y = self.along(b, inputs, &mut vec![])?;
+        // [N, s…, O, q…] → [N, O, (q, s)…] → [N, O, q·s…] → [N, O, out…]
+        let each = (0..spatial).flat_map(|d| [2 + spatial + d, 1 + d]);
+        let perm: Vec<usize> = [0, 1 + spatial].into_iter().chain(each).collect();
+        y = b.call("transpose", &[Attr::axes(&perm)], &[y])?;
+        let whole = (0..spatial).map(|d| &self.count[d] * self.strides[d]);
+        let whole = [self.x.shape[0].clone(), self.w.shape[1].clone()].into_iter().chain(whole);
+        y = b.call("reshape", &[Attr::Dims(whole.collect())], &[y])?;
+        let steps = vec![1; out.len()];
+        b.call("slice", &[Attr::Dims(start), Attr::Dims(out), Attr::Ints(steps)], &[y])
+    }
+
+    /// The results of those phases along the first dimensions, and all along the others: `[N, s…, O, q…]`.
+    fn along(&self, b: &mut dyn Build, inputs: &[Value], chosen: &mut Vec<Phases>) -> Result<Value, String> {
+        let d = chosen.len();
+        let Some(all) = self.phases.get(d) else {
+            return self.convolution(b, inputs, chosen);
+        };
+        let mut parts = vec![];
+        for p in all {
+            chosen.push(p.clone());
+            parts.push(self.along(b, inputs, chosen)?);
+            chosen.pop();
+        }
+        match &parts[..] {
+            [one] => Ok(*one),
+            _ => b.call("concat", &[Attr::Int(1 + d as i64)], &parts),
+        }
+    }
+
+    fn convolution(&self, b: &mut dyn Build, inputs: &[Value], chosen: &[Phases]) -> Result<Value, String> {
+        let (rank, spatial) = (self.x.rank(), chosen.len());
+        let zeros = || Attr::Dims(vec![Dim::ZERO; rank]);
+        // w [C, O, k…] → [C, O, (taps, s)…] → [s…, O, C, taps…] → [s…·O, C, taps… reversed]
+        let whole = |d: usize| self.phases[d].iter().map(|p| p.taps).max().unwrap_or(0);
+        let more = (0..spatial).map(|d| &Dim::Const(whole(d) * self.strides[d]) - &self.w.shape[2 + d]);
+        let high = Attr::Dims([Dim::ZERO, Dim::ZERO].into_iter().chain(more).collect());
+        let attrs = [zeros(), high, Attr::Ints(vec![0; rank]), Attr::num(0.0)];
+        let mut v = b.call("pad", &attrs, &[inputs[1]])?;
+        let dims = |each: &dyn Fn(usize) -> [i64; 2]| -> Vec<Dim> {
+            let both = (0..spatial).flat_map(each).map(Dim::Const);
+            self.w.shape[..2].iter().cloned().chain(both).collect()
+        };
+        v = b.call("reshape", &[Attr::Dims(dims(&|d| [whole(d), self.strides[d]]))], &[v])?;
+        let from = (0..spatial).flat_map(|d| [0, chosen[d].start]).map(Dim::Const);
+        let starts = [Dim::ZERO, Dim::ZERO].into_iter().chain(from).collect();
+        let sizes = dims(&|d| [chosen[d].taps, chosen[d].end - chosen[d].start]);
+        let steps = Attr::Ints(vec![1; sizes.len()]);
+        v = b.call("slice", &[Attr::Dims(starts), Attr::Dims(sizes), steps], &[v])?;
+        let perm: Vec<usize> = (0..spatial).map(|d| 3 + 2 * d).chain([1, 0]).chain((0..spatial).map(|d| 2 + 2 * d)).collect();
+        v = b.call("transpose", &[Attr::axes(&perm)], &[v])?;
+        let results: Vec<Dim> = chosen.iter().map(|p| Dim::Const(p.end - p.start)).collect();
+        let channels = results.iter().fold(self.w.shape[1].clone(), |n, s| &n * s);
+        let taps = || chosen.iter().map(|p| Dim::Const(p.taps));
+        let merged: Vec<Dim> = [channels, self.w.shape[0].clone()].into_iter().chain(taps()).collect();
+        v = b.call("reshape", &[Attr::Dims(merged.clone())], &[v])?;
+        let last = [Dim::ZERO, Dim::ZERO].into_iter().chain(taps().map(|t| &t - &Dim::ONE));
+        let steps = [1, 1].into_iter().chain((0..spatial).map(|_| -1)).collect();
+        v = b.call("slice", &[Attr::Dims(last.collect()), Attr::Dims(merged), Attr::Ints(steps)], &[v])?;
+        let low = (0..spatial).map(|d| &Dim::Const(chosen[d].taps - 1) - &self.skipped[d]);
+        let attrs = [
+            Attr::Ints(vec![1; spatial]),
+            Attr::Ints(vec![1; spatial]),
+            Attr::Dims(low.collect()),
+            Attr::Dims(self.after.clone()),
+            Attr::Int(1),
+            Attr::DType(self.op.dtype("acc")),
+            Attr::DType(self.op.dtype("out")),
+        ];
+        let y = b.call("conv", &attrs, &[inputs[0], v])?;
+        let split = [&self.x.shape[..1], &results, &self.w.shape[1..2], &self.count].concat();
+        b.call("reshape", &[Attr::Dims(split)], &[y])
     }
 }
 

@@ -17,6 +17,7 @@ mod compose;
 mod draw;
 mod map;
 mod normalize;
+mod recurrent;
 mod region;
 mod role;
 mod sample;
@@ -256,6 +257,7 @@ macro_rules! operators {
 
 operators! {
     arg_reduce
+    attention
     batch_norm
     broadcast
     concat
@@ -268,16 +270,20 @@ operators! {
     gather_elements
     gather_nd
     group_norm
+    gru
     r#if
     iota
     layer_norm
     log_softmax
     lrn
+    lstm
     pad
     pool
+    recurrence
     reduce
     reshape
     rms_norm
+    rnn
     scan
     scatter_elements
     scatter_nd

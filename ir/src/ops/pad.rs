@@ -164,4 +164,8 @@ impl Movement for Def {
     fn fill(&self, op: &Op) -> Number {
         op.number("fill")
     }
+    fn embeds(&self, op: &Op) -> bool {
+        let margins = |name| op.dims(name).iter().all(|d| d.is_at_least(0));
+        margins("low") && margins("high") && op.ints("interior").iter().all(|&i| i == 0)
+    }
 }

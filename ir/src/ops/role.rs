@@ -6,6 +6,7 @@
 use super::{Combine, Op};
 use crate::index::{Bound, Ix};
 use crate::scalar::Function;
+use crate::structured;
 use crate::{Dim, Graph, Number, Type};
 use std::fmt;
 
@@ -34,6 +35,8 @@ pub enum Role {
     Assemble(&'static dyn Assemble),
     /// Decomposed into others before kernels are formed.
     Composite,
+    /// A kernel of its own, over tensors in memory.
+    Own(&'static dyn OwnKernel),
     /// No kernel is worth writing for it: it runs as its reference evaluation.
     Host,
     /// It runs regions: steps of the program that are taken or repeated.
@@ -54,6 +57,7 @@ impl fmt::Debug for Role {
             Role::Contract(_) => "contract",
             Role::Assemble(_) => "assemble",
             Role::Composite => "composite",
+            Role::Own(_) => "own",
             Role::Host => "host",
             Role::Region(_) => "region",
         })
@@ -77,13 +81,21 @@ impl Role {
     }
     /// True when it is no part of a kernel: a step of its own, over tensors in memory.
     pub fn is_step(self) -> bool {
-        matches!(self, Role::Host | Role::Region(_))
+        matches!(self, Role::Own(_) | Role::Host | Role::Region(_))
     }
     /// True when every element of the result is an element of an operand, unchanged, or a fill.
     pub fn only_moves(self) -> bool {
         match self {
             Role::Store | Role::Move(_) | Role::Reshape(_) | Role::Gather(_) => true,
             Role::Assemble(a) => a.only_moves(),
+            _ => false,
+        }
+    }
+    /// True when the result holds all operands as they are, and fills: who computes one can do so in the result.
+    pub fn embeds(self, op: &Op) -> bool {
+        match self {
+            Role::Move(m) => m.embeds(op),
+            Role::Assemble(a) => a.embeds(),
             _ => false,
         }
     }
@@ -138,6 +150,11 @@ pub trait Movement: Sync {
     }
     /// True when elements of the operand are repeated, so that the result in memory is only larger.
     fn spreads(&self) -> bool {
+        false
+    }
+    /// True when the result holds the operand, with fills around it: who computes the operand can do so in the result.
+    fn embeds(&self, op: &Op) -> bool {
+        let _ = op;
         false
     }
 }
@@ -285,6 +302,47 @@ pub trait Assemble: Sync {
     /// True when every element of the result is an element of an operand.
     fn only_moves(&self) -> bool {
         false
+    }
+    /// True when the result holds all operands as they are: who computes one can do so in the result.
+    fn embeds(&self) -> bool {
+        false
+    }
+}
+
+/// A kernel that an operator brings along.
+pub struct OwnStages {
+    /// The kernel: operands that are read, then the results, in order. It has no name, and no symbols yet.
+    pub kernel: structured::Kernel,
+    /// Which of the operator's operands each operand that is read is; one may be several.
+    pub operands: Vec<usize>,
+}
+
+/// What a kernel that an operator brings along does.
+pub struct OwnWork {
+    /// Products that register tiles add up.
+    pub products: Dim,
+    /// Cycles of scalar arithmetic.
+    pub cycles: Dim,
+}
+
+/// An operator that no other is fused with.
+pub trait OwnKernel: Sync {
+    /// The kernel for operands and results of these types, row-major all of them.
+    ///
+    /// # Errors
+    /// When the attributes do not fit.
+    fn kernel(&self, op: &Op, inputs: &[Type], results: &[Type]) -> Result<OwnStages, String>;
+    /// True where its decomposition may be faster: costs decide.
+    fn competes(&self) -> bool {
+        false
+    }
+    /// What the kernel does; asked of an operator that competes.
+    fn work(&self, op: &Op, inputs: &[Type]) -> OwnWork {
+        let _ = (op, inputs);
+        OwnWork {
+            products: Dim::ZERO,
+            cycles: Dim::ZERO,
+        }
     }
 }
 

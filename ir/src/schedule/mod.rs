@@ -10,8 +10,9 @@
 //!
 //! ```text
 //! tile{left=0, rows=14, order=panel, lanes=16, direct=true, grain=40000, unroll=48, constants=8}
-//! points{along=1, lanes=16, outside=1, chunk=0, inline=[], grain=40000, unroll=48, constants=8}
+//! points{along=1, lanes=16, outside=1, chunk=0, across=0, inline=[], grain=40000, unroll=48, constants=8}
 //! rows{lanes=8, outside=1, inline=[l1], grain=40000, unroll=48, constants=8}
+//! tree{rows=14, stages=[tile, 8, 16], grain=40000, unroll=48, constants=8}
 //! in-order{unroll=48, constants=8}
 //! copy{grain=40000}
 //! split{copy{grain=40000}, points{…}}
@@ -35,6 +36,9 @@ pub enum Schedule {
     Points(Points),
     /// Rows: vectors along the innermost dimension of every stage.
     Rows(Rows),
+    /// The kernel's tree as it is, for some points of the innermost outer dimension together: each stage on register tiles, or
+    /// on vectors point by point.
+    Tree(Tree),
     /// A scatter: every point in order, in one task.
     InOrder(InOrder),
     /// A stage that only copies rows of memory: no kernel, a step of the program.
@@ -61,6 +65,7 @@ impl Schedule {
             Schedule::Tile(t) => Some(&mut t.knobs),
             Schedule::Points(p) => Some(&mut p.knobs),
             Schedule::Rows(r) => Some(&mut r.knobs),
+            Schedule::Tree(s) => Some(&mut s.knobs),
             Schedule::InOrder(s) => Some(&mut s.knobs),
             Schedule::Copy(_) | Schedule::Split(_) | Schedule::Versions(_) => None,
             Schedule::GpuTile(_) | Schedule::GpuPoints(_) | Schedule::GpuRows(_) | Schedule::GpuInOrder(_) => None,
@@ -110,6 +115,9 @@ pub struct Points {
     pub outside: i64,
     /// Points of the vectors' dimension that one task takes; 0 does not cut it.
     pub chunk: i64,
+    /// How many points of the innermost of the dimensions that run inside are computed side by side, in a loop within that over
+    /// the vectors, so that what only the vectors move is read once for all of them; 0 leaves that loop outside.
+    pub across: i64,
     /// Locals that are computed again wherever they are read.
     pub inline: Vec<u32>,
     /// The rest.
@@ -127,6 +135,27 @@ pub struct Rows {
     pub inline: Vec<u32>,
     /// The rest.
     pub knobs: Knobs,
+}
+
+/// See [`Schedule::Tree`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Tree {
+    /// Points of the innermost outer dimension that go through the tree together: the rows of its tiles. With 1 it is a
+    /// dimension like the others.
+    pub rows: i64,
+    /// How each stage runs, in the order of the text.
+    pub stages: Vec<Way>,
+    /// The rest.
+    pub knobs: Knobs,
+}
+
+/// How a stage of a tree runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Way {
+    /// On register tiles, its right operand in panels.
+    Tile,
+    /// Point by point, on vectors of so many lanes along its innermost dimension.
+    Lanes(i64),
 }
 
 /// See [`Schedule::InOrder`].

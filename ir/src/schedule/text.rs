@@ -1,7 +1,9 @@
 //! The text form of schedules: a word and every field by its name, then the knobs. Each field stands once, in the list that
 //! both printing and parsing go through.
 
-use super::{Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Knobs, Order, Points, Rows, Schedule, Tile};
+use super::{
+    Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Knobs, Order, Points, Rows, Schedule, Tile, Tree, Way,
+};
 use crate::text::{Lexer, MAX_DEPTH, ParseError, Result, parse_id, whole};
 use std::fmt;
 
@@ -11,13 +13,14 @@ enum Field<'a> {
     Flag(&'a mut bool),
     Order(&'a mut Order),
     Locals(&'a mut Vec<u32>),
+    Ways(&'a mut Vec<Way>),
 }
 
 type Fields<'a> = Vec<(&'static str, Field<'a>)>;
 
 impl Schedule {
     /// One of each but `split` and `versions`, its fields unset.
-    fn blank() -> [Schedule; 9] {
+    fn blank() -> [Schedule; 10] {
         let (knobs, inline) = (Knobs::default(), vec![]);
         [
             Schedule::Tile(Tile {
@@ -33,6 +36,7 @@ impl Schedule {
                 lanes: 0,
                 outside: 0,
                 chunk: 0,
+                across: 0,
                 inline: inline.clone(),
                 knobs: knobs.clone(),
             }),
@@ -40,6 +44,11 @@ impl Schedule {
                 lanes: 0,
                 outside: 0,
                 inline: inline.clone(),
+                knobs: knobs.clone(),
+            }),
+            Schedule::Tree(Tree {
+                rows: 0,
+                stages: vec![],
                 knobs: knobs.clone(),
             }),
             Schedule::InOrder(InOrder { knobs }),
@@ -71,6 +80,7 @@ impl Schedule {
             Schedule::Tile(_) => "tile",
             Schedule::Points(_) => "points",
             Schedule::Rows(_) => "rows",
+            Schedule::Tree(_) => "tree",
             Schedule::InOrder(_) => "in-order",
             Schedule::Copy(_) => "copy",
             Schedule::Split(_) => "split",
@@ -83,7 +93,7 @@ impl Schedule {
     }
 
     fn fields(&mut self) -> Fields<'_> {
-        use Field::{Flag, Locals, Number, Order};
+        use Field::{Flag, Locals, Number, Order, Ways};
         match self {
             Schedule::Tile(t) => {
                 vec![
@@ -100,6 +110,7 @@ impl Schedule {
                     ("lanes", Number(&mut p.lanes)),
                     ("outside", Number(&mut p.outside)),
                     ("chunk", Number(&mut p.chunk)),
+                    ("across", Number(&mut p.across)),
                     ("inline", Locals(&mut p.inline)),
                 ]
             }
@@ -110,6 +121,7 @@ impl Schedule {
                     ("inline", Locals(&mut r.inline)),
                 ]
             }
+            Schedule::Tree(t) => vec![("rows", Number(&mut t.rows)), ("stages", Ways(&mut t.stages))],
             Schedule::Copy(c) => vec![("grain", Number(&mut c.grain))],
             Schedule::InOrder(_) | Schedule::Split(_) | Schedule::Versions(_) | Schedule::GpuInOrder(_) => vec![],
             Schedule::GpuTile(t) => vec![
@@ -240,6 +252,11 @@ impl Field<'_> {
                 l.expect("[")?;
                 *ls = l.list("]", |l| parse_id(l, 'l'))?;
             }
+            Field::Ways(ways) => {
+                l.expect("[")?;
+                let way = |l: &mut Lexer| Ok(if l.eat("tile") { Way::Tile } else { Way::Lanes(l.int()?) });
+                *ways = l.list("]", way)?;
+            }
         }
         Ok(())
     }
@@ -256,6 +273,19 @@ impl fmt::Display for Field<'_> {
                 let all: Vec<String> = ls.iter().map(|l| format!("l{l}")).collect();
                 write!(f, "[{}]", all.join(", "))
             }
+            Field::Ways(ways) => {
+                let all: Vec<String> = ways.iter().map(Way::to_string).collect();
+                write!(f, "[{}]", all.join(", "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Way::Tile => f.write_str("tile"),
+            Way::Lanes(n) => write!(f, "{n}"),
         }
     }
 }
@@ -295,7 +325,13 @@ mod tests {
         if let Schedule::Points(p) = &mut points {
             (p.along, p.inline, p.knobs.0) = (3, vec![0, 2], vec![("grain".into(), i64::MAX)]);
         }
-        let all: Vec<Schedule> = [tile, points].into_iter().chain(others).collect();
+        let tree = Schedule::Tree(Tree {
+            rows: 14,
+            stages: vec![Way::Lanes(8), Way::Tile],
+            knobs: Knobs::default(),
+        });
+        assert_eq!(tree.to_string(), "tree{rows=14, stages=[8, tile]}");
+        let all: Vec<Schedule> = [tile, points].into_iter().chain(others).chain([tree]).collect();
         let both = Schedule::Versions(Box::new([all[0].clone(), all[1].clone()]));
         for s in all.iter().cloned().chain([Schedule::Split(all.clone()), both]) {
             let text = s.to_string();
@@ -304,7 +340,7 @@ mod tests {
         assert_eq!(
             all[1].to_string(),
             format!(
-                "points{{along=3, lanes=0, outside=0, chunk=0, inline=[l0, l2], grain={}}}",
+                "points{{along=3, lanes=0, outside=0, chunk=0, across=0, inline=[l0, l2], grain={}}}",
                 i64::MAX
             )
         );

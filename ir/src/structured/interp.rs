@@ -1,19 +1,19 @@
 //! The reference interpreter of structured kernels.
 //!
-//! For each outer point the stages run in order; a stage's parallel points and, inside them, its reduction points run in
+//! For each outer point the stages and loops run in order; a stage's parallel points and, inside them, its reduction points run in
 //! row-major order. The merge order of a combiner is therefore always that of the text, whatever
 //! [`super::Combine::free`] allows others to do. Points of one parallel dimension are evaluated side by side, in lanes,
 //! which changes nothing but speed: they are independent, and what depends on the order (a scatter) has one lane.
 //!
 //! Reported: reads and writes out of bounds (a scatter drops such writes), reads of what was not written or was written
-//! by another outer point, elements that one stage writes twice (except in a scan or a scatter), elements of outputs
-//! that are never written, and the first check that failed, after the whole kernel.
+//! by another outer point, elements that two outer points write or one stage writes twice in one run (except in a scan or a
+//! scatter), elements of outputs that are never written, and the first check that failed, after the whole kernel.
 
 mod lower;
 mod memory;
 mod stage;
 
-use super::{Kernel, Role};
+use super::{Kernel, Part, Role};
 use crate::{Dim, Fault, Layout, Tensor};
 use lower::StageCode;
 use memory::Memory;
@@ -39,7 +39,7 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
         .try_fold(1i64, |n, &d| n.checked_mul(d))
         .filter(|n| *n < u32::MAX as i64 - 1);
     let count = count.ok_or_else(|| fail(format!("an outer domain of {outer:?}")))?;
-    let scatter = k.stages.iter().any(|s| s.scatter);
+    let scatter = k.stages().iter().any(|s| s.scatter);
     let lane = (0..outer.len())
         .max_by_key(|&d| outer[d])
         .filter(|&d| outer[d] >= FEW && !scatter);
@@ -82,17 +82,19 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
         p.allocate().map_err(fail)?;
         places.push(p);
     }
+    let mut vars = outer.len();
     let mut stages = vec![];
-    for (i, s) in k.stages.iter().enumerate() {
-        let code = StageCode::new(k, s, symbols, lane).map_err(|e| Fault::new(&k.name, format!("stage {i}"), e))?;
-        stages.push(code);
+    for (i, (s, loops)) in k.placed().into_iter().enumerate() {
+        vars = vars.max(outer.len() + loops.len() + s.dims.len());
+        let code = StageCode::new(k, s, loops.len(), symbols, lane);
+        stages.push(code.map_err(|e| Fault::new(&k.name, format!("stage {i}"), e))?);
     }
-    let widest = stages.iter().map(|s| s.dims.len()).max().unwrap_or(0);
+    let tree = nodes(&k.parts, outer.len(), &mut 0, &dim).map_err(fail)?;
     let mut m = Machine {
         places,
-        vars: vec![0; outer.len() + widest],
-        outer: outer.len(),
+        vars: vec![0; vars],
         points: Points::default(),
+        runs: 0,
         failed: None,
     };
 
@@ -114,15 +116,11 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
             first: outer.iter().zip(&m.vars).fold(0, |p, (n, v)| p * n + v),
             step: lane.map_or(0, |d| outer[d + 1..].iter().product()),
         };
-        for (i, s) in stages.iter_mut().enumerate() {
-            m.stage(s, i as u32 + 1, lane.map(|_| lanes)).map_err(|e| {
-                let at: Vec<String> = m.vars[..outer.len() + s.dims.len()]
-                    .iter()
-                    .map(i64::to_string)
-                    .collect();
-                Fault::new(&k.name, format!("stage {i} at ({})", at.join(", ")), e)
-            })?;
-        }
+        m.runs = 0;
+        m.nodes(&tree, &mut stages, lane.map(|_| lanes)).map_err(|(i, e)| {
+            let at: Vec<String> = m.vars[..stages[i].vars].iter().map(i64::to_string).collect();
+            Fault::new(&k.name, format!("stage {i} at ({})", at.join(", ")), e)
+        })?;
     }
     if let Some(number) = m.failed {
         return Err(Fault::check(&k.name, number));
@@ -160,12 +158,59 @@ impl Points {
     }
 }
 
+/// A part of the kernel's tree under known symbols.
+enum Node {
+    /// A stage, by its number.
+    Stage(usize),
+    /// A loop: its variable, the number of iterations, what runs in each.
+    Loop(usize, i64, Vec<Node>),
+}
+
+/// The tree of parts whose loops count by variables from `var` on; `stages` counts stages.
+fn nodes(
+    parts: &[Part],
+    var: usize,
+    stages: &mut usize,
+    dim: &dyn Fn(&Dim) -> Result<i64, String>,
+) -> Result<Vec<Node>, String> {
+    let one = |p: &Part| match p {
+        Part::Stage(_) => {
+            *stages += 1;
+            Ok(Node::Stage(*stages - 1))
+        }
+        Part::Loop(l) => Ok(Node::Loop(var, dim(&l.extent)?, nodes(&l.body, var + 1, stages, dim)?)),
+    };
+    parts.iter().map(one).collect()
+}
+
 struct Machine<'a> {
     places: Vec<Memory<'a>>,
+    /// Values of the outer variables, then those of loops and dimensions that are being run.
     vars: Vec<i64>,
-    /// The number of outer variables.
-    outer: usize,
     points: Points,
+    /// How many stages have been run for these outer points: the same one for all of them.
+    runs: u32,
     /// The first check that failed.
     failed: Option<u32>,
+}
+
+impl Machine<'_> {
+    /// Runs parts; an error comes with the number of its stage.
+    fn nodes(&mut self, nodes: &[Node], stages: &mut [StageCode], lanes: Option<usize>) -> Result<(), (usize, String)> {
+        for n in nodes {
+            match n {
+                Node::Stage(i) => {
+                    self.runs = self.runs.wrapping_add(1);
+                    self.stage(&mut stages[*i], self.runs, lanes).map_err(|e| (*i, e))?;
+                }
+                Node::Loop(var, extent, body) => {
+                    for at in 0..*extent {
+                        self.vars[*var] = at;
+                        self.nodes(body, stages, lanes)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,12 +1,15 @@
 //! Level 2: structured ops and kernels, one form for maps, reductions, contractions, convolutions and pooling (as
 //! `linalg.generic` in MLIR): an iteration domain, operands with index maps, a scalar body, a combiner.
 //!
-//! A [`Kernel`] is a list of [`Stage`]s that share outer parallel dimensions; intermediate values stay in [`Local`]s, one
-//! scalar or small tile for each point of the outer domain. Movement operators have vanished into index maps.
+//! A [`Kernel`] is a tree of [`Part`]s that share outer parallel dimensions: [`Stage`]s, and [`Loop`]s that run their parts
+//! again and again, in order. Intermediate values stay in [`Local`]s, one scalar or small tile for each point of the outer
+//! domain; they live across the iterations of a loop, which is how one hands something to the next. Movement operators have
+//! vanished into index maps.
 //!
 //! Invariants (checked by `verify`): index maps have one expression per dimension of what they index; a stage reads only
-//! operands and locals written by earlier stages; a body's inputs are the stage's reads, in order; the parallel part of
-//! a write map is injective where [`Stage::scatter`] is false; every point of every `out` operand is written.
+//! operands and locals written by earlier stages (not by a loop alone, which may run no iteration), and what it writes itself
+//! only where it writes it; a body's inputs are the stage's reads, in order; the parallel part of a write map is injective
+//! where [`Stage::scatter`] is false; every point of every `out` operand is written.
 //!
 //! ```text
 //! kernel @dense(o0: f32[64, 784] in, o1: f32[784, 512] in, o2: f32[512] in, o3: f32[64, 512] out) outer(64, 512) {
@@ -21,10 +24,21 @@
 //!   }
 //!   stage { read l0[] … }
 //! }
+//!
+//! kernel @recurrence(o0: f32[8, 3, 16] in, o1: f32[16, 16] in, o2: f32[8, 3, 16] out) outer(3) {
+//!   local l0: f32[16]                         // h, the state of a row of the batch
+//!   local l1: f32[16]
+//!   stage parallel(16) { … write l0[i1] }     // h = 0
+//!   loop(8) {                                 // i1 counts its iterations, the dims of the stages inside come after it
+//!     stage parallel(16) reduce(16) { read l0[i3] read o1[i2, i3] … write l1[i2] }
+//!     stage parallel(16) { read l1[i2] read o0[i1, i0, i2] … write l0[i2] write o2[i1, i0, i2] }
+//!   }
+//! }
 //! ```
 //!
 //! The module `text` describes the text form, [`interp`] what a kernel means in every detail.
 
+pub mod build;
 pub mod interp;
 mod overwrite;
 #[cfg(test)]
@@ -143,7 +157,8 @@ pub struct IterDim {
     pub kind: IterKind,
 }
 
-/// A structured op. Variables `i0…` are the kernel's outer dimensions, then the stage's own.
+/// A structured op. Variables `i0…` are the kernel's outer dimensions, then the iterations of the loops around the stage,
+/// outermost first, then the stage's own dimensions.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Stage {
     /// Inner dimensions.
@@ -168,7 +183,26 @@ pub struct Stage {
     pub scatter: bool,
 }
 
-/// Stages that share outer parallel dimensions.
+/// One node of a kernel's tree.
+#[expect(clippy::large_enum_variant, reason = "nearly every part is a stage")]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Part {
+    /// A structured op.
+    Stage(Stage),
+    /// Parts that are run again and again.
+    Loop(Loop),
+}
+
+/// Parts that run, in order, for each of `extent` iterations, one iteration after the other.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Loop {
+    /// The number of iterations.
+    pub extent: Dim,
+    /// What runs in each.
+    pub body: Vec<Part>,
+}
+
+/// Stages and loops that share outer parallel dimensions.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Kernel {
     /// A name, unique in the program.
@@ -183,8 +217,8 @@ pub struct Kernel {
     pub outer: Vec<Dim>,
     /// How it becomes loops; `None` leaves that to the compiler. It changes nothing of what the kernel means.
     pub schedule: Option<Schedule>,
-    /// Stages, in order; for each point of the outer domain they run one after the other.
-    pub stages: Vec<Stage>,
+    /// Stages and loops, in order; for each point of the outer domain they run one after the other.
+    pub parts: Vec<Part>,
 }
 
 impl Operand {
@@ -197,8 +231,55 @@ impl Operand {
 impl Kernel {
     /// How many numbers the checks of all stages have.
     pub fn checks(&self) -> u32 {
-        let numbers = self.stages.iter().flat_map(|s| &s.checks).map(|c| c.number + 1);
+        let stages = self.stages();
+        let numbers = stages.iter().flat_map(|s| &s.checks).map(|c| c.number + 1);
         numbers.max().unwrap_or(0)
+    }
+
+    /// All stages in the order of the text, those of loops included.
+    pub fn stages(&self) -> Vec<&Stage> {
+        self.placed().into_iter().map(|(s, _)| s).collect()
+    }
+
+    /// All stages in the order of the text, each with the extents of the loops around it, outermost first.
+    pub fn placed(&self) -> Vec<(&Stage, Vec<&Dim>)> {
+        fn collect<'k>(parts: &'k [Part], around: &mut Vec<&'k Dim>, out: &mut Vec<(&'k Stage, Vec<&'k Dim>)>) {
+            for p in parts {
+                match p {
+                    Part::Stage(s) => out.push((s, around.clone())),
+                    Part::Loop(l) => {
+                        around.push(&l.extent);
+                        collect(&l.body, around, out);
+                        around.pop();
+                    }
+                }
+            }
+        }
+        let mut out = vec![];
+        collect(&self.parts, &mut vec![], &mut out);
+        out
+    }
+
+    /// Calls `f` with every stage in the order of the text.
+    pub fn for_each_stage_mut(&mut self, f: &mut dyn FnMut(&mut Stage)) {
+        fn each(parts: &mut [Part], f: &mut dyn FnMut(&mut Stage)) {
+            for p in parts {
+                match p {
+                    Part::Stage(s) => f(s),
+                    Part::Loop(l) => each(&mut l.body, f),
+                }
+            }
+        }
+        each(&mut self.parts, f);
+    }
+
+    /// The stages of a kernel without loops.
+    pub fn list(&self) -> Option<Vec<&Stage>> {
+        let stages = self.parts.iter().map(|p| match p {
+            Part::Stage(s) => Some(s),
+            Part::Loop(_) => None,
+        });
+        stages.collect()
     }
 }
 

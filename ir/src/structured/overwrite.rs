@@ -10,6 +10,9 @@
 //! y[i, j] = x[j, i]                            may not: another point reads what this one writes
 //! ```
 //!
+//! In a kernel with loops neither what is read nor what is written may stand in one: an iteration would read what an earlier one
+//! wrote.
+//!
 //! It rests on what the level's interpreter checks: no stage writes an element twice. A schedule that computes a stage again
 //! where a later one reads it (`inline`) breaks the order of stages, and is refused where memory is shared.
 
@@ -29,7 +32,16 @@ impl Kernel {
             && w.layout.is_row_major()
             && r.ty.dtype.bytes() == w.ty.dtype.bytes()
             && r.ty.len() == w.ty.len();
-        if !alike || self.stages.iter().any(|s| s.scatter) {
+        let stages = self.stages();
+        if !alike || stages.iter().any(|s| s.scatter) {
+            return false;
+        }
+        let touches = |s: &Stage| {
+            let reads = |r: &Read| matches!(r, Read::Element { place: Place::Operand(o), .. } if *o as usize == read);
+            let writes = |(p, _): &(Place, Vec<Ix>)| *p == Place::Operand(written as u32);
+            s.reads.iter().any(reads) || s.writes.iter().any(writes)
+        };
+        if self.placed().iter().any(|(s, loops)| !loops.is_empty() && touches(s)) {
             return false;
         }
         let place = Place::Operand(written as u32);
@@ -37,15 +49,12 @@ impl Kernel {
             let own = s.writes.iter().find(|(p, _)| *p == place);
             own.map(|(_, map)| self.address(s, &w.ty, map))
         };
-        let writers: Vec<(usize, Ix)> = (0..)
-            .zip(&self.stages)
-            .filter_map(|(i, s)| Some((i, write(s)?)))
-            .collect();
+        let writers: Vec<(usize, Ix)> = (0..).zip(&stages).filter_map(|(i, s)| Some((i, write(s)?))).collect();
         let Some((first, to)) = writers.first() else {
             return false;
         };
-        let last = &self.stages[*first];
-        (0..).zip(&self.stages).all(|(t, s)| {
+        let last = stages[*first];
+        (0..).zip(&stages).all(|(t, s)| {
             s.reads.iter().all(|read_of| {
                 let Read::Element {
                     place: Place::Operand(o),

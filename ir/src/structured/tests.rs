@@ -19,6 +19,13 @@ fn fails(text: &str, inputs: &[Tensor], message: &str) {
     assert_eq!(run(&parse(text), &|_| None, inputs).unwrap_err().to_string(), message);
 }
 
+fn first(k: &mut Kernel) -> &mut Stage {
+    match &mut k.parts[0] {
+        Part::Stage(s) => s,
+        Part::Loop(_) => panic!("a loop"),
+    }
+}
+
 fn ramp(shape: &[usize]) -> Tensor {
     Tensor::from_fn(DType::F32, shape, |i| Number::Float(((i * 7 + 3) % 11) as f64 - 4.0))
 }
@@ -503,13 +510,13 @@ fn rejected_stages() {
         "combiner takes [F32], expected [F32, F32]",
     );
     let mut k: Kernel = NORMALIZE.parse().unwrap();
-    k.stages[0].combine.as_mut().unwrap().init[0] = 1 << 40;
+    first(&mut k).combine.as_mut().unwrap().init[0] = 1 << 40;
     assert_eq!(
         k.verify().unwrap_err(),
         "kernel @normalize, stage 0: the bits 0x10000000000 are no value of f32"
     );
     let mut k: Kernel = NORMALIZE.parse().unwrap();
-    k.stages[0].body.outputs.clear();
+    first(&mut k).body.outputs.clear();
     assert!(
         k.verify()
             .unwrap_err()
@@ -567,4 +574,80 @@ fn checks_report_the_first_index_that_names_no_element() {
             "@pick, check 3: an index in the model's data is out of range"
         );
     }
+}
+
+/// Doubles a row `n` times, and writes what it is each time.
+const DOUBLE: &str = "kernel @double(o0: f32[12] in, o1: f32[n, 12] out, o2: f32[12] out) symbols(n) outer(12) {
+  local l0: f32[]
+  stage { read o0[i0] body (v0: f32) { } -> v0 write l0[] }
+  loop(n) {
+    stage { read l0[] body (v0: f32) { v1 = add v0 v0 } -> v1 write l0[] }
+    stage { read l0[] body (v0: f32) { } -> v0 write o1[i1, i0] }
+  }
+  stage { read l0[] body (v0: f32) { } -> v0 write o2[i0] }
+}";
+
+#[test]
+fn loops_hand_locals_on() {
+    let x = ramp(&[12]);
+    let found = eval(DOUBLE, &[("n", 3)], std::slice::from_ref(&x));
+    let times = |n: f64| Tensor::from_fn(DType::F32, &[12], |i| Number::Float(x.get(i).f64() * n));
+    let rows = Tensor::from_fn(DType::F32, &[3, 12], |i| {
+        Number::Float(x.get(i % 12).f64() * [2.0, 4.0, 8.0][i / 12])
+    });
+    assert_eq!(found, [rows, times(8.0)]);
+    let found = eval(DOUBLE, &[("n", 0)], std::slice::from_ref(&x));
+    assert_eq!(
+        found,
+        [Tensor::from_fn(DType::F32, &[0, 12], |_| Number::Int(0)), times(1.0)]
+    );
+}
+
+#[test]
+fn nested_loops_count_by_themselves() {
+    let text = "kernel @count(o0: i64[2, 3, 2] out) outer(2) {
+        loop(3) { loop(2) { stage { index 100*i0 + 10*i1 + i2 body (v0: i64) { } -> v0 write o0[i0, i1, i2] } } } }";
+    let want = Tensor::from_i64(&[2, 3, 2], &[0, 1, 10, 11, 20, 21, 100, 101, 110, 111, 120, 121]);
+    assert_eq!(eval(text, &[], &[]), [want]);
+}
+
+#[test]
+fn rejected_loops() {
+    let rejected = |rest: &str, message: &str| {
+        let text = format!("kernel @k(o0: f32[4] in, o1: f32[4] out) symbols(n) outer() {{ local l0: f32[4] {rest} }}");
+        assert_eq!(parse(&text).verify().unwrap_err(), message);
+    };
+    let copy = "stage parallel(4) { read o0[i1] body (v0: f32) { } -> v0 write l0[i1] }";
+    let show = "stage parallel(4) { read l0[i0] body (v0: f32) { } -> v0 write o1[i0] }";
+    rejected(
+        &format!("loop(n) {{ {copy} }} {show}"),
+        "kernel @k, stage 1: read 0: l0 is not written by an earlier stage",
+    );
+    assert_eq!(
+        parse(&format!(
+            "kernel @k(o0: f32[4] in, o1: f32[4] out) outer() {{ local l0: f32[4] loop(2) {{ {copy} }} {show} }}"
+        ))
+        .verify(),
+        Ok(())
+    );
+    rejected(
+        &format!(
+            "loop(2) {{ {copy} stage parallel(4) {{ read l0[3 - i1] body (v0: f32) {{ }} -> v0 write l0[i1] }} }} {show}"
+        ),
+        "kernel @k, stage 1: read 0: l0 is read where another point of the stage writes it",
+    );
+    rejected(&format!("loop(-1) {{ {copy} }}"), "kernel @k: stage 0: an extent of -1");
+    let deep = format!("kernel @k(o0: f32[4] out) outer() {{ {}", "loop(2) { ".repeat(100));
+    let e = deep.parse::<Kernel>().unwrap_err().to_string();
+    assert!(e.contains("a loop inside 16 others"), "{e}");
+}
+
+#[test]
+fn outer_points_do_not_meet_in_loops() {
+    fails(
+        "kernel @k(o0: f32[5] out) outer(4) {
+           loop(2) { stage { index i1 body (v0: i64) { v1 = cast f32 v0 } -> v1 write o0[i0 + i1] } } }",
+        &[],
+        "@k, stage 0 at (1, 0): write 0: element 1 is written by two outer points",
+    );
 }

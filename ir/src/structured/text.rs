@@ -15,20 +15,23 @@
 //!       merge (v0: f32, v1: f32) { v2 = max v0 v1 } -> v2
 //!     write l0[]
 //!   }
+//!   loop(n) {                                    // its parts again and again, in order; i1 counts the iterations
+//!     stage reduce(10) { … }                     // whose dimension is i2
+//!   }
 //! }
 //! ```
 //!
 //! Read `k` of a stage is `r{k}` in index expressions. An operand that is not row-major has its layout behind it, as in
 //! `o2: f32[40, 64] in layout(1, 0, 1:32)`.
 
-use super::{Check, Combine, IterDim, IterKind, Kernel, Local, Operand, Place, Read, Role, Stage};
+use super::{Check, Combine, IterDim, IterKind, Kernel, Local, Loop, Operand, Part, Place, Read, Role, Stage};
 use crate::index::{Ix, bounds_text, parse_bounds, parse_ix};
 use crate::loops::text::{check_number, parse_symbols, symbols_text};
 use crate::scalar::{Body, Scalar};
 use crate::schedule::Schedule;
 use crate::text::{Lexer, ParseError, Result, global, id, parse_dim, parse_global, parse_id, parse_type, whole};
 use crate::{DType, Dim, Layout, Type};
-use std::fmt;
+use std::fmt::{self, Write};
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,6 +41,9 @@ impl fmt::Display for Place {
         }
     }
 }
+
+/// The most loops inside each other, so that hostile text cannot exhaust the stack.
+const MAX_DEPTH: usize = 16;
 
 fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     let all: Vec<String> = items.into_iter().map(|x| x.to_string()).collect();
@@ -49,7 +55,7 @@ fn body_text(b: &Body) -> String {
     if b.insts.len() <= 3 {
         b.to_string()
     } else {
-        format!("{b:#}").replace('\n', "\n    ")
+        format!("{b:#}").replace('\n', "\n  ")
     }
 }
 
@@ -95,16 +101,33 @@ impl fmt::Display for Kernel {
         for (i, l) in self.locals.iter().enumerate() {
             writeln!(f, "  local l{i}: {}", Type::new(l.dtype, l.shape.clone()))?;
         }
-        for s in &self.stages {
-            self.print_stage(f, s)?;
-        }
+        self.print_parts(f, &self.parts, 1)?;
         f.write_str("}")
     }
 }
 
 impl Kernel {
-    fn print_stage(&self, f: &mut fmt::Formatter<'_>, s: &Stage) -> fmt::Result {
-        f.write_str("  stage")?;
+    fn print_parts(&self, f: &mut fmt::Formatter<'_>, parts: &[Part], depth: usize) -> fmt::Result {
+        let indent = "  ".repeat(depth);
+        for p in parts {
+            match p {
+                Part::Stage(s) => {
+                    let mut text = String::new();
+                    self.print_stage(&mut text, s)?;
+                    text.lines().try_for_each(|line| writeln!(f, "{indent}{line}"))?;
+                }
+                Part::Loop(l) => {
+                    writeln!(f, "{indent}loop({}) {{", l.extent)?;
+                    self.print_parts(f, &l.body, depth + 1)?;
+                    writeln!(f, "{indent}}}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn print_stage(&self, f: &mut String, s: &Stage) -> fmt::Result {
+        f.write_str("stage")?;
         for group in s.dims.chunk_by(|a, b| a.kind == b.kind) {
             let kind = if group[0].kind == IterKind::Parallel {
                 "parallel"
@@ -124,7 +147,7 @@ impl Kernel {
                     guard,
                     fill,
                 } => {
-                    write!(f, "    read {place}[{}]", list(map))?;
+                    write!(f, "  read {place}[{}]", list(map))?;
                     if !guard.is_empty() || *fill != 0 {
                         let fill = Scalar {
                             dtype: self.dtype(*place).unwrap_or(DType::U64),
@@ -134,12 +157,12 @@ impl Kernel {
                     }
                     writeln!(f)?;
                 }
-                Read::Index(ix) => writeln!(f, "    index {ix}")?,
-                Read::InBounds(b) => writeln!(f, "    inbounds({})", bounds_text(b))?,
+                Read::Index(ix) => writeln!(f, "  index {ix}")?,
+                Read::InBounds(b) => writeln!(f, "  inbounds({})", bounds_text(b))?,
                 Read::Computed(b, args) => {
                     writeln!(
                         f,
-                        "    compute({}) {}",
+                        "  compute({}) {}",
                         list(args.iter().map(|a| format!("r{a}"))),
                         body_text(b)
                     )?;
@@ -147,26 +170,26 @@ impl Kernel {
             }
         }
         for c in &s.checks {
-            write!(f, "    check {} ({})", c.number, bounds_text(&c.bounds))?;
+            write!(f, "  check {} ({})", c.number, bounds_text(&c.bounds))?;
             if !c.guard.is_empty() {
                 write!(f, " where ({})", bounds_text(&c.guard))?;
             }
             writeln!(f)?;
         }
-        writeln!(f, "    body {}", body_text(&s.body))?;
+        writeln!(f, "  body {}", body_text(&s.body))?;
         if let Some(c) = &s.combine {
             let init = c.init.iter().enumerate().map(|(i, &bits)| Scalar {
                 dtype: c.body.inputs.get(i).copied().unwrap_or(DType::U64),
                 bits,
             });
             let free = if c.free { " free" } else { "" };
-            writeln!(f, "    combine{free} init({}) {}", list(init), body_text(&c.body))?;
-            writeln!(f, "      merge {}", body_text(&c.merge))?;
+            writeln!(f, "  combine{free} init({}) {}", list(init), body_text(&c.body))?;
+            writeln!(f, "    merge {}", body_text(&c.merge))?;
         }
         for (place, map) in &s.writes {
-            writeln!(f, "    write {place}[{}]", list(map))?;
+            writeln!(f, "  write {place}[{}]", list(map))?;
         }
-        f.write_str("  }\n")
+        f.write_str("}\n")
     }
 }
 
@@ -220,7 +243,7 @@ impl Kernel {
             } else {
                 None
             },
-            stages: vec![],
+            parts: vec![],
         };
         while l.eat("local") {
             expect_id(l, 'l', k.locals.len())?;
@@ -228,12 +251,33 @@ impl Kernel {
             let Type { dtype, shape } = parse_type(l)?;
             k.locals.push(Local { dtype, shape });
         }
-        while l.eat("stage") {
-            let stage = k.parse_stage(l)?;
-            k.stages.push(stage);
-        }
+        k.parts = k.parse_parts(l, 0)?;
         l.expect("}")?;
         Ok(k)
+    }
+
+    /// Stages and loops, inside `depth` loops.
+    fn parse_parts(&self, l: &mut Lexer, depth: usize) -> Result<Vec<Part>> {
+        let mut parts = vec![];
+        loop {
+            let place = l.place();
+            if l.eat("stage") {
+                parts.push(Part::Stage(self.parse_stage(l)?));
+            } else if l.eat("loop") {
+                if depth == MAX_DEPTH {
+                    return Err(l.error_at(place, format!("a loop inside {MAX_DEPTH} others")));
+                }
+                l.expect("(")?;
+                let extent = parse_dim(l)?;
+                l.expect(")")?;
+                l.expect("{")?;
+                let body = self.parse_parts(l, depth + 1)?;
+                l.expect("}")?;
+                parts.push(Part::Loop(Loop { extent, body }));
+            } else {
+                return Ok(parts);
+            }
+        }
     }
 
     fn parse_stage(&self, l: &mut Lexer) -> Result<Stage> {

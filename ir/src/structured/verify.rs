@@ -4,7 +4,7 @@
 //! a stage reads back only what its own outer point wrote) the interpreter checks; here a write map must use every
 //! parallel variable that has more than one point.
 
-use super::{Combine, IterKind, Kernel, Place, Read, Role, Stage};
+use super::{Combine, IterKind, Kernel, Part, Place, Read, Role, Stage};
 use crate::index::{Bound, Ix, Reg, Var};
 use crate::loops::verify::{MAX_CHECKS, check_dim, check_ix, fits};
 use crate::scalar::Body;
@@ -27,19 +27,53 @@ impl Kernel {
             operands: self.operands.iter().map(|o| o.role == Role::In).collect(),
             locals: vec![false; self.locals.len()],
         };
-        for (i, s) in self.stages.iter().enumerate() {
-            let c = Checker {
-                k: self,
-                s,
-                dims: self.outer.iter().chain(s.dims.iter().map(|d| &d.extent)).collect(),
-            };
-            c.stage(&mut written)
-                .map_err(|e| format!("kernel @{}, stage {i}: {e}", self.name))?;
-        }
-        match written.operands.iter().position(|w| !w) {
+        let mut number = 0;
+        self.parts(&self.parts, &mut vec![], &mut written, &mut number)?;
+        let writes = |i: usize| {
+            let place = Place::Operand(i as u32);
+            self.stages().iter().any(|s| s.writes.iter().any(|w| w.0 == place))
+        };
+        match (0..self.operands.len()).find(|&i| self.operands[i].role != Role::In && !writes(i)) {
             Some(i) => Err(format!("kernel @{}: no stage writes o{i}", self.name)),
             None => Ok(()),
         }
+    }
+
+    /// Checks parts inside loops of these extents; `number` counts stages.
+    fn parts<'k>(
+        &'k self,
+        parts: &'k [Part],
+        around: &mut Vec<&'k Dim>,
+        written: &mut Written,
+        number: &mut usize,
+    ) -> Check {
+        for p in parts {
+            match p {
+                Part::Stage(s) => {
+                    let own = s.dims.iter().map(|d| &d.extent);
+                    let c = Checker {
+                        k: self,
+                        s,
+                        loops: around.len(),
+                        dims: self.outer.iter().chain(around.iter().copied()).chain(own).collect(),
+                    };
+                    c.stage(written)
+                        .map_err(|e| format!("kernel @{}, stage {number}: {e}", self.name))?;
+                    *number += 1;
+                }
+                Part::Loop(l) => {
+                    let before = written.clone();
+                    around.push(&l.extent);
+                    self.parts(&l.body, around, written, number)?;
+                    around.pop();
+                    if l.extent.as_const().is_none_or(|n| n < 1) {
+                        // It may run no iteration.
+                        *written = before;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn declarations(&self) -> Check {
@@ -61,10 +95,11 @@ impl Kernel {
             .iter()
             .try_for_each(extent)
             .map_err(|e| format!("outer: {e}"))?;
-        for (i, s) in self.stages.iter().enumerate() {
-            s.dims
-                .iter()
-                .try_for_each(|d| extent(&d.extent))
+        for (i, (s, loops)) in self.placed().into_iter().enumerate() {
+            loops
+                .into_iter()
+                .chain(s.dims.iter().map(|d| &d.extent))
+                .try_for_each(extent)
                 .map_err(|e| format!("stage {i}: {e}"))?;
         }
         Ok(())
@@ -72,6 +107,7 @@ impl Kernel {
 }
 
 /// What has a value when a stage starts.
+#[derive(Clone)]
 struct Written {
     operands: Vec<bool>,
     locals: Vec<bool>,
@@ -89,6 +125,8 @@ impl Written {
 struct Checker<'k> {
     k: &'k Kernel,
     s: &'k Stage,
+    /// The number of loops around the stage.
+    loops: usize,
     /// Extents of all variables.
     dims: Vec<&'k Dim>,
 }
@@ -148,6 +186,12 @@ impl Checker<'_> {
                     format!("{} indices for {place} of rank {}", map.len(), shape.len())
                 })?;
                 let own = self.s.scatter && self.s.writes.iter().any(|w| w.0 == *place);
+                if let Some((_, to)) = self.s.writes.iter().find(|w| w.0 == *place && !self.s.scatter) {
+                    // Points run in any order.
+                    ensure(to == map, || {
+                        format!("{place} is read where another point of the stage writes it")
+                    })?;
+                }
                 ensure(*written.slot(*place) || own, || {
                     format!("{place} is not written by an earlier stage")
                 })?;
@@ -194,7 +238,11 @@ impl Checker<'_> {
         map.iter().try_for_each(|e| self.ix(e, reads, self.s.scatter))?;
         let outer = self.k.outer.len();
         for (v, extent) in (0u32..).zip(&self.dims) {
-            let inner = (v as usize).checked_sub(outer).map(|i| &self.s.dims[i]);
+            if (outer..outer + self.loops).contains(&(v as usize)) {
+                // Iterations of a loop may write what earlier ones wrote.
+                continue;
+            }
+            let inner = (v as usize).checked_sub(outer + self.loops).map(|i| &self.s.dims[i]);
             let parallel = inner.is_none_or(|d| d.kind == IterKind::Parallel);
             let used = map.iter().any(|e| e.uses(Var(v)));
             ensure(parallel || self.s.scan || !used, || {

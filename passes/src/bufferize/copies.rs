@@ -5,8 +5,8 @@
 //! ```
 
 use brolga_ir::index::{Ix, Var};
-use brolga_ir::structured::{Kernel, Place, Read, Role, Stage};
-use brolga_ir::{Dim, dim};
+use brolga_ir::structured::{Kernel, Operand, Place, Read, Role, Stage};
+use brolga_ir::{Dim, Layout, dim};
 
 /// A stage that copies elements of one operand to another.
 pub(super) struct Copying {
@@ -73,31 +73,31 @@ impl Copying {
             .collect();
         let (from, to) = (*from as usize, *to as usize);
         let [source, result] = [from, to].map(|o| &k.operands[o]);
-        if !source.layout.is_row_major() || !result.layout.is_row_major() || source.role != Role::In {
+        if source.layout != result.layout || source.role != Role::In {
             return None;
         }
         let all = identity(&shape);
         let plain = |map: &[Ix]| map.iter().map(|ix| without_units(ix, &shape)).collect::<Vec<Ix>>();
         let (read_map, map) = (plain(read), plain(map));
-        let read = address(read, &source.ty.shape, &shape);
-        let write = address(&map, &result.ty.shape, &shape);
+        let read = address(read, source, &shape);
+        let write = address(&map, result, &shape);
         let affine = |ix: &Ix| (0..shape.len() as u32).all(|v| ix.stride(Var(v)).is_some());
         (affine(&read) && affine(&write)).then(|| Copying {
             from,
             to,
             map,
             read_map,
-            own: address(&all, &shape, &shape),
+            own: row_major(&all, &shape),
             read,
             write,
             shape,
         })
     }
 
-    /// The copy of a whole tensor to places of a larger one.
-    pub fn whole(shape: &[Dim], to: &[Dim], map: Vec<Ix>) -> Copying {
+    /// The copy of a whole tensor, laid out as a larger one, to places of that.
+    pub fn whole(shape: &[Dim], to: &Operand, map: Vec<Ix>) -> Copying {
         let all = identity(shape);
-        let own = address(&all, shape, shape);
+        let own = row_major(&all, shape);
         Copying {
             from: 0,
             to: 0,
@@ -135,17 +135,31 @@ impl Copying {
         self.read == self.write
     }
 
-    /// How many elements lie next to each other in the result, where it is known.
-    pub fn run(&self) -> Option<i64> {
+    /// Where an element of the source goes, over a variable for each axis of it; `None` where points are not its elements in
+    /// some order of the axes.
+    pub fn map_of_source(&self, source: &[Dim]) -> Option<Vec<Ix>> {
+        let axis = |v: Var| {
+            let axis = self.read_map.iter().position(|ix| *ix == Ix::var(v));
+            axis.filter(|&a| source[a] == self.shape[v.0 as usize])
+        };
+        let all = (0..self.shape.len() as u32).all(|v| self.shape[v as usize].is(1) || axis(Var(v)).is_some());
+        let to = |v: Var| axis(v).map_or(Ix::constant(0), |a| Ix::var(Var(a as u32)));
+        all.then(|| self.map.iter().map(|ix| ix.substitute(&to, &Ix::reg)).collect())
+    }
+
+    /// How many elements lie next to each other in the result, at least.
+    pub fn run(&self) -> i64 {
+        let strides = (0..).map(|v| self.write.stride(Var(v)));
+        let mut left: Vec<_> = self.shape.iter().zip(strides).filter(|(d, _)| !d.is(1)).collect();
         let mut run = 1;
-        for (v, d) in self.shape.iter().enumerate().rev() {
-            let stride = self.write.stride(Var(v as u32))?;
-            if !d.is(1) && !stride.is(run) {
-                break;
+        while let Some(next) = left.iter().position(|(_, s)| s.as_ref().is_some_and(|s| s.is(run))) {
+            let longer = |n: i64| run.checked_mul(n).filter(|n| *n > run);
+            match left.swap_remove(next).0.as_const().and_then(longer) {
+                Some(longer) => run = longer,
+                None => break,
             }
-            run = run.checked_mul(d.as_const()?)?;
         }
-        Some(run)
+        run
     }
 }
 
@@ -154,17 +168,18 @@ fn identity(shape: &[Dim]) -> Vec<Ix> {
     (0..shape.len() as u32).map(|v| Ix::var(Var(v))).collect()
 }
 
-/// The row-major position that a map leads to, over variables of some extents; those of a single point are 0.
-fn address(map: &[Ix], shape: &[Dim], extents: &[Dim]) -> Ix {
-    let whole = map
-        .iter()
-        .zip(shape)
-        .fold(Ix::constant(0), |f, (ix, d)| &f.scale(d) + ix);
-    without_units(&whole, extents)
+/// The place in an operand's memory that a map leads to, over variables of some extents; those of a single point are 0.
+fn address(map: &[Ix], operand: &Operand, extents: &[Dim]) -> Ix {
+    without_units(&operand.layout.index(map, &operand.ty.shape), extents)
+}
+
+/// The row-major place of a point among points of some extents.
+fn row_major(map: &[Ix], extents: &[Dim]) -> Ix {
+    without_units(&Layout::ROW_MAJOR.index(map, extents), extents)
 }
 
 /// An index where variables of a single point are 0.
-fn without_units(ix: &Ix, extents: &[Dim]) -> Ix {
+pub(super) fn without_units(ix: &Ix, extents: &[Dim]) -> Ix {
     let at = |v: Var| match extents.get(v.0 as usize) {
         Some(d) if d.is(1) => Ix::constant(0),
         _ => Ix::var(v),

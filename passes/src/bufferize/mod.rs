@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `alias` | outputs that may be the memory of inputs |
 //! | `parts` | the operands of a concatenation are made in its result, a slice is a view |
+//! | `padding` | what is padded is made inside of the margins |
 //! | `updates` | a scatter writes into its operand, and copies nothing |
 //! | `in_place` | a kernel writes over an operand that nothing reads afterwards |
 //! | `copies` | which stages only copy, and where to |
@@ -26,6 +27,7 @@
 mod alias;
 mod copies;
 mod in_place;
+mod padding;
 mod parts;
 mod updates;
 mod variants;
@@ -87,20 +89,25 @@ impl Pass for Bufferize {
     }
 }
 
-/// Places results, by the first of these that takes no more memory than what is given: with all that can be done, without
-/// parts of concatenations, with no more than declared aliases need.
+/// What copies that are left out may cost in memory, as a share of what is needed: one part in so many. Margins are larger than
+/// what they stand around, and parts live as long as the whole.
+const SLACK: i64 = 8;
+
+/// Places results, by the first of these that takes no more memory than what is given: with all that can be done (and [`SLACK`]
+/// more), without parts and margins, with no more than declared aliases need.
 fn place(p: &mut Structured) {
     let (slots, steps) = (p.slots.clone(), p.steps.clone());
     let restore = |p: &mut Structured| (p.slots, p.steps) = (slots.clone(), steps.clone());
     let most = memory::needs(p);
-    let fits = |p: &Structured| memory::needs(p).iter().zip(&most).all(|(a, b)| a <= b);
     parts::run(p);
-    for merge in [true, true, false] {
+    for (merge, slack) in [(true, true), (true, false), (false, false)] {
         updates::run(p);
         if merge {
             in_place::run(p);
         }
-        if fits(p) || !merge {
+        let limit = |n: i64| if slack { n.saturating_add(n / SLACK) } else { n };
+        let fits = memory::needs(p).iter().zip(&most).all(|(a, b)| *a <= limit(*b));
+        if fits || !merge {
             return;
         }
         restore(p);

@@ -9,18 +9,19 @@
 //!
 //! A part is a contiguous range of the result where all dimensions before the concatenated one have a single point; it becomes
 //! a view, whoever uses it. Other parts are rows: the kernels that write and read such a one get the result as their operand,
-//! and the part's place in it in their index maps. In the other direction, a contiguous slice that a step would copy out of a
+//! and the part's place in it in their index maps. What is padded is such a part too ([`padding`](super::padding)). In the other direction, a contiguous slice that a step would copy out of a
 //! tensor becomes a view of it.
 //!
 //! Limits: the operand is a temporary that one step writes; rows are used by kernels only, and have [`LEAST_RUN`] bytes or more,
 //! as reading short rows that lie apart costs more than the copy. A kernel that has its schedule already keeps its maps.
 
 use super::copies::{Copying, ends};
+use super::padding::Padding;
 use super::variants::{Kernels, only, within};
 use crate::lower::Structured;
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::program::{SlotId, Step, Storage};
-use brolga_ir::structured::{Kernel, Operand, Place, Read, Role};
+use brolga_ir::structured::{Kernel, Operand, Part, Place, Read, Role};
 use brolga_ir::{Dim, Symbol};
 use rustc_hash::FxHashMap;
 
@@ -29,8 +30,8 @@ const LEAST_RUN: i64 = 64;
 
 /// Makes parts in their places, and slices views.
 pub(super) fn run(p: &mut Structured) {
-    let copies = |k: &Kernel| k.stages.iter().any(|s| Copying::of(k, s).is_some());
-    if !p.kernels.iter().any(copies) {
+    let copies = |k: &Kernel| k.list().is_some_and(|l| l.iter().any(|s| Copying::of(k, s).is_some()));
+    if !p.kernels.iter().any(|k| copies(k) || Padding::of(k).is_some()) {
         return;
     }
     let late = p.bounds();
@@ -41,8 +42,9 @@ pub(super) fn run(p: &mut Structured) {
         changed: p.steps.iter().map(|_| None).collect(),
         p,
     };
-    // The last concatenation comes first: what is a part of a part finds its place in the whole.
+    // The last one comes first: what is a part of a part finds its place in the whole.
     for step in (0..parts.p.steps.len()).rev() {
+        parts.pad(step);
         parts.concat(step);
     }
     for step in 0..parts.p.steps.len() {
@@ -137,27 +139,60 @@ impl Parts<'_> {
         elements * self.p.slot(s).ty.dtype.bytes() as i64
     }
 
+    /// Makes what is padded inside of the margins, where that can be; the step then fills those.
+    fn pad(&mut self, step: usize) {
+        let Some((k, args)) = self.call(step) else { return };
+        let Some(c) = Padding::of(k) else { return };
+        let (k, args) = (k.clone(), args.to_vec());
+        let (part, result) = (args[c.from], args[c.to]);
+        let (owner, whole) = (self.p.root(part), self.p.root(result));
+        let (from, to) = (&k.operands[c.from].ty.shape, &k.operands[c.to]);
+        let made = owner != whole
+            && self.is_movable(owner, part, step)
+            && self.takes(whole)
+            && self.lay_in_rows(step, owner, to, result, &Copying::whole(from, to, c.map()));
+        if !made {
+            return;
+        }
+        self.uses.move_to(owner, whole);
+        self.forget(step, &args);
+        let Some(margins) = c.margins(&k) else {
+            self.removed[step] = true;
+            return;
+        };
+        self.changed[step] = Some(margins);
+        self.uses.calls[whole.0 as usize].push((step, 0));
+        self.uses.writers[whole.0 as usize].push(step);
+        if let Step::Call { args, .. } = &mut self.p.steps[step] {
+            *args = vec![result];
+        }
+    }
+
     /// Makes the operands of a concatenation in its result, where that can be.
     fn concat(&mut self, step: usize) {
         let Some((k, args)) = self.call(step) else { return };
-        let apart = k.stages.len() > 1 && k.outer.is_empty() && k.locals.is_empty() && k.schedule.is_none();
+        let apart = k.outer.is_empty() && k.locals.is_empty() && k.schedule.is_none();
         // What a scatter writes over is no part of its own, and what takes the place of a slice is made when the rest of it
         // was read.
-        if !apart || k.stages.iter().any(|s| s.scatter) || super::updates::update(k).is_some() {
+        let scatters = k.stages().iter().any(|s| s.scatter);
+        if !apart || scatters || super::updates::update(k).is_some() {
             return;
         }
         let (k, args) = (k.clone(), args.to_vec());
+        let Some(stages) = k.list().filter(|l| l.len() > 1) else {
+            return;
+        };
         if self.window(step, &k, &args) {
             return;
         }
         let mut left = vec![];
-        for (i, s) in k.stages.iter().enumerate() {
+        for (i, s) in stages.iter().enumerate() {
             let made = Copying::of(&k, s).filter(|c| c.takes_all(&k) && self.place(step, &k, &args, c));
             if made.is_none() {
                 left.push(i);
             }
         }
-        if left.len() == k.stages.len() {
+        if left.len() == stages.len() {
             return;
         }
         self.forget(step, &args);
@@ -186,15 +221,13 @@ impl Parts<'_> {
     /// call @concat_5(s1, s2, s5, s4)   -->    view s3 = s4, view s5 = s4 + 96
     /// ```
     fn window(&mut self, step: usize, k: &Kernel, args: &[SlotId]) -> bool {
-        let mut from = k
-            .stages
-            .iter()
-            .map(|s| ends(s).map(|(from, _)| self.p.root(args[from])));
+        let stages = k.stages();
+        let mut from = stages.iter().map(|s| ends(s).map(|(from, _)| self.p.root(args[from])));
         let first = from.next().flatten();
         if first.is_none() || !from.all(|root| root == first) {
             return false;
         }
-        let copies: Option<Vec<Copying>> = k.stages.iter().map(|s| Copying::of(k, s)).collect();
+        let copies: Option<Vec<Copying>> = stages.iter().map(|s| Copying::of(k, s)).collect();
         let Some(copies) = copies else { return false };
         let (result, first) = (args[copies[0].to], args[copies[0].from]);
         let (owner, whole) = (self.p.root(result), self.p.root(first));
@@ -239,7 +272,7 @@ impl Parts<'_> {
                 return false;
             }
             let map: Vec<Ix> = (0..).zip(&by).map(|(v, d)| &Ix::var(Var(v)) + d).collect();
-            let run = Copying::whole(shape, &to.ty.shape, map);
+            let run = Copying::whole(shape, &to, map);
             if !self.lay_in_rows(step, owner, &to, first, &run) {
                 return false;
             }
@@ -268,8 +301,8 @@ impl Parts<'_> {
         }
         let uses = &self.uses.calls[owner.0 as usize];
         let here = uses.iter().filter(|(i, _)| *i == step).count();
-        let reads = k
-            .stages
+        let stages = k.stages();
+        let reads = stages
             .iter()
             .flat_map(|s| &s.reads)
             .filter(|r| matches!(r, Read::Element { place: Place::Operand(o), .. } if *o as usize == c.from));
@@ -290,7 +323,6 @@ impl Parts<'_> {
         let (_, start) = self.p.place(s);
         let written_once = matches!(self.uses.writers[i][..], [w] if w < step);
         matches!(slot.storage, Storage::Temp(_))
-            && slot.layout.is_row_major()
             && !slot.is_late(&self.late)
             && !self.uses.rewritten[i]
             && written_once
@@ -302,7 +334,6 @@ impl Parts<'_> {
     fn takes(&self, whole: SlotId) -> bool {
         let slot = self.p.slot(whole);
         matches!(slot.storage, Storage::Temp(_) | Storage::Output(_))
-            && slot.layout.is_row_major()
             && !slot.is_late(&self.late)
             && !self.uses.rewritten[whole.0 as usize]
             // The input in the same memory is read until the result is put together.
@@ -353,17 +384,20 @@ impl Parts<'_> {
 
     /// A part that lies in rows.
     fn as_rows(&mut self, step: usize, owner: SlotId, concat: &Kernel, result: SlotId, c: &Copying) -> bool {
-        let made = self.lay_in_rows(step, owner, &concat.operands[c.to], result, c);
+        let (from, to) = (&concat.operands[c.from].ty.shape, &concat.operands[c.to]);
+        let Some(map) = c.map_of_source(from) else { return false };
+        let rows = Copying::whole(from, to, map);
+        let made = self.lay_in_rows(step, owner, to, result, &rows);
         if made {
             self.uses.move_to(owner, self.p.root(result));
         }
         made
     }
 
-    /// Makes all steps but this one use a slot's tensor in rows of another.
+    /// Makes all steps but this one use a slot's tensor in rows of another, which has the same layout.
     fn lay_in_rows(&mut self, step: usize, owner: SlotId, to: &Operand, result: SlotId, c: &Copying) -> bool {
         let size = to.ty.dtype.bytes() as i64;
-        let long = c.run().is_some_and(|n| n * size >= LEAST_RUN);
+        let long = c.run().saturating_mul(size) >= LEAST_RUN;
         let (whole, _) = self.p.place(result);
         if !long || self.uses.others[owner.0 as usize] || !self.keeps_apart(step, owner, whole, &|_| false) {
             return false;
@@ -374,8 +408,9 @@ impl Parts<'_> {
             .collect();
         let can = |(i, arg): &(usize, usize)| {
             self.call(*i).is_some_and(|(k, _)| {
-                let free = k.schedule.is_none() && !k.stages.iter().any(|s| s.scatter);
-                free && k.operands[*arg].ty.shape == c.shape
+                let free = k.schedule.is_none() && !k.stages().iter().any(|s| s.scatter);
+                let o = &k.operands[*arg];
+                free && o.ty.shape == c.shape && o.layout == to.layout
             })
         };
         if !uses.iter().all(can) {
@@ -395,7 +430,7 @@ impl Parts<'_> {
     /// Makes what a step copies out of a tensor, as one range, a view of it.
     fn slice(&mut self, step: usize) {
         let Some((k, args)) = self.call(step) else { return };
-        let [s] = &k.stages[..] else { return };
+        let [Part::Stage(s)] = &k.parts[..] else { return };
         let Some(c) = Copying::of(k, s).filter(|c| c.fills_all(k)) else {
             return;
         };

@@ -90,15 +90,15 @@ pub(super) struct Update {
 
 /// What a kernel is an update of, where it is one.
 pub(super) fn update(k: &Kernel) -> Option<Update> {
-    if k.stages.len() < 2 || !k.outer.is_empty() || !k.locals.is_empty() || k.schedule.is_some() {
+    if !k.outer.is_empty() || !k.locals.is_empty() || k.schedule.is_some() {
         return None;
     }
+    let stages = k.list().filter(|l| l.len() >= 2)?;
     let alike = |s: &Stage| ends(s).is_some_and(|(from, to)| k.operands[from].ty.len() == k.operands[to].ty.len());
-    if !k.stages.iter().any(alike) {
+    if !stages.iter().any(|s| alike(s)) {
         return None;
     }
-    let copies: Vec<Option<Copying>> = k
-        .stages
+    let copies: Vec<Option<Copying>> = stages
         .iter()
         .map(|s| Copying::of(k, s).filter(Copying::stays))
         .collect();
@@ -108,16 +108,16 @@ pub(super) fn update(k: &Kernel) -> Option<Update> {
     if whole[0].len() != whole[1].len() || whole[0].dtype.bytes() != whole[1].dtype.bytes() {
         return None;
     }
-    let left: Vec<usize> = (0..k.stages.len())
+    let left: Vec<usize> = (0..stages.len())
         .filter(|&i| copies[i].as_ref().is_none_or(|c| (c.from, c.to) != (operand, result)))
         .collect();
     let reads = |i: usize| {
         let place = Place::Operand(operand as u32);
-        (k.stages[i].reads.iter()).any(|r| matches!(r, Read::Element { place: p, .. } if *p == place))
+        (stages[i].reads.iter()).any(|r| matches!(r, Read::Element { place: p, .. } if *p == place))
     };
     // What is scattered before it is copied over would stay.
-    let scatter = k.stages.iter().position(|s| s.scatter).unwrap_or(k.stages.len());
-    let last = (0..k.stages.len()).rev().find(|i| !left.contains(i))?;
+    let scatter = stages.iter().position(|s| s.scatter).unwrap_or(stages.len());
+    let last = (0..stages.len()).rev().find(|i| !left.contains(i))?;
     let fits = last < scatter && !left.is_empty() && !left.iter().any(|&i| reads(i));
     fits.then_some(Update { operand, result, left })
 }

@@ -38,10 +38,10 @@ impl Kernels {
     }
 }
 
-/// A kernel with some of its stages, and which of its operands are left. What the others wrote stays as it is.
+/// A kernel without loops with some of its stages, and which of its operands are left. What the others wrote stays as it is.
 pub(super) fn only(k: &Kernel, stages: &[usize]) -> (Kernel, Vec<usize>) {
     let mut k = Kernel {
-        stages: stages.iter().map(|&i| k.stages[i].clone()).collect(),
+        parts: stages.iter().map(|&i| k.parts[i].clone()).collect(),
         ..k.clone()
     };
     let mut kept = vec![];
@@ -67,14 +67,14 @@ pub(super) fn only(k: &Kernel, stages: &[usize]) -> (Kernel, Vec<usize>) {
 }
 
 fn each_place(k: &mut Kernel, f: &mut dyn FnMut(&mut Place)) {
-    for s in &mut k.stages {
+    k.for_each_stage_mut(&mut |s| {
         for r in &mut s.reads {
             if let Read::Element { place, .. } = r {
                 f(place);
             }
         }
         s.writes.iter_mut().for_each(|(p, _)| f(p));
-    }
+    });
 }
 
 /// Makes an operand of a kernel the part of a larger tensor that a map leads to.
@@ -88,7 +88,7 @@ pub(super) fn within(k: &mut Kernel, operand: usize, whole: &Operand, map: &[Ix]
         let coordinate = |v: Var| at[v.0 as usize].clone();
         map.iter().map(|ix| ix.substitute(&coordinate, &Ix::reg)).collect()
     };
-    for s in &mut k.stages {
+    k.for_each_stage_mut(&mut |s| {
         for r in &mut s.reads {
             if let Read::Element { place: p, map, .. } = r
                 && *p == place
@@ -101,7 +101,7 @@ pub(super) fn within(k: &mut Kernel, operand: usize, whole: &Operand, map: &[Ix]
                 *map = moved(map);
             }
         }
-    }
+    });
     let o = &mut k.operands[operand];
     o.ty.shape.clone_from(&whole.ty.shape);
     if o.role == Role::Out {

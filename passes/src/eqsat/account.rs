@@ -3,9 +3,9 @@
 //! The same arithmetic as the extraction's, from the graph alone, so that any two programs for one model can be compared:
 //! a value that several kernels compute counts in each of them. Results do not show work that is done twice; this does.
 
-use super::cost::{self, CostModel};
+use super::cost::{self, CostModel, varying};
 use brolga_ir::ops::Role;
-use brolga_ir::{Def, Graph, Node, Target, Value};
+use brolga_ir::{Def, Graph, Node, Target, Type, Value};
 use rustc_hash::FxHashMap;
 use std::fmt;
 use std::ops::AddAssign;
@@ -60,21 +60,21 @@ pub fn account(graph: &Graph, target: &Target) -> Account {
     let accountant = Accountant {
         graph,
         model: CostModel::new(target).of_graph(cost::batches(graph), cost::images(graph)),
+        varies: varying(graph),
     };
-    let mut varies: Vec<bool> = graph.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
     let mut sum = Account::default();
     for node in &graph.nodes {
-        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !node.op.is_concrete();
-        node.outputs.iter().for_each(|o| varies[o.0 as usize] = v);
         // What is constant is computed when the model is compiled.
-        if !v {
+        if !node.outputs.iter().any(|o| accountant.varies[o.0 as usize]) {
             continue;
         }
         match node.op.role() {
             Role::Store => sum += accountant.kernel(node.inputs[0]),
-            Role::Host | Role::Region(_) => {
+            Role::Own(_) | Role::Host | Role::Region(_) => {
+                let types: Vec<Type> = node.inputs.iter().map(|&i| graph.ty(i).clone()).collect();
+                let work = accountant.model.operator(&node.op, &types, graph.ty(node.outputs[0]));
                 sum.kernels += 1;
-                sum.seconds += accountant.model.per_kernel();
+                sum.seconds += accountant.model.kernel(work.compute, work.memory);
             }
             _ => {}
         }
@@ -85,6 +85,8 @@ pub fn account(graph: &Graph, target: &Target) -> Account {
 struct Accountant<'g> {
     graph: &'g Graph,
     model: CostModel,
+    /// Which values depend on an input.
+    varies: Vec<bool>,
 }
 
 /// A kernel being added up.
@@ -104,7 +106,7 @@ impl<'g> Accountant<'g> {
         };
         let node = &self.graph.nodes[n as usize];
         match node.op.role() {
-            Role::Store | Role::Host | Role::Region(_) => None,
+            Role::Store | Role::Own(_) | Role::Host | Role::Region(_) => None,
             Role::Reshape(_) => self.stream(node.inputs[0]).map(|_| node),
             _ => Some(node),
         }
@@ -118,10 +120,40 @@ impl<'g> Accountant<'g> {
         self.visit(&mut k, root);
         let written = self.graph.ty(root);
         let memory = k.memory.max(0.0) + self.model.traffic(written);
+        let (spared, untouched) = self.spared(root);
         k.sum.kernels = 1;
         k.sum.written = self.model.bytes(written);
-        k.sum.seconds = self.model.kernel(k.compute, memory);
+        let memory = (memory - untouched).max(0.0);
+        k.sum.seconds = self.model.kernel(k.compute - spared, memory);
         k.sum
+    }
+
+    /// What a kernel is spared where others compute its operands in their places in the result: seconds of arithmetic and of memory.
+    fn spared(&self, root: Value) -> (f64, f64) {
+        let Some(node) = self.stream(root) else {
+            return (0.0, 0.0);
+        };
+        let types: Vec<_> = node.inputs.iter().map(|&i| self.graph.ty(i).clone()).collect();
+        if !self.model.operator(&node.op, &types, self.graph.ty(root)).embeds {
+            return (0.0, 0.0);
+        }
+        let made = |v: &&Value| {
+            let Def::Node(n, _) = self.graph.def(**v) else {
+                return false;
+            };
+            let store = &self.graph.nodes[n as usize];
+            let result = self.graph.outputs.iter().any(|(_, o)| o == *v);
+            matches!(store.op.role(), Role::Store)
+                && self.varies[v.0 as usize]
+                && !result
+                && (self.stream(store.inputs[0])).is_some_and(|n| !matches!(n.op.role(), Role::Reshape(_)))
+        };
+        let spared = node
+            .inputs
+            .iter()
+            .filter(made)
+            .map(|v| self.model.spared(self.graph.ty(*v)));
+        spared.fold((0.0, 0.0), |(a, b), (c, m)| (a + c, b + m))
     }
 
     /// Adds a value of a kernel and what it is computed from; true when it is read in strides or behind a margin.

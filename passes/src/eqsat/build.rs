@@ -151,14 +151,20 @@ impl TermBuilder<'_> {
 
 impl Build for TermBuilder<'_> {
     fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, String> {
-        if op.def().is_step() {
-            return Err(format!("a decomposition into the host operator {}", op.name()));
-        }
         let types: Vec<Type> = inputs.iter().map(|&v| self.type_of(v)).collect();
         let results = op.infer(&types).map_err(|e| format!("{}: {e}", op.name()))?.len();
-        let operands: Vec<Id> = inputs.iter().map(|&v| Self::id(v)).collect();
+        let mut operands: Vec<Id> = inputs.iter().map(|&v| Self::id(v)).collect();
+        let step = op.def().is_step();
+        if step {
+            // It takes and gives tensors in memory.
+            operands.iter_mut().for_each(|o| *o = self.eg.add(Term::Store([*o])));
+        }
         let all = add_op(self.eg, &op, &operands);
-        Ok(parts(self.eg, all, results).into_iter().map(Self::value).collect())
+        let mut results = parts(self.eg, all, results);
+        if step {
+            results.iter_mut().for_each(|r| *r = self.eg.add(Term::Load([*r])));
+        }
+        Ok(results.into_iter().map(Self::value).collect())
     }
     fn type_of(&self, v: Value) -> Type {
         (**self.eg[Self::id(v)].data.ty()).clone()
@@ -191,16 +197,22 @@ fn decompose(eg: &mut EGraph) -> Result<usize, String> {
     let mut changed = 0;
     for (class, id, children) in found {
         let op = super::lang::op_of(eg, id, &children)?;
-        let inputs: Vec<Value> = super::lang::operands(id, &children)
-            .iter()
-            .map(|&c| TermBuilder::value(c))
-            .collect();
         eg.analysis.current = eg[class].data.origins.clone();
+        let mut inputs = spread(eg, id, &children);
+        let step = op.def().is_step();
+        if step {
+            // What it takes and gives are tensors in memory.
+            inputs.iter_mut().for_each(|i| *i = eg.add(Term::Load([*i])));
+        }
+        let inputs: Vec<Value> = inputs.into_iter().map(TermBuilder::value).collect();
         let out = op.def().decompose(&op, &mut TermBuilder { eg }, &inputs)?;
         let Some(outs) = out else { continue };
         let olds = parts(eg, class, outs.len());
         for (old, new) in olds.into_iter().zip(outs) {
-            let new = TermBuilder::id(new);
+            let mut new = TermBuilder::id(new);
+            if step {
+                new = eg.add(Term::Store([new]));
+            }
             if eg[new].data.kind != eg[old].data.kind {
                 let (a, b) = (eg[old].data.ty(), eg[new].data.ty());
                 return Err(format!("{} has type {a}, its decomposition {b}", op.name()));
@@ -241,15 +253,21 @@ pub(super) fn operations(eg: &EGraph) -> Vec<(Id, Term)> {
     out
 }
 
-/// The streams of a term's operands, lists spread out.
-pub(super) fn streams(eg: &EGraph, op: OpId, term: &Term) -> Vec<Id> {
+/// The operands of an operator, lists spread out.
+fn spread(eg: &EGraph, op: OpId, children: &[Id]) -> Vec<Id> {
     let mut out = vec![];
-    for &c in super::lang::operands(op, term.children()) {
+    for &c in super::lang::operands(op, children) {
         match eg[c].data.kind {
             super::lang::Kind::List(_) => out.extend(super::lang::list_items(eg, c)),
             _ => out.push(c),
         }
     }
+    out
+}
+
+/// The streams of a term's operands, lists spread out.
+pub(super) fn streams(eg: &EGraph, op: OpId, term: &Term) -> Vec<Id> {
+    let mut out = spread(eg, op, term.children());
     out.iter_mut().for_each(|c| *c = eg.find(*c));
     out
 }

@@ -6,7 +6,7 @@
 
 use brolga_ir::ops::{Channels, Movement, Role, Window, WindowShape};
 use brolga_ir::target::Cost;
-use brolga_ir::{Dim, Graph, Op, Symbol, Target, TileKind, Type};
+use brolga_ir::{Def, Dim, Graph, Op, Symbol, Target, TileKind, Type};
 
 /// The extent assumed for a symbol that is no batch.
 pub const SYMBOL: i64 = 64;
@@ -15,6 +15,8 @@ pub const SYMBOL: i64 = 64;
 #[derive(Clone, Debug)]
 pub struct CostModel {
     cost: Cost,
+    /// Whether kernels may write into parts of what others put together.
+    bufferizes: bool,
     batches: Vec<Symbol>,
     images: Vec<usize>,
 }
@@ -45,6 +47,16 @@ pub fn channels_last(rank: usize) -> Vec<usize> {
     (0..rank.min(1)).chain(2..rank).chain(1..rank.min(2)).collect()
 }
 
+/// Which values depend on an input, by value.
+pub fn varying(graph: &Graph) -> Vec<bool> {
+    let mut varies: Vec<bool> = graph.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
+    for node in &graph.nodes {
+        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !node.op.is_concrete();
+        node.outputs.iter().for_each(|o| varies[o.0 as usize] = v);
+    }
+    varies
+}
+
 /// The symbols that count examples: the first extent of an input that has other extents of its own, or at least three.
 /// Most runs have one example; a model's choices are to fit those.
 pub fn batches(g: &Graph) -> Vec<Symbol> {
@@ -67,6 +79,7 @@ impl CostModel {
     pub fn new(t: &Target) -> CostModel {
         CostModel {
             cost: t.cost.clone(),
+            bufferizes: t.cpu().is_some(),
             batches: vec![],
             images: vec![],
         }
@@ -129,8 +142,21 @@ impl CostModel {
         compute.max(memory) + self.cost.per_kernel
     }
 
+    /// What a kernel that puts tensors in their places in a result is spared where another kernel writes one of them there: seconds
+    /// of arithmetic and of memory.
+    pub fn spared(&self, t: &Type) -> (f64, f64) {
+        (self.elements(t) / self.cost.vector_flops, 2.0 * self.traffic(t))
+    }
+
     /// The work of an operator.
     pub fn operator(&self, op: &Op, types: &[Type], out: &Type) -> Work {
+        Work {
+            embeds: self.bufferizes && op.role().embeds(op),
+            ..self.work(op, types, out)
+        }
+    }
+
+    fn work(&self, op: &Op, types: &[Type], out: &Type) -> Work {
         let n = self.elements(out);
         let plain = |compute| Work {
             compute,
@@ -138,6 +164,17 @@ impl CostModel {
         };
         match op.role() {
             Role::Store | Role::Reshape(_) | Role::Composite | Role::Host | Role::Region(_) => Work::default(),
+            Role::Own(own) if own.competes() => {
+                let w = own.work(op, types);
+                let tiles = self.cost.tile_flops * self.cost.contraction;
+                let scalar = self.extent(&w.cycles) * lanes(types) / self.cost.vector_flops;
+                Work {
+                    compute: 2.0 * self.extent(&w.products) / tiles + scalar,
+                    memory: types.iter().chain([out]).map(|t| self.traffic(t)).sum(),
+                    ..Work::default()
+                }
+            }
+            Role::Own(_) => Work::default(),
             Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.cost.vector_flops),
             Role::Source(_) | Role::Assemble(_) => plain(n / self.cost.vector_flops),
             Role::Move(m) => {
@@ -223,6 +260,8 @@ pub struct Work {
     /// When elements of an operand are read once for every window that they are in: the share of the speed that is left
     /// where they lie behind a margin.
     pub windowed: Option<f64>,
+    /// True when operands that other kernels compute can be written to their places in the result; see [`CostModel::spared`].
+    pub embeds: bool,
 }
 
 impl Work {

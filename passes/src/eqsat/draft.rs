@@ -10,6 +10,7 @@ use super::extract::{self, At, Classes, MOST_OPERATORS, Mask, PER_CONSTANT, Sett
 use super::lang::Term;
 use super::plan::{Plan, topological};
 use crate::fusion::Form;
+use brolga_ir::ops::Role;
 use smallvec::SmallVec;
 
 /// Kernels that a change may concern; beyond that it would cost as much to try as it can win.
@@ -165,6 +166,18 @@ impl<'a> Draft<'a> {
     /// True for a class that is computed by a kernel, its own or others'.
     pub(super) fn is_stream(&self, c: At) -> bool {
         self.choice[c] != NONE && !self.cs.is_splat(c) && self.cs.choices[c][self.choice[c] as usize].in_kernel()
+    }
+
+    /// True for a class whose memory is the caller's: a result, or what is stored for one.
+    fn is_given(&self, c: At) -> bool {
+        let stores = |u: At| matches!(self.cs.choices[u][self.choice[u] as usize].term, Term::Store(_));
+        self.results[c] || self.users[c].iter().any(|&u| self.results[u] && stores(u))
+    }
+
+    /// True for a class that may be another's memory under a new shape.
+    fn is_reshape(&self, c: At) -> bool {
+        let choice = &self.cs.choices[c][self.choice[c] as usize];
+        choice.part.is_some_and(|p| matches!(p.role, Role::Reshape(_)))
     }
 
     // Moves, and their undoing.
@@ -347,7 +360,7 @@ impl<'a> Draft<'a> {
         let choice = &self.cs.choices[c][self.choice[c] as usize];
         let Some(part) = choice.part else { return 0.0 };
         if part.role.is_step() {
-            return self.cs.model.per_kernel();
+            return self.cs.model.kernel(choice.work.compute, choice.work.memory);
         }
         self.marks.clear();
         let mut kernel = Tally::default();
@@ -359,8 +372,13 @@ impl<'a> Draft<'a> {
         } else if self.cs.constant[c] {
             PER_CONSTANT + self.cs.model.bytes(self.cs.ty(c)) * PER_CONSTANT_BYTE
         } else {
-            let memory = kernel.memory.max(0.0) + self.cs.traffic[c];
-            self.cs.model.kernel(kernel.compute, memory)
+            let made = |i: usize| {
+                let o = choice.operands[i];
+                self.stored[o] && self.is_stream(o) && !self.is_reshape(o) && !self.is_given(o)
+            };
+            let (compute, untouched) = self.cs.spared(choice, made);
+            let memory = kernel.memory.max(0.0) + self.cs.traffic[c] - untouched;
+            self.cs.model.kernel(kernel.compute - compute, memory.max(0.0))
         }
     }
 

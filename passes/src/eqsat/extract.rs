@@ -192,6 +192,18 @@ impl Classes {
         self.types[c].as_ref().expect("a value has a type")
     }
 
+    /// What a kernel of one e-node is spared, in seconds of arithmetic and of memory, where it puts operands in their places that
+    /// other kernels compute and store.
+    pub fn spared(&self, choice: &Choice, made: impl Fn(usize) -> bool) -> (f64, f64) {
+        if !choice.work.embeds {
+            return (0.0, 0.0);
+        }
+        let operands = choice.operands.iter().enumerate();
+        let made = operands.filter(|&(i, &o)| made(i) && !self.constant[o] && !self.splat[o]);
+        let spared = made.map(|(_, &o)| self.model.spared(self.ty(o)));
+        spared.fold((0.0, 0.0), |(a, b), (c, m)| (a + c, b + m))
+    }
+
     /// True when the class is emitted as one constant, whatever its terms.
     pub fn is_splat(&self, c: At) -> bool {
         self.splat[c]
@@ -339,7 +351,8 @@ pub fn evaluate(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize) -> O
                 .iter()
                 .map(|&o| settled[o].as_ref().map_or(0.0, |s| s.inline)),
         );
-        return Some(leaf(Form::Tensor, 0.0, below + cs.model.per_kernel()));
+        let own = cs.model.kernel(choice.work.compute, choice.work.memory);
+        return Some(leaf(Form::Tensor, 0.0, below + own));
     }
     let mut best: Option<Settled> = None;
     for stored in store_choices(cs, settled, c, choice) {
@@ -383,6 +396,11 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
     }
     let (own, rough) = choice.work.arithmetic(rough);
     compute += own;
+    let made = |i: usize| {
+        let s = settled[choice.operands[i]].as_ref();
+        stored[i] && s.is_some_and(|s| s.form != Form::Tensor)
+    };
+    let (spared, untouched) = cs.spared(choice, made);
     let below = along(choice.operands.iter().enumerate().map(|(i, &o)| {
         let s = settled[o].as_ref().expect("operands are settled first");
         if stored[i] { s.stored } else { s.below }
@@ -397,7 +415,8 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
         let kernel = if free {
             compute.max(memory)
         } else {
-            cs.model.kernel(compute, memory + write)
+            let (compute, memory) = (compute - spared, memory + write - untouched);
+            cs.model.kernel(compute, memory.max(0.0))
         };
         (compute.max(memory) + below, kernel + below)
     };

@@ -32,7 +32,7 @@ pub struct Arity {
     pub operands: Option<usize>,
     /// The number of results.
     pub results: usize,
-    /// True when it has to be decomposed before kernels are formed.
+    /// True when it is decomposed: it has to be before kernels are formed, or that may be cheaper.
     pub composite: bool,
 }
 
@@ -42,7 +42,11 @@ static ARITIES: LazyLock<Vec<Arity>> = LazyLock::new(|| {
         Arity {
             operands: (!def.is_variadic()).then_some(operands),
             results,
-            composite: matches!(def.role(), Role::Composite),
+            composite: match def.role() {
+                Role::Composite => true,
+                Role::Own(own) => own.competes(),
+                _ => false,
+            },
         }
     };
     ops::all().iter().map(arity).collect()

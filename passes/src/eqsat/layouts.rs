@@ -13,7 +13,7 @@
 //!
 //! What the caller, a host operator, a region or a gather reads stays row-major.
 
-use super::cost::{self, CostModel, channels_last};
+use super::cost::{self, CostModel, channels_last, varying};
 use crate::decompose::decompose_where;
 use crate::lower::kernel::{self, in_memory, stored};
 use brolga_ir::index::{Ix, Term, Var};
@@ -107,16 +107,6 @@ fn with_layouts(graph: &Graph, last: &FxHashSet<Value>) -> Result<Graph, NodeErr
         }
         out.add(op, &inputs, &node.origin).map_err(|e| e.message)
     })
-}
-
-/// Which values depend on an input, by value.
-fn varying(graph: &Graph) -> Vec<bool> {
-    let mut varies: Vec<bool> = graph.values.iter().map(|v| matches!(v.def, Def::Input(_))).collect();
-    for node in &graph.nodes {
-        let v = node.inputs.iter().any(|i| varies[i.0 as usize]) || !node.op.is_concrete();
-        node.outputs.iter().for_each(|o| varies[o.0 as usize] = v);
-    }
-    varies
 }
 
 /// The shape of a convolution's or pooling's windows.
@@ -237,7 +227,7 @@ impl Chooser {
         source.outputs.iter().for_each(|(_, v)| close(*v));
         for node in &source.nodes {
             match node.op.role() {
-                Role::Host | Role::Region(_) => node.inputs.iter().for_each(|v| close(*v)),
+                Role::Own(_) | Role::Host | Role::Region(_) => node.inputs.iter().for_each(|v| close(*v)),
                 Role::Gather(_) => close(node.inputs[0]),
                 _ => {}
             }
@@ -281,6 +271,7 @@ impl Chooser {
             node: node.origin.to_string(),
             message,
         })?;
+        let stages = built.kernel.stages().into_iter().cloned().collect();
         let types = built.kernel.operands.into_iter().map(|o| o.ty);
         let operands: Vec<(Value, Type)> = built.inputs.into_iter().chain([result]).zip(types).collect();
         let heavy = self.heavy(x);
@@ -296,7 +287,7 @@ impl Chooser {
             result,
             operands,
             outer: built.kernel.outer.len(),
-            stages: built.kernel.stages,
+            stages,
             heavy,
         });
         Ok(())

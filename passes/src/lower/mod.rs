@@ -8,11 +8,12 @@ pub(crate) mod kernel;
 mod region;
 
 use crate::decompose::decompose_where;
-use brolga_ir::ops::Role;
+use brolga_ir::ops::{OwnKernel, OwnStages, Role};
 use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
 use brolga_ir::{Def, Dim, Graph, Layout, Node, NodeError, Type, Value, structured};
 use kernel::{Lowered, in_memory, stored};
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// A model at level 2: steps over slots that call structured kernels.
 pub type Structured = Program<structured::Kernel>;
@@ -23,7 +24,7 @@ pub type Structured = Program<structured::Kernel>;
 /// When a stream between stores is no single kernel, naming the model node.
 pub fn to_structured(graph: &Graph) -> Result<Structured, NodeError> {
     // The kernels that composite operators are part of see core operators only.
-    let graph = decompose_where(graph, |_| true)?;
+    let graph = decompose_where(graph, |op| !op.role().is_step())?;
     let mut l = ProgramBuilder::new(&graph);
     l.nodes()?;
     l.outputs().map_err(no_node)?;
@@ -205,6 +206,7 @@ impl<'g> ProgramBuilder<'g> {
     fn node(&mut self, node: &'g Node) -> Result<(), String> {
         match node.op.role() {
             Role::Store => self.store(node),
+            Role::Own(own) => self.own(node, own),
             Role::Host => {
                 let inputs = node
                     .inputs
@@ -224,6 +226,28 @@ impl<'g> ProgramBuilder<'g> {
             Role::Region(control) => self.regions(node, control.regions(&node.op)),
             _ => Ok(()),
         }
+    }
+
+    /// Calls the kernel that an operator brings along.
+    fn own(&mut self, node: &'g Node, own: &dyn OwnKernel) -> Result<(), String> {
+        let types = |values: &[Value]| values.iter().map(|&v| self.graph.ty(v).clone()).collect::<Vec<Type>>();
+        let OwnStages { kernel, operands } = own.kernel(&node.op, &types(&node.inputs), &types(&node.outputs))?;
+        let inputs = operands.iter().map(|&i| self.memory(node.inputs[i]));
+        let mut args = inputs.collect::<Result<Vec<_>, _>>()?;
+        let known = args.iter().all(|s| self.constant[s.0 as usize]);
+        let fixed = |v: &Value| self.graph.ty(*v).shape.iter().all(|d| d.as_const().is_some());
+        let constant = known && node.outputs.iter().all(fixed);
+        for &v in &node.outputs {
+            let result = self.result(v, constant);
+            args.push(self.under(result, self.graph.ty(v).clone()));
+        }
+        let kernel = structured::Kernel {
+            symbols: self.graph.symbols.clone(),
+            ..kernel
+        };
+        let origin = vec![node.origin.clone()];
+        self.step(node.op.name(), kernel, args, origin, vec![], constant);
+        Ok(())
     }
 
     fn store(&mut self, node: &'g Node) -> Result<(), String> {
@@ -261,16 +285,31 @@ impl<'g> ProgramBuilder<'g> {
     }
 
     fn push_call(&mut self, x: Value, group: Lowered, mut args: Vec<SlotId>, result: SlotId) -> Result<(), String> {
-        let name = format!("{}_{}", self.kernel_name(x), self.program.kernels.len());
         let constant = self.constant[result.0 as usize];
         let written = group.kernel.operands[group.inputs.len()].ty.clone();
         args.push(self.under(self.program.root(result), written));
         if self.program.slot(result).ty.is_empty() {
             return Ok(());
         }
+        let name = self.kernel_name(x);
+        self.step(name, group.kernel, args, group.origin, group.checks, constant);
+        Ok(())
+    }
+
+    /// Adds a call of a kernel, which is a new one where none is like it.
+    fn step(
+        &mut self,
+        name: &str,
+        kernel: structured::Kernel,
+        args: Vec<SlotId>,
+        origin: Vec<Arc<str>>,
+        checks: Vec<Arc<str>>,
+        constant: bool,
+    ) {
         let kernels = &mut self.program.kernels;
-        let kernel = *self.known.entry(group.kernel.clone()).or_insert_with(|| {
-            kernels.push(structured::Kernel { name, ..group.kernel });
+        let name = format!("{name}_{}", kernels.len());
+        let kernel = *self.known.entry(kernel.clone()).or_insert_with(|| {
+            kernels.push(structured::Kernel { name, ..kernel });
             kernels.len() as u32 - 1
         });
         let steps = if constant {
@@ -281,10 +320,9 @@ impl<'g> ProgramBuilder<'g> {
         steps.push(Step::Call {
             kernel,
             args,
-            origin: group.origin,
-            checks: group.checks,
+            origin,
+            checks,
         });
-        Ok(())
     }
 
     /// A kernel's name: its heaviest operator's.

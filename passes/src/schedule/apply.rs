@@ -1,6 +1,6 @@
 //! A kernel and a schedule become pieces.
 
-use super::cpu::{self, points, rows, tile::Tiling};
+use super::cpu::{self, points, rows, tile::Tiling, tree};
 use super::flat::Flat;
 use super::gpu::{self, contract::Blocks};
 use super::knobs::{self, settle};
@@ -27,15 +27,13 @@ pub struct Piece {
 pub enum Code {
     /// A loop kernel.
     Loops(loops::Kernel),
-    /// A loop kernel, one of whose parameters is an operand in panels.
+    /// A loop kernel, some of whose parameters are operands in panels.
     Packed {
         /// The kernel.
         kernel: loops::Kernel,
-        /// The parameter, among the piece's.
-        operand: usize,
-        /// How it is packed.
-        packing: Packing,
-        /// For the kernel that packs.
+        /// Such parameters, among the piece's, and how each is packed.
+        operands: Vec<(usize, Packing)>,
+        /// For the kernels that pack.
         knobs: Knobs,
     },
     /// Rows of the first parameter given here are copied to the second.
@@ -115,6 +113,15 @@ fn piece(part: Part, schedule: &Schedule, runs: Option<&Dim>) -> Result<Piece, S
         Ok(Code::Loops(settle(k, knobs)))
     };
     let code = match schedule {
+        Schedule::Tree(s) => knobs::check(&s.knobs).and_then(|()| {
+            let (k, packed) = tree::kernel(flat, s)?;
+            Ok(Code::Packed {
+                kernel: settle(k, &s.knobs),
+                operands: packed.into_iter().map(|(b, p)| (b.0 as usize, p)).collect(),
+                knobs: s.knobs.clone(),
+            })
+        }),
+        _ if flat.has_loops() => Err("the kernel has loops, which only a tree keeps in order".into()),
         schedule if runs.is_some() && !matches!(schedule, Schedule::Points(_) | Schedule::Rows(_)) => {
             Err("a version is rows or points".into())
         }
@@ -122,8 +129,7 @@ fn piece(part: Part, schedule: &Schedule, runs: Option<&Dim>) -> Result<Piece, S
             knobs::check(&s.knobs)?;
             Ok(Code::Packed {
                 kernel: settle(t.kernel(s)?, &s.knobs),
-                operand: t.packed().0 as usize,
-                packing: t.packing(),
+                operands: vec![(t.packed().0 as usize, t.packing())],
                 knobs: s.knobs.clone(),
             })
         }),

@@ -2,6 +2,7 @@
 //! measured on a Zen 4 where nothing else is said.
 
 use super::cpu::tile::Tiling;
+use super::cpu::tree;
 use super::flat::{Flat, FlatRead, FlatStage, local_len, stride_is_one};
 use super::gpu::contract::Blocks;
 use super::knobs::{self, grain};
@@ -9,12 +10,20 @@ use super::parts::{self, Part};
 use super::{Gpu, Machine, Schedule, inline, stretch};
 use brolga_ir::index::Var;
 use brolga_ir::loops::PANEL;
-use brolga_ir::schedule::{Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile};
+use brolga_ir::schedule::{
+    Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile, Tree, Way,
+};
 use brolga_ir::structured::{self, IterKind};
-use brolga_ir::{CpuTarget, Dim};
+use brolga_ir::{CpuTarget, Dim, TileKind};
 
 /// Iterations that a parallel loop should have at least, where there are as many.
 const TASKS: i64 = 64;
+/// Iterations from which on a loop may be shared out where more would cost something.
+const FEW_TASKS: i64 = 4;
+/// Points that are computed side by side where they are windows.
+const ACROSS: i64 = 4;
+/// The most elements of a window.
+const WINDOW: i64 = 121;
 /// Points of a chunk, when a single long dimension is cut for the parallel loop.
 const CHUNK: i64 = 4096;
 /// From so many points on, a reduction decides how many lanes its kernel has.
@@ -56,6 +65,9 @@ pub fn choose_flat(kernel: &structured::Kernel, flat: &Flat, machine: &Machine) 
     let Machine::Cpu(target) = machine else {
         return of_parts(flat, machine, true);
     };
+    if needs_tree(flat) {
+        return tree(flat, target);
+    }
     if tile(flat, target).is_none()
         && let Some(plain) = stretch::plain(kernel, flat)
     {
@@ -104,14 +116,44 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     // Half of L2 for the right operand, the rest for what streams by.
     let resident = (target.l2_bytes / 2) as i64;
     let stays = t.panel_bytes().as_const().is_some_and(|b| b <= resident);
+    let columns = t.columns().as_const().map_or(PANEL, |n| n.clamp(1, PANEL)) as u32;
     Some(Schedule::Tile(Tile {
         left,
-        rows: i64::from(target.tile.shape(t.kind(), PANEL as u32).rows),
+        rows: i64::from(target.tile.shape(t.kind(), columns).rows),
         order: if stays { Order::Panel } else { Order::Row },
-        lanes: if t.epilogue_size() <= 10 { 16 } else { 8 },
+        lanes: lanes(t.epilogue_size(), target).max(8),
         direct: t.can_write(),
         knobs: knobs::defaults(target),
     }))
+}
+
+/// True for kernels that run in order: those with loops, or with several results of a reduction at one point.
+fn needs_tree(flat: &Flat) -> bool {
+    flat.has_loops() || flat.stages.iter().any(|s| s.reduces() && !s.scan && has_row(s))
+}
+
+/// The kernel's own tree, with tiles wherever they can be: of as many rows as registers hold where every right operand is the
+/// same for all points along the innermost outer dimension.
+fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
+    let with = |rows: i64| {
+        let on_tiles = |i: usize| tree::tiles(flat, rows, i);
+        let way = |(i, s): (usize, &FlatStage)| match on_tiles(i) {
+            true => Way::Tile,
+            false => Way::Lanes(width([s].into_iter(), target)),
+        };
+        Tree {
+            rows,
+            stages: flat.stages.iter().enumerate().map(way).collect(),
+            knobs: knobs::defaults(target),
+        }
+    };
+    let tiles = |t: &Tree| t.stages.iter().filter(|w| **w == Way::Tile).count();
+    let alone = with(1);
+    if flat.outer.is_empty() || tiles(&alone) == 0 {
+        return Schedule::Tree(alone);
+    }
+    let rows = with(i64::from(target.tile.shape(TileKind::F32, PANEL as u32).rows));
+    Schedule::Tree(if tiles(&rows) == tiles(&alone) { rows } else { alone })
 }
 
 fn copy(flat: &Flat) -> Option<Schedule> {
@@ -133,7 +175,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     };
     if rows && flat.stages.iter().all(|s| !s.scan) {
         return Schedule::Rows(Rows {
-            lanes: width(flat.stages.iter()),
+            lanes: width(flat.stages.iter(), target),
             outside: tasks(flat.outer.iter().map(|(_, d)| d)) as i64,
             inline: vec![],
             knobs: knobs::defaults(target),
@@ -145,6 +187,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
             lanes: 1,
             outside: 0,
             chunk: 0,
+            across: 0,
             inline: vec![],
             knobs: knobs::defaults(target),
         });
@@ -153,7 +196,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     // What follows a long reduction runs once where that runs often.
     let often = |s: &FlatStage| s.reduces() && s.length().as_const().is_none_or(|n| n >= LONG);
     let reduces = flat.stages.iter().any(often);
-    let width = width(flat.stages.iter().filter(|s| !reduces || often(s)));
+    let width = width(flat.stages.iter().filter(|s| !reduces || often(s)), target);
     // Lanes beyond the extent would leave all of it to the tail.
     let lanes = match extent.as_const() {
         Some(n @ 4..) => width.min(1 << n.ilog2().min(4)),
@@ -167,14 +210,29 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     let long = extent.as_const().is_none_or(|n| n > CHUNK);
     // One long dimension is cut into chunks when there is nothing else to run in parallel.
     let cut = long && known.is_some_and(|n| n < TASKS);
+    let others = flat.outer.len() as i64 - 1;
+    let outside = tasks(rest()) as i64;
+    // Windows had better be computed several at once, where that leaves some tasks.
+    let most: Vec<&Dim> = rest().take((others - 1).max(0) as usize).collect();
+    let enough = brolga_ir::dim::product(most.iter().copied())
+        .as_const()
+        .is_none_or(|n| n >= FEW_TASKS);
+    let windows =
+        others > 0 && enough && target.body_lanes().is_some() && lanes > 1 && flat.stages.iter().any(is_window);
     Schedule::Points(Points {
         along: along as i64,
         lanes,
-        outside: tasks(rest()) as i64,
+        outside: if windows { outside.min(others - 1) } else { outside },
         chunk: if cut { CHUNK } else { 0 },
+        across: if windows { ACROSS } else { 0 },
         inline: vec![],
         knobs: knobs::defaults(target),
     })
+}
+
+/// True for reductions over a few elements, each of which many points read.
+fn is_window(s: &FlatStage) -> bool {
+    s.reduces() && !s.scan && s.length().as_const().is_some_and(|n| (2..=WINDOW).contains(&n))
 }
 
 /// True for stages with a row of results.
@@ -202,11 +260,17 @@ fn contiguous_reads(flat: &Flat, v: Var) -> bool {
 }
 
 /// Lanes for a kernel: fewer the larger the bodies of stages, so that values stay in registers.
-fn width<'s>(stages: impl Iterator<Item = &'s FlatStage>) -> i64 {
+fn width<'s>(stages: impl Iterator<Item = &'s FlatStage>, target: &CpuTarget) -> i64 {
     let sizes = stages.map(|s| s.body.usual() + s.reads.len());
-    match sizes.max().unwrap_or(0) {
-        0..=10 => 16,
-        11..=48 => 8,
+    lanes(sizes.max().unwrap_or(0), target)
+}
+
+/// Lanes for a body of so many instructions and reads: those of a register where it is as wide as the CPU has them, several
+/// registers of 128 bits else.
+fn lanes(size: usize, target: &CpuTarget) -> i64 {
+    match (target.body_lanes(), size) {
+        (Some(16), _) | (_, 0..=10) => 16,
+        (Some(_), _) | (_, 11..=48) => 8,
         _ => 4,
     }
 }

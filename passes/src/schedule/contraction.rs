@@ -92,7 +92,7 @@ impl<'f> Contraction<'f> {
         if s.scan || s.scatter || s.dims.is_empty() || s.dims.iter().any(|(_, d)| d.kind != IterKind::Reduction) {
             return fail("the first stage does more than to reduce, or does not");
         }
-        let Some(sum) = product(s) else {
+        let Some(sum) = multiplied(s) else {
             return fail("the first stage's values are no product of two values that are read");
         };
         if !s.combine.as_ref().is_some_and(is_sum) {
@@ -135,7 +135,7 @@ impl<'f> Contraction<'f> {
 }
 
 /// The dtype of the product of two values that are the inputs, or conversions of them that lose nothing.
-fn product(s: &FlatStage) -> Option<DType> {
+pub fn multiplied(s: &FlatStage) -> Option<DType> {
     let body = &s.body;
     let [out] = body.outputs[..] else { return None };
     let dtype = body.dtype(out);
@@ -156,6 +156,6 @@ fn product(s: &FlatStage) -> Option<DType> {
 }
 
 /// True for a plain sum from 0.
-fn is_sum(c: &Combine) -> bool {
+pub fn is_sum(c: &Combine) -> bool {
     c.init == [0] && matches!(&c.body.insts[..], [Inst::Prim(Prim::Add, [a, b, _])] if a.0 + b.0 == 1)
 }

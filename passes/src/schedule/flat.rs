@@ -3,12 +3,13 @@
 //! Every access is one index expression over variables, which says where the element stands: nothing below asks for layouts.
 //! Adjacent outer dimensions whose every access strides as if they
 //! were one dimension are merged, dimensions of extent 1 disappear; so an element-wise kernel over contiguous tensors of
-//! any rank is one loop, and a 1×1 convolution is a matrix product.
+//! any rank is one loop, and a 1×1 convolution is a matrix product. Dimensions of stages merge likewise; a loop of the kernel's
+//! tree stays as it is.
 
 use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
 use brolga_ir::loops::{Buf, Buffer, Scope};
 use brolga_ir::scalar::Body;
-use brolga_ir::structured::{self, Check, Combine, IterDim, IterKind, Kernel, Local, Place, Read, Role};
+use brolga_ir::structured::{self, Check, Combine, IterDim, IterKind, Kernel, Local, Part, Place, Read, Role};
 use brolga_ir::{DType, Dim, Layout, Symbol};
 
 /// Where an access goes.
@@ -75,6 +76,22 @@ pub struct FlatStage {
     pub scatter: bool,
 }
 
+/// A node of the kernel's tree.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// A stage, by its position among all.
+    Stage(usize),
+    /// Nodes that run for each value of a variable, in order.
+    Loop {
+        /// The variable.
+        var: Var,
+        /// Its number of values.
+        extent: Dim,
+        /// What runs.
+        body: Vec<Node>,
+    },
+}
+
 /// A kernel with flat addresses.
 #[derive(Clone, Debug)]
 pub struct Flat {
@@ -88,8 +105,10 @@ pub struct Flat {
     pub locals: Vec<Local>,
     /// Outer parallel dimensions.
     pub outer: Vec<(Var, Dim)>,
-    /// Stages.
+    /// All stages, in the order of the text.
     pub stages: Vec<FlatStage>,
+    /// How the stages run where some do so in loops; empty where they run one after the other.
+    pub tree: Vec<Node>,
     /// The first variable that is not in use.
     pub next_var: u32,
 }
@@ -115,14 +134,11 @@ impl Flat {
         };
         let n = kernel.outer.len() as u32;
         let mut next_var = n;
-        let stages = kernel.stages.iter().map(|s| {
-            let dims: Vec<_> = s
-                .dims
-                .iter()
-                .enumerate()
-                .map(|(i, d)| (Var(n + i as u32), d.clone()))
-                .collect();
-            next_var = next_var.max(n + dims.len() as u32);
+        let placed = kernel.placed();
+        let stages = placed.iter().map(|(s, loops)| {
+            let first = n + loops.len() as u32;
+            let dims: Vec<_> = (first..).map(Var).zip(s.dims.iter().cloned()).collect();
+            next_var = next_var.max(first + dims.len() as u32);
             let reads = s.reads.iter().map(|r| match r {
                 Read::Element {
                     place,
@@ -183,6 +199,10 @@ impl Flat {
             locals: kernel.locals.clone(),
             outer,
             stages,
+            tree: match kernel.list() {
+                Some(_) => vec![],
+                None => nodes(&kernel.parts, n, &mut 0),
+            },
             next_var,
         };
         flat.split_divided();
@@ -296,6 +316,11 @@ impl Flat {
         }
     }
 
+    /// True where some stages run in loops.
+    pub fn has_loops(&self) -> bool {
+        !self.tree.is_empty()
+    }
+
     /// Whether some stage computes a local.
     pub fn is_written(&self, local: usize) -> bool {
         let t = Target::Local(local as u32);
@@ -366,6 +391,22 @@ impl FlatStage {
     pub fn reduces(&self) -> bool {
         self.dims.iter().any(|(_, d)| d.kind == IterKind::Reduction)
     }
+}
+
+/// The tree of parts whose loops count by variables from `var` on; `stages` counts stages.
+fn nodes(parts: &[Part], var: u32, stages: &mut usize) -> Vec<Node> {
+    let one = |p: &Part| match p {
+        Part::Stage(_) => {
+            *stages += 1;
+            Node::Stage(*stages - 1)
+        }
+        Part::Loop(l) => Node::Loop {
+            var: Var(var),
+            extent: l.extent.clone(),
+            body: nodes(&l.body, var + 1, stages),
+        },
+    };
+    parts.iter().map(one).collect()
 }
 
 /// The divisor by which an index divides just the variable `v`, and the quotient's extent, when the division is even.

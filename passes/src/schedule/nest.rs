@@ -7,12 +7,12 @@ use brolga_ir::scalar::{Body, Inst, Prim};
 use brolga_ir::{DType, Dim};
 
 /// Where a local of the structured kernel lives.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Home {
     /// In a register.
     Reg(Reg),
-    /// In a buffer.
-    Buffer(Buf),
+    /// In a buffer, from this element on.
+    Buffer(Buf, Ix),
 }
 
 /// A loop kernel under construction.
@@ -93,8 +93,16 @@ impl<'f> Nest<'f> {
         for (i, l) in self.flat.locals.iter().enumerate() {
             if !l.shape.is_empty() && self.flat.is_written(i) {
                 let b = self.scratch(l.dtype, local_len(l), Scope::Worker);
-                self.homes[i] = Some(Home::Buffer(b));
+                self.homes[i] = Some(Home::Buffer(b, Ix::constant(0)));
             }
+        }
+    }
+
+    /// The buffer of a local that has one.
+    pub fn tile_of(&self, local: u32) -> Buf {
+        match self.homes[local as usize] {
+            Some(Home::Buffer(b, _)) => b,
+            _ => unreachable!("l{local} is a tile in memory"),
         }
     }
 
@@ -126,20 +134,22 @@ impl<'f> Nest<'f> {
                     guard,
                     fill,
                 } => {
-                    let buffer = match *target {
-                        Target::Buffer(b) => b,
-                        Target::Local(l) => match self.homes[l as usize].expect("a local is written before it is read")
+                    let (buffer, first) = match *target {
+                        Target::Buffer(b) => (b, Ix::constant(0)),
+                        Target::Local(l) => match self.homes[l as usize]
+                            .clone()
+                            .expect("a local is written before it is read")
                         {
                             Home::Reg(r) => {
                                 regs.push(r);
                                 continue;
                             }
-                            Home::Buffer(b) => b,
+                            Home::Buffer(b, first) => (b, first),
                         },
                     };
                     let e = Expr::Load {
                         buffer,
-                        index: place(index, &regs),
+                        index: &first + &place(index, &regs),
                         guard: bounds(guard, &regs),
                         fill: *fill,
                     };
@@ -199,10 +209,10 @@ impl<'f> Nest<'f> {
     /// Writes values to a stage's places at a point. `reads` are the registers of its reads (for a scatter's indices).
     pub fn writes(&mut self, out: &mut Vec<Stmt>, stage: &FlatStage, values: &[Reg], reads: &[Reg], at: &Point) {
         for ((target, index), &value) in stage.writes.iter().zip(values) {
-            let buffer = match *target {
-                Target::Buffer(b) => b,
-                Target::Local(l) => match self.homes[l as usize] {
-                    Some(Home::Buffer(b)) => b,
+            let (buffer, first) = match *target {
+                Target::Buffer(b) => (b, Ix::constant(0)),
+                Target::Local(l) => match &self.homes[l as usize] {
+                    Some(Home::Buffer(b, first)) => (*b, first.clone()),
                     _ => {
                         self.homes[l as usize] = Some(Home::Reg(value));
                         continue;
@@ -211,7 +221,7 @@ impl<'f> Nest<'f> {
             };
             out.push(Stmt::Store {
                 buffer,
-                index: index.substitute(at, &by_read(reads)),
+                index: &first + &index.substitute(at, &by_read(reads)),
                 value,
             });
         }

@@ -16,7 +16,7 @@ pub struct Part {
 
 /// True for kernels whose stages share no outer dimension and no local.
 pub fn splits(flat: &Flat) -> bool {
-    flat.outer.is_empty() && flat.stages.len() > 1 && flat.locals.is_empty()
+    flat.outer.is_empty() && flat.stages.len() > 1 && flat.locals.is_empty() && !flat.has_loops()
 }
 
 /// The kernel as one part. The dimensions of a lone parallel stage are outer ones in it.
@@ -59,6 +59,7 @@ fn alone(flat: &Flat, number: usize, stage: &FlatStage) -> Part {
             locals: vec![],
             outer: vec![],
             stages: vec![stage],
+            tree: vec![],
             next_var: flat.next_var,
         },
         params: params.into_iter().map(|b| b.0 as usize).collect(),
@@ -125,7 +126,7 @@ pub fn as_copy(flat: &Flat, grain: i64) -> Option<(Buf, Buf, Rows)> {
 /// Makes the dimensions of a lone parallel stage outer ones.
 fn absorb(flat: &mut Flat) {
     let [s] = &mut flat.stages[..] else { return };
-    if s.scatter || s.scan || s.reduces() {
+    if s.scatter || s.scan || s.reduces() || !flat.tree.is_empty() {
         return;
     }
     flat.outer.extend(s.dims.drain(..).map(|(v, d)| (v, d.extent)));

@@ -1,7 +1,7 @@
 //! All stages at one point of the outer domain, or at as many points as lanes, each in order.
 
 use super::flat::{Flat, FlatStage, Target};
-use super::nest::{Domain, Nest, Point};
+use super::nest::{Domain, Home, Nest, Point};
 use super::sums::{self, on_lanes};
 use brolga_ir::DType;
 use brolga_ir::index::{Ix, Reg, Var};
@@ -27,48 +27,99 @@ pub fn check(flat: &Flat) -> Result<(), String> {
     }
 }
 
-/// All stages at a point (or at `lanes` points).
-pub fn stages(nest: &mut Nest, out: &mut Vec<Stmt>, lanes: u32, at: &Point) {
+/// All stages at a point (or at `lanes` points); at several such places side by side, the loops of a reduction then run once.
+pub fn stages(nest: &mut Nest, out: &mut Vec<Stmt>, lanes: u32, points: &[&Point]) {
     let flat = nest.flat;
+    // Each place has its own registers for what stages keep.
+    let mut homes = vec![nest.homes.clone(); points.len()];
     for stage in &flat.stages {
-        if !stage.reduces() {
-            let mut body = vec![];
-            let reads = nest.reads(&mut body, stage, at);
-            let values = nest.body(&mut body, &stage.body, &reads);
-            let values = keep_lanes(nest, &mut body, stage, values, lanes);
-            nest.writes(&mut body, stage, &values, &reads, at);
-            let loops: Vec<(Var, Ix)> = stage
-                .dims
-                .iter()
-                .map(|(v, d)| (*v, Ix::constant(d.extent.clone())))
-                .collect();
-            out.extend(Nest::serial(&loops, on_lanes(nest, lanes, body)));
+        if points.len() > 1 && stage.reduces() && !stage.scan && sums::is_plain(stage) {
+            together(nest, out, stage, lanes, points, &mut homes);
             continue;
         }
-        let combine = stage.combine.as_ref().expect("a reducing stage has a combiner");
-        let accs = accumulators(nest, out, stage, lanes);
-        let loops: Vec<(Var, Ix)> = stage
-            .dims
-            .iter()
-            .map(|(v, d)| (*v, Ix::constant(d.extent.clone())))
-            .collect();
-        if stage.scan {
-            let mut body = vec![];
-            let values = nest.values(&mut body, stage, at);
-            merge(nest, &mut body, &combine.body, &accs, &values);
-            nest.writes(&mut body, stage, &accs, &[], at);
-            out.extend(Nest::serial(&loops, on_lanes(nest, lanes, body)));
-            continue;
+        for (home, at) in homes.iter_mut().zip(points) {
+            std::mem::swap(&mut nest.homes, home);
+            one_stage(nest, out, stage, lanes, at);
+            std::mem::swap(&mut nest.homes, home);
         }
-        let domain = Domain { loops: &loops, at };
-        sums::reduce(nest, out, combine, &accs, lanes, domain, &mut |nest, accs, at| {
-            let mut body = vec![];
-            let values = nest.values(&mut body, stage, at);
-            merge(nest, &mut body, &combine.body, accs, &values);
-            on_lanes(nest, lanes, body)
-        });
-        finish(nest, out, stage, &accs, lanes, at);
     }
+    nest.homes = homes.pop().expect("there is a point");
+}
+
+/// A stage that reduces, at several places: its loops with a step of each inside.
+fn together(
+    nest: &mut Nest,
+    out: &mut Vec<Stmt>,
+    stage: &FlatStage,
+    lanes: u32,
+    points: &[&Point],
+    homes: &mut [Vec<Option<Home>>],
+) {
+    let combine = stage.combine.as_ref().expect("a reducing stage has a combiner");
+    let accs: Vec<Vec<Reg>> = points.iter().map(|_| accumulators(nest, out, stage, lanes)).collect();
+    let mut body = vec![];
+    for ((home, at), accs) in homes.iter_mut().zip(points).zip(&accs) {
+        std::mem::swap(&mut nest.homes, home);
+        let values = nest.values(&mut body, stage, at);
+        merge(nest, &mut body, &combine.body, accs, &values);
+        std::mem::swap(&mut nest.homes, home);
+    }
+    out.extend(Nest::serial(&loops_of(stage), on_lanes(nest, lanes, body)));
+    for ((home, at), accs) in homes.iter_mut().zip(points).zip(&accs) {
+        std::mem::swap(&mut nest.homes, home);
+        finish(nest, out, stage, accs, lanes, at);
+        std::mem::swap(&mut nest.homes, home);
+    }
+}
+
+fn loops_of(stage: &FlatStage) -> Vec<(Var, Ix)> {
+    let dims = stage.dims.iter();
+    dims.map(|(v, d)| (*v, Ix::constant(d.extent.clone()))).collect()
+}
+
+fn one_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32, at: &Point) {
+    let loops = loops_of(stage);
+    if !stage.reduces() {
+        let mut body = vec![];
+        let reads = nest.reads(&mut body, stage, at);
+        let values = nest.body(&mut body, &stage.body, &reads);
+        let values = keep_lanes(nest, &mut body, stage, values, lanes);
+        nest.writes(&mut body, stage, &values, &reads, at);
+        out.extend(Nest::serial(&loops, on_lanes(nest, lanes, body)));
+        return;
+    }
+    if stage.scan {
+        return scan(nest, out, stage, lanes, at);
+    }
+    let combine = stage.combine.as_ref().expect("a reducing stage has a combiner");
+    let accs = accumulators(nest, out, stage, lanes);
+    let domain = Domain { loops: &loops, at };
+    sums::reduce(nest, out, combine, &accs, lanes, domain, &mut |nest, accs, at| {
+        let mut body = vec![];
+        let values = nest.values(&mut body, stage, at);
+        merge(nest, &mut body, &combine.body, accs, &values);
+        on_lanes(nest, lanes, body)
+    });
+    finish(nest, out, stage, &accs, lanes, at);
+}
+
+/// A scan at a point (or at `lanes` points).
+pub fn scan(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32, at: &Point) {
+    let combine = stage.combine.as_ref().expect("a scan has a combiner");
+    let accs = accumulators(nest, out, stage, lanes);
+    let loops = loops_of(stage);
+    let inside = |u: Var| {
+        if loops.iter().any(|(v, _)| *v == u) {
+            Ix::var(u)
+        } else {
+            at(u)
+        }
+    };
+    let mut body = vec![];
+    let values = nest.values(&mut body, stage, &inside);
+    merge(nest, &mut body, &combine.body, &accs, &values);
+    nest.writes(&mut body, stage, &accs, &[], &inside);
+    out.extend(Nest::serial(&loops, on_lanes(nest, lanes, body)));
 }
 
 /// Scalars that a later stage reads are kept in registers with lanes.

@@ -162,12 +162,13 @@ impl Scheduler<'_> {
                 Code::Loops(k) => self.out.call(k, args, source),
                 Code::Packed {
                     kernel: k,
-                    operand,
-                    packing,
+                    operands,
                     knobs,
                 } => {
-                    let operand_of = &kernel.operands[piece.params[*operand]];
-                    args[*operand] = self.panels_of(args[*operand], packing, operand_of, k, knobs, source.origin);
+                    for (i, packing) in operands {
+                        let operand = &kernel.operands[piece.params[*i]];
+                        args[*i] = self.panels_of(args[*i], packing, operand, k, knobs, source.origin);
+                    }
                     self.out.call(k, args, source);
                 }
                 Code::Copy { from, to, rows } => {
@@ -244,6 +245,7 @@ fn inlines(s: &Schedule) -> bool {
         Schedule::GpuPoints(s) => !s.inline.is_empty(),
         Schedule::GpuRows(s) => !s.inline.is_empty(),
         Schedule::Tile(_)
+        | Schedule::Tree(_)
         | Schedule::InOrder(_)
         | Schedule::Copy(_)
         | Schedule::GpuTile(_)
@@ -257,7 +259,8 @@ fn fits(s: &Schedule, machine: &Machine) -> bool {
         Schedule::Split(parts) => return parts.iter().all(|p| fits(p, machine)),
         Schedule::Versions(both) => return both.iter().all(|p| fits(p, machine)),
         Schedule::GpuTile(_) | Schedule::GpuPoints(_) | Schedule::GpuRows(_) | Schedule::GpuInOrder(_) => true,
-        Schedule::Tile(_) | Schedule::Points(_) | Schedule::Rows(_) | Schedule::InOrder(_) | Schedule::Copy(_) => false,
+        Schedule::Tile(_) | Schedule::Points(_) | Schedule::Rows(_) | Schedule::Tree(_) => false,
+        Schedule::InOrder(_) | Schedule::Copy(_) => false,
     };
     gpu == matches!(machine, Machine::Gpu(_))
 }

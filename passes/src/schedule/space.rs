@@ -13,13 +13,15 @@ use super::knobs::{self, grain};
 use super::parts::{self, Part};
 use super::{Machine, Schedule, inline, stretch};
 use brolga_ir::loops::PANEL;
-use brolga_ir::schedule::{Copy, GpuPoints, GpuRows, GpuTile, Order, Points, Rows, Tile};
-use brolga_ir::{CpuTarget, structured};
+use brolga_ir::schedule::{Copy, GpuPoints, GpuRows, GpuTile, Order, Points, Rows, Tile, Tree, Way};
+use brolga_ir::{CpuTarget, TileKind, structured};
 
 /// Lanes of vectors to try.
 const LANES: [i64; 5] = [1, 4, 8, 16, 32];
 /// Chunks of a long dimension to try.
 const CHUNKS: [i64; 3] = [1024, 4096, 16384];
+/// Points side by side to try.
+const ACROSS: [i64; 3] = [0, 2, 4];
 /// The most schedules of a kernel, or of a stage that splits off.
 const MOST: usize = 512;
 
@@ -100,6 +102,25 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
             }
         }
     }
+    if let Schedule::Tree(chosen) = chosen {
+        let height = i64::from(target.tile.shape(TileKind::F32, PANEL as u32).rows);
+        for rows in [1].into_iter().chain(heights(height)) {
+            out.push(Schedule::Tree(Tree { rows, ..chosen.clone() }));
+        }
+        for (i, way) in chosen.stages.iter().enumerate() {
+            for other in LANES
+                .map(Way::Lanes)
+                .into_iter()
+                .chain([Way::Tile])
+                .filter(|w| w != way)
+            {
+                let mut tree = chosen.clone();
+                tree.stages[i] = other;
+                out.push(Schedule::Tree(tree));
+            }
+        }
+        return out;
+    }
     let dims = flat.outer.len() as i64;
     for inline in inlinings(flat) {
         for lanes in LANES {
@@ -119,14 +140,19 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
             for lanes in LANES {
                 for outside in 0..dims.max(1) {
                     for &chunk in &chunks {
-                        out.push(Schedule::Points(Points {
-                            along,
-                            lanes,
-                            outside,
-                            chunk,
-                            inline: inline.clone(),
-                            knobs: default.clone(),
-                        }));
+                        // There is a loop inside but for the outermost ones and that of the vectors.
+                        let across = if outside + 1 < dims { &ACROSS[..] } else { &ACROSS[..1] };
+                        for &across in across {
+                            out.push(Schedule::Points(Points {
+                                along,
+                                lanes,
+                                outside,
+                                chunk,
+                                across,
+                                inline: inline.clone(),
+                                knobs: default.clone(),
+                            }));
+                        }
                     }
                 }
             }

@@ -23,18 +23,15 @@ pub struct Plain {
 
 /// The form of a kernel where nothing is stretched; `None` when it has no reads that only a run tells, or writes in order.
 pub fn plain(kernel: &Kernel, general: &Flat) -> Option<Plain> {
-    if kernel.stages.iter().any(|s| s.scatter) {
+    // A kernel with loops has one version.
+    if kernel.list()?.iter().any(|s| s.scatter) {
         return None;
     }
     let mut plain = kernel.clone();
     let mut equal: Vec<(Dim, Dim)> = vec![];
-    for s in &mut plain.stages {
-        let extents: Vec<Dim> = kernel
-            .outer
-            .iter()
-            .chain(s.dims.iter().map(|d| &d.extent))
-            .cloned()
-            .collect();
+    let outer = &kernel.outer;
+    plain.for_each_stage_mut(&mut |s| {
+        let extents: Vec<Dim> = outer.iter().chain(s.dims.iter().map(|d| &d.extent)).cloned().collect();
         let mut flatten = |ix: &mut Ix| {
             for (term, c) in &mut ix.terms {
                 let Term::Var(Var(v)) = term else { continue };
@@ -50,7 +47,7 @@ pub fn plain(kernel: &Kernel, general: &Flat) -> Option<Plain> {
                 map.iter_mut().for_each(&mut flatten);
             }
         }
-    }
+    });
     equal.sort();
     equal.dedup();
     if equal.is_empty() {
@@ -68,11 +65,7 @@ pub fn plain(kernel: &Kernel, general: &Flat) -> Option<Plain> {
         .flatten()
         .for_each(rename);
     plain.outer.iter_mut().for_each(rename);
-    plain
-        .stages
-        .iter_mut()
-        .flat_map(|s| &mut s.dims)
-        .for_each(|d| rename(&mut d.extent));
+    plain.for_each_stage_mut(&mut |s| s.dims.iter_mut().for_each(|d| rename(&mut d.extent)));
     let apart = equal.iter().map(|(d, to)| d.differs(to));
     let apart = apart.fold(Dim::ZERO, |sum, d| &sum + &d);
     let mut flat = Flat::new(&plain);

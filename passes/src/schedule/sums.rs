@@ -14,6 +14,7 @@
 //! acc = acc + total
 //! ```
 
+use super::flat::FlatStage;
 use super::nest::{Domain, Nest, Point};
 use brolga_ir::index::{Ix, Reg};
 use brolga_ir::loops::{Expr, LoopKind, Stmt};
@@ -56,6 +57,12 @@ fn cut(extents: &[Ix]) -> Option<Cut> {
 fn is_sum(c: &Combine) -> bool {
     let float = matches!(c.body.inputs[..], [DType::F32, DType::F32] | [DType::F64, DType::F64]);
     float && matches!(c.body.insts[..], [Inst::Prim(Prim::Add, [V(0), V(1), _])])
+}
+
+/// True for reductions whose loops are not cut.
+pub fn is_plain(stage: &FlatStage) -> bool {
+    let extents: Vec<Ix> = stage.dims.iter().map(|(_, d)| Ix::constant(d.extent.clone())).collect();
+    cut(&extents).is_none() || stage.combine.as_ref().is_none_or(|c| !is_sum(c))
 }
 
 /// Merges what a loop nest at a point computes into accumulators of `lanes` lanes: the loops, and one step of them,

@@ -16,12 +16,14 @@ mod lanes;
 mod loops;
 mod prologue;
 mod tile;
+mod wide;
 
 use crate::Error;
 use crate::clif::emit::{Emit, clif, element};
 use crate::clif::unit::Unit;
 use crate::clif::vector::Val;
 use crate::rare::{Rare, Uses};
+use crate::x86::Isa;
 use brolga_ir::DType;
 use brolga_ir::index::{Ix, Reg};
 use brolga_ir::loops::{Buf, Expr, Kernel, Stmt, Tile};
@@ -33,12 +35,18 @@ use cranelift_module::{FuncId, Linkage};
 use index::Vars;
 use lanes::Vector;
 use rustc_hash::FxHashMap;
+use wide::Wide;
 
 /// Compiles a kernel under a name.
 pub(crate) fn define(unit: &mut Unit, k: &Kernel, name: &str, linkage: Linkage) -> Result<FuncId, Error> {
     let signature = unit.signature(&[types::I64, types::I64, types::I64, types::I32], None);
     let id = unit.declare(name, linkage, &signature)?;
-    unit.define(id, |e| Body::new(e, k)?.run())?;
+    let wide = Wide::plan(k, Isa::of(unit.target.tile), name);
+    unit.define(id, |e| Body::new(e, k, &wide)?.run())?;
+    if let Some(listing) = unit.listings.as_mut().and_then(|l| l.last_mut()) {
+        let why: String = wide.refusals.iter().map(|w| format!("; in 128 bits: {w}\n")).collect();
+        listing.ir.insert_str(0, &why);
+    }
     Ok(id)
 }
 
@@ -59,6 +67,8 @@ pub(crate) struct Body<'k, 'a, 'm> {
     fault: Option<Value>,
     /// Arguments of tiles, which are told apart by their places in memory.
     tiles: Vec<(&'k Tile, StackSlot)>,
+    /// What is not compiled here.
+    wide: &'k Wide,
 }
 
 impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
@@ -81,11 +91,33 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
     }
 
     fn stmts(&mut self, body: &[Stmt]) -> Result<(), Error> {
+        if self.wide.any(body) {
+            return self.stmts_and_runs(body);
+        }
         let rare = Rare::of(body, &self.uses, self.k);
         for (i, s) in body.iter().enumerate().filter(|(i, _)| !rare.moved(*i)) {
             match (s, rare.cone(i)) {
                 (Stmt::Set(r, Expr::Prim(_, x)), Some(cone)) => self.rarely(*r, x, cone.iter().map(|&j| &body[j]))?,
                 _ => self.stmt(s)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Statements of which some are functions of their own.
+    fn stmts_and_runs(&mut self, body: &[Stmt]) -> Result<(), Error> {
+        let wide = self.wide;
+        let mut at = 0;
+        while at < body.len() {
+            match wide.run(&body[at]) {
+                Some(run) => {
+                    self.call_wide(run, &body[at..])?;
+                    at += run.len();
+                }
+                None => {
+                    self.stmt(&body[at])?;
+                    at += 1;
+                }
             }
         }
         Ok(())

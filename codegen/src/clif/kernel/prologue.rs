@@ -2,6 +2,7 @@
 //! of tiles.
 
 use super::index::Vars;
+use super::wide::Wide;
 use super::{Body, repeated};
 use crate::Error;
 use crate::clif::emit::{CONSTANT, Emit, clif, element};
@@ -18,7 +19,11 @@ const MAX_COPIES: usize = 4;
 
 impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
     /// A kernel whose statements come next.
-    pub(super) fn new(e: &'k mut Emit<'a, 'm>, k: &'k loops::Kernel) -> Result<Body<'k, 'a, 'm>, Error> {
+    pub(super) fn new(
+        e: &'k mut Emit<'a, 'm>,
+        k: &'k loops::Kernel,
+        wide: &'k Wide,
+    ) -> Result<Body<'k, 'a, 'm>, Error> {
         let p = e.params();
         let (args, begin, end, worker) = (p[0], p[1], p[2], p[3]);
         let count = k.params().count();
@@ -36,6 +41,7 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
             range: (begin, end),
             fault: None,
             tiles: vec![],
+            wide,
         };
         if k.checks() > 0 {
             this.fault = Some(field(this.e, count + 3));
@@ -93,11 +99,11 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
         });
         self.e.prepare_dims(&dims)?;
 
-        let mut assigned: Vec<Reg> = vec![];
+        let mut assigned: Vec<Reg> = self.wide.results();
         let mut fills: Vec<(DType, u64, u32)> = vec![];
         let mut constants: Vec<u64> = vec![];
         let mut widest = 0;
-        visit(&self.k.body, &mut |s, lanes| {
+        self.wide.visit_kept(&self.k.body, 0, &mut |s, lanes| {
             let Stmt::Set(r, e) = s else { return };
             if (lanes == 0 || self.k.reg(*r).lanes > 1) && !assigned.contains(r) {
                 assigned.push(*r);
@@ -148,7 +154,7 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
             }
             self.fills.insert(pattern, slot);
         }
-        if self.k.pooled {
+        if self.k.pooled && !constants.is_empty() {
             let copies = widest.div_ceil(16).clamp(1, MAX_COPIES);
             self.e.prepare_constants(&constants, copies)?;
         }

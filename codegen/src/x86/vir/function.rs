@@ -16,15 +16,16 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The place of these bytes, which are a power of two, at most 64, and aligned to their number.
+    /// The place of these bytes, whose number is a power of two; they are aligned to it, up to a line of cache.
     pub fn place(&mut self, bytes: &[u8]) -> i32 {
         if let Some(at) = self.places.get(bytes) {
             return *at;
         }
-        let at = self.bytes.len().next_multiple_of(bytes.len());
+        let align = bytes.len().min(64);
+        let at = self.bytes.len().next_multiple_of(align);
         self.bytes.resize(at, 0);
         self.bytes.extend_from_slice(bytes);
-        self.align = self.align.max(bytes.len());
+        self.align = self.align.max(align);
         self.places.insert(bytes.to_vec(), at as i32);
         at as i32
     }

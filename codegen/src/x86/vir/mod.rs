@@ -70,6 +70,14 @@ pub enum Op {
     SplatGeneral { ty: Type, dst: V, src: G },
     /// Lane 0 to memory.
     StoreLane { ty: Type, mem: Mem, src: V },
+    /// `src` of 128 bits with one lane from memory, of 32 or 64 bits.
+    Insert {
+        ty: Type,
+        dst: V,
+        src: V,
+        mem: Mem,
+        lane: u8,
+    },
     /// For each lane under the mask the element at `mem` plus its index times `scale` bytes; the other lanes are zero. `wide`
     /// indices are `i64`, others `i32`. The mask is lost.
     Gather {
@@ -261,6 +269,11 @@ impl Op {
                 see(General, &mut src.0, Use);
                 see(Vector, &mut dst.0, Def);
             }
+            Op::Insert { dst, src, mem: m, .. } => {
+                mem(m, see);
+                see(Vector, &mut src.0, Use);
+                see(Vector, &mut dst.0, Def);
+            }
             Op::Gather {
                 dst,
                 mem: m,
@@ -401,6 +414,7 @@ impl Op {
             | Op::StoreLane { mem, .. }
             | Op::Broadcast { mem, .. }
             | Op::Gather { mem, .. }
+            | Op::Insert { mem, .. }
             | Op::Prefetch { mem }
             | Op::LoadGeneral { mem, .. }
             | Op::Lea { mem, .. } => Some(mem),

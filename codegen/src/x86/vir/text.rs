@@ -67,7 +67,7 @@ words! {
     }
     Unary { Sqrt = "sqrt", Floor = "floor", Ceil = "ceil", Trunc = "trunc", Round = "round", Abs = "abs" }
     Shift { Left = "shl", Right = "shr" }
-    Dot { U8I8 = "u8·i8", I16 = "i16·i16", Bf16 = "bf16·bf16" }
+    Dot { U8I8 = "u8·i8", I16 = "i16·i16", Brain = "bf16·bf16" }
     Comparison { Eq = "==", Ne = "!=", Lt = "<", Le = "<=", Unordered = "unordered" }
     Logic { And = "and", Or = "or", Xor = "xor", AndNot = "andnot" }
     GeneralOp { Add = "+=", Sub = "-=", Mul = "*=" }
@@ -86,6 +86,13 @@ impl fmt::Display for Op {
             Op::Splat { ty, dst, src } => write!(f, "{dst} = splat {ty} {src}"),
             Op::SplatGeneral { ty, dst, src } => write!(f, "{dst} = splat {ty} {src}"),
             Op::StoreLane { ty, mem, src } => write!(f, "store {} {mem}, {src}", ty.elem.name()),
+            Op::Insert {
+                ty,
+                dst,
+                src,
+                mem,
+                lane,
+            } => write!(f, "{dst} = insert {ty} {src}, {mem} at {lane}"),
             Op::Gather {
                 ty,
                 dst,

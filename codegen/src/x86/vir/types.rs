@@ -313,8 +313,8 @@ pub enum Dot {
     U8I8,
     /// Two of `i16`, as `i32`; AVX-512 VNNI.
     I16,
-    /// Two of bf16, as `f32`; AVX-512 BF16.
-    Bf16,
+    /// Two of brain floats, as `f32`; AVX-512's instructions for them.
+    Brain,
 }
 
 /// A comparison of lanes, by the element type. Floats: all but `Ne` and `Unordered` are false with a NaN.

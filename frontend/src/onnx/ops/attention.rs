@@ -1,4 +1,5 @@
-//! `Attention` (versions 23 and newer), composed of contractions, masks and a softmax.
+//! `Attention` (versions 23 and newer): the operator of the IR, or, where the scores are a result too, composed of contractions,
+//! masks and a softmax. 16-bit floats are computed in f32.
 //!
 //! Heads of keys and values that several query heads share are repeated. A query that may attend to nothing gets zeros,
 //! decided on the mask alone, so that infinities in masked scores do no harm.
@@ -17,6 +18,117 @@ struct Heads {
 /// `Attention`.
 pub fn attention(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 7)?;
+    let double = match ctx.opt_int("softmax_precision")? {
+        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)? == DType::F64,
+        None => false,
+    };
+    match ctx.wants(3) || (double && graph.dtype(ctx.input(0)?) != DType::F64) {
+        true => composed(graph, ctx),
+        false => whole(graph, ctx),
+    }
+}
+
+/// As the operator of the IR; heads are read where they lie.
+fn whole(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+    const PLAIN: [usize; 4] = [0, 1, 2, 3];
+    const HEADS: [usize; 4] = [0, 2, 1, 3];
+    let dtype = graph.dtype(ctx.input(0)?);
+    let rank = graph.rank(ctx.input(0)?);
+    // As [batch, heads, sequence, size] by an order of the axes.
+    let mut sides = vec![];
+    for (i, name) in [(0, "q_num_heads"), (1, "kv_num_heads"), (2, "kv_num_heads")] {
+        let (v, order) = match graph.rank(ctx.input(i)?) {
+            3 => (apart(graph, ctx, ctx.input(i)?, name)?, HEADS),
+            _ => (ctx.input(i)?, PLAIN),
+        };
+        if graph.rank(v) != 4 {
+            return Err(Fail::Bad(format!("{}, expected rank 3 or 4", graph.ty(v))));
+        }
+        sides.push((v, order));
+    }
+    let mut present = vec![];
+    for (i, (v, order)) in sides[1..].iter_mut().enumerate() {
+        let past = ctx.optional(4 + i);
+        if past.is_some() || ctx.wants(1 + i) {
+            *v = graph.transpose(*v, &*order)?;
+            *order = PLAIN;
+        }
+        if let Some(p) = past {
+            *v = graph.concat(2, &[p, *v])?;
+        }
+        present.push(*v);
+    }
+    let logical = |graph: &Builder<'_>, (v, order): (Value, [usize; 4])| {
+        let s = graph.shape(v);
+        order.map(|a| s[a].clone())
+    };
+    let (qs, ks) = (logical(graph, sides[0]), logical(graph, sides[1]));
+    if qs[1].exact_div(&ks[1]).is_none() {
+        return Err(Fail::Bad(format!("{} query heads for {} of keys", qs[1], ks[1])));
+    }
+    let Some(size) = qs[3].as_const() else {
+        return unsupported("a symbolic head size");
+    };
+    // The causal frontier is the operator's, where its place is a size.
+    let causal = ctx.flag("is_causal", false)? && ctx.optional(6).is_none();
+    let offset = match ctx.optional(4) {
+        Some(past) => graph.shape(past)[2].clone(),
+        None => Dim::ZERO,
+    };
+    let mut operands = vec![];
+    for (i, (v, order)) in sides.iter().enumerate() {
+        let v = match i {
+            0 => *v,
+            // What has to be equal becomes so.
+            1 => graph.fit(*v, order[3], &qs[3])?,
+            _ => graph.fit(*v, order[2], &ks[2])?,
+        };
+        let v = if i > 0 { graph.fit(v, order[0], &qs[0])? } else { v };
+        operands.push(graph.widen(v)?);
+    }
+    if let Some(bias) = mask(graph, ctx, &qs, &ks, !causal)? {
+        let full = [qs[0].clone(), qs[1].clone(), qs[2].clone(), ks[2].clone()];
+        let missing: Vec<usize> = (0..4 - graph.rank(bias)).collect();
+        let mut bias = graph.unsqueeze(bias, &missing)?;
+        if graph.shape(bias).iter().zip(&full).any(|(b, f)| !b.is(1) && b != f) {
+            bias = graph.spread(bias, &full)?;
+        }
+        operands.push(graph.widen(bias)?);
+    }
+    let y_order = if rank == 3 { HEADS } else { PLAIN };
+    let attrs = [
+        Attr::axes(&sides[0].1),
+        Attr::axes(&sides[1].1),
+        Attr::axes(&sides[2].1),
+        Attr::axes(&y_order),
+        Attr::num(ctx.opt_float("scale")?.unwrap_or(1.0 / (size as f64).sqrt())),
+        Attr::num(ctx.float("softcap", 0.0)?),
+        Attr::Bool(causal),
+        Attr::Dims(vec![offset]),
+    ];
+    let mut y = graph.op("attention", &attrs, &operands)?;
+    if rank == 3 {
+        let s = graph.shape(y);
+        y = graph.reshape(y, vec![s[0].clone(), s[1].clone(), &s[2] * &s[3]])?;
+    }
+    let y = graph.cast(y, dtype)?;
+    Ok([y].into_iter().chain(present).collect())
+}
+
+/// Heads that lie beside each other, apart: [batch, sequence, heads, size].
+fn apart(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, v: Value, name: &str) -> One {
+    let n = ctx
+        .opt_int(name)?
+        .ok_or_else(|| Fail::Bad(format!("attribute `{name}` is missing")))?;
+    let s = graph.shape(v);
+    let size = match s[2].exact_div(&Dim::Const(n)) {
+        Some(size) if n > 0 => size,
+        _ => return Err(Fail::Bad(format!("{n} heads of {}", graph.ty(v)))),
+    };
+    graph.reshape(v, vec![s[0].clone(), s[1].clone(), Dim::Const(n), size])
+}
+
+fn composed(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let rank = graph.rank(ctx.input(0)?);
     let mut h = heads(graph, ctx)?;
     let dtype = graph.dtype(h.q);
@@ -47,7 +159,7 @@ pub fn attention(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         scores = graph.map_num("mul", s, cap)?;
         shown = scores;
     }
-    let bias = mask(graph, ctx, &qs, &ks)?;
+    let bias = mask(graph, ctx, &qs, &ks, true)?;
     if let Some(b) = bias {
         scores = graph.map("add", &[scores, b])?;
     }
@@ -85,15 +197,7 @@ fn heads(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Heads, Fail> {
         match graph.rank(v) {
             4 => Ok(v),
             3 => {
-                let n = ctx
-                    .opt_int(name)?
-                    .ok_or_else(|| Fail::Bad(format!("attribute `{name}` is missing")))?;
-                let s = graph.shape(v);
-                let size = match s[2].exact_div(&Dim::Const(n)) {
-                    Some(size) if n > 0 => size,
-                    _ => return Err(Fail::Bad(format!("{n} heads of {}", graph.ty(v)))),
-                };
-                let v = graph.reshape(v, vec![s[0].clone(), s[1].clone(), Dim::Const(n), size])?;
+                let v = apart(graph, ctx, v, name)?;
                 graph.transpose(v, &[0, 2, 1, 3])
             }
             _ => Err(Fail::Bad(format!("{}, expected rank 3 or 4", graph.ty(v)))),
@@ -122,9 +226,15 @@ fn repeat_heads(graph: &mut Builder<'_>, v: Value, wanted: &Dim) -> One {
     graph.reshape(v, vec![s[0].clone(), wanted.clone(), s[2].clone(), s[3].clone()])
 }
 
-/// What is added to the scores: the given mask, the causal frontier, the window and the padding of keys; 0 or -inf
+/// What is added to the scores: the given mask, the causal frontier where asked for, the window and the padding of keys; 0 or -inf
 /// (or a given bias), broadcast against [batch, heads, queries, keys].
-fn mask(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, qs: &[Dim], ks: &[Dim]) -> Result<Option<Value>, Fail> {
+fn mask(
+    graph: &mut Builder<'_>,
+    ctx: &NodeCtx<'_>,
+    qs: &[Dim],
+    ks: &[Dim],
+    causal: bool,
+) -> Result<Option<Value>, Fail> {
     let dtype = graph.dtype(ctx.input(0)?);
     let (queries, keys) = (qs[2].clone(), ks[2].clone());
     let mut bias = match ctx.optional(3) {
@@ -155,7 +265,7 @@ fn mask(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, qs: &[Dim], ks: &[Dim]) -> R
     let (row, column) = (graph.iota(DType::I64, &plane, 0)?, graph.iota(DType::I64, &plane, 1)?);
     let position = graph.map("add", &[row, offset])?;
     let mut allowed = vec![];
-    if ctx.flag("is_causal", false)? {
+    if causal && ctx.flag("is_causal", false)? {
         allowed.push(graph.map("less_or_equal", &[column, position])?);
     }
     let (left, right) = (ctx.int("left_window_size", -1)?, ctx.int("right_window_size", -1)?);

@@ -31,6 +31,7 @@ mod normalization;
 mod pad;
 mod pool;
 mod quantize;
+mod recurrent;
 mod reduce;
 mod reshape;
 mod resize;
@@ -116,6 +117,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("EyeLike", Node(constant::eye_like)),
     ("Flatten", Node(reshape::flatten)),
     ("Floor", Map(elementwise::unary, "floor")),
+    ("GRU", Node(recurrent::gru)),
     ("Gather", Node(gather::gather)),
     ("GatherElements", Node(gather::gather_elements)),
     ("GatherND", Node(gather::gather_nd)),
@@ -138,6 +140,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("IsInf", Node(elementwise::is_inf)),
     ("IsNaN", Map(elementwise::unary, "is_nan")),
     ("LRN", Node(normalization::lrn)),
+    ("LSTM", Node(recurrent::lstm)),
     ("LayerNormalization", Node(normalization::layer)),
     ("LeakyRelu", Node(activation::leaky_relu)),
     ("Less", Map(elementwise::binary, "less")),
@@ -169,6 +172,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("QLinearMatMul", Node(quantize::qlinear_matmul)),
     ("QuantizeLinear", Node(quantize::quantize)),
     ("RMSNormalization", Node(normalization::rms)),
+    ("RNN", Node(recurrent::rnn)),
     ("Range", Node(constant::range)),
     ("Reciprocal", Map(elementwise::unary, "reciprocal")),
     ("ReduceL1", Node(reduce::reduce)),

@@ -13,11 +13,20 @@ fn at_most(a: &Dim, b: &Dim, late: &Late) -> bool {
     a.at_most(b) || a.upper_bound(late).is_some_and(|a| a.at_most(b))
 }
 
+/// The smaller and the larger of two dims, where that is known.
+fn sorted<'d>(a: &'d Dim, b: &'d Dim) -> Option<(&'d Dim, &'d Dim)> {
+    if a.at_most(b) {
+        Some((a, b))
+    } else {
+        b.at_most(a).then_some((b, a))
+    }
+}
+
 /// Which bytes of a slot are written.
 #[derive(Clone, PartialEq)]
 enum Written {
     All,
-    /// From byte to byte, apart from each other.
+    /// From byte to byte; those that touch are one, where their ends compare.
     Parts(Vec<(Dim, Dim)>),
 }
 
@@ -31,16 +40,16 @@ impl Written {
 
     fn add(&mut self, (mut start, mut end): (Dim, Dim), bytes: &Dim) {
         let Written::Parts(parts) = self else { return };
-        while let Some(i) = parts
-            .iter()
-            .position(|(a, b)| *b == start || *a == end || (*a == start && *b == end))
-        {
-            let (a, b) = parts.swap_remove(i);
-            if b == start {
-                start = a;
-            } else if a == end {
-                end = b;
-            }
+        // Two ranges that touch or overlap are one, where it is known which ends come first.
+        let union = |(a, b): &(Dim, Dim), start: &Dim, end: &Dim| {
+            let (first, _) = sorted(a, start)?;
+            let (_, last) = sorted(b, end)?;
+            let touch = a.at_most(end) && start.at_most(b);
+            touch.then(|| (first.clone(), last.clone()))
+        };
+        while let Some((i, whole)) = (0..).zip(&*parts).find_map(|(i, p)| Some((i, union(p, &start, &end)?))) {
+            parts.swap_remove(i);
+            (start, end) = whole;
         }
         if start.is(0) && end == *bytes {
             *self = Written::All;

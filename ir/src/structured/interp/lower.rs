@@ -54,6 +54,8 @@ pub(super) struct DimCode {
 
 /// A stage.
 pub(super) struct StageCode {
+    /// The number of variables: the outer ones, those of the loops around it, its own.
+    pub vars: usize,
     pub dims: Vec<DimCode>,
     /// The stage's own dimension that has lanes, when the outer domain gives none.
     pub lane_dim: Option<usize>,
@@ -105,13 +107,15 @@ impl Rows {
 }
 
 impl StageCode {
+    /// The code of a stage inside `loops` loops.
     pub fn new(
         k: &Kernel,
         s: &Stage,
+        loops: usize,
         symbols: &dyn Fn(&str) -> Option<i64>,
         outer_lane: Option<usize>,
     ) -> Result<StageCode, String> {
-        let outer = k.outer.len();
+        let before = k.outer.len() + loops;
         let mut var = |v: Var| v.0 as usize;
         // Read `k` is row `k`.
         let reg = |r: Reg| Src {
@@ -128,7 +132,7 @@ impl StageCode {
         for (i, d) in s.dims.iter().enumerate() {
             let (extent, reduced) = (slots.dim(&d.extent)?, d.kind == IterKind::Reduction);
             dims.push(DimCode {
-                var: outer + i,
+                var: before + i,
                 extent,
                 reduced,
             });
@@ -204,6 +208,7 @@ impl StageCode {
             .map(|((p, m), row)| Ok((access(*p, m, &mut slots)?, row)))
             .collect::<Result<_, String>>()?;
         Ok(StageCode {
+            vars: before + dims.len(),
             dims,
             lane_dim,
             lane_var: slots.lane,

@@ -10,7 +10,7 @@ enum Data<'a> {
     Read(&'a [u8]),
     Own {
         bytes: Vec<u8>,
-        /// The outer point and the stage that wrote an element last, both counted from 1.
+        /// The outer point and the run of a stage that wrote an element last, both counted from 1.
         writer: Vec<(u32, u32)>,
         /// True where elements had values before.
         held: bool,
@@ -147,13 +147,13 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Writes the elements of lanes `from..from + values.len()`; `once` when a stage must not write an element twice.
+    /// Writes the elements of lanes `from..from + values.len()`; `once` when a run of a stage must not write an element twice.
     pub fn store(
         &mut self,
         row: Row,
         from: usize,
         points: Points,
-        stage: u32,
+        run: u32,
         once: bool,
         values: &[u64],
     ) -> Result<(), String> {
@@ -161,13 +161,16 @@ impl<'a> Memory<'a> {
         for (lane, x) in (from..).zip(values) {
             let position = row.at(lane);
             let at = self.storage(position, lane);
-            let by = (points.of(lane), stage);
+            let by = (points.of(lane), run);
             let local = self.copies.is_some();
             let Data::Own { bytes, writer, .. } = &mut self.data else {
                 return Err("the operand is only read".into());
             };
             if once && if local { writer[at] == by } else { writer[at].1 == by.1 } {
                 return Err(format!("element {position} is written twice"));
+            }
+            if !local && writer[at].0 != 0 && writer[at].0 != by.0 {
+                return Err(format!("element {position} is written by two outer points"));
             }
             writer[at] = by;
             bytes[at * n..(at + 1) * n].copy_from_slice(&x.to_le_bytes()[..n]);

@@ -7,7 +7,8 @@ use crate::index::{BoundCode, IxCode};
 use crate::scalar::eval_rows;
 
 impl Machine<'_> {
-    /// Runs a stage. `lanes` is the number of outer lanes, when the outer domain has lanes.
+    /// Runs a stage; `number` tells this run from others. `lanes` is the number of outer lanes, when the outer domain has
+    /// lanes.
     pub fn stage(&mut self, s: &mut StageCode, number: u32, lanes: Option<usize>) -> Result<(), String> {
         let lane_dim = s.lane_dim.map(|i| s.dims[i]);
         let is_lane = |d: &&DimCode| lane_dim.is_some_and(|l| l.var == d.var);
@@ -16,7 +17,7 @@ impl Machine<'_> {
         if s.dims.iter().any(|d| !d.reduced && d.extent <= 0) {
             return Ok(());
         }
-        start(&mut self.vars[self.outer..]);
+        start(&mut self.vars[s.vars - s.dims.len()..]);
         loop {
             match lane_dim {
                 None => self.lanes(s, number, &reduced, lanes.unwrap_or(1))?,

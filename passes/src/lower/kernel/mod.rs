@@ -19,7 +19,7 @@ mod stage;
 
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::ops::Role;
-use brolga_ir::structured::{self, Combine, IterDim, IterKind, Kernel, Local, Operand, Place, Read, Stage};
+use brolga_ir::structured::{self, Combine, IterDim, IterKind, Kernel, Local, Operand, Part, Place, Read, Stage};
 use brolga_ir::{DType, Def, Dim, Graph, Layout, Node, Type, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 use stage::{E, StageBuilder};
@@ -51,7 +51,7 @@ pub fn stored(graph: &Graph, v: Value) -> Option<Value> {
         Def::Node(n, _) => {
             let node = &graph.nodes[n as usize];
             match node.op.role() {
-                Role::Store | Role::Host | Role::Region(_) => Some(v),
+                Role::Store | Role::Own(_) | Role::Host | Role::Region(_) => Some(v),
                 Role::Reshape(_) => stored(graph, node.inputs[0]),
                 _ => None,
             }
@@ -114,7 +114,7 @@ pub fn build(graph: &Graph, root: Value, layout: &Layout) -> Result<Lowered, Str
         locals: vec![],
         outer: vec![],
         schedule: None,
-        stages: vec![],
+        parts: vec![],
     };
     let mut l = KernelBuilder {
         graph,
@@ -139,7 +139,7 @@ pub fn build(graph: &Graph, root: Value, layout: &Layout) -> Result<Lowered, Str
         layout: layout.clone(),
     });
     // The result's operand comes last, when all inputs are known.
-    for stage in &mut l.kernel.stages {
+    l.kernel.for_each_stage_mut(&mut |stage| {
         for place in stage
             .writes
             .iter_mut()
@@ -153,7 +153,7 @@ pub fn build(graph: &Graph, root: Value, layout: &Layout) -> Result<Lowered, Str
                 *place = Place::Operand(out);
             }
         }
-    }
+    });
     Ok(Lowered {
         kernel: l.kernel,
         inputs: l.inputs,
@@ -317,7 +317,7 @@ impl<'g> KernelBuilder<'g> {
     ) -> Result<&mut Stage, String> {
         let checks = s.checks.clone();
         let (reads, body) = s.finish(outputs)?;
-        self.kernel.stages.push(Stage {
+        self.kernel.parts.push(Part::Stage(Stage {
             dims,
             reads,
             checks,
@@ -326,8 +326,11 @@ impl<'g> KernelBuilder<'g> {
             writes,
             scan: false,
             scatter: false,
-        });
-        Ok(self.kernel.stages.last_mut().expect("just pushed"))
+        }));
+        match self.kernel.parts.last_mut() {
+            Some(Part::Stage(s)) => Ok(s),
+            _ => unreachable!("just pushed"),
+        }
     }
 
     /// The stage that writes the result.

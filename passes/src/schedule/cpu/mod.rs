@@ -1,8 +1,10 @@
-//! Loop nests for CPUs: register tiles, points, rows, and scatters in order.
+//! Loop nests for CPUs: register tiles, points, rows, trees, and scatters in order.
 
 pub mod points;
+mod product;
 pub mod rows;
 pub mod tile;
+pub mod tree;
 
 use super::flat::{Flat, by_read};
 use super::nest::Nest;

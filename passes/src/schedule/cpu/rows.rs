@@ -42,7 +42,8 @@ pub fn kernel(flat: &Flat, s: &Rows) -> Result<Kernel, String> {
     Ok(nest.kernel)
 }
 
-fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32, at: &Point) {
+/// A stage at a point of the outer domain: it reduces all its dimensions or none.
+pub fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32, at: &Point) {
     let Some(((v, last), before)) = stage.dims.split_last() else {
         let reads = nest.reads(out, stage, at);
         let values = nest.body(out, &stage.body, &reads);
@@ -53,40 +54,50 @@ fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32
         .iter()
         .map(|(u, d)| (*u, Ix::constant(d.extent.clone())))
         .collect();
-    let w = Dim::Const(lanes as i64);
     let extent = Ix::constant(last.extent.clone());
-    let (full, tail) = (extent.div(&w), extent.modulo(&w));
     let combine = stage.combine.as_ref().filter(|_| stage.reduces());
-    let wide = lanes > 1 && full.as_const() != Some(0) && combine.is_none_or(|c| c.free);
+    let Some(combine) = combine else {
+        // Whole vectors, then what is left in ever shorter ones.
+        let mut body = vec![];
+        let (mut done, mut left) = (Ix::constant(0), extent.clone());
+        let known = extent.as_const().is_some();
+        let shorter = |n: &u32| (*n > 4).then_some(if known { n / 2 } else { 4 });
+        let widths = std::iter::successors(Some(lanes), shorter).filter(|n| *n > 1);
+        for lanes in widths.chain([1]) {
+            let w = Dim::Const(lanes.into());
+            let count = left.div(&w);
+            if count.as_const() != Some(0) {
+                let (c, lane) = (nest.var(), nest.var());
+                let mut here = &done + &Ix::var(c).scale(&w);
+                if lanes > 1 {
+                    here = &here + &Ix::var(lane);
+                }
+                let point = |u: Var| if u == *v { here.clone() } else { at(u) };
+                let mut stmts = vec![];
+                let reads = nest.reads(&mut stmts, stage, &point);
+                let values = nest.body(&mut stmts, &stage.body, &reads);
+                nest.writes(&mut stmts, stage, &values, &reads, &point);
+                nest.lane = lane;
+                let stmts = on_lanes(nest, lanes, stmts);
+                body.extend(Nest::serial(&[(c, count.clone())], stmts));
+            }
+            done = &done + &count.scale(&w);
+            left = left.modulo(&w);
+            if left.as_const() == Some(0) {
+                break;
+            }
+        }
+        out.extend(Nest::serial(&loops, body));
+        return;
+    };
+    let w = Dim::Const(lanes as i64);
+    let (full, tail) = (extent.div(&w), extent.modulo(&w));
+    let wide = lanes > 1 && full.as_const() != Some(0) && combine.free;
     // The innermost dimension: its whole vectors first, then the tail, lane by lane. `c` counts one or the other.
     let done = if wide { full.scale(&w) } else { Ix::constant(0) };
     let place = |c: Ix, lane: Var, vector: bool| match vector {
         true => &c.scale(&w) + &Ix::var(lane),
         false => &done + &c,
-    };
-    let Some(combine) = combine else {
-        let pass = |nest: &mut Nest, wide: bool, count: &Ix| -> Vec<Stmt> {
-            let (c, lane) = (nest.var(), nest.var());
-            let here = place(Ix::var(c), lane, wide);
-            let point = |u: Var| if u == *v { here.clone() } else { at(u) };
-            let mut body = vec![];
-            let reads = nest.reads(&mut body, stage, &point);
-            let values = nest.body(&mut body, &stage.body, &reads);
-            nest.writes(&mut body, stage, &values, &reads, &point);
-            nest.lane = lane;
-            let body = on_lanes(nest, if wide { lanes } else { 1 }, body);
-            Nest::serial(&[(c, count.clone())], body)
-        };
-        let mut body = vec![];
-        if wide {
-            body.extend(pass(nest, true, &full));
-        }
-        let rest = if wide { &tail } else { &extent };
-        if rest.as_const() != Some(0) {
-            body.extend(pass(nest, false, rest));
-        }
-        out.extend(Nest::serial(&loops, body));
-        return;
     };
     let pass = |nest: &mut Nest, out: &mut Vec<Stmt>, wide: bool, count: &Ix, accs: &[Reg]| {
         let (c, lane) = (nest.var(), nest.var());

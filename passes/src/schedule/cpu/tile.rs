@@ -24,7 +24,7 @@ use brolga_ir::schedule::{Order, Tile};
 use brolga_ir::{DType, Dim, TileKind};
 
 /// The most rows of a tile: its sums take 128 bytes of scratch a row.
-const MAX_ROWS: i64 = 1024;
+pub const MAX_ROWS: i64 = 1024;
 
 /// A contraction that register tiles can do.
 pub struct Tiling<'f> {
@@ -90,7 +90,7 @@ impl<'f> Tiling<'f> {
             column,
             steps,
         };
-        let runs = t.runs();
+        let runs = runs(t.a.1, &t.steps);
         if runs.len() > 3 {
             let n = runs.len();
             return Err(format!(
@@ -137,28 +137,12 @@ impl<'f> Tiling<'f> {
         rest.iter().map(|s| s.body.usual() + s.reads.len()).sum()
     }
 
-    /// The summed dimensions as the left operand sees them: (extent, stride), merged where contiguous, innermost last.
-    fn runs(&self) -> Vec<(Dim, Dim)> {
-        let mut out: Vec<(Dim, Dim)> = vec![];
-        for (v, d) in self.steps.iter().filter(|(_, d)| !d.is(1)) {
-            let s = self.a.1.stride(*v).expect("affine");
-            match out.last_mut() {
-                Some((n, t)) if *t == &s * d => (*n, *t) = (&*n * d, s),
-                _ => out.push((d.clone(), s)),
-            }
-        }
-        if out.is_empty() {
-            out.push((Dim::ONE, Dim::ONE));
-        }
-        out
-    }
-
     /// How the right operand is packed.
     pub fn packing(&self) -> Packing {
         let b = self.b.1;
         let of = |(v, d): &(Var, Dim)| (d.clone(), b.stride(*v).expect("affine"));
         // Of the last run are the dimensions along which the left operand's strides go on as one.
-        let (run, _) = self.runs().pop().expect("at least one");
+        let (run, _) = runs(self.a.1, &self.steps).pop().expect("at least one");
         let steps = self.steps.len();
         let is_run = |n: &usize| product(self.steps[steps - n..].iter().map(|s| &s.1)) == run;
         let last = (0..=steps).find(is_run).expect("a run is made of the last dimensions");
@@ -257,7 +241,7 @@ impl<'f> Tiling<'f> {
         };
 
         let (a_buf, a) = self.a;
-        let runs = self.runs();
+        let runs = runs(self.a.1, &self.steps);
         let (run, blocks) = runs.split_last().expect("at least one");
         let block = |i: usize| match blocks.len().checked_sub(2 - i).and_then(|j| blocks.get(j)) {
             Some((n, s)) => (Ix::constant(n.clone()), Ix::constant(s.clone())),
@@ -312,6 +296,23 @@ impl<'f> Tiling<'f> {
         nest.kernel.body = vec![parallel(p, total, body)];
         Ok(nest.kernel)
     }
+}
+
+/// The summed dimensions as the left operand sees them, which lies at an affine index: (extent, stride), merged where
+/// contiguous, innermost last.
+pub fn runs(left: &Ix, steps: &[(Var, Dim)]) -> Vec<(Dim, Dim)> {
+    let mut out: Vec<(Dim, Dim)> = vec![];
+    for (v, d) in steps.iter().filter(|(_, d)| !d.is(1)) {
+        let s = left.stride(*v).expect("affine");
+        match out.last_mut() {
+            Some((n, t)) if *t == &s * d => (*n, *t) = (&*n * d, s),
+            _ => out.push((d.clone(), s)),
+        }
+    }
+    if out.is_empty() {
+        out.push((Dim::ONE, Dim::ONE));
+    }
+    out
 }
 
 /// A tile whose sums stand in scratch memory.
@@ -383,7 +384,7 @@ impl Computed<'_> {
         };
         // Whole vectors, then what is left in shorter ones; a panel has a multiple of both.
         let (mut body, mut done, mut left) = (vec![], Ix::constant(0), columns.clone());
-        for lanes in [lanes].into_iter().chain([4, 1].into_iter().filter(|n| *n < lanes)) {
+        for lanes in [lanes].into_iter().chain([8, 4, 1].into_iter().filter(|n| *n < lanes)) {
             let w = Dim::Const(lanes);
             let vectors = left.div(&w);
             if vectors.as_const() != Some(0) {
@@ -405,7 +406,7 @@ impl Computed<'_> {
 }
 
 /// The height of row tiles for `n` rows: as equal as can be, at most `most`.
-fn balanced(n: &Dim, most: i64) -> Dim {
+pub fn balanced(n: &Dim, most: i64) -> Dim {
     let some = |d: Dim| Dim::max(&Dim::ONE, &d);
     let tiles = some(n.ceil_div(&Dim::Const(most)));
     some(n.ceil_div(&tiles))

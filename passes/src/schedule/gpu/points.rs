@@ -27,7 +27,7 @@ pub fn kernel(flat: &Flat, s: &GpuPoints) -> Result<Kernel, String> {
     let p = &Ix::var(block).scale(&n) + &Ix::var(thread);
     let mut body = vec![];
     let map = coordinates(&mut nest, &mut body, &flat.outer, &p);
-    point::stages(&mut nest, &mut body, 1, &|u| look_up(&map, u));
+    point::stages(&mut nest, &mut body, 1, &[&|u| look_up(&map, u)]);
     if total.exact_div(&n).is_none() {
         let bounds = vec![Bound {
             index: p,

@@ -58,7 +58,7 @@ pub fn kernel(flat: &Flat, s: &GpuRows) -> Result<Kernel, String> {
                 ));
             }
             let b = nest.scratch(l.dtype, &len * slots, Scope::Shared);
-            nest.homes[i] = Some(Home::Buffer(b));
+            nest.homes[i] = Some(Home::Buffer(b, Ix::constant(0)));
             tiles.push((b, len));
         }
     }

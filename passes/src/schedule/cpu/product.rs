@@ -1,0 +1,276 @@
+//! A stage of a tree as register tiles: the rows are the points that go through the tree together, the column is the innermost
+//! of the stage's own dimensions that move only the right operand, which is read from panels.
+//!
+//! ```text
+//! stage parallel(N) reduce(K) { l1[n] = Σ l0[k] · o1[n, k] }    for panel in 0..ceil(N/32) {
+//!                                                         -->    tile l1[rows × 32] = Σ l0[rows, …] · o1[panel]
+//!                                                              }
+//! ```
+//!
+//! One dimension of the right operand may be visited in blocks by a loop around the stage, the last of which is cut short by a
+//! guard: its panels are those of the whole dimension, and the tiles of the last block are as much smaller.
+//!
+//! ```text
+//! loop(ceil(N/128)) { stage parallel(128) reduce(K) { l1[n] = Σ l0[k] · o1[128·block + n, k] where 128·block + n < N } }
+//! ```
+
+use super::super::contraction::{is_sum, multiplied};
+use super::super::flat::{Flat, FlatRead, FlatStage, Target, is_affine, local_len, stride_is_one};
+use super::super::nest::Nest;
+use super::super::packing::Packing;
+use super::tile::runs;
+use super::tree::Group;
+use brolga_ir::dim::product;
+use brolga_ir::index::{Bound, Ix, Var};
+use brolga_ir::loops::{self, Buf, PANEL, Stmt};
+use brolga_ir::structured::IterKind;
+use brolga_ir::{DType, Dim, TileKind};
+
+/// A stage that register tiles can do.
+pub struct Product<'f> {
+    flat: &'f Flat,
+    /// The left operand: a local, or a parameter in place.
+    left: (Target, &'f Ix),
+    /// The right operand.
+    right: (Buf, &'f Ix),
+    /// The result.
+    out: (Target, &'f Ix),
+    /// What moves the right operand beside the column and the steps.
+    batch: Vec<(Var, Dim)>,
+    /// The stage's own dimensions but the column.
+    around: Vec<(Var, Dim)>,
+    column: (Var, Dim),
+    steps: Vec<(Var, Dim)>,
+    /// The dimension of the stage that is visited in blocks.
+    blocked: Option<Blocked>,
+}
+
+/// A dimension in blocks.
+struct Blocked {
+    /// The stage's variable inside of a block.
+    within: Var,
+    /// The loop's variable that counts blocks.
+    block: Var,
+    /// Elements of a block.
+    size: Dim,
+    /// Elements of the dimension.
+    extent: Dim,
+}
+
+impl Blocked {
+    /// The elements of a block, from this one of it on, that are there; all where none is cut short.
+    fn left(&self, block: &Ix, first: &Ix, most: &Dim) -> Ix {
+        let done = &block.scale(&self.size) + first;
+        (&done.scale(&Dim::Const(-1)) + &self.extent).at_most(most)
+    }
+}
+
+/// The blocks that the guard of a right operand tells of.
+fn blocked(stage: &FlatStage, index: &Ix, guard: &[Bound], outside: &[(Var, Dim)]) -> Option<Blocked> {
+    let [bound] = guard else { return None };
+    let (within, d) = stage.dims.iter().find(|(v, _)| bound.index.uses(*v))?;
+    let (block, _) = outside.iter().find(|(v, _)| bound.index.uses(*v))?;
+    let size = &d.extent;
+    let whole = &Ix::var(*block).scale(size) + &Ix::var(*within);
+    let moves = index.stride(*block)? == &index.stride(*within)? * size;
+    (bound.index == whole && moves).then(|| Blocked {
+        within: *within,
+        block: *block,
+        size: size.clone(),
+        extent: bound.extent.clone(),
+    })
+}
+
+impl<'f> Product<'f> {
+    /// The product that a stage is, inside these dimensions of the kernel, `row` not among them.
+    ///
+    /// # Errors
+    /// Why tiles cannot do it.
+    pub fn of(
+        flat: &'f Flat,
+        stage: &'f FlatStage,
+        outside: &[(Var, Dim)],
+        row: Option<Var>,
+    ) -> Result<Product<'f>, String> {
+        let plain = !stage.scan && !stage.scatter && stage.checks.is_empty();
+        let sums = stage.combine.as_ref().is_some_and(is_sum);
+        let typed = stage.body.insts.len() == 1 && stage.body.inputs == [DType::F32; 2];
+        if !(plain && sums && typed && multiplied(stage).is_some()) {
+            return Err("it is no sum of products of two f32 values that are read".into());
+        }
+        Product::with(flat, stage, outside, row, 0).or_else(|_| Product::with(flat, stage, outside, row, 1))
+    }
+
+    /// The product whose left operand is this one of the two reads.
+    fn with(
+        flat: &'f Flat,
+        stage: &'f FlatStage,
+        outside: &[(Var, Dim)],
+        row: Option<Var>,
+        left_of: usize,
+    ) -> Result<Product<'f>, String> {
+        let read = |r: &'f FlatRead| match r {
+            FlatRead::Element {
+                target,
+                index,
+                guard,
+                fill,
+            } if is_affine(index) && (guard.is_empty() || *fill == 0) => Ok((*target, index, guard)),
+            _ => Err("an operand lies at no affine places"),
+        };
+        let (target, index, padding) = read(&stage.reads[left_of])?;
+        let left = (target, index);
+        let (right, place, guard) = read(&stage.reads[1 - left_of])?;
+        let blocked = blocked(stage, place, guard, outside);
+        if !padding.is_empty() || (blocked.is_none() && !guard.is_empty()) {
+            return Err("an operand has padding".into());
+        }
+        let right = match right {
+            Target::Buffer(b) if flat.buffers[b.0 as usize].scope == loops::Scope::In => (b, place),
+            _ => return Err("the right operand is computed in the kernel, and so cannot lie in panels".into()),
+        };
+        let own = |kind: IterKind| {
+            let some = stage.dims.iter().filter(move |(_, d)| d.kind == kind);
+            some.map(|(v, d)| (*v, d.extent.clone()))
+        };
+        let mut around: Vec<(Var, Dim)> = own(IterKind::Parallel).collect();
+        let column = around.iter().rposition(|(v, _)| right.1.uses(*v) && !left.1.uses(*v));
+        let column = around.remove(column.ok_or("no dimension of the stage moves the right operand alone")?);
+        let steps: Vec<(Var, Dim)> = own(IterKind::Reduction).collect();
+        if row.is_some_and(|r| right.1.uses(r)) {
+            return Err("each row has a right operand of its own".into());
+        }
+        if !steps.iter().all(|(v, d)| right.1.uses(*v) || d.is(1)) {
+            return Err("a summed dimension does not move the right operand".into());
+        }
+        let out = (stage.writes[0].0, &stage.writes[0].1);
+        if !stride_is_one(out.1, column.0) || !is_affine(out.1) {
+            return Err("the columns are not contiguous in the result".into());
+        }
+        if runs(left.1, &steps).len() > 3 {
+            return Err("the left operand is summed over in more than 3 strides".into());
+        }
+        if let Some(b) = &blocked {
+            let column = b.within == column.0 && b.size.modulo(&Dim::Const(PANEL)).is(0);
+            if !column && !matches!(steps[..], [(v, _)] if v == b.within) {
+                return Err("blocks of no whole panels, or of one of several summed dimensions".into());
+            }
+        }
+        let counts = |v: Var| blocked.as_ref().is_some_and(|b| b.block == v);
+        let moves = |d: &&(Var, Dim)| right.1.uses(d.0) && !counts(d.0);
+        Ok(Product {
+            flat,
+            left,
+            right,
+            out,
+            batch: outside.iter().chain(&around).filter(moves).cloned().collect(),
+            around,
+            column,
+            steps,
+            blocked,
+        })
+    }
+
+    /// The extent of a dimension in the panels.
+    fn extent(&self, (v, d): &(Var, Dim)) -> Dim {
+        match &self.blocked {
+            Some(b) if b.within == *v => b.extent.clone(),
+            _ => d.clone(),
+        }
+    }
+
+    /// The right operand's parameter, and how it is packed.
+    pub fn packed(&self) -> (Buf, Packing) {
+        let of = |d: &(Var, Dim)| (self.extent(d), self.right.1.stride(d.0).expect("affine"));
+        let packing = Packing {
+            kind: TileKind::F32,
+            run: self.steps.len(),
+            batch: self.batch.iter().map(of).collect(),
+            steps: self.steps.iter().map(of).collect(),
+            column: of(&self.column),
+            offset: self.right.1.offset.clone(),
+        };
+        (self.right.0, packing)
+    }
+
+    /// The tiles for a group of points.
+    pub fn tiles(&self, nest: &mut Nest, group: &Group) -> Vec<Stmt> {
+        let panels = self.extent(&self.column).ceil_div(&Dim::Const(PANEL));
+        let panel_size = &product(self.steps.iter().map(|s| self.extent(s)).collect::<Vec<_>>().iter()) * PANEL;
+        let batches = product(self.batch.iter().map(|b| &b.1));
+        nest.kernel.buffers[self.right.0.0 as usize].len = &(&batches * &panels) * &panel_size;
+        let panel = nest.var();
+        let first = Ix::var(panel).scale(&Dim::Const(PANEL));
+        let at = |v: Var| match v {
+            v if v == self.column.0 => first.clone(),
+            v if self.steps.iter().any(|s| s.0 == v) => Ix::constant(0),
+            v if self.around.iter().any(|s| s.0 == v) => Ix::var(v),
+            v => (group.at)(v),
+        };
+        // Where a target lies for the first row, and how far the next row is.
+        let place = |nest: &Nest, (target, index): (Target, &Ix)| match target {
+            Target::Buffer(b) => {
+                let row = group.row.and_then(|r| index.stride(r)).unwrap_or(Dim::ZERO);
+                (b, index.substitute(&at, &Ix::reg), Ix::constant(row))
+            }
+            Target::Local(l) => {
+                let row = local_len(&self.flat.locals[l as usize]);
+                (nest.tile_of(l), index.substitute(&at, &Ix::reg), Ix::constant(row))
+            }
+        };
+        let runs = runs(self.left.1, &self.steps);
+        let (run, blocks) = runs.split_last().expect("at least one");
+        let block = |i: usize| match blocks.len().checked_sub(2 - i).and_then(|j| blocks.get(j)) {
+            Some((n, s)) => (Ix::constant(n.clone()), Ix::constant(s.clone())),
+            None => (Ix::constant(1), Ix::constant(0)),
+        };
+        let batch = self
+            .batch
+            .iter()
+            .fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &at(*v));
+        let (a, a_index, a_row) = place(nest, self.left);
+        let (c, c_index, c_row) = place(nest, self.out);
+        let whole = Dim::Const(PANEL);
+        let mut count = Ix::constant(self.column.1.ceil_div(&whole));
+        let mut cols = match self.column.1.as_const() {
+            Some(n) if n % PANEL == 0 => Ix::constant(PANEL),
+            _ => (&first.scale(&Dim::Const(-1)) + &self.column.1).at_most(&whole),
+        };
+        let mut k = Ix::constant(run.0.clone());
+        let mut b_index = (&batch.scale(&panels) + &Ix::var(panel)).scale(&panel_size);
+        if let Some(b) = &self.blocked {
+            let block = (group.at)(b.block);
+            let done = block.scale(&b.size);
+            if b.within == self.column.0 {
+                let blocks = b.size.floor_div(&whole);
+                count = (&block.scale(&(&blocks * -1)) + &panels).at_most(&blocks);
+                cols = b.left(&block, &first, &whole);
+                b_index = &b_index + &done.scale(&panel_size.floor_div(&whole));
+            } else {
+                k = b.left(&block, &Ix::constant(0), &b.size);
+                b_index = &b_index + &done.scale(&whole);
+            }
+        }
+        let tile = Stmt::Tile(Box::new(loops::Tile {
+            kind: TileKind::F32,
+            a,
+            a_index,
+            a_row,
+            a_k: Ix::constant(run.1.clone()),
+            blocks: [block(0), block(1)],
+            k,
+            b: self.right.0,
+            b_index,
+            c,
+            c_index,
+            c_row,
+            rows: group.rows.clone(),
+            max_rows: group.most as u32,
+            cols,
+            accumulate: false,
+        }));
+        let mut loops: Vec<(Var, Ix)> = self.around.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect();
+        loops.push((panel, count));
+        Nest::serial(&loops, vec![tile])
+    }
+}

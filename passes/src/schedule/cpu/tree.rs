@@ -1,0 +1,254 @@
+//! Trees: the kernel's own tree of loops and stages, for a group of points at a time. The points of a group are consecutive
+//! along the innermost outer dimension; they are the rows of the tiles of stages that sum products. Groups run in parallel,
+//! the loops of the tree in order inside them, and locals live in scratch memory, one tile for each point of the group.
+//!
+//! ```text
+//! outer(n) { local l0: f32[64]  loop(T) { stage parallel(256) reduce(64) { … l1 } stage parallel(64) { … l0 } } }
+//! -->
+//! parallel (g in ceil(n / 14)) {
+//!   for t in 0..T {
+//!     for panel in 0..8 { tile l1[rows × 32] = Σ l0[…] · panel }
+//!     for r in rows { for j in 64 / 8 { vector 8 { … } } }
+//!   }
+//! }
+//! ```
+
+use super::super::flat::{Flat, FlatStage, Node, local_len, look_up};
+use super::super::nest::{Home, Nest, Point, collapse};
+use super::super::packing::Packing;
+use super::super::point;
+use super::points::MAX_LANES;
+use super::product::Product;
+use super::rows::row_stage;
+use super::tile::{MAX_ROWS, balanced};
+use super::{lanes, parallel};
+use brolga_ir::Dim;
+use brolga_ir::index::{Ix, Var};
+use brolga_ir::loops::{Buf, Kernel, Scope, Stmt};
+use brolga_ir::schedule::{Tree, Way};
+use brolga_ir::structured::{IterDim, IterKind};
+
+/// The points that go through the tree together, at a point of its loops.
+pub struct Group<'a> {
+    /// The dimension along which they lie, when there are several.
+    pub row: Option<Var>,
+    /// How many there are here.
+    pub rows: Ix,
+    /// The most that there are anywhere.
+    pub most: i64,
+    /// What variables are at the first of them.
+    pub at: &'a Point<'a>,
+}
+
+/// The kernel, and which of its parameters are panels of what.
+///
+/// # Errors
+/// Why the schedule does not fit the kernel.
+pub fn kernel(flat: &Flat, s: &Tree) -> Result<(Kernel, Vec<(Buf, Packing)>), String> {
+    if s.stages.len() != flat.stages.len() {
+        let (found, want) = (s.stages.len(), flat.stages.len());
+        return Err(format!("stages of {found} ways, but the kernel has {want} stages"));
+    }
+    if flat.stages.iter().any(|s| s.scatter) {
+        return Err("a scatter visits its points in order, in a kernel of its own".into());
+    }
+    if !(1..=MAX_ROWS).contains(&s.rows) {
+        return Err(format!("rows={}, expected 1 to {MAX_ROWS}", s.rows));
+    }
+    let (row, mut dims) = match (s.rows, flat.outer.split_last()) {
+        (1, _) => (None, flat.outer.clone()),
+        (_, Some((row, rest))) => (Some(row.clone()), rest.to_vec()),
+        (n, None) => return Err(format!("rows={n}, but there is a single point")),
+    };
+    let ways = ways(flat, s, &dims, row.as_ref().map(|r| r.0))?;
+    let packed = packed(flat, &ways)?;
+    let mut nest = Nest::new(flat);
+    let (height, block) = match &row {
+        Some((_, n)) => (balanced(n, s.rows), Some(nest.var())),
+        None => (Dim::ONE, None),
+    };
+    let most = height.as_const().unwrap_or(s.rows);
+    if let (Some(b), Some((_, n))) = (block, &row) {
+        dims.push((b, n.ceil_div(&height)));
+    }
+    let p = nest.var();
+    let (total, map) = collapse(&dims, p);
+    let first = block.map_or(Ix::constant(0), |b| look_up(&map, b).scale(&height));
+    let rows = match &row {
+        Some((_, n)) if n.modulo(&height).is(0) => Ix::constant(height),
+        Some((_, n)) => (&first.scale(&Dim::Const(-1)) + n).at_most(&height),
+        None => Ix::constant(1),
+    };
+    for (i, l) in flat.locals.iter().enumerate() {
+        if flat.is_written(i) {
+            let b = nest.scratch(l.dtype, &local_len(l) * most, Scope::Worker);
+            nest.homes[i] = Some(Home::Buffer(b, Ix::constant(0)));
+        }
+    }
+    let row = row.map(|r| r.0);
+    let at = |u: Var| {
+        if Some(u) == row {
+            first.clone()
+        } else {
+            look_up(&map, u)
+        }
+    };
+    let mut body = vec![];
+    let group = Group {
+        row,
+        rows,
+        most,
+        at: &at,
+    };
+    match &flat.tree[..] {
+        [] => (0..flat.stages.len()).for_each(|i| stage(&mut nest, &mut body, &ways, i, &group)),
+        tree => nodes(&mut nest, &mut body, &ways, tree, &group),
+    }
+    nest.kernel.body = vec![parallel(p, total, body)];
+    Ok((nest.kernel, packed))
+}
+
+/// True where tiles can do a stage, in a tree for so many points together.
+pub fn tiles(flat: &Flat, rows: i64, stage: usize) -> bool {
+    let (row, dims) = match (rows, flat.outer.split_last()) {
+        (2.., Some((row, rest))) => (Some(row.0), rest.to_vec()),
+        _ => (None, flat.outer.clone()),
+    };
+    product(flat, stage, &dims, row).is_ok_and(|p| packed(flat, &[Found::Tiles(p)]).is_ok())
+}
+
+/// How a stage runs.
+enum Found<'f> {
+    Tiles(Product<'f>),
+    Lanes(u32),
+}
+
+fn ways<'f>(flat: &'f Flat, s: &Tree, dims: &[(Var, Dim)], row: Option<Var>) -> Result<Vec<Found<'f>>, String> {
+    let one = |(i, way): (usize, &Way)| match way {
+        Way::Lanes(n) => lanes(*n, MAX_LANES).map(Found::Lanes),
+        Way::Tile => product(flat, i, dims, row)
+            .map(Found::Tiles)
+            .map_err(|e| format!("stage {i} on tiles: {e}")),
+    };
+    s.stages.iter().enumerate().map(one).collect()
+}
+
+/// The product that a stage is.
+fn product<'f>(flat: &'f Flat, stage: usize, dims: &[(Var, Dim)], row: Option<Var>) -> Result<Product<'f>, String> {
+    let mut outside = dims.to_vec();
+    loops_around(&flat.tree, stage, &mut outside);
+    Product::of(flat, &flat.stages[stage], &outside, row)
+}
+
+/// Adds the loops around a stage, outermost first; false where it is none of these nodes'.
+fn loops_around(nodes: &[Node], stage: usize, out: &mut Vec<(Var, Dim)>) -> bool {
+    nodes.iter().any(|n| match n {
+        Node::Stage(i) => *i == stage,
+        Node::Loop { var, extent, body } => {
+            out.push((*var, extent.clone()));
+            let here = loops_around(body, stage, out);
+            if !here {
+                out.pop();
+            }
+            here
+        }
+    })
+}
+
+/// The parameters that are panels. Such a one is read by tiles alone, all in the same panels.
+fn packed(flat: &Flat, ways: &[Found]) -> Result<Vec<(Buf, Packing)>, String> {
+    let mut out: Vec<(Buf, Packing)> = vec![];
+    let mut rights = 0;
+    for way in ways {
+        let Found::Tiles(p) = way else { continue };
+        let (buffer, packing) = p.packed();
+        rights += 1;
+        match out.iter().find(|(b, _)| *b == buffer) {
+            Some((_, other)) if *other != packing => return Err(format!("{buffer} is a right operand in two ways")),
+            Some(_) => {}
+            None => out.push((buffer, packing)),
+        }
+    }
+    let mut reads = 0;
+    for s in &flat.stages {
+        s.clone()
+            .each_target(&mut |t| reads += usize::from(out.iter().any(|(b, _)| t.buffer() == Some(*b))));
+    }
+    match reads == rights {
+        true => Ok(out),
+        false => Err("a right operand of tiles is read otherwise too".into()),
+    }
+}
+
+fn nodes(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], tree: &[Node], group: &Group) {
+    for n in tree {
+        match n {
+            Node::Stage(i) => stage(nest, out, ways, *i, group),
+            Node::Loop { var, extent, body } => {
+                let v = nest.var();
+                let at = |u: Var| if u == *var { Ix::var(v) } else { (group.at)(u) };
+                let inside = Group {
+                    rows: group.rows.clone(),
+                    at: &at,
+                    ..*group
+                };
+                let mut stmts = vec![];
+                nodes(nest, &mut stmts, ways, body, &inside);
+                out.extend(Nest::serial(&[(v, Ix::constant(extent.clone()))], stmts));
+            }
+        }
+    }
+}
+
+fn stage(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], number: usize, group: &Group) {
+    let lanes = match &ways[number] {
+        Found::Tiles(p) => return out.extend(p.tiles(nest, group)),
+        Found::Lanes(n) => *n,
+    };
+    let flat = nest.flat;
+    let r = nest.var();
+    let here = if group.most > 1 { Ix::var(r) } else { Ix::constant(0) };
+    for (l, home) in flat.locals.iter().zip(&mut nest.homes) {
+        if let Some(Home::Buffer(_, first)) = home {
+            *first = here.scale(&local_len(l));
+        }
+    }
+    let at = |u: Var| {
+        let first = (group.at)(u);
+        if Some(u) == group.row { &first + &here } else { first }
+    };
+    let mut body = vec![];
+    point_stage(nest, &mut body, &flat.stages[number], lanes, &at);
+    match group.most {
+        1 => out.extend(body),
+        _ => out.extend(Nest::serial(&[(r, group.rows.clone())], body)),
+    }
+}
+
+/// A stage at one point.
+fn point_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes: u32, at: &Point) {
+    if stage.scan {
+        return point::scan(nest, out, stage, 1, at);
+    }
+    let several = |(_, d): &(Var, IterDim)| d.kind == IterKind::Parallel;
+    if !stage.reduces() || !stage.dims.iter().any(several) {
+        return row_stage(nest, out, stage, lanes, at);
+    }
+    // Several results: one reduction after the other.
+    let (own, sum): (Vec<_>, Vec<_>) = stage.dims.iter().cloned().partition(several);
+    let one = FlatStage {
+        dims: sum,
+        ..stage.clone()
+    };
+    let inside = |u: Var| {
+        if own.iter().any(|(v, _)| *v == u) {
+            Ix::var(u)
+        } else {
+            at(u)
+        }
+    };
+    let mut body = vec![];
+    row_stage(nest, &mut body, &one, lanes, &inside);
+    let loops: Vec<(Var, Ix)> = own.iter().map(|(v, d)| (*v, Ix::constant(d.extent.clone()))).collect();
+    out.extend(Nest::serial(&loops, body));
+}

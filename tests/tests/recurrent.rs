@@ -1,0 +1,181 @@
+//! Recurrent layers with random attributes: the reference evaluation, which is written from the definition of each cell, against
+//! the interpreters of kernels and of loops and machine code, on every CPU level that this machine has.
+
+use brolga::levels;
+use brolga::{Options, compile, tensors};
+use brolga_ir::{Attr, Build, DType, Dim, Graph, GraphBuilder, Number, Op, Tensor, Type, program};
+use brolga_tests::{relative_error, targets};
+
+/// Layers that are drawn.
+const LAYERS: usize = 48;
+
+/// Sums in another order and functions within a few units in the last place, over the largest magnitude of an output; a state
+/// that is handed on carries the error of all steps before it.
+const TOLERANCE: f64 = 2e-5;
+
+const ACTIVATIONS: [&str; 11] = [
+    "affine",
+    "elu",
+    "hard_sigmoid",
+    "leaky_relu",
+    "relu",
+    "scaled_tanh",
+    "sigmoid",
+    "softplus",
+    "softsign",
+    "tanh",
+    "thresholded_relu",
+];
+
+/// A linear congruential generator (Knuth's MMIX).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n
+    }
+
+    fn unit(&mut self) -> f64 {
+        self.below(1 << 20) as f64 / f64::from(1 << 19) - 1.0
+    }
+}
+
+/// A layer as a graph, symbolic in time and batch where `symbolic`, and operands for it.
+fn layer(r: &mut Random, symbolic: bool) -> (Graph, Vec<Tensor>) {
+    let (name, gates, states, functions) = [("lstm", 4, 2, 3), ("gru", 3, 1, 2), ("rnn", 1, 1, 1)][r.below(3)];
+    let [lengths, flag, peepholes] = [0; 3].map(|_| r.below(2) == 0);
+    let direction = ["forward", "reverse", "bidirectional"][r.below(3)];
+    let clip = [f64::INFINITY, 0.75][r.below(2)];
+    let mut attrs = vec![Attr::word(direction), Attr::num(clip), Attr::Bool(lengths)];
+    if name != "rnn" {
+        attrs.push(Attr::Bool(flag));
+    }
+    if name == "lstm" {
+        attrs.push(Attr::Bool(peepholes));
+    }
+    for _ in 0..functions {
+        // Of the usual ones half of the time: the others grow without bounds now and then.
+        let word = [ACTIVATIONS[r.below(11)], ["sigmoid", "tanh"][r.below(2)]][r.below(2)];
+        let number = |r: &mut Random| Attr::num([1.0, 0.5, 0.25][r.below(3)]);
+        attrs.extend([Attr::word(word), number(r), number(r)]);
+    }
+    let d = if direction == "bidirectional" { 2 } else { 1 };
+    let (time, batch) = (r.below(6), 1 + r.below(17));
+    let (width, hidden) = (1 + r.below(9), [1, 3, 8, 16, 33, 48][r.below(6)]);
+    let mut shapes: Vec<Vec<usize>> = vec![
+        vec![time, batch, width],
+        vec![d, gates * hidden, width],
+        vec![d, gates * hidden, hidden],
+        vec![d, 2 * gates * hidden],
+    ];
+    shapes.extend(vec![vec![d, batch, hidden]; states]);
+    if name == "lstm" && peepholes {
+        shapes.push(vec![d, 3 * hidden]);
+    }
+    let scale = 1.0 / (hidden as f64).sqrt();
+    let float =
+        |r: &mut Random, shape: &[usize]| Tensor::from_fn(DType::F32, shape, |_| Number::Float(r.unit() * scale));
+    let mut operands: Vec<Tensor> = shapes.iter().map(|s| float(r, s)).collect();
+    if lengths {
+        // Some with no steps, some with more than there are.
+        operands.push(Tensor::from_fn(DType::I64, &[batch], |_| {
+            Number::Int(r.below(time + 2) as i128)
+        }));
+    }
+    let mut graph = Graph::new(name);
+    let (t, b) = (Dim::sym("time"), Dim::sym("batch"));
+    let extent = |i: usize, axis: usize, n: usize| match (symbolic, i, axis) {
+        (true, 0, 0) => t.clone(),
+        (true, 0, 1) => b.clone(),
+        (true, i, 1) if (4..4 + states).contains(&i) => b.clone(),
+        (true, i, 0) if lengths && i + 1 == operands.len() => b.clone(),
+        _ => Dim::from(n),
+    };
+    let mut values = vec![];
+    for (i, o) in operands.iter().enumerate() {
+        let shape: Vec<Dim> = o
+            .shape()
+            .iter()
+            .enumerate()
+            .map(|(axis, &n)| extent(i, axis, n))
+            .collect();
+        values.push(graph.input(&format!("x{i}"), Type::new(o.dtype(), shape)));
+    }
+    let op = Op::new(name, &attrs).expect("the attributes are the operator's");
+    let mut builder = GraphBuilder {
+        graph: &mut graph,
+        origin: "layer".into(),
+    };
+    let results = builder.add(op, &values).expect("the operands fit");
+    graph.outputs = results
+        .into_iter()
+        .enumerate()
+        .map(|(i, v)| (format!("y{i}"), v))
+        .collect();
+    (graph, operands)
+}
+
+fn close(what: &str, found: &[Tensor], wanted: &[Tensor]) {
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    for (i, (f, w)) in found.iter().zip(wanted).enumerate() {
+        let error = relative_error(f, w);
+        assert!(
+            error <= TOLERANCE,
+            "{what}: result {i} is off by {error}: {f:?}, expected {w:?}"
+        );
+    }
+}
+
+#[test]
+fn layers_mean_the_same_on_every_level() {
+    let mut random = Random(7);
+    for i in 0..LAYERS {
+        let (g, inputs) = layer(&mut random, i % 3 == 0);
+        let wanted = g.eval(&inputs).unwrap_or_else(|e| panic!("{e}\n{g}"));
+        for target in targets() {
+            let options = Options {
+                target,
+                ..Options::default()
+            };
+            let cpu = options.target.name;
+            let s = levels::optimise(&g, &options)
+                .and_then(|(cut, _)| levels::structured(&cut, &options))
+                .unwrap_or_else(|e| panic!("{e}\n{g}"));
+            let p = levels::program(&s, &options).unwrap_or_else(|e| panic!("{e}\n{s}"));
+            let found = program::interp::run(&s, &inputs).unwrap_or_else(|e| panic!("{e}\n{s}"));
+            close(&format!("structured for {cpu}\n{s}"), &found, &wanted);
+            let loops = program::interp::run(&p, &inputs).unwrap_or_else(|e| panic!("{e}\n{p}"));
+            close(&format!("loops for {cpu}\n{p}"), &loops, &wanted);
+            for threads in [1, 2] {
+                let session = compile(&g, &options).and_then(|c| c.session_with(threads, u64::MAX));
+                let session = session.unwrap_or_else(|e| panic!("{e}\n{g}"));
+                let views: Vec<_> = inputs.iter().map(tensors::view).collect();
+                let found = session.run(&views).unwrap_or_else(|e| panic!("{e}\n{g}"));
+                let found: Vec<Tensor> = found.iter().map(tensors::to_tensor).collect();
+                close(&format!("compiled for {cpu}, {threads} threads\n{p}"), &found, &wanted);
+            }
+        }
+    }
+}
+
+/// The decomposition of a layer's steps, for whoever asks for it: a loop of the program.
+#[test]
+fn steps_decompose_into_a_loop() {
+    let mut random = Random(11);
+    for i in 0..LAYERS {
+        let (g, inputs) = layer(&mut random, i % 3 == 0);
+        let wanted = g.eval(&inputs).unwrap_or_else(|e| panic!("{e}\n{g}"));
+        let apart = brolga_passes::decompose::decompose_where(&g, |_| true).unwrap_or_else(|e| panic!("{e}\n{g}"));
+        apart.verify().unwrap_or_else(|e| panic!("{e}\n{apart}"));
+        assert!(
+            inputs[0].shape()[0] == 0 || apart.nodes.iter().any(|n| n.op.name() == "while"),
+            "{apart}"
+        );
+        let found = apart.eval(&inputs).unwrap_or_else(|e| panic!("{e}\n{apart}"));
+        close(&format!("{apart}"), &found, &wanted);
+    }
+}
