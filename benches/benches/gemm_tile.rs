@@ -1,7 +1,9 @@
-//! The register tiles of the x86 vector IR: alone with operands in L1, and under a plain loop over a whole matrix.
+//! The register tiles of the x86 vector IR: every kind alone with operands in L1, and those of f32 under a plain loop over a whole
+//! matrix.
 //!
-//! `cargo bench -p brolga-benches --bench gemm_tile`. The throughput column counts f32 operations: Gelem/s is GFLOP/s.
-//! On the machine of the design (Zen 4, 3.7 GHz) the peak of one core is 117.6.
+//! `cargo bench -p brolga-benches --bench gemm_tile`. The throughput column counts operations (a product and its addition are two):
+//! Gelem/s is GFLOP/s. On the machine of the design (Zen 4, 3.7 GHz) the peak of one core is 117.6 in f32, also where operands are
+//! converted, and four times that in bytes with VNNI.
 //!
 //! The loop is the one that a lowered contraction runs: B packed as [N/32][K][32], A in place, rows balanced over tiles,
 //! no other blocking. `panels` goes over all rows for each panel of B, so that the panel stays in L2 and B is read once;
@@ -9,6 +11,7 @@
 
 use brolga_codegen::x86::tile::PANEL;
 use brolga_codegen::x86::{Isa, TileArgs, TileKey, assemble_tile, balance_rows, max_rows, symbol};
+use brolga_ir::{TileFamily, TileKind};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use memmap2::{Mmap, MmapMut};
 
@@ -51,29 +54,54 @@ fn levels() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| isa.available())
 }
 
+fn family(isa: Isa) -> TileFamily {
+    match isa {
+        Isa::Avx2 => TileFamily::Avx2,
+        Isa::Avx512 => TileFamily::Avx512,
+    }
+}
+
 /// One kernel, K = 256, everything in L1.
 fn tiles(c: &mut Criterion) {
     let mut group = c.benchmark_group("tile_k256");
     let k = 256;
-    for isa in levels() {
-        for (vectors, unit_k) in [(2, true), (2, false), (1, true)] {
-            let most = max_rows(isa, vectors);
+    for family in [TileFamily::Avx2, TileFamily::Avx512, TileFamily::Avx512Vnni] {
+        for (kind, vectors, unit_k) in [
+            (TileKind::F32, 2, true),
+            (TileKind::F32, 2, false),
+            (TileKind::F32, 1, true),
+            (TileKind::F16, 2, true),
+            (TileKind::Bf16, 2, true),
+            (TileKind::U8I8, 2, true),
+            (TileKind::U8I8, 1, true),
+        ] {
+            // Floats are the same with VNNI.
+            if family == TileFamily::Avx512Vnni && kind != TileKind::U8I8 {
+                continue;
+            }
+            let most = max_rows(family, kind, vectors);
             for rows in [most, most - 1, most / 2] {
                 let key = TileKey {
-                    isa,
+                    family,
+                    kind,
                     rows,
                     vectors,
                     unit_k,
                 };
+                if !key.available() {
+                    continue;
+                }
                 let kernel = Kernel::new(key);
+                let [left, ..] = kind.dtypes().map(|d| d.bytes() as i64);
                 let (mut a, mut b, mut out) =
                     (Floats::new(28 * (k + 16)), Floats::new(k * PANEL), Floats::new(28 * 48));
+                let mut scratch = Floats::new(TileArgs::scratch_bytes(kind) / 4);
                 let args = TileArgs {
-                    a: a.at(0),
-                    b: b.at(0),
-                    c: out.at(0),
-                    a_row: (k as i64 + 16) * 4,
-                    a_k: 4,
+                    a: a.at(0).cast(),
+                    b: b.at(0).cast(),
+                    c: out.at(0).cast(),
+                    a_row: (k as i64 + 16) * left,
+                    a_k: left,
                     c_row: 48 * 4,
                     k: k as i64,
                     blocks0: 1,
@@ -82,6 +110,7 @@ fn tiles(c: &mut Criterion) {
                     a_block1: 0,
                     cols: key.width() as i64,
                     accumulate: 0,
+                    scratch: scratch.at(0).cast(),
                 };
                 group.throughput(Throughput::Elements((2 * usize::from(rows) * key.width() * k) as u64));
                 let function = kernel.function();
@@ -116,10 +145,11 @@ struct Gemm {
 
 impl Gemm {
     fn new(isa: Isa, [m, n, k]: [usize; 3], pad: usize) -> Gemm {
-        let counts = balance_rows(m, max_rows(isa, 2).into());
+        let counts = balance_rows(m, max_rows(family(isa), TileKind::F32, 2).into());
         let kernel = |rows: usize| {
             Kernel::new(TileKey {
-                isa,
+                family: family(isa),
+                kind: TileKind::F32,
                 rows: rows as u8,
                 vectors: 2,
                 unit_k: true,
@@ -151,9 +181,9 @@ impl Gemm {
         let width = 2 * self.isa.lanes();
         for column in (0..PANEL).step_by(width) {
             let args = TileArgs {
-                a: self.a.at(row * self.a_row),
-                b: self.b.at(panel * self.k * PANEL + column),
-                c: self.c.at(row * self.c_row + panel * PANEL + column),
+                a: self.a.at(row * self.a_row).cast(),
+                b: self.b.at(panel * self.k * PANEL + column).cast(),
+                c: self.c.at(row * self.c_row + panel * PANEL + column).cast(),
                 a_row: self.a_row as i64 * 4,
                 a_k: 4,
                 c_row: self.c_row as i64 * 4,
@@ -164,6 +194,7 @@ impl Gemm {
                 a_block1: 0,
                 cols: width as i64,
                 accumulate: 0,
+                scratch: std::ptr::null_mut(),
             };
             function(&args);
         }
@@ -221,9 +252,11 @@ fn gemms(c: &mut Criterion) {
 /// What it takes to make a kernel.
 fn assembling(c: &mut Criterion) {
     for isa in Isa::ALL {
+        let (family, kind) = (family(isa), TileKind::F32);
         let key = TileKey {
-            isa,
-            rows: max_rows(isa, 2),
+            family,
+            kind,
+            rows: max_rows(family, kind, 2),
             vectors: 2,
             unit_k: true,
         };

@@ -97,6 +97,7 @@ pub fn native() -> Option<Target> {
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("f16c")
             && is_x86_feature_detected!("lzcnt")
             && is_x86_feature_detected!("popcnt")
             && is_x86_feature_detected!("sse4.2");
@@ -106,9 +107,11 @@ pub fn native() -> Option<Target> {
             && is_x86_feature_detected!("avx512cd")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl");
-        Some(match (v4, v3) {
-            (true, _) => Target::x86_64_v4(),
-            (_, true) => Target::x86_64_v3(),
+        let vnni = v4 && is_x86_feature_detected!("avx512vnni");
+        Some(match (vnni, v4, v3) {
+            (true, ..) => Target::x86_64_v4_vnni(),
+            (_, true, _) => Target::x86_64_v4(),
+            (.., true) => Target::x86_64_v3(),
             _ => Target::baseline(),
         })
     }
@@ -125,7 +128,7 @@ pub fn runs_here(target: &Target) -> bool {
     levels.is_some_and(|(n, t)| match (n.cpu, t.cpu) {
         (Cpu::Aarch64, t) => t == Cpu::Aarch64,
         (_, Cpu::Aarch64) => false,
-        (n, t) => t <= n,
+        _ => t.features().iter().all(|f| n.features().contains(f)),
     })
 }
 

@@ -6,7 +6,7 @@ use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::interp::{self, BufferData};
 use brolga_ir::loops::{Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile};
 use brolga_ir::scalar::Prim;
-use brolga_ir::{DType, Dim};
+use brolga_ir::{DType, Dim, TileKind};
 use common::*;
 
 /// Runs a kernel on every target and on one and three workers, and compares all memory with the interpreter's.
@@ -14,7 +14,7 @@ fn check(b: &Build, dims: &[i64], inputs: &[Vec<u8>]) {
     check_within(b, dims, inputs, 0.0);
 }
 
-/// The same, floats compared within a tolerance: contractions without fused multiply-add round more often.
+/// The same, f32 compared within a tolerance on targets without fused multiply-add: contractions round more often there.
 fn check_within(b: &Build, dims: &[i64], inputs: &[Vec<u8>], tolerance: f32) {
     let k = &b.k;
     let lookup = |s: &str| k.symbols.iter().position(|x| &**x == s).map(|i| dims[i]);
@@ -35,7 +35,8 @@ fn check_within(b: &Build, dims: &[i64], inputs: &[Vec<u8>], tolerance: f32) {
             let mut got = inputs.to_vec();
             run(&target, k, &mut got, dims, workers);
             for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-                if tolerance == 0.0 {
+                let fuses = target.cpu().is_some_and(|c| c.has_fma);
+                if tolerance == 0.0 || fuses || k.buffers[i].dtype != DType::F32 {
                     assert_eq!(got, want, "{} on {}, {workers} workers: b{i}", k.name, target.name);
                     continue;
                 }
@@ -535,17 +536,35 @@ fn more_constants_than_registers() {
     }
 }
 
+/// The elements of an operand, their bytes random (floats of 16 bits are made of ordinary numbers), or the largest there are.
+fn elements(dtype: DType, n: usize, seed: u64, extreme: bool) -> Vec<u8> {
+    let mut r = Random(seed);
+    let one = |_| match dtype {
+        DType::F32 => r.f32().to_le_bytes().to_vec(),
+        DType::I32 => (r.next() as i32).to_le_bytes().to_vec(),
+        DType::U8 if extreme => vec![255],
+        DType::I8 if extreme => vec![-128i8 as u8],
+        DType::U8 | DType::I8 => vec![r.next() as u8],
+        half => half.to_half(r.f32()).to_le_bytes().to_vec(),
+    };
+    (0..n).flat_map(one).collect()
+}
+
 /// `C[m, n] = A[m, k] B`, with B in panels, in tiles of `rows`.
-fn matmul(rows: i64, m: i64, k: i64, n: i64, cut: bool) -> (Build, Vec<Vec<u8>>) {
+fn matmul(kind: TileKind, [rows, m, k, n]: [i64; 4], cut: bool, extreme: bool) -> (Build, Vec<Vec<u8>>) {
     let mut b = Build::new("matmul", if cut { &["m"] } else { &[] });
+    let [left, right, sum] = kind.dtypes();
+    let by = kind.interleave();
+    let filled = (k + by - 1) / by * by;
     let panels = (n + 31) / 32;
     let md = if cut { Dim::sym("m") } else { Dim::Const(m) };
-    let a = b.buffer(DType::F32, &md * k, Scope::In);
-    let p = b.buffer(DType::F32, panels * k * 32, Scope::In);
-    let c = b.buffer(DType::F32, &md * n, Scope::Out);
-    let left = &Ix::constant(md.clone()) + &affine(&[(0, -rows)], 0);
+    let a = b.buffer(left, &md * k, Scope::In);
+    let p = b.buffer(right, panels * filled * 32, Scope::In);
+    let c = b.buffer(sum, &md * n, Scope::Out);
+    let rest = &Ix::constant(md.clone()) + &affine(&[(0, -rows)], 0);
     let columns = &Ix::constant(n) + &affine(&[(1, -32)], 0);
     let tile = Tile {
+        kind,
         a,
         a_index: affine(&[(0, rows * k)], 0),
         a_row: Ix::constant(k),
@@ -553,12 +572,12 @@ fn matmul(rows: i64, m: i64, k: i64, n: i64, cut: bool) -> (Build, Vec<Vec<u8>>)
         blocks: [(Ix::constant(1), Ix::constant(0)), (Ix::constant(1), Ix::constant(0))],
         k: Ix::constant(k),
         b: p,
-        b_index: affine(&[(1, 32 * k)], 0),
+        b_index: affine(&[(1, 32 * filled)], 0),
         c,
         c_index: affine(&[(0, rows * n), (1, 32)], 0),
         c_row: Ix::constant(n),
         rows: if cut || m % rows != 0 {
-            left.at_most(&Dim::Const(rows))
+            rest.at_most(&Dim::Const(rows))
         } else {
             Ix::constant(rows)
         },
@@ -576,71 +595,98 @@ fn matmul(rows: i64, m: i64, k: i64, n: i64, cut: bool) -> (Build, Vec<Vec<u8>>)
         md.ceil_div(&Dim::Const(rows)),
         vec![each(1, LoopKind::Serial, panels, vec![Stmt::Tile(Box::new(tile))])],
     )];
-    let mut packed = vec![0f32; (panels * k * 32) as usize];
-    let mut r = Random(21);
-    for j in 0..n {
-        for t in 0..k {
-            packed[((j / 32 * k + t) * 32 + j % 32) as usize] = r.f32();
-        }
+    let bytes = right.bytes();
+    let numbers = elements(right, (n * k) as usize, 21, extreme);
+    let mut packed = vec![0; (panels * filled * 32) as usize * bytes];
+    for (i, x) in numbers.chunks(bytes).enumerate() {
+        let (j, t) = (i as i64 / k, i as i64 % k);
+        let at = (j / 32 * filled + t / by * by) * 32 + j % 32 * by + t % by;
+        packed[at as usize * bytes..][..bytes].copy_from_slice(x);
     }
     let buffers = vec![
-        random_f32((m * k) as usize, 22),
-        f32s(&packed),
+        elements(left, (m * k) as usize, 22, extreme),
+        packed,
         vec![0; (4 * m * n) as usize],
     ];
     (b, buffers)
 }
 
+/// Tiles are as the interpreter says: sums of integers in every bit, of floats up to the multiply-adds that a target lacks.
+fn check_tile(kind: TileKind, b: &Build, symbols: &[i64], buffers: &[Vec<u8>]) {
+    match kind {
+        TileKind::U8I8 => check(b, symbols, buffers),
+        _ => check_within(b, symbols, buffers, 1e-5),
+    }
+}
+
 #[test]
 fn tiles() {
-    for (rows, m, k, n) in [
-        (4, 8, 13, 32),
-        (14, 14, 7, 70),
-        (6, 20, 1, 16),
-        (28, 30, 5, 9),
-        (3, 7, 0, 33),
-        (17, 17, 3, 64),
-    ] {
-        let (b, buffers) = matmul(rows, m, k, n, false);
-        check_within(&b, &[], &buffers, 1e-5);
-        let (b, buffers) = matmul(rows, m, k, n, true);
-        check_within(&b, &[m], &buffers, 1e-5);
+    for kind in TileKind::ALL {
+        for shape in [
+            [4, 8, 13, 32],
+            [14, 14, 7, 70],
+            [6, 20, 1, 16],
+            [28, 30, 5, 9],
+            [3, 7, 0, 33],
+            [17, 17, 3, 64],
+            [24, 26, 36, 40],
+        ] {
+            let (b, buffers) = matmul(kind, shape, false, false);
+            check_tile(kind, &b, &[], &buffers);
+            let (b, buffers) = matmul(kind, shape, true, false);
+            check_tile(kind, &b, &[shape[1]], &buffers);
+        }
+    }
+}
+
+/// Where sums of two products of bytes leave 16 bits, beyond the whole numbers of f32, and where sums wrap.
+#[test]
+fn tiles_of_the_largest_bytes() {
+    for (k, n) in [(2, 41), (4, 41), (1025, 41), (70_001, 2)] {
+        let (b, buffers) = matmul(TileKind::U8I8, [5, 7, k, n], false, true);
+        check(&b, &[], &buffers);
     }
 }
 
 #[test]
 fn a_tile_over_blocks_at_strides() {
-    let mut b = Build::new("blocks", &[]);
-    let a = b.buffer(DType::F32, 4000, Scope::In);
-    let p = b.buffer(DType::F32, 6 * 5 * 32, Scope::In);
-    let c = b.buffer(DType::F32, 13 * 40, Scope::Out);
-    let c0 = |x: i64| Ix::constant(x);
-    let tile = |accumulate| {
-        Stmt::Tile(Box::new(Tile {
-            a,
-            a_index: c0(11),
-            a_row: c0(19),
-            a_k: c0(23),
-            blocks: [(c0(2), c0(301)), (c0(3), c0(97))],
-            k: c0(5),
-            b: p,
-            b_index: c0(0),
-            c,
-            c_index: affine(&[], 3),
-            c_row: c0(40),
-            rows: c0(13),
-            max_rows: 13,
-            cols: c0(29),
-            accumulate,
-        }))
-    };
-    b.k.body = vec![tile(false), each(0, LoopKind::Serial, 3, vec![tile(true)])];
-    check_within(
-        &b,
-        &[],
-        &[random_f32(4000, 1), random_f32(960, 2), random_f32(520, 3)],
-        1e-4,
-    );
+    for (kind, k) in TileKind::ALL.into_iter().flat_map(|kind| [5, 8].map(|k| (kind, k))) {
+        let mut b = Build::new("blocks", &[]);
+        let ([left, right, sum], by) = (kind.dtypes(), kind.interleave());
+        let panel = (6 * ((k + by - 1) / by * by) * 32) as usize;
+        let a = b.buffer(left, 4000, Scope::In);
+        let p = b.buffer(right, panel as i64, Scope::In);
+        let c = b.buffer(sum, 13 * 40, Scope::Out);
+        let c0 = |x: i64| Ix::constant(x);
+        let tile = |accumulate| {
+            Stmt::Tile(Box::new(Tile {
+                kind,
+                a,
+                a_index: c0(11),
+                a_row: c0(19),
+                // Steps that are interleaved lie side by side in the left operand too.
+                a_k: c0(if by > 1 { 1 } else { 23 }),
+                blocks: [(c0(2), c0(301)), (c0(3), c0(97))],
+                k: c0(k),
+                b: p,
+                b_index: c0(0),
+                c,
+                c_index: affine(&[], 3),
+                c_row: c0(40),
+                rows: c0(13),
+                max_rows: 13,
+                cols: c0(29),
+                accumulate,
+            }))
+        };
+        b.k.body = vec![tile(false), each(0, LoopKind::Serial, 3, vec![tile(true)])];
+        let buffers =
+            [(left, 4000, 1), (right, panel, 2), (sum, 520, 3)].map(|(d, n, seed)| elements(d, n, seed, false));
+        match kind {
+            TileKind::U8I8 => check(&b, &[], &buffers),
+            _ => check_within(&b, &[], &buffers, 1e-4),
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use brolga_codegen::x86::tile::PANEL;
 use brolga_codegen::x86::vir::{Binary, Cond, Elem, Function, GeneralOp, Mem, Op, Operand, Scalar};
 use brolga_codegen::x86::{Isa, TileArgs, TileKey, assemble, assemble_tile, disassemble, max_rows, symbol};
+use brolga_ir::{TileFamily, TileKind};
 use expect_test::expect;
 use memmap2::{Mmap, MmapMut};
 
@@ -42,17 +43,27 @@ fn levels() -> Vec<Isa> {
     Isa::ALL.into_iter().filter(missing).collect()
 }
 
+/// The kernels of f32.
 fn kernels(isa: Isa) -> impl Iterator<Item = TileKey> {
+    let (family, kind) = (family(isa), TileKind::F32);
     (1..=2u8).flat_map(move |vectors| {
-        (1..=max_rows(isa, vectors)).flat_map(move |rows| {
+        (1..=max_rows(family, kind, vectors)).flat_map(move |rows| {
             [true, false].into_iter().map(move |unit_k| TileKey {
-                isa,
+                family,
+                kind,
                 rows,
                 vectors,
                 unit_k,
             })
         })
     })
+}
+
+fn family(isa: Isa) -> TileFamily {
+    match isa {
+        Isa::Avx2 => TileFamily::Avx2,
+        Isa::Avx512 => TileFamily::Avx512,
+    }
 }
 
 /// Numbers in -1..1 that look random and do not change.
@@ -187,9 +198,9 @@ fn run(code: &Code, key: TileKey, case: &Case, data: &Data, cols: usize, acc: bo
         c[at..at + cols].copy_from_slice(&old[r * PANEL..r * PANEL + cols]);
     }
     let args = TileArgs {
-        a: a[ORIGIN as usize..].as_ptr(),
-        b: b.as_ptr(),
-        c: c[C_ROW + 2..].as_mut_ptr(),
+        a: a[ORIGIN as usize..].as_ptr().cast(),
+        b: b.as_ptr().cast(),
+        c: c[C_ROW + 2..].as_mut_ptr().cast(),
         a_row: case.row * 4,
         // A kernel for contiguous steps must not look at this.
         a_k: if key.unit_k { 1 << 40 } else { case.step * 4 },
@@ -201,6 +212,7 @@ fn run(code: &Code, key: TileKey, case: &Case, data: &Data, cols: usize, acc: bo
         a_block1: case.block[1] * 4,
         cols: cols as i64,
         accumulate: i64::from(acc),
+        scratch: std::ptr::null_mut(),
     };
     // SAFETY: the bytes are the kernel of `key`, this CPU has its level, and the cases keep every address in its buffer.
     unsafe { code.call(&args) };
@@ -301,13 +313,15 @@ fn levels_agree_bit_for_bit() {
     let data = Data::new(7);
     for unit_k in [true, false] {
         let narrow = TileKey {
-            isa: Isa::Avx2,
+            family: TileFamily::Avx2,
+            kind: TileKind::F32,
             rows: 6,
             vectors: 2,
             unit_k,
         };
         let wide = TileKey {
-            isa: Isa::Avx512,
+            family: TileFamily::Avx512,
+            kind: TileKind::F32,
             rows: 6,
             vectors: 1,
             unit_k,
@@ -452,7 +466,8 @@ fn a_function_that_keeps_many_pointers_restores_what_it_used() {
 #[test]
 fn listing_of_a_small_avx512_kernel() {
     let key = TileKey {
-        isa: Isa::Avx512,
+        family: TileFamily::Avx512,
+        kind: TileKind::F32,
         rows: 2,
         vectors: 1,
         unit_k: true,
@@ -561,7 +576,8 @@ fn listing_of_a_small_avx512_kernel() {
 #[test]
 fn listing_of_a_small_avx2_kernel() {
     let key = TileKey {
-        isa: Isa::Avx2,
+        family: TileFamily::Avx2,
+        kind: TileKind::F32,
         rows: 1,
         vectors: 1,
         unit_k: false,
@@ -671,7 +687,8 @@ fn listing_of_a_small_avx2_kernel() {
 #[test]
 fn text_of_the_vector_ir() {
     let key = TileKey {
-        isa: Isa::Avx2,
+        family: TileFamily::Avx2,
+        kind: TileKind::F32,
         rows: 1,
         vectors: 1,
         unit_k: true,

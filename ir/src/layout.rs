@@ -9,6 +9,7 @@
 //! | | `[N, C, H, W]` | `[N, C, H, W]` |
 //! | `layout(0, 2, 3, 1)` | `[N, C, H, W]` | `[N, H, W, C]`: channels last |
 //! | `layout(1, 0, 1:32)` | `[K, N]` | `[ceil(N/32), K, 32]`: panels of 32 columns |
+//! | `layout(1, 0, 1:32, 0:4)` | `[K, N]` | `[ceil(N/32), ceil(K/4), 32, 4]`: the same, four steps side by side |
 //! | `layout(0, 1 pad 16)` | `[M, K]` | `[M, 16*ceil(K/16)]`: every row begins at a multiple of 16 |
 //!
 //! Invariants: elements that are padding are 0; row-major is one value whatever the rank, so that row-major memory is the
@@ -89,15 +90,23 @@ impl Layout {
         })
     }
 
-    /// The right operand of a contraction, `[batch…, K, N]`, as register tiles read it: `[batch…, ceil(N/32), K, 32]`.
+    /// The right operand of a contraction, `[batch…, outer…, K, N]`, as register tiles read it: `[batch…, ceil(N/32), outer…, K, 32]`;
+    /// `outer` counts the axes between. With steps that are interleaved by so many it is `[…, ceil(K/by), 32, by]`.
     ///
     /// # Errors
-    /// When the rank is below 2.
-    pub fn panels(rank: usize) -> std::result::Result<Layout, String> {
-        let [batch @ .., k, n] = &(0..rank).collect::<Vec<usize>>()[..] else {
+    /// When the rank is below 2 and those.
+    pub fn panels(rank: usize, outer: usize, by: i64) -> std::result::Result<Layout, String> {
+        let all: Vec<usize> = (0..rank).collect();
+        let [rest @ .., k, n] = &all[..] else {
             return Err(format!("panels of rank {rank}"));
         };
-        Layout::new(&[batch, &[*n, *k]].concat(), &[(*n, PANEL as u32)], 0)
+        let Some(batch) = rest.len().checked_sub(outer) else {
+            return Err(format!("panels of rank {rank} with {outer} axes between"));
+        };
+        let (batch, outer) = rest.split_at(batch);
+        let blocks = [(*n, PANEL as u32), (*k, by as u32)];
+        let cut = if by > 1 { &blocks[..] } else { &blocks[..1] };
+        Layout::new(&[batch, &[*n], outer, &[*k]].concat(), cut, 0)
     }
 
     /// True when elements stand in the order of their indices, without gaps.
@@ -356,7 +365,9 @@ mod tests {
             layout("(1, 0)").check(3).unwrap_err(),
             "the layout (1, 0) of 2 axes for rank 3"
         );
-        assert_eq!(Layout::panels(1).unwrap_err(), "panels of rank 1");
+        assert_eq!(Layout::panels(1, 0, 1).unwrap_err(), "panels of rank 1");
+        let error = Layout::panels(3, 2, 4).unwrap_err();
+        assert_eq!(error, "panels of rank 3 with 2 axes between");
     }
 
     #[test]
@@ -368,14 +379,17 @@ mod tests {
         };
         assert_eq!(shape("(0, 2, 3, 1)", &dims(&[2, 3, 4, 5])), "2 4 5 3");
         assert_eq!(shape("(0, 1 pad 16)", &dims(&[3, 20])), "3 32");
-        let panels = Layout::panels(3).unwrap();
+        let panels = Layout::panels(3, 0, 1).unwrap();
         assert_eq!(panels.to_string(), "(0, 2, 1, 2:32)");
         assert_eq!(panels.shape(&dims(&[2, 7, 33])), dims(&[2, 2, 7, 32]));
         assert_eq!(
-            Layout::panels(2).unwrap().elements(&[Dim::Const(7), n.clone()]),
+            Layout::panels(2, 0, 1).unwrap().elements(&[Dim::Const(7), n.clone()]),
             &(&n.ceil_div(&Dim::Const(32)) * 32) * 7
         );
         assert!(panels.pads(&dims(&[2, 7, 33])) && !panels.pads(&dims(&[2, 7, 64])));
+        let groups = Layout::panels(4, 1, 4).unwrap();
+        assert_eq!(groups.to_string(), "(0, 3, 1, 2, 3:32, 2:4)");
+        assert_eq!(groups.shape(&dims(&[2, 9, 7, 33])), dims(&[2, 2, 9, 2, 32, 4]));
         assert!(!layout("(1, 0)").pads(&[n.clone(), Dim::Const(4)]));
     }
 

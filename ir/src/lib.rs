@@ -35,5 +35,5 @@ pub use graph::{Build, ConstData, Constant, Def, Graph, GraphBuilder, Node, Node
 pub use guard::{Guard, Relation};
 pub use layout::{Layout, Places};
 pub use ops::{Attr, Op};
-pub use target::{Arch, Cpu, CpuTarget, Target, TileFamily, TileShape};
+pub use target::{Arch, Cpu, CpuTarget, Target, TileFamily, TileKind, TileShape};
 pub use tensor::{Number, Tensor, decode, encode, indices};

@@ -7,12 +7,14 @@
 //! Figures are those of common server machines (a Zen 4 for x86-64-v4, an A100 for sm_80); a wrong one costs speed, never
 //! results.
 
+use crate::DType;
+
 /// The level of CPU that code is made for, as the x86-64 psABI names them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Cpu {
     /// x86-64 with SSE2 only.
     X86_64,
-    /// With AVX2, FMA and BMI2.
+    /// With AVX2, FMA, F16C and BMI2.
     X86_64V3,
     /// With AVX-512 F, BW, CD, DQ and VL.
     X86_64V4,
@@ -20,9 +22,62 @@ pub enum Cpu {
     Aarch64,
 }
 
+/// What a register tile multiplies, and what it sums in: which operands it takes, left and right.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TileKind {
+    /// f32 by f32, summed in f32.
+    F32,
+    /// f16 by f16, converted in registers and summed in f32.
+    F16,
+    /// bf16 by bf16, converted in registers and summed in f32.
+    Bf16,
+    /// u8 by i8, summed in i32, which wraps. Other pairs of bytes are such a one but for an offset.
+    U8I8,
+}
+
+impl TileKind {
+    /// Every kind.
+    pub const ALL: [TileKind; 4] = [TileKind::F32, TileKind::F16, TileKind::Bf16, TileKind::U8I8];
+
+    /// The dtypes of the left operand, the right one and the sums.
+    pub const fn dtypes(self) -> [DType; 3] {
+        match self {
+            TileKind::F32 => [DType::F32; 3],
+            TileKind::F16 => [DType::F16, DType::F16, DType::F32],
+            TileKind::Bf16 => [DType::BF16, DType::BF16, DType::F32],
+            TileKind::U8I8 => [DType::U8, DType::I8, DType::I32],
+        }
+    }
+
+    /// The kind of tiles with these operands and sums; `None` where there is none.
+    pub fn of(dtypes: [DType; 3]) -> Option<TileKind> {
+        TileKind::ALL.into_iter().find(|k| k.dtypes() == dtypes)
+    }
+
+    /// Steps of the sum that lie side by side in a panel, column by column: as many as an instruction multiplies at once.
+    pub const fn interleave(self) -> i64 {
+        match self {
+            TileKind::F32 | TileKind::F16 | TileKind::Bf16 => 1,
+            TileKind::U8I8 => 4,
+        }
+    }
+
+    /// The name in text forms and symbols.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TileKind::F32 => "f32",
+            TileKind::F16 => "f16",
+            TileKind::Bf16 => "bf16",
+            TileKind::U8I8 => "u8i8",
+        }
+    }
+}
+
 /// The family of kernels that a register-tile contraction becomes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum TileFamily {
+    /// Assembled, 512-bit vectors, sums of four products of bytes in one instruction.
+    Avx512Vnni,
     /// Assembled, 512-bit vectors.
     Avx512,
     /// Assembled, 256-bit vectors.
@@ -36,24 +91,33 @@ pub enum TileFamily {
 pub struct TileShape {
     /// Columns that it computes at once.
     pub cols: u32,
-    /// The most rows: its accumulators fill the register file but for the vectors of the right operand and a broadcast.
+    /// The most rows: its accumulators fill the register file but for the vectors of the right operand, one of the left, and
+    /// what it takes to multiply them.
     pub rows: u32,
+}
+
+const fn shape(rows: u32, cols: u32) -> TileShape {
+    TileShape { cols, rows }
 }
 
 impl TileFamily {
     /// The kernels of the family, the widest first. The cost model, the schedules and the assembler of tiles read this table.
-    pub const fn shapes(self) -> &'static [TileShape] {
-        match self {
-            TileFamily::Avx512 => &[TileShape { cols: 32, rows: 14 }, TileShape { cols: 16, rows: 28 }],
-            TileFamily::Avx2 => &[TileShape { cols: 16, rows: 6 }, TileShape { cols: 8, rows: 12 }],
-            TileFamily::Generic => &[TileShape { cols: 8, rows: 4 }],
+    pub const fn shapes(self, kind: TileKind) -> &'static [TileShape] {
+        use TileFamily::{Avx2, Avx512, Avx512Vnni, Generic};
+        match (self, kind) {
+            // Bytes become words here: pairs of steps take two vectors where others take one, and a sum of its own.
+            (Avx512, TileKind::U8I8) => const { &[shape(12, 32), shape(24, 16)] },
+            (Avx2, TileKind::U8I8) => const { &[shape(4, 16), shape(8, 8)] },
+            (Avx512Vnni | Avx512, _) => const { &[shape(14, 32), shape(28, 16)] },
+            (Avx2, _) => const { &[shape(6, 16), shape(12, 8)] },
+            (Generic, _) => const { &[shape(4, 8)] },
         }
     }
     /// The kernel for tiles of this many columns. A tile may have more rows or columns; it is then cut.
-    pub const fn shape(self, cols: u32) -> TileShape {
-        match (self, self.shapes()) {
+    pub const fn shape(self, kind: TileKind, cols: u32) -> TileShape {
+        match (self, self.shapes(kind)) {
             // On AVX2 the wide kernel does tiles of few columns as well.
-            (TileFamily::Avx512, [_, narrow]) if cols <= narrow.cols => *narrow,
+            (TileFamily::Avx512Vnni | TileFamily::Avx512, [_, narrow]) if cols <= narrow.cols => *narrow,
             (_, shapes) => shapes[0],
         }
     }
@@ -128,6 +192,8 @@ pub enum Kind {
 pub struct Cost {
     /// f32 operations a second in the tile of a contraction (a fused multiply-add counts as two).
     pub tile_flops: f64,
+    /// How much faster tiles of bytes are than those of f32.
+    pub byte_tiles: f64,
     /// f32 operations a second in loops over vectors.
     pub vector_flops: f64,
     /// Bytes that are read fast once they have been read.
@@ -158,6 +224,8 @@ impl Cost {
         let hertz = ghz * 1e9;
         Cost {
             tile_flops: tile_flops * hertz,
+            // Where bytes become words.
+            byte_tiles: 1.1,
             vector_flops: vector_flops * hertz,
             cache_bytes: l2_bytes as f64,
             cache_speed: 16.0 * hertz,
@@ -192,10 +260,11 @@ pub struct Target {
 
 impl Target {
     /// Every CPU.
-    pub const CPUS: [Target; 4] = [
+    pub const CPUS: [Target; 5] = [
         Target::baseline(),
         Target::x86_64_v3(),
         Target::x86_64_v4(),
+        Target::x86_64_v4_vnni(),
         Target::aarch64(),
     ];
 
@@ -250,6 +319,25 @@ impl Target {
             cost: Cost::core(3.7, 32.0, 8.0, L2),
         }
     }
+    /// x86-64 with AVX-512, VNNI among it.
+    pub const fn x86_64_v4_vnni() -> Target {
+        const L2: u64 = 1 << 20;
+        Target {
+            name: "x86-64-v4+vnni",
+            kind: Kind::Cpu(CpuTarget {
+                cpu: Cpu::X86_64V4,
+                triple: X86_64,
+                vector_registers: 16,
+                has_fma: true,
+                tile: TileFamily::Avx512Vnni,
+                l2_bytes: L2,
+            }),
+            cost: Cost {
+                byte_tiles: 3.8,
+                ..Target::x86_64_v4().cost
+            },
+        }
+    }
     /// AArch64.
     pub const fn aarch64() -> Target {
         const L2: u64 = 1 << 20;
@@ -277,6 +365,7 @@ impl Target {
             kind: Kind::Gpu(Arch::Sm80),
             cost: Cost {
                 tile_flops: 19.5e12,
+                byte_tiles: 0.5,
                 vector_flops: 9.7e12,
                 cache_bytes: (40u64 << 20) as f64,
                 cache_speed: 4.0e12,
@@ -343,7 +432,7 @@ impl CpuTarget {
     pub const fn body_lanes(&self) -> Option<u32> {
         match self.tile {
             TileFamily::Avx2 => Some(8),
-            TileFamily::Avx512 => Some(16),
+            TileFamily::Avx512Vnni | TileFamily::Avx512 => Some(16),
             TileFamily::Generic => None,
         }
     }
@@ -352,10 +441,26 @@ impl CpuTarget {
     pub const fn features(&self) -> &'static [&'static str] {
         match self.cpu {
             Cpu::X86_64 => &[],
-            Cpu::X86_64V3 => &["avx2", "bmi1", "bmi2", "fma", "lzcnt", "popcnt", "sse4.2"],
+            Cpu::X86_64V3 => &["avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "popcnt", "sse4.2"],
+            Cpu::X86_64V4 if matches!(self.tile, TileFamily::Avx512Vnni) => &[
+                "avx2",
+                "avx512bw",
+                "avx512cd",
+                "avx512dq",
+                "avx512f",
+                "avx512vl",
+                "avx512vnni",
+                "bmi1",
+                "bmi2",
+                "f16c",
+                "fma",
+                "lzcnt",
+                "popcnt",
+                "sse4.2",
+            ],
             Cpu::X86_64V4 => &[
-                "avx2", "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl", "bmi1", "bmi2", "fma", "lzcnt",
-                "popcnt", "sse4.2",
+                "avx2", "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl", "bmi1", "bmi2", "f16c", "fma",
+                "lzcnt", "popcnt", "sse4.2",
             ],
             Cpu::Aarch64 => &[],
         }

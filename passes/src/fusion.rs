@@ -14,7 +14,9 @@
 //! | `Final` | concatenation, scan, scatter | nothing: it is stored |
 
 use brolga_ir::ops::Role;
-use brolga_ir::{Op, Type};
+use brolga_ir::{Dim, Op, Type};
+use rustc_hash::FxBuildHasher;
+use std::hash::BuildHasher;
 
 /// The form of a stream; see the module.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -64,21 +66,35 @@ impl Order {
     }
 }
 
-/// A set of axes of one tensor; of the first 64, which is more than any kernel has.
+/// A set of axes of one tensor, with their extents; of the first 64, which is more than any kernel has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Axes(u64);
+pub struct Axes {
+    set: u64,
+    /// A hash of the extents that are not 1.
+    extents: u64,
+}
 
 impl Axes {
     /// How many axes a set can tell apart.
     const MOST: usize = 64;
 
-    fn of(axes: impl IntoIterator<Item = usize>) -> Option<Axes> {
-        axes.into_iter()
-            .try_fold(Axes(0), |set, a| (a < Self::MOST).then(|| Axes(set.0 | 1 << a)))
+    fn of(axes: impl IntoIterator<Item = usize>, shape: &[Dim]) -> Option<Axes> {
+        axes.into_iter().try_fold(Axes::default(), |all, a| {
+            let extent = if shape[a].is(1) {
+                0
+            } else {
+                FxBuildHasher.hash_one((a, &shape[a]))
+            };
+            (a < Self::MOST).then(|| Axes {
+                set: all.set | 1 << a,
+                extents: all.extents ^ extent,
+            })
+        })
     }
 
-    fn contains(self, other: Axes) -> bool {
-        other.0 & !self.0 == 0
+    /// Whether what was reduced along these axes is, where it is spread, as long as what was read: a kernel has rows of one length.
+    fn restored_by(self, spread: Axes) -> bool {
+        spread.set == 0 || spread.set & !self.set == 0 && spread.extents == self.extents
     }
 }
 
@@ -101,13 +117,13 @@ impl Part {
         let role = op.role();
         let spreads = role.movement().is_some_and(|m| m.spreads());
         let axes = if let Role::Rows(rows) = role {
-            Axes::of(rows.axes(op, &types[0]))
+            Axes::of(rows.axes(op, &types[0]), &types[0].shape)
         } else if spreads {
             let (from, to) = (&types[0].shape, op.dims("shape"));
             let spread = || (0..from.len()).filter(|&d| from[d] != to[d]);
             // Where only a run tells whether an axis is spread, it is no row's.
             if spread().all(|d| from[d].is(1)) {
-                Axes::of(spread())
+                Axes::of(spread(), to)
             } else {
                 None
             }
@@ -164,8 +180,8 @@ impl Part {
                 Tensor | Access => Ok(Access),
                 Pointwise => Ok(Pointwise),
                 Rows(axes) if self.spreads => match self.axes {
-                    Some(spread) if axes.contains(spread) => Ok(Rows(axes)),
-                    _ => Err("a row result spread across rows"),
+                    Some(spread) if axes.restored_by(spread) => Ok(Rows(axes)),
+                    _ => Err("a row result spread across rows, or to rows of another length"),
                 },
                 Rows(_) => Err("movement of a reduction's result"),
                 Anchor(a, order) => (order.then(self.order).map(|o| Anchor(a, o)))

@@ -27,6 +27,8 @@ struct Bits {
     basic: u32,
     /// CPUID 7.0, ebx.
     extended: u32,
+    /// CPUID 7.0, ecx.
+    further: u32,
     /// CPUID 8000_0001, ecx.
     amd: u32,
     /// XCR0: register states that the system saves.
@@ -58,6 +60,7 @@ impl Bits {
             "sse4.2" => basic(20),
             "popcnt" => basic(23),
             "fma" => avx(basic(12)),
+            "f16c" => avx(basic(29)),
             "avx2" => avx(Bits {
                 extended: 1 << 5,
                 ..none
@@ -76,6 +79,10 @@ impl Bits {
             "avx512cd" => avx512(28),
             "avx512bw" => avx512(30),
             "avx512vl" => avx512(31),
+            "avx512vnni" => Bits {
+                further: 1 << 11,
+                ..avx512(16)
+            },
             _ => return None,
         })
     }
@@ -84,6 +91,7 @@ impl Bits {
         Bits {
             basic: self.basic | o.basic,
             extended: self.extended | o.extended,
+            further: self.further | o.further,
             amd: self.amd | o.amd,
             state: self.state | o.state,
         }
@@ -95,8 +103,13 @@ impl Bits {
         // CPUID overwrites rbx, which is the caller's.
         let mut code = PUSH_RBX.to_vec();
         let mut to_lacks = vec![];
-        for (leaf, bits) in [(1, self.basic), (7, self.extended), (0x8000_0001u32, self.amd)] {
-            if bits == 0 {
+        let registers = [
+            (1, [0, self.basic]),
+            (7, [self.extended, self.further]),
+            (0x8000_0001u32, [0, self.amd]),
+        ];
+        for (leaf, [ebx, ecx]) in registers {
+            if ebx == 0 && ecx == 0 {
                 continue;
             }
             // The highest leaf of the range; beyond it an answer means nothing.
@@ -108,15 +121,14 @@ impl Bits {
             code.extend(with(&MOV_EAX, leaf));
             code.extend(XOR_ECX_ECX);
             code.extend(CPUID);
-            let (and, cmp) = if leaf == 7 {
-                (AND_EBX, CMP_EBX)
-            } else {
-                (AND_ECX, CMP_ECX)
-            };
-            code.extend(with(&and, bits));
-            code.extend(with(&cmp, bits));
-            code.extend(with(&JNE, 0));
-            to_lacks.push(code.len());
+            for (and, cmp, bits) in [(AND_EBX, CMP_EBX, ebx), (AND_ECX, CMP_ECX, ecx)] {
+                if bits != 0 {
+                    code.extend(with(&and, bits));
+                    code.extend(with(&cmp, bits));
+                    code.extend(with(&JNE, 0));
+                    to_lacks.push(code.len());
+                }
+            }
             if leaf == 1 && self.state != 0 {
                 code.extend(XOR_ECX_ECX);
                 code.extend(XGETBV);
@@ -208,6 +220,10 @@ mod tests {
             Bits {
                 basic: 1 << 27 | 1 << 28,
                 state: 1 << 20,
+                ..none
+            },
+            Bits {
+                further: 1 << 15,
                 ..none
             },
             Bits { amd: 1 << 31, ..none },

@@ -10,7 +10,7 @@
 //! independent, without relocations, and follow the System V calling convention on every operating system, so a caller
 //! declares them `extern "sysv64"`.
 
-use brolga_ir::TileFamily;
+use brolga_ir::{TileFamily, TileKind};
 use std::fmt;
 
 use thiserror::Error as ThisError;
@@ -33,7 +33,7 @@ pub use tile::{TileArgs, TileKey, assemble_tile, balance_rows, max_rows, symbol}
 /// The level of vector instructions that a function is assembled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Isa {
-    /// AVX2, FMA and BMI2: 16 registers of 8 `f32` (x86-64-v3).
+    /// AVX2, FMA, F16C and BMI2: 16 registers of 8 `f32` (x86-64-v3).
     Avx2,
     /// AVX-512 F, VL, BW and DQ beside those: 32 registers of 16 `f32` (x86-64-v4).
     Avx512,
@@ -43,17 +43,13 @@ impl Isa {
     /// Both, the older first.
     pub const ALL: [Isa; 2] = [Isa::Avx2, Isa::Avx512];
 
-    /// The family of tiles that is assembled for it.
-    pub const fn family(self) -> TileFamily {
-        match self {
-            Isa::Avx2 => TileFamily::Avx2,
-            Isa::Avx512 => TileFamily::Avx512,
-        }
-    }
-
     /// The level that a family of tiles is assembled for, where it is assembled.
-    pub fn of(family: TileFamily) -> Option<Isa> {
-        Isa::ALL.into_iter().find(|isa| isa.family() == family)
+    pub const fn of(family: TileFamily) -> Option<Isa> {
+        match family {
+            TileFamily::Avx512Vnni | TileFamily::Avx512 => Some(Isa::Avx512),
+            TileFamily::Avx2 => Some(Isa::Avx2),
+            TileFamily::Generic => None,
+        }
     }
 
     /// Whether masks have registers of their own (else they are vectors of sign bits) and an operand in memory may be one
@@ -87,8 +83,10 @@ impl Isa {
     pub fn available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         {
-            let base =
-                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2");
+            let base = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+                && is_x86_feature_detected!("bmi2");
             match self {
                 Isa::Avx2 => base,
                 Isa::Avx512 => {
@@ -141,10 +139,15 @@ pub enum Error {
         what: String,
     },
     /// A tile that no kernel exists for.
-    #[error("tile {rows}x{vectors} vectors on {isa}: expected 1 or 2 vectors and 1 to {max_rows} rows")]
+    #[error(
+        "tile of {} with {rows}x{vectors} vectors in the family {family:?}: expected 1 or 2 vectors and 1 to {max_rows} rows",
+        kind.name()
+    )]
     NoSuchTile {
-        /// The level.
-        isa: Isa,
+        /// The family.
+        family: TileFamily,
+        /// What is multiplied.
+        kind: TileKind,
         /// Rows asked for.
         rows: u8,
         /// Vectors asked for.

@@ -459,15 +459,21 @@ mod tests {
     use super::super::tile;
     use super::super::vir::{Binary, Comparison, Cond, Elem, GeneralOp, Logic, Mem, Scalar};
     use super::*;
+    use brolga_ir::{TileFamily, TileKind};
 
     #[test]
     fn every_tile_is_allocated_and_the_checker_agrees() {
-        for isa in Isa::ALL {
+        use TileFamily::{Avx2, Avx512, Avx512Vnni};
+        for (family, kind) in [Avx2, Avx512, Avx512Vnni]
+            .into_iter()
+            .flat_map(|f| TileKind::ALL.map(|k| (f, k)))
+        {
             for vectors in 1..=2 {
-                for rows in 1..=tile::max_rows(isa, vectors) {
-                    for unit_k in [false, true] {
+                for rows in 1..=tile::max_rows(family, kind, vectors) {
+                    for unit_k in [kind.interleave() > 1, true] {
                         let function = tile::build(tile::TileKey {
-                            isa,
+                            family,
+                            kind,
                             rows,
                             vectors,
                             unit_k,
@@ -485,7 +491,8 @@ mod tests {
     #[test]
     fn the_checker_refuses_a_swapped_register() {
         let key = tile::TileKey {
-            isa: Isa::Avx512,
+            family: TileFamily::Avx512,
+            kind: TileKind::F32,
             rows: 3,
             vectors: 2,
             unit_k: true,

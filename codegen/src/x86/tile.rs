@@ -1,8 +1,8 @@
-//! The `f32` register tile: a batch-reduce matrix product of a few rows by one packed panel.
+//! The register tile: a batch-reduce matrix product of a few rows by one packed panel, of any [`TileKind`].
 //!
 //! `C[r][j] (+)= sum over b0 < blocks0, b1 < blocks1, kk < k of A[b0, b1, r, kk] * B[step][j]`, with
 //! `A[b0, b1, r, kk]` at `a + b0*a_block0 + b1*a_block1 + r*a_row + kk*a_k` bytes, read in place, and `B` packed: row `step`
-//! (counting through all blocks) lies [`PANEL`]` * 4` bytes after the one before. A kernel narrower than the panel (one
+//! (counting through all blocks) lies [`PANEL`] elements after the one before. A kernel narrower than the panel (one
 //! AVX-512 vector, any AVX2 kernel) reads its half or quarter at the same stride: the caller offsets `b` and `c`.
 //!
 //! ```text
@@ -13,48 +13,60 @@
 //!   ▼  └──────────────┘
 //! ```
 //!
-//! Invariant: every `C[r][j]` is one chain of fused multiply-adds from +0 in the order of the steps, then one addition of
-//! the old `C` if asked. So the result does not depend on the ISA level, the tile's shape, or how rows are balanced: all
-//! kernels agree with `f32::mul_add` in a loop, bit for bit (NaN payloads excepted).
+//! | kind | B | A | a step |
+//! | --- | --- | --- | --- |
+//! | f32 | as it lies | broadcast | `vfmadd231ps` |
+//! | f16 | converted by a load | a vector of steps converted, then broadcast | the same |
+//! | bf16 | converted by a load | broadcast and converted | the same |
+//! | u8 by i8, VNNI | `[k/4][32][4]` | four bytes broadcast | `vpdpbusd`: four steps |
+//! | u8 by i8 | the same; even and odd bytes made words | the same | `vpmaddwd`, `vpaddd`, twice: four steps |
 //!
-//! Decided, by measurement on Zen 4: two-vector kernels load a broadcast of A once and use it twice, one-vector kernels on
+//! Invariants: every `C[r][j]` of floats is one chain of fused multiply-adds from +0 in the order of the steps, then one addition of
+//! the old `C` if asked. So the result does not depend on the ISA level, the tile's shape, or how rows are balanced: all
+//! kernels agree with `f32::mul_add` in a loop, bit for bit (NaN payloads excepted). Sums of bytes are exact but that they wrap in
+//! 32 bits. Nothing behind the steps of A is read: what is left of a group of four is taken a byte at a time.
+//!
+//! Decided, by measurement on Zen 4: two-vector kernels of f32 load a broadcast of A once and use it twice, one-vector kernels on
 //! AVX-512 take it as a memory operand. The memory operand everywhere is as fast from L1 (14x32 at K = 256: 99.8 % of peak
 //! against 99.0) but needs twice the loads: 4x32 fell from 97 to 85 %, and 1024^3 with rows 4 KiB apart from 75 to 53 %.
 //! A 28x16 kernel without it fell from 99 to 75 %.
 //!
+//! With a conversion of f16 a row and step the 14x32 kernel of AVX-512 reached 87 % of peak and the 6x16 of AVX2 73.
+//!
+//! Rejected: `vpmaddubsw`, which adds two products in 16 bits and saturates at 255 · 127 · 2.
+//!
 //! Source: E. Georganas et al., High-Performance Deep Learning via a Single Building Block, arXiv 1906.06440.
 
+use std::ffi::c_void;
 use std::mem::offset_of;
 
 use super::assemble::assemble;
-use super::vir::{Binary, Cond, Elem, Function, G, GeneralOp, Mem, Op, Operand, Scalar, V};
+use super::vir::{Binary, Cond, Dot, Elem, Function, G, GeneralOp, Mem, Op, Operand, Scalar, Shift, Type, V};
 use super::{Error, Isa};
+use brolga_ir::{TileFamily, TileKind};
 
 /// Columns of a packed panel of B, on every level.
 pub const PANEL: usize = brolga_ir::loops::PANEL as usize;
 
-/// Bytes from one step of a packed panel to the next.
-const B_STEP: i32 = (PANEL * 4) as i32;
-
-/// Steps of `k` in one round of the inner loop.
+/// Steps of `k`, or groups of them, in one round of the inner loop.
 const UNROLL: i32 = 4;
 
-/// How far ahead of its use a line of B is fetched to L1, in steps.
-const PREFETCH_STEPS: i32 = 8;
+/// How far ahead of its use a line of B is fetched to L1.
+const PREFETCH_BYTES: i32 = 1024;
 
 /// The argument of a tile: `extern "sysv64" fn(*const TileArgs)`. All strides are in bytes and may be negative.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct TileArgs {
     /// The first row of A, at its first step.
-    pub a: *const f32,
+    pub a: *const c_void,
     /// The packed panel, at the kernel's first column.
-    pub b: *const f32,
+    pub b: *const c_void,
     /// The first row of C, at the kernel's first column.
-    pub c: *mut f32,
+    pub c: *mut c_void,
     /// From a row of A to the next.
     pub a_row: i64,
-    /// From a step of A to the next; ignored by `unit_k` kernels, which take 4.
+    /// From a step of A to the next; ignored by `unit_k` kernels, which take the size of an element.
     pub a_k: i64,
     /// From a row of C to the next.
     pub c_row: i64,
@@ -72,6 +84,8 @@ pub struct TileArgs {
     pub cols: i64,
     /// 0: `C = sum`; else `C += sum`.
     pub accumulate: i64,
+    /// [`TileArgs::scratch_bytes`] bytes that the kernel may overwrite, at a multiple of 4.
+    pub scratch: *mut c_void,
 }
 
 /// Byte offsets of the fields of [`TileArgs`], for generated code that fills it.
@@ -104,35 +118,78 @@ impl TileArgs {
     pub const COLS: usize = offset_of!(TileArgs, cols);
     /// Offset of `accumulate`.
     pub const ACCUMULATE: usize = offset_of!(TileArgs, accumulate);
+    /// Offset of `scratch`.
+    pub const SCRATCH: usize = offset_of!(TileArgs, scratch);
+
+    /// How much scratch kernels of a kind need: a vector for each row of A.
+    pub const fn scratch_bytes(kind: TileKind) -> usize {
+        match kind {
+            TileKind::F16 => 28 * 64,
+            TileKind::F32 | TileKind::Bf16 | TileKind::U8I8 => 0,
+        }
+    }
 }
 
 // The kernels are 64-bit code whatever machine compiles them.
-const _: () = assert!(TileArgs::SIZE == 13 * 8, "TileArgs is laid out for 64-bit pointers");
+const _: () = assert!(TileArgs::SIZE == 14 * 8, "TileArgs is laid out for 64-bit pointers");
 
 /// Which kernel of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TileKey {
-    /// The ISA level.
-    pub isa: Isa,
+    /// The family; the compiled one has no kernels here.
+    pub family: TileFamily,
+    /// What is multiplied.
+    pub kind: TileKind,
     /// Rows of C, from 1 to [`max_rows`].
     pub rows: u8,
     /// Vectors in a row of C, 1 or 2: the width is this times [`Isa::lanes`].
     pub vectors: u8,
-    /// Whether the steps of A are contiguous (`a_k == 4`), so that they need no pointer of their own.
+    /// Whether the steps of A are contiguous, so that they need no pointer of their own.
     pub unit_k: bool,
 }
 
 impl TileKey {
-    /// Columns that the kernel computes.
+    /// The level that the kernel is assembled for.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTile`] for the compiled family.
+    pub fn isa(self) -> Result<Isa, Error> {
+        Isa::of(self.family).ok_or(Error::NoSuchTile {
+            family: self.family,
+            kind: self.kind,
+            rows: self.rows,
+            vectors: self.vectors,
+            max_rows: 0,
+        })
+    }
+
+    /// Whether four products of bytes are one instruction.
+    const fn dots(self) -> bool {
+        matches!(self.family, TileFamily::Avx512Vnni)
+    }
+
+    /// Whether the CPU that this runs on has the instructions.
+    pub fn available(self) -> bool {
+        self.isa().is_ok_and(Isa::available) && (self.kind != TileKind::U8I8 || !self.dots() || has_vnni())
+    }
+
+    /// Columns that the kernel computes; 0 in the compiled family.
     pub fn width(self) -> usize {
-        self.isa.lanes() * usize::from(self.vectors)
+        Isa::of(self.family).map_or(0, Isa::lanes) * usize::from(self.vectors)
     }
 }
 
-/// The most rows of a tile with this many vectors in a row, as [`brolga_ir::TileFamily`] has them; 0 where there is no such tile.
-pub fn max_rows(isa: Isa, vectors: u8) -> u8 {
-    let cols = isa.lanes() * usize::from(vectors);
-    let found = isa.family().shapes().iter().find(|s| s.cols as usize == cols);
+fn has_vnni() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512vnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// The most rows of a tile with this many vectors in a row, as [`TileFamily`] has them; 0 where there is no such tile.
+pub fn max_rows(family: TileFamily, kind: TileKind, vectors: u8) -> u8 {
+    let cols = Isa::of(family).map_or(0, Isa::lanes) * usize::from(vectors);
+    let found = family.shapes(kind).iter().find(|s| s.cols as usize == cols);
     found.map_or(0, |s| s.rows as u8)
 }
 
@@ -161,7 +218,22 @@ pub fn balance_rows(m: usize, max: usize) -> (usize, usize, usize, usize) {
 /// The kernel's symbol: `brolga_tile_avx512_14x32_k1` (`_k1` for contiguous steps of A, `_ks` for any stride).
 pub fn symbol(key: TileKey) -> String {
     let k = if key.unit_k { "k1" } else { "ks" };
-    format!("brolga_tile_{}_{}x{}_{k}", key.isa, key.rows, key.width())
+    format!("brolga_tile_{}_{}x{}_{k}", name(key), key.rows, key.width())
+}
+
+/// What the kernel multiplies and by which instructions, as symbols name it: tiles of floats are the same in both families of
+/// AVX-512.
+fn name(key: TileKey) -> String {
+    let family = match (key.family, key.kind) {
+        (TileFamily::Avx512Vnni, TileKind::U8I8) => "avx512vnni",
+        (TileFamily::Avx512Vnni | TileFamily::Avx512, _) => "avx512",
+        (TileFamily::Avx2, _) => "avx2",
+        (TileFamily::Generic, _) => "generic",
+    };
+    match key.kind {
+        TileKind::F32 => family.to_owned(),
+        kind => format!("{family}_{}", kind.name()),
+    }
 }
 
 /// The kernel's bytes, to be defined under [`symbol`].
@@ -177,11 +249,20 @@ pub fn assemble_tile(key: TileKey) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// [`Error::NoSuchTile`] for a key outside the family.
 pub fn build(key: TileKey) -> Result<Function, Error> {
-    let TileKey { isa, rows, vectors, .. } = key;
-    let max_rows = max_rows(isa, vectors);
-    if rows == 0 || rows > max_rows {
+    let TileKey {
+        family,
+        kind,
+        rows,
+        vectors,
+        ..
+    } = key;
+    let isa = key.isa()?;
+    let max_rows = max_rows(family, kind, vectors);
+    let grouped = kind.interleave() > 1;
+    if rows == 0 || rows > max_rows || grouped && !key.unit_k {
         return Err(Error::NoSuchTile {
-            isa,
+            family,
+            kind,
             rows,
             vectors,
             max_rows,
@@ -206,29 +287,36 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
     let a_k = (!key.unit_k).then(|| f.load_general(field(TileArgs::A_K)));
     let body = Body {
         key,
+        isa,
         a: &a,
         b,
         a_k,
         acc: &acc,
+        low: (kind == TileKind::U8I8 && !key.dots()).then(|| {
+            let ty = f.whole(Elem::U32);
+            f.constant_register(ty, LOW_BYTES)
+        }),
     };
+    let scratch = (kind == TileKind::F16 && key.unit_k).then(|| f.load_general(field(TileArgs::SCRATCH)));
+    let [element, ..] = key.kind.dtypes().map(|d| d.bytes() as i32);
 
     // After a block the pointers have gone k steps on; the way to the next block is measured from there.
-    let travelled = |f: &mut Function| match a_k {
-        Some(a_k) => {
-            let bytes = f.load_general(field(TileArgs::K));
-            f.general_op(GeneralOp::Mul, bytes, Scalar::Reg(a_k));
-            bytes
-        }
-        None => {
-            let k = f.load_general(field(TileArgs::K));
-            f.general_op(GeneralOp::Mul, k, Scalar::Imm(4));
-            k
-        }
+    let travelled = |f: &mut Function| {
+        let bytes = f.load_general(field(TileArgs::K));
+        f.general_op(GeneralOp::Mul, bytes, a_k.map_or(Scalar::Imm(element), Scalar::Reg));
+        bytes
     };
     let (block, next_outer) = (f.label(), f.label());
     f.place(block);
-    f.counted_loop(steps, UNROLL, |f| body.steps(f, UNROLL));
-    f.counted_loop(steps, 1, |f| body.steps(f, 1));
+    let group = kind.interleave() as i32;
+    match scratch {
+        Some(scratch) => f.counted_loop(steps, isa.lanes() as i32, |f| body.chunk(f, scratch)),
+        None => f.counted_loop(steps, UNROLL * group, |f| body.groups(f, UNROLL)),
+    }
+    f.counted_loop(steps, group, |f| body.groups(f, 1));
+    if grouped {
+        body.rest(&mut f, steps);
+    }
     f.push(Op::LoadGeneral {
         dst: steps,
         mem: field(TileArgs::K),
@@ -256,68 +344,251 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
     f.push(Op::Jump { to: block });
 
     f.place(epilogue);
-    store(&mut f, key, args, &acc);
+    store(&mut f, key, isa, args, &acc);
     Ok(f)
+}
+
+/// The even bytes of words.
+const LOW_BYTES: u64 = 0x00ff_00ff;
+
+/// An operand of a step, or of a group of four: a vector; of bytes that become words the even ones and the odd ones.
+#[derive(Clone, Copy)]
+enum Part {
+    One(V),
+    Words([V; 2]),
 }
 
 /// What the steps of the inner loop need.
 struct Body<'a> {
     key: TileKey,
+    isa: Isa,
     a: &'a Rows,
     b: G,
     a_k: Option<G>,
     acc: &'a [Vec<V>],
+    /// [`LOW_BYTES`], for bytes that become words.
+    low: Option<V>,
 }
 
 impl Body<'_> {
-    /// `count` steps of `k`, and the pointers moved past them.
-    fn steps(&self, f: &mut Function, count: i32) {
-        let ty = f.whole(Elem::F32);
-        let vector_bytes = ty.bytes() as i32;
+    /// Bytes of a column of the panel: of a step, or of a group.
+    fn column(&self) -> i32 {
+        let [_, right, _] = self.key.kind.dtypes();
+        right.bytes() as i32 * self.key.kind.interleave() as i32
+    }
+
+    /// Bytes from one step (or group) of the panel to the next.
+    fn step(&self) -> i32 {
+        PANEL as i32 * self.column()
+    }
+
+    /// `count` steps of `k`, or groups of them, and the pointers moved past them.
+    fn groups(&self, f: &mut Function, count: i32) {
+        let [left, ..] = self.key.kind.dtypes();
+        let bytes = left.bytes() as i32 * self.key.kind.interleave() as i32;
         // Contiguous steps of A are displacements, and one addition moves the pointers past all of them.
-        let stride = if self.a_k.is_some() { 0 } else { 4 };
-        for step in 0..count {
-            let b_disp = step * B_STEP;
-            for line in (0..self.key.width() as i32 * 4).step_by(64) {
+        let stride = if self.a_k.is_some() { 0 } else { bytes };
+        for at in 0..count {
+            let b_disp = at * self.step();
+            for line in (0..self.key.width() as i32 * self.column()).step_by(64) {
                 f.push(Op::Prefetch {
-                    mem: Mem::at(self.b, b_disp + PREFETCH_STEPS * B_STEP + line),
+                    mem: Mem::at(self.b, b_disp + PREFETCH_BYTES + line),
                 });
             }
-            let b: Vec<V> = (0..i32::from(self.key.vectors))
-                .map(|v| f.load(ty, Mem::at(self.b, b_disp + v * vector_bytes), None))
-                .collect();
+            let b = self.right(f, b_disp, None);
             for (row, acc) in self.acc.iter().enumerate() {
-                let mem = self.a.at(row, stride * step);
-                let embedded = self.key.isa.is_evex() && self.key.vectors == 1;
-                let a = if embedded {
-                    Operand::Broadcast(mem)
-                } else {
-                    Operand::Reg(f.broadcast(ty, mem))
-                };
-                for (acc, b) in acc.iter().zip(&b) {
-                    f.push(Op::Fma {
-                        ty,
-                        acc: *acc,
-                        a: *b,
-                        b: a,
-                    });
+                let mem = self.a.at(row, stride * at);
+                if self.key.kind == TileKind::F32 && self.isa.is_evex() && self.key.vectors == 1 {
+                    if let [Part::One(b)] = b[..] {
+                        f.push(Op::Fma {
+                            ty: self.floats(),
+                            acc: acc[0],
+                            a: b,
+                            b: Operand::Broadcast(mem),
+                        });
+                    }
+                    continue;
                 }
+                let a = self.left(f, mem);
+                acc.iter().zip(&b).for_each(|(acc, b)| self.multiply(f, *acc, a, *b));
             }
             if let Some(a_k) = self.a_k {
                 self.a.advance(f, GeneralOp::Add, Scalar::Reg(a_k));
             }
         }
         if self.a_k.is_none() {
-            self.a.advance(f, GeneralOp::Add, Scalar::Imm(4 * count));
+            self.a.advance(f, GeneralOp::Add, Scalar::Imm(bytes * count));
         }
-        f.general_op(GeneralOp::Add, self.b, Scalar::Imm(B_STEP * count));
+        f.general_op(GeneralOp::Add, self.b, Scalar::Imm(self.step() * count));
+    }
+
+    /// As many steps as there are lanes, of f16 side by side in A: a vector of each row is converted at once, and its elements are
+    /// broadcast from scratch. A conversion a row and step takes as many cycles as the products do.
+    fn chunk(&self, f: &mut Function, scratch: G) {
+        let (floats, count) = (self.floats(), self.isa.lanes() as i32);
+        let place = |row: usize, at: i32| Mem::at(scratch, row as i32 * floats.bytes() as i32 + 4 * at);
+        for row in 0..self.acc.len() {
+            let wide = self.widened(f, Operand::Mem(self.a.at(row, 0)));
+            f.push(Op::Store {
+                ty: floats,
+                mem: place(row, 0),
+                src: wide,
+                mask: None,
+            });
+        }
+        for at in 0..count {
+            let b = self.right(f, at * self.step(), None);
+            for (row, acc) in self.acc.iter().enumerate() {
+                let a = Part::One(f.broadcast(floats, place(row, at)));
+                acc.iter().zip(&b).for_each(|(acc, b)| self.multiply(f, *acc, a, *b));
+            }
+        }
+        self.a.advance(f, GeneralOp::Add, Scalar::Imm(2 * count));
+        f.general_op(GeneralOp::Add, self.b, Scalar::Imm(self.step() * count));
+    }
+
+    /// The steps behind whole groups, one at a time, and the panel's pointer moved past their group. A byte of A is broadcast to all
+    /// four places of a group, and of B the one that it belongs to is kept.
+    fn rest(&self, f: &mut Function, steps: G) {
+        let done = f.label();
+        f.branch(Cond::Le, steps, Scalar::Imm(0), done);
+        let group = f.whole(Elem::U32);
+        let mask = f.constant_register(group, 0xff);
+        f.counted_loop(steps, 1, |f| {
+            let b = self.right(f, 0, Some(mask));
+            for (row, acc) in self.acc.iter().enumerate() {
+                let byte = f.broadcast(f.whole(Elem::U8), self.a.at(row, 0));
+                let a = match self.low {
+                    None => Part::One(byte),
+                    Some(low) => Part::Words([f.binary(Binary::And, group, byte, Operand::Reg(low)); 2]),
+                };
+                acc.iter().zip(&b).for_each(|(acc, b)| self.multiply(f, *acc, a, *b));
+            }
+            self.a.advance(f, GeneralOp::Add, Scalar::Imm(1));
+            f.push(Op::Shift {
+                op: Shift::Left,
+                ty: group,
+                dst: mask,
+                a: mask,
+                by: 8,
+            });
+        });
+        f.general_op(GeneralOp::Add, self.b, Scalar::Imm(self.step()));
+        f.place(done);
+    }
+
+    /// The vectors of the right operand at a step or group; of bytes those under a mask.
+    fn right(&self, f: &mut Function, disp: i32, mask: Option<V>) -> Vec<Part> {
+        let vector = self.isa.lanes() as i32 * self.column();
+        let group = f.whole(Elem::U32);
+        let mut one = |v: i32| {
+            let mem = Mem::at(self.b, disp + v * vector);
+            match (self.key.kind, mask) {
+                (TileKind::F32, _) => Part::One(f.load(self.floats(), mem, None)),
+                (TileKind::F16 | TileKind::Bf16, _) => Part::One(self.widened(f, Operand::Mem(mem))),
+                (TileKind::U8I8, mask) => {
+                    let bytes = match mask {
+                        None => f.load(group, mem, None),
+                        Some(mask) => f.binary(Binary::And, group, mask, Operand::Mem(mem)),
+                    };
+                    if self.low.is_none() {
+                        return Part::One(bytes);
+                    }
+                    let words = f.whole(Elem::I16);
+                    let even = shifted(f, Shift::Left, words, bytes, 8);
+                    Part::Words([even, bytes].map(|v| shifted(f, Shift::Right, words, v, 8)))
+                }
+            }
+        };
+        (0..i32::from(self.key.vectors)).map(&mut one).collect()
+    }
+
+    /// As many 16-bit floats as there are sums in a vector, converted.
+    fn widened(&self, f: &mut Function, bits: Operand) -> V {
+        let floats = self.floats();
+        if self.key.kind == TileKind::F16 {
+            return f.convert(floats.of(Elem::F16), Elem::F32, bits);
+        }
+        let wide = f.convert(floats.of(Elem::U16), Elem::U32, bits);
+        shifted(f, Shift::Left, floats.of(Elem::U32), wide, 16)
+    }
+
+    /// A vector of f32.
+    fn floats(&self) -> Type {
+        Elem::F32.by(self.isa.lanes() as u8)
+    }
+
+    /// An element of the left operand, or a group of them, on every lane.
+    fn left(&self, f: &mut Function, mem: Mem) -> Part {
+        let group = f.whole(Elem::U32);
+        match (self.key.kind, self.low) {
+            (TileKind::F32, _) => Part::One(f.broadcast(self.floats(), mem)),
+            (TileKind::U8I8, None) => Part::One(f.broadcast(group, mem)),
+            (TileKind::U8I8, Some(low)) => {
+                let bytes = f.broadcast(group, mem);
+                let even = f.binary(Binary::And, group, bytes, Operand::Reg(low));
+                let odd = shifted(f, Shift::Right, f.whole(Elem::U16), bytes, 8);
+                Part::Words([even, odd])
+            }
+            (TileKind::F16, _) => {
+                let bits = f.broadcast(self.floats().of(Elem::U16), mem);
+                Part::One(self.widened(f, Operand::Reg(bits)))
+            }
+            (TileKind::Bf16, _) => {
+                // Of both copies in 32 bits the upper one stays.
+                let bits = f.broadcast(f.whole(Elem::U16), mem);
+                Part::One(shifted(f, Shift::Left, group, bits, 16))
+            }
+        }
+    }
+
+    /// Adds a product.
+    fn multiply(&self, f: &mut Function, acc: V, a: Part, b: Part) {
+        match (a, b) {
+            (Part::One(a), Part::One(b)) if self.key.kind == TileKind::U8I8 => f.push(Op::Dot {
+                op: Dot::U8I8,
+                ty: f.whole(Elem::I32),
+                acc,
+                a,
+                b: Operand::Reg(b),
+            }),
+            (Part::One(a), Part::One(b)) => f.push(Op::Fma {
+                ty: self.floats(),
+                acc,
+                a: b,
+                b: Operand::Reg(a),
+            }),
+            (Part::Words(a), Part::Words(b)) => {
+                for (a, b) in a.into_iter().zip(b) {
+                    let pairs = f.binary(Binary::PairSum, f.whole(Elem::I16), a, Operand::Reg(b));
+                    f.push(Op::Binary {
+                        op: Binary::Add,
+                        ty: f.whole(Elem::I32),
+                        dst: acc,
+                        a: acc,
+                        b: Operand::Reg(pairs),
+                    });
+                }
+            }
+            _ => unreachable!("both operands are words or neither is"),
+        }
     }
 }
 
+fn shifted(f: &mut Function, op: Shift, ty: Type, a: V, by: u8) -> V {
+    let dst = f.vector();
+    f.push(Op::Shift { op, ty, dst, a, by });
+    dst
+}
+
 /// `C = acc` or `C += acc`, in full or by masked columns.
-fn store(f: &mut Function, key: TileKey, args: G, acc: &[Vec<V>]) {
+fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     let field = |offset: usize| Mem::at(args, offset as i32);
-    let (ty, lanes) = (f.whole(Elem::F32), key.isa.lanes());
+    let lanes = isa.lanes();
+    let ty = f.whole(match key.kind {
+        TileKind::U8I8 => Elem::I32,
+        TileKind::F32 | TileKind::F16 | TileKind::Bf16 => Elem::F32,
+    });
     let first = f.load_general(field(TileArgs::C));
     let c = Rows::new(f, first, field(TileArgs::C_ROW), key.rows);
     let cols = f.load_general(field(TileArgs::COLS));
@@ -457,7 +728,8 @@ mod tests {
     fn a_tile_outside_the_family_is_an_error() {
         for (rows, vectors) in [(0, 1), (15, 2), (29, 1), (1, 0), (1, 3)] {
             let key = TileKey {
-                isa: Isa::Avx512,
+                family: TileFamily::Avx512,
+                kind: TileKind::F32,
                 rows,
                 vectors,
                 unit_k: true,
@@ -466,21 +738,23 @@ mod tests {
         }
         assert_eq!(
             assemble_tile(TileKey {
-                isa: Isa::Avx2,
+                family: TileFamily::Avx2,
+                kind: TileKind::F32,
                 rows: 7,
                 vectors: 2,
                 unit_k: true
             })
             .unwrap_err()
             .to_string(),
-            "tile 7x2 vectors on avx2: expected 1 or 2 vectors and 1 to 6 rows"
+            "tile of f32 with 7x2 vectors in the family Avx2: expected 1 or 2 vectors and 1 to 6 rows"
         );
     }
 
     #[test]
     fn symbols_name_the_kernel() {
         let key = TileKey {
-            isa: Isa::Avx512,
+            family: TileFamily::Avx512,
+            kind: TileKind::F32,
             rows: 14,
             vectors: 2,
             unit_k: true,
@@ -488,7 +762,8 @@ mod tests {
         assert_eq!(symbol(key), "brolga_tile_avx512_14x32_k1");
         assert_eq!(
             symbol(TileKey {
-                isa: Isa::Avx2,
+                family: TileFamily::Avx2,
+                kind: TileKind::F32,
                 rows: 6,
                 vectors: 2,
                 unit_k: false

@@ -314,7 +314,7 @@ impl Builder<'_> {
         self.contract_to(self.dtype(lhs), lhs, rhs, batch, over)
     }
 
-    /// The same, as another dtype: what is added to it before it is rounded wants that of the sum.
+    /// The same, as another dtype: what is added to it before it is rounded wants that of the sum, and bytes a wider one.
     ///
     /// # Errors
     /// See [`Builder::contract`].
@@ -337,7 +337,10 @@ impl Builder<'_> {
                 sides = [self.fit(sides[0], a, &d)?, self.fit(sides[1], b, &d)?];
             }
         }
-        let acc = self.dtype(lhs).compute();
+        let acc = match self.dtype(lhs).is_float() {
+            true => self.dtype(lhs).compute(),
+            false => out,
+        };
         let attrs = [
             Attr::axes(batch[0]),
             Attr::axes(batch[1]),

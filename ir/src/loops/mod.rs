@@ -39,7 +39,7 @@ mod visit;
 
 use crate::index::{Bound, Ix, Reg, Var};
 use crate::scalar::Prim;
-use crate::{DType, Dim, Symbol};
+use crate::{DType, Dim, Symbol, TileKind};
 use std::fmt;
 
 pub use moves::Moves;
@@ -87,8 +87,8 @@ pub struct Buffer {
     pub scope: Scope,
 }
 
-/// Columns of a panel: how a right operand lies in memory that a [`Tile`] reads, `[batch…, ceil(N/32), K, 32]`, whatever the
-/// target. Everything that knows panels reads this number.
+/// Columns of a panel: how a right operand lies in memory that a [`Tile`] reads, `[batch…, ceil(N/32), K, 32]` or, where steps
+/// are interleaved, `[batch…, ceil(N/32), ceil(K/4), 32, 4]`, whatever the target. Everything that knows panels reads this number.
 pub const PANEL: i64 = 32;
 
 /// From when on the workers of a pool are woken for a loop, which costs some microseconds.
@@ -165,17 +165,22 @@ pub enum Expr {
 /// A register-tile contraction: for `r < rows`, `j < cols`,
 /// `C[c + r*c_row + j] (+)= Σ_{p < blocks[0].0} Σ_{q < blocks[1].0} Σ_{t < k}
 /// A[a + p*blocks[0].1 + q*blocks[1].1 + r*a_row + t*a_k] * B[b + PANEL*((p*blocks[1].0 + q)*k + t) + j]`,
-/// all indices in elements. The sum is in f32 with fused multiply-adds from 0 in the order of `p, q, t`; with `accumulate`, what
-/// `C` held is added to it at the end.
+/// all indices in elements. Where the kind interleaves `s` steps of a panel, the sums over `t` are each filled up to whole groups of
+/// them, and `B` is read at `b + PANEL*s*((p*blocks[1].0 + q)*ceil(k/s) + floor(t/s)) + s*j + t mod s`.
+///
+/// A sum of floats is in f32, to which 16-bit operands are converted, with fused multiply-adds from 0 in the order of `p, q, t`; one
+/// of integers is in i32 and wraps. With `accumulate`, what `C` held is added to it at the end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Tile {
+    /// The dtypes of `A`, `B` and `C`, and how many steps of a panel are interleaved.
+    pub kind: TileKind,
     /// Left operand.
     pub a: Buf,
     /// Its first element.
     pub a_index: Ix,
     /// Distance between rows.
     pub a_row: Ix,
-    /// Distance between steps of the sum.
+    /// Distance between steps of the sum; 1 where steps are interleaved.
     pub a_k: Ix,
     /// The outer sums: how many, and the distance in `A`.
     pub blocks: [(Ix, Ix); 2],

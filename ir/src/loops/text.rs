@@ -12,6 +12,7 @@
 //!     check 0 r3                                   // r3: bool
 //!     if (i0 - 3 in 0..n) { barrier }
 //!     tile b2[8*i0; row 32] += b0[0; row 16, k 1] * b0[0] sum(1 by 0, 1 by 0, 16) rows 1 max 8 cols 32
+//!     tile u8i8 b4[0; row 32] = b5[0; row 16, k 1] * b6[0] sum(1 by 0, 1 by 0, 16) rows 1 max 8 cols 32   // not of f32
 //!   }
 //! }
 //! ```
@@ -25,7 +26,7 @@ use crate::scalar::{Prim, Scalar};
 use crate::text::{
     Lexer, MAX_DEPTH, ParseError, Result, Token, global, parse_dim, parse_global, parse_id, symbol, whole,
 };
-use crate::{DType, Symbol};
+use crate::{DType, Symbol, TileKind};
 use rustc_hash::FxHashMap;
 use std::fmt;
 
@@ -245,6 +246,7 @@ impl Kernel {
 impl fmt::Display for Tile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tile {
+            kind,
             a,
             a_index,
             a_row,
@@ -263,9 +265,13 @@ impl fmt::Display for Tile {
         } = self;
         let [(p, p_by), (q, q_by)] = blocks;
         let set = if self.accumulate { "+=" } else { "=" };
+        let kind = match kind {
+            TileKind::F32 => String::new(),
+            kind => format!("{} ", kind.name()),
+        };
         write!(
             f,
-            "tile {c}[{c_index}; row {c_row}] {set} {a}[{a_index}; row {a_row}, k {a_k}] * {b}[{b_index}]"
+            "tile {kind}{c}[{c_index}; row {c_row}] {set} {a}[{a_index}; row {a_row}, k {a_k}] * {b}[{b_index}]"
         )?;
         write!(
             f,
@@ -532,6 +538,9 @@ impl Parser<'_, '_> {
     }
 
     fn tile(&mut self) -> Result<Tile> {
+        // A tile of f32 does not say so.
+        let named = TileKind::ALL.into_iter().find(|k| self.l.eat(k.name()));
+        let kind = named.unwrap_or(TileKind::F32);
         let c = self.buf()?;
         self.l.expect("[")?;
         let c_index = parse_ix(self.l)?;
@@ -579,6 +588,7 @@ impl Parser<'_, '_> {
         self.l.expect("cols")?;
         let cols = parse_ix(self.l)?;
         Ok(Tile {
+            kind,
             a,
             a_index,
             a_row,

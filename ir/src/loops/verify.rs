@@ -402,16 +402,20 @@ impl Checker<'_> {
     }
 
     fn tile(&mut self, t: &Tile) -> Check {
-        for (b, what) in [(t.a, "left operand"), (t.b, "right operand"), (t.c, "result")] {
+        let parts = [(t.a, "left operand"), (t.b, "right operand"), (t.c, "result")];
+        for ((b, what), expected) in parts.into_iter().zip(t.kind.dtypes()) {
             let found = self.buffer(b)?.dtype;
-            ensure(found == DType::F32, || {
-                format!("{what} {b} of a tile is {found}, expected f32")
+            ensure(found == expected, || {
+                format!("{what} {b} of a tile is {found}, expected {expected}")
             })?;
         }
         ensure(self.buffer(t.c)?.scope != Scope::In, || {
             format!("a tile writes {}, which is only read", t.c)
         })?;
         ensure(t.c != t.a && t.c != t.b, || format!("a tile reads its result {}", t.c))?;
+        ensure(t.kind.interleave() == 1 || t.a_k.as_const() == Some(1), || {
+            format!("a tile of {} with steps {} apart, expected 1", t.kind.name(), t.a_k)
+        })?;
         t.indices().into_iter().try_for_each(|e| self.ix(e))?;
         ensure(
             t.rows.as_const().is_none_or(|n| (0..=t.max_rows as i64).contains(&n)),

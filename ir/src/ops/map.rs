@@ -134,7 +134,8 @@ fn scalar_at(t: &Tensor, i: usize) -> Scalar {
 
 fn draw_cast(d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
     let dtype = d.dtype();
-    let from = draw::pick(d, &[dtype, DType::F32, DType::F64, DType::I64, DType::F16, DType::U8]);
+    use DType::{F16, F32, F64, I8, I64, U8};
+    let from = draw::pick(d, &[dtype, F32, F64, I64, F16, U8, U8, I8, I8]);
     let shape = want.map_or_else(|| d.shape(None), |t| t.shape.clone());
     let x = d.operand(0, Some(&Type::new(from, shape)))?;
     let to = want.map_or(d.ty(x).dtype, |t| t.dtype);

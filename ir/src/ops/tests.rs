@@ -238,7 +238,7 @@ fn hostile(kind: AttrKind) -> Vec<Attr> {
             let layouts = [
                 Ok(Layout::ROW_MAJOR),
                 Layout::new(&[0, 2, 1], &[], 0),
-                Layout::panels(2),
+                Layout::panels(2, 0, 1),
             ];
             layouts.map(|x| Attr::Layout(x.unwrap())).to_vec()
         }

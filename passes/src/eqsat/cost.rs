@@ -6,7 +6,7 @@
 
 use brolga_ir::ops::{Channels, Movement, Role, Window, WindowShape};
 use brolga_ir::target::Cost;
-use brolga_ir::{DType, Def, Dim, Graph, Op, Symbol, Target, Type};
+use brolga_ir::{Def, Dim, Graph, Op, Symbol, Target, TileKind, Type};
 
 /// The extent assumed for a symbol that is no batch.
 pub const SYMBOL: i64 = 64;
@@ -202,11 +202,15 @@ impl CostModel {
                 ..Work::default()
             },
             Role::Contract(c) => {
-                let tiles = types.iter().all(|t| t.dtype == DType::F32);
-                let peak = if tiles {
-                    self.cost.tile_flops
+                let sum = if out.dtype.is_float() {
+                    out.dtype.compute()
                 } else {
-                    self.cost.vector_flops / 2.0
+                    out.dtype
+                };
+                let peak = match TileKind::of([types[0].dtype, types[1].dtype, sum]) {
+                    Some(TileKind::U8I8) => self.cost.tile_flops * self.cost.byte_tiles,
+                    Some(_) => self.cost.tile_flops,
+                    None => self.cost.vector_flops / 2.0,
                 };
                 let window = c.window(op, types);
                 let share = window.map_or(self.cost.contraction, |w| self.share(w));

@@ -293,6 +293,18 @@ functions! {
         let (drop, x) = (a[0].ints()?, a[1].shape()?);
         Some(Attr::Dims(x.iter().enumerate().filter(|(d, _)| !drop.contains(&(*d as i64))).map(|(_, e)| e.clone()).collect()))
     };
+    "inner-axes" "all axes of a stream but the first" |a| Some(Attr::Ints((1..a[0].rank()? as i64).collect()));
+    "as-channels" "the extents of a stream that varies along dim 0 only, along dim 1" |a| {
+        let v = a[0].shape()?;
+        let ones = vec![Dim::ONE; v.len().checked_sub(2)?];
+        Some(Attr::Dims([&[Dim::ONE, v[0].clone()][..], &ones].concat()))
+    };
+    "behind-free" "for a contraction: 1 for every free dim of the left operand, then a stream's extents but for contracted axes" |a| {
+        let (lc, v, rc) = (a[1].ints()?, a[2].shape()?, a[3].ints()?);
+        let ones = vec![Dim::ONE; a[0].rank()?.checked_sub(lc.len())?];
+        let free = v.iter().enumerate().filter(|(d, _)| !rc.contains(&(*d as i64))).map(|(_, e)| e.clone());
+        Some(Attr::Dims(ones.into_iter().chain(free).collect()))
+    };
     "first-axis" "the first of a list of axes" |a| Some(Attr::Int(*a[0].ints()?.first()?));
     "tail-shape" "the extents from an axis on" |a| {
         Some(Attr::Dims(a[0].shape()?.get(usize::try_from(a[1].int()?).ok()?..)?.to_vec()))

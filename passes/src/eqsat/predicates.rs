@@ -58,6 +58,21 @@ predicates! {
     "is-float" [Asks::DType(&DType::FLOATS)] "the dtype is a float" |_, a| Some(a[0].stream()?.ty.dtype.is_float());
     "is-compute" [Asks::DType(&[DType::F32, DType::F32, DType::F64])] "the dtype is f32 or f64" |_, a| Some(is_compute(a[0].stream()?.ty.dtype));
     "is-integer" [Asks::DType(&[DType::I64, DType::I32, DType::I16, DType::I8, DType::U32, DType::U8])] "the dtype is an integer" |_, a| Some(a[0].stream()?.ty.dtype.is_int());
+    "is-bytes" [Asks::DType(&[DType::F32])] "the dtype is an integer of 8 bits" |_, a| {
+        let dtype = a[0].stream()?.ty.dtype;
+        Some(dtype.is_int() && dtype.bits() == 8)
+    };
+    "multiplies-bytes" [Asks::DType(&[DType::F32])] "u8 by i8, and so few of them along the second's axes that their sums fit in i32"
+        multiplies_bytes;
+    "is-zero-point" [Asks::Number] "the stream is one whole number everywhere that a u8 holds" |_, a| {
+        let x = a[0].num()?;
+        Some((0.0..=255.0).contains(&x) && x.fract() == 0.0 && x.is_sign_positive())
+    };
+    "scales-free" "the stream has extents of 1 along axes, and 1 or another's elsewhere" |_, a| {
+        let (v, w, axes) = (a[0].shape()?, a[1].shape()?, a[2].ints()?);
+        let fits = |d: usize| v[d].is(1) || v[d] == w[d] && !axes.contains(&(d as i64));
+        Some(v.len() == w.len() && (0..v.len()).all(fits))
+    };
     "has-rank" [Asks::Rank] "the stream has this rank" |_, a| Some(a[0].rank()? as i64 == a[1].int()?);
     "is-identity" "the permutation moves nothing" |_, a| Some(a[0].ints()?.iter().enumerate().all(|(i, &p)| p == i as i64));
     "is-zeros" "every entry is 0" |_, a| Some(a[0].dims()?.iter().all(|d| d.is(0)));
@@ -141,6 +156,13 @@ fn is_fixed(eg: &EGraph, a: &[Arg]) -> Option<bool> {
         _ => false,
     };
     Some(s.constant || s.class.is_some_and(|c| eg[c].nodes.iter().any(moved)))
+}
+
+fn multiplies_bytes(_: &EGraph, a: &[Arg]) -> Option<bool> {
+    const MOST: i64 = i32::MAX as i64 / (255 * 128);
+    let (x, w) = (a[0].stream()?, a[1].stream()?);
+    let depth = dim::product(a[2].ints()?.iter().map(|&d| &w.ty.shape[d as usize])).as_const()?;
+    Some((x.ty.dtype, w.ty.dtype) == (DType::U8, DType::I8) && depth <= MOST)
 }
 
 fn takes_transpose(eg: &EGraph, a: &[Arg]) -> Option<bool> {

@@ -14,7 +14,7 @@ use brolga_ir::schedule::{
     Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile, Tree, Way,
 };
 use brolga_ir::structured::{self, IterKind};
-use brolga_ir::{CpuTarget, Dim};
+use brolga_ir::{CpuTarget, Dim, TileKind};
 
 /// Iterations that a parallel loop should have at least, where there are as many.
 const TASKS: i64 = 64;
@@ -119,7 +119,7 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     let columns = t.columns().as_const().map_or(PANEL, |n| n.clamp(1, PANEL)) as u32;
     Some(Schedule::Tile(Tile {
         left,
-        rows: i64::from(target.tile.shape(columns).rows),
+        rows: i64::from(target.tile.shape(t.kind(), columns).rows),
         order: if stays { Order::Panel } else { Order::Row },
         lanes: lanes(t.epilogue_size(), target).max(8),
         direct: t.can_write(),
@@ -152,7 +152,7 @@ fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
     if flat.outer.is_empty() || tiles(&alone) == 0 {
         return Schedule::Tree(alone);
     }
-    let rows = with(i64::from(target.tile.shape(PANEL as u32).rows));
+    let rows = with(i64::from(target.tile.shape(TileKind::F32, PANEL as u32).rows));
     Schedule::Tree(if tiles(&rows) == tiles(&alone) { rows } else { alone })
 }
 

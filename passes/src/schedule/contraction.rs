@@ -1,8 +1,8 @@
 //! Which kernels are contractions, for CPUs and GPUs alike.
 //!
 //! A first stage that sums one product of two reads is a contraction, whatever operator it came from. The outer
-//! dimensions sort themselves by which operand they move; what the kind of machine asks beyond that (contiguous panels, plain
-//! f32, wide tiles) its own tiler says.
+//! dimensions sort themselves by which operand they move; what the kind of machine asks beyond that (contiguous panels, dtypes,
+//! wide tiles) its own tiler says.
 
 use super::flat::{Flat, FlatRead, FlatStage, Target};
 use brolga_ir::index::{Bound, Ix, Var};
@@ -68,6 +68,8 @@ pub struct Contraction<'f> {
     pub left: Access<'f>,
     /// The right one.
     pub right: Access<'f>,
+    /// The dtypes of the left operand, the right one and the sums. Operands are converted to the latter.
+    pub dtypes: [DType; 3],
     /// The outer dimensions, in order.
     pub dims: Vec<(Var, Dim, Moves)>,
     /// The summed dimensions, in order.
@@ -90,9 +92,9 @@ impl<'f> Contraction<'f> {
         if s.scan || s.scatter || s.dims.is_empty() || s.dims.iter().any(|(_, d)| d.kind != IterKind::Reduction) {
             return fail("the first stage does more than to reduce, or does not");
         }
-        if !is_product(s) {
-            return fail("the first stage's values are no product of two f32 values that are read");
-        }
+        let Some(sum) = multiplied(s) else {
+            return fail("the first stage's values are no product of two values that are read");
+        };
         if !s.combine.as_ref().is_some_and(is_sum) {
             return fail("the first stage does not sum from 0");
         }
@@ -115,9 +117,11 @@ impl<'f> Contraction<'f> {
             };
             (*v, d.clone(), moves)
         });
+        let inputs = &s.body.inputs;
         Ok(Contraction {
             left,
             right,
+            dtypes: [inputs[at], inputs[1 - at], sum],
             dims: dims.collect(),
             steps: s.dims.iter().map(|(v, d)| (*v, d.extent.clone())).collect(),
         })
@@ -130,21 +134,25 @@ impl<'f> Contraction<'f> {
     }
 }
 
-/// True for the product of two f32 values that are the inputs, or conversions of them.
-pub fn is_product(s: &FlatStage) -> bool {
+/// The dtype of the product of two values that are the inputs, or conversions of them that lose nothing.
+pub fn multiplied(s: &FlatStage) -> Option<DType> {
     let body = &s.body;
+    let [out] = body.outputs[..] else { return None };
+    let dtype = body.dtype(out);
     let source = |v: V| match body.inst(v) {
         None => Some(v),
-        Some(Inst::Prim(Prim::Cast(DType::F32), [x, ..])) if body.inst(x).is_none() => Some(x),
+        Some(Inst::Prim(Prim::Cast(to), [x, ..])) if to == dtype && body.inst(x).is_none() => Some(x),
         _ => None,
     };
-    let [out] = body.outputs[..] else { return false };
     let Some(Inst::Prim(Prim::Mul, [a, b, _])) = body.inst(out) else {
-        return false;
+        return None;
     };
     let both = matches!((source(a), source(b)), (Some(x), Some(y)) if x.0 + y.0 == 1);
-    let floats = body.inputs.iter().all(|d| d.compute() == DType::F32);
-    body.inputs.len() == 2 && both && floats && body.dtype(out) == DType::F32
+    let exact = |d: &DType| match dtype {
+        DType::F32 => d.compute() == DType::F32,
+        _ => d.is_int() && dtype.is_int() && d.bits() < dtype.bits() || *d == dtype,
+    };
+    (body.inputs.len() == 2 && both && body.inputs.iter().all(exact)).then_some(dtype)
 }
 
 /// True for a plain sum from 0.

@@ -1,15 +1,16 @@
 //! Right operands of contractions in panels `[batch…, ceil(N/32), K, 32]`, the last one padded with zeros: the layout that
-//! register tiles read ([`Layout::panels`]).
+//! register tiles read ([`Layout::panels`]). Where a kind of tiles interleaves steps, every run of them is padded to whole groups.
 
 use super::flat::look_up;
 use super::knobs::settle;
 use super::nest::{Nest, collapse};
+use brolga_ir::dim::product;
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Buffer, Expr, Grain, Kernel, LoopKind, PANEL, RegInfo, Scope, Stmt};
 use brolga_ir::program::{Slot, Storage};
 use brolga_ir::schedule::Knobs;
 use brolga_ir::structured::Operand;
-use brolga_ir::{DType, Dim, Layout, Type};
+use brolga_ir::{DType, Dim, Layout, TileKind, Type};
 
 /// Lanes of the loop that packs: two vectors make a row of a panel.
 const LANES: i64 = 16;
@@ -17,10 +18,14 @@ const LANES: i64 = 16;
 /// How the right operand has to be packed: its place in memory, and what moves it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Packing {
+    /// The kind of tiles that read it.
+    pub kind: TileKind,
     /// Batch extents and strides in the operand.
     pub batch: Vec<(Dim, Dim)>,
     /// Extents and strides of the summed dimensions, in order.
     pub steps: Vec<(Dim, Dim)>,
+    /// How many of these, the last, are one run of steps; the others count runs.
+    pub run: usize,
     /// Extent and stride of the column.
     pub column: (Dim, Dim),
     /// The first element's index.
@@ -28,19 +33,42 @@ pub struct Packing {
 }
 
 impl Packing {
-    /// The logical shape `[batch…, K, N]` of the panels.
+    /// The number of runs, and of steps in one.
+    fn runs(&self) -> [Dim; 2] {
+        let (outer, run) = self.steps.split_at(self.steps.len() - self.run);
+        [outer, run].map(|steps| product(steps.iter().map(|s| &s.0)))
+    }
+
+    /// The logical shape `[batch…, K, N]` of the panels; `[batch…, runs, K, N]` where runs are padded, and there are some.
     pub fn shape(&self) -> Vec<Dim> {
         let mut s: Vec<Dim> = self.batch.iter().map(|b| b.0.clone()).collect();
-        s.push(brolga_ir::dim::product(self.steps.iter().map(|s| &s.0)));
+        let [runs, k] = self.runs();
+        match self.outer() {
+            0 => s.push(&runs * &k),
+            _ => s.extend([runs, k]),
+        }
         s.push(self.column.0.clone());
         s
+    }
+
+    /// Axes of the shape that count runs.
+    fn outer(&self) -> usize {
+        usize::from(self.kind.interleave() > 1 && self.run < self.steps.len())
+    }
+
+    /// Elements of a panel.
+    pub fn panel_size(&self) -> Dim {
+        let by = self.kind.interleave();
+        let [runs, k] = self.runs();
+        &(&runs * &(&k.ceil_div(&Dim::Const(by)) * by)) * PANEL
     }
 
     /// A slot for the panels.
     pub fn slot(&self, dtype: DType, storage: Storage) -> Slot {
         let shape = self.shape();
+        let layout = Layout::panels(shape.len(), self.outer(), self.kind.interleave());
         Slot {
-            layout: Layout::panels(shape.len()).expect("rows and columns"),
+            layout: layout.expect("rows and columns"),
             ty: Type::new(dtype, shape),
             storage,
         }
@@ -49,12 +77,12 @@ impl Packing {
     /// The kernel that packs an operand for a kernel that reads it: parameter 0 is the operand, parameter 1 the panels.
     ///
     /// ```text
-    /// for (batch, panel, k, j) { panels[batch, panel, k, j] = 32*panel + j < N ? operand[…] : 0 }
+    /// for (batch, panel, run, k, j) { panels[batch, panel, run, k, j] = 32*panel + j < N && k < K ? operand[…] : 0 }
     /// ```
     pub fn kernel(&self, operand: &Operand, reader: &Kernel, knobs: &Knobs) -> Kernel {
         let dtype = operand.ty.dtype;
-        let shape = self.shape();
-        let (n, k) = (shape[shape.len() - 1].clone(), shape[shape.len() - 2].clone());
+        let by = self.kind.interleave();
+        let n = self.column.0.clone();
         let panels = n.ceil_div(&Dim::Const(PANEL));
         let len = self.slot(dtype, Storage::Computed).elements();
         let mut next = 0;
@@ -65,31 +93,48 @@ impl Packing {
         let (p, panel) = (var(), var());
         let batch: Vec<(Var, Dim)> = self.batch.iter().map(|(d, _)| (var(), d.clone())).collect();
         let steps: Vec<(Var, Dim)> = self.steps.iter().map(|(d, _)| (var(), d.clone())).collect();
-        let (block, lane) = (var(), var());
+        let (group, inside, block, lane) = (var(), var(), var(), var());
         let order: Vec<(Var, Dim)> = batch.iter().cloned().chain([(panel, panels.clone())]).collect();
         let (total, map) = collapse(&order, p);
-        let look = |v: Var| look_up(&map, v);
+        // Where steps are interleaved a run is one loop over groups of them, whole ones.
+        let (outer, run) = steps.split_at(if by > 1 { steps.len() - self.run } else { steps.len() });
+        let [_, k] = self.runs();
+        let groups = k.ceil_div(&Dim::Const(by));
+        let t = &Ix::var(group).scale(&Dim::Const(by)) + &Ix::var(inside);
+        let (_, digits) = collapse(run, group);
+        let in_group = |v: Var| if v == group { t.clone() } else { Ix::var(v) };
+        let look = |v: Var| match digits.iter().find(|d| d.0 == v) {
+            Some((_, digit)) => digit.substitute(&in_group, &Ix::reg),
+            None => look_up(&map, v),
+        };
         let j = &Ix::var(block).scale(&Dim::Const(LANES)) + &Ix::var(lane);
         let column = &look(panel).scale(&Dim::Const(PANEL)) + &j;
         let mut from = &Ix::constant(self.offset.clone()) + &column.scale(&self.column.1);
         for ((v, _), (_, s)) in batch.iter().zip(&self.batch).chain(steps.iter().zip(&self.steps)) {
             from = &from + &look(*v).scale(s);
         }
-        let step = steps
+        let step = outer
             .iter()
             .fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &Ix::var(*v));
         let b = batch.iter().fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &look(*v));
-        let panel_at = &b.scale(&panels) + &look(panel);
-        let to = &(&panel_at.scale(&k) + &step).scale(&Dim::Const(PANEL)) + &j;
-        let whole = n.as_const().is_some_and(|n| n % PANEL == 0);
-        let guard = if whole {
-            vec![]
-        } else {
-            vec![Bound {
+        let panel_at = (&b.scale(&panels) + &look(panel)).scale(&self.panel_size());
+        let mut to = &panel_at + &j.scale(&Dim::Const(by));
+        let mut guard = vec![];
+        if n.as_const().is_none_or(|n| n % PANEL != 0) {
+            guard.push(Bound {
                 index: column,
                 extent: n,
-            }]
-        };
+            });
+        }
+        if by > 1 {
+            let at = &step.scale(&groups) + &Ix::var(group);
+            to = &(&to + &at.scale(&Dim::Const(PANEL * by))) + &Ix::var(inside);
+            if k.as_const().is_none_or(|k| k % by != 0) {
+                guard.push(Bound { index: t, extent: k });
+            }
+        } else {
+            to = &to + &step.scale(&Dim::Const(PANEL));
+        }
         let r = Reg(0);
         let inner = vec![
             Stmt::Set(
@@ -119,7 +164,10 @@ impl Packing {
             extent: Ix::constant(PANEL / LANES),
             body: vec![vector],
         };
-        let loops: Vec<(Var, Ix)> = steps.into_iter().map(|(v, d)| (v, Ix::constant(d))).collect();
+        let mut loops: Vec<(Var, Ix)> = outer.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect();
+        if by > 1 {
+            loops.extend([(group, Ix::constant(groups)), (inside, Ix::constant(by))]);
+        }
         let body = Nest::serial(&loops, vec![halves]);
         let kernel = Kernel {
             name: format!("pack_{}", reader.name),

@@ -7,13 +7,14 @@
 
 use super::apply::pieces;
 use super::choose::choose_flat;
+use super::cpu::tile::Tiling;
 use super::flat::Flat;
 use super::knobs::{self, grain};
 use super::parts::{self, Part};
 use super::{Machine, Schedule, inline, stretch};
 use brolga_ir::loops::PANEL;
 use brolga_ir::schedule::{Copy, GpuPoints, GpuRows, GpuTile, Order, Points, Rows, Tile, Tree, Way};
-use brolga_ir::{CpuTarget, structured};
+use brolga_ir::{CpuTarget, TileKind, structured};
 
 /// Lanes of vectors to try.
 const LANES: [i64; 5] = [1, 4, 8, 16, 32];
@@ -83,9 +84,10 @@ fn candidates(part: &Part, machine: &Machine, chosen: &Schedule) -> Vec<Schedule
 fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
     let default = knobs::defaults(target);
     let mut out = knobs::variants(chosen);
-    let height = i64::from(target.tile.shape(PANEL as u32).rows);
-    for rows in heights(height) {
-        for left in [0, 1] {
+    for left in [0, 1] {
+        let Ok(tiling) = Tiling::of(flat, left) else { continue };
+        let height = i64::from(target.tile.shape(tiling.kind(), PANEL as u32).rows);
+        for rows in heights(height) {
             for order in [Order::Panel, Order::Row] {
                 for (lanes, direct) in [(16, true), (16, false), (8, false), (32, false)] {
                     out.push(Schedule::Tile(Tile {
@@ -101,6 +103,7 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
         }
     }
     if let Schedule::Tree(chosen) = chosen {
+        let height = i64::from(target.tile.shape(TileKind::F32, PANEL as u32).rows);
         for rows in [1].into_iter().chain(heights(height)) {
             out.push(Schedule::Tree(Tree { rows, ..chosen.clone() }));
         }

@@ -1,4 +1,7 @@
-//! The register tile that Cranelift compiles, for any CPU.
+//! The register tiles that Cranelift compiles, for any CPU: one of each kind.
+//!
+//! Bytes are multiplied as words, whose products and sums of two fit in 32 bits: of four steps side by side the even ones and the
+//! odd ones each make a vector of words, so that nothing has to change its place.
 
 use crate::Error;
 use crate::clif::emit::{CONSTANT, Emit, element};
@@ -6,20 +9,37 @@ use crate::clif::outline::Outline;
 use crate::clif::unit::Unit;
 use crate::x86::TileArgs;
 use brolga_ir::loops::PANEL;
+use brolga_ir::{DType, TileKind};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 use cranelift_module::{FuncId, Linkage};
 use std::borrow::Cow;
 
-/// Rows of the block that the compiled kernel keeps in registers, and `f32` vectors in a row of it.
+/// Rows of the block that the compiled kernel keeps in registers, and vectors of sums in a row of it.
 const BLOCK: (usize, usize) = (4, 2);
 
 /// The kernel for any CPU: `void(TileArgs*, i64 rows)`, any number of rows, up to 32 columns.
-pub(super) struct GenericTile;
+pub(super) struct GenericTile(pub TileKind);
+
+impl GenericTile {
+    /// The type of a vector of sums.
+    fn sums(&self) -> Type {
+        match self.0.dtypes() {
+            [.., DType::F32] => types::F32X4,
+            _ => types::I32X4,
+        }
+    }
+
+    /// Bytes of a column of the panel: of one step, or of those that are interleaved.
+    fn column(&self) -> i64 {
+        let [_, right, _] = self.0.dtypes();
+        right.bytes() as i64 * self.0.interleave()
+    }
+}
 
 impl Outline for GenericTile {
     fn name(&self) -> Cow<'static, str> {
-        "brolga_tile_generic".into()
+        format!("brolga_tile_generic_{}", self.0.name()).into()
     }
 
     fn define(&self, unit: &mut Unit, name: &str) -> Result<FuncId, Error> {
@@ -27,7 +47,7 @@ impl Outline for GenericTile {
         let id = unit.declare(name, Linkage::Local, &signature)?;
         unit.define(id, |e| {
             let p = e.params();
-            let f = Fields::new(e, p[0]);
+            let f = Fields::new(e, self, p[0]);
             let zero = e.int(0);
             let whole = e.floor_div_const(p[1], BLOCK.0 as i64);
             e.counted(zero, whole, &[], |e, i, _| {
@@ -48,7 +68,8 @@ impl Outline for GenericTile {
 }
 
 /// The arguments, loaded.
-struct Fields {
+struct Fields<'t> {
+    tile: &'t GenericTile,
     a: Value,
     b: Value,
     c: Value,
@@ -61,10 +82,11 @@ struct Fields {
     accumulate: Value,
 }
 
-impl Fields {
-    fn new(e: &mut Emit, args: Value) -> Fields {
+impl Fields<'_> {
+    fn new<'t>(e: &mut Emit, tile: &'t GenericTile, args: Value) -> Fields<'t> {
         let mut get = |offset: usize| e.b.ins().load(types::I64, CONSTANT, args, offset as i32);
         Fields {
+            tile,
             a: get(TileArgs::A),
             b: get(TileArgs::B),
             c: get(TileArgs::C),
@@ -100,8 +122,8 @@ fn columns(e: &mut Emit, f: &Fields, row: Value, rows: usize) -> Result<(), Erro
     let groups = e.floor_div_const(up, width);
     let zero = e.int(0);
     e.counted(zero, groups, &[], |e, i, _| {
-        let j = e.times(i, 4 * width);
-        let (b, c) = (e.b.ins().iadd(f.b, j), e.b.ins().iadd(c, j));
+        let (to_b, to_c) = (e.times(i, f.tile.column() * width), e.times(i, 4 * width));
+        let (b, c) = (e.b.ins().iadd(f.b, to_b), e.b.ins().iadd(c, to_c));
         let acc = sums(e, f, a, b, rows)?;
         let taken = e.times(i, width);
         let left = e.b.ins().isub(f.cols, taken);
@@ -119,7 +141,10 @@ fn columns(e: &mut Emit, f: &Fields, row: Value, rows: usize) -> Result<(), Erro
 /// The sums of a block: `rows` times [`BLOCK`]`.1` vectors.
 fn sums(e: &mut Emit, f: &Fields, a: Value, b: Value, rows: usize) -> Result<Vec<Value>, Error> {
     let zero = e.int(0);
-    let none = e.float_const(types::F32X4, 0.0);
+    let none = match f.tile.sums() {
+        types::F32X4 => e.float_const(types::F32X4, 0.0),
+        ty => e.int_const(ty, 0),
+    };
     let mut carried = vec![none; rows * BLOCK.1];
     carried.push(b);
     let acc = e.counted(zero, f.blocks[0].0, &carried, |e, p, carried| {
@@ -130,7 +155,10 @@ fn sums(e: &mut Emit, f: &Fields, a: Value, b: Value, rows: usize) -> Result<Vec
             let a = e.b.ins().iadd(a, at);
             let mut carried = carried.to_vec();
             carried.push(a);
-            let mut out = e.counted(zero, f.k, &carried, |e, _, carried| Ok(step(e, f, carried, rows)))?;
+            let mut out = match f.tile.0 {
+                TileKind::U8I8 => groups(e, f, &carried, rows)?,
+                _ => e.counted(zero, f.k, &carried, |e, _, carried| Ok(step(e, f, carried, rows)))?,
+            };
             out.pop();
             Ok(out)
         })
@@ -138,12 +166,20 @@ fn sums(e: &mut Emit, f: &Fields, a: Value, b: Value, rows: usize) -> Result<Vec
     Ok(acc[..rows * BLOCK.1].to_vec())
 }
 
-/// One step of the sum: the accumulators, the pointers to B and A, before and after.
+/// One step of a sum of floats: the accumulators, the pointers to B and A, before and after.
 fn step(e: &mut Emit, f: &Fields, carried: &[Value], rows: usize) -> Vec<Value> {
     let n = rows * BLOCK.1;
     let (b, a) = (carried[n], carried[n + 1]);
-    let panel: Vec<Value> = (0..BLOCK.1)
-        .map(|v| e.b.ins().load(types::F32X4, element(), b, 16 * v as i32))
+    let [left, right, _] = f.tile.0.dtypes();
+    let vector = 4 * f.tile.column() as i32;
+    let panel: Vec<Value> = (0..BLOCK.1 as i32)
+        .map(|v| match right {
+            DType::F32 => e.b.ins().load(types::F32X4, element(), b, vector * v),
+            half => {
+                let bits = e.b.ins().uload16x4(element(), b, vector * v);
+                e.float_from_16(half, bits)
+            }
+        })
         .collect();
     let mut out = vec![];
     let mut row = a;
@@ -151,7 +187,13 @@ fn step(e: &mut Emit, f: &Fields, carried: &[Value], rows: usize) -> Vec<Value> 
         if r > 0 {
             row = e.b.ins().iadd(row, f.a_row);
         }
-        let x = e.b.ins().load(types::F32, element(), row, 0);
+        let x = match left {
+            DType::F32 => e.b.ins().load(types::F32, element(), row, 0),
+            half => {
+                let bits = e.b.ins().uload16(types::I32, element(), row, 0);
+                e.float_from_16(half, bits)
+            }
+        };
         let x = e.b.ins().splat(types::F32X4, x);
         for (v, y) in panel.iter().enumerate() {
             let acc = carried[r * BLOCK.1 + v];
@@ -163,8 +205,89 @@ fn step(e: &mut Emit, f: &Fields, carried: &[Value], rows: usize) -> Vec<Value> 
             });
         }
     }
-    out.push(e.b.ins().iadd_imm_s(b, 4 * PANEL));
+    out.push(e.b.ins().iadd_imm_s(b, f.tile.column() * PANEL));
     out.push(e.b.ins().iadd(a, f.a_k));
+    out
+}
+
+/// A run of a sum of bytes: groups of four steps, then those that are left, one at a time.
+fn groups(e: &mut Emit, f: &Fields, carried: &[Value], rows: usize) -> Result<Vec<Value>, Error> {
+    let (n, by) = (rows * BLOCK.1, f.tile.0.interleave());
+    let zero = e.int(0);
+    let whole = e.floor_div_const(f.k, by);
+    let mut out = e.counted(zero, whole, carried, |e, _, carried| {
+        let all = e.b.ins().iconst(types::I32, -1);
+        let load = |e: &mut Emit, row: Value| e.b.ins().load(types::I32, element(), row, 0);
+        let mut out = group(e, f, carried, rows, all, &load);
+        out.push(e.b.ins().iadd_imm_s(carried[n], f.tile.column() * PANEL));
+        out.push(e.b.ins().iadd_imm_s(carried[n + 1], by));
+        Ok(out)
+    })?;
+    let taken = e.times(whole, by);
+    let rest = e.b.ins().isub(f.k, taken);
+    // A byte of A at each of the four places, and of B the one that it belongs to.
+    out.push(e.b.ins().iconst(types::I32, 0xff));
+    out = e.counted(zero, rest, &out, |e, _, carried| {
+        let mask = carried[n + 2];
+        let load = |e: &mut Emit, row: Value| {
+            let x = e.b.ins().uload8(types::I32, element(), row, 0);
+            e.b.ins().imul_imm_s(x, 0x0101_0101)
+        };
+        let mut out = group(e, f, carried, rows, mask, &load);
+        out.push(carried[n]);
+        out.push(e.b.ins().iadd_imm_s(carried[n + 1], 1));
+        out.push(e.b.ins().ishl_imm_u(mask, 8));
+        Ok(out)
+    })?;
+    out.pop();
+    // Behind what is left of a group the next run begins with another.
+    let some = e.b.ins().iadd_imm_s(rest, by - 1);
+    let some = e.floor_div_const(some, by);
+    let past = e.times(some, f.tile.column() * PANEL);
+    out[n] = e.b.ins().iadd(out[n], past);
+    Ok(out)
+}
+
+/// The sums with four steps added, of which B keeps the bytes under a mask.
+fn group(
+    e: &mut Emit,
+    f: &Fields,
+    carried: &[Value],
+    rows: usize,
+    mask: Value,
+    load: &dyn Fn(&mut Emit, Value) -> Value,
+) -> Vec<Value> {
+    let n = rows * BLOCK.1;
+    let mask = e.b.ins().splat(types::I32X4, mask);
+    let panel: Vec<[Value; 2]> = (0..BLOCK.1)
+        .map(|v| {
+            let y = e.b.ins().load(types::I32X4, element(), carried[n], 16 * v as i32);
+            let y = e.b.ins().band(y, mask);
+            let y = e.bits_as(y, types::I16X8);
+            let even = e.b.ins().ishl_imm_u(y, 8);
+            [e.b.ins().sshr_imm_u(even, 8), e.b.ins().sshr_imm_u(y, 8)]
+        })
+        .collect();
+    let low = e.int_const(types::I16X8, 0xff);
+    let mut out = vec![];
+    let mut row = carried[n + 1];
+    for r in 0..rows {
+        if r > 0 {
+            row = e.b.ins().iadd(row, f.a_row);
+        }
+        let x = load(e, row);
+        let x = e.b.ins().splat(types::I32X4, x);
+        let x = e.bits_as(x, types::I16X8);
+        let words = [e.b.ins().band(x, low), e.b.ins().ushr_imm_u(x, 8)];
+        for (v, y) in panel.iter().enumerate() {
+            let mut acc = carried[r * BLOCK.1 + v];
+            for (x, y) in words.iter().zip(y) {
+                let pairs = pair_sums(e, *x, *y);
+                acc = e.b.ins().iadd(acc, pairs);
+            }
+            out.push(acc);
+        }
+    }
     out
 }
 
@@ -177,12 +300,13 @@ fn store(e: &mut Emit, f: &Fields, c: Value, acc: &[Value]) -> Result<(), Error>
         }
         for (v, acc) in vectors.iter().enumerate() {
             let offset = 16 * v as i32;
+            let ty = f.tile.sums();
             let sum = e.either(
                 f.accumulate,
-                &[types::F32X4],
+                &[ty],
                 |e| {
-                    let old = e.b.ins().load(types::F32X4, element(), row, offset);
-                    Ok(vec![e.b.ins().fadd(*acc, old)])
+                    let old = e.b.ins().load(ty, element(), row, offset);
+                    Ok(vec![plus(e, *acc, old)])
                 },
                 |_| Ok(vec![*acc]),
             )?;
@@ -203,12 +327,13 @@ fn store_some(e: &mut Emit, f: &Fields, c: Value, acc: &[Value], left: Value) ->
             let inside = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, left, j as i64);
             let open = e.begin_if(inside);
             let x = e.b.ins().extractlane(vectors[j / 4], (j % 4) as u8);
+            let ty = f.tile.sums().lane_type();
             let sum = e.either(
                 f.accumulate,
-                &[types::F32],
+                &[ty],
                 |e| {
-                    let old = e.b.ins().load(types::F32, element(), row, 4 * j as i32);
-                    Ok(vec![e.b.ins().fadd(x, old)])
+                    let old = e.b.ins().load(ty, element(), row, 4 * j as i32);
+                    Ok(vec![plus(e, x, old)])
                 },
                 |_| Ok(vec![x]),
             )?;
@@ -217,4 +342,24 @@ fn store_some(e: &mut Emit, f: &Fields, c: Value, acc: &[Value], left: Value) ->
         }
     }
     Ok(())
+}
+
+/// The sums of two neighbouring products of words: one instruction on x86-64, four on AArch64.
+fn pair_sums(e: &mut Emit, x: Value, y: Value) -> Value {
+    let [low, high] = [false, true].map(|high| {
+        let [x, y] = [x, y].map(|v| match high {
+            true => e.b.ins().swiden_high(v),
+            false => e.b.ins().swiden_low(v),
+        });
+        e.b.ins().imul(x, y)
+    });
+    e.b.ins().iadd_pairwise(low, high)
+}
+
+/// The sum of two numbers, or of two vectors of them.
+fn plus(e: &mut Emit, x: Value, y: Value) -> Value {
+    match e.type_of(x).lane_type() {
+        types::F32 => e.b.ins().fadd(x, y),
+        _ => e.b.ins().iadd(x, y),
+    }
 }

@@ -13,6 +13,7 @@ use crate::listing::Listing;
 use crate::x86::{self, Isa, TileArgs, TileKey, balance_rows};
 use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::{PANEL, Tile};
+use brolga_ir::{TileFamily, TileKind};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockCall, InstBuilder, JumpTableData, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
@@ -20,7 +21,8 @@ use std::borrow::Cow;
 
 /// A tile on an assembled family.
 struct Plan {
-    isa: Isa,
+    family: TileFamily,
+    kind: TileKind,
     vectors: u8,
     unit_k: bool,
     limit: u8,
@@ -33,18 +35,24 @@ const ARGS: MemFlagsData = MemFlagsData::trusted();
 /// Up to how many numbers of rows are told apart by comparisons instead of a table.
 const MAX_COMPARED: usize = 3;
 
+/// Bytes of an element of the left operand, the right one and the result.
+fn bytes(t: &Tile) -> [i64; 3] {
+    t.kind.dtypes().map(|d| d.bytes() as i64)
+}
+
 /// The fields that seldom depend on a loop, with what one unit of them is in the arguments.
 fn strides(t: &Tile) -> [(usize, &Ix, i64); 8] {
     let [(blocks0, step0), (blocks1, step1)] = &t.blocks;
+    let [a, _, c] = bytes(t);
     [
-        (TileArgs::A_ROW, &t.a_row, 4),
-        (TileArgs::A_K, &t.a_k, 4),
-        (TileArgs::C_ROW, &t.c_row, 4),
+        (TileArgs::A_ROW, &t.a_row, a),
+        (TileArgs::A_K, &t.a_k, a),
+        (TileArgs::C_ROW, &t.c_row, c),
         (TileArgs::K, &t.k, 1),
         (TileArgs::BLOCKS0, blocks0, 1),
-        (TileArgs::A_BLOCK0, step0, 4),
+        (TileArgs::A_BLOCK0, step0, a),
         (TileArgs::BLOCKS1, blocks1, 1),
-        (TileArgs::A_BLOCK1, step1, 4),
+        (TileArgs::A_BLOCK1, step1, a),
     ]
 }
 
@@ -59,8 +67,13 @@ struct Pointers {
 impl Body<'_, '_, '_> {
     /// Makes a tile's arguments, and fills in what does not depend on loops; for the entry block.
     pub fn prepare_tile(&mut self, t: &Tile) -> Result<StackSlot, Error> {
-        let slot = self.e.slot(TileArgs::SIZE as u32, 3);
+        let scratch = TileArgs::scratch_bytes(t.kind);
+        let slot = self.e.slot((TileArgs::SIZE + scratch) as u32, 3);
         let args = self.e.slot_addr(slot);
+        if scratch > 0 {
+            let at = self.e.b.ins().iadd_imm_s(args, TileArgs::SIZE as i64);
+            self.e.b.ins().store(ARGS, at, args, TileArgs::SCRATCH as i32);
+        }
         for (offset, e, scale) in strides(t) {
             if e.as_dim().is_some() {
                 self.store_field(args, offset, e, scale)?;
@@ -99,20 +112,23 @@ impl Body<'_, '_, '_> {
             cols: self.ix(&t.cols)?,
         };
         self.point(args, &first);
-        let a_row = self.bytes(&t.a_row)?;
-        let c_row = self.bytes(&t.c_row)?;
+        let [a_bytes, b_bytes, c_bytes] = bytes(t);
+        let a_row = self.bytes(&t.a_row, a_bytes)?;
+        let c_row = self.bytes(&t.c_row, c_bytes)?;
         let (a, c) = (first.a, first.c);
         let rows = self.ix(&t.rows)?;
-        let Some(isa) = Isa::of(self.e.unit.target.tile) else {
-            let f = self.e.unit.outline(&GenericTile)?;
+        let family = self.e.unit.target.tile;
+        let Some(isa) = Isa::of(family) else {
+            let f = self.e.unit.outline(&GenericTile(t.kind))?;
             self.e.call(f, &[args, rows]);
             return Ok(());
         };
         let cols = t.cols.as_const();
-        let shape = isa.family().shape(cols.unwrap_or(PANEL) as u32);
+        let shape = family.shape(t.kind, cols.unwrap_or(PANEL) as u32);
         let width = i64::from(shape.cols);
         let plan = Plan {
-            isa,
+            family,
+            kind: t.kind,
             vectors: (shape.cols as usize / isa.lanes()) as u8,
             unit_k: t.a_k.as_const() == Some(1),
             limit: shape.rows as u8,
@@ -124,10 +140,10 @@ impl Body<'_, '_, '_> {
             let cols = self.e.b.ins().iadd_imm_s(first.cols, -width);
             let more = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, cols, 0);
             let open = self.e.begin_if(more);
-            let half = 4 * width;
+            let half = width * t.kind.interleave() * b_bytes;
             let (b, c) = (
                 self.e.b.ins().iadd_imm_s(first.b, half),
-                self.e.b.ins().iadd_imm_s(c, half),
+                self.e.b.ins().iadd_imm_s(c, width * c_bytes),
             );
             self.point(args, &Pointers { a, b, c, cols });
             self.rows(&plan, args, rows, (a, a_row), (c, c_row))?;
@@ -147,10 +163,10 @@ impl Body<'_, '_, '_> {
         }
     }
 
-    /// A distance in bytes.
-    fn bytes(&mut self, e: &Ix) -> Result<Value, Error> {
+    /// A distance in bytes, between elements of so many.
+    fn bytes(&mut self, e: &Ix, element: i64) -> Result<Value, Error> {
         let v = self.ix(e)?;
-        Ok(self.e.times(v, 4))
+        Ok(self.e.times(v, element))
     }
 
     /// All rows of a tile, whose arguments stand for the first.
@@ -271,7 +287,8 @@ impl Body<'_, '_, '_> {
 impl Plan {
     fn key(&self, rows: u8) -> TileKey {
         TileKey {
-            isa: self.isa,
+            family: self.family,
+            kind: self.kind,
             rows,
             vectors: self.vectors,
             unit_k: self.unit_k,

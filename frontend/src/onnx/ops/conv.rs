@@ -2,7 +2,7 @@
 
 use super::super::extents::known_for_inputs;
 use super::*;
-use brolga_ir::{Attr, Dim};
+use brolga_ir::{Attr, DType, Dim};
 
 /// Attributes that convolutions and pools share, over the spatial dimensions.
 pub struct Window {
@@ -121,22 +121,23 @@ fn kernel_of(graph: &Builder<'_>, ctx: &NodeCtx<'_>, x: Value, w: Value) -> Resu
 pub fn conv(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
     let (x, w) = (ctx.input(0)?, ctx.input(1)?);
-    let y = graph.conv_nodes(ctx, x, w)?;
+    let y = graph.conv_nodes(ctx, x, w, None)?;
     let y = add_bias(graph, y, ctx.optional(2))?;
     one(graph.cast(y, graph.dtype(x)))
 }
 
 impl Builder<'_> {
-    /// A convolution with a node's window attributes, without bias, in the dtype of its sums.
+    /// A convolution with a node's window attributes, without bias, in the dtype of its sums: i32 for bytes. Around `x` is 0, or a
+    /// scalar of its dtype.
     ///
     /// # Errors
     /// When shapes or attributes do not fit.
-    pub fn conv_nodes<'c>(&mut self, ctx: &NodeCtx<'c>, x: Value, w: Value) -> One {
+    pub fn conv_nodes<'c>(&mut self, ctx: &NodeCtx<'c>, x: Value, w: Value, around: Option<Value>) -> One {
         let kernel = kernel_of(self, ctx, x, w)?;
-        let win = window(ctx, &self.shape(x)[2..], kernel)?;
+        let mut win = window(ctx, &self.shape(x)[2..], kernel)?;
         let groups = ctx.int("group", 1)?;
         let channels = &self.shape(w)[1] * groups;
-        let x = self.fit(x, 1, &channels)?;
+        let mut x = self.fit(x, 1, &channels)?;
         for (i, n) in self.shape(x)[2..].iter().enumerate() {
             // A kernel is never larger than the padded input; where there is no input, there is no result.
             let room = win.room(i, n);
@@ -150,7 +151,13 @@ impl Builder<'_> {
                 })?;
             }
         }
-        let acc = self.dtype(x).compute();
+        if let Some(around) = around {
+            x = self.pad_with(x, &mut win, around)?;
+        }
+        let acc = match self.dtype(x) {
+            DType::U8 | DType::I8 => DType::I32,
+            other => other.compute(),
+        };
         let attrs = [
             Attr::Ints(win.strides),
             Attr::Ints(win.dilations),
@@ -161,6 +168,21 @@ impl Builder<'_> {
             Attr::DType(acc),
         ];
         self.op("conv", &attrs, &[x, w])
+    }
+
+    /// `x` with a window's padding around it, which holds a scalar of the dtype of `x`, an integer: `(x - c)` is padded with 0, and `c`
+    /// added everywhere. The window has none then.
+    fn pad_with(&mut self, x: Value, win: &mut Window, c: Value) -> One {
+        let spatial = win.low.len();
+        let none = || vec![Dim::ZERO; spatial];
+        let [low, high] = [&mut win.low, &mut win.high].map(|side| std::mem::replace(side, none()));
+        if low.iter().chain(&high).all(|d| d.is(0)) {
+            return Ok(x);
+        }
+        let [low, high] = [low, high].map(|side| [&[Dim::ZERO, Dim::ZERO][..], &side].concat());
+        let x = self.map("sub", &[x, c])?;
+        let x = self.pad(x, low, high, vec![0; spatial + 2], 0)?;
+        self.map("add", &[x, c])
     }
 }
 

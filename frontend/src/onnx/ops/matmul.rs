@@ -1,15 +1,23 @@
 //! `MatMul` and `Gemm`, as contractions.
 
 use super::*;
-use brolga_ir::{Dim, dim::product};
+use brolga_ir::{DType, Dim, dim::product};
 
 impl Builder<'_> {
-    /// numpy's matmul. Batch dimensions of the right operand that are all 1 (or none) need no batch: the left operand's
-    /// are then free. Others are broadcast where they differ.
+    /// numpy's matmul, in the dtype of the left operand.
     ///
     /// # Errors
     /// When shapes do not fit.
     pub fn matmul(&mut self, a: Value, b: Value) -> One {
+        self.matmul_to(self.dtype(a), a, b)
+    }
+
+    /// The same in another dtype, see [`Builder::contract_to`]. Batch dimensions of the right operand that are all 1 (or none)
+    /// need no batch: the left operand's are then free. Others are broadcast where they differ.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn matmul_to(&mut self, to: DType, a: Value, b: Value) -> One {
         let (sa, sb) = (self.shape(a), self.shape(b));
         if sa.is_empty() || sb.is_empty() {
             return Err(Fail::Bad(format!(
@@ -20,21 +28,21 @@ impl Builder<'_> {
         }
         let (ra, rb) = (sa.len(), sb.len());
         if rb == 1 {
-            return self.contract(a, b, [&[], &[]], [&[ra - 1], &[0]]);
+            return self.contract_to(to, a, b, [&[], &[]], [&[ra - 1], &[0]]);
         }
         if ra == 1 && rb == 2 {
-            return self.contract(a, b, [&[], &[]], [&[0], &[0]]);
+            return self.contract_to(to, a, b, [&[], &[]], [&[0], &[0]]);
         }
         if ra == 1 {
             let a = self.unsqueeze(a, &[0])?;
-            let y = self.matmul(a, b)?;
+            let y = self.matmul_to(to, a, b)?;
             let axis = self.rank(y) - 2;
             return self.squeeze(y, &[axis]);
         }
         let (ba, bb) = (&sa[..ra - 2], &sb[..rb - 2]);
         if bb.iter().all(|d| d.is(1)) {
             let flat = self.reshape(b, sb[rb - 2..].to_vec())?;
-            let y = self.contract(a, flat, [&[], &[]], [&[ra - 1], &[0]])?;
+            let y = self.contract_to(to, a, flat, [&[], &[]], [&[ra - 1], &[0]])?;
             let lead = rb.saturating_sub(ra);
             let mut shape = vec![Dim::ONE; lead];
             shape.extend(self.shape(y));
@@ -48,7 +56,7 @@ impl Builder<'_> {
         let (a, b) = (side(a, &sa)?, side(b, &sb)?);
         let n = batch.len();
         let axes: Vec<usize> = (0..n).collect();
-        self.contract(a, b, [&axes, &axes], [&[n + 1], &[n]])
+        self.contract_to(to, a, b, [&axes, &axes], [&[n + 1], &[n]])
     }
 }
 
@@ -100,7 +108,7 @@ fn scale(graph: &mut Builder<'_>, v: Value, by: f64) -> One {
     if dtype.is_float() || by.fract() == 0.0 {
         return graph.map_num("mul", v, by);
     }
-    let wide = graph.cast(v, brolga_ir::DType::F64)?;
+    let wide = graph.cast(v, DType::F64)?;
     let y = graph.map_num("mul", wide, by)?;
     graph.cast(y, dtype)
 }

@@ -1,9 +1,13 @@
 //! Quantisation, composed of casts, scalings and integer contractions: `QuantizeLinear`, `DequantizeLinear`,
 //! `DynamicQuantizeLinear`, `QLinearMatMul`, `QLinearConv`, `MatMulInteger`, `ConvInteger`.
+//!
+//! Bytes are multiplied as they are, u8 by i8, and what their zero points `p` and `q` take away follows from sums of one operand,
+//! all in wrapping i32: `Σ (a - p)(b - q) = Σ ab - p Σ (b - q) - q Σ a`. Bytes of the other sign are such ones but for an offset of 128,
+//! which their zero points have too. Sums of weights are computed when the model is compiled.
 
 use super::super::tensor;
 use super::*;
-use brolga_ir::{DType, Dim, dim::product};
+use brolga_ir::{Constant, DType, Dim, Number, dim::product};
 
 /// A scale or zero point in a form that broadcasts against `x`: for all, for each index of an axis, or for each block of
 /// an axis.
@@ -56,6 +60,12 @@ fn range(dtype: DType) -> Result<(f64, f64), Fail> {
     })
 }
 
+/// Bytes of one sign, less a zero point of the same dtype; none where it is 0.
+struct Bytes {
+    value: Value,
+    zero: Option<Value>,
+}
+
 impl Builder<'_> {
     /// `saturate(round(x / scale) + zero)` in a quantised dtype, computed in f32 or f64.
     fn quantized(&mut self, x: Value, scale: Value, zero: Option<Value>, to: DType) -> One {
@@ -72,16 +82,155 @@ impl Builder<'_> {
         self.cast(y, to)
     }
 
-    /// An integer operand less its zero point, in i32.
-    fn centered(&mut self, x: Value, zero: Option<Value>) -> One {
-        let x = self.cast(x, DType::I32)?;
-        match zero {
-            None => Ok(x),
+    /// An operand of an integer product as bytes of one sign, with its zero point.
+    fn bytes(&mut self, value: Value, zero: Option<Value>, to: DType) -> Result<Bytes, Fail> {
+        let own = self.dtype(value);
+        if !matches!(own, DType::U8 | DType::I8) {
+            return Err(Fail::Bad(format!("an operand {}, expected u8 or i8", self.ty(value))));
+        }
+        let zero = zero.filter(|&z| !self.is_zero(z));
+        let zero = match zero {
+            Some(z) => z,
+            None if own == to => return Ok(Bytes { value, zero: None }),
+            None => self.scalar(own, 0),
+        };
+        let [value, zero] = [self.offset(value, to)?, self.offset(zero, to)?];
+        let zero = (!self.is_zero(zero)).then_some(zero);
+        Ok(Bytes { value, zero })
+    }
+
+    /// Bytes as bytes of another sign, 128 more or less.
+    fn offset(&mut self, bytes: Value, to: DType) -> One {
+        if self.dtype(bytes) == to {
+            return Ok(bytes);
+        }
+        let bytes = self.cast(bytes, to)?;
+        self.map_num("add", bytes, if to == DType::U8 { 128 } else { -128 })
+    }
+
+    /// True for a constant that is 0 everywhere.
+    fn is_zero(&self, v: Value) -> bool {
+        let all = |c: &Constant| c.to_tensor().iter().all(|x| x == Number::Int(0));
+        self.graph.as_constant(v).is_some_and(all)
+    }
+
+    /// Bytes less their zero point, in i32.
+    fn centered(&mut self, x: &Bytes) -> One {
+        let wide = self.cast(x.value, DType::I32)?;
+        match x.zero {
+            None => Ok(wide),
             Some(z) => {
                 let z = self.cast(z, DType::I32)?;
-                self.map("sub", &[x, z])
+                self.map("sub", &[wide, z])
             }
         }
+    }
+
+    /// A sum of products without what its operands' zero points add to it: given sums of the left operand, and of the right one
+    /// less its zero point.
+    fn corrected(
+        &mut self,
+        mut y: Value,
+        [p, q]: [Option<Value>; 2],
+        left: impl FnOnce(&mut Self) -> One,
+        right: impl FnOnce(&mut Self) -> One,
+    ) -> One {
+        let mut less = |graph: &mut Self, zero: Value, sum: Value| {
+            let zero = graph.cast(zero, DType::I32)?;
+            let by = graph.map("mul", &[zero, sum])?;
+            y = graph.map("sub", &[y, by])?;
+            Ok::<(), Fail>(())
+        };
+        if let Some(p) = p {
+            let sum = right(self)?;
+            less(self, p, sum)?;
+        }
+        if let Some(q) = q {
+            let sum = left(self)?;
+            less(self, q, sum)?;
+        }
+        Ok(y)
+    }
+
+    /// numpy's matmul of bytes less their zero points, in i32; zero points broadcast against their operands.
+    fn matmul_bytes(&mut self, [a, b]: [(Value, Option<Value>); 2]) -> One {
+        let (ra, rb) = (self.rank(a.0), self.rank(b.0));
+        let mut left = self.bytes(a.0, a.1, DType::U8)?;
+        let mut right = self.bytes(b.0, b.1, DType::I8)?;
+        if ra == 1 {
+            left.value = self.unsqueeze(left.value, &[0])?;
+        }
+        if rb == 1 {
+            right.value = self.unsqueeze(right.value, &[1])?;
+        }
+        let y = self.matmul_to(DType::I32, left.value, right.value)?;
+        let zeros = [left.zero, right.zero];
+        let along = |graph: &mut Self, x: Value, back: usize| graph.reduce("sum", &[graph.rank(x) - back], x);
+        let mut y = self.corrected(
+            y,
+            zeros,
+            |graph| {
+                let wide = graph.cast(left.value, DType::I32)?;
+                along(graph, wide, 1)
+            },
+            |graph| {
+                let wide = graph.centered(&right)?;
+                along(graph, wide, 2)
+            },
+        )?;
+        if rb == 1 {
+            y = self.squeeze(y, &[self.rank(y) - 1])?;
+        }
+        if ra == 1 {
+            let axis = self.rank(y) - if rb == 1 { 1 } else { 2 };
+            y = self.squeeze(y, &[axis])?;
+        }
+        Ok(y)
+    }
+
+    /// A convolution of bytes less their zero points, in i32: that of `x` a scalar, that of `w` one for each output channel, `[O, 1, …]`,
+    /// or a scalar.
+    fn conv_bytes(&mut self, ctx: &NodeCtx<'_>, x: (Value, Option<Value>), w: (Value, Option<Value>)) -> One {
+        let x = self.bytes(x.0, x.1, DType::U8)?;
+        let w = self.bytes(w.0, w.1, DType::I8)?;
+        let around = match x.zero {
+            Some(z) => z,
+            None => self.scalar(DType::U8, 0),
+        };
+        let y = self.conv_nodes(ctx, x.value, w.value, Some(around))?;
+        // What there is one of for each output channel, against the result.
+        let channels = |graph: &mut Self, v: Value| match graph.shape(v).split_first() {
+            None => Ok(v),
+            Some((_, rest)) if !rest.iter().all(|d| d.is(1)) => Err(Fail::Bad(format!(
+                "{} for the weight {}",
+                graph.ty(v),
+                graph.ty(w.value)
+            ))),
+            Some((channels, rest)) => {
+                let mut shape = vec![channels.clone()];
+                shape.extend_from_slice(&rest[1.min(rest.len())..]);
+                graph.reshape(v, shape)
+            }
+        };
+        let q = match w.zero {
+            Some(z) => Some(channels(self, z)?),
+            None => None,
+        };
+        self.corrected(
+            y,
+            [x.zero, q],
+            |graph| {
+                let ty = graph.ty(w.value).clone();
+                let ones = graph.splat(DType::I8, &ty.shape, 1)?;
+                graph.conv_nodes(ctx, x.value, ones, Some(around))
+            },
+            |graph| {
+                let wide = graph.centered(&w)?;
+                let axes: Vec<usize> = (1..graph.rank(wide)).collect();
+                let sums = graph.reduce("sum", &axes, wide)?;
+                channels(graph, sums)
+            },
+        )
     }
 
     /// Parameters of each row (or of all) of a matrix operand, against its last two dimensions.
@@ -132,8 +281,13 @@ pub fn dequantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     };
     let scale = parameter(graph, ctx, scale, x)?;
     let mut y = graph.cast(x, DType::F32)?;
-    if let Some(z) = ctx.optional(2) {
-        let z = parameter(graph, ctx, z, x)?;
+    let zero = ctx.optional(2).filter(|&z| !graph.is_zero(z));
+    // Of weights no 0 is taken away; data has it written, so that rules find one form.
+    if zero.is_some() || graph.graph.as_constant(x).is_none() {
+        let z = match zero {
+            Some(z) => parameter(graph, ctx, z, x)?,
+            None => graph.scalar(DType::F32, 0.0),
+        };
         let z = graph.cast(z, DType::F32)?;
         y = graph.map("sub", &[y, z])?;
     }
@@ -156,18 +310,14 @@ pub fn matmul_integer(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         Some(z) => Some(graph.per_row(z)?),
         None => None,
     };
-    let a = graph.centered(ctx.input(0)?, za)?;
-    let b = graph.centered(ctx.input(1)?, ctx.optional(3))?;
-    one(graph.matmul(a, b))
+    one(graph.matmul_bytes([(ctx.input(0)?, za), (ctx.input(1)?, ctx.optional(3))]))
 }
 
 /// `QLinearMatMul`: operands a, its scale and zero point, b likewise, and those of the result.
 pub fn qlinear_matmul(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(8, 8)?;
     let za = graph.per_row(ctx.input(2)?)?;
-    let a = graph.centered(ctx.input(0)?, Some(za))?;
-    let b = graph.centered(ctx.input(3)?, Some(ctx.input(5)?))?;
-    let y = graph.matmul(a, b)?;
+    let y = graph.matmul_bytes([(ctx.input(0)?, Some(za)), (ctx.input(3)?, Some(ctx.input(5)?))])?;
     let sa = graph.per_row(ctx.input(1)?)?;
     let scale = [sa, ctx.input(4)?, ctx.input(6)?];
     one(requantize(graph, y, scale, ctx.input(7)?))
@@ -196,26 +346,26 @@ fn per_channel(graph: &mut Builder<'_>, p: Value, trailing: usize) -> One {
 /// `ConvInteger`, to i32.
 pub fn conv_integer(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 4)?;
-    let x = graph.centered(ctx.input(0)?, ctx.optional(2))?;
     let w = ctx.input(1)?;
+    let zx = match ctx.optional(2) {
+        Some(z) => Some(graph.reshape(z, vec![])?),
+        None => None,
+    };
     let zw = match ctx.optional(3) {
         Some(z) => Some(per_channel(graph, z, graph.rank(w).saturating_sub(1))?),
         None => None,
     };
-    let w = graph.centered(w, zw)?;
-    one(graph.conv_nodes(ctx, x, w))
+    one(graph.conv_bytes(ctx, (ctx.input(0)?, zx), (w, zw)))
 }
 
 /// `QLinearConv`: operands x, its scale and zero point, w likewise, those of the result, and a bias in i32.
 pub fn qlinear_conv(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(8, 9)?;
     let zx = graph.reshape(ctx.input(2)?, vec![])?;
-    let x = graph.centered(ctx.input(0)?, Some(zx))?;
     let w = ctx.input(3)?;
     let rank = graph.rank(w);
     let zw = per_channel(graph, ctx.input(5)?, rank.saturating_sub(1))?;
-    let w = graph.centered(w, Some(zw))?;
-    let mut y = graph.conv_nodes(ctx, x, w)?;
+    let mut y = graph.conv_bytes(ctx, (ctx.input(0)?, Some(zx)), (w, Some(zw)))?;
     let spatial = rank - 2;
     if let Some(b) = ctx.optional(8) {
         let axes: Vec<usize> = (1..=spatial).collect();

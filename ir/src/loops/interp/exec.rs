@@ -2,13 +2,67 @@
 
 use super::lower::{Lanes, SetCode, StoreCode, TileCode, Value};
 use super::{Machine, Thread};
+use crate::DType;
 use crate::loops::PANEL;
 use crate::scalar::eval_rows;
+use std::num::Wrapping;
 
 /// Sets the vector loop's variable.
 fn enter(t: &mut Thread, lanes: Lanes, lane: usize) {
     if let Some(v) = lanes.var {
         t.vars[v] = lane as i64;
+    }
+}
+
+/// What a tile sums in.
+trait Sum: Copy {
+    /// The empty sum.
+    const ZERO: Self;
+    /// An operand's element, or a sum, by its bits.
+    fn of(dtype: DType, bits: u64) -> Self;
+    /// `self + a * b`.
+    fn product(self, a: Self, b: Self) -> Self;
+    /// `self + other`.
+    fn plus(self, other: Self) -> Self;
+    /// The bits of a sum.
+    fn bits(self) -> u64;
+}
+
+impl Sum for f32 {
+    const ZERO: f32 = 0.0;
+    fn of(dtype: DType, bits: u64) -> f32 {
+        match dtype.is_half() {
+            true => dtype.from_half(bits as u16),
+            false => f32::from_bits(bits as u32),
+        }
+    }
+    fn product(self, a: f32, b: f32) -> f32 {
+        a.mul_add(b, self)
+    }
+    fn plus(self, other: f32) -> f32 {
+        self + other
+    }
+    fn bits(self) -> u64 {
+        self.to_bits().into()
+    }
+}
+
+impl Sum for Wrapping<i32> {
+    const ZERO: Wrapping<i32> = Wrapping(0);
+    fn of(dtype: DType, bits: u64) -> Self {
+        Wrapping(match dtype {
+            DType::I8 => i32::from(bits as i8),
+            _ => bits as i32,
+        })
+    }
+    fn product(self, a: Self, b: Self) -> Self {
+        self + a * b
+    }
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+    fn bits(self) -> u64 {
+        (self.0 as u32).into()
     }
 }
 
@@ -74,6 +128,16 @@ impl Machine<'_> {
     }
 
     pub(super) fn tile(&mut self, t: &mut Thread, c: &TileCode) -> Result<(), String> {
+        let [_, _, sum] = c.kind.dtypes();
+        match sum.is_float() {
+            true => self.tile_of::<f32>(t, c),
+            false => self.tile_of::<Wrapping<i32>>(t, c),
+        }
+    }
+
+    fn tile_of<T: Sum>(&mut self, t: &mut Thread, c: &TileCode) -> Result<(), String> {
+        let [left, right, sum] = c.kind.dtypes();
+        let group = c.kind.interleave();
         let (rows, cols) = (c.rows.at(&t.vars, &t.regs, 0), c.cols.at(&t.vars, &t.regs, 0));
         if !(0..=c.max_rows).contains(&rows) || !(0..=PANEL).contains(&cols) {
             return Err(format!(
@@ -99,42 +163,38 @@ impl Machine<'_> {
             c.b_index.at(&t.vars, &t.regs, 0),
             c.c_index.at(&t.vars, &t.regs, 0),
         );
-        let mut sums = vec![0f32; rows * cols];
-        let mut line = [0f32; PANEL as usize];
+        // What a block of steps takes in a panel, in whole groups.
+        let filled = (k.max(0) as u64).div_ceil(group as u64) as i64 * group;
+        let mut sums = vec![T::ZERO; rows * cols];
+        let mut line = [0u64; PANEL as usize];
         for p in 0..ps.0 {
             for q in 0..qs.0 {
                 for step in 0..k {
                     let block = p.wrapping_mul(qs.0).wrapping_add(q);
-                    let panel = b.wrapping_add(block.wrapping_mul(k).wrapping_add(step).wrapping_mul(PANEL));
-                    self.memory.load_row(c.b, t.who, panel, &mut line[..cols])?;
+                    let before = block.wrapping_mul(filled).wrapping_add(step - step % group);
+                    let panel = b.wrapping_add(before.wrapping_mul(PANEL)).wrapping_add(step % group);
+                    self.memory.load_lanes(c.b, t.who, panel, group, &mut line[..cols])?;
                     let parts = [(p, ps.1), (q, qs.1), (step, a_k)];
                     let first = parts.iter().fold(a, |s, (i, by)| s.wrapping_add(i.wrapping_mul(*by)));
                     for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {
-                        let x = f32::from_bits(self.memory.load(
-                            c.a,
-                            t.who,
-                            first.wrapping_add(a_row.wrapping_mul(r)),
-                        )? as u32);
+                        let at = first.wrapping_add(a_row.wrapping_mul(r));
+                        let x = T::of(left, self.memory.load(c.a, t.who, at)?);
                         for (s, y) in row.iter_mut().zip(&line) {
-                            *s = x.mul_add(*y, *s);
+                            *s = s.product(x, T::of(right, *y));
                         }
                     }
                 }
             }
         }
         for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {
+            let first = out.wrapping_add(c_row.wrapping_mul(r));
             if c.accumulate {
-                self.memory
-                    .load_row(c.c, t.who, out.wrapping_add(c_row.wrapping_mul(r)), &mut line[..cols])?;
-                row.iter_mut().zip(&line).for_each(|(s, old)| *s += old);
+                self.memory.load_lanes(c.c, t.who, first, 1, &mut line[..cols])?;
+                let old = line.iter().map(|bits| T::of(sum, *bits));
+                row.iter_mut().zip(old).for_each(|(s, old)| *s = s.plus(old));
             }
             for (j, x) in (0..).zip(row) {
-                self.memory.store(
-                    c.c,
-                    t.who,
-                    out.wrapping_add(c_row.wrapping_mul(r)).wrapping_add(j),
-                    x.to_bits() as u64,
-                )?;
+                self.memory.store(c.c, t.who, first.wrapping_add(j), x.bits())?;
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use crate::index::{Bound, BoundCode, Ix, IxCode, Reg, Slots, Src, Var};
 use crate::loops::{Expr, Kernel, LoopKind, Stmt, Tile, visit, visit_sets};
 use crate::scalar::Prim;
-use crate::{DType, Dim, Fault};
+use crate::{DType, Dim, Fault, TileKind};
 use rustc_hash::FxHashMap;
 
 /// How many lanes a statement has, and the slot of the vector loop's variable.
@@ -44,6 +44,7 @@ pub(super) struct StoreCode {
 
 /// A tile.
 pub(super) struct TileCode {
+    pub kind: TileKind,
     pub a: usize,
     pub a_index: IxCode,
     pub a_row: IxCode,
@@ -378,6 +379,7 @@ impl Lowering<'_> {
     fn tile(&mut self, t: &Tile) -> Result<TileCode, String> {
         let [(p, p_by), (q, q_by)] = &t.blocks;
         Ok(TileCode {
+            kind: t.kind,
             a: t.a.0 as usize,
             a_index: self.ix(&t.a_index)?,
             a_row: self.ix(&t.a_row)?,

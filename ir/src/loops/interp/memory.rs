@@ -238,19 +238,6 @@ impl<'a> Memory<'a> {
         }
         Ok(())
     }
-
-    /// Consecutive f32 elements.
-    pub fn load_row(&mut self, buffer: usize, who: Who, first: i64, row: &mut [f32]) -> Result<(), String> {
-        let mut lanes = [0u64; 32];
-        for (i, part) in row.chunks_mut(32).enumerate() {
-            let lanes = &mut lanes[..part.len()];
-            self.load_lanes(buffer, who, first.wrapping_add(32 * i as i64), 1, lanes)?;
-            part.iter_mut()
-                .zip(lanes)
-                .for_each(|(x, bits)| *x = f32::from_bits(*bits as u32));
-        }
-        Ok(())
-    }
 }
 
 impl Slot<'_> {

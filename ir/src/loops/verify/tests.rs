@@ -349,6 +349,7 @@ fn bad_text_names_its_place() {
 #[test]
 fn every_construct_reads_back() {
     use crate::Dim;
+    use crate::TileKind;
     use crate::index::{Bound, Ix, Var};
     use crate::loops::{Buf, Buffer, LoopKind, RegInfo, Scope, Tile};
     use crate::scalar::Prim;
@@ -436,8 +437,9 @@ fn every_construct_reads_back() {
         Expr::InBounds(vec![bound(odd.clone()), bound(i.clone())]),
         &mut body,
     );
-    for accumulate in [true, false] {
+    for (kind, accumulate) in TileKind::ALL.into_iter().zip([true, false].into_iter().cycle()) {
         body.push(Stmt::Tile(Box::new(Tile {
+            kind,
             a: Buf(0),
             a_index: odd.clone(),
             a_row: i.clone(),

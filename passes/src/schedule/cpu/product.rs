@@ -14,7 +14,7 @@
 //! loop(ceil(N/128)) { stage parallel(128) reduce(K) { l1[n] = Σ l0[k] · o1[128·block + n, k] where 128·block + n < N } }
 //! ```
 
-use super::super::contraction::{is_product, is_sum};
+use super::super::contraction::{is_sum, multiplied};
 use super::super::flat::{Flat, FlatRead, FlatStage, Target, is_affine, local_len, stride_is_one};
 use super::super::nest::Nest;
 use super::super::packing::Packing;
@@ -24,7 +24,7 @@ use brolga_ir::dim::product;
 use brolga_ir::index::{Bound, Ix, Var};
 use brolga_ir::loops::{self, Buf, PANEL, Stmt};
 use brolga_ir::structured::IterKind;
-use brolga_ir::{DType, Dim};
+use brolga_ir::{DType, Dim, TileKind};
 
 /// A stage that register tiles can do.
 pub struct Product<'f> {
@@ -95,7 +95,7 @@ impl<'f> Product<'f> {
         let plain = !stage.scan && !stage.scatter && stage.checks.is_empty();
         let sums = stage.combine.as_ref().is_some_and(is_sum);
         let typed = stage.body.insts.len() == 1 && stage.body.inputs == [DType::F32; 2];
-        if !(plain && sums && typed && is_product(stage)) {
+        if !(plain && sums && typed && multiplied(stage).is_some()) {
             return Err("it is no sum of products of two f32 values that are read".into());
         }
         Product::with(flat, stage, outside, row, 0).or_else(|_| Product::with(flat, stage, outside, row, 1))
@@ -183,6 +183,8 @@ impl<'f> Product<'f> {
     pub fn packed(&self) -> (Buf, Packing) {
         let of = |d: &(Var, Dim)| (self.extent(d), self.right.1.stride(d.0).expect("affine"));
         let packing = Packing {
+            kind: TileKind::F32,
+            run: self.steps.len(),
             batch: self.batch.iter().map(of).collect(),
             steps: self.steps.iter().map(of).collect(),
             column: of(&self.column),
@@ -250,6 +252,7 @@ impl<'f> Product<'f> {
             }
         }
         let tile = Stmt::Tile(Box::new(loops::Tile {
+            kind: TileKind::F32,
             a,
             a_index,
             a_row,

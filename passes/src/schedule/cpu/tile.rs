@@ -21,7 +21,7 @@ use brolga_ir::dim::product;
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::loops::{self, Buf, Expr, Kernel, LoopKind, PANEL, Scope, Stmt};
 use brolga_ir::schedule::{Order, Tile};
-use brolga_ir::{DType, Dim};
+use brolga_ir::{DType, Dim, TileKind};
 
 /// The most rows of a tile: its sums take 128 bytes of scratch a row.
 pub const MAX_ROWS: i64 = 1024;
@@ -29,6 +29,7 @@ pub const MAX_ROWS: i64 = 1024;
 /// A contraction that register tiles can do.
 pub struct Tiling<'f> {
     flat: &'f Flat,
+    kind: TileKind,
     /// The left operand.
     a: (Buf, &'f Ix),
     /// The right one.
@@ -46,10 +47,10 @@ impl<'f> Tiling<'f> {
     /// Why tiles cannot do it.
     pub fn of(flat: &'f Flat, left: i64) -> Result<Tiling<'f>, String> {
         let c = Contraction::of(flat, left)?;
-        let first = &flat.stages[0];
-        if first.body.insts.len() != 1 || first.body.inputs != [DType::F32; 2] {
-            return Err("register tiles take f32 operands as they lie in memory".into());
-        }
+        let kind = TileKind::of(c.dtypes).ok_or_else(|| {
+            let [left, right, sum] = c.dtypes;
+            format!("there are no register tiles of {left} by {right}, summed in {sum}")
+        })?;
         let plain = [c.left, c.right]
             .iter()
             .all(|x| x.guard.is_empty() && is_affine(x.index));
@@ -73,21 +74,38 @@ impl<'f> Tiling<'f> {
         if !c.steps.iter().all(|(v, d)| c.right.index.uses(*v) || d.is(1)) {
             return Err("a summed dimension does not move the right operand".into());
         }
+        let mut steps = c.steps;
+        if kind.interleave() > 1 {
+            // A sum of integers is the same in any order: that of steps side by side is the innermost.
+            let beside = |(v, d): &(Var, Dim)| !d.is(1) && stride_is_one(c.left.index, *v);
+            steps.sort_by_key(beside);
+        }
         let t = Tiling {
             flat,
+            kind,
             a: (c.left.buffer, c.left.index),
             b: (c.right.buffer, c.right.index),
             batch,
             rows,
             column,
-            steps: c.steps,
+            steps,
         };
-        match runs(t.a.1, &t.steps).len() {
-            0..=3 => Ok(t),
-            n => Err(format!(
+        let runs = runs(t.a.1, &t.steps);
+        if runs.len() > 3 {
+            let n = runs.len();
+            return Err(format!(
                 "the left operand is summed over in {n} strides, expected at most 3"
-            )),
+            ));
         }
+        if kind.interleave() > 1 && !runs.last().is_some_and(|(_, stride)| stride.is(1)) {
+            return Err("tiles that interleave steps take them side by side from the left operand".into());
+        }
+        Ok(t)
+    }
+
+    /// What is multiplied, and summed in what.
+    pub fn kind(&self) -> TileKind {
+        self.kind
     }
 
     /// Whether the columns are contiguous in the result.
@@ -101,14 +119,16 @@ impl<'f> Tiling<'f> {
         &self.column.1
     }
 
-    /// Steps of the sum.
-    fn depth(&self) -> Dim {
-        product(self.steps.iter().map(|s| &s.1))
+    /// The dtype of the sums.
+    fn sum(&self) -> DType {
+        let [_, _, sum] = self.kind.dtypes();
+        sum
     }
 
     /// Bytes of the right operand of one batch.
     pub fn panel_bytes(&self) -> Dim {
-        &(&self.column.1.ceil_div(&Dim::Const(PANEL)) * &(&self.depth() * PANEL)) * 4
+        let [_, right, _] = self.kind.dtypes();
+        &(&self.column.1.ceil_div(&Dim::Const(PANEL)) * &self.packing().panel_size()) * right.bytes() as i64
     }
 
     /// How much the epilogue does at a point, in instructions and reads.
@@ -121,7 +141,15 @@ impl<'f> Tiling<'f> {
     pub fn packing(&self) -> Packing {
         let b = self.b.1;
         let of = |(v, d): &(Var, Dim)| (d.clone(), b.stride(*v).expect("affine"));
+        // Of the last run are the dimensions along which the left operand's strides go on as one.
+        let (run, _) = runs(self.a.1, &self.steps).pop().expect("at least one");
+        let steps = self.steps.len();
+        let is_run = |n: &usize| product(self.steps[steps - n..].iter().map(|s| &s.1)) == run;
+        let last = (0..=steps).find(is_run).expect("a run is made of the last dimensions");
         Packing {
+            kind: self.kind,
+            // Without groups of steps it does not matter where runs end.
+            run: if self.kind.interleave() > 1 { last } else { steps },
             batch: self.batch.iter().map(of).collect(),
             steps: self.steps.iter().map(of).collect(),
             column: of(&self.column),
@@ -142,7 +170,7 @@ impl<'f> Tiling<'f> {
             && last.body.insts.is_empty()
             && out.buffer().is_some()
             && is_affine(write)
-            && self.flat.dtype(*out) == DType::F32
+            && self.flat.dtype(*out) == self.sum()
             && self.writes_columns()
     }
 
@@ -162,9 +190,8 @@ impl<'f> Tiling<'f> {
         }
         let flat = self.flat;
         let mut nest = Nest::new(flat);
-        let k = self.depth();
         let panels = self.column.1.ceil_div(&Dim::Const(PANEL));
-        let panel_size = &k * PANEL;
+        let panel_size = self.packing().panel_size();
         let batches = product(self.batch.iter().map(|b| &b.1));
         nest.kernel.buffers[self.b.0.0 as usize].len = &(&batches * &panels) * &panel_size;
 
@@ -232,11 +259,12 @@ impl<'f> Tiling<'f> {
         let (c, c_index, c_row) = match (s.direct, out) {
             (true, Target::Buffer(b)) => (*b, write.substitute(&base, &Ix::reg), row_stride(write)),
             _ => {
-                let c = nest.scratch(DType::F32, Dim::Const(most * PANEL), Scope::Worker);
+                let c = nest.scratch(self.sum(), Dim::Const(most * PANEL), Scope::Worker);
                 (c, Ix::constant(0), Ix::constant(PANEL))
             }
         };
         let mut body = vec![Stmt::Tile(Box::new(loops::Tile {
+            kind: self.kind,
             a: a_buf,
             a_index: a.substitute(&base, &Ix::reg),
             a_row: row_stride(a),
@@ -256,6 +284,7 @@ impl<'f> Tiling<'f> {
         if !s.direct {
             let tile = Computed {
                 sums: c,
+                dtype: self.sum(),
                 rows,
                 columns,
                 row: row.0,
@@ -289,6 +318,7 @@ pub fn runs(left: &Ix, steps: &[(Var, Dim)]) -> Vec<(Dim, Dim)> {
 /// A tile whose sums stand in scratch memory.
 struct Computed<'t> {
     sums: Buf,
+    dtype: DType,
     rows: Ix,
     columns: Ix,
     row: Var,
@@ -322,7 +352,7 @@ impl Computed<'_> {
             let index = &Ix::var(r).scale(&Dim::Const(PANEL)) + &column;
             let sum = nest.set(
                 &mut body,
-                DType::F32,
+                self.dtype,
                 Expr::Load {
                     buffer: self.sums,
                     index,

@@ -51,6 +51,9 @@ impl<'f> Blocks<'f> {
     /// Why block tiles cannot do it.
     pub fn of(flat: &'f Flat, left: i64) -> Result<Blocks<'f>, String> {
         let c = Contraction::of(flat, left)?;
+        if c.dtypes[2] != DType::F32 {
+            return Err(format!("block tiles sum in f32, not in {}", c.dtypes[2]));
+        }
         let (rows, columns) = (c.that(&[Moves::Left]), c.that(&[Moves::Right]));
         // A matrix-vector product, a depthwise convolution.
         let single = |dims: &[(Var, Dim)]| extent(dims).as_const().is_some_and(|n| n <= 1);
