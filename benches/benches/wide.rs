@@ -62,7 +62,11 @@ fn main() {
         "{:36} {:10} {:>11} {:>11} {:>6}",
         "body", "level", "ns 128 bits", "ns wide", "times"
     );
-    for wide in Target::CPUS.into_iter().rev().filter(|t| runs_here(t) && narrow(t).is_some()) {
+    for wide in Target::CPUS
+        .into_iter()
+        .rev()
+        .filter(|t| runs_here(t) && narrow(t).is_some())
+    {
         let narrow = narrow(&wide).expect("it was asked before");
         let own = wide.cpu().and_then(|c| c.body_lanes()).map_or(4, i64::from);
         for name in MAPS {
