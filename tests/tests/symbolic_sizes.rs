@@ -36,7 +36,9 @@ fn one_function_is_called_with_many_sizes() {
     for rules in [None, Some("none")] {
         let compiled = compile(&g, &options(rules)).unwrap_or_else(|e| panic!("{e}"));
         let listings = compiled.listings().unwrap_or_else(|e| panic!("{e}"));
-        let kernels = listings.iter().filter(|l| l.name.starts_with("chain_k")).count();
+        // Bodies in wide vectors are parts of their kernels.
+        let is_kernel = |name: &str| name.starts_with("chain_k") && !name.contains("_wide");
+        let kernels = listings.iter().filter(|l| is_kernel(&l.name)).count();
         if rules.is_some() {
             assert_eq!(compiled.program.kernels.len(), 3 * N, "every size has its loops");
             // The first of each reads or writes tensors of which two sizes are the same.

@@ -14,7 +14,7 @@ use brolga_ir::schedule::{
     Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile, Tree, Way,
 };
 use brolga_ir::structured::{self, IterKind};
-use brolga_ir::{CpuTarget, Dim, TileKind};
+use brolga_ir::{CpuTarget, Dim, TileFamily, TileKind};
 
 /// Iterations that a parallel loop should have at least, where there are as many.
 const TASKS: i64 = 64;
@@ -196,10 +196,14 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     // What follows a long reduction runs once where that runs often.
     let often = |s: &FlatStage| s.reduces() && s.length().as_const().is_none_or(|n| n >= LONG);
     let reduces = flat.stages.iter().any(often);
-    // Lanes that are apart are loaded one by one, in as few registers as in narrow vectors.
+    // Lanes that are apart are loaded one by one, as for narrow vectors.
+    let narrow = CpuTarget {
+        tile: TileFamily::Generic,
+        ..target.clone()
+    };
     let close = contiguous_reads(flat, flat.outer[along].0);
-    let stages = flat.stages.iter().filter(|s| !reduces || often(s));
-    let width = if close { width(stages, target) } else { narrow(stages) };
+    let target = if close { target } else { &narrow };
+    let width = width(flat.stages.iter().filter(|s| !reduces || often(s)), target);
     // Lanes beyond the extent would leave all of it to the tail.
     let lanes = match extent.as_const() {
         Some(n @ 4..) => width.min(1 << n.ilog2().min(4)),
@@ -264,35 +268,18 @@ fn contiguous_reads(flat: &Flat, v: Var) -> bool {
 
 /// Lanes for a kernel: fewer the larger the bodies of stages, so that values stay in registers.
 fn width<'s>(stages: impl Iterator<Item = &'s FlatStage>, target: &CpuTarget) -> i64 {
-    lanes(largest(stages), target)
-}
-
-/// The same for bodies in 128 bits.
-fn narrow<'s>(stages: impl Iterator<Item = &'s FlatStage>) -> i64 {
-    narrow_lanes(largest(stages))
-}
-
-/// Instructions and reads of the largest body.
-fn largest<'s>(stages: impl Iterator<Item = &'s FlatStage>) -> usize {
     let sizes = stages.map(|s| s.body.usual() + s.reads.len());
-    sizes.max().unwrap_or(0)
+    lanes(sizes.max().unwrap_or(0), target)
 }
 
 /// Lanes for a body of so many instructions and reads: those of a register where it is as wide as the CPU has them, several
 /// registers of 128 bits else.
 fn lanes(size: usize, target: &CpuTarget) -> i64 {
     match (target.body_lanes(), size) {
-        (Some(16), _) | (Some(_), 0..=10) => 16,
+        (Some(16), _) | (_, 0..=10) => 16,
         (Some(_), _) => 8,
-        (None, _) => narrow_lanes(size),
-    }
-}
-
-fn narrow_lanes(size: usize) -> i64 {
-    match size {
-        0..=10 => 16,
-        11..=48 => 8,
-        _ => 4,
+        (None, 11..=48) => 8,
+        (None, _) => 4,
     }
 }
 
