@@ -75,6 +75,9 @@ pub fn account(graph: &Graph, target: &Target) -> Account {
                 let work = accountant.model.operator(&node.op, &types, graph.ty(node.outputs[0]));
                 sum.kernels += 1;
                 sum.seconds += accountant.model.kernel(work.compute, work.memory);
+                if let Role::Own(own) = node.op.role() {
+                    sum.multiply_adds += accountant.model.extent(&own.work(&node.op, &types).products);
+                }
             }
             _ => {}
         }
