@@ -4,8 +4,10 @@
 //! [`onnx_case`] reads ONNX's backend cases; [`aot`] links compiled models with a C program and runs it.
 
 pub mod aot;
+pub mod every_level;
 pub mod onnx_case;
 pub mod optimum;
+pub mod random;
 
 use brolga::{Session, npy, tensors};
 use brolga_ir::ops::Accuracy;

@@ -1,10 +1,11 @@
 //! Attention with random attributes: its reference evaluation against the kernel that it brings along and against what it
 //! decomposes into, on the interpreters of kernels and of loops and as machine code on every CPU level that this machine has.
 
-use brolga::levels;
-use brolga::{Options, compile, tensors};
-use brolga_ir::{Attr, Build, DType, Dim, Graph, GraphBuilder, Number, Op, Tensor, Type, program};
-use brolga_tests::{relative_error, targets};
+use brolga::Options;
+use brolga_ir::{Attr, Build, DType, Dim, Graph, GraphBuilder, Number, Op, Tensor, Type};
+use brolga_tests::every_level::{assert_near, on_every_level};
+use brolga_tests::random::Random;
+use brolga_tests::targets;
 
 /// Instances that are drawn.
 const INSTANCES: usize = 32;
@@ -12,32 +13,15 @@ const INSTANCES: usize = 32;
 /// Sums in another order, over the largest magnitude of the result: a running maximum rescales the sums of each block of keys.
 const TOLERANCE: f64 = 1e-5;
 
-/// A linear congruential generator (Knuth's MMIX).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % n
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    /// A permutation of `n` axes, mostly the identity.
-    fn order(&mut self, n: usize) -> Vec<usize> {
-        let mut p: Vec<usize> = (0..n).collect();
-        if self.below(2) == 0 {
-            for i in (1..n).rev() {
-                p.swap(i, self.below(i + 1));
-            }
+/// A permutation of `n` axes, mostly the identity.
+fn order(r: &mut Random, n: usize) -> Vec<usize> {
+    let mut p: Vec<usize> = (0..n).collect();
+    if r.below(2) == 0 {
+        for i in (1..n).rev() {
+            p.swap(i, r.below(i + 1));
         }
-        p
     }
+    p
 }
 
 /// A graph of one attention and operands for it, symbolic in queries and keys where `symbolic`.
@@ -57,7 +41,7 @@ fn instance(r: &mut Random, symbolic: bool) -> (Graph, Vec<Tensor>) {
         [&shared[..], &[keys, size]].concat(),
         [&shared[..], &[keys, out]].concat(),
     ];
-    let orders: Vec<Vec<usize>> = (0..4).map(|_| r.order(n + 2)).collect();
+    let orders: Vec<Vec<usize>> = (0..4).map(|_| order(r, n + 2)).collect();
     let mut graph = Graph::new("attention");
     let (s, k) = (Dim::sym("queries"), Dim::sym("keys"));
     let named = |operand: usize, axis: usize, extent: usize| match (symbolic && axis == n, operand) {
@@ -113,14 +97,6 @@ fn instance(r: &mut Random, symbolic: bool) -> (Graph, Vec<Tensor>) {
     (graph, operands)
 }
 
-fn close(what: &str, found: &[Tensor], wanted: &[Tensor]) {
-    assert_eq!(found.len(), wanted.len(), "{what}");
-    for (f, w) in found.iter().zip(wanted) {
-        let error = relative_error(f, w);
-        assert!(error <= TOLERANCE, "{what}: off by {error}: {f:?}, expected {w:?}");
-    }
-}
-
 #[test]
 fn attention_means_the_same_on_every_level() {
     let mut random = Random(5);
@@ -135,26 +111,12 @@ fn attention_means_the_same_on_every_level() {
                 rules: own.then(|| "none".into()),
                 ..Options::default()
             };
-            let cpu = options.target.name;
-            let s = levels::optimise(&g, &options)
-                .and_then(|(cut, _)| levels::structured(&cut, &options))
-                .unwrap_or_else(|e| panic!("{e}\n{g}"));
+            let s = on_every_level(&g, &inputs, &options, &mut |what, found| {
+                assert_near(what, found, &wanted, TOLERANCE);
+            });
             let loops = s.kernels.iter().filter(|k| k.list().is_none()).count();
             assert!(!own || loops == 1, "{s}");
             whole += loops;
-            let p = levels::program(&s, &options).unwrap_or_else(|e| panic!("{e}\n{s}"));
-            let found = program::interp::run(&s, &inputs).unwrap_or_else(|e| panic!("{e}\n{s}"));
-            close(&format!("structured for {cpu}\n{s}"), &found, &wanted);
-            let found = program::interp::run(&p, &inputs).unwrap_or_else(|e| panic!("{e}\n{p}"));
-            close(&format!("loops for {cpu}\n{p}"), &found, &wanted);
-            for threads in [1, 2] {
-                let session = compile(&g, &options).and_then(|c| c.session_with(threads, u64::MAX));
-                let session = session.unwrap_or_else(|e| panic!("{e}\n{g}"));
-                let views: Vec<_> = inputs.iter().map(tensors::view).collect();
-                let found = session.run(&views).unwrap_or_else(|e| panic!("{e}\n{g}"));
-                let found: Vec<Tensor> = found.iter().map(tensors::to_tensor).collect();
-                close(&format!("compiled for {cpu}, {threads} threads\n{p}"), &found, &wanted);
-            }
         }
     }
     assert!(whole > INSTANCES, "{whole} kernels of attention");

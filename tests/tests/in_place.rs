@@ -8,6 +8,7 @@ use brolga_ir::program::{Program, Step, interp};
 use brolga_ir::{Graph, Target, Tensor};
 use brolga_passes::memory;
 use brolga_tests::aot::{Harness, Kind, has};
+use brolga_tests::random::Random;
 use brolga_tests::{skip, small_model};
 
 fn graph(text: &str) -> Graph {
@@ -342,20 +343,6 @@ fn networks_agree_with_and_without() {
         let given: Vec<Tensor> = g.inputs.iter().map(|i| m.inputs[&i.name].clone()).collect();
         let results = [&with, &plain].map(|p| interp::run(p, &given).unwrap_or_else(|e| panic!("{name}: {e}")));
         assert!(results[0] == results[1], "{name}: other bits in place");
-    }
-}
-
-/// Random numbers.
-struct Random(u64);
-
-impl Random {
-    /// A number below `n`: a linear congruential generator (Knuth's MMIX).
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % n
     }
 }
 

@@ -1,10 +1,11 @@
 //! Recurrent layers with random attributes: the reference evaluation, which is written from the definition of each cell, against
 //! the interpreters of kernels and of loops and machine code, on every CPU level that this machine has.
 
-use brolga::levels;
-use brolga::{Options, compile, tensors};
-use brolga_ir::{Attr, Build, DType, Dim, Graph, GraphBuilder, Number, Op, Tensor, Type, program};
-use brolga_tests::{relative_error, targets};
+use brolga::Options;
+use brolga_ir::{Attr, Build, DType, Dim, Graph, GraphBuilder, Number, Op, Tensor, Type};
+use brolga_tests::every_level::{assert_near, on_every_level};
+use brolga_tests::random::Random;
+use brolga_tests::targets;
 
 /// Layers that are drawn.
 const LAYERS: usize = 48;
@@ -27,21 +28,9 @@ const ACTIVATIONS: [&str; 11] = [
     "thresholded_relu",
 ];
 
-/// A linear congruential generator (Knuth's MMIX).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % n
-    }
-
-    fn unit(&mut self) -> f64 {
-        self.below(1 << 20) as f64 / f64::from(1 << 19) - 1.0
-    }
+/// A number from -1 to below 1.
+fn unit(r: &mut Random) -> f64 {
+    r.below(1 << 20) as f64 / f64::from(1 << 19) - 1.0
 }
 
 /// A layer as a graph, symbolic in time and batch where `symbolic`, and operands for it.
@@ -78,7 +67,7 @@ fn layer(r: &mut Random, symbolic: bool) -> (Graph, Vec<Tensor>) {
     }
     let scale = 1.0 / (hidden as f64).sqrt();
     let float =
-        |r: &mut Random, shape: &[usize]| Tensor::from_fn(DType::F32, shape, |_| Number::Float(r.unit() * scale));
+        |r: &mut Random, shape: &[usize]| Tensor::from_fn(DType::F32, shape, |_| Number::Float(unit(r) * scale));
     let mut operands: Vec<Tensor> = shapes.iter().map(|s| float(r, s)).collect();
     if lengths {
         // Some with no steps, some with more than there are.
@@ -119,17 +108,6 @@ fn layer(r: &mut Random, symbolic: bool) -> (Graph, Vec<Tensor>) {
     (graph, operands)
 }
 
-fn close(what: &str, found: &[Tensor], wanted: &[Tensor]) {
-    assert_eq!(found.len(), wanted.len(), "{what}");
-    for (i, (f, w)) in found.iter().zip(wanted).enumerate() {
-        let error = relative_error(f, w);
-        assert!(
-            error <= TOLERANCE,
-            "{what}: result {i} is off by {error}: {f:?}, expected {w:?}"
-        );
-    }
-}
-
 #[test]
 fn layers_mean_the_same_on_every_level() {
     let mut random = Random(7);
@@ -141,23 +119,9 @@ fn layers_mean_the_same_on_every_level() {
                 target,
                 ..Options::default()
             };
-            let cpu = options.target.name;
-            let s = levels::optimise(&g, &options)
-                .and_then(|(cut, _)| levels::structured(&cut, &options))
-                .unwrap_or_else(|e| panic!("{e}\n{g}"));
-            let p = levels::program(&s, &options).unwrap_or_else(|e| panic!("{e}\n{s}"));
-            let found = program::interp::run(&s, &inputs).unwrap_or_else(|e| panic!("{e}\n{s}"));
-            close(&format!("structured for {cpu}\n{s}"), &found, &wanted);
-            let loops = program::interp::run(&p, &inputs).unwrap_or_else(|e| panic!("{e}\n{p}"));
-            close(&format!("loops for {cpu}\n{p}"), &loops, &wanted);
-            for threads in [1, 2] {
-                let session = compile(&g, &options).and_then(|c| c.session_with(threads, u64::MAX));
-                let session = session.unwrap_or_else(|e| panic!("{e}\n{g}"));
-                let views: Vec<_> = inputs.iter().map(tensors::view).collect();
-                let found = session.run(&views).unwrap_or_else(|e| panic!("{e}\n{g}"));
-                let found: Vec<Tensor> = found.iter().map(tensors::to_tensor).collect();
-                close(&format!("compiled for {cpu}, {threads} threads\n{p}"), &found, &wanted);
-            }
+            on_every_level(&g, &inputs, &options, &mut |what, found| {
+                assert_near(what, found, &wanted, TOLERANCE);
+            });
         }
     }
 }
@@ -176,6 +140,6 @@ fn steps_decompose_into_a_loop() {
             "{apart}"
         );
         let found = apart.eval(&inputs).unwrap_or_else(|e| panic!("{e}\n{apart}"));
-        close(&format!("{apart}"), &found, &wanted);
+        assert_near(&format!("{apart}"), &found, &wanted, TOLERANCE);
     }
 }

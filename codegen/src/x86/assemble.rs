@@ -277,7 +277,6 @@ impl Assembler<'_> {
 
     fn op(&mut self, op: &Op) -> Done {
         let (isa, evex) = (self.isa, self.isa.is_evex());
-        let whole = isa.bytes() * 8;
         let plain = Extra::default();
         match *op {
             Op::Zero { dst } => self.zero(self.v(dst)),
@@ -559,55 +558,32 @@ impl Assembler<'_> {
             Op::Label(_) => {}
             Op::SpillGeneral { slot, src } => self.encoder.general(&[0x89], self.g(src), self.slot(slot), &[]),
             Op::ReloadGeneral { dst, slot } => self.encoder.general(&[0x8b], self.g(dst), self.slot(slot), &[]),
-            Op::SpillVector { slot, src } => {
-                self.put(
-                    Opcode::new(NP, M0F, 0x29),
-                    whole,
-                    self.v(src),
-                    0,
-                    self.slot(slot),
-                    plain,
-                );
-            }
-            Op::ReloadVector { dst, slot } => {
-                self.put(
-                    Opcode::new(NP, M0F, 0x28),
-                    whole,
-                    self.v(dst),
-                    0,
-                    self.slot(slot),
-                    plain,
-                );
-            }
+            Op::SpillVector { slot, src } => self.spill(slot, self.v(src)),
+            Op::ReloadVector { dst, slot } => self.reload(self.v(dst), slot),
             Op::SpillMask { slot, src } if evex => {
                 self.put_vex(Opcode::new(NP, M0F, 0x91), 128, self.k(src), 0, self.slot(slot), None);
             }
             Op::ReloadMask { dst, slot } if evex => {
                 self.put_vex(Opcode::new(NP, M0F, 0x90), 128, self.k(dst), 0, self.slot(slot), None);
             }
-            Op::SpillMask { slot, src } => {
-                self.put(
-                    Opcode::new(NP, M0F, 0x29),
-                    whole,
-                    self.k(src),
-                    0,
-                    self.slot(slot),
-                    plain,
-                );
-            }
-            Op::ReloadMask { dst, slot } => {
-                self.put(
-                    Opcode::new(NP, M0F, 0x28),
-                    whole,
-                    self.k(dst),
-                    0,
-                    self.slot(slot),
-                    plain,
-                );
-            }
+            // Without registers of their own masks are vectors.
+            Op::SpillMask { slot, src } => self.spill(slot, self.k(src)),
+            Op::ReloadMask { dst, slot } => self.reload(self.k(dst), slot),
             Op::Return => self.epilogue(),
         }
         Ok(())
+    }
+
+    /// A vector register to the frame, which is aligned.
+    fn spill(&mut self, slot: Slot, src: u8) {
+        let (bits, to) = (self.isa.bytes() * 8, self.slot(slot));
+        self.put(Opcode::new(NP, M0F, 0x29), bits, src, 0, to, Extra::default());
+    }
+
+    /// A vector register from the frame.
+    fn reload(&mut self, dst: u8, slot: Slot) {
+        let (bits, from) = (self.isa.bytes() * 8, self.slot(slot));
+        self.put(Opcode::new(NP, M0F, 0x28), bits, dst, 0, from, Extra::default());
     }
 
     fn move_mask(&mut self, dst: u8, src: u8) {

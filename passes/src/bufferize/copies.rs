@@ -5,6 +5,7 @@
 //! ```
 
 use brolga_ir::index::{Ix, Var};
+use brolga_ir::scalar::V;
 use brolga_ir::structured::{Kernel, Operand, Place, Read, Role, Stage};
 use brolga_ir::{Dim, Layout, dim};
 
@@ -44,10 +45,15 @@ pub(super) fn ends(s: &Stage) -> Option<(usize, usize)> {
     }
 }
 
+/// Whether a stage writes what it reads first, and does nothing else.
+pub(super) fn only_moves(s: &Stage) -> bool {
+    let plain = !s.scan && !s.scatter && s.combine.is_none() && s.checks.is_empty();
+    plain && s.body.insts.is_empty() && s.body.outputs[..] == [V(0)]
+}
+
 impl Copying {
     /// What a stage copies, when it does nothing else.
     pub fn of(k: &Kernel, s: &Stage) -> Option<Copying> {
-        let plain = !s.scan && !s.scatter && s.combine.is_none() && s.checks.is_empty() && s.body.insts.is_empty();
         let (
             [
                 Read::Element {
@@ -62,7 +68,7 @@ impl Copying {
         else {
             return None;
         };
-        if !plain || !guard.is_empty() || !s.body.outputs.iter().eq([&brolga_ir::scalar::V(0)]) {
+        if !only_moves(s) || !guard.is_empty() {
             return None;
         }
         let shape: Vec<Dim> = k

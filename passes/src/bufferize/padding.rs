@@ -5,7 +5,7 @@
 //! call @pad_2(s1, s2)      -->      call @pad_2_part(s2)           … write o0[i0, 0, i2], …
 //! ```
 
-use super::copies::without_units;
+use super::copies::{only_moves, without_units};
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::scalar::{Body, Inst, V};
 use brolga_ir::structured::build::{self, Reads};
@@ -29,7 +29,6 @@ impl Padding {
     /// What a kernel pads, when it does nothing else. Both tensors have one rank and layout, and no margin is negative.
     pub fn of(k: &Kernel) -> Option<Padding> {
         let [Part::Stage(s)] = &k.parts[..] else { return None };
-        let plain = !s.scan && !s.scatter && s.combine.is_none() && s.checks.is_empty() && s.body.insts.is_empty();
         let (
             [
                 Read::Element {
@@ -44,7 +43,7 @@ impl Padding {
         else {
             return None;
         };
-        if !plain || guard.is_empty() || k.schedule.is_some() || s.body.outputs[..] != [V(0)] {
+        if !only_moves(s) || guard.is_empty() || k.schedule.is_some() {
             return None;
         }
         let (source, result) = (&k.operands[*from as usize], &k.operands[*to as usize]);

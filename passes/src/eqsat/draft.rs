@@ -170,8 +170,12 @@ impl<'a> Draft<'a> {
 
     /// True for a class whose memory is the caller's: a result, or what is stored for one.
     fn is_given(&self, c: At) -> bool {
-        let stores = |u: At| matches!(self.cs.choices[u][self.choice[u] as usize].term, Term::Store(_));
-        self.results[c] || self.users[c].iter().any(|&u| self.results[u] && stores(u))
+        self.results[c] || self.users[c].iter().any(|&u| self.results[u] && self.is_store(u))
+    }
+
+    /// True for a class in use that stores another.
+    pub(super) fn is_store(&self, c: At) -> bool {
+        matches!(self.cs.choices[c][self.choice[c] as usize].term, Term::Store(_))
     }
 
     /// True for a class that may be another's memory under a new shape.

@@ -107,13 +107,7 @@ impl<'a> Search<'a> {
 
     /// True for a class whose value has to be in memory.
     fn is_pinned(&self, c: At) -> bool {
-        let stores = |u: &At| {
-            matches!(
-                self.draft.cs.choices[*u][self.draft.choice[*u] as usize].term,
-                Term::Store(_)
-            )
-        };
-        self.draft.results[c] || self.draft.users[c].iter().any(stores)
+        self.draft.results[c] || self.draft.users[c].iter().any(|&u| self.draft.is_store(u))
     }
 
     /// Marks the classes around what was changed since a point as worth another try.
