@@ -198,7 +198,7 @@ impl Products for Def {
         let (low, high) = (op.dims("pads_low"), op.dims("pads_high"));
         let (spatial, rank) = (strides.len(), x.rank());
         let (per_group, groups) = (&w.shape[1], op.int("groups"));
-        let unpadded = |d: usize| low[d].is(0) && high[d].is(0);
+        let unpadded = |d: usize| window::stays_inside(&low[d], &high[d]);
         let mut x_access = reads(x, 2, strides, dilations, low, &unpadded);
         let (oc, ic) = (Ix::var(Var(1)), Ix::var(Var((rank + spatial) as u32)));
         let out_per_group = out.shape[1].floor_div(&Dim::Const(groups));
@@ -219,9 +219,9 @@ impl Products for Def {
         dim::product(&inputs[1].shape[1..])
     }
     fn window(&self, op: &Op, inputs: &[Type]) -> Option<WindowShape> {
-        let zero = |name| op.dims(name).iter().all(|d| d.is(0));
+        let mut pads = op.dims("pads_low").iter().zip(op.dims("pads_high"));
         Some(WindowShape {
-            padded: !(zero("pads_low") && zero("pads_high")),
+            padded: !pads.all(|(low, high)| window::stays_inside(low, high)),
             channels: match op.int("groups") {
                 1 => Channels::All,
                 _ if inputs[1].shape[1].is(1) => Channels::One,

@@ -128,11 +128,28 @@ pub struct DrawnWindows {
     pub extents: Vec<i64>,
 }
 
+impl DrawnWindows {
+    /// Taps as far apart as the extent is long, or half as far, with padding that keeps the extent.
+    fn push_sparse(&mut self, d: &mut dyn Draw) {
+        let dilation = 4 + d.below(5) as i64;
+        self.extents.push(8 + d.below(2) as i64);
+        self.kernel.push(3);
+        self.strides.push(1);
+        self.dilations.push(dilation);
+        self.low.push(dilation);
+        self.high.push(dilation);
+    }
+}
+
 /// Windows over `n` dimensions that fit.
 pub fn windows(d: &mut dyn Draw, n: usize) -> DrawnWindows {
-    let (unit, plain, dense) = (d.chance(40), d.chance(50), d.chance(50));
+    let (unit, plain, dense, sparse) = (d.chance(40), d.chance(50), d.chance(50), d.chance(10));
     let mut out = DrawnWindows::default();
     for _ in 0..n {
+        if sparse {
+            out.push_sparse(d);
+            continue;
+        }
         let kernel = if unit { 1 } else { 1 + d.below(3) as i64 };
         let dilation = if dense { 1 } else { 1 + d.below(2) as i64 };
         let stride = if dense && d.chance(50) {

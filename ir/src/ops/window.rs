@@ -22,6 +22,12 @@ pub fn covered(kernel: &Dim, dilation: i64) -> Dim {
     &(&(kernel - &Dim::ONE) * dilation) + 1
 }
 
+/// True when no window of a dimension with these paddings reaches beyond the operand.
+pub fn stays_inside(low: &Dim, high: &Dim) -> bool {
+    let none = |pad: &Dim| (&Dim::ZERO - pad).is_nonnegative();
+    none(low) && none(high)
+}
+
 /// Where the windows of a result read their operand: at the result's own point (variables from 0), but along the spatial
 /// dimensions, from `first` on, at `o·stride - low + k·dilation` with the tap `k` (variables from the rank on). Dimensions in
 /// which windows may lie partly outside are guarded.

@@ -2,7 +2,7 @@
 //!
 //! A function that does not apply to its arguments gives `None`, and the rule does not match there.
 
-use super::predicates;
+use super::{predicates, windows};
 use brolga_ir::{Attr, DType, Dim, Number, Type, ops, scalar};
 use egg::Id;
 use std::sync::Arc;
@@ -230,6 +230,17 @@ functions! {
     "mul-ints" "the products of two lists of integers" |a| zip(a[0].ints()?, a[1].ints()?, |x, y| x * y).map(Attr::Ints);
     "zeros" "as many dims, all 0" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].dims()?.len()]));
     "zeros-for" "integers 0, one for every dim of a stream" |a| Some(Attr::Ints(vec![0; a[0].rank()?]));
+    "ones-for" "integers 1, one for every dim of a stream" |a| Some(Attr::Ints(vec![1; a[0].rank()?]));
+    "margins" "what of paddings is added" |a| parted(&a[0], |d| if d.is_nonnegative() { d.clone() } else { Dim::ZERO });
+    "crops" "what of paddings is taken away" |a| parted(&a[0], |d| if d.is_nonnegative() { Dim::ZERO } else { d.clone() });
+    "seen-low" "of a convolution's strides, dilations, paddings, operand and weights: the padding before, for taps that see an element"
+        windows::seen_low;
+    "seen-high" "the same behind" windows::seen_high;
+    "seen-start" "where the weights of these taps start" windows::seen_start;
+    "seen-size" "the extents of the weights of these taps" windows::seen_size;
+    "cut-axis" "see `sees-little`: the axis along which windows are cut apart" windows::cut_axis;
+    "cut-high" "see `sees-little`: the padding behind the windows before the cut" windows::cut_high;
+    "cut-low" "see `sees-little`: the padding before the windows behind the cut" windows::cut_low;
     "around-spatial" "margins of the spatial dims, for all dims" |a| {
         Some(Attr::Dims([&[Dim::ZERO, Dim::ZERO][..], &a[0].dims()?].concat()))
     };
@@ -340,6 +351,13 @@ fn permuted(list: &Arg, p: &[i64]) -> Option<Attr> {
 
 fn zip<T, U>(a: &[T], b: &[T], f: impl Fn(&T, &T) -> U) -> Option<Vec<U>> {
     (a.len() == b.len()).then(|| a.iter().zip(b).map(|(x, y)| f(x, y)).collect())
+}
+
+/// Part of every entry; `None` where it is not known whether one is negative.
+fn parted(list: &Arg, part: fn(&Dim) -> Dim) -> Option<Attr> {
+    let v = list.dims()?;
+    let known = |d: &Dim| d.is_nonnegative() || d.as_const().is_some();
+    v.iter().all(known).then(|| Attr::Dims(v.iter().map(part).collect()))
 }
 
 fn axis_vector(shape: &[Dim], axis: usize) -> Option<Attr> {

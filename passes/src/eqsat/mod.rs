@@ -35,6 +35,7 @@ pub mod search;
 pub(crate) mod selection;
 mod sexp;
 mod signs;
+mod windows;
 
 use crate::pass::{Context, TensorPass};
 use brolga_ir::ops::Role;

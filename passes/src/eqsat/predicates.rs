@@ -3,7 +3,7 @@
 
 use super::functions::{Arg, Asks, Predicate, Stream, is_compute};
 use super::lang::{EGraph, Term, operands};
-use super::signs;
+use super::{signs, windows};
 use brolga_ir::ops::Role;
 use brolga_ir::{DType, Dim, dim};
 
@@ -81,6 +81,13 @@ predicates! {
         Some(a[0].dims()?.iter().chain(&a[1].dims()?).all(|d| d.is(0)))
     };
     "is-natural" "every entry is known not to be negative" |_, a| Some(a[0].dims()?.iter().all(Dim::is_nonnegative));
+    "adds-margin" "an entry of one is known to be above 0, or may be" |_, a| {
+        let adds = |d: &Dim| d.is_nonnegative() && !d.is(0);
+        Some(a[0].dims()?.iter().chain(&a[1].dims()?).any(adds))
+    };
+    "has-blind-taps" "taps at an end of a convolution's windows see no element" |_, a| windows::has_blind_taps(a);
+    "sees-little" "few taps of a convolution's windows see an element, and runs of windows see through the same ones"
+        |_, a| windows::sees_little(a);
     "is-nonempty" "the list has an entry" |_, a| Some(!a[0].ints()?.is_empty());
     "single" "the list has one entry" |_, a| Some(a[0].ints()?.len() == 1);
     "leading" "the axes are 0, 1, …" |_, a| Some(a[0].ints()?.iter().enumerate().all(|(i, &d)| d == i as i64));
