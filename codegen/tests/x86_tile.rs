@@ -5,7 +5,7 @@
 
 #![cfg(target_arch = "x86_64")]
 
-use brolga_codegen::x86::tile::PANEL;
+use brolga_codegen::x86::tile::{MOST_VECTORS, PANEL};
 use brolga_codegen::x86::vir::{Binary, Cond, Elem, Function, GeneralOp, Mem, Op, Operand, Scalar};
 use brolga_codegen::x86::{Isa, TileArgs, TileKey, assemble, assemble_tile, disassemble, max_rows, symbol};
 use brolga_ir::{TileFamily, TileKind};
@@ -185,7 +185,7 @@ fn reference(case: &Case, Data { a, b, .. }: &Data, rows: usize, cols: usize) ->
     (0..rows).map(|r| (0..cols).map(|j| sum(r, j)).collect()).collect()
 }
 
-const C_ROW: usize = 37;
+const C_ROW: usize = 133;
 const UNTOUCHED: f32 = -77.25;
 
 /// Runs the kernel over `old`, with a margin around the tile that must stay as it was, and gives back the tile.
@@ -262,6 +262,55 @@ fn every_kernel_equals_a_chain_of_fused_multiply_adds() {
                                 symbol(key)
                             );
                         }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One row of C over whole panels, each of which starts where the steps of the one before end.
+#[test]
+fn a_row_over_several_panels_equals_each_of_them() {
+    let case = Case {
+        k: 5,
+        blocks: [2, 3],
+        row: 0,
+        step: 1,
+        block: [-70, 9],
+    };
+    let (steps, data) = (5 * 2 * 3, Data::new(9));
+    for isa in levels() {
+        for vectors in (PANEL / isa.lanes()..=usize::from(MOST_VECTORS)).step_by(PANEL / isa.lanes()) {
+            for unit_k in [true, false] {
+                let key = TileKey {
+                    family: family(isa),
+                    kind: TileKind::F32,
+                    rows: 1,
+                    vectors: vectors as u8,
+                    unit_k,
+                };
+                let code = Code::new(&assemble_tile(key).unwrap());
+                let case = Case {
+                    step: if unit_k { 1 } else { -3 },
+                    ..case
+                };
+                let panels = data.b.chunks(steps * PANEL).take(key.width() / PANEL);
+                let sums: Vec<f32> = panels
+                    .flat_map(|b| {
+                        let panel = Data {
+                            a: data.a.clone(),
+                            b: b.to_vec(),
+                            old: vec![],
+                        };
+                        reference(&case, &panel, 1, PANEL).remove(0)
+                    })
+                    .collect();
+                for acc in [false, true] {
+                    let got = run(&code, key, &case, &data, key.width(), acc);
+                    for (j, (got, sum)) in got.iter().zip(&sums).enumerate() {
+                        let want = if acc { sum + data.old[j] } else { *sum };
+                        assert!(same(*got, want), "{} C[{j}]: {got}, not {want}", symbol(key));
                     }
                 }
             }
@@ -556,19 +605,22 @@ fn listing_of_a_small_avx512_kernel() {
         01ac: vmovups %zmm1,(%rax,%rcx)
         01b3: vzeroupper
         01b6: ret
-        01b7: mov $0xFFFFFFFFFFFFFFFF,%rdi
-        01be: bzhi %rdx,%rdi,%rdi
-        01c3: kmovw %edi,%k1
-        01c7: cmp $0,%rsi
-        01cb: je 0x00000000000001EA
+        01b7: cmp $0,%rsi
+        01bb: je 0x00000000000001EA
+        01c1: mov $0xFFFFFFFFFFFFFFFF,%rsi
+        01c8: bzhi %rdx,%rsi,%rsi
+        01cd: kmovw %esi,%k1
         01d1: vmovups (%rax),%zmm2{%k1}{z}
         01d7: vaddps %zmm2,%zmm0,%zmm0
         01dd: vmovups (%rax,%rcx),%zmm2{%k1}{z}
         01e4: vaddps %zmm2,%zmm1,%zmm1
-        01ea: vmovups %zmm0,(%rax){%k1}
-        01f0: vmovups %zmm1,(%rax,%rcx){%k1}
-        01f7: vzeroupper
-        01fa: ret
+        01ea: mov $0xFFFFFFFFFFFFFFFF,%rsi
+        01f1: bzhi %rdx,%rsi,%rsi
+        01f6: kmovw %esi,%k1
+        01fa: vmovups %zmm0,(%rax){%k1}
+        0200: vmovups %zmm1,(%rax,%rcx){%k1}
+        0207: vzeroupper
+        020a: ret
     "#]]
     .assert_eq(&disassemble(&assemble_tile(key).unwrap()));
 }
@@ -600,24 +652,24 @@ fn listing_of_a_small_avx2_kernel() {
         003d: cmp $4,%rdx
         0041: jl 0x00000000000000D0
         0047: prefetcht0 0x400(%r8)
-        004f: vmovups (%r8),%ymm1
-        0054: vbroadcastss (%rsi),%ymm2
-        0059: vfmadd231ps %ymm2,%ymm1,%ymm0
+        004f: vbroadcastss (%rsi),%ymm1
+        0054: vmovups (%r8),%ymm2
+        0059: vfmadd231ps %ymm1,%ymm2,%ymm0
         005e: add %r9,%rsi
         0061: prefetcht0 0x480(%r8)
-        0069: vmovups 0x80(%r8),%ymm1
-        0072: vbroadcastss (%rsi),%ymm2
-        0077: vfmadd231ps %ymm2,%ymm1,%ymm0
+        0069: vbroadcastss (%rsi),%ymm1
+        006e: vmovups 0x80(%r8),%ymm2
+        0077: vfmadd231ps %ymm1,%ymm2,%ymm0
         007c: add %r9,%rsi
         007f: prefetcht0 0x500(%r8)
-        0087: vmovups 0x100(%r8),%ymm1
-        0090: vbroadcastss (%rsi),%ymm2
-        0095: vfmadd231ps %ymm2,%ymm1,%ymm0
+        0087: vbroadcastss (%rsi),%ymm1
+        008c: vmovups 0x100(%r8),%ymm2
+        0095: vfmadd231ps %ymm1,%ymm2,%ymm0
         009a: add %r9,%rsi
         009d: prefetcht0 0x580(%r8)
-        00a5: vmovups 0x180(%r8),%ymm1
-        00ae: vbroadcastss (%rsi),%ymm2
-        00b3: vfmadd231ps %ymm2,%ymm1,%ymm0
+        00a5: vbroadcastss (%rsi),%ymm1
+        00aa: vmovups 0x180(%r8),%ymm2
+        00b3: vfmadd231ps %ymm1,%ymm2,%ymm0
         00b8: add %r9,%rsi
         00bb: add $0x200,%r8
         00c2: sub $4,%rdx
@@ -626,9 +678,9 @@ fn listing_of_a_small_avx2_kernel() {
         00d0: cmp $1,%rdx
         00d4: jl 0x0000000000000109
         00da: prefetcht0 0x400(%r8)
-        00e2: vmovups (%r8),%ymm1
-        00e7: vbroadcastss (%rsi),%ymm2
-        00ec: vfmadd231ps %ymm2,%ymm1,%ymm0
+        00e2: vbroadcastss (%rsi),%ymm1
+        00e7: vmovups (%r8),%ymm2
+        00ec: vfmadd231ps %ymm1,%ymm2,%ymm0
         00f1: add %r9,%rsi
         00f4: add $0x80,%r8
         00fb: sub $1,%rdx
@@ -667,19 +719,25 @@ fn listing_of_a_small_avx2_kernel() {
         0189: vmovups %ymm0,(%rax)
         018d: vzeroupper
         0190: ret
-        0191: movabs $0x706050403020100,%rsi
-        019b: vmovq %rsi,%xmm1
-        01a0: vpmovzxbd %xmm1,%ymm1
-        01a5: vmovd %ecx,%xmm2
-        01a9: vpbroadcastd %xmm2,%ymm2
-        01ae: vpcmpgtd %ymm1,%ymm2,%ymm2
-        01b2: cmp $0,%rdx
-        01b6: je 0x00000000000001C5
+        0191: cmp $0,%rdx
+        0195: je 0x00000000000001C5
+        019b: movabs $0x706050403020100,%rdx
+        01a5: vmovq %rdx,%xmm1
+        01aa: vpmovzxbd %xmm1,%ymm1
+        01af: vmovd %ecx,%xmm2
+        01b3: vpbroadcastd %xmm2,%ymm2
+        01b8: vpcmpgtd %ymm1,%ymm2,%ymm2
         01bc: vmaskmovps (%rax),%ymm2,%ymm1
         01c1: vaddps %ymm1,%ymm0,%ymm0
-        01c5: vmaskmovps %ymm0,%ymm2,(%rax)
-        01ca: vzeroupper
-        01cd: ret
+        01c5: movabs $0x706050403020100,%rdx
+        01cf: vmovq %rdx,%xmm1
+        01d4: vpmovzxbd %xmm1,%ymm1
+        01d9: vmovd %ecx,%xmm2
+        01dd: vpbroadcastd %xmm2,%ymm2
+        01e2: vpcmpgtd %ymm1,%ymm2,%ymm2
+        01e6: vmaskmovps %ymm0,%ymm2,(%rax)
+        01eb: vzeroupper
+        01ee: ret
     "#]]
     .assert_eq(&disassemble(&assemble_tile(key).unwrap()));
 }
@@ -709,21 +767,21 @@ fn text_of_the_vector_ir() {
           if g4 < 4 jump L4
          L3:
           prefetch [g7 + 1024]
-          v8 = load f32x8 [g7]
-          v9 = broadcast f32x8 [g5]
-          v1 += f32x8 v8 * v9
+          v8 = broadcast f32x8 [g5]
+          v9 = load f32x8 [g7]
+          v1 += f32x8 v9 * v8
           prefetch [g7 + 1152]
-          v10 = load f32x8 [g7 + 128]
-          v11 = broadcast f32x8 [g5 + 4]
-          v1 += f32x8 v10 * v11
+          v10 = broadcast f32x8 [g5 + 4]
+          v11 = load f32x8 [g7 + 128]
+          v1 += f32x8 v11 * v10
           prefetch [g7 + 1280]
-          v12 = load f32x8 [g7 + 256]
-          v13 = broadcast f32x8 [g5 + 8]
-          v1 += f32x8 v12 * v13
+          v12 = broadcast f32x8 [g5 + 8]
+          v13 = load f32x8 [g7 + 256]
+          v1 += f32x8 v13 * v12
           prefetch [g7 + 1408]
-          v14 = load f32x8 [g7 + 384]
-          v15 = broadcast f32x8 [g5 + 12]
-          v1 += f32x8 v14 * v15
+          v14 = broadcast f32x8 [g5 + 12]
+          v15 = load f32x8 [g7 + 384]
+          v1 += f32x8 v15 * v14
           g5 += 16
           g7 += 512
           g4 -= 4
@@ -732,9 +790,9 @@ fn text_of_the_vector_ir() {
           if g4 < 1 jump L6
          L5:
           prefetch [g7 + 1024]
-          v16 = load f32x8 [g7]
-          v17 = broadcast f32x8 [g5]
-          v1 += f32x8 v16 * v17
+          v16 = broadcast f32x8 [g5]
+          v17 = load f32x8 [g7]
+          v1 += f32x8 v17 * v16
           g5 += 4
           g7 += 128
           g4 -= 1
@@ -772,12 +830,13 @@ fn text_of_the_vector_ir() {
           store f32x8 [g21], v1
           return
          L7:
-          k25 = first_lanes g23, skip 0
           if g24 == 0 jump L9
+          k25 = first_lanes g23, skip 0
           v28 = load f32x8 [g21], k25
           v1 = add f32x8 v1, v28
          L9:
-          store f32x8 [g21], v1, k25
+          k29 = first_lanes g23, skip 0
+          store f32x8 [g21], v1, k29
           return
         }
     "#]]

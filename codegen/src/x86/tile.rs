@@ -3,7 +3,8 @@
 //! `C[r][j] (+)= sum over b0 < blocks0, b1 < blocks1, kk < k of A[b0, b1, r, kk] * B[step][j]`, with
 //! `A[b0, b1, r, kk]` at `a + b0*a_block0 + b1*a_block1 + r*a_row + kk*a_k` bytes, read in place, and `B` packed: row `step`
 //! (counting through all blocks) lies [`PANEL`] elements after the one before. A kernel narrower than the panel (one
-//! AVX-512 vector, any AVX2 kernel) reads its half or quarter at the same stride: the caller offsets `b` and `c`.
+//! AVX-512 vector, any AVX2 kernel) reads its half or quarter at the same stride: the caller offsets `b` and `c`. A kernel of one row
+//! may read several panels side by side: one panel has two sums there, and each addition waits for the one before.
 //!
 //! ```text
 //!            B: one panel                 14x32 on AVX-512, one step of k:
@@ -80,7 +81,8 @@ pub struct TileArgs {
     pub blocks1: i64,
     /// From an inner block of A to the next.
     pub a_block1: i64,
-    /// Columns of C that are read and written, from 1 to the kernel's width (more counts as the width). B is read in full.
+    /// Columns of C that are read and written, from 1 to the kernel's width (more counts as the width; a kernel of several panels
+    /// does all). B is read in full.
     pub cols: i64,
     /// 0: `C = sum`; else `C += sum`.
     pub accumulate: i64,
@@ -142,7 +144,7 @@ pub struct TileKey {
     pub kind: TileKind,
     /// Rows of C, from 1 to [`max_rows`].
     pub rows: u8,
-    /// Vectors in a row of C, 1 or 2: the width is this times [`Isa::lanes`].
+    /// Vectors in a row of C, 1 or 2, or whole panels up to [`MOST_VECTORS`] in one row of floats: the width is this times [`Isa::lanes`].
     pub vectors: u8,
     /// Whether the steps of A are contiguous, so that they need no pointer of their own.
     pub unit_k: bool,
@@ -179,6 +181,9 @@ impl TileKey {
     }
 }
 
+/// The most vectors in a row: as many sums as hide the latency of an addition, four cycles of two each.
+pub const MOST_VECTORS: u8 = 8;
+
 fn has_vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512vnni");
@@ -190,7 +195,8 @@ fn has_vnni() -> bool {
 pub fn max_rows(family: TileFamily, kind: TileKind, vectors: u8) -> u8 {
     let cols = Isa::of(family).map_or(0, Isa::lanes) * usize::from(vectors);
     let found = family.shapes(kind).iter().find(|s| s.cols as usize == cols);
-    found.map_or(0, |s| s.rows as u8)
+    let wide = cols > 0 && cols.is_multiple_of(PANEL) && vectors <= MOST_VECTORS && kind.interleave() == 1;
+    found.map_or(u8::from(wide), |s| s.rows as u8)
 }
 
 /// Cuts `m` rows into the fewest tiles of at most `max` rows, as equal as can be: `(count_big, big, count_small, small)`,
@@ -284,12 +290,14 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
     let first = f.load_general(field(TileArgs::A));
     let a = Rows::new(&mut f, first, field(TileArgs::A_ROW), rows);
     let b = f.load_general(field(TileArgs::B));
+    let panels = Panels::new(&mut f, key, &field);
     let a_k = (!key.unit_k).then(|| f.load_general(field(TileArgs::A_K)));
     let body = Body {
         key,
         isa,
         a: &a,
         b,
+        panels: &panels,
         a_k,
         acc: &acc,
         low: (kind == TileKind::U8I8 && !key.dots()).then(|| {
@@ -364,6 +372,7 @@ struct Body<'a> {
     isa: Isa,
     a: &'a Rows,
     b: G,
+    panels: &'a Panels,
     a_k: Option<G>,
     acc: &'a [Vec<V>],
     /// [`LOW_BYTES`], for bytes that become words.
@@ -390,27 +399,23 @@ impl Body<'_> {
         let stride = if self.a_k.is_some() { 0 } else { bytes };
         for at in 0..count {
             let b_disp = at * self.step();
-            for line in (0..self.key.width() as i32 * self.column()).step_by(64) {
-                f.push(Op::Prefetch {
-                    mem: Mem::at(self.b, b_disp + PREFETCH_BYTES + line),
-                });
+            if self.key.width() <= PANEL {
+                self.prefetch(f, b_disp + PREFETCH_BYTES);
             }
-            let b = self.right(f, b_disp, None);
-            for (row, acc) in self.acc.iter().enumerate() {
-                let mem = self.a.at(row, stride * at);
-                if self.key.kind == TileKind::F32 && self.isa.is_evex() && self.key.vectors == 1 {
-                    if let [Part::One(b)] = b[..] {
-                        f.push(Op::Fma {
-                            ty: self.floats(),
-                            acc: acc[0],
-                            a: b,
-                            b: Operand::Broadcast(mem),
-                        });
-                    }
-                    continue;
+            if self.key.kind == TileKind::F32 && self.isa.is_evex() && self.key.vectors == 1 {
+                let Part::One(b) = self.right(f, b_disp, 0, None) else {
+                    unreachable!("only bytes become words")
+                };
+                for (row, acc) in self.acc.iter().enumerate() {
+                    f.push(Op::Fma {
+                        ty: self.floats(),
+                        acc: acc[0],
+                        a: b,
+                        b: Operand::Broadcast(self.a.at(row, stride * at)),
+                    });
                 }
-                let a = self.left(f, mem);
-                acc.iter().zip(&b).for_each(|(acc, b)| self.multiply(f, *acc, a, *b));
+            } else {
+                self.products(f, b_disp, None, &|f, row| self.left(f, self.a.at(row, stride * at)));
             }
             if let Some(a_k) = self.a_k {
                 self.a.advance(f, GeneralOp::Add, Scalar::Reg(a_k));
@@ -437,11 +442,9 @@ impl Body<'_> {
             });
         }
         for at in 0..count {
-            let b = self.right(f, at * self.step(), None);
-            for (row, acc) in self.acc.iter().enumerate() {
-                let a = Part::One(f.broadcast(floats, place(row, at)));
-                acc.iter().zip(&b).for_each(|(acc, b)| self.multiply(f, *acc, a, *b));
-            }
+            self.products(f, at * self.step(), None, &|f, row| {
+                Part::One(f.broadcast(floats, place(row, at)))
+            });
         }
         self.a.advance(f, GeneralOp::Add, Scalar::Imm(2 * count));
         f.general_op(GeneralOp::Add, self.b, Scalar::Imm(self.step() * count));
@@ -455,15 +458,13 @@ impl Body<'_> {
         let group = f.whole(Elem::U32);
         let mask = f.constant_register(group, 0xff);
         f.counted_loop(steps, 1, |f| {
-            let b = self.right(f, 0, Some(mask));
-            for (row, acc) in self.acc.iter().enumerate() {
+            self.products(f, 0, Some(mask), &|f, row| {
                 let byte = f.broadcast(f.whole(Elem::U8), self.a.at(row, 0));
-                let a = match self.low {
+                match self.low {
                     None => Part::One(byte),
                     Some(low) => Part::Words([f.binary(Binary::And, group, byte, Operand::Reg(low)); 2]),
-                };
-                acc.iter().zip(&b).for_each(|(acc, b)| self.multiply(f, *acc, a, *b));
-            }
+                }
+            });
             self.a.advance(f, GeneralOp::Add, Scalar::Imm(1));
             f.push(Op::Shift {
                 op: Shift::Left,
@@ -477,30 +478,59 @@ impl Body<'_> {
         f.place(done);
     }
 
-    /// The vectors of the right operand at a step or group; of bytes those under a mask.
-    fn right(&self, f: &mut Function, disp: i32, mask: Option<V>) -> Vec<Part> {
-        let vector = self.isa.lanes() as i32 * self.column();
-        let group = f.whole(Elem::U32);
-        let mut one = |v: i32| {
-            let mem = Mem::at(self.b, disp + v * vector);
-            match (self.key.kind, mask) {
-                (TileKind::F32, _) => Part::One(f.load(self.floats(), mem, None)),
-                (TileKind::F16 | TileKind::Bf16, _) => Part::One(self.widened(f, Operand::Mem(mem))),
-                (TileKind::U8I8, mask) => {
-                    let bytes = match mask {
-                        None => f.load(group, mem, None),
-                        Some(mask) => f.binary(Binary::And, group, mask, Operand::Mem(mem)),
-                    };
-                    if self.low.is_none() {
-                        return Part::One(bytes);
-                    }
-                    let words = f.whole(Elem::I16);
-                    let even = shifted(f, Shift::Left, words, bytes, 8);
-                    Part::Words([even, bytes].map(|v| shifted(f, Shift::Right, words, v, 8)))
-                }
+    /// Adds the products of a step or group, which lies so far behind the panel's pointer; of bytes those under a mask.
+    fn products(&self, f: &mut Function, disp: i32, mask: Option<V>, left: &dyn Fn(&mut Function, usize) -> Part) {
+        if let [acc] = self.acc {
+            let a = left(f, 0);
+            for (v, acc) in acc.iter().enumerate() {
+                let b = self.right(f, disp, v, mask);
+                self.multiply(f, *acc, a, b);
             }
-        };
-        (0..i32::from(self.key.vectors)).map(&mut one).collect()
+            return;
+        }
+        let b: Vec<Part> = (0..usize::from(self.key.vectors))
+            .map(|v| self.right(f, disp, v, mask))
+            .collect();
+        for (row, acc) in self.acc.iter().enumerate() {
+            let a = left(f, row);
+            acc.iter().zip(&b).for_each(|(acc, b)| self.multiply(f, *acc, a, *b));
+        }
+    }
+
+    /// Fetches the lines of a step or group.
+    fn prefetch(&self, f: &mut Function, disp: i32) {
+        for byte in (0..self.key.width() as i32 * self.column()).step_by(64) {
+            let mem = self.line(byte, disp);
+            f.push(Op::Prefetch { mem });
+        }
+    }
+
+    /// Where bytes of a step or group lie, counted through all panels.
+    fn line(&self, byte: i32, disp: i32) -> Mem {
+        let panel = (byte / self.step()) as usize;
+        self.panels.at(self.b, panel, disp + byte % self.step())
+    }
+
+    /// A vector of the right operand at a step or group; of bytes those under a mask.
+    fn right(&self, f: &mut Function, disp: i32, v: usize, mask: Option<V>) -> Part {
+        let mem = self.line(v as i32 * self.isa.lanes() as i32 * self.column(), disp);
+        let group = f.whole(Elem::U32);
+        match (self.key.kind, mask) {
+            (TileKind::F32, _) => Part::One(f.load(self.floats(), mem, None)),
+            (TileKind::F16 | TileKind::Bf16, _) => Part::One(self.widened(f, Operand::Mem(mem))),
+            (TileKind::U8I8, mask) => {
+                let bytes = match mask {
+                    None => f.load(group, mem, None),
+                    Some(mask) => f.binary(Binary::And, group, mask, Operand::Mem(mem)),
+                };
+                if self.low.is_none() {
+                    return Part::One(bytes);
+                }
+                let words = f.whole(Elem::I16);
+                let even = shifted(f, Shift::Left, words, bytes, 8);
+                Part::Words([even, bytes].map(|v| shifted(f, Shift::Right, words, v, 8)))
+            }
+        }
     }
 
     /// As many 16-bit floats as there are sums in a vector, converted.
@@ -596,7 +626,10 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     let at = |row: usize, v: usize| c.at(row, (v * lanes * 4) as i32);
     let (masked, full, part) = (f.label(), f.label(), f.label());
 
-    f.branch(Cond::Lt, cols, Scalar::Imm(key.width() as i32), masked);
+    let partly = key.width() <= PANEL;
+    if partly {
+        f.branch(Cond::Lt, cols, Scalar::Imm(key.width() as i32), masked);
+    }
     f.branch(Cond::Eq, accumulate, Scalar::Imm(0), full);
     for (row, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
@@ -621,36 +654,76 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
         }
     }
     f.push(Op::Return);
+    if !partly {
+        return;
+    }
 
     f.place(masked);
-    let masks: Vec<_> = (0..usize::from(key.vectors))
-        .map(|v| f.first_lanes(cols, (v * lanes) as u8))
-        .collect();
     f.branch(Cond::Eq, accumulate, Scalar::Imm(0), part);
-    for (row, acc) in acc.iter().enumerate() {
-        for (v, acc) in acc.iter().enumerate() {
-            let old = f.load(ty, at(row, v), Some(masks[v]));
+    for v in 0..usize::from(key.vectors) {
+        let mask = f.first_lanes(cols, (v * lanes) as u8);
+        for (row, acc) in acc.iter().enumerate() {
+            let old = f.load(ty, at(row, v), Some(mask));
             f.push(Op::Binary {
                 op: Binary::Add,
                 ty,
-                dst: *acc,
-                a: *acc,
+                dst: acc[v],
+                a: acc[v],
                 b: Operand::Reg(old),
             });
         }
     }
     f.place(part);
-    for (row, acc) in acc.iter().enumerate() {
-        for (v, acc) in acc.iter().enumerate() {
+    for v in 0..usize::from(key.vectors) {
+        let mask = f.first_lanes(cols, (v * lanes) as u8);
+        for (row, acc) in acc.iter().enumerate() {
             f.push(Op::Store {
                 ty,
                 mem: at(row, v),
-                src: *acc,
-                mask: Some(masks[v]),
+                src: acc[v],
+                mask: Some(mask),
             });
         }
     }
     f.push(Op::Return);
+}
+
+/// How far panels side by side lie apart, where there are several.
+struct Panels {
+    stride: Option<G>,
+    triple: Option<G>,
+}
+
+impl Panels {
+    /// A panel holds the steps of all blocks.
+    fn new(f: &mut Function, key: TileKey, field: &dyn Fn(usize) -> Mem) -> Panels {
+        let panels = key.width() / PANEL;
+        let [_, right, _] = key.kind.dtypes();
+        let stride = (panels > 1).then(|| {
+            let steps = f.load_general(field(TileArgs::K));
+            for blocks in [TileArgs::BLOCKS0, TileArgs::BLOCKS1] {
+                f.general_op(GeneralOp::Mul, steps, Scalar::Mem(field(blocks)));
+            }
+            f.general_op(GeneralOp::Mul, steps, Scalar::Imm((PANEL * right.bytes()) as i32));
+            steps
+        });
+        let triple = stride.filter(|_| panels > 3).map(|s| f.lea(Mem::indexed(s, s, 2, 0)));
+        Panels { stride, triple }
+    }
+
+    fn at(&self, first: G, panel: usize, disp: i32) -> Mem {
+        let (index, scale) = match panel {
+            0 => return Mem::at(first, disp),
+            3 => (self.triple, 1),
+            scale => (self.stride, scale as u8),
+        };
+        Mem::indexed(
+            first,
+            index.expect("the width says how many panels there are"),
+            scale,
+            disp,
+        )
+    }
 }
 
 /// Addresses of rows at a stride that is known at run time: one base pointer for seven rows, the others reached by a

@@ -91,6 +91,10 @@ pub struct Buffer {
 /// are interleaved, `[batch…, ceil(N/32), ceil(K/4), 32, 4]`, whatever the target. Everything that knows panels reads this number.
 pub const PANEL: i64 = 32;
 
+/// The most columns of a [`Tile`] of one row: whole panels, side by side. A row of one panel has too few sums to hide how long an
+/// addition takes.
+pub const WIDEST: i64 = 4 * PANEL;
+
 /// From when on the workers of a pool are woken for a loop, which costs some microseconds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Grain {
@@ -168,6 +172,8 @@ pub enum Expr {
 /// all indices in elements. Where the kind interleaves `s` steps of a panel, the sums over `t` are each filled up to whole groups of
 /// them, and `B` is read at `b + PANEL*s*((p*blocks[1].0 + q)*ceil(k/s) + floor(t/s)) + s*j + t mod s`.
 ///
+/// A tile of one row of floats may have the columns of several panels, each of which starts where the steps of the one before end.
+///
 /// A sum of floats is in f32, to which 16-bit operands are converted, with fused multiply-adds from 0 in the order of `p, q, t`; one
 /// of integers is in i32 and wraps. With `accumulate`, what `C` held is added to it at the end.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -200,10 +206,25 @@ pub struct Tile {
     pub rows: Ix,
     /// The largest number of rows that occurs.
     pub max_rows: u32,
-    /// Columns, at most [`PANEL`].
+    /// Columns, at most [`PANEL`]; or [`Tile::panels`] of them.
     pub cols: Ix,
     /// Adds to the result instead of replacing it.
     pub accumulate: bool,
+}
+
+impl Tile {
+    /// The panels that are read: more than one in a tile of a single row of floats, whose columns are a constant number of whole panels.
+    pub fn panels(&self) -> i64 {
+        let whole = self.cols.as_const().filter(|n| n % PANEL == 0 && *n > PANEL);
+        whole.map_or(1, |n| n / PANEL)
+    }
+    /// The most columns that such a tile may have.
+    pub fn most_cols(&self) -> i64 {
+        match self.max_rows {
+            1 if self.kind.interleave() == 1 => WIDEST,
+            _ => PANEL,
+        }
+    }
 }
 
 /// A statement.

@@ -421,8 +421,13 @@ impl Checker<'_> {
             t.rows.as_const().is_none_or(|n| (0..=t.max_rows as i64).contains(&n)),
             || format!("a tile of {} rows, expected at most {}", t.rows, t.max_rows),
         )?;
-        ensure(t.cols.as_const().is_none_or(|n| (0..=PANEL).contains(&n)), || {
-            format!("a tile of {} columns, expected at most {PANEL}", t.cols)
+        let fits = |n: i64| (0..=PANEL).contains(&n) || t.panels() > 1 && n <= t.most_cols();
+        ensure(t.cols.as_const().is_none_or(fits), || match t.most_cols() {
+            PANEL => format!("a tile of {} columns, expected at most {PANEL}", t.cols),
+            most => format!(
+                "a tile of {} columns, expected at most {PANEL}, or whole panels up to {most}",
+                t.cols
+            ),
         })
     }
 }

@@ -184,6 +184,13 @@ impl OpDef for Def {
                 (F32, &[1, 4, 4]),
                 (F32, &[1, 2, 4]),
             ]),
+            // Weights of more panels than a tile takes at once.
+            s("lstm", "forward", none, [false; 4], usual, &[
+                (F32, &[5, 1, 288]),
+                (F32, &[1, 288, 72]),
+                (F32, &[1, 1, 72]),
+                (F32, &[1, 1, 72]),
+            ]),
             s("rnn", "bidirectional", none, [false; 4], ["relu", "tanh", "tanh"], &[
                 (F32, &[2, 20, 66]),
                 (F32, &[2, 33, 33]),

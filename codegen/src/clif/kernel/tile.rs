@@ -1,7 +1,7 @@
 //! Register tiles: calls of the assembled kernels where the target has them, else of one that Cranelift compiles.
 //!
 //! A tile may be larger than a kernel of the target's family: rows are cut into groups, as equal as can be where their
-//! number is known, and on AVX2 a panel of 32 columns is two kernels beside each other. Where the number of rows is known
+//! number is known, and columns into kernels beside each other: on AVX2 a panel of 32 columns is two. Where the number of rows is known
 //! only at run time, a jump table leads to the kernel.
 
 use super::Body;
@@ -111,45 +111,84 @@ impl Body<'_, '_, '_> {
             c: pointer(self, t.c, &t.c_index)?,
             cols: self.ix(&t.cols)?,
         };
-        self.point(args, &first);
         let [a_bytes, b_bytes, c_bytes] = bytes(t);
         let a_row = self.bytes(&t.a_row, a_bytes)?;
         let c_row = self.bytes(&t.c_row, c_bytes)?;
-        let (a, c) = (first.a, first.c);
         let rows = self.ix(&t.rows)?;
-        let family = self.e.unit.target.tile;
-        let Some(isa) = Isa::of(family) else {
-            let f = self.e.unit.outline(&GenericTile(t.kind))?;
-            self.e.call(f, &[args, rows]);
-            return Ok(());
+        let plan = self.plan(t);
+        let width = plan.as_ref().map_or(PANEL, Plan::width);
+        let step = PANEL * t.kind.interleave() * b_bytes;
+        let panel = match t.panels() {
+            1 => None,
+            _ => Some(self.panel_bytes(t, step)?),
         };
-        let cols = t.cols.as_const();
-        let shape = family.shape(t.kind, cols.unwrap_or(PANEL) as u32);
-        let width = i64::from(shape.cols);
-        let plan = Plan {
-            family,
-            kind: t.kind,
-            vectors: (shape.cols as usize / isa.lanes()) as u8,
-            unit_k: t.a_k.as_const() == Some(1),
-            limit: shape.rows as u8,
-            rows: self.row_counts(t),
-        };
-        self.rows(&plan, args, rows, (a, a_row), (c, c_row))?;
-        if width < PANEL && cols.is_none_or(|n| n > width) {
-            // The right half of the panel.
-            let cols = self.e.b.ins().iadd_imm_s(first.cols, -width);
-            let more = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, cols, 0);
-            let open = self.e.begin_if(more);
-            let half = width * t.kind.interleave() * b_bytes;
-            let (b, c) = (
-                self.e.b.ins().iadd_imm_s(first.b, half),
-                self.e.b.ins().iadd_imm_s(c, width * c_bytes),
-            );
-            self.point(args, &Pointers { a, b, c, cols });
-            self.rows(&plan, args, rows, (a, a_row), (c, c_row))?;
-            self.e.end_if(open);
+        let known = t.cols.as_const();
+        for start in (0..known.unwrap_or(PANEL)).step_by(width as usize) {
+            let mut b = self.e.b.ins().iadd_imm_s(first.b, start % PANEL * (step / PANEL));
+            if let Some(panel) = panel {
+                let before = self.e.times(panel, start / PANEL);
+                b = self.e.b.ins().iadd(b, before);
+            }
+            let here = Pointers {
+                a: first.a,
+                b,
+                c: self.e.b.ins().iadd_imm_s(first.c, start * c_bytes),
+                cols: match known {
+                    Some(n) => self.e.int(width.min(n - start)),
+                    None => self.e.b.ins().iadd_imm_s(first.cols, -start),
+                },
+            };
+            // Where the number of columns is not known, those of later kernels may not be there.
+            let open = (start > 0 && known.is_none()).then(|| {
+                let more = self.e.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, here.cols, 0);
+                self.e.begin_if(more)
+            });
+            self.point(args, &here);
+            match &plan {
+                Some(plan) => self.rows(plan, args, rows, (here.a, a_row), (here.c, c_row))?,
+                None => {
+                    let f = self.e.unit.outline(&GenericTile(t.kind))?;
+                    self.e.call(f, &[args, rows]);
+                }
+            }
+            if let Some(open) = open {
+                self.e.end_if(open);
+            }
         }
         Ok(())
+    }
+
+    /// The kernels of the target's family for a tile; `None` where it has none.
+    fn plan(&self, t: &Tile) -> Option<Plan> {
+        let family = self.e.unit.target.tile;
+        let isa = Isa::of(family)?;
+        let shape = family.shape(t.kind, t.cols.as_const().unwrap_or(PANEL).min(PANEL) as u32);
+        let (mut vectors, mut limit) = ((shape.cols as usize / isa.lanes()) as u8, shape.rows as u8);
+        if t.panels() > 1 {
+            // Kernels of equally many panels.
+            let one = PANEL as u8 / isa.lanes() as u8;
+            let beside = (1..=x86::MOST_VECTORS / one)
+                .rev()
+                .find(|n| t.panels() % i64::from(*n) == 0);
+            (vectors, limit) = (one * beside.unwrap_or(1), 1);
+        }
+        Some(Plan {
+            family,
+            kind: t.kind,
+            vectors,
+            unit_k: t.a_k.as_const() == Some(1),
+            limit,
+            rows: self.row_counts(t),
+        })
+    }
+
+    /// Bytes of all steps of a panel, of which a step takes so many.
+    fn panel_bytes(&mut self, t: &Tile, step: i64) -> Result<Value, Error> {
+        let [(p, _), (q, _)] = &t.blocks;
+        let (k, p, q) = (self.ix(&t.k)?, self.ix(p)?, self.ix(q)?);
+        let blocks = self.e.b.ins().imul(p, q);
+        let steps = self.e.b.ins().imul(k, blocks);
+        Ok(self.e.times(steps, step))
     }
 
     fn point(&mut self, args: Value, p: &Pointers) {
@@ -285,6 +324,10 @@ impl Body<'_, '_, '_> {
 }
 
 impl Plan {
+    /// The columns of a kernel.
+    fn width(&self) -> i64 {
+        self.key(1).width() as i64
+    }
     fn key(&self, rows: u8) -> TileKey {
         TileKey {
             family: self.family,

@@ -3,7 +3,7 @@
 use super::lower::{Lanes, SetCode, StoreCode, TileCode, Value};
 use super::{Machine, Thread};
 use crate::DType;
-use crate::loops::PANEL;
+use crate::loops::{PANEL, WIDEST};
 use crate::scalar::eval_rows;
 use std::num::Wrapping;
 
@@ -139,9 +139,10 @@ impl Machine<'_> {
         let [left, right, sum] = c.kind.dtypes();
         let group = c.kind.interleave();
         let (rows, cols) = (c.rows.at(&t.vars, &t.regs, 0), c.cols.at(&t.vars, &t.regs, 0));
-        if !(0..=c.max_rows).contains(&rows) || !(0..=PANEL).contains(&cols) {
+        let most = if c.panels > 1 { WIDEST } else { PANEL };
+        if !(0..=c.max_rows).contains(&rows) || !(0..=most).contains(&cols) {
             return Err(format!(
-                "a tile of {rows} rows and {cols} columns, expected at most {} and {PANEL}",
+                "a tile of {rows} rows and {cols} columns, expected at most {} and {most}",
                 c.max_rows
             ));
         }
@@ -166,14 +167,18 @@ impl Machine<'_> {
         // What a block of steps takes in a panel, in whole groups.
         let filled = (k.max(0) as u64).div_ceil(group as u64) as i64 * group;
         let mut sums = vec![T::ZERO; rows * cols];
-        let mut line = [0u64; PANEL as usize];
+        let mut line = [0u64; WIDEST as usize];
+        let next = ps.0.wrapping_mul(qs.0).wrapping_mul(filled).wrapping_mul(PANEL);
         for p in 0..ps.0 {
             for q in 0..qs.0 {
                 for step in 0..k {
                     let block = p.wrapping_mul(qs.0).wrapping_add(q);
                     let before = block.wrapping_mul(filled).wrapping_add(step - step % group);
                     let panel = b.wrapping_add(before.wrapping_mul(PANEL)).wrapping_add(step % group);
-                    self.memory.load_lanes(c.b, t.who, panel, group, &mut line[..cols])?;
+                    for (i, part) in (0..).zip(line[..cols].chunks_mut(PANEL as usize)) {
+                        let first = panel.wrapping_add(next.wrapping_mul(i));
+                        self.memory.load_lanes(c.b, t.who, first, group, part)?;
+                    }
                     let parts = [(p, ps.1), (q, qs.1), (step, a_k)];
                     let first = parts.iter().fold(a, |s, (i, by)| s.wrapping_add(i.wrapping_mul(*by)));
                     for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {

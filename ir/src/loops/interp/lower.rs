@@ -59,6 +59,7 @@ pub(super) struct TileCode {
     pub rows: IxCode,
     pub max_rows: i64,
     pub cols: IxCode,
+    pub panels: i64,
     pub accumulate: bool,
 }
 
@@ -394,6 +395,7 @@ impl Lowering<'_> {
             rows: self.ix(&t.rows)?,
             max_rows: t.max_rows as i64,
             cols: self.ix(&t.cols)?,
+            panels: t.panels(),
             accumulate: t.accumulate,
         })
     }

@@ -156,6 +156,13 @@ fn tiles() {
         want[240..].fill(3.0);
         assert_eq!(got, want);
     }
+    // A row over two panels of five steps each.
+    let wide = "loops @row(b0: f32[5] in, b1: f32[320] in, b2: f32[64] out) {
+        tile b2[0; row 0] = b0[0; row 0, k 1] * b1[0] sum(1 by 0, 1 by 0, 5) rows 1 max 1 cols 64
+      }";
+    let (a, b) = (ramp(5), ramp(320));
+    let got = run_f32(wide, &[], &[a.clone(), b.clone(), vec![0.0; 64]]).unwrap();
+    assert_eq!(got, product(1, 64, 5, &a, &b, &[0.0; 64]));
     let bad = "loops @mm(b0: f32[8] in, b1: f32[64] in, b2: f32[64] out) {
         r0: i64 = index 3
         tile b2[0; row 32] = b0[0; row 2, k 1] * b1[0] sum(1 by 0, 1 by 0, 2) rows r0 max 2 cols 32

@@ -22,7 +22,7 @@ use super::tile::runs;
 use super::tree::Group;
 use brolga_ir::dim::product;
 use brolga_ir::index::{Bound, Ix, Var};
-use brolga_ir::loops::{self, Buf, PANEL, Stmt};
+use brolga_ir::loops::{self, Buf, PANEL, Stmt, WIDEST};
 use brolga_ir::structured::IterKind;
 use brolga_ir::{DType, Dim, TileKind};
 
@@ -43,6 +43,8 @@ pub struct Product<'f> {
     steps: Vec<(Var, Dim)>,
     /// The dimension of the stage that is visited in blocks.
     blocked: Option<Blocked>,
+    /// The innermost loop around the stage, where each of its iterations reads the same panels.
+    repeated: Option<Var>,
 }
 
 /// A dimension in blocks.
@@ -63,6 +65,25 @@ impl Blocked {
         let done = &block.scale(&self.size) + first;
         (&done.scale(&Dim::Const(-1)) + &self.extent).at_most(most)
     }
+}
+
+/// Columns that tiles of one width do.
+struct Span {
+    /// Panels before the first.
+    before: i64,
+    /// Panels of a tile.
+    panels: i64,
+    /// How many tiles; as many as there are panels left where nothing is said.
+    tiles: Option<i64>,
+}
+
+/// A number below `n`, upwards as the variable goes in even iterations of a loop around, downwards in odd ones: of panels that do
+/// not all fit in a cache, those that were read last are there when the next iteration starts with them.
+fn there_and_back(iteration: &Ix, v: Var, n: i64) -> Ix {
+    let way = (&iteration.scale(&Dim::Const(n)) + &Ix::var(v)).modulo(&Dim::Const(2 * n));
+    // From n on it is 2n - 1 - way.
+    let back = &way.scale(&Dim::Const(-2)) + &Dim::Const(2 * n - 1);
+    &way + &back.at_most(&Dim::ZERO)
 }
 
 /// The blocks that the guard of a right operand tells of.
@@ -168,7 +189,14 @@ impl<'f> Product<'f> {
             column,
             steps,
             blocked,
+            repeated: None,
         })
+    }
+
+    /// The product inside of a loop.
+    pub fn repeated(self, by: Option<Var>) -> Product<'f> {
+        let repeated = by.filter(|v| !self.right.1.uses(*v));
+        Product { repeated, ..self }
     }
 
     /// The extent of a dimension in the panels.
@@ -193,14 +221,39 @@ impl<'f> Product<'f> {
         (self.right.0, packing)
     }
 
-    /// The tiles for a group of points.
+    /// The tiles for a group of points. Those of a single row are as wide as can be.
     pub fn tiles(&self, nest: &mut Nest, group: &Group) -> Vec<Stmt> {
+        let whole = match (&self.blocked, self.column.1.as_const()) {
+            (None, Some(n)) if group.most == 1 => n / WIDEST,
+            _ => 0,
+        };
+        let wide = (whole > 0).then(|| Span {
+            before: 0,
+            panels: WIDEST / PANEL,
+            tiles: Some(whole),
+        });
+        let rest = (self.column.1.as_const() != Some(whole * WIDEST)).then_some(Span {
+            before: whole * (WIDEST / PANEL),
+            panels: 1,
+            tiles: None,
+        });
+        let spans = wide.into_iter().chain(rest);
+        spans.flat_map(|span| self.span(nest, group, &span)).collect()
+    }
+
+    /// The tiles over some of the columns.
+    fn span(&self, nest: &mut Nest, group: &Group, span: &Span) -> Vec<Stmt> {
         let panels = self.extent(&self.column).ceil_div(&Dim::Const(PANEL));
         let panel_size = &product(self.steps.iter().map(|s| self.extent(s)).collect::<Vec<_>>().iter()) * PANEL;
         let batches = product(self.batch.iter().map(|b| &b.1));
         nest.kernel.buffers[self.right.0.0 as usize].len = &(&batches * &panels) * &panel_size;
-        let panel = nest.var();
-        let first = Ix::var(panel).scale(&Dim::Const(PANEL));
+        let tile = nest.var();
+        let turn = match (self.repeated, span.tiles) {
+            (Some(by), Some(tiles)) => there_and_back(&(group.at)(by), tile, tiles),
+            _ => Ix::var(tile),
+        };
+        let panel = &turn.scale(&Dim::Const(span.panels)) + &Dim::Const(span.before);
+        let first = panel.scale(&Dim::Const(PANEL));
         let at = |v: Var| match v {
             v if v == self.column.0 => first.clone(),
             v if self.steps.iter().any(|s| s.0 == v) => Ix::constant(0),
@@ -231,13 +284,17 @@ impl<'f> Product<'f> {
         let (a, a_index, a_row) = place(nest, self.left);
         let (c, c_index, c_row) = place(nest, self.out);
         let whole = Dim::Const(PANEL);
-        let mut count = Ix::constant(self.column.1.ceil_div(&whole));
+        let mut count = match span.tiles {
+            Some(n) => Ix::constant(n),
+            None => Ix::constant(&self.column.1.ceil_div(&whole) - span.before),
+        };
         let mut cols = match self.column.1.as_const() {
+            _ if span.tiles.is_some() => Ix::constant(span.panels * PANEL),
             Some(n) if n % PANEL == 0 => Ix::constant(PANEL),
             _ => (&first.scale(&Dim::Const(-1)) + &self.column.1).at_most(&whole),
         };
         let mut k = Ix::constant(run.0.clone());
-        let mut b_index = (&batch.scale(&panels) + &Ix::var(panel)).scale(&panel_size);
+        let mut b_index = (&batch.scale(&panels) + &panel).scale(&panel_size);
         if let Some(b) = &self.blocked {
             let block = (group.at)(b.block);
             let done = block.scale(&b.size);
@@ -251,7 +308,7 @@ impl<'f> Product<'f> {
                 b_index = &b_index + &done.scale(&whole);
             }
         }
-        let tile = Stmt::Tile(Box::new(loops::Tile {
+        let product = Stmt::Tile(Box::new(loops::Tile {
             kind: TileKind::F32,
             a,
             a_index,
@@ -270,7 +327,7 @@ impl<'f> Product<'f> {
             accumulate: false,
         }));
         let mut loops: Vec<(Var, Ix)> = self.around.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect();
-        loops.push((panel, count));
-        Nest::serial(&loops, vec![tile])
+        loops.push((tile, count));
+        Nest::serial(&loops, vec![product])
     }
 }

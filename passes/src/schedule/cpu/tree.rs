@@ -137,7 +137,8 @@ fn ways<'f>(flat: &'f Flat, s: &Tree, dims: &[(Var, Dim)], row: Option<Var>) -> 
 fn product<'f>(flat: &'f Flat, stage: usize, dims: &[(Var, Dim)], row: Option<Var>) -> Result<Product<'f>, String> {
     let mut outside = dims.to_vec();
     loops_around(&flat.tree, stage, &mut outside);
-    Product::of(flat, &flat.stages[stage], &outside, row)
+    let repeats = outside.get(dims.len()..).and_then(<[_]>::last).map(|l| l.0);
+    Product::of(flat, &flat.stages[stage], &outside, row).map(|p| p.repeated(repeats))
 }
 
 /// Adds the loops around a stage, outermost first; false where it is none of these nodes'.
