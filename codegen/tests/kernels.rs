@@ -694,36 +694,30 @@ fn a_row_over_several_panels() {
     let floats = TileKind::ALL.into_iter().filter(|kind| kind.interleave() == 1);
     for (kind, panels) in floats.flat_map(|kind| [2, 3, 4].map(|n| (kind, n))) {
         let mut b = Build::new("row", &[]);
-        let ([left, right, sum], n) = (kind.dtypes(), 32 * panels);
-        let a = b.buffer(left, 35, Scope::In);
-        let p = b.buffer(right, 35 * n, Scope::In);
-        let c = b.buffer(sum, n, Scope::Out);
-        let c0 = |x: i64| Ix::constant(x);
-        let tile = |accumulate| {
-            Stmt::Tile(Box::new(Tile {
-                kind,
-                a,
-                a_index: c0(0),
-                a_row: c0(0),
-                a_k: c0(1),
-                blocks: [(c0(1), c0(0)), (c0(5), c0(7))],
-                k: c0(7),
-                b: p,
-                b_index: c0(0),
-                c,
-                c_index: c0(0),
-                c_row: c0(0),
-                rows: c0(1),
-                max_rows: 1,
-                cols: c0(n),
-                accumulate,
-            }))
+        let (n, [left, right, sum]) = (32 * panels, kind.dtypes());
+        let parts = [(left, 35, Scope::In), (right, 35 * n, Scope::In), (sum, n, Scope::Out)];
+        let [a, p, c] = parts.map(|(dtype, len, scope)| b.buffer(dtype, len, scope));
+        let [zero, one] = [0, 1].map(|x: i64| Ix::constant(x));
+        let tile = |accumulate| Tile {
+            kind,
+            a,
+            a_index: zero.clone(),
+            a_row: zero.clone(),
+            a_k: one.clone(),
+            blocks: [(one.clone(), zero.clone()), (Ix::constant(5), Ix::constant(7))],
+            k: Ix::constant(7),
+            b: p,
+            b_index: zero.clone(),
+            c,
+            c_index: zero.clone(),
+            c_row: zero.clone(),
+            rows: one.clone(),
+            max_rows: 1,
+            cols: Ix::constant(n),
+            accumulate,
         };
-        b.k.body = vec![tile(false), tile(true)];
-        let lens = [35, 35 * n as usize, n as usize];
-        let buffers: Vec<Vec<u8>> = (0..3)
-            .map(|i| elements([left, right, sum][i], lens[i], i as u64 + 1, false))
-            .collect();
+        b.k.body = [false, true].map(|more| Stmt::Tile(Box::new(tile(more)))).to_vec();
+        let buffers = parts.map(|(dtype, len, _)| elements(dtype, len as usize, 1, false));
         check_within(&b, &[], &buffers, 1e-5);
     }
 }

@@ -38,9 +38,12 @@
 //!
 //! Source: E. Georganas et al., High-Performance Deep Learning via a Single Building Block, arXiv 1906.06440.
 
-use std::ffi::c_void;
-use std::mem::offset_of;
+mod address;
+mod args;
 
+pub use args::TileArgs;
+
+use self::address::{Panels, Rows};
 use super::assemble::assemble;
 use super::vir::{Binary, Cond, Dot, Elem, Function, G, GeneralOp, Mem, Op, Operand, Scalar, Shift, Type, V};
 use super::{Error, Isa};
@@ -54,86 +57,6 @@ const UNROLL: i32 = 4;
 
 /// How far ahead of its use a line of B is fetched to L1.
 const PREFETCH_BYTES: i32 = 1024;
-
-/// The argument of a tile: `extern "sysv64" fn(*const TileArgs)`. All strides are in bytes and may be negative.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct TileArgs {
-    /// The first row of A, at its first step.
-    pub a: *const c_void,
-    /// The packed panel, at the kernel's first column.
-    pub b: *const c_void,
-    /// The first row of C, at the kernel's first column.
-    pub c: *mut c_void,
-    /// From a row of A to the next.
-    pub a_row: i64,
-    /// From a step of A to the next; ignored by `unit_k` kernels, which take the size of an element.
-    pub a_k: i64,
-    /// From a row of C to the next.
-    pub c_row: i64,
-    /// Steps in an innermost block; 0 or less makes the sum zero.
-    pub k: i64,
-    /// Outer blocks; 0 or less makes the sum zero.
-    pub blocks0: i64,
-    /// From an outer block of A to the next.
-    pub a_block0: i64,
-    /// Inner blocks; 0 or less makes the sum zero.
-    pub blocks1: i64,
-    /// From an inner block of A to the next.
-    pub a_block1: i64,
-    /// Columns of C that are read and written, from 1 to the kernel's width (more counts as the width; a kernel of several panels
-    /// does all). B is read in full.
-    pub cols: i64,
-    /// 0: `C = sum`; else `C += sum`.
-    pub accumulate: i64,
-    /// [`TileArgs::scratch_bytes`] bytes that the kernel may overwrite, at a multiple of 4.
-    pub scratch: *mut c_void,
-}
-
-/// Byte offsets of the fields of [`TileArgs`], for generated code that fills it.
-impl TileArgs {
-    /// Bytes of the whole structure; its alignment is 8.
-    pub const SIZE: usize = size_of::<TileArgs>();
-    /// Offset of `a`.
-    pub const A: usize = offset_of!(TileArgs, a);
-    /// Offset of `b`.
-    pub const B: usize = offset_of!(TileArgs, b);
-    /// Offset of `c`.
-    pub const C: usize = offset_of!(TileArgs, c);
-    /// Offset of `a_row`.
-    pub const A_ROW: usize = offset_of!(TileArgs, a_row);
-    /// Offset of `a_k`.
-    pub const A_K: usize = offset_of!(TileArgs, a_k);
-    /// Offset of `c_row`.
-    pub const C_ROW: usize = offset_of!(TileArgs, c_row);
-    /// Offset of `k`.
-    pub const K: usize = offset_of!(TileArgs, k);
-    /// Offset of `blocks0`.
-    pub const BLOCKS0: usize = offset_of!(TileArgs, blocks0);
-    /// Offset of `a_block0`.
-    pub const A_BLOCK0: usize = offset_of!(TileArgs, a_block0);
-    /// Offset of `blocks1`.
-    pub const BLOCKS1: usize = offset_of!(TileArgs, blocks1);
-    /// Offset of `a_block1`.
-    pub const A_BLOCK1: usize = offset_of!(TileArgs, a_block1);
-    /// Offset of `cols`.
-    pub const COLS: usize = offset_of!(TileArgs, cols);
-    /// Offset of `accumulate`.
-    pub const ACCUMULATE: usize = offset_of!(TileArgs, accumulate);
-    /// Offset of `scratch`.
-    pub const SCRATCH: usize = offset_of!(TileArgs, scratch);
-
-    /// How much scratch kernels of a kind need: a vector for each row of A.
-    pub const fn scratch_bytes(kind: TileKind) -> usize {
-        match kind {
-            TileKind::F16 => 28 * 64,
-            TileKind::F32 | TileKind::Bf16 | TileKind::U8I8 => 0,
-        }
-    }
-}
-
-// The kernels are 64-bit code whatever machine compiles them.
-const _: () = assert!(TileArgs::SIZE == 14 * 8, "TileArgs is laid out for 64-bit pointers");
 
 /// Which kernel of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -686,96 +609,6 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
         }
     }
     f.push(Op::Return);
-}
-
-/// How far panels side by side lie apart, where there are several.
-struct Panels {
-    stride: Option<G>,
-    triple: Option<G>,
-}
-
-impl Panels {
-    /// A panel holds the steps of all blocks.
-    fn new(f: &mut Function, key: TileKey, field: &dyn Fn(usize) -> Mem) -> Panels {
-        let panels = key.width() / PANEL;
-        let [_, right, _] = key.kind.dtypes();
-        let stride = (panels > 1).then(|| {
-            let steps = f.load_general(field(TileArgs::K));
-            for blocks in [TileArgs::BLOCKS0, TileArgs::BLOCKS1] {
-                f.general_op(GeneralOp::Mul, steps, Scalar::Mem(field(blocks)));
-            }
-            f.general_op(GeneralOp::Mul, steps, Scalar::Imm((PANEL * right.bytes()) as i32));
-            steps
-        });
-        let triple = stride.filter(|_| panels > 3).map(|s| f.lea(Mem::indexed(s, s, 2, 0)));
-        Panels { stride, triple }
-    }
-
-    fn at(&self, first: G, panel: usize, disp: i32) -> Mem {
-        let (index, scale) = match panel {
-            0 => return Mem::at(first, disp),
-            3 => (self.triple, 1),
-            scale => (self.stride, scale as u8),
-        };
-        Mem::indexed(
-            first,
-            index.expect("the width says how many panels there are"),
-            scale,
-            disp,
-        )
-    }
-}
-
-/// Addresses of rows at a stride that is known at run time: one base pointer for seven rows, the others reached by a
-/// scaled index (0, s, 2s, 3s, 4s, 5s, 2*3s), so that 28 rows take seven registers.
-struct Rows {
-    bases: Vec<G>,
-    stride: G,
-    triple: Option<G>,
-    quintuple: Option<G>,
-}
-
-impl Rows {
-    const PER_BASE: usize = 7;
-
-    fn new(f: &mut Function, first: G, stride: Mem, rows: u8) -> Rows {
-        let stride = f.load_general(stride);
-        let triple = (rows > 3).then(|| f.lea(Mem::indexed(stride, stride, 2, 0)));
-        let quintuple = (rows > 5).then(|| f.lea(Mem::indexed(stride, stride, 4, 0)));
-        let mut bases = vec![first];
-        if let Some(triple) = triple {
-            while bases.len() < usize::from(rows).div_ceil(Self::PER_BASE) {
-                let next = f.lea(Mem::indexed(bases[bases.len() - 1], triple, 2, 0));
-                f.general_op(GeneralOp::Add, next, Scalar::Reg(stride));
-                bases.push(next);
-            }
-        }
-        Rows {
-            bases,
-            stride,
-            triple,
-            quintuple,
-        }
-    }
-
-    fn at(&self, row: usize, disp: i32) -> Mem {
-        let base = self.bases[row / Self::PER_BASE];
-        let (index, scale) = match row % Self::PER_BASE {
-            0 => return Mem::at(base, disp),
-            3 => (self.triple, 1),
-            5 => (self.quintuple, 1),
-            6 => (self.triple, 2),
-            scale => (Some(self.stride), scale as u8),
-        };
-        Mem::indexed(base, index.expect("multiples are made for every row"), scale, disp)
-    }
-
-    /// Moves every row.
-    fn advance(&self, f: &mut Function, op: GeneralOp, by: Scalar) {
-        for base in &self.bases {
-            f.general_op(op, *base, by);
-        }
-    }
 }
 
 #[cfg(test)]

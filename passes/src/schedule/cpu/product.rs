@@ -227,7 +227,7 @@ impl<'f> Product<'f> {
             (None, Some(n)) if group.most == 1 => n / WIDEST,
             _ => 0,
         };
-        let wide = (whole > 0).then(|| Span {
+        let wide = (whole > 0).then_some(Span {
             before: 0,
             panels: WIDEST / PANEL,
             tiles: Some(whole),

@@ -114,12 +114,12 @@ pub fn tiles(flat: &Flat, rows: i64, stage: usize) -> bool {
         (2.., Some((row, rest))) => (Some(row.0), rest.to_vec()),
         _ => (None, flat.outer.clone()),
     };
-    product(flat, stage, &dims, row).is_ok_and(|p| packed(flat, &[Found::Tiles(p)]).is_ok())
+    product(flat, stage, &dims, row).is_ok_and(|p| packed(flat, &[Found::Tiles(Box::new(p))]).is_ok())
 }
 
 /// How a stage runs.
 enum Found<'f> {
-    Tiles(Product<'f>),
+    Tiles(Box<Product<'f>>),
     Lanes(u32),
 }
 
@@ -127,7 +127,7 @@ fn ways<'f>(flat: &'f Flat, s: &Tree, dims: &[(Var, Dim)], row: Option<Var>) -> 
     let one = |(i, way): (usize, &Way)| match way {
         Way::Lanes(n) => lanes(*n, MAX_LANES).map(Found::Lanes),
         Way::Tile => product(flat, i, dims, row)
-            .map(Found::Tiles)
+            .map(|p| Found::Tiles(Box::new(p)))
             .map_err(|e| format!("stage {i} on tiles: {e}")),
     };
     s.stages.iter().enumerate().map(one).collect()

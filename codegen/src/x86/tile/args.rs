@@ -1,0 +1,85 @@
+//! What a tile is called with.
+
+use brolga_ir::TileKind;
+use std::ffi::c_void;
+use std::mem::offset_of;
+
+/// The argument of a tile: `extern "sysv64" fn(*const TileArgs)`. All strides are in bytes and may be negative.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TileArgs {
+    /// The first row of A, at its first step.
+    pub a: *const c_void,
+    /// The packed panel, at the kernel's first column.
+    pub b: *const c_void,
+    /// The first row of C, at the kernel's first column.
+    pub c: *mut c_void,
+    /// From a row of A to the next.
+    pub a_row: i64,
+    /// From a step of A to the next; ignored by `unit_k` kernels, which take the size of an element.
+    pub a_k: i64,
+    /// From a row of C to the next.
+    pub c_row: i64,
+    /// Steps in an innermost block; 0 or less makes the sum zero.
+    pub k: i64,
+    /// Outer blocks; 0 or less makes the sum zero.
+    pub blocks0: i64,
+    /// From an outer block of A to the next.
+    pub a_block0: i64,
+    /// Inner blocks; 0 or less makes the sum zero.
+    pub blocks1: i64,
+    /// From an inner block of A to the next.
+    pub a_block1: i64,
+    /// Columns of C that are read and written, from 1 to the kernel's width (more counts as the width; a kernel of several panels
+    /// does all). B is read in full.
+    pub cols: i64,
+    /// 0: `C = sum`; else `C += sum`.
+    pub accumulate: i64,
+    /// [`TileArgs::scratch_bytes`] bytes that the kernel may overwrite, at a multiple of 4.
+    pub scratch: *mut c_void,
+}
+
+/// Byte offsets of the fields of [`TileArgs`], for generated code that fills it.
+impl TileArgs {
+    /// Bytes of the whole structure; its alignment is 8.
+    pub const SIZE: usize = size_of::<TileArgs>();
+    /// Offset of `a`.
+    pub const A: usize = offset_of!(TileArgs, a);
+    /// Offset of `b`.
+    pub const B: usize = offset_of!(TileArgs, b);
+    /// Offset of `c`.
+    pub const C: usize = offset_of!(TileArgs, c);
+    /// Offset of `a_row`.
+    pub const A_ROW: usize = offset_of!(TileArgs, a_row);
+    /// Offset of `a_k`.
+    pub const A_K: usize = offset_of!(TileArgs, a_k);
+    /// Offset of `c_row`.
+    pub const C_ROW: usize = offset_of!(TileArgs, c_row);
+    /// Offset of `k`.
+    pub const K: usize = offset_of!(TileArgs, k);
+    /// Offset of `blocks0`.
+    pub const BLOCKS0: usize = offset_of!(TileArgs, blocks0);
+    /// Offset of `a_block0`.
+    pub const A_BLOCK0: usize = offset_of!(TileArgs, a_block0);
+    /// Offset of `blocks1`.
+    pub const BLOCKS1: usize = offset_of!(TileArgs, blocks1);
+    /// Offset of `a_block1`.
+    pub const A_BLOCK1: usize = offset_of!(TileArgs, a_block1);
+    /// Offset of `cols`.
+    pub const COLS: usize = offset_of!(TileArgs, cols);
+    /// Offset of `accumulate`.
+    pub const ACCUMULATE: usize = offset_of!(TileArgs, accumulate);
+    /// Offset of `scratch`.
+    pub const SCRATCH: usize = offset_of!(TileArgs, scratch);
+
+    /// How much scratch kernels of a kind need: a vector for each row of A.
+    pub const fn scratch_bytes(kind: TileKind) -> usize {
+        match kind {
+            TileKind::F16 => 28 * 64,
+            _ => 0,
+        }
+    }
+}
+
+// The kernels are 64-bit code whatever machine compiles them.
+const _: () = assert!(TileArgs::SIZE == 14 * 8, "TileArgs is laid out for 64-bit pointers");
