@@ -27,6 +27,10 @@
 //! of a caller that finds the pool taken. Invariant: two bodies of one loop that run at once have different worker
 //! numbers, all below `workers()`.
 //!
+//! **Busy machines.** A thread that the system stops in the middle of a piece holds the caller up, by a time slice of some
+//! milliseconds. A core that is taken once is likely to be taken again: after a wait that was longer than all the caller's own work in
+//! the loop, loops run on the caller alone for a few times as long, so that no more than a part of the time is lost in waiting.
+//!
 //! Pieces shrink as the loop goes on (guided self-scheduling, Polychronopoulos and Kuck, 1987): few claims at the
 //! beginning, little waiting at the end.
 
@@ -39,6 +43,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 const OPEN: u64 = 1;
 const STOP: u64 = 2;
@@ -60,6 +65,12 @@ const SPINS_AT_END: u32 = 256;
 /// A piece is what remains, divided by this many times the workers.
 const PIECES_PER_WORKER: i64 = 2;
 
+/// A wait that is longer than the caller's work in a loop by this much is lost time.
+const SLACK: Duration = Duration::from_micros(100);
+
+/// For how many times the time that was lost the caller works alone.
+const ALONE: u32 = 4;
+
 /// More are not made, whatever is asked for: no machine has them, and a slip of the pen should not start a million threads.
 const MAX_WORKERS: usize = 1024;
 
@@ -77,6 +88,9 @@ struct Shared {
     sleepers: Padded<AtomicU32>,
     current: AtomicPtr<Loop<'static>>,
     busy: AtomicBool,
+    /// Until when the caller works alone, in nanoseconds since `born`.
+    alone_until: AtomicU64,
+    born: Instant,
     spins: u32,
     lock: Mutex<()>,
     wake: Condvar,
@@ -108,6 +122,8 @@ impl Pool {
             sleepers: Padded(AtomicU32::new(0)),
             current: AtomicPtr::new(ptr::null_mut()),
             busy: AtomicBool::new(false),
+            alone_until: AtomicU64::new(0),
+            born: Instant::now(),
             spins: if workers > cores { SPINS_CROWDED } else { SPINS },
             lock: Mutex::new(()),
             wake: Condvar::new(),
@@ -156,7 +172,11 @@ impl Pool {
             let _inside = Inside::enter(&self.shared, 0);
             body(0..n, 0);
         } else {
-            let panic = self.shared.run(n, i64::from(self.workers()), body);
+            let panic = if self.shared.works_alone() {
+                self.shared.alone(n, body)
+            } else {
+                self.shared.run(n, i64::from(self.workers()), body)
+            };
             self.shared.busy.store(false, Ordering::Release);
             if let Some(panic) = panic {
                 resume_unwind(panic);
@@ -202,6 +222,7 @@ impl Shared {
         // The lifetime is given up here; the wait below is what keeps the loop alive for as long as it is reachable.
         self.current
             .store(ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
+        let begin = Instant::now();
         self.state.0.fetch_add(EPOCH | OPEN, Ordering::SeqCst);
         if self.sleepers.0.load(Ordering::SeqCst) > 0 {
             self.wake_all();
@@ -209,10 +230,38 @@ impl Shared {
         self.take_part(&job, 0);
         self.state.0.fetch_and(!OPEN, Ordering::Relaxed);
         let mut looks = 0;
+        let mut worked = None;
         while self.state.0.load(Ordering::Acquire) & ACTIVE_MASK != 0 {
+            worked.get_or_insert_with(|| begin.elapsed());
             pause(&mut looks);
         }
+        if let Some(worked) = worked.filter(|_| looks == SPINS_AT_END) {
+            let lost = begin.elapsed().saturating_sub(2 * worked + SLACK);
+            if !lost.is_zero() {
+                let until = self.born.elapsed() + lost * ALONE;
+                self.alone_until.store(until.as_nanos() as u64, Ordering::Relaxed);
+            }
+        }
         job.panic.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the caller has lost so much time to threads without a core that it works alone for now.
+    fn works_alone(&self) -> bool {
+        let until = self.alone_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return false;
+        }
+        let alone = (self.born.elapsed().as_nanos() as u64) < until;
+        if !alone {
+            self.alone_until.store(0, Ordering::Relaxed);
+        }
+        alone
+    }
+
+    /// A loop on the calling thread. Returns its panic.
+    fn alone(&self, n: i64, body: LoopBody<'_>) -> Option<Box<dyn Any + Send>> {
+        let _inside = Inside::enter(self, 0);
+        catch_unwind(AssertUnwindSafe(|| body(0..n, 0))).err()
     }
 
     /// The life of a thread of the pool.

@@ -70,6 +70,8 @@ fn many_short_loops() {
 fn a_second_worker_comes() {
     let pool = Pool::new(2);
     for _ in 0..20 {
+        // However late the second one was before.
+        pool.shared.alone_until.store(0, Ordering::Relaxed);
         let meeting = Barrier::new(2);
         let workers = Mutex::new(Vec::new());
         pool.run(2, &|piece, worker| {
@@ -146,4 +148,31 @@ fn pools_of_one_size_are_shared() {
     drop(third);
     assert!(gone.upgrade().is_none());
     assert_eq!(Pool::shared(6).workers(), 6);
+}
+
+/// A thread that is stopped in the middle of a piece is not asked for a while.
+#[test]
+fn a_late_worker_is_left_alone() {
+    let pool = Pool::new(2);
+    let (meeting, late) = (Barrier::new(2), Duration::from_millis(20));
+    pool.run(2, &|_, worker| {
+        meeting.wait();
+        if worker > 0 {
+            thread::sleep(late);
+        }
+    });
+    let begin = Instant::now();
+    let mut loops = 0;
+    while begin.elapsed() < late {
+        pool.run(8, &|_, worker| assert_eq!(worker, 0));
+        loops += 1;
+    }
+    assert!(loops > 0);
+    while pool.shared.works_alone() {
+        thread::yield_now();
+    }
+    let meeting = Barrier::new(2);
+    pool.run(2, &|_, _| {
+        meeting.wait();
+    });
 }
