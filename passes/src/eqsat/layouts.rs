@@ -20,7 +20,7 @@ use brolga_ir::index::{Ix, Term, Var};
 use brolga_ir::ops::{Channels, Role, WindowShape};
 use brolga_ir::structured::{IterKind, Place, Read, Stage};
 use brolga_ir::target::Cost;
-use brolga_ir::{Def, Dim, Graph, Layout, Node, NodeError, Op, Target, Type, Value};
+use brolga_ir::{DType, Def, Dim, Graph, Layout, Node, NodeError, Op, Target, TileKind, Type, Value};
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use std::fmt;
@@ -429,9 +429,30 @@ impl Chooser {
                     _ if summed.len() > MOST_STRIDES => slow(),
                     _ => self.cost.strided * self.model.traffic(&left.1),
                 };
-                packing + strides
+                let ragged = match TileKind::of([left.1.dtype, right.1.dtype, DType::I32]) {
+                    Some(kind) => seconds * self.ragged(k, s, &s.reads[at], kind.interleave()),
+                    None => 0.0,
+                };
+                packing + strides + ragged
             }
         }
+    }
+
+    /// What a contraction of groups of steps loses, of what it takes, where those that lie side by side in its left operand are no
+    /// whole number of groups: a step behind them takes as long as a group.
+    fn ragged(&self, k: &Kernel, s: &Stage, left: &Read, group: i64) -> f64 {
+        let mut open: Vec<usize> = (0..s.dims.len())
+            .filter(|&d| s.dims[d].kind == IterKind::Reduction && !s.dims[d].extent.is(1))
+            .collect();
+        let stride = |d: usize| self.step(k, left, Var((k.outer + d) as u32))?.1;
+        let mut run = 1;
+        while let Some(at) = open.iter().position(|&d| stride(d).is_some_and(|by| by.is(run))) {
+            match s.dims[open.remove(at)].extent.as_const() {
+                Some(n) => run *= n,
+                None => return 0.0,
+            }
+        }
+        ((run / group + run % group) * group) as f64 / run as f64 - 1.0
     }
 
     /// What a window loses that is read against the order, of what it takes.
