@@ -99,7 +99,7 @@ fn primitives_that_are_not_taken() {
         expect!["div i64, div i32, div i16, div i8, div u64, div u32, div u16, div u8, rem f64, rem f32, rem i64, rem i32, rem i16, rem i8, rem u64, rem u32, rem u16, rem u8, bitcast i16 f16, bitcast u16 f16, bitcast i16 bf16, bitcast u16 bf16, bitcast f16 i16, bitcast bf16 i16, bitcast f16 u16, bitcast bf16 u16"].assert_eq(&refused);
     }
     if let Some(refused) = refused("x86-64-v3") {
-        expect!["mul i64, mul u64, div i64, div i32, div i16, div i8, div u64, div u32, div u16, div u8, rem f64, rem f32, rem i64, rem i32, rem i16, rem i8, rem u64, rem u32, rem u16, rem u8, abs i64, min u64, max u64, shr i64, cast f16 f64, cast i64 f64, cast u64 f64, cast u32 f64, cast f16 f32, cast i64 f32, cast u64 f32, cast u32 f32, cast f64 f16, cast f32 f16, cast bf16 f16, cast i64 f16, cast i32 f16, cast i16 f16, cast i8 f16, cast u64 f16, cast u32 f16, cast u16 f16, cast u8 f16, cast bool f16, bitcast i16 f16, bitcast u16 f16, cast f16 bf16, cast i64 bf16, cast u64 bf16, cast u32 bf16, cast bool bf16, bitcast i16 bf16, bitcast u16 bf16, cast f64 i64, cast f32 i64, cast f16 i64, cast bf16 i64, cast f64 i32, cast f16 i32, cast f64 i16, cast f16 i16, bitcast f16 i16, bitcast bf16 i16, cast f64 i8, cast f16 i8, cast f64 u64, cast f32 u64, cast f16 u64, cast bf16 u64, cast f64 u32, cast f32 u32, cast f16 u32, cast bf16 u32, cast f64 u16, cast f16 u16, bitcast f16 u16, bitcast bf16 u16, cast f64 u8, cast f16 u8"].assert_eq(&refused);
+        expect!["mul i64, mul u64, div i64, div i32, div i16, div i8, div u64, div u32, div u16, div u8, rem f64, rem f32, rem i64, rem i32, rem i16, rem i8, rem u64, rem u32, rem u16, rem u8, abs i64, min u64, max u64, shr i64, cast f16 f64, cast i64 f64, cast u64 f64, cast u32 f64, cast f16 f32, cast i64 f32, cast u64 f32, cast u32 f32, cast f64 f16, cast f32 f16, cast bf16 f16, cast i64 f16, cast i32 f16, cast i16 f16, cast i8 f16, cast u64 f16, cast u32 f16, cast u16 f16, cast u8 f16, cast bool f16, bitcast i16 f16, bitcast u16 f16, cast f16 bf16, cast i64 bf16, cast u64 bf16, cast u32 bf16, cast bool bf16, bitcast i16 bf16, bitcast u16 bf16, cast f64 i64, cast f32 i64, cast f16 i64, cast bf16 i64, cast f64 i32, cast f16 i32, cast f16 i16, bitcast f16 i16, bitcast bf16 i16, cast f16 i8, cast f64 u64, cast f32 u64, cast f16 u64, cast bf16 u64, cast f64 u32, cast f32 u32, cast f16 u32, cast bf16 u32, cast f16 u16, bitcast f16 u16, bitcast bf16 u16, cast f16 u8"].assert_eq(&refused);
     }
 }
 
@@ -183,16 +183,18 @@ fn a_row_is_one_function_and_its_lanes_are_merged_in_registers() {
     }
 }
 
-/// Memory behind which there is none: a page of a file, with the next one beyond the file's end.
+/// Memory behind which there is none: pages of a file, with the next one beyond the file's end.
 struct Edge {
     map: MmapMut,
+    /// Where the file ends.
+    end: usize,
     len: usize,
 }
 
 const PAGE: usize = 4096;
 
 impl Edge {
-    /// Bytes that end where the page does.
+    /// Bytes that end where the last page does.
     fn new(bytes: &[u8]) -> Edge {
         let path = std::env::temp_dir().join(format!(
             "brolga-edge-{}-{:?}",
@@ -207,20 +209,21 @@ impl Edge {
             .open(&path)
             .unwrap();
         std::fs::remove_file(&path).unwrap();
-        file.set_len(PAGE as u64).unwrap();
+        let (len, end) = (bytes.len(), bytes.len().max(1).next_multiple_of(PAGE));
+        file.set_len(end as u64).unwrap();
         // SAFETY: the file is this test's alone.
-        let mut map = unsafe { MmapOptions::new().len(2 * PAGE).map_mut(&file).unwrap() };
-        map[PAGE - bytes.len()..PAGE].copy_from_slice(bytes);
-        Edge { map, len: bytes.len() }
+        let mut map = unsafe { MmapOptions::new().len(end + PAGE).map_mut(&file).unwrap() };
+        map[end - len..end].copy_from_slice(bytes);
+        Edge { map, end, len }
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.map[PAGE - self.len..PAGE]
+        &self.map[self.end - self.len..self.end]
     }
 
     fn ptr(&mut self) -> *mut u8 {
         // SAFETY: it is inside the mapping.
-        unsafe { self.map.as_mut_ptr().add(PAGE - self.len) }
+        unsafe { self.map.as_mut_ptr().add(self.end - self.len) }
     }
 }
 
@@ -372,5 +375,85 @@ fn outer_loops_with_divided_variables_stay_outside() {
         let mut r = Random(9);
         let x = f32s(&(0..6 * 4 * 32).map(|_| r.f32()).collect::<Vec<_>>());
         at_edges(&target, &b.k, &[x, vec![0; 24 * 32 * 4]], &[2]);
+    }
+}
+
+/// A depthwise convolution of bytes: `points` side by side in rows of `n` places, windows of `rows` by `columns`, sums that start
+/// from `start`.
+fn windows_of_bytes(lanes: i64, [rows, columns]: [i64; 2], points: i64, kind: &str, start: i64) -> Kernel {
+    let (channels, width) = (2 * lanes, points * 2 + columns);
+    let mut body = String::new();
+    let sum = |p: i64| 5 * points + p;
+    for p in 0..points {
+        let [x, w, a, b, c] = std::array::from_fn(|i| 5 * p + i as i64);
+        let s = sum(p);
+        body += &format!(
+            "r{x}: u8 = load b0[{}*i3 + {channels}*i4 + {lanes}*i1 + {}*i2 + i5 + {}]
+             r{w}: i8 = load b1[{}*i3 + {channels}*i4 + {lanes}*i1 + i5]
+             r{a}: i32 = cast i32 r{x}\n r{b}: i32 = cast i32 r{w}\n r{c}: i32 = mul r{a} r{b}
+             r{}: i32 = add r{s} r{c}\n r{s}: i32x{lanes} = copy r{}\n",
+            channels * width,
+            channels * points,
+            p * channels,
+            columns * channels,
+            sum(points) + p,
+            sum(points) + p,
+        );
+    }
+    let each = |f: &dyn Fn(i64) -> String| (0..points).map(f).collect::<String>();
+    let text = format!(
+        "loops @windows(b0: u8[{}] in, b1: i8[{}] in, b2: i32[{}] out) symbols(n) {{
+           for i0 parallel 0..1 {{ for i1 serial 0..2 {{ for i2 serial 0..n {{
+             {}
+             for i3 {kind} 0..{rows} {{ for i4 {kind} 0..{columns} {{ for i5 vector 0..{lanes} {{ {body} }} }} }}
+             for i5 vector 0..{lanes} {{ {} }}
+           }} }} }}
+         }}",
+        channels * width * rows,
+        channels * rows * columns,
+        2 * channels * points,
+        each(&|p| format!("r{}: i32x{lanes} = const i32 {start}\n", sum(p))),
+        each(&|p| format!(
+            "store b2[{}*i2 + {lanes}*i1 + i5 + {}] = r{}\n",
+            channels * points,
+            channels * p,
+            sum(p)
+        )),
+    );
+    text.parse().unwrap_or_else(|e| panic!("{e} in {text}"))
+}
+
+/// Sums of every number of taps, from bytes at the ends of their ranges.
+#[test]
+fn windows_of_bytes_are_sums_of_four_products() {
+    for target in wide() {
+        let most = 4 * i64::from(target.cpu().unwrap().body_lanes().unwrap());
+        for (lanes, window, points, kind, start) in [
+            (64, [3, 3], 4, "unrolled", 0),
+            (64, [3, 3], 1, "serial", -7),
+            (32, [3, 3], 4, "unrolled", 0),
+            (32, [5, 5], 2, "serial", 0),
+            (32, [1, 3], 2, "unrolled", 3),
+            (16, [4, 2], 3, "unrolled", 0),
+            (16, [2, 1], 1, "serial", 0),
+            (8, [3, 3], 2, "unrolled", 0),
+            (32, [1, 1], 1, "unrolled", 0),
+        ] {
+            let k = windows_of_bytes(lanes, window, points, kind, start);
+            let taken = (16..=most).contains(&lanes) && window != [1, 1];
+            let (bodies, _) = texts(&target, &k);
+            let interleaves = bodies.iter().any(|b| b.contains("interleave"));
+            assert_eq!(interleaves, taken, "{}: {lanes} lanes, {window:?}", target.name);
+            let mut r = Random(lanes as u64);
+            let mut inputs: Vec<Vec<u8>> = vec![];
+            for b in k.params() {
+                let n = b.len.as_const().unwrap() as usize * b.dtype.bytes();
+                let edge = |r: &mut Random| [0, 1, 127, 128, 255][r.next() as usize % 5];
+                inputs.push((0..n).map(|_| edge(&mut r)).collect());
+            }
+            for n in 0..3 {
+                at_edges(&target, &k, &inputs, &[n]);
+            }
+        }
     }
 }

@@ -257,6 +257,58 @@ fn lanes_rotate_join_and_part() {
     }
 }
 
+#[test]
+fn lanes_and_blocks_are_put_together() {
+    for isa in levels() {
+        for bytes in [16u32, 32, 64].into_iter().filter(|b| *b <= isa.bytes()) {
+            for elem in [Elem::U8, Elem::U16, Elem::I32, Elem::I64] {
+                for high in [false, true] {
+                    let ty = elem.by((bytes / elem.bytes()) as u8);
+                    let mut f = Function::new("interleave", isa);
+                    let p = f.param();
+                    let (a, b) = (f.load(ty, Mem::at(p, 0), None), f.load(ty, Mem::at(p, 64), None));
+                    let dst = f.vector();
+                    f.push(Op::Interleave { ty, dst, a, b, high });
+                    store(&mut f, ty, p, 256, dst);
+                    f.push(Op::Return);
+                    let mut memory: [u8; 512] = std::array::from_fn(|i| i as u8);
+                    run(&f, &mut memory);
+                    let width = elem.bytes() as usize;
+                    for i in 0..usize::from(ty.lanes) {
+                        let (block, within) = (i * width / 16, i % (16 / width));
+                        let lane = block * 16 / width + within / 2 + if high { 8 / width } else { 0 };
+                        let from = lane * width + if within % 2 == 1 { 64 } else { 0 };
+                        let want: Vec<u8> = (from..from + width).map(|i| i as u8).collect();
+                        assert_eq!(memory[256 + i * width..][..width], want, "{isa}: lane {i} of {ty}");
+                    }
+                }
+            }
+            if bytes == 16 {
+                continue;
+            }
+            let ty = Elem::I32.by((bytes / 4) as u8);
+            let blocks = bytes as usize / 16;
+            for picked in 0..blocks.pow(4) {
+                let pick: [u8; 4] = std::array::from_fn(|i| (picked / blocks.pow(i as u32) % blocks) as u8);
+                let mut f = Function::new("blocks", isa);
+                let p = f.param();
+                let (a, b) = (f.load(ty, Mem::at(p, 0), None), f.load(ty, Mem::at(p, 64), None));
+                let dst = f.vector();
+                f.push(Op::Blocks { ty, dst, a, b, pick });
+                store(&mut f, ty, p, 256, dst);
+                f.push(Op::Return);
+                let mut memory: [u8; 512] = std::array::from_fn(|i| i as u8);
+                run(&f, &mut memory);
+                for (i, p) in pick.into_iter().take(blocks).enumerate() {
+                    let from = usize::from(p) * 16 + if i < blocks / 2 { 0 } else { 64 };
+                    let want: Vec<u8> = (from..from + 16).map(|i| i as u8).collect();
+                    assert_eq!(memory[256 + 16 * i..][..16], want, "{isa}: block {i} of {pick:?}");
+                }
+            }
+        }
+    }
+}
+
 /// Masks of every way to make one, told apart by what they select.
 #[test]
 fn masks_select() {

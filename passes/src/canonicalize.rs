@@ -122,6 +122,14 @@ fn fold(g: &Graph, op: &Op, inputs: &[Value], types: &[Type], limit: usize) -> O
     if op.role().movement().is_some_and(|m| m.spreads()) {
         return None;
     }
+    // Rules find products of bytes by the casts of weights.
+    if let ([x], [y]) = (types, &outs[..])
+        && x.dtype.bits() == 8
+        && y.dtype.is_float()
+        && x.rank() >= 2
+    {
+        return None;
+    }
     let small = |t: &Type| dim::product(&t.shape).as_const().is_some_and(|n| n <= limit as i64);
     if !outs.iter().all(small) || !types.iter().all(small) {
         return None;

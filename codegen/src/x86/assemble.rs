@@ -430,6 +430,12 @@ impl Assembler<'_> {
                     _ => return Err(none("join", ty, isa)),
                 }
             }
+            Op::Interleave { ty, dst, a, b, high } => {
+                let opcode = opcodes::interleave(ty.elem, high, evex);
+                let b = Rm::Register(self.v(b));
+                self.put(opcode, ty.bits(), self.v(dst), self.v(a), b, plain);
+            }
+            Op::Blocks { ty, dst, a, b, pick } => self.blocks(ty, self.v(dst), self.v(a), self.v(b), pick)?,
             Op::Rotate {
                 ty,
                 dst,

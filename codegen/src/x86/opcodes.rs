@@ -124,6 +124,17 @@ pub fn shift(op: Shift, elem: Elem, evex: bool) -> Option<(Opcode, u8)> {
     (evex || !(wide && digit == 4)).then(|| (Opcode::new(P66, M0F, code).with_wide(evex && wide), digit))
 }
 
+/// Lanes of the lower or the upper halves of two operands in turn.
+pub fn interleave(elem: Elem, high: bool, evex: bool) -> Opcode {
+    let code = match (elem.bytes(), high) {
+        (8, false) => 0x6c,
+        (8, true) => 0x6d,
+        (bytes, false) => 0x60 + bytes.trailing_zeros() as u8,
+        (bytes, true) => 0x68 + bytes.trailing_zeros() as u8,
+    };
+    Opcode::new(P66, M0F, code).with_wide(evex && elem.bytes() == 8)
+}
+
 /// What multiplies and adds, by which operand is which (`132`, `213`, `231`).
 pub fn fused(elem: Elem, code: u8) -> Option<Opcode> {
     matches!(elem, Elem::F32 | Elem::F64).then(|| by_width(elem, P66, M0F38, code))

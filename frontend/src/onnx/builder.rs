@@ -2,7 +2,7 @@
 //!
 //! Invariant: an operation whose operands are all small and known is evaluated at once by its reference evaluation, since
 //! later nodes may need its value as a shape; it stays in the graph only when it merely spreads a constant (so that
-//! `x + bias` stays a broadcast).
+//! `x + bias` stays a broadcast), or dequantises weights (so that products of bytes are found).
 
 use super::error::Fail;
 use super::model::Files;
@@ -214,9 +214,21 @@ impl<'f> Builder<'f> {
     /// When the operator does not accept the operands, or a result is larger than the memory limit.
     pub fn ops(&mut self, name: &str, attrs: &[Attr], inputs: &[Value]) -> Result<Vec<Value>, Fail> {
         let op = Op::new(name, attrs)?;
-        if let Some(out) = self.fold(&op, inputs)? {
-            return Ok(out);
+        match self.fold(&op, inputs)? {
+            Some(out) => Ok(out),
+            None => self.add(op, inputs),
         }
+    }
+
+    /// Adds an operation of one operand that stays in the graph, though the operand may be small and known.
+    ///
+    /// # Errors
+    /// See [`Builder::ops`].
+    pub fn unfolded(&mut self, name: &str, attrs: &[Attr], input: Value) -> One {
+        Ok(self.add(Op::new(name, attrs)?, &[input])?[0])
+    }
+
+    fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, Fail> {
         let origin = self.origin.clone();
         let out = self.graph.add(op, inputs, &origin).map_err(|e| e.message)?;
         for &v in &out {

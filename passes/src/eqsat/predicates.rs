@@ -73,6 +73,8 @@ predicates! {
         let fits = |d: usize| v[d].is(1) || v[d] == w[d] && !axes.contains(&(d as i64));
         Some(v.len() == w.len() && (0..v.len()).all(fits))
     };
+    "every-window-covers" "windows of these extents, strides, dilations and margins before, so many of them, each cover an element of the stream"
+        every_window_covers;
     "has-rank" [Asks::Rank] "the stream has this rank" |_, a| Some(a[0].rank()? as i64 == a[1].int()?);
     "is-identity" "the permutation moves nothing" |_, a| Some(a[0].ints()?.iter().enumerate().all(|(i, &p)| p == i as i64));
     "is-zeros" "every entry is 0" |_, a| Some(a[0].dims()?.iter().all(|d| d.is(0)));
@@ -170,6 +172,17 @@ fn multiplies_bytes(_: &EGraph, a: &[Arg]) -> Option<bool> {
     let (x, w) = (a[0].stream()?, a[1].stream()?);
     let depth = dim::product(a[2].ints()?.iter().map(|&d| &w.ty.shape[d as usize])).as_const()?;
     Some((x.ty.dtype, w.ty.dtype) == (DType::U8, DType::I8) && depth <= MOST)
+}
+
+fn every_window_covers(_: &EGraph, a: &[Arg]) -> Option<bool> {
+    let (kernel, strides, dilations) = (a[0].ints()?, a[1].ints()?, a[2].ints()?);
+    let (low, sizes, x) = (a[3].dims()?, a[4].dims()?, a[5].shape()?);
+    let covers = |i: usize| {
+        let (low, size, extent) = (low[i].as_const()?, sizes[i].as_const()?, x[2 + i].as_const()?);
+        let last = (size - 1).checked_mul(strides[i])?.checked_sub(low)?;
+        Some(dilations[i] == 1 && low < kernel[i] && last < extent)
+    };
+    Some((0..kernel.len()).all(|i| covers(i) == Some(true)))
 }
 
 fn takes_transpose(eg: &EGraph, a: &[Arg]) -> Option<bool> {

@@ -14,7 +14,7 @@ use brolga_ir::schedule::{
     Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile, Tree, Way,
 };
 use brolga_ir::structured::{self, IterKind};
-use brolga_ir::{CpuTarget, Dim, TileFamily, TileKind};
+use brolga_ir::{CpuTarget, DType, Dim, TileFamily, TileKind};
 
 /// Iterations that a parallel loop should have at least, where there are as many.
 const TASKS: i64 = 64;
@@ -22,6 +22,8 @@ const TASKS: i64 = 64;
 const FEW_TASKS: i64 = 4;
 /// Points that are computed side by side where they are windows.
 const ACROSS: i64 = 4;
+/// Lanes of windows of products of bytes, for each lane of 32 bits: those of a register of bytes.
+const BYTES_A_LANE: i64 = 4;
 /// The most elements of a window.
 const WINDOW: i64 = 121;
 /// Points of a chunk, when a single long dimension is cut for the parallel loop.
@@ -203,10 +205,14 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     };
     let close = contiguous_reads(flat, flat.outer[along].0);
     let target = if close { target } else { &narrow };
-    let width = width(flat.stages.iter().filter(|s| !reduces || often(s)), target);
+    let bytes = flat.stages.iter().any(|s| sums_bytes(s, flat.outer[along].0));
+    let width = match target.body_lanes() {
+        Some(lanes) if bytes => BYTES_A_LANE * i64::from(lanes),
+        _ => width(flat.stages.iter().filter(|s| !reduces || often(s)), target),
+    };
     // Lanes beyond the extent would leave all of it to the tail.
     let lanes = match extent.as_const() {
-        Some(n @ 4..) => width.min(1 << n.ilog2().min(4)),
+        Some(n @ 4..) => width.min(1 << n.ilog2()),
         _ => width,
     };
     let rest = || {
@@ -240,6 +246,18 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
 /// True for reductions over a few elements, each of which many points read.
 fn is_window(s: &FlatStage) -> bool {
     s.reduces() && !s.scan && s.length().as_const().is_some_and(|n| (2..=WINDOW).contains(&n))
+}
+
+/// True for windows of products of bytes that lie side by side along `v`.
+fn sums_bytes(s: &FlatStage, v: Var) -> bool {
+    let beside = |r: &FlatRead| match r {
+        FlatRead::Element { index, .. } => stride_is_one(index, v),
+        _ => false,
+    };
+    is_window(s)
+        && matches!(s.body.inputs[..], [DType::U8, DType::I8] | [DType::I8, DType::U8])
+        && s.body.output_dtypes() == [DType::I32]
+        && s.reads.iter().all(beside)
 }
 
 /// True for stages with a row of results.

@@ -23,7 +23,6 @@ use crate::clif::emit::{Emit, clif, element};
 use crate::clif::unit::Unit;
 use crate::clif::vector::Val;
 use crate::rare::{Rare, Uses};
-use crate::x86::Isa;
 use brolga_ir::DType;
 use brolga_ir::index::{Ix, Reg};
 use brolga_ir::loops::{Buf, Expr, Kernel, Stmt, Tile};
@@ -41,7 +40,7 @@ use wide::Wide;
 pub(crate) fn define(unit: &mut Unit, k: &Kernel, name: &str, linkage: Linkage) -> Result<FuncId, Error> {
     let signature = unit.signature(&[types::I64, types::I64, types::I64, types::I32], None);
     let id = unit.declare(name, linkage, &signature)?;
-    let wide = Wide::plan(k, Isa::of(unit.target.tile), name);
+    let wide = Wide::plan(k, unit.target.tile, name);
     unit.define(id, |e| Body::new(e, k, &wide)?.run())?;
     if let Some(listing) = unit.listings.as_mut().and_then(|l| l.last_mut()) {
         let why: String = wide.refusals.iter().map(|w| format!("; in 128 bits: {w}\n")).collect();

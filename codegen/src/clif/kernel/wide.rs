@@ -18,9 +18,9 @@ use crate::listing::Listing;
 use crate::rare::Uses;
 use crate::x86::body::{self, Arg, Nest, Reads};
 use crate::x86::{Isa, assemble};
-use brolga_ir::DType;
 use brolga_ir::index::Reg;
 use brolga_ir::loops::{Kernel, LoopKind, Stmt};
+use brolga_ir::{DType, TileFamily};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, types};
 use cranelift_module::{FuncId, Linkage};
 use rustc_hash::FxHashMap;
@@ -45,14 +45,15 @@ pub(super) struct Run {
 
 impl Wide {
     /// Plans a kernel; `name` is its function's.
-    pub fn plan(k: &Kernel, isa: Option<Isa>, name: &str) -> Wide {
+    pub fn plan(k: &Kernel, family: TileFamily, name: &str) -> Wide {
         let mut wide = Wide::default();
-        let Some(isa) = isa.filter(|_| body::has_vectors(&k.body)) else {
+        let Some(isa) = Isa::of(family).filter(|_| body::has_vectors(&k.body)) else {
             return wide;
         };
         let planner = Planner {
             k,
             isa,
+            dots: matches!(family, TileFamily::Avx512Vnni),
             name,
             reads: Reads::of(&k.body),
             uses: Uses::of(k),
@@ -105,7 +106,7 @@ impl Wide {
             return Err(body::Refusal { at: 0, why });
         }
         let name = format!("{}_wide{}", p.name, self.runs.len());
-        let nest = body::build(&name, p.isa, p.k, stmts, &p.reads, &p.uses)?;
+        let nest = body::build(&name, (p.isa, p.dots), p.k, stmts, &p.reads, &p.uses)?;
         let bytes = assemble(&nest.function).map_err(|e| body::Refusal {
             at: 0,
             why: e.to_string(),
@@ -194,6 +195,8 @@ fn gain(stmts: &[Stmt], lanes: i64) -> i64 {
 struct Planner<'k> {
     k: &'k Kernel,
     isa: Isa,
+    /// Whether four products of bytes are one instruction.
+    dots: bool,
     name: &'k str,
     reads: Reads,
     uses: Uses,

@@ -134,6 +134,19 @@ impl Assembler<'_> {
         Ok(())
     }
 
+    pub(super) fn blocks(&mut self, ty: Type, dst: u8, a: u8, b: u8, pick: [u8; 4]) -> Done {
+        let [p, q, r, s] = pick;
+        let (code, how) = match (ty.bits(), self.isa.is_evex()) {
+            (512, true) => (0x43, p | q << 2 | r << 4 | s << 6),
+            (256, true) => (0x43, p | q << 1),
+            (256, false) => (0x46, p | (q | 2) << 4),
+            _ => return Err(none("blocks", ty, self.isa)),
+        };
+        let opcode = Opcode::new(P66, M0F3A, code);
+        self.put(opcode, ty.bits(), dst, a, Rm::Register(b), imm(how));
+        Ok(())
+    }
+
     pub(super) fn rotate(&mut self, ty: Type, dst: u8, src: u8, by: u8, scratch: u8) -> Done {
         if ty.elem.bytes() < 4 || ty.bytes() < 16 {
             return Err(none("rotate", ty, self.isa));

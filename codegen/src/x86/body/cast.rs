@@ -138,14 +138,7 @@ impl Builder<'_> {
                 Ok(vec![self.f.convert(ta.of(Elem::I32), Elem::U16, Operand::Reg(bits))])
             }
             (DType::F16, _) | (_, DType::F16) => no(),
-            (DType::F32, _) if small(to) => {
-                let word = self.unit_cast(DType::F32, DType::I32, v, unit)?;
-                Ok(vec![self.clamped(to, tb, word[0])])
-            }
-            (DType::F64, _) if small(to) => {
-                let word = self.unit_cast(DType::F64, DType::I32, v, unit)?;
-                Ok(vec![self.clamped(to, tb, word[0])])
-            }
+            (DType::F32 | DType::F64, _) if small(to) => self.saturated(to, ta, tb, v),
             (DType::F32, DType::U32) | (DType::F64, DType::U32 | DType::U64) | (DType::F32, DType::U64) if evex => {
                 // What is below zero, and NaN, is zero; above all, the instruction gives all ones.
                 let zero = self.f.zero();
@@ -187,18 +180,34 @@ impl Builder<'_> {
         dst
     }
 
-    /// 32-bit integers, bounded to the range of a smaller dtype.
-    fn clamped(&mut self, to: DType, ty: Type, v: V) -> V {
+    /// Floats as integers of 8 or 16 bits: bounded first, so that all of them fit.
+    fn saturated(&mut self, to: DType, from: Type, into: Type, v: &[V]) -> Made<Vec<V>> {
         let bits = to.bits() as u32;
         let (low, high) = if to.is_signed() {
             (-1i32 << (bits - 1), (1i32 << (bits - 1)) - 1)
         } else {
             (0, (1i32 << bits) - 1)
         };
-        let low = self.f.constant(ty, u64::from(low as u32));
-        let v = self.f.binary(Binary::Max, ty, v, low);
-        let high = self.f.constant(ty, u64::from(high as u32));
-        self.f.binary(Binary::Min, ty, v, high)
+        let number = |x: i32| match from.elem {
+            Elem::F64 => f64::from(x).to_bits(),
+            _ => u64::from((x as f32).to_bits()),
+        };
+        let mut bounded = vec![];
+        for &v in v {
+            let mut v = v;
+            // The larger of NaN and the least number is the latter, which for integers without a sign is 0 as it should be.
+            if low < 0 {
+                let nan = self.f.compare(Comparison::Unordered, from, v, Operand::Reg(v));
+                let zero = self.f.zero();
+                v = self.f.select(from, nan, zero, v);
+            }
+            for (op, end) in [(Binary::Max, low), (Binary::Min, high)] {
+                let end = self.f.constant(from, number(end));
+                v = self.f.binary(op, from, v, end);
+            }
+            bounded.push(v);
+        }
+        self.converted(from, into, &bounded, None)
     }
 
     /// Parts by the instruction; `most` is the largest integer, for floats that may not fit.

@@ -29,11 +29,13 @@
 //! | `address` | loops as counters, places of elements as pointers |
 //! | `value` | values, registers that are assigned again |
 //! | `access` | loads, stores, bounds |
+//! | `dots` | sums of products of bytes |
 //! | `prim`, `cast` | primitives |
 
 mod access;
 mod address;
 mod cast;
+mod dots;
 mod prim;
 mod value;
 
@@ -104,13 +106,14 @@ impl Reads {
     }
 }
 
-/// Statements of a kernel as a function. `all` counts the whole kernel's reads, `uses` is what its rare statements are found by.
+/// Statements of a kernel as a function. `all` counts the whole kernel's reads, `uses` is what its rare statements are found by;
+/// `dots` says whether four products of bytes are one instruction.
 ///
 /// # Errors
 /// The first statement that has no form here.
 pub(crate) fn build(
     name: &str,
-    isa: Isa,
+    (isa, dots): (Isa, bool),
     k: &Kernel,
     stmts: &[Stmt],
     all: &Reads,
@@ -122,6 +125,7 @@ pub(crate) fn build(
     let mut b = Builder {
         k,
         f,
+        dots,
         at: args,
         args: vec![],
         entry: vec![],
@@ -190,6 +194,8 @@ struct Lanes {
 struct Builder<'k> {
     k: &'k Kernel,
     f: Function,
+    /// Whether four products of bytes are one instruction.
+    dots: bool,
     /// Where the arguments are.
     at: G,
     args: Vec<Arg>,
@@ -304,7 +310,15 @@ impl Builder<'_> {
                 kind,
                 extent,
                 body,
-            } => self.for_loop(*var, kind, extent, body),
+            } => {
+                if self.vector.is_none()
+                    && let Some(dots) = self.as_dots(s)
+                    && self.dots(&dots)?
+                {
+                    return Ok(());
+                }
+                self.for_loop(*var, kind, extent, body)
+            }
             Stmt::Set(r, e) => {
                 let info = self.k.reg(*r);
                 if info.lanes > 1 && self.vector.is_none() {

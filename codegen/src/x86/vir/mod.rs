@@ -127,6 +127,17 @@ pub enum Op {
     High { ty: Type, dst: V, src: V },
     /// Two vectors of `ty` as one of twice the lanes.
     Join { ty: Type, dst: V, low: V, high: V },
+    /// Within every 128 bits the lanes of the lower halves (the upper ones, where `high`) of `a` and `b` in turn.
+    Interleave { ty: Type, dst: V, a: V, b: V, high: bool },
+    /// Blocks of 128 bits: those of the lower half of `dst` are picked of `a`, those of the upper half of `b`. Of 256 bits only the
+    /// first two picks count.
+    Blocks {
+        ty: Type,
+        dst: V,
+        a: V,
+        b: V,
+        pick: [u8; 4],
+    },
     /// Lane `i` of `dst` is lane `(i + by) % lanes` of `src`.
     Rotate {
         ty: Type,
@@ -313,6 +324,11 @@ impl Op {
             Op::Join { dst, low, high, .. } => {
                 see(Vector, &mut low.0, Use);
                 see(Vector, &mut high.0, Use);
+                see(Vector, &mut dst.0, Def);
+            }
+            Op::Interleave { dst, a, b, .. } | Op::Blocks { dst, a, b, .. } => {
+                see(Vector, &mut a.0, Use);
+                see(Vector, &mut b.0, Use);
                 see(Vector, &mut dst.0, Def);
             }
             Op::Rotate { dst, src, scratch, .. } => {

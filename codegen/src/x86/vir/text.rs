@@ -111,6 +111,14 @@ impl fmt::Display for Op {
             Op::Convert { from, to, dst, src } => write!(f, "{dst} = convert {from} to {}, {src}", to.name()),
             Op::High { ty, dst, src } => write!(f, "{dst} = high {ty} {src}"),
             Op::Join { ty, dst, low, high } => write!(f, "{dst} = join {ty} {low}, {high}"),
+            Op::Interleave { ty, dst, a, b, high } => {
+                let half = if *high { "high" } else { "low" };
+                write!(f, "{dst} = interleave {half} {ty} {a}, {b}")
+            }
+            Op::Blocks { ty, dst, a, b, pick } => {
+                let blocks = &pick[..ty.bytes() as usize / 16];
+                write!(f, "{dst} = blocks {blocks:?} {ty} {a}, {b}")
+            }
             Op::Rotate { ty, dst, src, by, .. } => write!(f, "{dst} = rotate {ty} {src}, {by}"),
             Op::Compare { op, ty, dst, a, b } => write!(f, "{dst} = {ty} {a} {op} {b}"),
             Op::Select { ty, dst, mask, a, b } => write!(f, "{dst} = select {ty} {mask}, {a}, {b}"),

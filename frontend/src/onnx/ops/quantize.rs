@@ -7,7 +7,7 @@
 
 use super::super::tensor;
 use super::*;
-use brolga_ir::{Constant, DType, Dim, Number, dim::product};
+use brolga_ir::{Attr, Constant, DType, Dim, Number, dim::product};
 
 /// A scale or zero point in a form that broadcasts against `x`: for all, for each index of an axis, or for each block of
 /// an axis.
@@ -73,7 +73,7 @@ impl Builder<'_> {
         let y = self.map("div", &[x, scale])?;
         let y = self.op("round", &[], &[y])?;
         let mut y = self.widen(y)?;
-        if let Some(z) = zero {
+        if let Some(z) = zero.filter(|&z| !self.is_zero(z)) {
             let z = self.cast(z, self.dtype(y))?;
             y = self.map("add", &[y, z])?;
         }
@@ -112,6 +112,11 @@ impl Builder<'_> {
     fn is_zero(&self, v: Value) -> bool {
         let all = |c: &Constant| c.to_tensor().iter().all(|x| x == Number::Int(0));
         self.graph.as_constant(v).is_some_and(all)
+    }
+
+    /// True for constant bytes of at least two dimensions.
+    fn is_weight(&self, v: Value) -> bool {
+        self.dtype(v).bits() == 8 && self.rank(v) >= 2 && self.graph.as_constant(v).is_some()
     }
 
     /// Bytes less their zero point, in i32.
@@ -280,7 +285,11 @@ pub fn dequantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         code => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
     };
     let scale = parameter(graph, ctx, scale, x)?;
-    let mut y = graph.cast(x, DType::F32)?;
+    let mut y = match graph.is_weight(x) {
+        // Rules look for the bytes that products are of.
+        true => graph.unfolded("cast", &[Attr::DType(DType::F32)], x)?,
+        false => graph.cast(x, DType::F32)?,
+    };
     let zero = ctx.optional(2).filter(|&z| !graph.is_zero(z));
     // Of weights no 0 is taken away; data has it written, so that rules find one form.
     if zero.is_some() || graph.graph.as_constant(x).is_none() {
