@@ -65,6 +65,7 @@ pub fn reduction(extent: &Dim) -> IterDim {
 pub fn map(dims: Vec<IterDim>, reads: Reads, body: Body, writes: Vec<(Place, Vec<Ix>)>) -> Stage {
     Stage {
         dims,
+        guard: vec![],
         reads: reads.all,
         checks: vec![],
         body,

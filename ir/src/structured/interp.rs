@@ -3,7 +3,8 @@
 //! For each outer point the stages and loops run in order; a stage's parallel points and, inside them, its reduction points run in
 //! row-major order. The merge order of a combiner is therefore always that of the text, whatever
 //! [`super::Combine::free`] allows others to do. Points of one parallel dimension are evaluated side by side, in lanes,
-//! which changes nothing but speed: they are independent, and what depends on the order (a scatter) has one lane.
+//! which changes nothing but speed: they are independent, and what depends on the order (a scatter) has one lane, as do outer points of
+//! which some stage leaves out some.
 //!
 //! Reported: reads and writes out of bounds (a scatter drops such writes), reads of what was not written or was written
 //! by another outer point, elements that two outer points write or one stage writes twice in one run (except in a scan or a
@@ -39,10 +40,10 @@ pub fn run(k: &Kernel, symbols: &dyn Fn(&str) -> Option<i64>, inputs: &[Tensor])
         .try_fold(1i64, |n, &d| n.checked_mul(d))
         .filter(|n| *n < u32::MAX as i64 - 1);
     let count = count.ok_or_else(|| fail(format!("an outer domain of {outer:?}")))?;
-    let scatter = k.stages().iter().any(|s| s.scatter);
+    let alone = k.stages().iter().any(|s| s.scatter || !s.guard.is_empty());
     let lane = (0..outer.len())
         .max_by_key(|&d| outer[d])
-        .filter(|&d| outer[d] >= FEW && !scatter);
+        .filter(|&d| outer[d] >= FEW && !alone);
 
     let wanted = k.operands.iter().filter(|o| o.role != Role::Out).count();
     if inputs.len() != wanted {

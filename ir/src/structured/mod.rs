@@ -163,6 +163,9 @@ pub struct IterDim {
 pub struct Stage {
     /// Inner dimensions.
     pub dims: Vec<IterDim>,
+    /// Where one of these does not hold, there is no such point: a domain that is shorter at some outer points than at others, as the
+    /// last tile of a tensor is.
+    pub guard: Vec<Bound>,
     /// The body's inputs.
     pub reads: Vec<Read>,
     /// What is checked at every point, before anything is written there.

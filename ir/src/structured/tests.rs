@@ -324,6 +324,30 @@ fn panels() {
     assert_eq!(eval(&unpack, &[], std::slice::from_ref(p))[0], x);
 }
 
+/// Tiles of 4 of a matrix that is cut short along both, more of them than lanes, and of one that has no last tile.
+#[test]
+fn a_domain_that_is_cut_short() {
+    let twice =
+        "kernel @k(o0: f32[n, m] in, o1: f32[n, m] out) symbols(n, m) outer(floordiv(n + 3, 4), floordiv(m + 3, 4)) {
+      stage parallel(4, 4) where (4*i0 + i2 in 0..n, 4*i1 + i3 in 0..m) {
+        read o0[4*i0 + i2, 4*i1 + i3]
+        body (v0: f32) { v1 = add v0 v0 } -> v1
+        write o1[4*i0 + i2, 4*i1 + i3]
+      }
+    }";
+    for (n, m) in [(5, 43), (8, 4), (3, 1), (41, 7), (0, 3)] {
+        let x = ramp(&[n, m]);
+        let y = &eval(twice, &[("n", n as i64), ("m", m as i64)], std::slice::from_ref(&x))[0];
+        let want: Vec<f32> = x.to_f32s().iter().map(|x| x + x).collect();
+        assert_eq!(y.to_f32s(), want, "{n} by {m}");
+    }
+    let whole = twice.replace(" where (4*i0 + i2 in 0..n, 4*i1 + i3 in 0..m)", "");
+    let k: Kernel = whole.parse().expect("a kernel");
+    let symbols = |s: &str| Some(if s == "n" { 4 } else { 5 });
+    let e = run(&k, &symbols, &[ramp(&[4, 5])]).expect_err("a read behind the end");
+    assert!(e.to_string().contains("index 5 of dimension 1"), "{e}");
+}
+
 #[test]
 fn what_the_interpreter_reports() {
     let copy = |read: &str, write: &str, outer: &str| {
@@ -476,6 +500,14 @@ fn rejected_stages() {
     k(
         &format!("stage {{ {read} {id} {sum} {w} }}"),
         "a combiner without reduction dimensions",
+    );
+    k(
+        &format!("stage reduce(4) where (i2 in 0..3) {{ {read} {id} {sum} {w} }}"),
+        "where: a reduction or a scatter of some points only",
+    );
+    k(
+        &format!("stage where (i7 in 0..3) {{ {read} {id} {w} }}"),
+        "where: i7 is no variable of this stage",
     );
     k(
         &format!("stage scan {{ {read} {id} {w} }}"),

@@ -4,7 +4,8 @@
 //! kernel @softmax(o0: f32[n, 10] in, o1: f32[n, 10] out) symbols(n) outer(n) {
 //!   schedule rows{lanes=8, outside=1, …}         // where it is not the compiler's to choose
 //!   local l0: f32[]
-//!   stage reduce(10) {                           // dims in order, in groups of one kind; then `scan` or `scatter`
+//!   stage reduce(10) {                           // dims in order, in groups of one kind; `where (4*i0 + i1 in 0..n)` for
+//!                                                // those points only; then `scan` or `scatter`
 //!     read o0[i0, i1] where (i1 - 1 in 0..10) else f32 0.0
 //!     index 2*i1
 //!     inbounds(i1 in 0..5, i0 in 0..n)
@@ -135,6 +136,9 @@ impl Kernel {
                 "reduce"
             };
             write!(f, " {kind}({})", list(group.iter().map(|d| &d.extent)))?;
+        }
+        if !s.guard.is_empty() {
+            write!(f, " where ({})", bounds_text(&s.guard))?;
         }
         let flags = [(s.scan, " scan"), (s.scatter, " scatter")];
         flags.iter().filter(|x| x.0).try_for_each(|x| f.write_str(x.1))?;
@@ -295,6 +299,7 @@ impl Kernel {
                     .map(|extent| IterDim { extent, kind }),
             );
         }
+        let guard = if l.eat("where") { parse_bounds(l)? } else { vec![] };
         let (scan, scatter) = (l.eat("scan"), l.eat("scatter"));
         l.expect("{")?;
         let mut reads = vec![];
@@ -340,6 +345,7 @@ impl Kernel {
         l.expect("}")?;
         Ok(Stage {
             dims,
+            guard,
             reads,
             checks,
             body,

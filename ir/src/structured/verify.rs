@@ -134,6 +134,7 @@ struct Checker<'k> {
 impl Checker<'_> {
     fn stage(&self, written: &mut Written) -> Check {
         let s = self.s;
+        self.guard(&s.guard).map_err(|e| format!("where: {e}"))?;
         let mut dtypes = vec![];
         for (i, r) in s.reads.iter().enumerate() {
             let d = self.read(r, &dtypes, written).map_err(|e| format!("read {i}: {e}"))?;
@@ -171,6 +172,15 @@ impl Checker<'_> {
             *written.slot(*place) = true;
         }
         Ok(())
+    }
+
+    /// A reduction has all its points, and order is none of a guard's.
+    fn guard(&self, guard: &[Bound]) -> Check {
+        let plain = self.s.combine.is_none() && !self.s.scatter;
+        ensure(guard.is_empty() || plain, || {
+            "a reduction or a scatter of some points only".into()
+        })?;
+        self.bounds(guard, &[])
     }
 
     fn read(&self, r: &Read, before: &[DType], written: &mut Written) -> Result<DType, String> {

@@ -122,6 +122,9 @@ fn piece(part: Part, schedule: &Schedule, runs: Option<&Dim>) -> Result<Piece, S
             })
         }),
         _ if flat.has_loops() => Err("the kernel has loops, which only a tree keeps in order".into()),
+        _ if flat.stages.iter().any(|s| !s.guard.is_empty()) => {
+            Err("a stage has only some of its points, which only a tree leaves out".into())
+        }
         schedule if runs.is_some() && !matches!(schedule, Schedule::Points(_) | Schedule::Rows(_)) => {
             Err("a version is rows or points".into())
         }

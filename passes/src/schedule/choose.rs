@@ -33,6 +33,8 @@ const LONG: i64 = 8;
 /// Up to this many parts of a kernel are kernels of their own; of more, those that only copy rows are steps, which cost no
 /// code.
 const FEW_PARTS: usize = 16;
+/// How many times higher the tiles of a tree are whose right operands come from memory.
+const STREAMED: i64 = 4;
 /// Bytes of a row that a vector loop copies better.
 const SHORT_ROW: i64 = 64;
 
@@ -129,13 +131,15 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     }))
 }
 
-/// True for kernels that run in order: those with loops, or with several results of a reduction at one point.
+/// True for kernels that run in order: those with loops, with several results of a reduction at one point, or with domains that
+/// are cut short.
 fn needs_tree(flat: &Flat) -> bool {
-    flat.has_loops() || flat.stages.iter().any(|s| s.reduces() && !s.scan && has_row(s))
+    let in_order = |s: &FlatStage| s.reduces() && !s.scan && has_row(s) || !s.guard.is_empty();
+    flat.has_loops() || flat.stages.iter().any(in_order)
 }
 
-/// The kernel's own tree, with tiles wherever they can be: of as many rows as registers hold where every right operand is the
-/// same for all points along the innermost outer dimension.
+/// The kernel's own tree, with tiles wherever they can be: of as many rows as registers hold, or some times that, where every right
+/// operand is the same for all points along the innermost outer dimension.
 fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
     let with = |rows: i64| {
         let on_tiles = |i: usize| tree::tiles(flat, rows, i);
@@ -154,8 +158,30 @@ fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
     if flat.outer.is_empty() || tiles(&alone) == 0 {
         return Schedule::Tree(alone);
     }
-    let rows = with(i64::from(target.tile.shape(TileKind::F32, PANEL as u32).rows));
+    let height = i64::from(target.tile.shape(TileKind::F32, PANEL as u32).rows);
+    let rows = with(if streams(flat, target) {
+        STREAMED * height
+    } else {
+        height
+    });
     Schedule::Tree(if tiles(&rows) == tiles(&alone) { rows } else { alone })
+}
+
+/// True where a stage that sums products reads more for one point than stays in L2: from memory for every group of points.
+fn streams(flat: &Flat, target: &CpuTarget) -> bool {
+    let sums = flat.stages.iter().filter(|s| s.reduces() && has_row(s));
+    sums.into_iter().any(|s| {
+        let bytes = |r: &FlatRead| match r {
+            FlatRead::Element { target, index, .. } => {
+                let moves = s.dims.iter().filter(|(v, _)| index.uses(*v)).map(|(_, d)| &d.extent);
+                let buffer = target.buffer().map(|b| flat.buffers[b.0 as usize].dtype.bytes() as i64);
+                Some(&brolga_ir::dim::product(moves) * buffer?)
+            }
+            _ => None,
+        };
+        let all = s.reads.iter().filter_map(bytes);
+        all.filter_map(|b| b.as_const()).any(|b| b > target.l2_bytes as i64)
+    })
 }
 
 fn copy(flat: &Flat) -> Option<Schedule> {

@@ -58,6 +58,8 @@ pub enum FlatRead {
 pub struct FlatStage {
     /// Inner dimensions, each with its variable.
     pub dims: Vec<(Var, IterDim)>,
+    /// What holds of the points that there are.
+    pub guard: Vec<Bound>,
     /// The body's inputs.
     pub reads: Vec<FlatRead>,
     /// What is checked of indices that come from data.
@@ -171,6 +173,7 @@ impl Flat {
             };
             FlatStage {
                 dims,
+                guard: s.guard.clone(),
                 reads: reads.collect(),
                 checks: s.checks.clone(),
                 body: s.body.clone(),
@@ -356,7 +359,8 @@ impl FlatStage {
             }
         }
         self.writes.iter_mut().for_each(|(_, ix)| f(ix, true));
-        self.write_bounds.iter_mut().for_each(|b| f(&mut b.index, false));
+        let bounds = self.guard.iter_mut().chain(&mut self.write_bounds);
+        bounds.for_each(|b| f(&mut b.index, false));
         let checked = self
             .checks
             .iter_mut()

@@ -251,7 +251,12 @@ pub fn collapse(dims: &[(Var, Dim)], p: Var) -> (Ix, Vec<(Var, Ix)>) {
             dims.iter().map(|(v, _)| (*v, Ix::constant(0))).collect(),
         );
     }
-    let (mut rest, mut out) = (Ix::var(p), vec![]);
+    (Ix::constant(total), unfold(dims, Ix::var(p)))
+}
+
+/// What each of several dimensions' variables is at a position among all their points, in row-major order.
+pub fn unfold(dims: &[(Var, Dim)], position: Ix) -> Vec<(Var, Ix)> {
+    let (mut rest, mut out) = (position, vec![]);
     for (i, (v, d)) in dims.iter().enumerate().rev() {
         if i == 0 {
             out.push((*v, rest.clone()));
@@ -261,5 +266,5 @@ pub fn collapse(dims: &[(Var, Dim)], p: Var) -> (Ix, Vec<(Var, Ix)>) {
         }
     }
     out.reverse();
-    (Ix::constant(total), out)
+    out
 }

@@ -57,6 +57,8 @@ pub(super) struct StageCode {
     /// The number of variables: the outer ones, those of the loops around it, its own.
     pub vars: usize,
     pub dims: Vec<DimCode>,
+    /// What holds of the points that there are; the same on every lane.
+    pub guard: Box<[BoundCode]>,
     /// The stage's own dimension that has lanes, when the outer domain gives none.
     pub lane_dim: Option<usize>,
     /// The variable that counts lanes.
@@ -138,11 +140,13 @@ impl StageCode {
             });
         }
         let mut lane_dim = None;
+        let cut = |i: usize| s.guard.iter().any(|b| b.index.uses(Var((before + i) as u32)));
         if outer_lane.is_none() && !s.scatter {
-            let parallel = (0..dims.len()).filter(|&i| !dims[i].reduced && dims[i].extent >= FEW);
+            let parallel = (0..dims.len()).filter(|&i| !dims[i].reduced && dims[i].extent >= FEW && !cut(i));
             lane_dim = parallel.max_by_key(|&i| dims[i].extent);
             slots.lane = lane_dim.map(|i| dims[i].var);
         }
+        let guard = BoundCode::all(&s.guard, &mut slots)?;
         let access = |place: Place, map: &[Ix], slots: &mut Slots| {
             let place = match place {
                 Place::Operand(i) => i as usize,
@@ -210,6 +214,7 @@ impl StageCode {
         Ok(StageCode {
             vars: before + dims.len(),
             dims,
+            guard,
             lane_dim,
             lane_var: slots.lane,
             reads,

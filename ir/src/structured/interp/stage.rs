@@ -19,7 +19,9 @@ impl Machine<'_> {
         }
         start(&mut self.vars[s.vars - s.dims.len()..]);
         loop {
+            let there = s.guard.iter().all(|b| b.holds(&self.vars, &s.file, 0));
             match lane_dim {
+                _ if !there => {}
                 None => self.lanes(s, number, &reduced, lanes.unwrap_or(1))?,
                 Some(d) => {
                     for first in (0..d.extent).step_by(LANES) {

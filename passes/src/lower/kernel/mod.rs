@@ -319,6 +319,7 @@ impl<'g> KernelBuilder<'g> {
         let (reads, body) = s.finish(outputs)?;
         self.kernel.parts.push(Part::Stage(Stage {
             dims,
+            guard: vec![],
             reads,
             checks,
             body,

@@ -15,11 +15,11 @@
 //! ```
 
 use super::super::contraction::{is_sum, multiplied};
-use super::super::flat::{Flat, FlatRead, FlatStage, Target, is_affine, local_len, stride_is_one};
+use super::super::flat::{Flat, FlatRead, FlatStage, Target, is_affine, stride_is_one};
 use super::super::nest::Nest;
 use super::super::packing::Packing;
 use super::tile::runs;
-use super::tree::Group;
+use super::tree::{Group, tile_stride};
 use brolga_ir::dim::product;
 use brolga_ir::index::{Bound, Ix, Var};
 use brolga_ir::loops::{self, Buf, PANEL, Stmt, WIDEST};
@@ -103,7 +103,7 @@ fn blocked(stage: &FlatStage, index: &Ix, guard: &[Bound], outside: &[(Var, Dim)
 }
 
 impl<'f> Product<'f> {
-    /// The product that a stage is, inside these dimensions of the kernel, `row` not among them.
+    /// The product that a stage is, inside these dimensions of the kernel; its rows lie along others.
     ///
     /// # Errors
     /// Why tiles cannot do it.
@@ -111,7 +111,7 @@ impl<'f> Product<'f> {
         flat: &'f Flat,
         stage: &'f FlatStage,
         outside: &[(Var, Dim)],
-        row: Option<Var>,
+        along: &[(Var, Dim)],
     ) -> Result<Product<'f>, String> {
         let plain = !stage.scan && !stage.scatter && stage.checks.is_empty();
         let sums = stage.combine.as_ref().is_some_and(is_sum);
@@ -119,7 +119,7 @@ impl<'f> Product<'f> {
         if !(plain && sums && typed && multiplied(stage).is_some()) {
             return Err("it is no sum of products of two f32 values that are read".into());
         }
-        Product::with(flat, stage, outside, row, 0).or_else(|_| Product::with(flat, stage, outside, row, 1))
+        Product::with(flat, stage, outside, along, 0).or_else(|_| Product::with(flat, stage, outside, along, 1))
     }
 
     /// The product whose left operand is this one of the two reads.
@@ -127,7 +127,7 @@ impl<'f> Product<'f> {
         flat: &'f Flat,
         stage: &'f FlatStage,
         outside: &[(Var, Dim)],
-        row: Option<Var>,
+        along: &[(Var, Dim)],
         left_of: usize,
     ) -> Result<Product<'f>, String> {
         let read = |r: &'f FlatRead| match r {
@@ -158,7 +158,7 @@ impl<'f> Product<'f> {
         let column = around.iter().rposition(|(v, _)| right.1.uses(*v) && !left.1.uses(*v));
         let column = around.remove(column.ok_or("no dimension of the stage moves the right operand alone")?);
         let steps: Vec<(Var, Dim)> = own(IterKind::Reduction).collect();
-        if row.is_some_and(|r| right.1.uses(r)) {
+        if along.iter().any(|(r, _)| right.1.uses(*r)) {
             return Err("each row has a right operand of its own".into());
         }
         if !steps.iter().all(|(v, d)| right.1.uses(*v) || d.is(1)) {
@@ -258,16 +258,13 @@ impl<'f> Product<'f> {
             v if v == self.column.0 => first.clone(),
             v if self.steps.iter().any(|s| s.0 == v) => Ix::constant(0),
             v if self.around.iter().any(|s| s.0 == v) => Ix::var(v),
-            v => (group.at)(v),
+            v => group.coordinate(&Ix::constant(0), v),
         };
         // Where a target lies for the first row, and how far the next row is.
         let place = |nest: &Nest, (target, index): (Target, &Ix)| match target {
-            Target::Buffer(b) => {
-                let row = group.row.and_then(|r| index.stride(r)).unwrap_or(Dim::ZERO);
-                (b, index.substitute(&at, &Ix::reg), Ix::constant(row))
-            }
+            Target::Buffer(b) => (b, index.substitute(&at, &Ix::reg), Ix::constant(group.stride(index))),
             Target::Local(l) => {
-                let row = local_len(&self.flat.locals[l as usize]);
+                let row = tile_stride(&self.flat.locals[l as usize]);
                 (nest.tile_of(l), index.substitute(&at, &Ix::reg), Ix::constant(row))
             }
         };

@@ -1,18 +1,18 @@
 //! Rows: lanes run along the innermost dimension of each stage; a reduction keeps partial accumulators a lane, merged at the
-//! end in a fixed order, so that the result does not depend on the number of threads.
+//! end in a fixed order, so that the result does not depend on the number of threads. Loops are as much shorter as a stage's guard says.
 
-use super::super::flat::{Flat, FlatStage, look_up};
+use super::super::flat::{Flat, FlatStage, is_affine, look_up, stride_is_one};
 use super::super::nest::{Domain, Nest, Point, collapse};
 use super::super::point::{accumulators, finish, merge};
 use super::super::sums::{self, on_lanes};
 use super::points::MAX_LANES;
 use super::{lanes, outside, parallel};
 use brolga_ir::Dim;
-use brolga_ir::index::{Ix, Reg, Var};
+use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Expr, Kernel, Stmt};
 use brolga_ir::scalar::Body;
 use brolga_ir::schedule::Rows;
-use brolga_ir::structured::IterKind;
+use brolga_ir::structured::{IterDim, IterKind};
 
 /// The kernel.
 ///
@@ -50,11 +50,10 @@ pub fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes:
         nest.writes(out, stage, &values, &reads, at);
         return;
     };
-    let loops: Vec<(Var, Ix)> = before
-        .iter()
-        .map(|(u, d)| (*u, Ix::constant(d.extent.clone())))
-        .collect();
-    let extent = Ix::constant(last.extent.clone());
+    let cuts = cuts(stage).expect("a schedule is refused where there are others");
+    let count = |(u, d): &(Var, IterDim)| (*u, iterations(&cuts, *u, &d.extent, at));
+    let loops: Vec<(Var, Ix)> = before.iter().map(count).collect();
+    let extent = iterations(&cuts, *v, &last.extent, at);
     let combine = stage.combine.as_ref().filter(|_| stage.reduces());
     let Some(combine) = combine else {
         // Whole vectors, then what is left in ever shorter ones.
@@ -126,6 +125,50 @@ pub fn row_stage(nest: &mut Nest, out: &mut Vec<Stmt>, stage: &FlatStage, lanes:
         pass(nest, out, false, rest, &accs);
     }
     finish(nest, out, stage, &accs, 1, at);
+}
+
+/// A dimension of a stage that a bound of its guard cuts short: what the bound's index is at its first point, and the bound's end.
+pub struct Cut {
+    of: Var,
+    first: Ix,
+    end: Dim,
+}
+
+/// The dimensions that a stage's guard cuts short.
+///
+/// # Errors
+/// When a bound cuts none, or one that another bound cuts.
+pub fn cuts(stage: &FlatStage) -> Result<Vec<Cut>, String> {
+    let one = |bound: &Bound| {
+        let of = stage
+            .dims
+            .iter()
+            .map(|d| d.0)
+            .find(|v| stride_is_one(&bound.index, *v))?;
+        let others = |v: Var| if v == of { Ix::constant(0) } else { Ix::var(v) };
+        let first = bound.index.substitute(&others, &Ix::reg);
+        // Variables are not negative, and so no such sum of them is.
+        let positive = first.offset.is_nonnegative() && first.terms.iter().all(|(_, c)| c.is_nonnegative());
+        let free = is_affine(&first) && !stage.dims.iter().any(|d| first.uses(d.0));
+        let end = bound.extent.clone();
+        (positive && free).then_some(Cut { of, first, end })
+    };
+    let mut out: Vec<Cut> = vec![];
+    for b in &stage.guard {
+        match one(b) {
+            Some(c) if out.iter().all(|other| other.of != c.of) => out.push(c),
+            _ => return Err(format!("{b} cuts no dimension of the stage short, or a second time")),
+        }
+    }
+    Ok(out)
+}
+
+/// How many points of a stage's dimension there are.
+fn iterations(cuts: &[Cut], v: Var, extent: &Dim, at: &Point) -> Ix {
+    match cuts.iter().find(|c| c.of == v) {
+        Some(c) => (&c.first.substitute(at, &Ix::reg).scale(&Dim::Const(-1)) + &c.end).at_most(extent),
+        None => Ix::constant(extent.clone()),
+    }
 }
 
 /// Merges the lanes of partial accumulators pairwise: lane `i` with lane `i + n/2`.

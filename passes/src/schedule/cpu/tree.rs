@@ -1,6 +1,7 @@
 //! Trees: the kernel's own tree of loops and stages, for a group of points at a time. The points of a group are consecutive
-//! along the innermost outer dimension; they are the rows of the tiles of stages that sum products. Groups run in parallel,
-//! the loops of the tree in order inside them, and locals live in scratch memory, one tile for each point of the group.
+//! along the innermost outer dimension, or along several where tiles see none of them; they are the rows of the tiles of stages
+//! that sum products. Groups run in parallel, the loops of the tree in order inside them, and locals live in scratch memory, one
+//! tile for each point of the group.
 //!
 //! ```text
 //! outer(n) { local l0: f32[64]  loop(T) { stage parallel(256) reduce(64) { … l1 } stage parallel(64) { … l0 } } }
@@ -14,30 +15,84 @@
 //! ```
 
 use super::super::flat::{Flat, FlatStage, Node, local_len, look_up};
-use super::super::nest::{Home, Nest, Point, collapse};
+use super::super::nest::{Home, Nest, Point, collapse, unfold};
 use super::super::packing::Packing;
 use super::super::point;
 use super::points::MAX_LANES;
 use super::product::Product;
-use super::rows::row_stage;
+use super::rows::{cuts, row_stage};
 use super::tile::{MAX_ROWS, balanced};
 use super::{lanes, parallel};
 use brolga_ir::Dim;
+use brolga_ir::dim::product as product_of;
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::loops::{Buf, Kernel, Scope, Stmt};
 use brolga_ir::schedule::{Tree, Way};
-use brolga_ir::structured::{IterDim, IterKind};
+use brolga_ir::structured::{IterDim, IterKind, Local};
 
 /// The points that go through the tree together, at a point of its loops.
 pub struct Group<'a> {
-    /// The dimension along which they lie, when there are several.
-    pub row: Option<Var>,
+    /// The dimensions along which they lie, in row-major order; none for a single point.
+    pub along: Dims<'a>,
+    /// Where among all points along those the first of them is.
+    pub first: Ix,
     /// How many there are here.
     pub rows: Ix,
     /// The most that there are anywhere.
     pub most: i64,
-    /// What variables are at the first of them.
+    /// What other variables are.
     pub at: &'a Point<'a>,
+}
+
+impl Group<'_> {
+    /// What a variable is at a point of the group.
+    pub fn coordinate(&self, point: &Ix, v: Var) -> Ix {
+        match self.along.iter().any(|(u, _)| *u == v) {
+            true => look_up(&unfold(self.along, &self.first + point), v),
+            false => (self.at)(v),
+        }
+    }
+
+    /// How far an index moves from one point to the next.
+    pub fn stride(&self, index: &Ix) -> Dim {
+        match self.along {
+            [(row, _)] => index.stride(*row).unwrap_or(Dim::ZERO),
+            _ => Dim::ZERO,
+        }
+    }
+}
+
+/// The elements from one point's tile of a local to the next one's: an odd number of cache lines, so that tiles whose sizes are
+/// powers of 2 do not fall on one set of the cache.
+pub fn tile_stride(l: &Local) -> Dim {
+    let line = 64 / l.dtype.bytes() as i64;
+    match local_len(l).as_const() {
+        Some(n) if n > line => Dim::Const((((n + line - 1) / line) | 1) * line),
+        _ => local_len(l),
+    }
+}
+
+/// The innermost outer dimensions along which points can be rows together: the last one, and those that no tile sees.
+fn together(flat: &Flat) -> usize {
+    let seen = |v: Var| {
+        let sums = flat.stages.iter().filter(|s| s.reduces());
+        sums.into_iter().any(|s| {
+            let mut uses = false;
+            s.clone().each_index(&mut |ix, _| uses |= ix.uses(v));
+            uses
+        })
+    };
+    let unseen = flat.outer.iter().rev().take_while(|(v, _)| !seen(*v)).count();
+    unseen.max(1).min(flat.outer.len())
+}
+
+/// Dimensions with their variables.
+type Dims<'f> = &'f [(Var, Dim)];
+
+/// The outer dimensions of the parallel loop, and those of a group of so many points.
+fn split(flat: &Flat, rows: i64) -> (Dims<'_>, Dims<'_>) {
+    let inside = if rows > 1 { together(flat) } else { 0 };
+    flat.outer.split_at(flat.outer.len() - inside)
 }
 
 /// The kernel, and which of its parameters are panels of what.
@@ -55,47 +110,38 @@ pub fn kernel(flat: &Flat, s: &Tree) -> Result<(Kernel, Vec<(Buf, Packing)>), St
     if !(1..=MAX_ROWS).contains(&s.rows) {
         return Err(format!("rows={}, expected 1 to {MAX_ROWS}", s.rows));
     }
-    let (row, mut dims) = match (s.rows, flat.outer.split_last()) {
-        (1, _) => (None, flat.outer.clone()),
-        (_, Some((row, rest))) => (Some(row.clone()), rest.to_vec()),
-        (n, None) => return Err(format!("rows={n}, but there is a single point")),
-    };
-    let ways = ways(flat, s, &dims, row.as_ref().map(|r| r.0))?;
+    if s.rows > 1 && flat.outer.is_empty() {
+        return Err(format!("rows={}, but there is a single point", s.rows));
+    }
+    flat.stages.iter().try_for_each(|s| cuts(s).map(drop))?;
+    let (around, along) = split(flat, s.rows);
+    let ways = ways(flat, s, around, along)?;
     let packed = packed(flat, &ways)?;
     let mut nest = Nest::new(flat);
-    let (height, block) = match &row {
-        Some((_, n)) => (balanced(n, s.rows), Some(nest.var())),
-        None => (Dim::ONE, None),
-    };
+    let points = product_of(along.iter().map(|(_, n)| n));
+    let height = balanced(&points, s.rows);
     let most = height.as_const().unwrap_or(s.rows);
-    if let (Some(b), Some((_, n))) = (block, &row) {
-        dims.push((b, n.ceil_div(&height)));
-    }
+    let block = (!along.is_empty()).then(|| nest.var());
+    let mut dims = around.to_vec();
+    dims.extend(block.map(|b| (b, points.ceil_div(&height))));
     let p = nest.var();
     let (total, map) = collapse(&dims, p);
     let first = block.map_or(Ix::constant(0), |b| look_up(&map, b).scale(&height));
-    let rows = match &row {
-        Some((_, n)) if n.modulo(&height).is(0) => Ix::constant(height),
-        Some((_, n)) => (&first.scale(&Dim::Const(-1)) + n).at_most(&height),
-        None => Ix::constant(1),
+    let rows = match points.modulo(&height).is(0) {
+        true => Ix::constant(height),
+        false => (&first.scale(&Dim::Const(-1)) + &points).at_most(&height),
     };
     for (i, l) in flat.locals.iter().enumerate() {
         if flat.is_written(i) {
-            let b = nest.scratch(l.dtype, &local_len(l) * most, Scope::Worker);
+            let b = nest.scratch(l.dtype, &tile_stride(l) * most, Scope::Worker);
             nest.homes[i] = Some(Home::Buffer(b, Ix::constant(0)));
         }
     }
-    let row = row.map(|r| r.0);
-    let at = |u: Var| {
-        if Some(u) == row {
-            first.clone()
-        } else {
-            look_up(&map, u)
-        }
-    };
+    let at = |u: Var| look_up(&map, u);
     let mut body = vec![];
     let group = Group {
-        row,
+        along,
+        first,
         rows,
         most,
         at: &at,
@@ -110,11 +156,8 @@ pub fn kernel(flat: &Flat, s: &Tree) -> Result<(Kernel, Vec<(Buf, Packing)>), St
 
 /// True where tiles can do a stage, in a tree for so many points together.
 pub fn tiles(flat: &Flat, rows: i64, stage: usize) -> bool {
-    let (row, dims) = match (rows, flat.outer.split_last()) {
-        (2.., Some((row, rest))) => (Some(row.0), rest.to_vec()),
-        _ => (None, flat.outer.clone()),
-    };
-    product(flat, stage, &dims, row).is_ok_and(|p| packed(flat, &[Found::Tiles(Box::new(p))]).is_ok())
+    let (dims, along) = split(flat, rows);
+    product(flat, stage, dims, along).is_ok_and(|p| packed(flat, &[Found::Tiles(Box::new(p))]).is_ok())
 }
 
 /// How a stage runs.
@@ -123,10 +166,10 @@ enum Found<'f> {
     Lanes(u32),
 }
 
-fn ways<'f>(flat: &'f Flat, s: &Tree, dims: &[(Var, Dim)], row: Option<Var>) -> Result<Vec<Found<'f>>, String> {
+fn ways<'f>(flat: &'f Flat, s: &Tree, dims: Dims, along: Dims) -> Result<Vec<Found<'f>>, String> {
     let one = |(i, way): (usize, &Way)| match way {
         Way::Lanes(n) => lanes(*n, MAX_LANES).map(Found::Lanes),
-        Way::Tile => product(flat, i, dims, row)
+        Way::Tile => product(flat, i, dims, along)
             .map(|p| Found::Tiles(Box::new(p)))
             .map_err(|e| format!("stage {i} on tiles: {e}")),
     };
@@ -134,11 +177,11 @@ fn ways<'f>(flat: &'f Flat, s: &Tree, dims: &[(Var, Dim)], row: Option<Var>) -> 
 }
 
 /// The product that a stage is.
-fn product<'f>(flat: &'f Flat, stage: usize, dims: &[(Var, Dim)], row: Option<Var>) -> Result<Product<'f>, String> {
+fn product<'f>(flat: &'f Flat, stage: usize, dims: Dims, along: Dims) -> Result<Product<'f>, String> {
     let mut outside = dims.to_vec();
     loops_around(&flat.tree, stage, &mut outside);
     let repeats = outside.get(dims.len()..).and_then(<[_]>::last).map(|l| l.0);
-    Product::of(flat, &flat.stages[stage], &outside, row).map(|p| p.repeated(repeats))
+    Product::of(flat, &flat.stages[stage], &outside, along).map(|p| p.repeated(repeats))
 }
 
 /// Adds the loops around a stage, outermost first; false where it is none of these nodes'.
@@ -189,6 +232,7 @@ fn nodes(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], tree: &[Node], gr
                 let v = nest.var();
                 let at = |u: Var| if u == *var { Ix::var(v) } else { (group.at)(u) };
                 let inside = Group {
+                    first: group.first.clone(),
                     rows: group.rows.clone(),
                     at: &at,
                     ..*group
@@ -211,13 +255,10 @@ fn stage(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], number: usize, gr
     let here = if group.most > 1 { Ix::var(r) } else { Ix::constant(0) };
     for (l, home) in flat.locals.iter().zip(&mut nest.homes) {
         if let Some(Home::Buffer(_, first)) = home {
-            *first = here.scale(&local_len(l));
+            *first = here.scale(&tile_stride(l));
         }
     }
-    let at = |u: Var| {
-        let first = (group.at)(u);
-        if Some(u) == group.row { &first + &here } else { first }
-    };
+    let at = |u: Var| group.coordinate(&here, u);
     let mut body = vec![];
     point_stage(nest, &mut body, &flat.stages[number], lanes, &at);
     match group.most {
