@@ -100,7 +100,7 @@ fn fold(g: &Graph, op: &Op, inputs: &[Value], types: &[Type], limit: usize) -> O
         // An index is at hand wherever it is read.
         Role::Source(s) if s.is_index() => return None,
         Role::Source(_) => {}
-        Role::Store | Role::Own(_) | Role::Host | Role::Region(_) => return None,
+        role if matches!(role, Role::Store) || role.is_opaque() => return None,
         _ if inputs.is_empty() => return None,
         _ => {}
     }

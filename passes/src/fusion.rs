@@ -10,7 +10,7 @@
 //! | `Access` | movement of a tensor: an index map | anything |
 //! | `Pointwise` | arithmetic on accesses | anything but a contraction's or window's operand |
 //! | `Rows` | contains reductions, all along the same axes: a row at a time | arithmetic, broadcasts and reductions along the same axes |
-//! | `Anchor` | contains one contraction or window reduction | arithmetic, any number of times on the same one; a transpose, where it is over windows |
+//! | `Anchor` | contains one contraction, window reduction or operator with a kernel of its own | arithmetic, any number of times on the same one; a transpose, where it is no matrix product |
 //! | `Final` | concatenation, scan, scatter | nothing: it is stored |
 
 use brolga_ir::ops::Role;
@@ -29,7 +29,7 @@ pub enum Form {
     Pointwise,
     /// Reductions along these axes.
     Rows(Axes),
-    /// A contraction or a window reduction, told apart by who asks: one kernel holds one, however often it is used. In an
+    /// A contraction, a window reduction or an operator with a kernel of its own, told apart by who asks: one kernel holds one, however often it is used. In an
     /// order of its axes.
     Anchor(u32, Order),
     /// To be stored at once.
@@ -132,7 +132,7 @@ impl Part {
         };
         let order = match role {
             Role::Move(m) => m.permutation(op).map_or(Order::FIXED, |p| Order::of(&p)),
-            Role::Window(_) => Order::PLAIN,
+            Role::Window(_) | Role::Own(_) => Order::PLAIN,
             Role::Contract(c) if c.window(op, types).is_some() => Order::PLAIN,
             _ => Order::FIXED,
         };
@@ -158,6 +158,13 @@ impl Part {
         match self.role {
             Role::Store => Ok(Tensor),
             Role::Source(_) => Ok(Pointwise),
+            Role::Own(own) if own.is_fused() => {
+                if forms.iter().all(|f| *f == Tensor) {
+                    Ok(Anchor(anchor, self.order))
+                } else {
+                    Err("a kernel of its own reads tensors in memory")
+                }
+            }
             Role::Own(_) | Role::Host | Role::Region(_) => {
                 if forms.iter().all(|f| *f == Tensor) {
                     Ok(Tensor)

@@ -52,7 +52,7 @@ fn graph_of(op: &Op, sample: &Sample, lies: Lies) -> Result<Graph, String> {
     };
     for (i, v) in outs.into_iter().enumerate() {
         let v = match op.role() {
-            Role::Own(_) | Role::Host | Role::Region(_) => v,
+            role if role.is_step() => v,
             _ => {
                 let store = Op::store(lies(graph.ty(v).rank()));
                 graph.add(store, &[v], &origin).map_err(|e| e.message)?[0]

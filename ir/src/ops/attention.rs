@@ -344,7 +344,7 @@ impl OwnKernel for Def {
     fn kernel(&self, op: &Op, inputs: &[Type], results: &[Type]) -> Result<OwnStages, String> {
         kernel::kernel(op, &extents(op, inputs)?, inputs, results)
     }
-    fn competes(&self) -> bool {
+    fn is_fused(&self) -> bool {
         true
     }
     fn work(&self, op: &Op, inputs: &[Type]) -> OwnWork {

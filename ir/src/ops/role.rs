@@ -35,7 +35,7 @@ pub enum Role {
     Assemble(&'static dyn Assemble),
     /// Decomposed into others before kernels are formed.
     Composite,
-    /// A kernel of its own, over tensors in memory.
+    /// A kernel of its own, over tensors in memory in any layout.
     Own(&'static dyn OwnKernel),
     /// No kernel is worth writing for it: it runs as its reference evaluation.
     Host,
@@ -81,6 +81,13 @@ impl Role {
     }
     /// True when it is no part of a kernel: a step of its own, over tensors in memory.
     pub fn is_step(self) -> bool {
+        match self {
+            Role::Own(own) => !own.is_fused(),
+            _ => self.is_opaque(),
+        }
+    }
+    /// True when nothing looks inside: it has a kernel of its own, its reference evaluation or regions.
+    pub fn is_opaque(self) -> bool {
         matches!(self, Role::Own(_) | Role::Host | Role::Region(_))
     }
     /// True when every element of the result is an element of an operand, unchanged, or a fill.
@@ -325,18 +332,25 @@ pub struct OwnWork {
     pub cycles: Dim,
 }
 
-/// An operator that no other is fused with.
+/// An operator that brings its kernel along. Index maps are logical, so that operands lie as their makers and the costs of reading
+/// them have it: a stage reads well along its innermost dimension.
 pub trait OwnKernel: Sync {
-    /// The kernel for operands and results of these types, row-major all of them.
+    /// The kernel for operands and results of these types.
     ///
     /// # Errors
     /// When the attributes do not fit.
     fn kernel(&self, op: &Op, inputs: &[Type], results: &[Type]) -> Result<OwnStages, String>;
-    /// True where its decomposition may be faster: costs decide.
-    fn competes(&self) -> bool {
+    /// True for an operator of one result that the last stage alone writes: what is element-wise behind it joins that stage, and
+    /// where it has a decomposition too, costs decide.
+    fn is_fused(&self) -> bool {
         false
     }
-    /// What the kernel does; asked of an operator that competes.
+    /// What its first stage reads windows of, for one over images; see [`Products::window`].
+    fn window(&self, op: &Op, inputs: &[Type]) -> Option<WindowShape> {
+        let _ = (op, inputs);
+        None
+    }
+    /// What the kernel does; asked of an operator that is fused.
     fn work(&self, op: &Op, inputs: &[Type]) -> OwnWork {
         let _ = (op, inputs);
         OwnWork {

@@ -70,14 +70,11 @@ pub fn account(graph: &Graph, target: &Target) -> Account {
         }
         match node.op.role() {
             Role::Store => sum += accountant.kernel(node.inputs[0]),
-            Role::Own(_) | Role::Host | Role::Region(_) => {
+            role if role.is_step() => {
                 let types: Vec<Type> = node.inputs.iter().map(|&i| graph.ty(i).clone()).collect();
                 let work = accountant.model.operator(&node.op, &types, graph.ty(node.outputs[0]));
                 sum.kernels += 1;
                 sum.seconds += accountant.model.kernel(work.compute, work.memory);
-                if let Role::Own(own) = node.op.role() {
-                    sum.multiply_adds += accountant.model.extent(&own.work(&node.op, &types).products);
-                }
             }
             _ => {}
         }
@@ -109,7 +106,7 @@ impl<'g> Accountant<'g> {
         };
         let node = &self.graph.nodes[n as usize];
         match node.op.role() {
-            Role::Store | Role::Own(_) | Role::Host | Role::Region(_) => None,
+            role if matches!(role, Role::Store) || role.is_step() => None,
             Role::Reshape(_) => self.stream(node.inputs[0]).map(|_| node),
             _ => Some(node),
         }
@@ -190,6 +187,7 @@ impl<'g> Accountant<'g> {
             Role::Contract(c) => {
                 k.sum.multiply_adds += self.model.elements(out) * self.model.extent(&c.depth(&node.op, &types))
             }
+            Role::Own(own) => k.sum.multiply_adds += self.model.extent(&own.work(&node.op, &types).products),
             Role::Rows(_) => k.sum.reduced += self.model.elements(&types[0]),
             Role::Window(w) => k.sum.reduced += self.model.elements(out) * self.model.taps(w, &node.op),
             Role::Move(m) if m.strides(&node.op, &types[0]) => k.sum.strided += self.model.elements(out),

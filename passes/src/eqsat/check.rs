@@ -232,7 +232,7 @@ pub fn check_decompositions(rule: &Rule, seed: u64) -> Report {
 
 /// Every operator that may be a kernel, in each of its samples' forms.
 fn samples() -> impl Iterator<Item = (&'static dyn OpDef, Sample)> {
-    let kernels = ops::all().iter().filter(|d| !d.is_step());
+    let kernels = ops::all().iter().filter(|d| !d.role().is_opaque());
     kernels.flat_map(|d| d.samples().into_iter().map(move |s| (*d, s)))
 }
 

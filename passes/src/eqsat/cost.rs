@@ -15,8 +15,8 @@ pub const SYMBOL: i64 = 64;
 #[derive(Clone, Debug)]
 pub struct CostModel {
     cost: Cost,
-    /// Whether kernels may write into parts of what others put together.
-    bufferizes: bool,
+    /// Whether kernels may write into parts of what others put together, and trees multiply on register tiles.
+    cpu: bool,
     batches: Vec<Symbol>,
     images: Vec<usize>,
 }
@@ -38,6 +38,7 @@ pub fn window(op: &Op, types: &[Type]) -> Option<WindowShape> {
     match op.role() {
         Role::Window(w) => Some(w.shape(op)),
         Role::Contract(c) => c.window(op, types),
+        Role::Own(own) => own.window(op, types),
         _ => None,
     }
 }
@@ -79,7 +80,7 @@ impl CostModel {
     pub fn new(t: &Target) -> CostModel {
         CostModel {
             cost: t.cost.clone(),
-            bufferizes: t.cpu().is_some(),
+            cpu: t.cpu().is_some(),
             batches: vec![],
             images: vec![],
         }
@@ -151,7 +152,7 @@ impl CostModel {
     /// The work of an operator.
     pub fn operator(&self, op: &Op, types: &[Type], out: &Type) -> Work {
         Work {
-            embeds: self.bufferizes && op.role().embeds(op),
+            embeds: self.cpu && op.role().embeds(op),
             ..self.work(op, types, out)
         }
     }
@@ -164,15 +165,14 @@ impl CostModel {
         };
         match op.role() {
             Role::Store | Role::Reshape(_) | Role::Composite | Role::Host | Role::Region(_) => Work::default(),
-            Role::Own(own) if own.competes() => {
+            Role::Own(own) if own.is_fused() => {
                 let w = own.work(op, types);
-                let tiles = self.cost.tile_flops * self.cost.contraction;
+                let tiles = match self.cpu {
+                    true => self.cost.tile_flops * self.cost.contraction,
+                    false => self.cost.vector_flops * self.cost.window_first,
+                };
                 let scalar = self.extent(&w.cycles) * lanes(types) / self.cost.vector_flops;
-                Work {
-                    compute: 2.0 * self.extent(&w.products) / tiles + scalar,
-                    memory: types.iter().chain([out]).map(|t| self.traffic(t)).sum(),
-                    ..Work::default()
-                }
+                plain(2.0 * self.extent(&w.products) / tiles + scalar)
             }
             Role::Own(_) => Work::default(),
             Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.cost.vector_flops),

@@ -100,7 +100,7 @@ pub fn images(eg: &EGraph) -> Result<Vec<usize>, String> {
     let mut out = vec![];
     for term in eg.classes().flat_map(|c| &c.nodes) {
         let Term::Op(id, children) = term else { continue };
-        if !matches!(id.def().role(), Role::Window(_) | Role::Contract(_)) {
+        if !matches!(id.def().role(), Role::Window(_) | Role::Contract(_) | Role::Own(_)) {
             continue;
         }
         let types = operand_types(eg, super::lang::operands(*id, children));

@@ -44,7 +44,7 @@ static ARITIES: LazyLock<Vec<Arity>> = LazyLock::new(|| {
             results,
             composite: match def.role() {
                 Role::Composite => true,
-                Role::Own(own) => own.competes(),
+                Role::Own(own) => own.is_fused(),
                 _ => false,
             },
         }

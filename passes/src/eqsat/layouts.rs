@@ -11,11 +11,12 @@
 //! %3 = store(%2)          -->  %3 = store{layout=(0, 2, 3, 1)}(%2)
 //! ```
 //!
-//! What the caller, a host operator, a region or a gather reads stays row-major.
+//! What the caller, a host operator, a region or a gather reads stays row-major, and what an operator with a kernel of its own
+//! reads under another shape.
 
 use super::cost::{self, CostModel, channels_last, varying};
 use crate::decompose::decompose_where;
-use crate::lower::kernel::{self, in_memory, stored};
+use crate::lower::kernel::{self, Lowered, in_memory, stored};
 use brolga_ir::index::{Ix, Term, Var};
 use brolga_ir::ops::{Channels, Role, WindowShape};
 use brolga_ir::structured::{IterKind, Place, Read, Stage};
@@ -63,7 +64,7 @@ pub fn choose(graph: &Graph, target: &Target) -> Result<(Graph, Option<Chosen>),
         return Ok((graph.clone(), None));
     }
     // As kernels are built of it.
-    let parts = decompose_where(graph, |_| true)?;
+    let parts = decompose_where(graph, |op| !op.role().is_opaque())?;
     let mut c = Chooser::new(&parts, &ranks, target)?;
     c.spread();
     c.improve();
@@ -138,7 +139,7 @@ impl Stream {
                 (Some(m), _) => s.reads.push(m),
                 (None, Def::Node(n, _)) => {
                     let node = &graph.nodes[n as usize];
-                    if matches!(node.op.role(), Role::Contract(_) | Role::Window(_)) {
+                    if matches!(node.op.role(), Role::Contract(_) | Role::Window(_) | Role::Own(_)) {
                         s.heavy = Some(n as usize);
                     }
                     todo.extend(&node.inputs);
@@ -184,11 +185,10 @@ fn join(graph: &Graph, ranks: &[usize], open: &mut [bool]) {
 
 /// A kernel: what its stages read and write.
 struct Kernel {
-    result: Value,
-    /// What operands are, the result last.
+    /// What operands are, results last.
     operands: Vec<(Value, Type)>,
-    outer: usize,
-    stages: Vec<Stage>,
+    /// Each with its first own variable.
+    stages: Vec<(Stage, usize)>,
     /// The seconds of its contraction or window where layouts are as it likes them, and the windows.
     heavy: Option<(f64, Option<WindowShape>)>,
 }
@@ -227,7 +227,11 @@ impl Chooser {
         source.outputs.iter().for_each(|(_, v)| close(*v));
         for node in &source.nodes {
             match node.op.role() {
-                Role::Own(_) | Role::Host | Role::Region(_) => node.inputs.iter().for_each(|v| close(*v)),
+                Role::Own(_) => {
+                    let reshaped = node.inputs.iter().filter(|&&v| stored(source, v) != Some(v));
+                    reshaped.for_each(|v| close(*v));
+                }
+                Role::Host | Role::Region(_) => node.inputs.iter().for_each(|v| close(*v)),
                 Role::Gather(_) => close(node.inputs[0]),
                 _ => {}
             }
@@ -255,46 +259,61 @@ impl Chooser {
         Ok(c)
     }
 
-    /// Adds the kernel of a store. Images that windows slide over start channels-last.
+    /// Adds the kernel of a node that has one. Images that windows slide over start channels-last.
     fn kernel(&mut self, n: usize) -> Result<(), NodeError> {
         let node = &self.graph.nodes[n];
-        let (x, result) = (node.inputs[0], node.outputs[0]);
-        let stores = matches!(node.op.role(), Role::Store) && in_memory(&self.graph, x).is_none();
-        if !stores || !self.varies[result.0 as usize] {
-            return Ok(());
-        }
-        let near = |v: &Value| self.open[v.0 as usize];
-        if !near(&result) && !Stream::of(&self.graph, x).reads.iter().any(near) {
-            return Ok(());
-        }
-        let built = kernel::build(&self.graph, x, node.op.layout("layout")).map_err(|message| NodeError {
+        let built = self.built(node).map_err(|message| NodeError {
             node: node.origin.to_string(),
             message,
         })?;
-        let stages = built.kernel.stages().into_iter().cloned().collect();
+        let Some(built) = built else { return Ok(()) };
+        let first = |loops: usize| built.kernel.outer.len() + loops;
+        let placed = built.kernel.placed().into_iter();
+        let stages = placed.map(|(s, loops)| (s.clone(), first(loops.len()))).collect();
         let types = built.kernel.operands.into_iter().map(|o| o.ty);
-        let operands: Vec<(Value, Type)> = built.inputs.into_iter().chain([result]).zip(types).collect();
-        let heavy = self.heavy(x);
+        let results = node.outputs.iter().copied();
+        let operands: Vec<(Value, Type)> = built.inputs.into_iter().chain(results).zip(types).collect();
+        let heavy = self.heavy(node);
         for (v, _) in &operands {
             let around = &mut self.around[v.0 as usize];
             if around.last() != Some(&(self.kernels.len() as u32)) {
                 around.push(self.kernels.len() as u32);
             }
-            let windowed = *v != result && matches!(heavy, Some((_, Some(_))));
+            let windowed = !node.outputs.contains(v) && matches!(heavy, Some((_, Some(_))));
             self.last[v.0 as usize] |= windowed && self.open[v.0 as usize];
         }
         self.kernels.push(Kernel {
-            result,
             operands,
-            outer: built.kernel.outer.len(),
             stages,
             heavy,
         });
         Ok(())
     }
 
+    /// The kernel of a store, or of a step with one, that depends on an input and reads or writes what is open.
+    fn built(&self, node: &Node) -> Result<Option<Lowered>, String> {
+        let (graph, near) = (&self.graph, |v: &Value| self.open[v.0 as usize]);
+        if !node.outputs.iter().any(|v| self.varies[v.0 as usize]) {
+            return Ok(None);
+        }
+        match node.op.role() {
+            Role::Store if in_memory(graph, node.inputs[0]).is_none() => {
+                let x = node.inputs[0];
+                let concerns = near(&node.outputs[0]) || Stream::of(graph, x).reads.iter().any(near);
+                concerns
+                    .then(|| kernel::build(graph, x, node.op.layout("layout")))
+                    .transpose()
+            }
+            Role::Own(own) if !own.is_fused() && node.inputs.iter().any(near) => {
+                kernel::step(graph, node, own).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The seconds of a kernel's contraction or window where layouts are as it likes them, and its windows.
-    fn heavy(&self, root: Value) -> Option<(f64, Option<WindowShape>)> {
+    fn heavy(&self, kernel: &Node) -> Option<(f64, Option<WindowShape>)> {
+        let root = matches!(kernel.op.role(), Role::Store).then(|| kernel.inputs[0])?;
         let node = &self.graph.nodes[Stream::of(&self.graph, root).heavy?];
         let types: Vec<Type> = node.inputs.iter().map(|&i| self.graph.ty(i).clone()).collect();
         let work = self.model.operator(&node.op, &types, self.graph.ty(node.outputs[0]));
@@ -304,7 +323,8 @@ impl Chooser {
     /// What windows give, or is computed from channels-last images, becomes one, where its kernel is no dearer by that.
     fn spread(&mut self) {
         for k in 0..self.kernels.len() {
-            let at = self.kernels[k].result.0 as usize;
+            let (result, _) = self.kernels[k].operands.last().expect("a result");
+            let at = result.0 as usize;
             let mut operands = self.kernels[k].operands.iter();
             let windowed = matches!(self.kernels[k].heavy, Some((_, Some(_))));
             let near = windowed || operands.any(|(v, _)| self.last[v.0 as usize]);
@@ -350,33 +370,40 @@ impl Chooser {
 
     /// The seconds that layouts cost a kernel.
     fn penalty(&self, k: &Kernel) -> f64 {
-        let shape = &self.graph.ty(k.result).shape;
-        let order = self.layout(k.result, shape.len()).order(shape.len());
-        let inner = order.into_iter().rev().find(|&a| !shape[a].is(1));
-        let result = Place::Operand(k.operands.len() as u32 - 1);
-        // The variable along which the result is contiguous.
+        // The variable along which what a stage writes is contiguous.
         let along = |s: &Stage| {
-            let (_, map) = s.writes.iter().find(|(p, _)| *p == result)?;
-            map.get(inner?)?.terms.iter().find_map(|(t, _)| match t {
-                Term::Var(v) => Some(*v),
-                _ => None,
-            })
+            let (place, map) = s.writes.first()?;
+            let inner = match place {
+                Place::Operand(i) => {
+                    let (v, ty) = &k.operands[*i as usize];
+                    let order = self.layout(*v, ty.rank()).order(ty.rank());
+                    order.into_iter().rev().find(|&a| !ty.shape[a].is(1))?
+                }
+                Place::Local(_) => map.len().checked_sub(1)?,
+            };
+            let by = |one: bool| {
+                map[inner].terms.iter().find_map(move |(t, c)| match t {
+                    Term::Var(v) if c.is(1) == one => Some(*v),
+                    _ => None,
+                })
+            };
+            by(true).or_else(|| by(false))
         };
-        let whole = k.stages.last().and_then(along);
+        let whole = k.stages.last().and_then(|(s, _)| along(s));
         let mut sum = 0.0;
-        for (i, s) in k.stages.iter().enumerate() {
+        for (i, (s, first)) in k.stages.iter().enumerate() {
             let Some(v) = along(s).or(whole) else { continue };
             let product = i == 0 && s.reads.len() == 2 && s.combine.is_some() && s.body.insts.len() == 1;
             match k.heavy {
-                Some((seconds, w)) if product => sum += self.product(k, s, v, seconds, w),
-                _ => sum += s.reads.iter().map(|r| self.read(k, i, s, r, v)).sum::<f64>(),
+                Some((seconds, w)) if product => sum += self.product(k, (s, *first), v, seconds, w),
+                _ => sum += s.reads.iter().map(|r| self.read(k, i, (s, *first), r, v)).sum::<f64>(),
             }
         }
         sum
     }
 
     /// What a read costs that does not run along a variable, nor along the stage's sum.
-    fn read(&self, k: &Kernel, stage: usize, s: &Stage, r: &Read, v: Var) -> f64 {
+    fn read(&self, k: &Kernel, stage: usize, (s, first): (&Stage, usize), r: &Read, v: Var) -> f64 {
         let Some((operand, step)) = self.step(k, r, v) else {
             return 0.0;
         };
@@ -385,7 +412,7 @@ impl Chooser {
             _ => None,
         };
         let reduced = s.dims.iter().rposition(|d| d.kind == IterKind::Reduction);
-        let summed = reduced.filter(|_| k.heavy.is_none()).map(|d| Var((k.outer + d) as u32));
+        let summed = reduced.filter(|_| k.heavy.is_none()).map(|d| Var((first + d) as u32));
         let along_sum = || summed.and_then(|v| self.step(k, r, v)?.1).is_some_and(|d| d.is(1));
         if step.is_some_and(|d| d.is(1) || d.is(0)) || along_sum() {
             return 0.0;
@@ -397,7 +424,7 @@ impl Chooser {
     }
 
     /// What a contraction or convolution loses whose result is contiguous along a variable.
-    fn product(&self, k: &Kernel, s: &Stage, v: Var, seconds: f64, w: Option<WindowShape>) -> f64 {
+    fn product(&self, k: &Kernel, (s, first): (&Stage, usize), v: Var, seconds: f64, w: Option<WindowShape>) -> f64 {
         let mut steps = s.reads.iter().map(|r| self.step(k, r, v));
         let (Some(Some((a, x))), Some(Some((b, y)))) = (steps.next(), steps.next()) else {
             return 0.0;
@@ -421,7 +448,7 @@ impl Chooser {
                     (true, false) => 2.0 * self.model.traffic(&right.1),
                 };
                 // The other one is read in place: along the innermost sum, and in few strides.
-                let inner = summed.last().map(|&d| Var((k.outer + d) as u32));
+                let inner = summed.last().map(|&d| Var((first + d) as u32));
                 let along = inner.and_then(|v| self.step(k, &s.reads[at], v)?.1);
                 let strides = match along {
                     Some(d) if d.is(1) => 0.0,

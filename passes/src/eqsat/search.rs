@@ -184,7 +184,7 @@ impl<'a> Search<'a> {
         let choice = &self.draft.cs.choices[c][k];
         let known = |o: &At| self.draft.choice[*o] != NONE;
         let computes = match choice.part {
-            Some(p) => !matches!(p.role, Role::Own(_) | Role::Host | Role::Region(_) | Role::Composite),
+            Some(p) => !p.role.is_step() && !matches!(p.role, Role::Composite),
             None => matches!(choice.term, Term::Store(_)),
         };
         self.draft.choice[c] != k as u32 && computes && choice.distinct.iter().all(known)

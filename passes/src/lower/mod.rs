@@ -8,7 +8,7 @@ pub(crate) mod kernel;
 mod region;
 
 use crate::decompose::decompose_where;
-use brolga_ir::ops::{OwnKernel, OwnStages, Role};
+use brolga_ir::ops::{OwnKernel, Role};
 use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
 use brolga_ir::{Def, Dim, Graph, Layout, Node, NodeError, Type, Value, structured};
 use kernel::{Lowered, in_memory, stored};
@@ -24,7 +24,7 @@ pub type Structured = Program<structured::Kernel>;
 /// When a stream between stores is no single kernel, naming the model node.
 pub fn to_structured(graph: &Graph) -> Result<Structured, NodeError> {
     // The kernels that composite operators are part of see core operators only.
-    let graph = decompose_where(graph, |op| !op.role().is_step())?;
+    let graph = decompose_where(graph, |op| !op.role().is_opaque())?;
     let mut l = ProgramBuilder::new(&graph);
     l.nodes()?;
     l.outputs().map_err(no_node)?;
@@ -206,7 +206,7 @@ impl<'g> ProgramBuilder<'g> {
     fn node(&mut self, node: &'g Node) -> Result<(), String> {
         match node.op.role() {
             Role::Store => self.store(node),
-            Role::Own(own) => self.own(node, own),
+            Role::Own(own) if !own.is_fused() => self.own(node, own),
             Role::Host => {
                 let inputs = node
                     .inputs
@@ -230,9 +230,17 @@ impl<'g> ProgramBuilder<'g> {
 
     /// Calls the kernel that an operator brings along.
     fn own(&mut self, node: &'g Node, own: &dyn OwnKernel) -> Result<(), String> {
-        let types = |values: &[Value]| values.iter().map(|&v| self.graph.ty(v).clone()).collect::<Vec<Type>>();
-        let OwnStages { kernel, operands } = own.kernel(&node.op, &types(&node.inputs), &types(&node.outputs))?;
-        let inputs = operands.iter().map(|&i| self.memory(node.inputs[i]));
+        let Lowered {
+            kernel,
+            inputs,
+            origin,
+            checks,
+            ..
+        } = kernel::step(self.graph, node, own)?;
+        let inputs = inputs.into_iter().map(|v| match in_memory(self.graph, v) {
+            Some(memory) if memory == v => self.root(v),
+            _ => self.memory(v),
+        });
         let mut args = inputs.collect::<Result<Vec<_>, _>>()?;
         let known = args.iter().all(|s| self.constant[s.0 as usize]);
         let fixed = |v: &Value| self.graph.ty(*v).shape.iter().all(|d| d.as_const().is_some());
@@ -241,12 +249,7 @@ impl<'g> ProgramBuilder<'g> {
             let result = self.result(v, constant);
             args.push(self.under(result, self.graph.ty(v).clone()));
         }
-        let kernel = structured::Kernel {
-            symbols: self.graph.symbols.clone(),
-            ..kernel
-        };
-        let origin = vec![node.origin.clone()];
-        self.step(node.op.name(), kernel, args, origin, vec![], constant);
+        self.step(node.op.name(), kernel, args, origin, checks, constant);
         Ok(())
     }
 
@@ -330,7 +333,7 @@ impl<'g> ProgramBuilder<'g> {
         let mut best = (0, "map");
         self.for_each_node(root, &mut |node| {
             let weight = match node.op.role() {
-                Role::Contract(_) => 5,
+                Role::Contract(_) | Role::Own(_) => 5,
                 Role::Window(_) | Role::Assemble(_) => 4,
                 Role::Rows(_) => 3,
                 Role::Gather(_) => 2,

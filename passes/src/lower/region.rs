@@ -55,7 +55,7 @@ impl ProgramBuilder<'_> {
     /// The steps of a graph whose inputs lie in some slots.
     fn block(&mut self, graph: &Graph, inputs: &[SlotId], goal: Goal) -> Result<Vec<Step>, String> {
         let place = |e: brolga_ir::NodeError| format!("in region `{}`: {e}", graph.name);
-        let graph = decompose_where(graph, |_| true).map_err(place)?;
+        let graph = decompose_where(graph, |op| !op.role().is_opaque()).map_err(place)?;
         let outside = std::mem::take(&mut self.program.steps);
         let mut targets = FxHashMap::default();
         if let Goal::Once(slots) = goal {

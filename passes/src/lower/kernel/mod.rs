@@ -14,6 +14,7 @@ mod assemble;
 mod combine;
 mod emit;
 mod gather;
+mod own;
 mod reduce;
 mod stage;
 
@@ -24,6 +25,8 @@ use brolga_ir::{DType, Def, Dim, Graph, Layout, Node, Type, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 use stage::{E, StageBuilder};
 use std::sync::Arc;
+
+pub use own::step;
 
 /// A structured kernel and the tensors that its operands are.
 pub struct Lowered {
@@ -51,7 +54,7 @@ pub fn stored(graph: &Graph, v: Value) -> Option<Value> {
         Def::Node(n, _) => {
             let node = &graph.nodes[n as usize];
             match node.op.role() {
-                Role::Store | Role::Own(_) | Role::Host | Role::Region(_) => Some(v),
+                role if matches!(role, Role::Store) || role.is_step() => Some(v),
                 Role::Reshape(_) => stored(graph, node.inputs[0]),
                 _ => None,
             }
@@ -178,6 +181,13 @@ impl<'g> KernelBuilder<'g> {
         {
             return self.assemble(node, assembly);
         }
+        let own = streams.iter().find_map(|&n| match self.graph.nodes[n].op.role() {
+            Role::Own(own) => Some((&self.graph.nodes[n], own)),
+            _ => None,
+        });
+        if let Some((node, own)) = own {
+            return self.own(node, own, root);
+        }
         let reduction = streams.iter().find_map(|&n| {
             let node = &self.graph.nodes[n];
             let Role::Rows(rows) = node.op.role() else { return None };
@@ -221,7 +231,7 @@ impl<'g> KernelBuilder<'g> {
         seen.into_iter().collect()
     }
 
-    /// For each axis of the result of the contraction or window below a stream, which axis of the stream it is; as it is where
+    /// For each axis of the result of the contraction, window or operator with a kernel of its own below a stream, which axis of the stream it is; as it is where
     /// there is none.
     fn order(&self, root: Value, rank: usize) -> Vec<usize> {
         let plain: Vec<usize> = (0..rank).collect();
@@ -231,7 +241,7 @@ impl<'g> KernelBuilder<'g> {
                 continue;
             };
             let below = match node.op.role() {
-                Role::Contract(_) | Role::Window(_) => return axes,
+                Role::Contract(_) | Role::Window(_) | Role::Own(_) => return axes,
                 Role::Map(_) => axes,
                 Role::Move(m) => {
                     let Some(p) = m.permutation(&node.op) else { continue };

@@ -3,7 +3,7 @@
 
 use brolga_ir::index::{Bound, Ix, Reg};
 use brolga_ir::scalar::{Body, Builder, V};
-use brolga_ir::structured::{Check, Place, Read};
+use brolga_ir::structured::{Check, Place, Read, Stage};
 use brolga_ir::{DType, Dim, Number, Value};
 use rustc_hash::FxHashMap;
 
@@ -16,6 +16,17 @@ enum Node {
     Read(u32),
     Const(DType, u64),
     Call(&'static str, Option<DType>, Vec<E>),
+    /// A body of one result.
+    Body(Body, Vec<E>),
+}
+
+impl Node {
+    fn args(&self) -> &[E] {
+        match self {
+            Node::Call(_, _, args) | Node::Body(_, args) => args,
+            Node::Read(_) | Node::Const(..) => &[],
+        }
+    }
 }
 
 /// A stage under construction: its reads and the expressions over them.
@@ -54,6 +65,20 @@ impl StageBuilder {
                 self.reads.len() as u32 - 1
             }
         }
+    }
+
+    /// Starts as a stage of one result, and gives what that is.
+    pub fn resume(&mut self, stage: &Stage) -> E {
+        self.reads = stage
+            .reads
+            .iter()
+            .cloned()
+            .zip(stage.body.inputs.iter().copied())
+            .collect();
+        self.checks.clone_from(&stage.checks);
+        let reads = (0..).zip(&stage.body.inputs);
+        let args = reads.map(|(k, &dtype)| self.node(Node::Read(k), dtype)).collect();
+        self.node(Node::Body(stage.body.clone(), args), stage.body.output_dtypes()[0])
     }
 
     /// A read.
@@ -170,10 +195,8 @@ impl StageBuilder {
         let mut needed = vec![false; self.nodes.len()];
         outputs.iter().for_each(|e| needed[e.0 as usize] = true);
         for i in (0..self.nodes.len()).rev() {
-            if needed[i]
-                && let Node::Call(_, _, args) = &self.nodes[i].0
-            {
-                args.iter().for_each(|a| needed[a.0 as usize] = true);
+            if needed[i] {
+                self.nodes[i].0.args().iter().for_each(|a| needed[a.0 as usize] = true);
             }
         }
         for (i, (n, _)) in self.nodes.iter().enumerate() {
@@ -187,15 +210,14 @@ impl StageBuilder {
         let mut b = Builder::new(&dtypes);
         let mut vs: Vec<V> = vec![V(0); self.nodes.len()];
         for (i, (n, dtype)) in self.nodes.iter().enumerate().filter(|(i, _)| needed[*i]) {
+            let args: Vec<V> = n.args().iter().map(|a| vs[a.0 as usize]).collect();
             vs[i] = match n {
                 Node::Read(k) => b.input(used.iter().position(|u| u == k).expect("collected above")),
                 Node::Const(_, bits) => {
                     b.constant(*dtype, brolga_ir::decode(*dtype, &bits.to_le_bytes()[..dtype.bytes()]))
                 }
-                Node::Call(name, to, args) => {
-                    let args: Vec<V> = args.iter().map(|a| vs[a.0 as usize]).collect();
-                    b.call(name, &args, *to)?
-                }
+                Node::Call(name, to, _) => b.call(name, &args, *to)?,
+                Node::Body(body, _) => b.inline(body, &args)[0],
             };
         }
         let outs: Vec<V> = outputs.iter().map(|e| vs[e.0 as usize]).collect();
