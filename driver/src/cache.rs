@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// When the model's file cannot be read.
 pub fn key(path: &Path, graph: &Graph, options: &Options) -> Result<Option<[u64; 2]>> {
-    let embedded = |r: &str| ["all", "exact", "none"].contains(&r.split(',').next().unwrap_or_default());
+    let embedded = |r: &str| ["all", "exact", "approximate", "none"].contains(&r.split(',').next().unwrap_or_default());
     let known = options.rules.as_deref().is_none_or(embedded) && options.add_rules.is_empty();
     if options.pipeline.is_some() || !known {
         return Ok(None);

@@ -21,7 +21,7 @@ pub struct Options {
     pub target: Target,
     /// Passes as text, such as `canonicalize,eqsat{rules=exact}`; `None` is the default pipeline.
     pub pipeline: Option<String>,
-    /// Rewrite rules: `None` the embedded ones, else `all`, `exact`, `none` or a file, and themes that are switched off, as
+    /// Rewrite rules: `None` the embedded ones, else `all`, `exact`, `approximate`, `none` or a file, and themes that are switched off, as
     /// the option of the pass `eqsat` has them: `all,-norm`.
     pub rules: Option<String>,
     /// Files of rules beside those.

@@ -178,7 +178,7 @@ fn pieces() -> impl Iterator<Item = (String, Graph, Choices)> {
     }
     let limits = Limits { iters: 10, nodes: 600 };
     pieces.into_iter().map(move |(what, g)| {
-        let choices = Choices::saturated(&g, eqsat::embedded(), limits, &Target::x86_64_v4());
+        let choices = Choices::saturated(&g, eqsat::usual(), limits, &Target::x86_64_v4());
         let choices = choices.unwrap_or_else(|e| panic!("{what}: {e}")).0;
         (what, g, choices)
     })

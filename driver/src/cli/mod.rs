@@ -168,7 +168,7 @@ struct CompileArgs {
     /// Passes, such as canonicalize,eqsat{rules=none}; what is missing on the way down follows them
     #[arg(long, visible_alias = "passes", value_name = "PASSES")]
     pipeline: Option<String>,
-    /// Rewrite rules: all, exact, none, or a file of rules instead; all,-THEME switches a theme off
+    /// Rewrite rules: all, exact, approximate (see docs/rules.md), none, or a file of rules instead; all,-THEME switches a theme off
     #[arg(long, value_name = "RULES")]
     rules: Option<String>,
     /// A file of rules beside the embedded ones (may be repeated)

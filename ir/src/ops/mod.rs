@@ -293,6 +293,8 @@ operators! {
     top_k
     transpose
     r#while
+    winograd
+    winograd_weights
 }
 
 /// Every operator, the element-wise ones included, sorted by name.

@@ -244,6 +244,17 @@ functions! {
     "around-spatial" "margins of the spatial dims, for all dims" |a| {
         Some(Attr::Dims([&[Dim::ZERO, Dim::ZERO][..], &a[0].dims()?].concat()))
     };
+    "window-positions" "where windows of weights fit into the spatial dims of a stream with margins, one step apart: how many" |a| {
+        let (low, high, x, w) = (a[0].dims()?, a[1].dims()?, a[2].shape()?.get(2..)?, a[3].shape()?.get(2..)?);
+        let wide = zip(&zip(&low, &high, |l, h| l + h)?, x, |margins, x| x + margins)?;
+        zip(&wide, w, |x, w| &(x - w) + 1).map(Attr::Dims)
+    };
+    "around-tiles" "the second argument's margins of the spatial dims, for all dims, and beyond them what fills whole tiles" |a| {
+        let (tile, high, results) = (Dim::Const(a[0].int()?), a[1].dims()?, a[2].dims()?);
+        let left = |n: &Dim| &(&n.ceil_div(&tile) * &tile) - n;
+        let margins = zip(&high, &results, |h, n| h + &left(n))?;
+        Some(Attr::Dims([&[Dim::ZERO, Dim::ZERO][..], &margins].concat()))
+    };
     "perm-last" "the transpose that moves dim 1 to the end" |a| {
         let r = a[0].rank()? as i64;
         (r >= 2).then(|| Attr::Ints([0].into_iter().chain(2..r).chain([1]).collect()))

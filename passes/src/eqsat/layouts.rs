@@ -457,7 +457,7 @@ impl Chooser {
                     _ => self.cost.strided * self.model.traffic(&left.1),
                 };
                 let ragged = match TileKind::of([left.1.dtype, right.1.dtype, DType::I32]) {
-                    Some(kind) => seconds * self.ragged(k, s, &s.reads[at], kind.interleave()),
+                    Some(kind) => seconds * self.ragged(k, (s, first), &s.reads[at], kind.interleave()),
                     None => 0.0,
                 };
                 packing + strides + ragged
@@ -467,11 +467,11 @@ impl Chooser {
 
     /// What a contraction of groups of steps loses, of what it takes, where those that lie side by side in its left operand are no
     /// whole number of groups: a step behind them takes as long as a group.
-    fn ragged(&self, k: &Kernel, s: &Stage, left: &Read, group: i64) -> f64 {
+    fn ragged(&self, k: &Kernel, (s, first): (&Stage, usize), left: &Read, group: i64) -> f64 {
         let mut open: Vec<usize> = (0..s.dims.len())
             .filter(|&d| s.dims[d].kind == IterKind::Reduction && !s.dims[d].extent.is(1))
             .collect();
-        let stride = |d: usize| self.step(k, left, Var((k.outer + d) as u32))?.1;
+        let stride = |d: usize| self.step(k, left, Var((first + d) as u32))?.1;
         let mut run = 1;
         while let Some(at) = open.iter().position(|&d| stride(d).is_some_and(|by| by.is(run))) {
             match s.dims[open.remove(at)].extent.as_const() {

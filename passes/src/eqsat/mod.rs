@@ -44,7 +44,7 @@ use cost::CostModel;
 use egg::Language;
 use extract::{At, Choice, Classes};
 pub use plan::Plan;
-use rules::RuleSet;
+use rules::{Exactness, RuleSet};
 use saturate::{Limits, Report};
 use search::Search;
 pub use selection::{Forgetful, Rules, UserRules, Verdicts};
@@ -60,7 +60,7 @@ const ROUNDS: usize = 40;
 /// The pass.
 #[derive(Clone, Debug, Default)]
 pub struct EqSat {
-    /// `rules=all|none|exact|FILE`.
+    /// `rules=all|exact|approximate|none|FILE`.
     pub rules: Rules,
     /// `rules=…,-THEME`: themes of the embedded rules that are not used.
     pub without: Vec<&'static str>,
@@ -98,6 +98,20 @@ impl TensorPass for EqSat {
         cx.remarks.extend(chosen.map(|c| format!("eqsat: {c}")));
         Ok(out)
     }
+}
+
+/// The embedded rules that are used where nobody says otherwise: all but those that are approximate.
+pub fn usual() -> &'static RuleSet {
+    static USUAL: LazyLock<RuleSet> = LazyLock::new(|| {
+        let rules = embedded()
+            .rules
+            .iter()
+            .filter(|r| r.exactness != Exactness::Approximate);
+        RuleSet {
+            rules: rules.cloned().collect(),
+        }
+    });
+    &USUAL
 }
 
 /// The embedded rules, parsed once.

@@ -11,10 +11,11 @@ impl Settings for EqSat {
         Setting {
             name: "rules",
             default: "all",
-            meaning: "all, exact, none or a file of rules; after all or exact `,-THEME` switches a theme of rules off",
+            meaning: "all, exact, approximate (those too that are), none or a file of rules; `,-THEME` behind the first three switches a theme of rules off",
             get: |p| {
                 let rules = match &p.rules {
                     Rules::All => "all",
+                    Rules::Approximate => "approximate",
                     Rules::None => "none",
                     Rules::Exact => "exact",
                     Rules::Text(text) => text.name(),
@@ -64,7 +65,7 @@ impl Settings for EqSat {
 }
 
 impl EqSat {
-    /// The pass with rules as text (`all`, `exact`, `none` or a file; then, separated by commas, `-THEME`), and with files of
+    /// The pass with rules as text (`all`, `exact`, `approximate`, `none` or a file; then, separated by commas, `-THEME`), and with files of
     /// rules beside those.
     ///
     /// # Errors
@@ -81,6 +82,7 @@ impl EqSat {
         let mut items = text.split(",-");
         self.rules = match items.next().unwrap_or_default() {
             "all" => Rules::All,
+            "approximate" => Rules::Approximate,
             "none" => Rules::None,
             "exact" => Rules::Exact,
             path => Rules::Text(user_rules(path, files)?),

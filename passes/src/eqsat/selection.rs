@@ -6,7 +6,7 @@
 
 use super::check::{Verdict, check_rule};
 use super::rules::{EMBEDDED, Exactness, Rule, RuleSet};
-use super::{embedded, rules::theme_of};
+use super::{embedded, rules::theme_of, usual};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::borrow::Cow;
 use std::fmt;
@@ -15,9 +15,11 @@ use std::sync::Arc;
 /// Which rules a pass uses, those beside them apart.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Rules {
-    /// The embedded ones.
+    /// The embedded ones but those that are approximate.
     #[default]
     All,
+    /// All embedded ones.
+    Approximate,
     /// None: every operator is a kernel of its own.
     None,
     /// The embedded ones that are exact.
@@ -178,7 +180,7 @@ pub fn select<'a>(rules: &'a Rules, without: &[&str], added: &[UserRules]) -> Re
     validate(rules, without, added)?;
     Ok(match rules {
         Rules::None => None,
-        Rules::All if without.is_empty() && added.is_empty() => Some(Cow::Borrowed(embedded())),
+        Rules::All if without.is_empty() && added.is_empty() => Some(Cow::Borrowed(usual())),
         Rules::Text(u) if added.is_empty() => Some(Cow::Borrowed(&*u.set)),
         _ => {
             let added = added.iter().flat_map(|u| &u.set.rules);
@@ -192,7 +194,8 @@ pub fn select<'a>(rules: &'a Rules, without: &[&str], added: &[UserRules]) -> Re
 fn chosen<'a>(rules: &'a Rules, without: &[&str]) -> impl Iterator<Item = &'a Rule> {
     let all: &[Rule] = match rules {
         Rules::None => &[],
-        Rules::All | Rules::Exact => &embedded().rules,
+        Rules::All | Rules::Exact => &usual().rules,
+        Rules::Approximate => &embedded().rules,
         Rules::Text(u) => &u.set.rules,
     };
     let exact = matches!(rules, Rules::Exact);
