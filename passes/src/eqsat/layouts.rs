@@ -12,7 +12,7 @@
 //! ```
 //!
 //! What the caller, a host operator, a region or a gather reads stays row-major, and what an operator with a kernel of its own
-//! reads under another shape.
+//! reads under another shape. What windows give the caller may be computed channels-last and copied.
 
 use super::cost::{self, CostModel, channels_last, varying};
 use crate::decompose::decompose_where;
@@ -63,6 +63,8 @@ pub fn choose(graph: &Graph, target: &Target) -> Result<(Graph, Option<Chosen>),
     if ranks.is_empty() {
         return Ok((graph.clone(), None));
     }
+    let (copied, images) = with_copies(graph, &ranks)?;
+    let graph = &copied;
     // As kernels are built of it.
     let parts = decompose_where(graph, |op| !op.role().is_opaque())?;
     let mut c = Chooser::new(&parts, &ranks, target)?;
@@ -80,7 +82,8 @@ pub fn choose(graph: &Graph, target: &Target) -> Result<(Graph, Option<Chosen>),
     // Decomposing adds no stores, and takes none away.
     let last = stores(graph).into_iter().zip(stores(&parts));
     let last: FxHashSet<Value> = last.filter(|(_, p)| c.last[p.0 as usize]).map(|(v, _)| v).collect();
-    Ok((with_layouts(graph, &last)?, Some(chosen)))
+    let whole: FxHashSet<Value> = images.difference(&last).copied().collect();
+    Ok((with_layouts(graph, &last, &whole)?, Some(chosen)))
 }
 
 /// The layout of an image with its channels innermost.
@@ -88,10 +91,51 @@ fn innermost(rank: usize) -> Layout {
     Layout::new(&channels_last(rank), &[], 0).expect("a permutation")
 }
 
-/// The graph with these stores channels-last. Constant weights that are read side by side for all channels lie so as well.
-fn with_layouts(graph: &Graph, last: &FxHashSet<Value>) -> Result<Graph, NodeError> {
+/// The graph in which images that windows give the caller are stored, and then copied to where the caller wants them; and those
+/// images.
+fn with_copies(graph: &Graph, ranks: &[usize]) -> Result<(Graph, FxHashSet<Value>), NodeError> {
+    let results: FxHashSet<Value> = graph.outputs.iter().map(|(_, v)| *v).collect();
+    let mut images = FxHashSet::default();
+    let copied = graph.rewrite(|out, node, inputs| {
+        let add = |out: &mut Graph, inputs: &[Value]| {
+            let added = out.add(node.op.clone(), inputs, &node.origin);
+            added.map_err(|e| e.message)
+        };
+        let v = node.outputs[0];
+        let image =
+            matches!(node.op.role(), Role::Store) && results.contains(&v) && ranks.contains(&graph.ty(v).rank());
+        let heavy = || Stream::of(graph, node.inputs[0]).heavy;
+        if !image || !heavy().is_some_and(|n| window(graph, &graph.nodes[n]).is_some()) {
+            return add(out, inputs);
+        }
+        let stored = add(out, inputs)?;
+        images.extend(&stored);
+        add(out, &stored)
+    })?;
+    Ok((copied, images))
+}
+
+/// The stores that are there to be copied, see [`with_copies`].
+fn copies(graph: &Graph) -> FxHashSet<Value> {
+    let operand = |v: Value| match graph.def(v) {
+        Def::Node(n, _) => {
+            let node = &graph.nodes[n as usize];
+            matches!(node.op.role(), Role::Store).then(|| node.inputs[0])
+        }
+        _ => None,
+    };
+    let read = |(_, v): &(String, Value)| operand(*v).filter(|x| operand(*x).is_some());
+    graph.outputs.iter().filter_map(read).collect()
+}
+
+/// The graph with these stores channels-last. Of those that are `whole` no copies are made. Constant weights that are read side by
+/// side for all channels lie so as well.
+fn with_layouts(graph: &Graph, last: &FxHashSet<Value>, whole: &FxHashSet<Value>) -> Result<Graph, NodeError> {
     let varies = varying(graph);
     graph.rewrite(|out, node, inputs| {
+        if matches!(node.op.role(), Role::Store) && whole.contains(&node.inputs[0]) {
+            return Ok(inputs.to_vec());
+        }
         let mut inputs: SmallVec<[Value; 4]> = inputs.into();
         let mut op = node.op.clone();
         if last.contains(&node.outputs[0]) {
@@ -199,6 +243,8 @@ struct Chooser {
     model: CostModel,
     cost: Cost,
     varies: Vec<bool>,
+    /// The stores that are there to be copied.
+    copies: FxHashSet<Value>,
     /// By value: whether it may be channels-last, and whether it is.
     open: Vec<bool>,
     last: Vec<bool>,
@@ -248,6 +294,7 @@ impl Chooser {
             cost: target.cost.clone(),
             graph,
             varies,
+            copies: copies(source),
             open,
             last: vec![false; n],
             kernels: vec![],
@@ -390,7 +437,10 @@ impl Chooser {
             by(true).or_else(|| by(false))
         };
         let whole = k.stages.last().and_then(|(s, _)| along(s));
-        let mut sum = 0.0;
+        let copied = |o: &&(Value, Type)| self.copies.contains(&o.0) && self.last[o.0.0 as usize];
+        // A copy reads and writes, one of them against the order.
+        let copying = |o: &(Value, Type)| (2.0 + self.cost.strided) * self.model.traffic(&o.1);
+        let mut sum: f64 = k.operands.last().filter(copied).map_or(0.0, copying);
         for (i, (s, first)) in k.stages.iter().enumerate() {
             let Some(v) = along(s).or(whole) else { continue };
             let product = i == 0 && s.reads.len() == 2 && s.combine.is_some() && s.body.insts.len() == 1;
