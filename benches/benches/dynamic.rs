@@ -53,7 +53,7 @@ const GRAPHS: [(&str, &str, Sizes); 3] = [
           %4 = gelu(%3)
           %5 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%4, %2)
           %6 = add(%0, %5)
-          %7 = softmax{axis=1}(%6)
+          %7 = softmax{axis=1 zeros=never}(%6)
           return y = %7
         }",
         &[("s", 61)],

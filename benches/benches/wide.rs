@@ -27,7 +27,7 @@ const GRAPHS: [(&str, &str); 4] = [
     (
         "softmax 512 x 128",
         "graph @g(%0 x: f32[512, 128]) symbols() {
-          %1 = softmax{axis=1}(%0)
+          %1 = softmax{axis=1 zeros=never}(%0)
           return y = %1
         }",
     ),

@@ -357,7 +357,7 @@ fn opt_reads_and_writes_text() {
 fn pipelines_lead_from_any_level_to_any_below() {
     let dir = tempfile::tempdir().expect("there is room for temporary files");
     let file = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("it was written");
-    let text = "graph @g(%0 x: f32[4, 40]) {\n  %1 = softmax{axis=1}(%0)\n  return y = %1\n}\n";
+    let text = "graph @g(%0 x: f32[4, 40]) {\n  %1 = softmax{axis=1 zeros=never}(%0)\n  return y = %1\n}\n";
     std::fs::write(dir.path().join("g.txt"), text).expect("a file is written");
     let program = ok(dir.path(), &["emit", "g.txt", "--stage", "program"]).out;
     // At once, and with a stop at every level.

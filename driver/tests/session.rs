@@ -197,7 +197,7 @@ const OUTER: &str = "graph @outer(%0 x: f32[a, 1, 1], %1 y: f32[1, b, 1], %2 z: 
   %5 = broadcast{shape=[a, b, c]}(%2)
   %6 = add(%3, %4) @\"Add_0\"
   %7 = add(%6, %5) @\"Add_1\"
-  %8 = softmax{axis=2}(%7) @\"Softmax_2\"
+  %8 = softmax{axis=2 zeros=never}(%7) @\"Softmax_2\"
   return y = %8
 }";
 
@@ -376,7 +376,7 @@ const POOLED: &str = "graph @pooled(%0 x: f32[n, 5, 3]) symbols(n) {
   %1 = reduce{kind=sum axes=[1]}(%0)
   %2 = exp(%1)
   %3 = reshape{shape=[n, 3]}(%2)
-  %4 = softmax{axis=1}(%3)
+  %4 = softmax{axis=1 zeros=never}(%3)
   return y = %4
 }";
 

@@ -8,10 +8,11 @@
 //! | --- | --- | --- |
 //! | `Tensor` | memory: an input, a constant, a `store`, a host result, a reshape of one | anything |
 //! | `Access` | movement of a tensor: an index map | anything |
+//! | `Padded` | the same with fills: there is no element everywhere | anything but a tree |
 //! | `Pointwise` | arithmetic on accesses | anything but a contraction's or window's operand |
 //! | `Rows` | contains reductions, all along the same axes: a row at a time | arithmetic, broadcasts and reductions along the same axes |
 //! | `Anchor` | contains one contraction, window reduction or operator with a kernel of its own | arithmetic, any number of times on the same one; a transpose, where it is no matrix product |
-//! | `Final` | concatenation, scan, scatter | nothing: it is stored |
+//! | `Final` | concatenation, scan, scatter, a tree of stages | nothing: it is stored |
 
 use brolga_ir::ops::Role;
 use brolga_ir::{Dim, Op, Type};
@@ -25,6 +26,8 @@ pub enum Form {
     Tensor,
     /// Movement of a tensor.
     Access,
+    /// Movement of a tensor with fills.
+    Padded,
     /// Arithmetic.
     Pointwise,
     /// Reductions along these axes.
@@ -107,6 +110,8 @@ pub struct Part {
     axes: Option<Axes>,
     /// True for a broadcast, the one movement that can stand above a reduction.
     spreads: bool,
+    /// True for a movement whose result has elements that are not the operand's.
+    fills: bool,
     /// The order that a transpose, or an anchor itself, gives axes.
     order: Order,
 }
@@ -116,6 +121,7 @@ impl Part {
     pub fn of(op: &Op, types: &[Type]) -> Part {
         let role = op.role();
         let spreads = role.movement().is_some_and(|m| m.spreads());
+        let fills = role.movement().is_some_and(|m| m.fills());
         let axes = if let Role::Rows(rows) = role {
             Axes::of(rows.axes(op, &types[0]), &types[0].shape)
         } else if spreads {
@@ -140,6 +146,7 @@ impl Part {
             role,
             axes,
             spreads,
+            fills,
             order,
         }
     }
@@ -150,11 +157,11 @@ impl Part {
     /// # Errors
     /// Why it cannot: which operand has to be stored first.
     pub fn form(&self, anchor: u32, forms: &[Form]) -> Result<Form, &'static str> {
-        use Form::{Access, Anchor, Final, Pointwise, Rows, Tensor};
+        use Form::{Access, Anchor, Final, Padded, Pointwise, Rows, Tensor};
         if forms.contains(&Final) && !matches!(self.role, Role::Store) {
-            return Err("a concatenation, scan or scatter is stored before it is used");
+            return Err("a concatenation, scan, scatter or tree is stored before it is used");
         }
-        let movable = |f: &Form| matches!(f, Tensor | Access | Pointwise);
+        let movable = |f: &Form| matches!(f, Tensor | Access | Padded | Pointwise);
         match self.role {
             Role::Store => Ok(Tensor),
             Role::Source(_) => Ok(Pointwise),
@@ -172,6 +179,13 @@ impl Part {
                     Err("a host operator, a region or a kernel of its own reads tensors in memory")
                 }
             }
+            Role::Tree(_) => {
+                if forms.iter().all(|f| matches!(f, Tensor | Access)) {
+                    Ok(Final)
+                } else {
+                    Err("an operand of a tree is computed in the same kernel, or has fills")
+                }
+            }
             Role::Composite => Err("a composite operator without a kernel of its own is decomposed first"),
             Role::Map(_) => forms.iter().try_fold(Pointwise, |a, &b| match (a, b) {
                 (Anchor(a, _), Anchor(b, _)) if a != b => Err("two contractions or windows in one kernel"),
@@ -184,7 +198,8 @@ impl Part {
             }),
             Role::Reshape(_) | Role::Move(_) => match forms[0] {
                 Tensor if matches!(self.role, Role::Reshape(_)) => Ok(Tensor),
-                Tensor | Access => Ok(Access),
+                Tensor | Access if !self.fills => Ok(Access),
+                Tensor | Access | Padded => Ok(Padded),
                 Pointwise => Ok(Pointwise),
                 Rows(axes) if self.spreads => match self.axes {
                     Some(spread) if axes.restored_by(spread) => Ok(Rows(axes)),
@@ -205,7 +220,7 @@ impl Part {
             Role::Rows(_) => {
                 let axes = self.axes.ok_or("a reduction along an axis beyond the 64th")?;
                 forms.iter().enumerate().try_fold((), |(), (i, f)| match f {
-                    Tensor | Access | Pointwise => Ok(()),
+                    Tensor | Access | Padded | Pointwise => Ok(()),
                     Rows(a) if i == 0 && *a == axes => Ok(()),
                     Rows(_) => Err("reductions along different axes"),
                     Anchor(..) => Err("a reduction of a contraction or window"),
@@ -221,7 +236,7 @@ impl Part {
                 }
             }
             Role::Contract(_) => {
-                if forms.iter().all(|f| matches!(f, Tensor | Access)) {
+                if forms.iter().all(|f| matches!(f, Tensor | Access | Padded)) {
                     Ok(Anchor(anchor, self.order))
                 } else {
                     Err("a contraction's operand is computed in the same kernel")

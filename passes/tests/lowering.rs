@@ -308,7 +308,7 @@ fn chosen_schedules_replay() {
     let text = "graph @g(%0 x: f32[n, 40], %1 w: f32[40, 64]) {
         %2 = contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}(%0, %1)
         %3 = store(%2)
-        %4 = softmax{axis=1}(%3)
+        %4 = softmax{axis=1 zeros=never}(%3)
         %5 = store(%4)
         return y = %5
     }";
@@ -340,7 +340,7 @@ fn a_padded_result_is_refused() {
 
 #[test]
 fn illegal_schedules_say_why() {
-    let text = "graph @g(%0 x: f32[6, 40]) { %1 = softmax{axis=1}(%0) %2 = store(%1) return y = %2 }";
+    let text = "graph @g(%0 x: f32[6, 40]) { %1 = softmax{axis=1 zeros=never}(%0) %2 = store(%1) return y = %2 }";
     let graph = Graph::parse(text, &|_| None).expect("a graph");
     let structured = lower::to_structured(&graph).expect("a kernel");
     let machine = Machine::of(&Target::x86_64_v3());

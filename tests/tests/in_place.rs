@@ -374,7 +374,7 @@ fn random_graph(r: &mut Random) -> String {
         let (text, shape) = match r.below(10) {
             0 => (format!("relu(%{x})"), [a, b]),
             1 => (format!("transpose{{perm=[1, 0]}}(%{x})"), [b, a]),
-            2 => (format!("softmax{{axis=1}}(%{x})"), [a, b]),
+            2 => (format!("softmax{{axis=1 zeros=never}}(%{x})"), [a, b]),
             3 => {
                 let y = pick(r, &|s| s == [a, b]).unwrap_or(x);
                 (format!("add(%{x}, %{y})"), [a, b])

@@ -1,16 +1,18 @@
-//! `attention{q_order, k_order, v_order, y_order, scale, softcap, causal, offset}(q, k, v[, bias])`: `y = softmax(s) v` with
-//! `s = scale · q kᵀ`, `s = softcap · tanh(s / softcap)` where that is above 0, `s += bias`, and `-∞` where `causal` and a key lies
-//! behind `offset` + the query. A query all of whose scores are `-∞` gets 0. In logical order `q` is `[batch…, S, D]`, `k`
-//! `[batch…, K, D]`, `v` `[batch…, K, E]`, `y` `[batch…, S, E]` and `bias` `[batch…, S, K]`, each extent of it its own or 1; the
-//! last batch dimension of `k` and `v` may be a part of that of `q`, whose neighbours share them. An order lists the axis of
-//! the tensor that each logical one is. f32 or f64.
+//! `attention{q_order, k_order, v_order, y_order, scale, softcap, hidden, causal, offset, zeros}(q, k, v[, bias][, mask])`:
+//! `y = softmax{zeros}(s) v` with `s = scale · q kᵀ`, `s = softcap · tanh(s / softcap)` where that is above 0, `s += bias`,
+//! `hidden` where the mask is false, and `-∞` where `causal` and a key lies behind `offset` + the query. In logical order `q` is
+//! `[batch…, S, D]`, `k` `[batch…, K, D]`, `v` `[batch…, K, E]`, `y` `[batch…, S, E]` and `bias` and the mask (of bools)
+//! `[batch…, S, K]`, each extent of them its own or 1; the last batch dimension of `k` and `v` may be a part of that of `q`, whose
+//! neighbours share them. An order lists the axis of the tensor that each logical one is. f32 or f64.
 //!
-//! It is one kernel that sees blocks of keys with a running maximum, so that no matrix of scores is in memory. Source: ONNX
+//! It is one kernel that has the scores of a few queries at a time, so that no matrix of them is in memory. Source: ONNX
 //! `Attention`; Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022.
 
 mod kernel;
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, OwnKernel, OwnStages, OwnWork, Role, Sample, SampleType, compose, shape};
+use super::softmax::{Zeros, weigh};
+use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Role, Sample, SampleType, TreeKernel, TreeWork, compose, draw, shape};
+use crate::structured::Kernel;
 use crate::{Build, DType, Dim, Number, Tensor, Type, Value, dim};
 
 /// The operator's definition.
@@ -19,11 +21,17 @@ pub struct Def;
 /// The largest known offset: beyond any sequence, and far from overflow.
 const FARTHEST: i64 = 1 << 48;
 
-/// Scalar arithmetic on a score: what a softmax does, and the mask.
+/// Arithmetic on a score: what a softmax does, and the mask.
 const SCORE_CYCLES: i64 = 12;
 
-/// The same on what is kept of a query, for each block of keys: scalar code, some hundred cycles, in which vectors do this much.
-const ROW_CYCLES: i64 = 1000;
+/// The same on what is kept of a query, for each block of keys.
+const ROW_CYCLES: i64 = 400;
+
+/// Queries below which products that read keys and values in place are faster.
+const FEW: i64 = 4;
+
+/// The same to pack an element of keys or values for tiles, which do one product with it or few.
+const PACK_CYCLES: i64 = 8;
 
 /// The logical extents of operands that fit.
 struct Extents {
@@ -49,8 +57,8 @@ fn logical(op: &Op, order: &str, ty: &Type) -> Result<Vec<Dim>, String> {
 }
 
 fn extents(op: &Op, inputs: &[Type]) -> Result<Extents, String> {
-    if !(3..=4).contains(&inputs.len()) {
-        return Err(format!("{} operands, expected 3 or 4", inputs.len()));
+    if !(3..=5).contains(&inputs.len()) {
+        return Err(format!("{} operands, expected 3 to 5", inputs.len()));
     }
     if !matches!(inputs[0].dtype, DType::F32 | DType::F64) || inputs[0].rank() < 2 {
         return Err(format!("q is {}, expected f32 or f64 of rank 2 or more", inputs[0]));
@@ -77,16 +85,21 @@ fn extents(op: &Op, inputs: &[Type]) -> Result<Extents, String> {
         let (q, k, v) = (&inputs[0], &inputs[1], &inputs[2]);
         return Err(format!("q {q}, k {k} and v {v}, expected one size of heads and one number of keys"));
     }
-    if inputs[1..].iter().any(|t| t.dtype != inputs[0].dtype) {
+    let added = Added::of(inputs);
+    if inputs[1..].iter().enumerate().any(|(i, t)| t.dtype != inputs[0].dtype && added.mask != Some(i + 1)) {
         return Err(format!("operands of other types than {}", inputs[0].dtype));
     }
-    if let Some(bias) = inputs.get(3) {
+    for extra in &inputs[3..] {
         let want = batch.iter().chain([&q[n], &k[n]]);
-        let fits = bias.rank() == q.len() && bias.shape.iter().zip(want).all(|(b, w)| b.is(1) || b == w);
+        let fits = extra.rank() == q.len() && extra.shape.iter().zip(want).all(|(b, w)| b.is(1) || b == w);
         if !fits {
-            return Err(format!("bias {bias}, expected one that spreads over scores of q {}", inputs[0]));
+            return Err(format!("bias or mask {extra}, expected one that spreads over scores of q {}", inputs[0]));
         }
     }
+    if added.bias.is_none() && added.mask.is_none() != (inputs.len() == 3) || inputs.len() == 5 && added.mask != Some(4) {
+        return Err("operands beyond q, k and v, expected a bias, then a mask".into());
+    }
+    Zeros::of(op)?;
     match op.dims("offset") {
         [d] if d.as_const().is_none_or(|n| n.unsigned_abs() <= FARTHEST as u64) => {}
         [d] => return Err(format!("offset {d}, expected at most {FARTHEST} in magnitude")),
@@ -103,6 +116,32 @@ fn extents(op: &Op, inputs: &[Type]) -> Result<Extents, String> {
         size: q[n + 1].clone(),
         out: v[n + 1].clone(),
     })
+}
+
+/// The operands beside q, k and v, by position.
+struct Added {
+    bias: Option<usize>,
+    mask: Option<usize>,
+}
+
+impl Added {
+    fn of(inputs: &[Type]) -> Added {
+        let mask = inputs.iter().rposition(|t| t.dtype == DType::Bool);
+        Added {
+            bias: (inputs.len() > 3 && mask != Some(3)).then_some(3),
+            mask,
+        }
+    }
+}
+
+/// An operand that spreads over the scores, element by element.
+fn spread(t: &Tensor, scores: &[usize]) -> Vec<f64> {
+    let strides = shape::strides(t.shape());
+    let steps: Vec<i64> = strides.iter().zip(t.shape()).map(|(s, n)| if *n == 1 { 0 } else { *s }).collect();
+    let all = t.to_f64s();
+    let mut out = vec![];
+    shape::walk(scores, 0, &steps, |p| out.push(all[p]));
+    out
 }
 
 /// The inverse of an order: the logical axis of each axis of the tensor.
@@ -138,8 +177,10 @@ impl OpDef for Def {
             ("y_order", AttrKind::Ints),
             ("scale", AttrKind::Num),
             ("softcap", AttrKind::Num),
+            ("hidden", AttrKind::Num),
             ("causal", AttrKind::Bool),
             ("offset", AttrKind::Dims),
+            ("zeros", AttrKind::Word),
         ]
     }
     fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
@@ -170,15 +211,9 @@ impl OpDef for Def {
             ordered(op, "v_order", &inputs[2]),
         );
         let scores_shape = [&batch[..], &[queries, keys]].concat();
-        let bias = inputs.get(3).map(|b| {
-            let strides = shape::strides(b.shape());
-            let steps: Vec<i64> = strides.iter().zip(b.shape()).map(|(s, n)| if *n == 1 { 0 } else { *s }).collect();
-            let all = b.to_f64s();
-            let mut out = vec![];
-            shape::walk(&scores_shape, 0, &steps, |p| out.push(all[p]));
-            out
-        });
-        let (cap, offset) = (op.num("softcap"), op.sizes("offset")[0]);
+        let added = Added::of(&types);
+        let [bias, mask] = [added.bias, added.mask].map(|i| i.map(|i| spread(&inputs[i], &scores_shape)));
+        let (cap, offset, zeros) = (op.num("softcap"), op.sizes("offset")[0], Zeros::of(op)?);
         let mut y = vec![];
         for b in 0..batch.iter().product::<usize>() {
             for i in 0..queries {
@@ -188,21 +223,19 @@ impl OpDef for Def {
                     if cap > 0.0 {
                         s = cap * (s / cap).tanh();
                     }
-                    s += bias.as_ref().map_or(0.0, |x| x[(b * queries + i) * keys + j]);
+                    let place = (b * queries + i) * keys + j;
+                    s += bias.as_ref().map_or(0.0, |x| x[place]);
+                    if mask.as_ref().is_some_and(|m| m[place] == 0.0) {
+                        s = op.num("hidden");
+                    }
                     let hidden = op.flag("causal") && j as i64 > offset + i as i64;
                     if hidden { f64::NEG_INFINITY } else { s }
                 };
-                let scores: Vec<f64> = (0..keys).map(score).collect();
-                let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let weights: Vec<f64> = match most == f64::NEG_INFINITY && scores.iter().all(|s| !s.is_nan()) {
-                    true => vec![0.0; keys],
-                    false => scores.iter().map(|s| (s - most).exp()).collect(),
-                };
-                let sum: f64 = weights.iter().sum();
+                let mut weights: Vec<f64> = (0..keys).map(score).collect();
+                weigh(&mut weights, zeros);
                 for c in 0..out {
                     let of = |j: usize| weights[j] * v[(b / sharing * keys + j) * out + c];
-                    let total: f64 = (0..keys).map(of).sum();
-                    y.push(if sum == 0.0 { 0.0 } else { total / sum });
+                    y.push((0..keys).fold(0.0, |sum, j| sum + of(j)));
                 }
             }
         }
@@ -263,11 +296,16 @@ impl OpDef for Def {
             s = compose::map(b, "tanh", &[s])?;
             s = compose::with_number(b, "mul", s, cap)?;
         }
-        let masked = op.flag("causal") || inputs.len() > 3;
-        if let Some(&bias) = inputs.get(3) {
-            s = compose::with_spread(b, "add", s, bias)?;
+        let added = Added::of(&types);
+        if let Some(i) = added.bias {
+            s = compose::with_spread(b, "add", s, inputs[i])?;
         }
         let shape = b.type_of(s).shape;
+        if let Some(i) = added.mask {
+            let seen = b.spread(inputs[i], &shape)?;
+            let hidden = b.splat(dtype, &shape, op.num("hidden"))?;
+            s = compose::map(b, "where", &[seen, s, hidden])?;
+        }
         if op.flag("causal") {
             let plane = Attr::Dims(vec![e.queries.clone(), e.keys.clone()]);
             let iota = |b: &mut dyn Build, axis: i64| {
@@ -281,39 +319,66 @@ impl OpDef for Def {
             let never = b.splat(dtype, &shape, f64::NEG_INFINITY)?;
             s = compose::map(b, "where", &[seen, s, never])?;
         }
-        let mut p = b.call("softmax", &[Attr::Int(n as i64 + 1)], &[s])?;
-        if masked {
-            let most = compose::reduce(b, "max", s, &[n + 1])?;
-            let nothing = compose::with_number(b, "equal", most, f64::NEG_INFINITY)?;
-            let nothing = b.spread(nothing, &shape)?;
-            let zero = b.splat(dtype, &shape, 0.0)?;
-            p = compose::map(b, "where", &[nothing, zero, p])?;
-        }
+        let p = b.call("softmax", &[Attr::Int(n as i64 + 1), Attr::word(op.word("zeros"))], &[s])?;
         let y = product(b, p, v, [n + 1, n])?;
         let y = turned(b, y, &inverse(op.ints("y_order")))?;
         Ok(Some(vec![y]))
     }
     fn role(&self) -> Role {
-        Role::Own(&Def)
+        Role::Tree(&Def)
     }
     fn is_variadic(&self) -> bool {
         true
+    }
+    fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
+        let n = d.below(3);
+        let batch: Vec<Dim> = d.shape(Some(n));
+        let [queries, keys, size, out] = [(); 4].map(|()| Dim::from(d.extent()));
+        let logical = [
+            [&batch[..], &[queries.clone(), size.clone()]].concat(),
+            [&batch[..], &[keys.clone(), size]].concat(),
+            [&batch[..], &[keys.clone(), out]].concat(),
+        ];
+        let orders: Vec<Vec<i64>> = (0..4).map(|_| draw::permutation(d, n + 2)).collect();
+        let mut attrs: Vec<Attr> = orders.iter().map(|o| Attr::ints(o)).collect();
+        attrs.extend([draw::pick(d, &[1.0, 0.5]), draw::pick(d, &[0.0, 2.0]), f64::NEG_INFINITY].map(Attr::num));
+        attrs.extend([Attr::Bool(d.chance(50)), Attr::dims(&[d.below(4) as i64 - 1])]);
+        attrs.push(Attr::word(draw::pick(d, &["never", "unseen", "undefined"])));
+        let attrs = draw::attrs(d, attrs)?;
+        let scores: Vec<Dim> = [&batch[..], &[queries, keys]].concat();
+        let types = orders.iter().zip(&logical).map(|(order, shape)| {
+            let own = inverse(order).iter().map(|&i| shape[i as usize].clone()).collect::<Vec<Dim>>();
+            Type::new(d.dtype(), own)
+        });
+        let beside = [d.dtype(), DType::Bool].map(|dtype| Type::new(dtype, scores.clone()));
+        let all: Vec<Type> = types.collect::<Vec<_>>().into_iter().chain(beside).collect();
+        let mut inputs = vec![];
+        for ty in all.iter().map(Some).chain([None]) {
+            match d.next_operand(ty)? {
+                Some(v) => inputs.push(v),
+                None => break,
+            }
+        }
+        Some(Drawn { attrs, inputs })
     }
     fn accuracy(&self) -> Accuracy {
         Accuracy::Rounding
     }
     fn samples(&self) -> Vec<Sample> {
-        use DType::{F32, F64};
-        let s = |orders: [&[i64]; 4], scale: f64, cap: f64, causal: Option<i64>, x: &[SampleType]| {
+        use DType::{Bool, F32, F64};
+        let with = |orders: [&[i64]; 4], scale: f64, cap: f64, causal: Option<i64>, zeros: &str, x: &[SampleType]| {
             let mut attrs: Vec<Attr> = orders.iter().map(|o| Attr::ints(o)).collect();
             attrs.extend([
                 Attr::num(scale),
                 Attr::num(cap),
+                Attr::num(-1000.0),
                 Attr::Bool(causal.is_some()),
                 Attr::dims(&[causal.unwrap_or(0)]),
+                Attr::word(zeros),
             ]);
             Sample::new(&attrs, x)
         };
+        let s = |orders, scale, cap, causal, x: &[SampleType]| with(orders, scale, cap, causal, "unseen", x);
         const PLAIN: &[i64] = &[0, 1, 2, 3];
         const HEADS: &[i64] = &[0, 2, 1, 3];
         vec![
@@ -336,24 +401,37 @@ impl OpDef for Def {
             s([&[0, 1]; 4], 1.0, 0.0, Some(0), &[(F64, &[3, 2]), (F64, &[4, 2]), (F64, &[4, 3]), (F64, &[3, 1])]),
             s([&[0, 1, 2]; 4], 1.0, 0.0, Some(-1), &[(F32, &[2, 20, 3]), (F32, &[2, 0, 3]), (F32, &[2, 0, 3])]),
             s([&[0, 1, 2]; 4], 0.5, 0.0, Some(-1), &[(F32, &[2, 20, 3]), (F32, &[2, 200, 3]), (F32, &[2, 200, 3])]),
+            with([PLAIN; 4], 0.25, 0.0, None, "never", &[
+                (F32, &[2, 2, 17, 8]),
+                (F32, &[2, 1, 49, 8]),
+                (F32, &[2, 1, 49, 8]),
+                (F32, &[1, 2, 17, 49]),
+                (Bool, &[2, 1, 1, 49]),
+            ]),
+            with([PLAIN; 4], 0.25, 0.0, None, "undefined", &[
+                (F32, &[1, 2, 3, 4]),
+                (F32, &[1, 2, 5, 4]),
+                (F32, &[1, 2, 5, 4]),
+                (Bool, &[1, 1, 3, 5]),
+            ]),
+            with([&[0, 1]; 4], 1.0, 0.0, None, "never", &[(F32, &[3, 2]), (F32, &[4100, 2]), (F32, &[4100, 1])]),
         ]
     }
 }
 
-impl OwnKernel for Def {
-    fn kernel(&self, op: &Op, inputs: &[Type], results: &[Type]) -> Result<OwnStages, String> {
-        kernel::kernel(op, &extents(op, inputs)?, inputs, results)
+impl TreeKernel for Def {
+    fn kernel(&self, op: &Op, inputs: &[Type], result: &Type) -> Result<Kernel, String> {
+        kernel::kernel(op, &extents(op, inputs)?, inputs, result)
     }
-    fn is_fused(&self) -> bool {
-        true
-    }
-    fn work(&self, op: &Op, inputs: &[Type]) -> OwnWork {
+    fn work(&self, op: &Op, inputs: &[Type]) -> TreeWork {
         let e = extents(op, inputs).expect("the operands fit");
         let rows = &dim::product(&e.batch) * &e.queries;
         let scores = &rows * &e.keys;
-        OwnWork {
-            products: &scores * &(&e.size + &e.out),
-            cycles: &(&scores * SCORE_CYCLES) + &(&(&rows * &kernel::blocks(&e.keys)) * ROW_CYCLES),
+        let products = &scores * &(&e.size + &e.out);
+        let mut cycles = &(&scores * SCORE_CYCLES) + &(&(&rows * &kernel::blocks(&e.keys)) * ROW_CYCLES);
+        if e.queries.as_const().is_some_and(|n| n < FEW) {
+            cycles = &cycles + &(&products * PACK_CYCLES);
         }
+        TreeWork { products, cycles }
     }
 }

@@ -86,20 +86,30 @@ impl OpDef for Def {
             _ => None,
         };
         let count = |d: &dyn Draw, i: usize| ints(d, i).or_else(|| ints(d, i + 1)).map(|v| v.len());
-        let nb = count(d, 0).unwrap_or_else(|| draw::pick(d, &[0, 0, 1, 1, 2]));
-        let nc = count(d, 2).unwrap_or_else(|| draw::pick(d, &[1, 1, 1, 2]));
-        let shared: Vec<Dim> = (0..nb + nc).map(|_| Dim::from(d.extent())).collect();
+        // A left operand with a type of its own decides extents, and often is a stack of matrices.
+        let left = if d.is_natural(0) { Some(d.operand(0, None)?) } else { None };
+        let given = left.map(|v| d.ty(v).shape);
+        let matrices = given.as_ref().map(Vec::len).filter(|&r| r >= 2 && d.chance(70));
+        let nb = count(d, 0).or(matrices.map(|r| r - 2)).unwrap_or_else(|| draw::pick(d, &[0, 0, 1, 1, 2]));
+        let nc = count(d, 2).or(matrices.map(|_| 1)).unwrap_or_else(|| draw::pick(d, &[1, 1, 1, 2]));
+        let mut shared: Vec<Dim> = (0..nb + nc).map(|_| Dim::from(d.extent())).collect();
         let (mut types, mut batches, mut contracted) = (vec![], vec![], vec![]);
         for side in 0..2 {
-            let rank = nb + nc + draw::pick(d, &[1, 1, 1, 2, 0]);
+            let given = given.as_ref().filter(|_| side == 0);
+            let rank = given.map_or_else(|| nb + nc + draw::pick(d, &[1, 1, 1, 2, 0]), Vec::len);
             let (fixed_batch, fixed_contract) = (ints(d, side), ints(d, 2 + side));
             let mut places: Vec<i64> = (0..rank as i64).collect();
-            if !d.chance(60) {
+            if given.is_some() && matrices.is_some() {
+                places.swap(rank - 2, rank - 1);
+            } else if !d.chance(60) {
                 places = draw::permutation(d, rank);
+            }
+            if rank < nb + nc {
+                return None;
             }
             let batch = fixed_batch.unwrap_or_else(|| places[..nb].to_vec());
             places.retain(|p| !batch.contains(p));
-            if d.chance(40) {
+            if !(given.is_some() && matrices.is_some()) && d.chance(40) {
                 places.reverse();
             }
             let contract = fixed_contract.unwrap_or_else(|| places.iter().copied().take(nc).collect());
@@ -107,13 +117,20 @@ impl OpDef for Def {
             if paired.iter().any(|&p| p as usize >= rank) || batch.len() != nb || contract.len() != nc {
                 return None;
             }
+            if let Some(shape) = given {
+                paired.iter().zip(&mut shared).for_each(|(&p, e)| *e = shape[p as usize].clone());
+            }
             let mut shape: Vec<Dim> = (0..rank).map(|_| Dim::from(d.extent())).collect();
             paired.iter().zip(&shared).for_each(|(&p, e)| shape[p as usize] = e.clone());
             types.push(Type::new(d.dtype(), shape));
             batches.push(Attr::Ints(batch));
             contracted.push(Attr::Ints(contract));
         }
-        let inputs = vec![d.operand(0, Some(&types[0]))?, d.operand(1, Some(&types[1]))?];
+        let left = match left {
+            Some(v) => v,
+            None => d.operand(0, Some(&types[0]))?,
+        };
+        let inputs = vec![left, d.operand(1, Some(&types[1]))?];
         let (acc, out) = draw::sum_dtypes(d);
         let drawn = [batches, contracted, vec![Attr::DType(acc), Attr::DType(out)]].concat();
         Some(Drawn {

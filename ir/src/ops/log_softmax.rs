@@ -2,7 +2,7 @@
 //! the end. Source: ONNX `LogSoftmax` (opset 13).
 
 use super::softmax::{by_line, check, maximum, shifted};
-use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Merge, Op, OpDef, Role, Rows, Sample, compose, softmax};
+use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Merge, Op, OpDef, Role, Rows, Sample, compose, draw};
 use crate::{Build, DType, Tensor, Type, Value};
 
 /// The operator's definition.
@@ -27,7 +27,7 @@ impl OpDef for Def {
     }
     fn decompose(&self, op: &Op, b: &mut dyn Build, inputs: &[Value]) -> Result<Option<Vec<Value>>, String> {
         let (dtype, axis) = (b.type_of(inputs[0]).dtype, op.axis("axis"));
-        let x = shifted(b, inputs[0], axis)?;
+        let (x, _) = shifted(b, inputs[0], axis)?;
         let e = compose::map(b, "exp", &[x])?;
         let sum = compose::reduce(b, "sum", e, &[axis])?;
         let log = compose::map(b, "log", &[sum])?;
@@ -37,11 +37,14 @@ impl OpDef for Def {
     fn role(&self) -> Role {
         Role::Rows(&Def)
     }
-    fn family(&self) -> Option<&'static str> {
-        Some("softmaxes")
-    }
     fn draw(&self, d: &mut dyn Draw, want: Option<&Type>) -> Option<Drawn> {
-        softmax::draw_line(d, want)
+        let x = d.operand(0, want)?;
+        let rank = d.ty(x).rank();
+        let axis = draw::axis(d, 0, rank)?;
+        Some(Drawn {
+            attrs: vec![Attr::Int(axis as i64)],
+            inputs: vec![x],
+        })
     }
     fn follows(&self) -> bool {
         true

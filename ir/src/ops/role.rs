@@ -35,6 +35,8 @@ pub enum Role {
     Assemble(&'static dyn Assemble),
     /// Decomposed into others before kernels are formed.
     Composite,
+    /// A tree of stages that it brings along, over tensors and what moves their elements, stored at once.
+    Tree(&'static dyn TreeKernel),
     /// A kernel of its own, over tensors in memory in any layout.
     Own(&'static dyn OwnKernel),
     /// No kernel is worth writing for it: it runs as its reference evaluation.
@@ -57,6 +59,7 @@ impl fmt::Debug for Role {
             Role::Contract(_) => "contract",
             Role::Assemble(_) => "assemble",
             Role::Composite => "composite",
+            Role::Tree(_) => "tree",
             Role::Own(_) => "own",
             Role::Host => "host",
             Role::Region(_) => "region",
@@ -89,6 +92,10 @@ impl Role {
     /// True when nothing looks inside: it has a kernel of its own, its reference evaluation or regions.
     pub fn is_opaque(self) -> bool {
         matches!(self, Role::Own(_) | Role::Host | Role::Region(_))
+    }
+    /// True when lowering has a kernel for it, and needs no decomposition.
+    pub fn brings_kernel(self) -> bool {
+        self.is_opaque() || matches!(self, Role::Tree(_))
     }
     /// True when every element of the result is an element of an operand, unchanged, or a fill.
     pub fn only_moves(self) -> bool {
@@ -358,6 +365,25 @@ pub trait OwnKernel: Sync {
             cycles: Dim::ZERO,
         }
     }
+}
+
+/// What a kernel that is a tree does.
+pub struct TreeWork {
+    /// Products that register tiles add up.
+    pub products: Dim,
+    /// Cycles of arithmetic beside these, were it done on vectors of 128 bits.
+    pub cycles: Dim,
+}
+
+/// An operator whose kernel is a tree of stages. Its decomposition may be faster: costs decide.
+pub trait TreeKernel: Sync {
+    /// The kernel: one operand that is read for each of the operator's, and the result's. It has no name, and no symbols yet.
+    ///
+    /// # Errors
+    /// When the attributes do not fit.
+    fn kernel(&self, op: &Op, inputs: &[Type], result: &Type) -> Result<structured::Kernel, String>;
+    /// What the kernel does.
+    fn work(&self, op: &Op, inputs: &[Type]) -> TreeWork;
 }
 
 /// How an operator runs its regions.

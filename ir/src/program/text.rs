@@ -22,7 +22,7 @@
 //!   call @gather(s3, s4, s5) origin("Gather_1") checks("Gather_1")
 //!   copy s3 -> s7
 //!   copy s3 -> s8 rows(batch, 256, 64, 512)      // that many rows of 256 bytes, to 64, 64 + 512 …
-//!   host softmax{axis=1}(s3) -> (s7) origin("sm")
+//!   host softmax{axis=1 zeros=never}(s3) -> (s7) origin("sm")
 //!   read found = s9 <= 4*batch origin("NonZero_2")
 //!   let twice = 2*found
 //!   check 1 <= found: "a box is kept" origin("NMS_3")

@@ -13,6 +13,7 @@ use std::sync::{LazyLock, OnceLock};
 mod activation;
 mod arithmetic;
 mod exponential;
+pub(crate) use exponential::exp_weight;
 mod hyperbolic;
 mod trigonometric;
 mod turns;

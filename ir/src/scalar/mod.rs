@@ -26,6 +26,7 @@ mod tests;
 
 pub use build::Builder;
 pub use eval::{Scalar, eval_prim};
+pub(crate) use functions::exp_weight;
 pub use functions::{Bound, Function, Rule, functions, lookup};
 pub(crate) use rows::eval_rows;
 

@@ -76,23 +76,25 @@ pub fn map(dims: Vec<IterDim>, reads: Reads, body: Body, writes: Vec<(Place, Vec
     }
 }
 
-/// A stage that combines what its body gives over its reduction dimensions, in any order, with a function that is its own
-/// merge.
-pub fn reduce(
-    dims: Vec<IterDim>,
-    reads: Reads,
-    body: Body,
-    (init, combine): (u64, Binary),
-    write: (Place, Vec<Ix>),
-) -> Stage {
+/// How a stage combines what its body gives.
+pub struct Reduction {
+    /// The bits that it starts from.
+    pub init: u64,
+    /// What was combined so far, and one value more.
+    pub combine: Binary,
+    /// Two parts that were combined.
+    pub merge: Binary,
+}
+
+/// A stage that combines what its body gives over its reduction dimensions, in any order.
+pub fn reduce(dims: Vec<IterDim>, reads: Reads, body: Body, by: Reduction, write: (Place, Vec<Ix>)) -> Stage {
     let dtype = body.output_dtypes()[0];
-    let merge = binary(dtype, combine);
     Stage {
         combine: Some(Combine {
-            init: vec![init],
-            body: merge.clone(),
+            init: vec![by.init],
+            body: binary(dtype, by.combine),
             free: true,
-            merge,
+            merge: binary(dtype, by.merge),
         }),
         ..map(dims, reads, body, vec![write])
     }
@@ -101,7 +103,12 @@ pub fn reduce(
 /// A stage that sums products of its two reads.
 pub fn products(dims: Vec<IterDim>, reads: Reads, write: (Place, Vec<Ix>)) -> Stage {
     let body = binary(reads.dtypes[0], Builder::mul);
-    reduce(dims, reads, body, (0, Builder::add), write)
+    let sum = Reduction {
+        init: 0,
+        combine: Builder::add,
+        merge: Builder::add,
+    };
+    reduce(dims, reads, body, sum, write)
 }
 
 /// A body of one function of two values.

@@ -188,6 +188,7 @@ impl<'g> Accountant<'g> {
                 k.sum.multiply_adds += self.model.elements(out) * self.model.extent(&c.depth(&node.op, &types))
             }
             Role::Own(own) => k.sum.multiply_adds += self.model.extent(&own.work(&node.op, &types).products),
+            Role::Tree(tree) => k.sum.multiply_adds += self.model.extent(&tree.work(&node.op, &types).products),
             Role::Rows(_) => k.sum.reduced += self.model.elements(&types[0]),
             Role::Window(w) => k.sum.reduced += self.model.elements(out) * self.model.taps(w, &node.op),
             Role::Move(m) if m.strides(&node.op, &types[0]) => k.sum.strided += self.model.elements(out),

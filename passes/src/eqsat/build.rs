@@ -175,8 +175,8 @@ impl Build for TermBuilder<'_> {
     }
 }
 
-/// Adds to the class of every composite operator that is new what it decomposes into.
-fn decompose(eg: &mut EGraph) -> Result<usize, String> {
+/// Adds to the class of every composite operator that is new, and is one of `which`, what it decomposes into.
+fn decompose(eg: &mut EGraph, which: &dyn Fn(OpId) -> bool) -> Result<usize, String> {
     let mut found: Vec<(Id, OpId, Children)> = vec![];
     let mut changed: Vec<Id> = eg.analysis.changed.iter().map(|&c| eg.find(c)).collect();
     changed.sort_unstable();
@@ -184,7 +184,7 @@ fn decompose(eg: &mut EGraph) -> Result<usize, String> {
     for class in changed {
         for t in &eg[class].nodes {
             if let Term::Op(op, c) = t
-                && op.arity().composite
+                && which(*op)
             {
                 found.push((class, *op, c.clone()));
             }
@@ -198,21 +198,12 @@ fn decompose(eg: &mut EGraph) -> Result<usize, String> {
     for (class, id, children) in found {
         let op = super::lang::op_of(eg, id, &children)?;
         eg.analysis.current = eg[class].data.origins.clone();
-        let mut inputs = spread(eg, id, &children);
-        let step = op.def().is_step();
-        if step {
-            // What it takes and gives are tensors in memory.
-            inputs.iter_mut().for_each(|i| *i = eg.add(Term::Load([*i])));
-        }
-        let inputs: Vec<Value> = inputs.into_iter().map(TermBuilder::value).collect();
+        let inputs: Vec<Value> = spread(eg, id, &children).into_iter().map(TermBuilder::value).collect();
         let out = op.def().decompose(&op, &mut TermBuilder { eg }, &inputs)?;
         let Some(outs) = out else { continue };
         let olds = parts(eg, class, outs.len());
         for (old, new) in olds.into_iter().zip(outs) {
-            let mut new = TermBuilder::id(new);
-            if step {
-                new = eg.add(Term::Store([new]));
-            }
+            let new = TermBuilder::id(new);
             if eg[new].data.kind != eg[old].data.kind {
                 let (a, b) = (eg[old].data.ty(), eg[new].data.ty());
                 return Err(format!("{} has type {a}, its decomposition {b}", op.name()));
@@ -225,15 +216,24 @@ fn decompose(eg: &mut EGraph) -> Result<usize, String> {
     Ok(changed)
 }
 
-/// Decomposes new composite operators, and those that they decompose into: the built-in rule `decompose`. Gives the number
-/// of classes that changed.
+/// Decomposes new composite operators, and those that they decompose into: the built-in rule `decompose`. A tree that a rule made,
+/// which equals what it was made of, is left whole where `imported` is false. Gives the number of classes that changed.
 ///
 /// # Errors
 /// When a decomposition does not have the type of its operator.
-pub(super) fn decompose_all(eg: &mut EGraph) -> Result<usize, String> {
+pub(super) fn decompose_all(eg: &mut EGraph, imported: bool) -> Result<usize, String> {
+    let always = |op: OpId| match op.def().role() {
+        Role::Composite => true,
+        Role::Own(own) => own.is_fused(),
+        _ => false,
+    };
+    let which: &dyn Fn(OpId) -> bool = match imported {
+        true => &|op| always(op) || matches!(op.def().role(), Role::Tree(_)),
+        false => &always,
+    };
     let mut changed = 0;
     loop {
-        match decompose(eg)? {
+        match decompose(eg, which)? {
             0 => return Ok(changed),
             n => changed += n,
         }
@@ -245,7 +245,7 @@ pub(super) fn operations(eg: &EGraph) -> Vec<(Id, Term)> {
     let mut out = vec![];
     for class in eg.classes() {
         for t in &class.nodes {
-            if matches!(t, Term::Op(op, _) if !op.arity().composite) {
+            if matches!(t, Term::Op(op, _) if !matches!(op.def().role(), Role::Composite)) {
                 out.push((class.id, t.clone()));
             }
         }

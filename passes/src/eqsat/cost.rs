@@ -164,8 +164,17 @@ impl CostModel {
             ..Work::default()
         };
         match op.role() {
+            // There are no trees on a GPU.
+            Role::Tree(_) if !self.cpu => plain(f64::INFINITY),
+            Role::Tree(tree) => {
+                let w = tree.work(op, types);
+                let tiles = self.cost.tile_flops * self.cost.contraction;
+                let scalar = self.extent(&w.cycles) * lanes(types) / self.cost.vector_flops;
+                plain(2.0 * self.extent(&w.products) / tiles + scalar)
+            }
             Role::Store | Role::Reshape(_) | Role::Composite | Role::Host | Role::Region(_) => Work::default(),
-            Role::Own(own) if own.is_fused() => {
+            Role::Own(own) if !own.is_fused() => Work::default(),
+            Role::Own(own) => {
                 let w = own.work(op, types);
                 let tiles = match self.cpu {
                     true => self.cost.tile_flops * self.cost.contraction,
@@ -174,7 +183,6 @@ impl CostModel {
                 let scalar = self.extent(&w.cycles) * lanes(types) / self.cost.vector_flops;
                 plain(2.0 * self.extent(&w.products) / tiles + scalar)
             }
-            Role::Own(_) => Work::default(),
             Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.cost.vector_flops),
             Role::Source(_) | Role::Assemble(_) => plain(n / self.cost.vector_flops),
             Role::Move(m) => {

@@ -219,12 +219,22 @@ functions! {
     "permute" "a list of one entry for every dim, transposed" |a| permuted(&a[1], a[0].ints()?);
     "unpermute" "a list of one entry for every dim, before the transpose" |a| permuted(&a[1], &inverse(a[0].ints()?)?);
     "axes-through-perm" "axes of a transpose's result as axes of its operand" |a| at(a[0].ints()?, a[1].ints()?).map(Attr::Ints);
+    "axes-after-perm" "axes of a transpose's operand as axes of its result" |a| at(&inverse(a[0].ints()?)?, a[1].ints()?).map(Attr::Ints);
     "sorted-axes-through-perm" "the same, in ascending order" |a| {
         let mut v = at(a[0].ints()?, a[1].ints()?)?;
         v.sort_unstable();
         Some(Attr::Ints(v))
     };
     "axis-through-perm" "the same for one axis" |a| Some(Attr::Int(*a[0].ints()?.get(a[1].int()? as usize)?));
+    "identity-perm" "the transpose of a stream that moves nothing" |a| Some(Attr::Ints((0..a[0].rank()? as i64).collect()));
+    "row-order" "for an operand of a product of matrices: its batch axes, the only other one, and the one that is summed over" |a| {
+        let (batch, summed) = (a[0].ints()?, a[1].ints()?);
+        Some(Attr::Ints([batch, &[single_free(batch, summed, a[2].rank()?)?], summed].concat()))
+    };
+    "column-order" "the same with the one that is summed over before the other one" |a| {
+        let (batch, summed) = (a[0].ints()?, a[1].ints()?);
+        Some(Attr::Ints([batch, summed, &[single_free(batch, summed, a[2].rank()?)?]].concat()))
+    };
     "add-dims" "the sums of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x + y).map(Attr::Dims);
     "scale-dims" "the products of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x * y).map(Attr::Dims);
     "mul-ints" "the products of two lists of integers" |a| zip(a[0].ints()?, a[1].ints()?, |x, y| x * y).map(Attr::Ints);
@@ -338,6 +348,13 @@ fn at(list: &[i64], positions: &[i64]) -> Option<Vec<i64>> {
         .iter()
         .map(|&p| list.get(usize::try_from(p).ok()?).copied())
         .collect()
+}
+
+/// The only axis that is neither a batch axis nor the one that is summed over.
+fn single_free(batch: &[i64], summed: &[i64], rank: usize) -> Option<i64> {
+    let mut free = (0..rank as i64).filter(|d| !batch.contains(d) && !summed.contains(d));
+    let only = free.next().filter(|_| free.next().is_none());
+    only.filter(|_| summed.len() == 1)
 }
 
 /// The inverse of a permutation.

@@ -32,8 +32,6 @@ pub struct Arity {
     pub operands: Option<usize>,
     /// The number of results.
     pub results: usize,
-    /// True when it is decomposed: it has to be before kernels are formed, or that may be cheaper.
-    pub composite: bool,
 }
 
 static ARITIES: LazyLock<Vec<Arity>> = LazyLock::new(|| {
@@ -42,11 +40,6 @@ static ARITIES: LazyLock<Vec<Arity>> = LazyLock::new(|| {
         Arity {
             operands: (!def.is_variadic()).then_some(operands),
             results,
-            composite: match def.role() {
-                Role::Composite => true,
-                Role::Own(own) => own.is_fused(),
-                _ => false,
-            },
         }
     };
     ops::all().iter().map(arity).collect()

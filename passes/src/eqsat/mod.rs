@@ -37,9 +37,10 @@ mod sexp;
 mod signs;
 mod windows;
 
+use crate::decompose::decompose_where;
 use crate::pass::{Context, TensorPass};
 use brolga_ir::ops::Role;
-use brolga_ir::{Def, Graph, NodeError, Target};
+use brolga_ir::{Def, Graph, NodeError, Op, Target};
 use cost::CostModel;
 use egg::Language;
 use extract::{At, Choice, Classes};
@@ -134,7 +135,12 @@ pub fn optimize(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Re
 /// # Errors
 /// When an operator has no kernel.
 pub fn unfused(g: &Graph, target: &Target) -> Result<Graph, String> {
-    let g = crate::decompose::decompose(g).map_err(|e| e.to_string())?;
+    // There are no trees on a GPU.
+    let which: fn(&Op) -> bool = match target.cpu() {
+        Some(_) => |op| matches!(op.role(), Role::Composite),
+        None => |op| matches!(op.role(), Role::Composite | Role::Tree(_)),
+    };
+    let g = decompose_where(g, which).map_err(|e| e.to_string())?;
     Choices::new(build::build(&g)?, &[], target)?.graph(&g)
 }
 

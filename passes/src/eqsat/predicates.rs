@@ -2,7 +2,7 @@
 //! chance would seldom do), what it says, and the test.
 
 use super::functions::{Arg, Asks, Predicate, Stream, is_compute};
-use super::lang::{EGraph, Term, operands};
+use super::lang::{EGraph, Term, op_of, operands};
 use super::{signs, windows};
 use brolga_ir::ops::Role;
 use brolga_ir::{DType, Dim, dim};
@@ -131,6 +131,16 @@ predicates! {
         let stretched = |d: usize| axes.contains(&(d as i64));
         Some((0..from.len()).all(|d| if stretched(d) { from[d].is(1) } else { from[d] == to[d] }))
     };
+    "is-finite" [Asks::Number] "the stream is a finite number everywhere" |_, a| Some(a[0].num()?.is_finite());
+    "attends" "weights are summed along their last axis, which is that of a softmax, in batches of all axes but the last two, those of their scores" |_, a| {
+        let (batch, summed, axis, scores) = (a[0].ints()?, a[1].ints()?, a[2].int()?, a[3].ints()?.len() as i64);
+        Some(batch.iter().copied().eq(0..scores) && *summed == [scores + 1] && axis == scores + 1)
+    };
+    "untransposed" "the batch axes are the first ones, or nothing transposes the stream" untransposed;
+    "keeps-lines" "the axis is the last one of a reshape that leaves the last extent of the stream as it is" |_, a| {
+        let (axis, to, from) = (usize::try_from(a[0].int()?).ok()?, a[1].dims()?, a[2].shape()?);
+        Some(axis + 1 == to.len() && to.last()? == from.last()?)
+    };
     "is-mean-factor" [Asks::MeanFactor] "the number is one over the number of elements of a stream along axes" |_, a| {
         let (n, x) = (a[0].num()?, a[1].shape()?);
         let count = dim::product(a[2].ints()?.iter().map(|&d| &x[d as usize])).as_const()? as f64;
@@ -183,6 +193,19 @@ fn every_window_covers(_: &EGraph, a: &[Arg]) -> Option<bool> {
         Some(dilations[i] == 1 && low < kernel[i] && last < extent)
     };
     Some((0..kernel.len()).all(|i| covers(i) == Some(true)))
+}
+
+fn untransposed(eg: &EGraph, a: &[Arg]) -> Option<bool> {
+    let (batch, class) = (a[0].ints()?, a[1].stream()?.class?);
+    let transposes = |t: &Term| match t {
+        Term::Op(op, children) if operands(*op, children) == [class] => match op.def().role() {
+            Role::Move(m) => op_of(eg, *op, children).is_ok_and(|op| m.permutation(&op).is_some()),
+            _ => false,
+        },
+        _ => false,
+    };
+    let leading = batch.iter().copied().eq(0..batch.len() as i64);
+    Some(leading || !eg[class].parents().any(|p| eg[eg.find(p)].nodes.iter().any(transposes)))
 }
 
 fn takes_transpose(eg: &EGraph, a: &[Arg]) -> Option<bool> {

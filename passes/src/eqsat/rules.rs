@@ -242,13 +242,14 @@ pub struct RuleSet {
 }
 
 /// The embedded rule files.
-pub const EMBEDDED: [(&str, &str); 7] = [
+pub const EMBEDDED: [(&str, &str); 8] = [
     ("fusion.rules", include_str!("../../rules/fusion.rules")),
     ("algebra.rules", include_str!("../../rules/algebra.rules")),
     ("movement.rules", include_str!("../../rules/movement.rules")),
     ("conv.rules", include_str!("../../rules/conv.rules")),
     ("contract.rules", include_str!("../../rules/contract.rules")),
     ("norm.rules", include_str!("../../rules/norm.rules")),
+    ("attention.rules", include_str!("../../rules/attention.rules")),
     ("quantize.rules", include_str!("../../rules/quantize.rules")),
 ];
 

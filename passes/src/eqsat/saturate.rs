@@ -135,7 +135,7 @@ pub(super) fn saturate_seen(
         }
         rounds += 1;
         for (r, rule) in set.rules.iter().enumerate().filter(|(_, r)| r.is_decompose()) {
-            applied[r] += decompose_all(eg).map_err(|e| RuleError::new(rule, e))?;
+            applied[r] += decompose_all(eg, rounds == 1).map_err(|e| RuleError::new(rule, e))?;
         }
         if rounds == 1 {
             decomposed(eg);

@@ -195,7 +195,7 @@ fn wrong_rules_are_caught() {
     wrong("rule a [reassociate] (relu (neg ?x)) => (neg (relu ?x))", "element");
     wrong("rule a [reassociate] (sub ?x ?y) => (sub ?y ?x)", "element");
     wrong(
-        "rule a [reassociate] (softmax ?a (transpose ?p ?x)) => (transpose ?p (softmax ?a ?x))",
+        "rule a [reassociate] (softmax ?a ?z (transpose ?p ?x)) => (transpose ?p (softmax ?a ?z ?x))",
         "element",
     );
     wrong("rule a [exact] (add ?x 0) => ?x", "element");

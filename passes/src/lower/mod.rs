@@ -24,7 +24,7 @@ pub type Structured = Program<structured::Kernel>;
 /// When a stream between stores is no single kernel, naming the model node.
 pub fn to_structured(graph: &Graph) -> Result<Structured, NodeError> {
     // The kernels that composite operators are part of see core operators only.
-    let graph = decompose_where(graph, |op| !op.role().is_opaque())?;
+    let graph = decompose_where(graph, |op| !op.role().brings_kernel())?;
     let mut l = ProgramBuilder::new(&graph);
     l.nodes()?;
     l.outputs().map_err(no_node)?;
@@ -333,7 +333,7 @@ impl<'g> ProgramBuilder<'g> {
         let mut best = (0, "map");
         self.for_each_node(root, &mut |node| {
             let weight = match node.op.role() {
-                Role::Contract(_) | Role::Own(_) => 5,
+                Role::Contract(_) | Role::Own(_) | Role::Tree(_) => 5,
                 Role::Window(_) | Role::Assemble(_) => 4,
                 Role::Rows(_) => 3,
                 Role::Gather(_) => 2,

@@ -1,4 +1,4 @@
-//! Right operands of contractions in panels `[batch…, ceil(N/32), K, 32]`, the last one padded with zeros: the layout that
+//! Right operands of contractions in panels `[batch…, ceil(N/32), K, 32]`, the last one padded: the layout that
 //! register tiles read ([`Layout::panels`]). Where a kind of tiles interleaves steps, every run of them is padded to whole groups.
 
 use super::flat::look_up;
@@ -14,6 +14,26 @@ use brolga_ir::{DType, Dim, Layout, TileKind, Type};
 
 /// Lanes of the loop that packs: two vectors make a row of a panel.
 const LANES: i64 = 16;
+
+/// Batches from which on they alone are shared out.
+const ENOUGH: i64 = 8;
+
+/// Columns in vectors, as (first, lanes): whole ones, the last of which goes back over the one before it, or ever shorter ones.
+fn pieces(columns: i64) -> Vec<(i64, i64)> {
+    if columns >= LANES {
+        let last = (columns > LANES).then_some((columns - LANES, LANES));
+        return [(0, LANES)].into_iter().chain(last).collect();
+    }
+    let mut out = vec![];
+    let mut done = 0;
+    for lanes in [8, 4, 1] {
+        while columns - done >= lanes {
+            out.push((done, lanes));
+            done += lanes;
+        }
+    }
+    out
+}
 
 /// How the right operand has to be packed: its place in memory, and what moves it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -33,6 +53,15 @@ pub struct Packing {
 }
 
 impl Packing {
+    /// Whole panels, and the columns of the one behind them, where that is cut short and batches are enough to share out.
+    fn whole_panels(&self) -> Option<(i64, i64)> {
+        let (n, batches) = (
+            self.column.0.as_const()?,
+            product(self.batch.iter().map(|b| &b.0)).as_const()?,
+        );
+        (n % PANEL != 0 && batches >= ENOUGH).then_some((n / PANEL, n % PANEL))
+    }
+
     /// The number of runs, and of steps in one.
     fn runs(&self) -> [Dim; 2] {
         let (outer, run) = self.steps.split_at(self.steps.len() - self.run);
@@ -79,6 +108,8 @@ impl Packing {
     /// ```text
     /// for (batch, panel, run, k, j) { panels[batch, panel, run, k, j] = 32*panel + j < N && k < K ? operand[…] : 0 }
     /// ```
+    ///
+    /// What lies behind the last column, which no tile gives back, may be left as it was.
     pub fn kernel(&self, operand: &Operand, reader: &Kernel, knobs: &Knobs) -> Kernel {
         let dtype = operand.ty.dtype;
         let by = self.kind.interleave();
@@ -94,7 +125,14 @@ impl Packing {
         let batch: Vec<(Var, Dim)> = self.batch.iter().map(|(d, _)| (var(), d.clone())).collect();
         let steps: Vec<(Var, Dim)> = self.steps.iter().map(|(d, _)| (var(), d.clone())).collect();
         let (group, inside, block, lane) = (var(), var(), var(), var());
-        let order: Vec<(Var, Dim)> = batch.iter().cloned().chain([(panel, panels.clone())]).collect();
+        // Whole panels by themselves leave a last one whose vectors are known, where batches are enough for parallel loops.
+        let apart = self.whole_panels().filter(|_| by == 1);
+        let inside_panels = if apart.is_some() {
+            None
+        } else {
+            Some((panel, panels.clone()))
+        };
+        let order: Vec<(Var, Dim)> = batch.iter().cloned().chain(inside_panels).collect();
         let (total, map) = collapse(&order, p);
         // Where steps are interleaved a run is one loop over groups of them, whole ones.
         let (outer, run) = steps.split_at(if by > 1 { steps.len() - self.run } else { steps.len() });
@@ -107,68 +145,71 @@ impl Packing {
             Some((_, digit)) => digit.substitute(&in_group, &Ix::reg),
             None => look_up(&map, v),
         };
-        let j = &Ix::var(block).scale(&Dim::Const(LANES)) + &Ix::var(lane);
-        let column = &look(panel).scale(&Dim::Const(PANEL)) + &j;
-        let mut from = &Ix::constant(self.offset.clone()) + &column.scale(&self.column.1);
+        let mut base = Ix::constant(self.offset.clone());
         for ((v, _), (_, s)) in batch.iter().zip(&self.batch).chain(steps.iter().zip(&self.steps)) {
-            from = &from + &look(*v).scale(s);
+            base = &base + &look(*v).scale(s);
         }
         let step = outer
             .iter()
             .fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &Ix::var(*v));
         let b = batch.iter().fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &look(*v));
-        let panel_at = (&b.scale(&panels) + &look(panel)).scale(&self.panel_size());
-        let mut to = &panel_at + &j.scale(&Dim::Const(by));
-        let mut guard = vec![];
-        if n.as_const().is_none_or(|n| n % PANEL != 0) {
-            guard.push(Bound {
-                index: column,
-                extent: n,
-            });
-        }
-        if by > 1 {
-            let at = &step.scale(&groups) + &Ix::var(group);
-            to = &(&to + &at.scale(&Dim::Const(PANEL * by))) + &Ix::var(inside);
-            if k.as_const().is_none_or(|k| k % by != 0) {
-                guard.push(Bound { index: t, extent: k });
-            }
-        } else {
-            to = &to + &step.scale(&Dim::Const(PANEL));
-        }
-        let r = Reg(0);
-        let inner = vec![
-            Stmt::Set(
-                r,
-                Expr::Load {
-                    buffer: Buf(0),
-                    index: from,
-                    guard,
-                    fill: 0,
-                },
-            ),
-            Stmt::Store {
-                buffer: Buf(1),
-                index: to,
-                value: r,
-            },
-        ];
-        let vector = Stmt::For {
-            var: lane,
-            kind: LoopKind::Vector,
-            extent: Ix::constant(LANES),
-            body: inner,
+        let row = match by {
+            1 => step.scale(&Dim::Const(PANEL)),
+            _ => &(&step.scale(&groups) + &Ix::var(group)).scale(&Dim::Const(PANEL * by)) + &Ix::var(inside),
         };
-        let halves = Stmt::For {
-            var: block,
-            kind: LoopKind::Serial,
-            extent: Ix::constant(PANEL / LANES),
-            body: vec![vector],
+        // So many vectors of a panel's row from one of its columns on, through a register of their own.
+        let vectors = |r: u32, panel: &Ix, (start, lanes): (i64, i64), count: i64, guarded: bool| {
+            let r = Reg(r);
+            let j = &(&Ix::var(block).scale(&Dim::Const(lanes)) + &Ix::var(lane)) + &Dim::Const(start);
+            let column = &panel.scale(&Dim::Const(PANEL)) + &j;
+            let columns = (guarded && n.as_const().is_none_or(|n| n % PANEL != 0)).then(|| Bound {
+                index: column.clone(),
+                extent: n.clone(),
+            });
+            let runs = (by > 1 && k.as_const().is_none_or(|k| k % by != 0)).then(|| Bound {
+                index: t.clone(),
+                extent: k.clone(),
+            });
+            let load = Expr::Load {
+                buffer: Buf(0),
+                index: &base + &column.scale(&self.column.1),
+                guard: columns.into_iter().chain(runs).collect(),
+                fill: 0,
+            };
+            let panel_at = (&b.scale(&panels) + panel).scale(&self.panel_size());
+            let store = Stmt::Store {
+                buffer: Buf(1),
+                index: &(&panel_at + &row) + &j.scale(&Dim::Const(by)),
+                value: r,
+            };
+            let one = vec![Stmt::Set(r, load), store];
+            let vector = match lanes {
+                1 => Nest::serial(&[(lane, Ix::constant(1))], one),
+                _ => vec![Stmt::For {
+                    var: lane,
+                    kind: LoopKind::Vector,
+                    extent: Ix::constant(lanes),
+                    body: one,
+                }],
+            };
+            Nest::serial(&[(block, Ix::constant(count))], vector)
         };
         let mut loops: Vec<(Var, Ix)> = outer.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect();
         if by > 1 {
             loops.extend([(group, Ix::constant(groups)), (inside, Ix::constant(by))]);
         }
-        let body = Nest::serial(&loops, vec![halves]);
+        let body = match apart {
+            None => Nest::serial(&loops, vectors(0, &look(panel), (0, LANES), PANEL / LANES, true)),
+            Some((whole, last)) => {
+                let all = [&[(panel, Ix::constant(whole))], &loops[..]].concat();
+                let mut body = Nest::serial(&all, vectors(0, &Ix::var(panel), (0, LANES), PANEL / LANES, false));
+                let row = (1..)
+                    .zip(pieces(last))
+                    .map(|(r, piece)| vectors(r, &Ix::constant(whole), piece, 1, false));
+                body.extend(Nest::serial(&loops, row.flatten().collect()));
+                body
+            }
+        };
         let kernel = Kernel {
             name: format!("pack_{}", reader.name),
             symbols: reader.symbols.clone(),
@@ -184,7 +225,7 @@ impl Packing {
                     scope: Scope::Out,
                 },
             ],
-            regs: vec![RegInfo { dtype, lanes: 1 }],
+            regs: vec![RegInfo { dtype, lanes: 1 }; 1 + apart.map_or(0, |(_, last)| pieces(last).len())],
             pooled: false,
             body: vec![Stmt::For {
                 var: p,

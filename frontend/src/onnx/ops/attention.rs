@@ -86,7 +86,9 @@ fn whole(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         let v = if i > 0 { graph.fit(v, order[0], &qs[0])? } else { v };
         operands.push(graph.widen(v)?);
     }
-    if let Some(bias) = mask(graph, ctx, &qs, &ks, !causal)? {
+    let bias = mask(graph, ctx, &qs, &ks, !causal)?;
+    let zeros = if causal || bias.is_some() { "unseen" } else { "never" };
+    if let Some(bias) = bias {
         let full = [qs[0].clone(), qs[1].clone(), qs[2].clone(), ks[2].clone()];
         let missing: Vec<usize> = (0..4 - graph.rank(bias)).collect();
         let mut bias = graph.unsqueeze(bias, &missing)?;
@@ -103,8 +105,10 @@ fn whole(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         Attr::axes(&y_order),
         Attr::num(ctx.opt_float("scale")?.unwrap_or(1.0 / (size as f64).sqrt())),
         Attr::num(ctx.float("softcap", 0.0)?),
+        Attr::num(f64::NEG_INFINITY),
         Attr::Bool(causal),
         Attr::Dims(vec![offset]),
+        Attr::word(zeros),
     ];
     let mut y = graph.op("attention", &attrs, &operands)?;
     if rank == 3 {
@@ -171,7 +175,7 @@ fn composed(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         None => dtype,
     };
     let wide = graph.cast(scores, precision)?;
-    let mut p = graph.op("softmax", &[Attr::Int(3)], &[wide])?;
+    let mut p = graph.op("softmax", &[Attr::Int(3), Attr::word("never")], &[wide])?;
     if let Some(b) = bias {
         let last = graph.rank(b) - 1;
         let best = graph.reduce("max", &[last], b)?;

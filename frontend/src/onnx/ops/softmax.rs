@@ -22,12 +22,11 @@ fn view(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<(Value, usize), Fa
 /// `Softmax` and `LogSoftmax`.
 pub fn softmax(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let (x, axis) = view(graph, ctx)?;
-    let name = if ctx.op() == "Softmax" {
-        "softmax"
-    } else {
-        "log_softmax"
+    let axis = Attr::Int(axis as i64);
+    let y = match ctx.op() {
+        "Softmax" => graph.op("softmax", &[axis, Attr::word("never")], &[x])?,
+        _ => graph.op("log_softmax", &[axis], &[x])?,
     };
-    let y = graph.op(name, &[Attr::Int(axis as i64)], &[x])?;
     let shape = graph.shape(ctx.input(0)?);
     one(graph.reshape(y, shape))
 }

@@ -224,6 +224,46 @@ pub fn exp_negative(b: &mut Builder, x: V) -> V {
     Exp::new(b, x, None).value(b)
 }
 
+/// `e^x` for `x <= 0` as a weight beside that of 0, which is 1: within 3 units in the last place where `x` is above -20, and 0 where
+/// it would be subnormal.
+pub fn exp_weight(b: &mut Builder, x: V) -> V {
+    let double = is_double(b, x);
+    // In the low bits of t stand n and the exponent's bias.
+    let magic = b.lit(
+        x,
+        if double {
+            6755399441055744.0 + 1023.0
+        } else {
+            12582912.0 + 127.0
+        },
+    );
+    let per = b.lit(x, LOG2_E);
+    let t = b.fma(x, per, magic);
+    let n = b.sub(t, magic);
+    let high = b.lit(x, if double { -LN_2 } else { -f64::from(LN_2 as f32) });
+    let mut r = b.fma(n, high, x);
+    if double {
+        let tail = b.lit(x, -LN_2_TAIL);
+        r = b.fma(n, tail, r);
+    }
+    let slope = if double {
+        poly(b, r, &EXP_64)
+    } else {
+        poly(b, r, &EXP_32)
+    };
+    let one = b.lit(x, 1.0);
+    let p = b.fma(slope, r, one);
+    let dtype = b.dtype(x);
+    let t = b.bitcast(int_type(dtype), t);
+    let mantissa = b.int(t, if double { 52 } else { 23 });
+    let power = b.shl(t, mantissa);
+    let power = b.bitcast(dtype, power);
+    let v = b.mul(p, power);
+    let (least, zero) = (b.lit(x, if double { -708.0 } else { -87.0 }), b.lit(x, 0.0));
+    let subnormal = b.lt(x, least);
+    b.select(subnormal, zero, v)
+}
+
 /// `e^x - 1`, which keeps its digits near zero.
 fn expm1(b: &mut Builder, x: V) -> V {
     // The result is -1 below -40.

@@ -17,6 +17,7 @@ mod gather;
 mod own;
 mod reduce;
 mod stage;
+mod tree;
 
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::ops::Role;
@@ -180,6 +181,11 @@ impl<'g> KernelBuilder<'g> {
             && let Role::Assemble(assembly) = node.op.role()
         {
             return self.assemble(node, assembly);
+        }
+        if let Some(node) = self.node(root)
+            && let Role::Tree(tree) = node.op.role()
+        {
+            return self.tree(node, tree);
         }
         let own = streams.iter().find_map(|&n| match self.graph.nodes[n].op.role() {
             Role::Own(own) => Some((&self.graph.nodes[n], own)),
