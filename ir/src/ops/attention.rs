@@ -126,7 +126,7 @@ struct Added {
 
 impl Added {
     fn of(inputs: &[Type]) -> Added {
-        let mask = inputs.iter().rposition(|t| t.dtype == DType::Bool);
+        let mask = (3..inputs.len()).rfind(|&i| inputs[i].dtype == DType::Bool);
         Added {
             bias: (inputs.len() > 3 && mask != Some(3)).then_some(3),
             mask,

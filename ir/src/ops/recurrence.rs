@@ -186,7 +186,7 @@ impl OpDef for Def {
             ]),
             // Weights of more panels than a tile takes at once.
             s("lstm", "forward", none, [false; 4], usual, &[
-                (F32, &[5, 1, 288]),
+                (F32, &[3, 1, 288]),
                 (F32, &[1, 288, 72]),
                 (F32, &[1, 1, 72]),
                 (F32, &[1, 1, 72]),

@@ -102,10 +102,14 @@ fn with_copies(graph: &Graph, ranks: &[usize]) -> Result<(Graph, FxHashSet<Value
             added.map_err(|e| e.message)
         };
         let v = node.outputs[0];
-        let image =
-            matches!(node.op.role(), Role::Store) && results.contains(&v) && ranks.contains(&graph.ty(v).rank());
-        let heavy = || Stream::of(graph, node.inputs[0]).heavy;
-        if !image || !heavy().is_some_and(|n| window(graph, &graph.nodes[n]).is_some()) {
+        let image = matches!(node.op.role(), Role::Store) && ranks.contains(&graph.ty(v).rank());
+        let windowed = |x: Value| {
+            Stream::of(graph, x)
+                .heavy
+                .is_some_and(|n| window(graph, &graph.nodes[n]).is_some())
+        };
+        let apart = image && results.contains(&v) && windowed(node.inputs[0]);
+        if !apart {
             return add(out, inputs);
         }
         let stored = add(out, inputs)?;
