@@ -32,8 +32,8 @@ pub enum Form {
     Pointwise,
     /// Reductions along these axes.
     Rows(Axes),
-    /// A contraction, a window reduction or an operator with a kernel of its own, told apart by who asks: one kernel holds one, however often it is used. In an
-    /// order of its axes.
+    /// A contraction, a window reduction or an operator with a kernel of its own, told apart by who asks: one kernel holds one, however
+    /// often it is used. In an order of its axes.
     Anchor(u32, Order),
     /// To be stored at once.
     Final,

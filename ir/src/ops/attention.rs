@@ -11,7 +11,7 @@
 mod kernel;
 
 use super::softmax::{Zeros, weigh};
-use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Role, Sample, SampleType, TreeKernel, TreeWork, compose, draw, shape};
+use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, OwnWork, Role, Sample, SampleType, TreeKernel, compose, draw, shape};
 use crate::structured::Kernel;
 use crate::{Build, DType, Dim, Number, Tensor, Type, Value, dim};
 
@@ -423,7 +423,7 @@ impl TreeKernel for Def {
     fn kernel(&self, op: &Op, inputs: &[Type], result: &Type) -> Result<Kernel, String> {
         kernel::kernel(op, &extents(op, inputs)?, inputs, result)
     }
-    fn work(&self, op: &Op, inputs: &[Type]) -> TreeWork {
+    fn work(&self, op: &Op, inputs: &[Type]) -> OwnWork {
         let e = extents(op, inputs).expect("the operands fit");
         let rows = &dim::product(&e.batch) * &e.queries;
         let scores = &rows * &e.keys;
@@ -432,6 +432,6 @@ impl TreeKernel for Def {
         if e.queries.as_const().is_some_and(|n| n < FEW) {
             cycles = &cycles + &(&products * PACK_CYCLES);
         }
-        TreeWork { products, cycles }
+        OwnWork { products, cycles }
     }
 }

@@ -335,7 +335,7 @@ pub struct OwnStages {
 pub struct OwnWork {
     /// Products that register tiles add up.
     pub products: Dim,
-    /// Cycles of scalar arithmetic.
+    /// Cycles of arithmetic beside these, were it done on vectors of 128 bits.
     pub cycles: Dim,
 }
 
@@ -367,14 +367,6 @@ pub trait OwnKernel: Sync {
     }
 }
 
-/// What a kernel that is a tree does.
-pub struct TreeWork {
-    /// Products that register tiles add up.
-    pub products: Dim,
-    /// Cycles of arithmetic beside these, were it done on vectors of 128 bits.
-    pub cycles: Dim,
-}
-
 /// An operator whose kernel is a tree of stages. Its decomposition may be faster: costs decide.
 pub trait TreeKernel: Sync {
     /// The kernel: one operand that is read for each of the operator's, and the result's. It has no name, and no symbols yet.
@@ -383,7 +375,7 @@ pub trait TreeKernel: Sync {
     /// When the attributes do not fit.
     fn kernel(&self, op: &Op, inputs: &[Type], result: &Type) -> Result<structured::Kernel, String>;
     /// What the kernel does.
-    fn work(&self, op: &Op, inputs: &[Type]) -> TreeWork;
+    fn work(&self, op: &Op, inputs: &[Type]) -> OwnWork;
 }
 
 /// How an operator runs its regions.

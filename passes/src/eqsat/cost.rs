@@ -4,7 +4,7 @@
 //! kinds of loop nests cost is the target's; a wrong figure costs speed, never results. Unknown extents count as [`SYMBOL`],
 //! batches as 1.
 
-use brolga_ir::ops::{Channels, Movement, Role, Window, WindowShape};
+use brolga_ir::ops::{Channels, Movement, OwnWork, Role, Window, WindowShape};
 use brolga_ir::target::Cost;
 use brolga_ir::{Def, Dim, Graph, Op, Symbol, Target, TileKind, Type};
 
@@ -149,6 +149,16 @@ impl CostModel {
         (self.elements(t) / self.cost.vector_flops, 2.0 * self.traffic(t))
     }
 
+    /// The seconds that a kernel which an operator brings along computes.
+    fn own(&self, w: &OwnWork, types: &[Type]) -> f64 {
+        let tiles = match self.cpu {
+            true => self.cost.tile_flops * self.cost.contraction,
+            false => self.cost.vector_flops * self.cost.window_first,
+        };
+        let scalar = self.extent(&w.cycles) * lanes(types) / self.cost.vector_flops;
+        2.0 * self.extent(&w.products) / tiles + scalar
+    }
+
     /// The work of an operator.
     pub fn operator(&self, op: &Op, types: &[Type], out: &Type) -> Work {
         Work {
@@ -166,23 +176,10 @@ impl CostModel {
         match op.role() {
             // There are no trees on a GPU.
             Role::Tree(_) if !self.cpu => plain(f64::INFINITY),
-            Role::Tree(tree) => {
-                let w = tree.work(op, types);
-                let tiles = self.cost.tile_flops * self.cost.contraction;
-                let scalar = self.extent(&w.cycles) * lanes(types) / self.cost.vector_flops;
-                plain(2.0 * self.extent(&w.products) / tiles + scalar)
-            }
+            Role::Tree(tree) => plain(self.own(&tree.work(op, types), types)),
             Role::Store | Role::Reshape(_) | Role::Composite | Role::Host | Role::Region(_) => Work::default(),
             Role::Own(own) if !own.is_fused() => Work::default(),
-            Role::Own(own) => {
-                let w = own.work(op, types);
-                let tiles = match self.cpu {
-                    true => self.cost.tile_flops * self.cost.contraction,
-                    false => self.cost.vector_flops * self.cost.window_first,
-                };
-                let scalar = self.extent(&w.cycles) * lanes(types) / self.cost.vector_flops;
-                plain(2.0 * self.extent(&w.products) / tiles + scalar)
-            }
+            Role::Own(own) => plain(self.own(&own.work(op, types), types)),
             Role::Map(f) => plain(n * f.cycles() * lanes(types) / self.cost.vector_flops),
             Role::Source(_) | Role::Assemble(_) => plain(n / self.cost.vector_flops),
             Role::Move(m) => {

@@ -14,6 +14,12 @@ const MOST_RUNS: usize = 4;
 /// Windows are told apart where less than this share of their taps see elements.
 const LITTLE: f64 = 0.8;
 
+/// The most taps along a dimension that are looked at one by one.
+const MOST_TAPS: i64 = 1024;
+
+/// No number about windows is larger than this, so that no product of two of them is beyond 64 bits.
+const LARGEST: i64 = 1 << 30;
+
 /// Windows along one dimension.
 #[derive(Clone, Copy)]
 struct Slide {
@@ -85,13 +91,14 @@ fn slides(a: &[Arg]) -> Option<Vec<Slide>> {
     let (strides, dilations, low, high) = (s.ints()?, d.ints()?, low.dims()?, high.dims()?);
     let (x, w) = (x.shape()?.get(2..)?, w.shape()?.get(2..)?);
     let slide = |i: usize| {
+        let small = |n: i64| (-LARGEST..=LARGEST).contains(&n).then_some(n);
         Some(Slide {
-            input: x[i].as_const()?,
-            kernel: w[i].as_const()?,
-            stride: strides[i],
-            dilation: dilations[i],
-            low: low[i].as_const()?,
-            high: high[i].as_const()?,
+            input: small(x[i].as_const()?)?,
+            kernel: w[i].as_const().filter(|n| *n <= MOST_TAPS)?,
+            stride: small(strides[i])?,
+            dilation: small(dilations[i])?,
+            low: small(low[i].as_const()?)?,
+            high: small(high[i].as_const()?)?,
         })
     };
     let slides: Vec<Slide> = (0..strides.len()).map(slide).collect::<Option<_>>()?;

@@ -84,18 +84,7 @@ impl Exp {
     /// The parts of `e^(x + low)`. `x` must be within ±160 for f32 and ±1400 for f64, or NaN.
     pub fn new(b: &mut Builder, x: V, low: Option<V>) -> Exp {
         let (dtype, double) = (b.dtype(x), is_double(b, x));
-        // In the low bits of t stand n and twice the exponent's bias.
-        let magic = b.lit(
-            x,
-            if double {
-                6755399441055744.0 + 2046.0
-            } else {
-                12582912.0 + 254.0
-            },
-        );
-        let per = b.lit(x, LOG2_E);
-        let t = b.fma(x, per, magic);
-        let n = b.sub(t, magic);
+        let (t, n) = whole_power(b, x, 2.0);
         // The first step does not round: multiples of the last place of ln 2 that are below 1/2 are exact.
         let (high, tail) = if double {
             (LN_2, LN_2_TAIL)
@@ -224,22 +213,25 @@ pub fn exp_negative(b: &mut Builder, x: V) -> V {
     Exp::new(b, x, None).value(b)
 }
 
+/// The power of 2 nearest to `e^x`: a number in whose low bits stand its exponent and so many times the exponent's bias, and the
+/// exponent.
+fn whole_power(b: &mut Builder, x: V, biases: f64) -> (V, V) {
+    let (magic, bias) = if is_double(b, x) {
+        (6755399441055744.0, 1023.0)
+    } else {
+        (12582912.0, 127.0)
+    };
+    let magic = b.lit(x, magic + biases * bias);
+    let per = b.lit(x, LOG2_E);
+    let t = b.fma(x, per, magic);
+    (t, b.sub(t, magic))
+}
+
 /// `e^x` for `x <= 0` as a weight beside that of 0, which is 1: within 3 units in the last place where `x` is above -20, and 0 where
 /// it would be subnormal.
 pub fn exp_weight(b: &mut Builder, x: V) -> V {
     let double = is_double(b, x);
-    // In the low bits of t stand n and the exponent's bias.
-    let magic = b.lit(
-        x,
-        if double {
-            6755399441055744.0 + 1023.0
-        } else {
-            12582912.0 + 127.0
-        },
-    );
-    let per = b.lit(x, LOG2_E);
-    let t = b.fma(x, per, magic);
-    let n = b.sub(t, magic);
+    let (t, n) = whole_power(b, x, 1.0);
     let high = b.lit(x, if double { -LN_2 } else { -f64::from(LN_2 as f32) });
     let mut r = b.fma(n, high, x);
     if double {

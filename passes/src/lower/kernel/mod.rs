@@ -237,8 +237,8 @@ impl<'g> KernelBuilder<'g> {
         seen.into_iter().collect()
     }
 
-    /// For each axis of the result of the contraction, window or operator with a kernel of its own below a stream, which axis of the stream it is; as it is where
-    /// there is none.
+    /// For each axis of the result of the contraction, window or operator with a kernel of its own below a stream, which axis of
+    /// the stream it is; as it is where there is none.
     fn order(&self, root: Value, rank: usize) -> Vec<usize> {
         let plain: Vec<usize> = (0..rank).collect();
         let (mut todo, mut seen) = (vec![(root, plain.clone())], FxHashSet::default());
