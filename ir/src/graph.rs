@@ -218,6 +218,20 @@ pub struct Input {
     pub value: Value,
 }
 
+/// A size that data tell: a symbol that is the only element of a value. Types and attributes of the nodes behind that value may use it,
+/// as those of the whole graph use the symbols of its inputs.
+#[derive(Clone, PartialEq)]
+pub struct Read {
+    /// The symbol.
+    pub symbol: Symbol,
+    /// An integer or a bool of one element. The run fails when it is negative, or above the bound.
+    pub value: Value,
+    /// The largest value, where one is known.
+    pub bound: Option<Dim>,
+    /// The model node that asks for the size.
+    pub origin: Arc<str>,
+}
+
 /// The tensor IR of one model (level 1).
 #[derive(Clone, Default, PartialEq)]
 pub struct Graph {
@@ -234,6 +248,8 @@ pub struct Graph {
     pub outputs: Vec<(String, Value)>,
     /// Operations, in topological order.
     pub nodes: Vec<Node>,
+    /// Sizes that data tell, in the order in which they become known: each as soon as its value is.
+    pub reads: Vec<Read>,
     /// Constants.
     pub constants: Vec<Constant>,
     /// What every valid run makes true of the symbols; types rely on it, and it is checked at entry.
@@ -357,10 +373,17 @@ impl Graph {
         }
     }
 
-    /// Removes nodes and constants that no output needs, and renumbers values in order of definition.
+    /// The values that a run has to compute: those of sizes, in their order, and the outputs.
+    pub fn roots(&self) -> impl Iterator<Item = Value> {
+        let sizes = self.reads.iter().map(|r| r.value);
+        sizes.chain(self.outputs.iter().map(|(_, v)| *v))
+    }
+
+    /// Removes nodes and constants that no output needs, and renumbers values in order of definition. Sizes that data tell stay:
+    /// what reads them may be an assumption of a node that is gone.
     pub fn prune(&mut self) {
         let mut live = vec![false; self.values.len()];
-        self.outputs.iter().for_each(|(_, v)| live[v.0 as usize] = true);
+        self.roots().for_each(|v| live[v.0 as usize] = true);
         for node in self.nodes.iter().rev() {
             if node.outputs.iter().any(|o| live[o.0 as usize]) {
                 node.inputs.iter().for_each(|v| live[v.0 as usize] = true);
@@ -403,11 +426,10 @@ impl Graph {
                 });
             }
         }
-        self.outputs = old
-            .outputs
-            .iter()
-            .map(|(n, v)| (n.clone(), map[v.0 as usize].expect("outputs are defined")))
-            .collect();
+        let kept = |v: &Value| map[v.0 as usize].expect("roots are defined");
+        self.outputs = old.outputs.iter().map(|(n, v)| (n.clone(), kept(v))).collect();
+        self.reads = old.reads;
+        self.reads.iter_mut().for_each(|r| r.value = kept(&r.value));
     }
 }
 

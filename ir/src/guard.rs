@@ -2,8 +2,8 @@
 //!
 //! Text: `batch == 8*n`, `5 <= n`, `b in {1, n}`, each with its reason behind it where there is one.
 
-use crate::Dim;
 use crate::text::{Lexer, Result, parse_dim};
+use crate::{Dim, Symbol};
 use std::fmt;
 
 /// How the two dims of a guard are related.
@@ -72,6 +72,12 @@ impl Guard {
                 ))
             }
         }
+    }
+
+    /// Calls `f` with every symbol of both sides.
+    pub fn for_each_symbol(&self, f: &mut dyn FnMut(&Symbol)) {
+        self.left.for_each_symbol(f);
+        self.right.for_each_symbol(f);
     }
 
     /// The guard with symbols replaced where `f` gives a dim.

@@ -9,10 +9,11 @@ use super::model::Files;
 use super::node::NodeCtx;
 use super::ops::{self, Outcome};
 use super::ratio::Ratio;
+use super::region::{Captured, Frame};
 use super::symbolic;
 use brolga_ir::dim::shorten;
 use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Number, Op, Symbol, Tensor, Type, Value};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// Values of up to this many elements are folded, and their contents known as dims.
@@ -32,12 +33,18 @@ pub struct Builder<'f> {
     /// The name that new nodes carry.
     pub(super) origin: Arc<str>,
     /// Contents of small values that are known (constants and what is computed from them).
-    folded: FxHashMap<Value, Tensor>,
+    pub(super) folded: FxHashMap<Value, Tensor>,
     /// Contents of small integer values that are known as dims.
     pub(super) known: FxHashMap<Value, Vec<Dim>>,
     /// What small floats that are computed from sizes are.
     pub(super) ratios: FxHashMap<Value, Vec<Ratio>>,
-    scalars: FxHashMap<(DType, u64), Value>,
+    pub(super) scalars: FxHashMap<(DType, u64), Value>,
+    /// The graphs around this one, from the model's own on; see [`super::region`].
+    pub(super) around: Vec<Frame>,
+    /// What this graph has of the one around it.
+    pub(super) captured: Captured,
+    /// Names of sizes that data tell, in all graphs.
+    pub(super) sizes: FxHashSet<Symbol>,
 }
 
 fn number(dtype: DType, x: Number) -> Number {
@@ -71,6 +78,9 @@ impl<'f> Builder<'f> {
             known: FxHashMap::default(),
             ratios: FxHashMap::default(),
             scalars: FxHashMap::default(),
+            around: vec![],
+            captured: Captured::default(),
+            sizes: FxHashSet::default(),
         }
     }
 
@@ -183,6 +193,49 @@ impl<'f> Builder<'f> {
             .ok_or_else(|| Fail::Unsupported(format!("{what} computed from data")))
     }
 
+    /// The contents of an operand that are sizes: what is computed from data is read in the run, which fails when a size is
+    /// negative or above its bound (one for all, or one each).
+    ///
+    /// # Errors
+    /// When it is no list of integers of a known length.
+    pub fn sizes_operand(&mut self, v: Value, what: &str, bounds: &[Option<Dim>]) -> Result<Vec<Dim>, Fail> {
+        if self.dtype(v).is_float() {
+            return Err(Fail::Bad(format!("{what} is {}, expected integers", self.ty(v))));
+        }
+        if let Some(known) = self.dims_of(v) {
+            return Ok(known);
+        }
+        let Some(n) = self.ty(v).len().as_const() else {
+            return Err(Fail::Unsupported(format!("{what} of an unknown length")));
+        };
+        let list = self.reshape(v, vec![Dim::Const(n)])?;
+        let mut sizes = vec![];
+        for k in 0..n {
+            let bound = bounds.get(k as usize).or(bounds.first()).cloned().flatten();
+            let element = self.slice_axis(list, 0, Dim::Const(k), Dim::ONE)?;
+            sizes.push(self.read(element, bound)?);
+        }
+        self.known.insert(v, sizes.clone());
+        Ok(sizes)
+    }
+
+    /// As [`Builder::sizes_operand`], of integers that may be negative.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn signed_sizes(&mut self, v: Value, what: &str) -> Result<Vec<Dim>, Fail> {
+        if self.dtype(v).is_float() {
+            return Err(Fail::Bad(format!("{what} is {}, expected integers", self.ty(v))));
+        }
+        let zero = self.scalar(self.dtype(v), 0);
+        let above = self.map("max", &[v, zero])?;
+        let below = self.map("min", &[v, zero])?;
+        let below = self.map("sub", &[zero, below])?;
+        let above = self.sizes_operand(above, what, &[])?;
+        let below = self.sizes_operand(below, what, &[])?;
+        Ok(above.iter().zip(&below).map(|(a, b)| a - b).collect())
+    }
+
     /// The contents of an operand that must be known integers.
     ///
     /// # Errors
@@ -225,7 +278,15 @@ impl<'f> Builder<'f> {
     /// # Errors
     /// See [`Builder::ops`].
     pub fn unfolded(&mut self, name: &str, attrs: &[Attr], input: Value) -> One {
-        Ok(self.add(Op::new(name, attrs)?, &[input])?[0])
+        Ok(self.unfolded_ops(name, attrs, &[input])?[0])
+    }
+
+    /// Adds an operation that stays in the graph, such as a loop, which nobody knows to end when it is evaluated.
+    ///
+    /// # Errors
+    /// See [`Builder::ops`].
+    pub fn unfolded_ops(&mut self, name: &str, attrs: &[Attr], inputs: &[Value]) -> Result<Vec<Value>, Fail> {
+        self.add(Op::new(name, attrs)?, inputs)
     }
 
     fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, Fail> {

@@ -32,6 +32,10 @@ const ALWAYS_THE_SAME: [&str; 6] = ["Constant", "Identity", "Not", "Shape", "Siz
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Slot {
     Value(Value),
+    /// A sequence of tensors, by its number. How many there are is known; see [`super::ops::sequence`].
+    Sequence(u32),
+    /// An optional without a value; one that has a value is that value.
+    Nothing,
     /// The result of something unsupported.
     Unknown,
     /// An omitted operand of an inlined function.
@@ -42,6 +46,8 @@ pub(super) enum Slot {
 #[derive(Default)]
 pub(super) struct Scope<'m> {
     pub(super) names: FxHashMap<&'m str, Slot>,
+    /// How many graphs are around the one that its values are of.
+    depth: usize,
     /// True for a function's body, which sees no outer names.
     closed: bool,
     /// Attributes that a function was called with.
@@ -61,6 +67,8 @@ pub struct Importer<'m> {
     scopes: Vec<Scope<'m>>,
     /// What is not supported: the operator, the feature, the node.
     pub(super) missing: Vec<(String, String, String)>,
+    /// The tensors of sequences.
+    pub(super) sequences: Vec<Vec<Value>>,
     imported: usize,
     pub(super) file: String,
 }
@@ -129,6 +137,7 @@ fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Resu
             ..Scope::default()
         }],
         missing: vec![],
+        sequences: vec![],
         imported: 0,
         file: file.clone(),
     };
@@ -196,16 +205,40 @@ impl<'m> Importer<'m> {
         }
     }
 
-    pub(super) fn lookup(&self, name: &str) -> Option<Slot> {
+    /// What a name stands for, in the graph under construction: what a graph around it has is captured.
+    pub(super) fn lookup(&mut self, name: &str) -> Option<Slot> {
+        let (slot, depth) = self.find(name)?;
+        if depth == self.graph.depth() {
+            return Some(slot);
+        }
+        Some(match slot {
+            Slot::Value(v) => Slot::Value(self.graph.capture(v, depth)),
+            Slot::Sequence(k) => {
+                let all = self.sequences[k as usize].clone();
+                let here = all.into_iter().map(|v| self.graph.capture(v, depth)).collect();
+                self.sequence(here)
+            }
+            Slot::Nothing | Slot::Unknown | Slot::Absent => slot,
+        })
+    }
+
+    /// What a name stands for, and how many graphs are around the one that it is of.
+    fn find(&self, name: &str) -> Option<(Slot, usize)> {
         for s in self.scopes.iter().rev() {
             if let Some(v) = s.names.get(name) {
-                return Some(*v);
+                return Some((*v, s.depth));
             }
             if s.closed {
                 break;
             }
         }
         None
+    }
+
+    /// A sequence of tensors.
+    pub(super) fn sequence(&mut self, values: Vec<Value>) -> Slot {
+        self.sequences.push(values);
+        Slot::Sequence(self.sequences.len() as u32 - 1)
     }
 
     /// Gives a name its meaning; the empty name, which stands for what is left out, has none.
@@ -308,14 +341,16 @@ impl<'m> Importer<'m> {
         };
         self.graph.origin = ctx.name.clone();
         let made = match handler {
-            Handler::Walk(f) => f(self, &ctx),
-            Handler::Node(_) | Handler::Map(..) => self.graph.node(&ctx),
+            Handler::Walk(f) => f(self, &ctx, &slots),
+            Handler::Node(_) | Handler::Map(..) => tensors_only(&slots)
+                .and_then(|()| self.graph.node(&ctx))
+                .map(|values| values.into_iter().map(Slot::Value).collect()),
         };
         let values = made.map_err(|e| self.graph.explain(&ctx.inputs, e))?;
         if let Some(k) = (values.len()..n.output.len()).find(|&k| ctx.wants(k)) {
             return Err(Fail::Unsupported(format!("result {k}")));
         }
-        Ok(values.into_iter().map(Slot::Value).collect())
+        Ok(values)
     }
 
     fn call(
@@ -342,6 +377,7 @@ impl<'m> Importer<'m> {
             versions = self.scope().versions.clone();
         }
         let mut scope = Scope {
+            depth: self.graph.depth(),
             closed: true,
             attrs,
             versions,
@@ -357,11 +393,11 @@ impl<'m> Importer<'m> {
         self.body(scope, &f.node, &outputs)
     }
 
-    /// Imports a subgraph in place, such as the branch of an `If` whose condition is known.
+    /// Imports a subgraph into the graph under construction, such as the branch of an `If` whose condition is known.
     ///
     /// # Errors
     /// As for the nodes of a model; [`Fail::Skipped`] when a result is unknown.
-    pub fn inline(&mut self, g: &'m GraphProto, name: &str, arguments: &[Value]) -> Result<Vec<Value>, Fail> {
+    pub(super) fn inline(&mut self, g: &'m GraphProto, name: &str, arguments: &[Slot]) -> Result<Vec<Slot>, Fail> {
         self.check_depth(name)?;
         if arguments.len() != g.input.len() {
             return Err(Fail::Bad(format!(
@@ -373,12 +409,13 @@ impl<'m> Importer<'m> {
         let scope = Scope {
             attrs: self.scope().attrs.clone(),
             versions: self.scope().versions.clone(),
+            depth: self.graph.depth(),
             prefix: format!("{name}/"),
             names: g
                 .input
                 .iter()
                 .zip(arguments)
-                .map(|(i, v)| (i.name.as_str(), Slot::Value(*v)))
+                .map(|(i, s)| (i.name.as_str(), *s))
                 .collect(),
             ..Scope::default()
         };
@@ -387,17 +424,13 @@ impl<'m> Importer<'m> {
         let scope = self.scopes.pop().expect("pushed above");
         initialized.map_err(|e| Fail::Nested(Box::new(e)))?;
         let outputs: Vec<&'m str> = g.output.iter().map(|o| o.name.as_str()).collect();
+        let origin = self.graph.origin.clone();
         let slots = self.body(scope, &g.node, &outputs)?;
-        slots
-            .into_iter()
-            .map(|s| {
-                if let Slot::Value(v) = s {
-                    Ok(v)
-                } else {
-                    Err(Fail::Skipped)
-                }
-            })
-            .collect()
+        self.graph.origin = origin;
+        match slots.iter().any(|s| matches!(s, Slot::Unknown)) {
+            true => Err(Fail::Skipped),
+            false => Ok(slots),
+        }
     }
 
     fn check_depth(&self, what: &str) -> Result<(), Fail> {
@@ -420,5 +453,18 @@ impl<'m> Importer<'m> {
             .zip(slots)
             .map(|(o, s)| s.ok_or_else(|| Fail::Bad(format!("its result `{o}` is not defined by anything"))))
             .collect()
+    }
+}
+
+/// Checks that the operands of an operator are tensors.
+fn tensors_only(slots: &[Slot]) -> Result<(), Fail> {
+    match slots
+        .iter()
+        .position(|s| matches!(s, Slot::Sequence(_) | Slot::Nothing))
+    {
+        Some(k) => Err(Fail::Bad(format!(
+            "operand {k} is a sequence or an empty optional, expected a tensor"
+        ))),
+        None => Ok(()),
     }
 }

@@ -5,6 +5,7 @@
 //! | `wire`, `model`, `tensor` | files: mapping, parsing without copying weights, constants |
 //! | `import`, `interface`, `order`, `signature` | the walk: names, functions, inputs and outputs, what is unsupported |
 //! | `builder`, `emit`, `extents` | the graph and what is known of its values; adding nodes; extents that have to agree |
+//! | `region` | graphs within graphs, and sizes that data tell |
 //! | `node` | a node as its importer sees it |
 //! | `symbolic`, `ratio` | shape computations, in integers and in floats |
 //! | `ops` | one file per operator or family, and the table of them |
@@ -22,6 +23,7 @@ mod node;
 mod ops;
 mod order;
 mod ratio;
+mod region;
 mod signature;
 mod summary;
 mod symbolic;

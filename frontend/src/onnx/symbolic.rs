@@ -39,7 +39,7 @@ pub fn evaluate(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec
     }
     match ctx.op() {
         "Gather" | "GatherND" | "GatherElements" | "Slice" | "Reshape" | "Squeeze" | "Unsqueeze" | "Expand"
-        | "Split" | "Transpose" | "Tile" | "Flatten" | "Identity" => movement(graph, ctx, 1),
+        | "Split" | "Transpose" | "Tile" | "Flatten" => movement(graph, ctx, 1),
         "Concat" => movement(graph, ctx, ctx.inputs.len()),
         "Cast" => {
             let to = super::tensor::dtype(ctx.int("to", 0)? as i32);

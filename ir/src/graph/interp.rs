@@ -1,6 +1,6 @@
 //! The reference interpreter of graphs: one node after the other, by its operator's reference evaluation.
 
-use super::{Def, Graph, NodeError, Value};
+use super::{Def, Graph, NodeError, Read, Value};
 use crate::{Symbol, Tensor};
 
 impl Graph {
@@ -14,21 +14,32 @@ impl Graph {
             node: node.to_string(),
             message,
         };
-        let env = self.bind(inputs).map_err(|e| fail("", e))?;
-        let lookup = |s: &str| env.iter().find(|(k, _)| &**k == s).map(|(_, v)| *v);
+        let mut env = self.bind(inputs).map_err(|e| fail("", e))?;
         // Values are dropped at their last use: an interpreter of a large network would else hold all of it.
         let mut last = vec![0usize; self.values.len()];
         for (n, node) in self.nodes.iter().enumerate() {
             node.inputs.iter().for_each(|v| last[v.0 as usize] = n);
         }
-        self.outputs.iter().for_each(|(_, v)| last[v.0 as usize] = usize::MAX);
+        self.roots().for_each(|v| last[v.0 as usize] = usize::MAX);
         let mut values: Vec<Option<Tensor>> = vec![None; self.values.len()];
         let get = |values: &Vec<Option<Tensor>>, v: Value| match self.def(v) {
             Def::Input(i) => inputs[i as usize].clone(),
             Def::Const(c) => self.constants[c as usize].to_tensor(),
             Def::Node(..) => values[v.0 as usize].clone().expect("the graph is in topological order"),
         };
+        let mut reads = self.reads.iter().peekable();
+        let mut read = |env: &mut Vec<(Symbol, i64)>, values: &Vec<Option<Tensor>>| {
+            let known = |r: &&Read| values[r.value.0 as usize].is_some() || !matches!(self.def(r.value), Def::Node(..));
+            while let Some(r) = reads.next_if(known) {
+                let n = r.number(&get(values, r.value), &|s| number(env, s));
+                env.push((r.symbol.clone(), n.map_err(|e| fail(&r.origin, e))?));
+                self.check_guards(env).map_err(|e| fail(&r.origin, e))?;
+            }
+            Ok(())
+        };
+        read(&mut env, &values)?;
         for (n, node) in self.nodes.iter().enumerate() {
+            let lookup = |s: &str| number(&env, s);
             let args: Vec<Tensor> = node.inputs.iter().map(|&v| get(&values, v)).collect();
             let op = node.op.concrete(&lookup).map_err(|e| fail(&node.origin, e))?;
             let outs = op
@@ -37,6 +48,7 @@ impl Graph {
             for (&o, t) in node.outputs.iter().zip(outs) {
                 values[o.0 as usize] = Some(t);
             }
+            read(&mut env, &values)?;
             for v in &node.inputs {
                 if last[v.0 as usize] == n {
                     values[v.0 as usize] = None;
@@ -73,10 +85,45 @@ impl Graph {
                 }
             }
         }
-        let lookup = |s: &str| env.iter().find(|(k, _)| &**k == s).map(|(_, v)| *v);
-        for g in &self.guards {
-            g.check(&lookup)?;
-        }
+        self.check_guards(&env)?;
         Ok(env)
+    }
+
+    /// Checks the guards that are about known symbols only.
+    fn check_guards(&self, env: &[(Symbol, i64)]) -> Result<(), String> {
+        let mut known = self.guards.iter().filter(|g| {
+            let mut all = true;
+            g.for_each_symbol(&mut |s| all &= number(env, s).is_some());
+            all
+        });
+        known.try_for_each(|g| g.check(&|s| number(env, s)))
+    }
+}
+
+fn number(env: &[(Symbol, i64)], symbol: &str) -> Option<i64> {
+    env.iter().find(|(k, _)| **k == *symbol).map(|(_, v)| *v)
+}
+
+impl Read {
+    /// The size that a value tells, where symbols have these values.
+    ///
+    /// # Errors
+    /// When it is negative, or above the bound.
+    pub fn number(&self, value: &Tensor, lookup: &dyn Fn(&str) -> Option<i64>) -> Result<i64, String> {
+        let n = i64::try_from(value.get(0).int()).unwrap_or(-1);
+        if n < 0 {
+            return Err(format!(
+                "the size `{}` is {}, expected at least 0",
+                self.symbol,
+                value.get(0).int()
+            ));
+        }
+        if let Some(bound) = &self.bound {
+            let most = bound.value(lookup).map_err(|e| e.to_string())?;
+            if n > most {
+                return Err(format!("the size `{}` is {n}, expected at most {most}", self.symbol));
+            }
+        }
+        Ok(n)
     }
 }

@@ -1,6 +1,6 @@
 //! Rewriting: a graph made from another, node by node, from the operands toward the results.
 
-use super::{Def, Graph, Node, NodeError, Type, Value};
+use super::{Def, Graph, Node, NodeError, Read, Type, Value};
 use crate::Dim;
 
 /// A graph that becomes another. Inputs, constants, guards and defaults are there from the start; nodes follow in
@@ -63,6 +63,10 @@ impl<'g> Rewriter<'g> {
             })?;
             old.outputs.iter().zip(outputs).for_each(|(&o, v)| self.set(o, v));
         }
+        for read in &self.from.reads {
+            let value = self.defined(read.value);
+            self.graph.reads.push(Read { value, ..read.clone() });
+        }
         let outputs = self.from.outputs.iter();
         self.graph.outputs = outputs.map(|(name, v)| (name.clone(), self.defined(*v))).collect();
         self.graph.prune();
@@ -91,6 +95,11 @@ impl Graph {
     /// # Errors
     /// When a guard becomes false, or an operator does not accept what its operands become.
     pub fn substitute(&self, value: &dyn Fn(&str) -> Option<Dim>) -> Result<Graph, NodeError> {
+        self.with_symbols(value, true)
+    }
+
+    /// The graph with symbols replaced; a guard that becomes false is an error where it is `checked` now.
+    pub(crate) fn with_symbols(&self, value: &dyn Fn(&str) -> Option<Dim>, checked: bool) -> Result<Graph, NodeError> {
         let known = |t: &Type| {
             let shape: Vec<Dim> = t.shape.iter().map(|d| d.substitute(value)).collect();
             Type::new(t.dtype, shape)
@@ -102,19 +111,22 @@ impl Graph {
             let known = guard.substitute(value);
             match known.decided() {
                 Some(true) => {}
-                Some(false) => {
+                Some(false) if checked => {
                     let (left, right) = (&known.left, &known.right);
                     return Err(NodeError {
                         node: String::new(),
                         message: format!("{guard} does not hold with these sizes: found {left} and {right}"),
                     });
                 }
-                None => rewriter.graph.guards.push(known),
+                _ => rewriter.graph.guards.push(known),
             }
         }
-        rewriter.run(|out, node, inputs| {
+        let mut graph = rewriter.run(|out, node, inputs| {
             let op = node.op.substitute(value)?;
             out.add(op, inputs, &node.origin).map_err(|e| e.message)
-        })
+        })?;
+        let bounds = graph.reads.iter_mut().filter_map(|r| r.bound.as_mut());
+        bounds.for_each(|d| *d = d.substitute(value));
+        Ok(graph)
     }
 }

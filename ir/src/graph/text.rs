@@ -12,13 +12,15 @@
 //! }
 //! ```
 //!
+//! A size that data tell stands behind the value that it is: `read n = %7 <= 3*batch @"NonZero_2"`.
+//!
 //! Behind symbols and guards stand the values of inputs that a caller may leave out: `defaults(scale = f32[1] [0.5])`.
 //!
 //! Where a person writes it, symbols in the order of the inputs, result types and origins may be left out. A number that
 //! is NaN with other bits than the usual ones is its bits, `0x7ff8000000000001`. Of an operator's attributes, a layout that is
 //! row-major is not written: `store(%1)`, but `store{layout=(0, 2, 3, 1)}(%1)`.
 
-use super::{ConstData, Constant, Def, Graph, Input, Node, Source, Type, Value, ValueInfo, base64};
+use super::{ConstData, Constant, Def, Graph, Input, Node, Read, Source, Type, Value, ValueInfo, base64};
 use crate::ops::{AttrKind, Region, lookup};
 use crate::text::{self, Lexer, Result, Token};
 use crate::{Attr, DType, Layout, Number, Op, Tensor, guard};
@@ -75,8 +77,19 @@ impl fmt::Display for Graph {
                 writeln!(f, "  {value} = const {} {c}", c.ty)?;
             }
         }
-        for node in &self.nodes {
-            writeln!(f, "  {}", self.node_text(node))?;
+        // Sizes stand as soon as they are known.
+        let mut reads = self.reads.iter().peekable();
+        let at = |r: &Read| match self.def(r.value) {
+            Def::Node(n, _) => n as usize + 1,
+            _ => 0,
+        };
+        for n in 0..=self.nodes.len() {
+            while let Some(r) = reads.next_if(|r| at(r) <= n) {
+                writeln!(f, "  {r}")?;
+            }
+            if let Some(node) = self.nodes.get(n) {
+                writeln!(f, "  {}", self.node_text(node))?;
+            }
         }
         let outputs = joined(self.outputs.iter().map(|(n, v)| format!("{} = {v}", text::name(n))));
         writeln!(f, "  return{}{outputs}\n}}", if outputs.is_empty() { "" } else { " " })
@@ -86,6 +99,19 @@ impl fmt::Display for Graph {
 impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Read {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "read {} = {}", text::symbol(&self.symbol), self.value)?;
+        if let Some(bound) = &self.bound {
+            write!(f, " <= {bound}")?;
+        }
+        match &*self.origin {
+            "" => Ok(()),
+            node => write!(f, " {}", text::global(node)),
+        }
     }
 }
 
@@ -296,6 +322,11 @@ pub fn parse(l: &mut Lexer, files: Files) -> Result<Graph> {
     }
     l.expect("{")?;
     while !l.eat("return") {
+        if l.eat("read") {
+            let read = parse_read(l, &values)?;
+            graph.reads.push(read);
+            continue;
+        }
         parse_definition(l, files, &mut graph, &mut values)?;
     }
     graph.outputs = l.list("}", |l| {
@@ -314,6 +345,29 @@ pub fn parse(l: &mut Lexer, files: Files) -> Result<Graph> {
     }
     graph.verify().map_err(|e| l.error_at(start, e.to_string()))?;
     Ok(graph)
+}
+
+/// A size that data tell, behind the word `read`.
+fn parse_read(l: &mut Lexer, values: &Values) -> Result<Read> {
+    let symbol = l.name()?.into();
+    l.expect("=")?;
+    let value = values.parse_use(l)?;
+    let bound = if l.eat("<=") { Some(text::parse_dim(l)?) } else { None };
+    let origin = parse_origin(l)?.into();
+    Ok(Read {
+        symbol,
+        value,
+        bound,
+        origin,
+    })
+}
+
+/// The model node that a line came from, where it says so.
+fn parse_origin(l: &mut Lexer) -> Result<String> {
+    match l.peek() {
+        Token::Ident(s) if s.starts_with('@') => text::parse_global(l),
+        _ => Ok(String::new()),
+    }
 }
 
 /// A constant or a node.
@@ -356,11 +410,7 @@ fn parse_definition(l: &mut Lexer, files: Files, graph: &mut Graph, values: &mut
             }
         }
     }
-    let origin = if matches!(l.peek(), Token::Ident(s) if s.starts_with('@')) {
-        text::parse_global(l)?
-    } else {
-        String::new()
-    };
+    let origin = parse_origin(l)?;
     let n = graph.nodes.len() as u32;
     let mut outputs = vec![];
     for ((k, id), ty) in (0..).zip(ids).zip(inferred) {

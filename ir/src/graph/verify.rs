@@ -1,7 +1,7 @@
 //! The verifier of graphs: the invariants that [`crate::graph`] states.
 
-use super::{ConstData, Constant, Def, Graph, NodeError};
-use crate::Type;
+use super::{ConstData, Constant, Def, Graph, NodeError, Read};
+use crate::{Symbol, Type};
 
 impl Constant {
     /// Checks that the elements are what the type says, and within their file.
@@ -117,6 +117,9 @@ impl Graph {
         if let Some(message) = unknown {
             return fail("", message);
         }
+        let mut known: Vec<&Symbol> = self.symbols.iter().collect();
+        let mut reads = self.reads.iter().peekable();
+        self.check_reads(&mut reads, &defined, &mut known)?;
         for (n, node) in self.nodes.iter().enumerate() {
             if let Some(v) = node
                 .inputs
@@ -131,7 +134,7 @@ impl Graph {
             for region in node.op.regions() {
                 region.graph().verify()?;
                 let symbols = &region.graph().symbols;
-                if let Some(s) = symbols.iter().find(|s| !self.symbols.contains(s)) {
+                if let Some(s) = symbols.iter().find(|s| !known.contains(s)) {
                     let name = &region.graph().name;
                     let message = format!("region `{name}` has the symbol `{s}`, which the graph lacks");
                     return fail(&node.origin, message);
@@ -167,6 +170,24 @@ impl Graph {
                     );
                 }
             }
+            let mut unknown = None;
+            let mut check = |s: &Symbol| {
+                if !known.contains(&s) {
+                    unknown.get_or_insert(s.clone());
+                }
+            };
+            node.op.for_each_symbol(&mut check);
+            want.iter()
+                .flat_map(|t| &t.shape)
+                .for_each(|d| d.for_each_symbol(&mut check));
+            if let Some(s) = unknown {
+                let message = format!("{} uses the symbol `{s}`, which is not known before it", node.op.name());
+                return fail(&node.origin, message);
+            }
+            self.check_reads(&mut reads, &defined, &mut known)?;
+        }
+        if let Some(r) = reads.next() {
+            return fail(&r.origin, format!("`{r}`: {} is not defined", r.value));
         }
         if let Some(i) = defined.iter().position(|d| !d) {
             return fail("", format!("value %{i} is no result of the node that it names"));
@@ -175,6 +196,44 @@ impl Graph {
             if !defined.get(v.0 as usize).copied().unwrap_or(false) {
                 return fail("", format!("output `{name}` is {v}, which is not defined"));
             }
+        }
+        Ok(())
+    }
+
+    /// Checks the sizes that become known now, and adds them to those that are.
+    fn check_reads<'g>(
+        &'g self,
+        reads: &mut std::iter::Peekable<std::slice::Iter<'g, Read>>,
+        defined: &[bool],
+        known: &mut Vec<&'g Symbol>,
+    ) -> Result<(), NodeError> {
+        let is_there = |r: &&Read| defined.get(r.value.0 as usize).copied().unwrap_or(false);
+        while let Some(r) = reads.next_if(is_there) {
+            let fail = |what: String| {
+                Err(NodeError {
+                    node: r.origin.to_string(),
+                    message: format!("`{r}`: {what}"),
+                })
+            };
+            let ty = self.ty(r.value);
+            if ty.dtype.is_float() || !ty.len().is(1) {
+                return fail(format!("a size of {ty}, expected an integer or a bool of one element"));
+            }
+            if known.contains(&&r.symbol) {
+                return fail("there is such a symbol already".into());
+            }
+            let mut unknown = None;
+            r.bound.iter().for_each(|d| {
+                d.for_each_symbol(&mut |s| {
+                    if !known.contains(&s) {
+                        unknown = Some(s.clone());
+                    }
+                });
+            });
+            if let Some(s) = unknown {
+                return fail(format!("its bound has the symbol `{s}`, which is not known before it"));
+            }
+            known.push(&r.symbol);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! never an operand), axes are non-negative, reductions keep their dimensions with extent 1, and an evaluation is total
 //! on operands whose types pass `infer`.
 
-use crate::{DType, Dim, Graph, Layout, NodeError, Number, Tensor, Type, Value, graph::Build};
+use crate::{DType, Dim, Graph, Layout, NodeError, Number, Symbol, Tensor, Type, Value, graph::Build};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::fmt;
@@ -433,6 +433,14 @@ impl Op {
         };
         self.attrs.iter().find(symbolic)
     }
+    /// Calls `f` with every symbol of its attributes but those of regions.
+    pub fn for_each_symbol(&self, f: &mut dyn FnMut(&Symbol)) {
+        for a in &self.attrs {
+            if let Attr::Dims(ds) = a {
+                ds.iter().for_each(|d| d.for_each_symbol(f));
+            }
+        }
+    }
     /// What it is to a kernel.
     pub fn role(&self) -> Role {
         self.def.role()
@@ -505,7 +513,7 @@ impl Op {
         for a in &mut op.attrs {
             match a {
                 Attr::Dims(ds) => ds.iter_mut().for_each(|d| *d = d.substitute(value)),
-                Attr::Region(r) => *r = r.map(|g| g.substitute(value))?,
+                Attr::Region(r) => *r = r.substitute(value)?,
                 _ => {}
             }
         }

@@ -1,9 +1,10 @@
 //! Regions: graphs as attributes, for operators that run some of them, and what such operators share.
 //!
 //! A region is isolated: it sees its own inputs only. Its inputs are the operator's captures, behind what the operator
-//! itself gives; its symbols are those of the graph around it, by name.
+//! itself gives; its symbols are those of the graph around it, by name. Its guards are checked whenever it runs, and not
+//! before: what one branch assumes need not hold where the other one is taken.
 
-use crate::{Dim, Graph, NodeError, Tensor, Type};
+use crate::{Dim, Graph, NodeError, Symbol, Tensor, Type};
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -17,7 +18,7 @@ impl Region {
     /// The region of a valid graph.
     ///
     /// # Errors
-    /// When the graph has defaults, which no operator gives, or guards, which belong to the graph around it.
+    /// When the graph has defaults, which no operator gives.
     pub fn new(graph: Graph) -> Result<Region, NodeError> {
         let fail = |message| NodeError {
             node: String::new(),
@@ -25,10 +26,6 @@ impl Region {
         };
         if let Some((name, _)) = graph.defaults.first() {
             return Err(fail(format!("input `{name}` of a region has a default, expected none")));
-        }
-        if let Some(guard) = graph.guards.first() {
-            let message = format!("a region has the guard {guard}, expected it in the graph around it");
-            return Err(fail(message));
         }
         Ok(Region(Arc::new(graph)))
     }
@@ -52,10 +49,16 @@ impl Region {
             .map(|(_, v)| self.graph().ty(*v).clone())
             .collect()
     }
-    /// True when no dim in it is unknown.
+    /// True when no dim in it is unknown but those that its own values tell.
     pub fn is_concrete(&self) -> bool {
-        let known = |t: &Type| t.shape.iter().all(|d| d.as_const().is_some());
-        self.graph().values.iter().all(|v| known(&v.ty)) && self.graph().nodes.iter().all(|n| n.op.is_concrete())
+        is_closed(self.graph(), &mut vec![])
+    }
+    /// The region with symbols replaced; guards that become false fail the run that gets there.
+    ///
+    /// # Errors
+    /// When an operator does not accept what its operands become.
+    pub fn substitute(&self, value: &dyn Fn(&str) -> Option<Dim>) -> Result<Region, String> {
+        self.map(|g| g.with_symbols(value, false))
     }
     /// The region of another graph, made from this one's.
     ///
@@ -73,7 +76,7 @@ impl Region {
         if self.is_concrete() {
             return Ok(self.clone());
         }
-        let known = self.map(|g| g.substitute(&|s| lookup(s).map(Dim::Const)))?;
+        let known = self.substitute(&|s| lookup(s).map(Dim::Const))?;
         match known.is_concrete() {
             true => Ok(known),
             false => Err(format!("region `{}` has unknown dims", self.graph().name)),
@@ -103,6 +106,21 @@ impl Region {
             list(operands)
         ))
     }
+}
+
+/// True when a graph has no symbol but some and those that it reads.
+fn is_closed<'g>(graph: &'g Graph, known: &mut Vec<&'g Symbol>) -> bool {
+    let outer = known.len();
+    known.extend(graph.reads.iter().map(|r| &r.symbol));
+    let mut closed = true;
+    let mut check = |s: &Symbol| closed &= known.contains(&s);
+    let dims = graph.values.iter().flat_map(|v| &v.ty.shape);
+    dims.for_each(|d| d.for_each_symbol(&mut check));
+    graph.nodes.iter().for_each(|n| n.op.for_each_symbol(&mut check));
+    let mut regions = graph.nodes.iter().flat_map(|n| n.op.regions());
+    closed = closed && regions.all(|r| is_closed(&r.0, known));
+    known.truncate(outer);
+    closed
 }
 
 impl fmt::Display for Region {

@@ -142,7 +142,7 @@ impl<'g> Accountant<'g> {
                 return false;
             };
             let store = &self.graph.nodes[n as usize];
-            let result = self.graph.outputs.iter().any(|(_, o)| o == *v);
+            let result = self.graph.roots().any(|o| o == **v);
             matches!(store.op.role(), Role::Store)
                 && self.varies[v.0 as usize]
                 && !result

@@ -15,8 +15,8 @@ pub struct Built {
     pub eg: EGraph,
     /// The tensor class of every value of the graph.
     pub tensors: Vec<Id>,
-    /// The tensor classes that a result needs: the graph's outputs, in order.
-    pub outputs: Vec<Id>,
+    /// The tensor classes of what a run has to compute: the graph's [`Graph::roots`], in order.
+    pub roots: Vec<Id>,
     /// The symbols that count examples, for the cost model.
     pub batches: Vec<Symbol>,
 }
@@ -70,11 +70,11 @@ pub fn build(g: &Graph) -> Result<Built, String> {
         .into_iter()
         .map(|t| t.expect("every value has a definition"))
         .collect();
-    let outputs = g.outputs.iter().map(|(_, v)| tensors[v.0 as usize]).collect();
+    let roots = g.roots().map(|v| tensors[v.0 as usize]).collect();
     Ok(Built {
         eg,
         tensors,
-        outputs,
+        roots,
         batches: super::cost::batches(g),
     })
 }

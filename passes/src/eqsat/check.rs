@@ -154,7 +154,7 @@ fn attempt(rule: &Rule, law: &Law, make: &mut Generator, fuse: &RuleSet) -> Resu
     }
     let eg = &built.eg;
     // The stream of the left side.
-    let tensor = eg.find(built.outputs[0]);
+    let tensor = eg.find(built.roots[0]);
     let Some(stream) = eg[tensor].nodes.iter().find_map(|t| match t {
         Term::Store([s]) => Some(eg.find(*s)),
         _ => None,
@@ -296,7 +296,7 @@ pub fn check_splats(seed: u64) -> Result<usize, String> {
             let outs = g.add(op, &operands, &"node".into()).map_err(|e| e.to_string())?;
             g.outputs.push(("y".into(), outs[0]));
             let built = build(&g)?;
-            let Some(x) = built.eg[built.outputs[0]].data.splat else {
+            let Some(x) = built.eg[built.roots[0]].data.splat else {
                 continue;
             };
             folded += 1;

@@ -94,7 +94,7 @@ fn innermost(rank: usize) -> Layout {
 /// The graph in which images that windows give the caller are stored, and then copied to where the caller wants them; and those
 /// images.
 fn with_copies(graph: &Graph, ranks: &[usize]) -> Result<(Graph, FxHashSet<Value>), NodeError> {
-    let results: FxHashSet<Value> = graph.outputs.iter().map(|(_, v)| *v).collect();
+    let results: FxHashSet<Value> = graph.roots().collect();
     let mut images = FxHashSet::default();
     let copied = graph.rewrite(|out, node, inputs| {
         let add = |out: &mut Graph, inputs: &[Value]| {
@@ -274,7 +274,7 @@ impl Chooser {
                 open[m.0 as usize] = false;
             }
         };
-        source.outputs.iter().for_each(|(_, v)| close(*v));
+        source.roots().for_each(&mut close);
         for node in &source.nodes {
             match node.op.role() {
                 Role::Own(_) => {

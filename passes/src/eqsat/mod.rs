@@ -152,7 +152,7 @@ pub struct Choices {
     pub classes: Classes,
     /// Which e-nodes of each class the graph had as it came, where that is known.
     imported: Option<Vec<Vec<bool>>>,
-    /// The results' classes.
+    /// The classes of what a run has to compute.
     pub roots: Vec<At>,
 }
 
@@ -187,7 +187,7 @@ impl Choices {
                 mask[c][k] = true;
             }
         }
-        let roots = built.outputs.iter().map(|&t| classes.at[&built.eg.find(t)]).collect();
+        let roots = built.roots.iter().map(|&t| classes.at[&built.eg.find(t)]).collect();
         Ok(Choices {
             eg: built.eg,
             classes,

@@ -6,6 +6,7 @@
 use super::extract::{At, Classes, Settled};
 use super::lang::{EGraph, Term, scalar_value, splat_constant};
 use crate::fusion::Form;
+use brolga_ir::graph::Read;
 use brolga_ir::{Build, Constant, Dim, Graph, GraphBuilder, Layout, Op, Tensor, Type, Value, dim};
 use egg::Id;
 use rustc_hash::FxHashMap;
@@ -191,7 +192,7 @@ fn unreached(cs: &Classes, settled: &[Option<Settled>], root: At) -> String {
     "a result that depends on itself".to_string()
 }
 
-/// The graph of a solution.
+/// The graph of a solution. What sizes are read from comes before anything that they are sizes of, since roots are emitted in their order.
 ///
 /// # Errors
 /// When a kernel is not legal.
@@ -228,9 +229,14 @@ pub fn emit(source: &Graph, eg: &EGraph, cs: &Classes, plan: &Plan, roots: &[At]
             );
         }
     }
-    for ((name, _), &r) in source.outputs.iter().zip(roots) {
-        let v = e.values[r].expect("roots are emitted");
-        e.g.outputs.push((name.clone(), v));
+    let (sizes, results) = roots.split_at(source.reads.len());
+    let emitted = |c: &At| e.values[*c].expect("roots are emitted");
+    for (read, c) in source.reads.iter().zip(sizes) {
+        let value = emitted(c);
+        e.g.reads.push(Read { value, ..read.clone() });
+    }
+    for ((name, _), c) in source.outputs.iter().zip(results) {
+        e.g.outputs.push((name.clone(), emitted(c)));
     }
     Ok(e.g)
 }

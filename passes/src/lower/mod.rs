@@ -6,11 +6,12 @@
 
 pub(crate) mod kernel;
 mod region;
+mod sizes;
 
 use crate::decompose::decompose_where;
 use brolga_ir::ops::{OwnKernel, Role};
 use brolga_ir::program::{Program, Slot, SlotId, Step, Storage};
-use brolga_ir::{Def, Dim, Graph, Layout, Node, NodeError, Type, Value, structured};
+use brolga_ir::{Def, Dim, Graph, Layout, Node, NodeError, Symbol, Type, Value, structured};
 use kernel::{Lowered, in_memory, stored};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub fn to_structured(graph: &Graph) -> Result<Structured, NodeError> {
     let mut l = ProgramBuilder::new(&graph);
     l.nodes()?;
     l.outputs().map_err(no_node)?;
+    sizes::allocate(&mut l.program);
     Ok(l.program)
 }
 
@@ -36,7 +38,7 @@ fn empty_program(graph: &Graph) -> Structured {
     Program {
         name: graph.name.clone(),
         symbols: graph.symbols.clone(),
-        guards: graph.guards.clone(),
+        guards: sizes::at_entry(graph),
         lets: vec![],
         aliases: vec![],
         inputs: vec![],
@@ -73,6 +75,8 @@ struct ProgramBuilder<'g> {
     known: FxHashMap<structured::Kernel, u32>,
     /// Slots whose contents depend on constants only.
     constant: Vec<bool>,
+    /// The sizes of the graph that data tell and that are read already.
+    late: Vec<Symbol>,
 }
 
 impl<'g> ProgramBuilder<'g> {
@@ -92,6 +96,7 @@ impl<'g> ProgramBuilder<'g> {
             aliases: FxHashMap::default(),
             known: FxHashMap::default(),
             constant: vec![],
+            late: vec![],
         };
         for (i, input) in graph.inputs.iter().enumerate() {
             let s = l.slot(graph.ty(input.value).clone(), Storage::Input(i as u32), false);
@@ -195,12 +200,24 @@ impl<'g> ProgramBuilder<'g> {
 
     fn nodes(&mut self) -> Result<(), NodeError> {
         let graph = self.graph;
-        graph.nodes.iter().try_for_each(|node| {
-            self.node(node).map_err(|message| NodeError {
-                node: node.origin.to_string(),
-                message,
-            })
-        })
+        let place = |origin: &Arc<str>, message| NodeError {
+            node: origin.to_string(),
+            message,
+        };
+        let mut reads = graph.reads.iter();
+        for n in 0..=graph.nodes.len() {
+            // A size is read as soon as its value is there.
+            while let Some(r) = reads.as_slice().first()
+                && let Ok(from) = self.memory(r.value)
+            {
+                self.read(r, from).map_err(|e| place(&r.origin, e))?;
+                reads.next();
+            }
+            if let Some(node) = graph.nodes.get(n) {
+                self.node(node).map_err(|e| place(&node.origin, e))?;
+            }
+        }
+        Ok(())
     }
 
     fn node(&mut self, node: &'g Node) -> Result<(), String> {
@@ -309,6 +326,8 @@ impl<'g> ProgramBuilder<'g> {
         checks: Vec<Arc<str>>,
         constant: bool,
     ) {
+        let mut kernel = kernel;
+        kernel.symbols.extend(self.late.iter().cloned());
         let kernels = &mut self.program.kernels;
         let name = format!("{name}_{}", kernels.len());
         let kernel = *self.known.entry(kernel.clone()).or_insert_with(|| {

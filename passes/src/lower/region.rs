@@ -79,7 +79,9 @@ impl ProgramBuilder<'_> {
             aliases: std::mem::take(&mut self.aliases),
             known: std::mem::take(&mut self.known),
             constant: std::mem::take(&mut self.constant),
+            late: vec![],
         };
+        inner.program.steps.extend(inner.assumptions());
         let done = inner.contents(goal);
         self.program = inner.program;
         self.aliases = inner.aliases;

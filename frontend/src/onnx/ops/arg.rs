@@ -28,7 +28,10 @@ pub fn top_k(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let x = ctx.input(0)?;
     let axis = node::axis(ctx.int("axis", -1)?, graph.rank(x))?;
     let k = match ctx.optional(1) {
-        Some(v) => graph.dims_operand(v, "k")?.first().cloned().ok_or("an empty k")?,
+        Some(v) => {
+            let most = graph.shape(x)[axis].clone();
+            graph.sizes_operand(v, "k", &[Some(most)])?.first().cloned().ok_or("an empty k")?
+        }
         None => Dim::Const(ctx.opt_int("k")?.ok_or("k is missing")?),
     };
     let n = graph.shape(x)[axis].clone();

@@ -41,7 +41,7 @@ fn constant_of(graph: &mut Builder<'_>, t: &onnx_protobuf::TensorProto) -> Resul
 /// `ConstantOfShape`: one value, which is never spread out in memory.
 pub fn constant_of_shape(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
-    let shape = graph.dims_operand(ctx.input(0)?, "the shape")?;
+    let shape = graph.sizes_operand(ctx.input(0)?, "the shape", &[])?;
     let value = match ctx.tensor("value")? {
         Some(t) => constant_of(graph, t)?.to_tensor(),
         None => Tensor::from_f32(&[1], &[0.0]),
@@ -72,7 +72,9 @@ pub fn range(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     if bounds.iter().any(|&b| graph.dtype(b) != dtype) {
         return Err("bounds of different dtypes".into());
     }
-    let n = if dtype.is_float() {
+    let n = if let Some(n) = counted_in_run(graph, bounds)? {
+        n
+    } else if dtype.is_float() {
         float_count(graph, bounds)?
     } else {
         let mut b = vec![];
@@ -109,6 +111,43 @@ pub fn range(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         y = graph.map("add", &[y, start])?;
     }
     Ok(vec![y])
+}
+
+/// How many values a range has whose bounds data tell; `None` where they are known.
+fn counted_in_run(graph: &mut Builder<'_>, bounds: [Value; 3]) -> Result<Option<Dim>, Fail> {
+    let dtype = graph.dtype(bounds[0]);
+    let known = |graph: &mut Builder<'_>, v: Value| match dtype.is_float() {
+        true => graph.contents(v).is_some() || graph.ratios_of(v).is_some(),
+        false => graph.dims_of(v).is_some(),
+    };
+    if bounds.iter().all(|&v| known(graph, v)) {
+        return Ok(None);
+    }
+    let [start, limit, step] = bounds;
+    let span = graph.map("sub", &[limit, start])?;
+    let count = match dtype.is_float() {
+        true => {
+            let wide = DType::F64;
+            let (span, step) = (graph.cast(span, wide)?, graph.cast(step, wide)?);
+            let n = graph.map("div", &[span, step])?;
+            let n = graph.map("ceil", &[n])?;
+            let n = graph.map_num("max", n, 0.0)?;
+            graph.cast(n, DType::I64)?
+        }
+        false => {
+            let (span, step) = (graph.cast(span, DType::I64)?, graph.cast(step, DType::I64)?);
+            let size = graph.map("abs", &[step])?;
+            let size = graph.read(size, None)?;
+            graph.require_at_most(&Dim::ONE, &size)?;
+            // Rounded up: (span + step - 1) / step, or + 1 for a negative step.
+            let sign = graph.map("sign", &[step])?;
+            let n = graph.map("add", &[span, step])?;
+            let n = graph.map("sub", &[n, sign])?;
+            let n = graph.map("div", &[n, step])?;
+            graph.map_num("max", n, 0)?
+        }
+    };
+    graph.read(count, None).map(Some)
 }
 
 /// How many values a range of floats has: of known ones, or of sizes in floats in known steps.

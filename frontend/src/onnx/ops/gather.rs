@@ -1,6 +1,7 @@
 //! Reading by index: `Gather`, `GatherElements`, `GatherND`, `Compress`, `OneHot`, `ReverseSequence`, `Trilu`.
 
 use super::*;
+use brolga_ir::dim::product;
 use brolga_ir::{Attr, DType, Dim};
 
 /// `Gather`.
@@ -82,7 +83,54 @@ pub fn gather_nd(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     one(Ok(y))
 }
 
-/// `Compress` by a known condition.
+impl Builder<'_> {
+    /// The positions of a vector of bools where it is true, in order: i64 of an extent that the run tells.
+    ///
+    /// # Errors
+    /// Never for a vector of bools.
+    pub fn selected(&mut self, mask: Value) -> One {
+        let n = self.shape(mask)[0].clone();
+        let ones = self.cast(mask, DType::I64)?;
+        let count = self.reduce("sum", &[0], ones)?;
+        let count = self.read(count, Some(n.clone()))?;
+        // The number of those before it is where a position goes; behind all of them what is not selected.
+        let attrs = [Attr::word("sum"), Attr::Int(0), Attr::Bool(true), Attr::Bool(false)];
+        let before = self.op("scan", &attrs, &[ones])?;
+        let dump = self.dim_scalar(&n, DType::I64)?;
+        let to = self.map("where", &[mask, before, dump])?;
+        let to = self.unsqueeze(to, &[1])?;
+        let from = self.iota(DType::I64, std::slice::from_ref(&n), 0)?;
+        let room = self.splat(DType::I64, &[&n + 1], 0)?;
+        let all = self.op("scatter_nd", &[Attr::word("none")], &[room, to, from])?;
+        self.slice_axis(all, 0, Dim::ZERO, count)
+    }
+}
+
+/// `NonZero`: the coordinates of what is not zero, a row an axis.
+pub fn nonzero(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let mut x = ctx.input(0)?;
+    if graph.rank(x) == 0 {
+        x = graph.reshape(x, vec![Dim::ONE])?;
+    }
+    let shape = graph.shape(x);
+    let zero = graph.scalar(graph.dtype(x), 0);
+    let equal = graph.map("equal", &[x, zero])?;
+    let mask = graph.map("not", &[equal])?;
+    let mask = graph.reshape(mask, vec![product(&shape)])?;
+    let at = graph.selected(mask)?;
+    let mut rows = vec![];
+    for (axis, n) in shape.iter().enumerate() {
+        let inner = graph.dim_scalar(&product(&shape[axis + 1..]), DType::I64)?;
+        let outer = graph.map("div", &[at, inner])?;
+        let n = graph.dim_scalar(n, DType::I64)?;
+        let row = graph.map("mod", &[outer, n])?;
+        rows.push(graph.unsqueeze(row, &[0])?);
+    }
+    one(graph.concat(0, &rows))
+}
+
+/// `Compress`.
 pub fn compress(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let (mut x, condition) = (ctx.input(0)?, ctx.input(1)?);
@@ -94,6 +142,12 @@ pub fn compress(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
             0
         }
     };
+    if graph.contents(condition).is_none() {
+        let n = graph.shape(condition)[0].clone();
+        graph.require_at_most(&n, &graph.shape(x)[axis].clone())?;
+        let at = graph.selected(condition)?;
+        return one(graph.gather(axis, x, at));
+    }
     let keep = graph.ints_operand(condition, "a condition")?;
     let n = graph.shape(x)[axis].as_const();
     let chosen: Vec<i64> = (0..).zip(&keep).filter(|(_, k)| **k != 0).map(|(i, _)| i).collect();
@@ -114,7 +168,7 @@ pub fn one_hot(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 3)?;
     let (indices, depth, values) = (ctx.input(0)?, ctx.input(1)?, ctx.input(2)?);
     let depth = graph.cast(depth, DType::I64)?;
-    let depth = graph.dims_operand(depth, "the depth")?;
+    let depth = graph.sizes_operand(depth, "the depth", &[])?;
     let depth = depth.first().cloned().ok_or("an empty depth")?;
     if depth.as_const().is_some_and(|d| d < 0) {
         return Err(Fail::Bad(format!("a depth of {depth}")));

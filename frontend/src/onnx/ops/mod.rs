@@ -6,7 +6,7 @@
 
 use super::builder::{Builder, One};
 use super::error::{Fail, unsupported};
-use super::import::{Importer, domain};
+use super::import::{Importer, Slot, domain};
 use super::node::{self, NodeCtx};
 use brolga_ir::{DType, Value};
 
@@ -37,6 +37,7 @@ mod reshape;
 mod resize;
 mod rotary;
 mod scatter;
+pub mod sequence;
 mod signal;
 mod slice;
 mod softmax;
@@ -51,8 +52,8 @@ pub enum Handler {
     Node(fn(&mut Builder<'_>, &NodeCtx<'_>) -> Outcome),
     /// One that takes the operands in its way, and the element-wise operator of the IR that they are for.
     Map(fn(&mut Builder<'_>, &NodeCtx<'_>, &str) -> Outcome, &'static str),
-    /// Control flow, which walks through subgraphs.
-    Walk(for<'m> fn(&mut Importer<'m>, &NodeCtx<'m>) -> Outcome),
+    /// Control flow, which walks through subgraphs, and what takes or gives sequences and optionals.
+    Walk(for<'m> fn(&mut Importer<'m>, &NodeCtx<'m>, &[Slot]) -> Result<Vec<Slot>, Fail>),
 }
 use Handler::{Map, Node, Walk};
 
@@ -94,6 +95,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Clip", Node(activation::clip)),
     ("Compress", Node(gather::compress)),
     ("Concat", Node(slice::concat)),
+    ("ConcatFromSequence", Walk(sequence::concat)),
     ("Constant", Node(constant::constant)),
     ("ConstantOfShape", Node(constant::constant_of_shape)),
     ("Conv", Node(conv::conv)),
@@ -134,7 +136,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("HardSigmoid", Node(activation::hard_sigmoid)),
     ("HardSwish", Node(activation::hard_swish)),
     ("Hardmax", Node(softmax::hardmax)),
-    ("Identity", Node(reshape::identity)),
+    ("Identity", Walk(sequence::identity)),
     ("If", Walk(control::if_)),
     ("InstanceNormalization", Node(normalization::instance)),
     ("IsInf", Node(elementwise::is_inf)),
@@ -147,6 +149,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("LessOrEqual", Map(elementwise::binary, "less_or_equal")),
     ("Log", Map(elementwise::unary, "log")),
     ("LogSoftmax", Node(softmax::softmax)),
+    ("Loop", Walk(control::loop_)),
     ("LpNormalization", Node(normalization::lp)),
     ("LpPool", Node(pool::lp)),
     ("MatMul", Node(matmul::matmul)),
@@ -162,8 +165,12 @@ static TABLE: &[(&str, Handler)] = &[
     ("Mul", Map(elementwise::binary, "mul")),
     ("Neg", Map(elementwise::unary, "neg")),
     ("NegativeLogLikelihoodLoss", Node(loss::negative_log_likelihood)),
+    ("NonZero", Node(gather::nonzero)),
     ("Not", Map(elementwise::unary, "not")),
     ("OneHot", Node(gather::one_hot)),
+    ("Optional", Walk(sequence::optional)),
+    ("OptionalGetElement", Walk(sequence::optional_element)),
+    ("OptionalHasElement", Walk(sequence::has_element)),
     ("Or", Map(elementwise::binary, "or")),
     ("PRelu", Node(activation::prelu)),
     ("Pad", Node(pad::pad)),
@@ -191,10 +198,18 @@ static TABLE: &[(&str, Handler)] = &[
     ("ReverseSequence", Node(gather::reverse_sequence)),
     ("RotaryEmbedding", Node(rotary::rotary)),
     ("Round", Map(elementwise::unary, "round")),
+    ("Scan", Walk(control::scan)),
     ("Scatter", Node(scatter::elements)),
     ("ScatterElements", Node(scatter::elements)),
     ("ScatterND", Node(scatter::nd)),
     ("Selu", Node(activation::selu)),
+    ("SequenceAt", Walk(sequence::at)),
+    ("SequenceConstruct", Walk(sequence::construct)),
+    ("SequenceEmpty", Walk(sequence::empty)),
+    ("SequenceErase", Walk(sequence::erase)),
+    ("SequenceInsert", Walk(sequence::insert)),
+    ("SequenceLength", Walk(sequence::length)),
+    ("SequenceMap", Walk(sequence::map)),
     ("Shape", Node(constant::shape)),
     ("Shrink", Node(activation::shrink)),
     ("Sigmoid", Map(elementwise::unary, "sigmoid")),
@@ -209,6 +224,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Softsign", Map(elementwise::unary, "softsign")),
     ("SpaceToDepth", Node(depth::space_to_depth)),
     ("Split", Node(slice::split)),
+    ("SplitToSequence", Walk(sequence::split)),
     ("Sqrt", Map(elementwise::unary, "sqrt")),
     ("Squeeze", Node(reshape::squeeze)),
     ("Sub", Map(elementwise::binary, "sub")),

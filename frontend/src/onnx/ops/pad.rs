@@ -13,7 +13,10 @@ pub fn pad(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let x = ctx.input(0)?;
     let rank = graph.rank(x);
     let amounts: Vec<Dim> = match (ctx.optional(1), ctx.ints("pads")?) {
-        (Some(v), _) => graph.dims_operand(v, "pads")?,
+        (Some(v), _) => match graph.dims_of(v) {
+            Some(known) => known,
+            None => graph.signed_sizes(v, "pads")?,
+        },
         (None, Some(p)) => p.iter().map(|&p| Dim::Const(p)).collect(),
         (None, None) => return Err("pads are missing".into()),
     };
@@ -41,7 +44,15 @@ pub fn pad(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         Some(v) => match graph.contents(v) {
             Some(t) if t.len() == 1 => t.get(0),
             Some(t) => return Err(Fail::Bad(format!("a value of {} elements, expected one", t.len()))),
-            None => return unsupported("a value computed from data"),
+            None => {
+                // What is padded is told apart from what was there.
+                let shape = graph.shape(x);
+                let there = graph.splat(DType::Bool, &shape, 1)?;
+                let there = graph.pad(there, low.clone(), high.clone(), vec![0; rank], 0)?;
+                let y = graph.pad(x, low, high, vec![0; rank], 0)?;
+                let v = graph.reshape_if_equal(v, vec![])?;
+                return one(graph.map("where", &[there, y, v]));
+            }
         },
         None => ctx.float("value", 0.0)?.into(),
     };

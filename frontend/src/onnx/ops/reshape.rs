@@ -3,20 +3,21 @@
 
 use super::super::extents::uncommon;
 use super::*;
-use brolga_ir::{Attr, Dim, dim::product};
-
-/// `Identity`.
-pub fn identity(_: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
-    ctx.arity(1, 1)?;
-    Ok(vec![ctx.input(0)?])
-}
+use brolga_ir::{Attr, DType, Dim, dim::product};
 
 /// `Reshape`: 0 copies an extent (unless `allowzero`), one -1 is inferred.
 pub fn reshape(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let x = ctx.input(0)?;
     let from = graph.shape(x);
-    let mut to = graph.dims_operand(ctx.input(1)?, "the shape")?;
+    let shape = ctx.input(1)?;
+    let mut to = match graph.dims_of(shape) {
+        Some(known) => known,
+        None => {
+            let read = graph.shape_from_data(x, shape, !ctx.flag("allowzero", false)?)?;
+            return one(graph.reshape_if_equal(x, read));
+        }
+    };
     if !ctx.flag("allowzero", false)? {
         for (i, d) in to.iter_mut().enumerate() {
             if d.is(0) {
@@ -53,6 +54,36 @@ pub fn reshape(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         return Err(Fail::Bad(format!("shape {show} has the extent {d}")));
     }
     one(graph.reshape_if_equal(x, to))
+}
+
+impl Builder<'_> {
+    /// The extents that a `Reshape` by a shape from data gives, read in the run.
+    fn shape_from_data(&mut self, x: Value, shape: Value, copies: bool) -> Result<Vec<Dim>, Fail> {
+        let from = self.shape(x);
+        let total = product(&from);
+        let Some(rank) = self.ty(shape).len().as_const() else {
+            return unsupported("a shape of unknown rank");
+        };
+        let mut to = self.cast(shape, DType::I64)?;
+        if copies {
+            let mut own = from.clone();
+            own.resize(rank as usize, Dim::ZERO);
+            let own = self.dims_value(DType::I64, &[rank as usize], own)?;
+            let zero = self.scalar(DType::I64, 0);
+            let copied = self.map("equal", &[to, zero])?;
+            to = self.map("where", &[copied, own, to])?;
+        }
+        let minus = self.scalar(DType::I64, -1);
+        let open = self.map("equal", &[to, minus])?;
+        let one = self.scalar(DType::I64, 1);
+        let known = self.map("where", &[open, one, to])?;
+        let known = self.reduce("prod", &[0], known)?;
+        let known = self.map("max", &[known, one])?;
+        let all = self.dim_scalar(&total, DType::I64)?;
+        let rest = self.map("div", &[all, known])?;
+        let to = self.map("where", &[open, rest, to])?;
+        self.sizes_operand(to, "the shape", &[Some(total)])
+    }
 }
 
 /// `Flatten`: two dimensions, split at `axis`.
@@ -101,7 +132,7 @@ pub fn unsqueeze(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 pub fn expand(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let x = ctx.input(0)?;
-    let to = graph.dims_operand(ctx.input(1)?, "the shape")?;
+    let to = graph.sizes_operand(ctx.input(1)?, "the shape", &[])?;
     let shape = graph.broadcast_shapes(&[graph.shape(x), to])?;
     one(graph.spread(x, &shape))
 }
@@ -111,7 +142,7 @@ pub fn tile(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let x = ctx.input(0)?;
     let shape = graph.shape(x);
-    let repeats = graph.dims_operand(ctx.input(1)?, "repeats")?;
+    let repeats = graph.sizes_operand(ctx.input(1)?, "repeats", &[])?;
     if repeats.len() != shape.len() {
         return Err(Fail::Bad(format!("{} repeats for {}", repeats.len(), graph.ty(x))));
     }

@@ -1,7 +1,7 @@
 //! `Slice`, `Split`, `Concat`.
 
 use super::*;
-use brolga_ir::Dim;
+use brolga_ir::{DType, Dim};
 
 /// `Concat`.
 pub fn concat(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
@@ -56,8 +56,13 @@ pub fn slice(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
             None,
         )
     } else {
-        let starts = graph.dims_operand(ctx.input(1)?, "starts")?;
-        let ends = graph.dims_operand(ctx.input(2)?, "ends")?;
+        let (starts, ends) = (ctx.input(1)?, ctx.input(2)?);
+        let known = [starts, ends].map(|v| graph.dims_of(v));
+        if known.contains(&None) && graph.dtype(starts).is_int() {
+            return one(graph.slice_by_data(ctx, x, starts, ends));
+        }
+        let starts = graph.dims_operand(starts, "starts")?;
+        let ends = graph.dims_operand(ends, "ends")?;
         let axes = ctx.optional(3).map(|v| graph.ints_operand(v, "axes")).transpose()?;
         let steps = ctx.optional(4).map(|v| graph.ints_operand(v, "steps")).transpose()?;
         (starts, ends, axes, steps)
@@ -84,6 +89,57 @@ pub fn slice(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         steps[a] = steps_in[i].clamp(-(1 << 40), 1 << 40);
     }
     one(graph.slice(x, from, sizes, steps))
+}
+
+impl Builder<'_> {
+    /// A `Slice` whose bounds data tell: clamped in the run, as numpy does, to a first position and a size that are read.
+    fn slice_by_data(&mut self, ctx: &NodeCtx<'_>, x: Value, starts: Value, ends: Value) -> One {
+        let shape = self.shape(x);
+        let Some(n) = self.ty(starts).len().as_const() else {
+            return unsupported("bounds of an unknown number");
+        };
+        let axes = ctx.optional(3).map(|v| self.ints_operand(v, "axes")).transpose()?;
+        let axes = axes.unwrap_or_else(|| (0..n).collect());
+        let steps_in = ctx.optional(4).map(|v| self.ints_operand(v, "steps")).transpose()?;
+        let steps_in = steps_in.unwrap_or_else(|| vec![1; n as usize]);
+        if [axes.len(), steps_in.len()] != [n as usize; 2] || steps_in.contains(&0) {
+            return Err(Fail::Bad(format!("{n} starts, axes {axes:?} and steps {steps_in:?}")));
+        }
+        node::axes(&axes, shape.len())?;
+        let (starts, ends) = (self.cast(starts, DType::I64)?, self.cast(ends, DType::I64)?);
+        let mut from = vec![Dim::ZERO; shape.len()];
+        let mut sizes = shape.clone();
+        let mut steps = vec![1i64; shape.len()];
+        for (k, (&a, &step)) in axes.iter().zip(&steps_in).enumerate() {
+            let a = node::axis(a, shape.len())?;
+            let extent = self.dim_scalar(&shape[a], DType::I64)?;
+            let step = step.clamp(-(1 << 40), 1 << 40);
+            let (low, high) = if step > 0 { (0, 0) } else { (-1, -1) };
+            let high = self.map_num("add", extent, high)?;
+            let bound = |graph: &mut Self, all: Value| {
+                let v = graph.slice_axis(all, 0, Dim::Const(k as i64), Dim::ONE)?;
+                let v = graph.reshape(v, vec![])?;
+                let zero = graph.scalar(DType::I64, 0);
+                let negative = graph.map("less", &[v, zero])?;
+                let wrapped = graph.map("add", &[v, extent])?;
+                let v = graph.map("where", &[negative, wrapped, v])?;
+                let v = graph.map_num("max", v, low)?;
+                graph.map("min", &[v, high])
+            };
+            let (first, last) = (bound(self, starts)?, bound(self, ends)?);
+            // (last - first) / step, rounded up.
+            let span = self.map("sub", &[last, first])?;
+            let span = self.map_num("add", span, step - step.signum())?;
+            let by = self.scalar(DType::I64, step);
+            let size = self.map("div", &[span, by])?;
+            let size = self.map_num("max", size, 0)?;
+            let first = self.map_num("max", first, 0)?;
+            from[a] = self.read(first, Some(shape[a].clone()))?;
+            sizes[a] = self.read(size, Some(shape[a].clone()))?;
+            steps[a] = step;
+        }
+        self.slice(x, from, sizes, steps)
+    }
 }
 
 /// Extents from this on are assumed to be larger than those of any tensor, where a model slices up to them: exporters write
