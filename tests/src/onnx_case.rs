@@ -6,8 +6,8 @@
 
 use crate::{TOLERANCES, mismatch, run, ulps};
 use brolga::{Options, Session};
-use brolga_frontend::onnx::{self, Error};
-use brolga_ir::{DType, Tensor};
+use brolga_frontend::onnx::{self, Contents, Error};
+use brolga_ir::{DType, Tensor, Type};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -74,20 +74,37 @@ impl Failure {
 pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Result<bool, Failure> {
     let dir = home.join(name);
     let model = dir.join("model.onnx");
-    let names: Vec<String> = match onnx::summary(&model) {
-        Ok(s) => s.inputs.into_iter().map(|p| p.name).collect(),
-        Err(e) => return Err(Failure::new("not read", e)),
-    };
-    let read = onnx::Options {
+    let summary = onnx::summary(&model).map_err(|e| Failure::new("not read", e))?;
+    let names: Vec<String> = summary.inputs.iter().map(|p| p.name.clone()).collect();
+    let mut read = onnx::Options {
         memory_limit: options.memory_limit,
         ..onnx::Options::default()
     };
-    let tensor = |set: usize, kind: &str, i: usize| {
+    let limits = read.clone();
+    let contents = |set: usize, kind: &str, i: usize| {
         let file = dir.join(format!("test_data_set_{set}/{kind}_{i}.pb"));
-        onnx::tensor_file(file, &read)
-            .map(|(_, t)| t)
-            .map_err(|e| Failure::new("not a tensor of a supported type", e))
+        let ports = if kind == "input" {
+            &summary.inputs
+        } else {
+            &summary.outputs
+        };
+        let declared = ports.get(i).map_or("", |p| &p.dtype);
+        onnx::contents_file(file, declared, &limits).map_err(|e| Failure::new("not a value of a supported type", e))
     };
+    // What a declaration leaves open, the first data tell.
+    for (i, port) in summary.inputs.iter().enumerate() {
+        if port.shape.is_some() {
+            continue;
+        }
+        let first = contents(0, "input", i)?;
+        let types = first
+            .tensors()
+            .iter()
+            .map(|t| Type::fixed(t.dtype(), t.shape()))
+            .collect();
+        let holds = (first != Contents::Nothing).then_some(types);
+        read.holds.push((port.name.clone(), holds));
+    }
     let (graph, fixed) = match onnx::load(&model, &read) {
         Ok(g) => (g, false),
         Err(e) => {
@@ -99,8 +116,9 @@ pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Resu
             let small = |t: &Tensor| t.len() <= LARGEST_FIXED && !t.dtype().is_float();
             let mut fixed = vec![];
             for (i, n) in names.iter().enumerate() {
-                let t = tensor(0, "input", i)?;
-                if small(&t) {
+                if let Contents::Tensor(t) = contents(0, "input", i)?
+                    && small(&t)
+                {
                     fixed.push((n.clone(), t));
                 }
             }
@@ -117,7 +135,7 @@ pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Resu
         .map_err(|e| Failure::new("not compiled", e))?;
     let mut sets = 0;
     while dir.join(format!("test_data_set_{sets}")).exists() {
-        compare(&session, &names, (rtol, atol), &|kind, i| tensor(sets, kind, i))?;
+        compare(&session, &summary, (rtol, atol), &|kind, i| contents(sets, kind, i))?;
         sets += 1;
     }
     match sets {
@@ -128,22 +146,34 @@ pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Resu
 
 fn compare(
     session: &Session,
-    names: &[String],
+    summary: &onnx::Summary,
     (rtol, atol): (f64, f64),
-    tensor: &dyn Fn(&str, usize) -> Result<Tensor, Failure>,
+    contents: &dyn Fn(&str, usize) -> Result<Contents, Failure>,
 ) -> Result<(), Failure> {
+    let mut given = BTreeMap::new();
+    for (i, port) in summary.inputs.iter().enumerate() {
+        given.extend(named(&port.name, &contents("input", i)?));
+    }
     let mut inputs = BTreeMap::new();
     for input in session.inputs() {
-        let i = names.iter().position(|n| *n == input.name);
-        if i.is_none() && input.default.is_some() {
-            continue;
+        match given.remove(&input.name) {
+            Some(t) => drop(inputs.insert(input.name.clone(), t)),
+            None if input.default.is_some() => {}
+            None => return Err(Failure::new("not run", format!("there is no input `{}`", input.name))),
         }
-        let i = i.ok_or_else(|| Failure::new("not run", format!("there is no input `{}`", input.name)))?;
-        inputs.insert(input.name.clone(), tensor("input", i)?);
     }
     let outputs = run(session, &inputs).map_err(|e| Failure::new("not run", e))?;
-    for (i, (n, found)) in outputs.iter().enumerate() {
-        let wanted = tensor("output", i)?;
+    let mut expected = BTreeMap::new();
+    for (i, port) in summary.outputs.iter().enumerate() {
+        expected.extend(named(&port.name, &contents("output", i)?));
+    }
+    if outputs.len() != expected.len() {
+        let message = format!("{} outputs, expected {}", outputs.len(), expected.len());
+        return Err(Failure::new("wrong", message));
+    }
+    for (n, found) in &outputs {
+        let wanted = expected.remove(n);
+        let wanted = wanted.ok_or_else(|| Failure::new("wrong", format!("an output `{n}`, expected none")))?;
         let rtol = match wanted.dtype() {
             DType::BF16 => rtol.max(BF16_TOLERANCE),
             _ => rtol,
@@ -153,6 +183,18 @@ fn compare(
         }
     }
     Ok(())
+}
+
+/// The tensors of a value, by the names that they have as inputs and outputs of a graph.
+fn named(name: &str, contents: &Contents) -> Vec<(String, Tensor)> {
+    match contents {
+        Contents::Tensor(t) => vec![(name.to_owned(), t.clone())],
+        Contents::Sequence(all) => (0..)
+            .zip(all)
+            .map(|(k, t)| (format!("{name}[{k}]"), t.clone()))
+            .collect(),
+        Contents::Nothing => vec![],
+    }
 }
 
 fn import(e: &Error) -> Failure {

@@ -2,7 +2,7 @@
 
 use super::error::{Error, Fail, Unsupported};
 use super::import::{Importer, Slot};
-use super::signature::{Symbols, contradiction, dims, input_type};
+use super::signature::{Symbols, contradiction, dims, input_type, is_sequence, leaves_open};
 use super::{Options, tensor};
 use brolga_ir::Type;
 use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue};
@@ -74,6 +74,25 @@ impl<'m> Importer<'m> {
         for i in inputs {
             let bad = |im: &Self, e: String| im.error(format!("input `{}`: {e}", i.name));
             let given = fixed.iter().find(|f| f.0 == i.name).map(|f| &f.1);
+            let holds = options.holds.iter().find(|(name, _)| *name == i.name);
+            if let (Some((_, holds)), true) = (holds, leaves_open(i)) {
+                let slot = match holds {
+                    None => Slot::Nothing,
+                    Some(types) if is_sequence(i) => {
+                        let named = (0..).zip(types).map(|(k, ty)| (format!("{}[{k}]", i.name), ty));
+                        let all = named
+                            .map(|(name, ty)| self.graph.graph.input(&name, ty.clone()))
+                            .collect();
+                        self.sequence(all)
+                    }
+                    Some(types) => match &types[..] {
+                        [ty] => Slot::Value(self.graph.graph.input(&i.name, ty.clone())),
+                        _ => return Err(bad(self, format!("{} types, expected one", types.len()))),
+                    },
+                };
+                self.define(&i.name, slot).map_err(|e| bad(self, e))?;
+                continue;
+            }
             let slot = match input_type(i, &mut symbols) {
                 Ok(ty) if given.is_some() => {
                     let t = given.expect("checked by the guard").clone();
@@ -111,7 +130,11 @@ impl<'m> Importer<'m> {
         let mut found = vec![];
         for o in &g.output {
             match self.lookup(&o.name) {
-                Some(Slot::Value(v)) => found.push((o, v)),
+                Some(Slot::Value(v)) => found.push((Some(o), o.name.clone(), v)),
+                Some(Slot::Sequence(k)) => {
+                    let all = (0..).zip(self.sequences[k as usize].clone());
+                    found.extend(all.map(|(k, v)| (None, format!("{}[{k}]", o.name), v)));
+                }
                 Some(_) => {}
                 None => return Err(self.error(format!("output `{}` is not defined by anything", o.name))),
             }
@@ -122,11 +145,11 @@ impl<'m> Importer<'m> {
                 items: group(&self.missing),
             });
         }
-        for (o, v) in found {
-            if let Some(e) = contradiction(o, self.graph.ty(v)) {
-                return Err(self.error(format!("output `{}` {e}", o.name)));
+        for (declared, name, v) in found {
+            if let Some(e) = declared.and_then(|o| contradiction(o, self.graph.ty(v))) {
+                return Err(self.error(format!("output `{name}` {e}")));
             }
-            self.graph.graph.outputs.push((o.name.clone(), v));
+            self.graph.graph.outputs.push((name, v));
         }
         Ok(())
     }

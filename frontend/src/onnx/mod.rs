@@ -6,6 +6,7 @@
 //! | `import`, `interface`, `order`, `signature` | the walk: names, functions, inputs and outputs, what is unsupported |
 //! | `builder`, `emit`, `extents` | the graph and what is known of its values; adding nodes; extents that have to agree |
 //! | `region` | graphs within graphs, and sizes that data tell |
+//! | `contents` | files of values: tensors, sequences, optionals |
 //! | `node` | a node as its importer sees it |
 //! | `symbolic`, `ratio` | shape computations, in integers and in floats |
 //! | `ops` | one file per operator or family, and the table of them |
@@ -13,6 +14,7 @@
 //! Operator-set versions 6 and newer are read; what changed between versions is handled in the operator's file.
 
 mod builder;
+mod contents;
 mod emit;
 mod error;
 mod extents;
@@ -30,10 +32,11 @@ mod symbolic;
 mod tensor;
 mod wire;
 
+pub use contents::{Contents, contents_file};
 pub use error::{Error, Unsupported};
 pub use summary::{OperatorCount, Port, Summary, summary};
 
-use brolga_ir::{Graph, Source, Tensor};
+use brolga_ir::{Graph, Source, Tensor, Type};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,6 +48,9 @@ pub struct Options {
     /// Inputs with a value that is known already: they become constants, and are no inputs of the graph. This is the way
     /// to read a model that takes a shape, axes or a number of results as an input.
     pub fixed: Vec<(String, Tensor)>,
+    /// What inputs hold whose declarations leave that open: the types of the tensors of a sequence or an optional (`None` for an
+    /// optional without a value), or the type of a tensor of unknown rank. Each tensor of a sequence `s` is an input: `s[0]`, `s[1]`.
+    pub holds: Vec<(String, Option<Vec<Type>>)>,
     /// Sizes of symbolic dimensions, which are numbers from the start then. Some models can only be read with one given.
     pub sizes: Vec<(String, i64)>,
     /// Makes inputs that have an initializer, which ONNX takes for a default, constants. What is computed from constants
@@ -58,6 +64,7 @@ impl Default for Options {
         Options {
             memory_limit: 16 << 30,
             fixed: vec![],
+            holds: vec![],
             sizes: vec![],
             constant_defaults: false,
         }

@@ -90,6 +90,29 @@ fn kind(t: Option<&TypeProto>) -> &'static str {
     }
 }
 
+/// Whether a declaration leaves open what tensors there are: a sequence, an optional, or a tensor of unknown rank.
+pub fn leaves_open(i: &ValueInfoProto) -> bool {
+    let declared = i.type_.as_ref().and_then(|t| t.value.as_ref());
+    match declared {
+        Some(TypeValue::TensorType(t)) => t.shape.is_none(),
+        Some(TypeValue::SequenceType(_) | TypeValue::OptionalType(_)) => true,
+        _ => false,
+    }
+}
+
+/// Whether a declaration is that of a sequence, or of an optional one.
+pub fn is_sequence(i: &ValueInfoProto) -> bool {
+    let mut declared = i.type_.as_ref();
+    while let Some(t) = declared {
+        declared = match t.value.as_ref() {
+            Some(TypeValue::SequenceType(_)) => return true,
+            Some(TypeValue::OptionalType(o)) => o.elem_type.as_ref(),
+            _ => None,
+        };
+    }
+    false
+}
+
 /// The type of an input; dimensions without a name get a symbol named after input and axis.
 ///
 /// # Errors
@@ -120,7 +143,12 @@ pub fn input_type(i: &ValueInfoProto, symbols: &mut Symbols) -> Result<Type, Fai
 
 /// How a declared output contradicts the type that the graph gives it; symbolic extents contradict nothing.
 pub fn contradiction(o: &ValueInfoProto, found: &Type) -> Option<String> {
-    let Some(TypeValue::TensorType(t)) = o.type_.as_ref().and_then(|t| t.value.as_ref()) else {
+    let declared = o.type_.as_ref().and_then(|t| t.value.as_ref());
+    let declared = match declared {
+        Some(TypeValue::OptionalType(t)) => t.elem_type.as_ref().and_then(|t| t.value.as_ref()),
+        other => other,
+    };
+    let Some(TypeValue::TensorType(t)) = declared else {
         return (kind(o.type_.as_ref()) != "unknown type")
             .then(|| format!("is declared as a {}, but is {found}", kind(o.type_.as_ref())));
     };

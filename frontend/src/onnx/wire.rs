@@ -76,6 +76,32 @@ pub fn reduce_tensor(bytes: &[u8]) -> Result<Vec<u8>, String> {
     Ok(out)
 }
 
+/// The length-delimited fields of a message, with their numbers.
+///
+/// # Errors
+/// When the bytes are no protobuf message.
+pub fn fields(bytes: &[u8]) -> Result<Vec<(u64, &[u8])>, String> {
+    let (walk, end) = (Walk { bytes }, bytes.len());
+    let (mut at, mut out) = (0, vec![]);
+    while at < end {
+        let start = at;
+        let tag = walk.varint(&mut at, end)?;
+        match tag & 7 {
+            0 => drop(walk.varint(&mut at, end)?),
+            1 => at = walk.skip(at, 8, end)?,
+            5 => at = walk.skip(at, 4, end)?,
+            2 => {
+                let len = walk.varint(&mut at, end)?;
+                let body = at;
+                at = walk.skip(at, usize::try_from(len).unwrap_or(usize::MAX), end)?;
+                out.push((tag >> 3, &bytes[body..at]));
+            }
+            w => return Err(format!("wire type {w} at byte {start}, expected 0, 1, 2 or 5")),
+        }
+    }
+    Ok(out)
+}
+
 struct Walk<'a> {
     bytes: &'a [u8],
 }

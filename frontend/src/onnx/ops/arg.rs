@@ -30,7 +30,11 @@ pub fn top_k(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let k = match ctx.optional(1) {
         Some(v) => {
             let most = graph.shape(x)[axis].clone();
-            graph.sizes_operand(v, "k", &[Some(most)])?.first().cloned().ok_or("an empty k")?
+            graph
+                .sizes_operand(v, "k", &[Some(most)])?
+                .first()
+                .cloned()
+                .ok_or("an empty k")?
         }
         None => Dim::Const(ctx.opt_int("k")?.ok_or("k is missing")?),
     };

@@ -129,7 +129,9 @@ fn agree(
     for k in 0..values[0].len() {
         let [a, b] = [0, 1].map(|i| branches[i].frame.graph.ty(values[i][k]).clone());
         if a.dtype != b.dtype || a.rank() != b.rank() {
-            return unsupported(format!("branches that give {a} and {b}, by a condition computed from data"));
+            return unsupported(format!(
+                "branches that give {a} and {b}, by a condition computed from data"
+            ));
         }
         let differ =
             (0..a.rank()).filter(|&axis| a.shape[axis] != b.shape[axis] || late(&branches[0].frame, &a.shape[axis]));
@@ -350,7 +352,9 @@ fn repeat<'m>(im: &mut Importer<'m>, r: Repeat<'m>) -> Result<Vec<Slot>, Fail> {
     };
     match known {
         Some(n) => written_out(im, &r, n),
-        None => unsupported(format!("{changed}, of a loop whose number of iterations is computed from data")),
+        None => unsupported(format!(
+            "{changed}, of a loop whose number of iterations is computed from data"
+        )),
     }
 }
 

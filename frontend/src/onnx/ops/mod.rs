@@ -25,6 +25,7 @@ mod einsum;
 mod elementwise;
 mod gather;
 mod image;
+mod interpolate;
 mod loss;
 mod matmul;
 mod normalization;

@@ -3,6 +3,7 @@
 //! neighbours are gathers, or, where every element is repeated equally often, a broadcast (which symbolic extents allow
 //! too).
 
+use super::interpolate::Stretch;
 use super::*;
 use brolga_ir::{Attr, DType, Dim, Number, Tensor};
 
@@ -10,15 +11,32 @@ use brolga_ir::{Attr, DType, Dim, Number, Tensor};
 const MAX_MADE: i64 = 1 << 26;
 
 /// What of a node is the same for all axes.
-struct Mode {
-    nearest: bool,
-    cubic: bool,
-    rounding: String,
-    coordinates: String,
-    cubic_a: f64,
-    exclude_outside: bool,
-    antialias: bool,
-    extrapolation: f64,
+pub struct Mode {
+    /// An element of the operand for each of the result.
+    pub nearest: bool,
+    /// Cubic, where it is neither nearest nor linear.
+    pub cubic: bool,
+    /// How positions are rounded to the nearest.
+    pub rounding: String,
+    /// How positions in the result are mapped to those in the operand.
+    pub coordinates: String,
+    /// The coefficient of the cubic filter.
+    pub cubic_a: f64,
+    /// Elements outside weigh nothing.
+    pub exclude_outside: bool,
+    /// The filter is as wide as an element of the result.
+    pub antialias: bool,
+    /// What stands where the region of interest leaves the operand.
+    pub extrapolation: f64,
+}
+
+impl Mode {
+    /// Whether scaling by a whole number repeats every element as often.
+    fn repeats(&self) -> bool {
+        let shift_free = self.coordinates == "asymmetric" && self.rounding == "floor"
+            || self.coordinates.starts_with("half_pixel") && self.rounding.starts_with("round");
+        self.nearest && shift_free
+    }
 }
 
 /// One axis: its extents, the scale that maps between them, and the region of interest.
@@ -65,8 +83,14 @@ pub fn resize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     if !["nearest", "linear", "cubic", "bilinear"].contains(&kind) {
         return Err(Fail::Bad(format!("mode `{kind}`, expected nearest, linear or cubic")));
     }
+    let scales = scales.filter(|&v| graph.ty(v).len().as_const() != Some(0));
+    let policy = ctx.string("keep_aspect_ratio_policy", "stretch")?;
+    let region = roi.filter(|_| mode.coordinates == "tf_crop_and_resize");
+    if policy == "stretch" && graph.is_told_by_run(x, &axes, scales, sizes, region, &mode) {
+        return one(graph.resize_in_run(x, &axes, scales, sizes, region, &mode));
+    }
     let scales = match scales {
-        Some(v) => Some(graph.floats_operand(v, "scales")?).filter(|s| !s.is_empty()),
+        Some(v) => Some(graph.floats_operand(v, "scales")?),
         None => None,
     };
     let sizes = match sizes {
@@ -89,7 +113,6 @@ pub fn resize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
             axes.len()
         )));
     }
-    let policy = ctx.string("keep_aspect_ratio_policy", "stretch")?;
     one(graph.resize_axes(x, &axes, scales, sizes, &roi, policy, &mode))
 }
 
@@ -97,15 +120,7 @@ pub fn resize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 pub fn upsample(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 2)?;
     let x = ctx.input(0)?;
-    let scales: Vec<f64> = match (ctx.optional(1), ctx.floats("scales")?) {
-        (Some(v), _) => graph.floats_operand(v, "scales")?,
-        (None, Some(s)) => s.iter().map(|&s| s as f64).collect(),
-        (None, None) => return Err("scales are missing".into()),
-    };
     let axes: Vec<usize> = (0..graph.rank(x)).collect();
-    if scales.len() != axes.len() {
-        return Err(Fail::Bad(format!("{} scales for {}", scales.len(), graph.ty(x))));
-    }
     let mode = Mode {
         nearest: ctx.string("mode", "nearest")? == "nearest",
         cubic: false,
@@ -116,10 +131,111 @@ pub fn upsample(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         antialias: false,
         extrapolation: 0.0,
     };
+    let scales: Vec<f64> = match (ctx.optional(1), ctx.floats("scales")?) {
+        (Some(v), _) if graph.is_told_by_run(x, &axes, Some(v), None, None, &mode) => {
+            return one(graph.resize_in_run(x, &axes, Some(v), None, None, &mode));
+        }
+        (Some(v), _) => graph.floats_operand(v, "scales")?,
+        (None, Some(s)) => s.iter().map(|&s| s as f64).collect(),
+        (None, None) => return Err("scales are missing".into()),
+    };
+    if scales.len() != axes.len() {
+        return Err(Fail::Bad(format!("{} scales for {}", scales.len(), graph.ty(x))));
+    }
     one(graph.resize_axes(x, &axes, Some(scales), None, &[], "stretch", &mode))
 }
 
 impl Builder<'_> {
+    /// Whether only a run tells where elements go: an extent that changes by more than whole repetitions, a scale, a size, the region.
+    fn is_told_by_run(
+        &mut self,
+        x: Value,
+        axes: &[usize],
+        scales: Option<Value>,
+        sizes: Option<Value>,
+        roi: Option<Value>,
+        mode: &Mode,
+    ) -> bool {
+        if roi.is_some_and(|v| self.contents(v).is_none()) {
+            return true;
+        }
+        let shape = self.shape(x);
+        let open: Vec<bool> = axes.iter().map(|&a| shape[a].as_const().is_none()).collect();
+        if let Some(v) = scales {
+            let Some(known) = self.contents(v) else { return true };
+            let repeats = |s: f64| (1.0..65536.0).contains(&s) && s.fract() == 0.0 && (s == 1.0 || mode.repeats());
+            return known.to_f64s().iter().zip(open).any(|(s, open)| open && !repeats(*s));
+        }
+        let Some(v) = sizes else { return false };
+        let Some(known) = self.dims_of(v) else { return true };
+        let repeats = |to: &Dim, a: usize| {
+            *to == shape[a] || mode.repeats() && to.exact_div(&shape[a]).is_some_and(|s| s.as_const().is_some())
+        };
+        let fixed =
+            |(to, &a): (&Dim, &usize)| (shape[a].as_const().is_some() && to.as_const().is_some()) || repeats(to, a);
+        known.len() == axes.len() && !known.iter().zip(axes).all(fixed)
+    }
+
+    /// `x` resized by what the run tells.
+    fn resize_in_run(
+        &mut self,
+        x: Value,
+        axes: &[usize],
+        scales: Option<Value>,
+        sizes: Option<Value>,
+        roi: Option<Value>,
+        mode: &Mode,
+    ) -> One {
+        let given = scales.or(sizes).ok_or("neither scales nor sizes")?;
+        if self.ty(given).len().as_const() != Some(axes.len() as i64) {
+            let ty = self.ty(given);
+            return Err(Fail::Bad(format!("scales or sizes {ty} for {} axes", axes.len())));
+        }
+        let sizes = sizes
+            .filter(|_| scales.is_none())
+            .map(|v| self.sizes_operand(v, "sizes", &[]))
+            .transpose()?;
+        let element = |graph: &mut Self, v: Value, k: usize| {
+            let v = graph.slice_axis(v, 0, Dim::from(k), Dim::ONE)?;
+            let v = graph.reshape(v, vec![])?;
+            graph.cast(v, DType::F64)
+        };
+        let mut y = x;
+        for (k, &axis) in axes.iter().enumerate() {
+            let from = self.shape(x)[axis].clone();
+            let n = self.dim_scalar(&from, DType::F64)?;
+            let roi = match roi {
+                Some(v) => Some((element(self, v, k)?, element(self, v, axes.len() + k)?)),
+                None => None,
+            };
+            let (to, scale) = match &sizes {
+                Some(sizes) => {
+                    let to = self.dim_scalar(&sizes[k], DType::F64)?;
+                    (sizes[k].clone(), self.map("div", &[to, n])?)
+                }
+                None => {
+                    let scale = element(self, given, k)?;
+                    if roi.is_none() && self.contents(scale).is_some_and(|s| s.get(0).f64() == 1.0) {
+                        continue;
+                    }
+                    let mut extent = self.map("mul", &[n, scale])?;
+                    if let Some((start, end)) = roi {
+                        let part = self.map("sub", &[end, start])?;
+                        extent = self.map("mul", &[extent, part])?;
+                    }
+                    let extent = self.map("floor", &[extent])?;
+                    let extent = self.cast(extent, DType::I64)?;
+                    (self.read(extent, None)?, scale)
+                }
+            };
+            if to == from && roi.is_none() {
+                continue;
+            }
+            y = self.interpolate(y, &Stretch { axis, to, scale, roi }, mode)?;
+        }
+        Ok(y)
+    }
+
     #[allow(clippy::too_many_arguments)] // the operator's own operands, resolved
     fn resize_axes(
         &mut self,
@@ -223,9 +339,7 @@ impl Builder<'_> {
     fn resize_axis(&mut self, x: Value, axis: usize, p: &Axis, mode: &Mode) -> One {
         let whole = p.scale >= 1.0 && p.scale.fract() == 0.0 && p.scale < 65536.0;
         if p.from < 0 {
-            let shift_free = mode.coordinates == "asymmetric" && mode.rounding == "floor"
-                || mode.coordinates.starts_with("half_pixel") && mode.rounding.starts_with("round");
-            if mode.nearest && whole && shift_free {
+            if whole && mode.repeats() {
                 return self.repeat(x, axis, p.scale as i64);
             }
             return unsupported("interpolation of symbolic extents");

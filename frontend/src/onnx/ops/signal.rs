@@ -49,7 +49,11 @@ fn coefficients(ctx: &NodeCtx<'_>) -> [f64; 3] {
 
 /// A window whose length a symbol or data tell.
 fn in_run(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, size: Value) -> One {
-    let n = graph.sizes_operand(size, "the size", &[])?.first().cloned().ok_or("an empty size")?;
+    let n = graph
+        .sizes_operand(size, "the size", &[])?
+        .first()
+        .cloned()
+        .ok_or("an empty size")?;
     let at = graph.iota(DType::F64, std::slice::from_ref(&n), 0)?;
     let periodic = ctx.flag("periodic", true)?;
     let period = graph.dim_scalar(&if periodic { n } else { &n - &Dim::ONE }, DType::F64)?;
