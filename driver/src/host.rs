@@ -80,6 +80,12 @@ pub fn describe(program: &Program) -> Result<Vec<brolga_abi::HostOp>, brolga_ir:
             .enumerate()
             .map(|(i, s)| g.input(&format!("x{i}"), program.slot(*s).ty.clone()))
             .collect();
+        // Whatever a size is: of an input, or told by data.
+        op.for_each_symbol(&mut |s| {
+            if !g.symbols.contains(s) {
+                g.symbols.push(s.clone());
+            }
+        });
         let results = g.add(op.clone(), &operands, origin)?;
         g.outputs = results.iter().enumerate().map(|(i, v)| (format!("y{i}"), *v)).collect();
         rows.push(brolga_abi::HostOp {

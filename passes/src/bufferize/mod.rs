@@ -14,6 +14,7 @@
 //! | `parts` | the operands of a concatenation are made in its result, a slice is a view |
 //! | `padding` | what is padded is made inside of the margins |
 //! | `updates` | a scatter writes into its operand, and copies nothing |
+//! | `carried` | what an iteration leaves for the next one is made where it lies |
 //! | `in_place` | a kernel writes over an operand that nothing reads afterwards |
 //! | `copies` | which stages only copy, and where to |
 //! | `variants` | kernels of some stages of others, or with other operands |
@@ -21,10 +22,11 @@
 //! Invariant: no step computes anything else, and what a slot holds when a step reads it is what it held without the pass. Only
 //! [`Storage::Temp`](brolga_ir::program::Storage::Temp) slots move: constants and panels are shared by all runs, inputs are the
 //! caller's. Threads share the points of a kernel, so a point writes over nothing that another one reads
-//! ([`brolga_ir::structured::Kernel::overwrites`]). Memory of a size that only the run tells is left alone, and so are programs
+//! ([`brolga_ir::structured::Kernel::overwrites`]). Memory of a size that only the run tells is left alone but for the state of loops, and so are programs
 //! for GPUs, whose schedules may compute a row again where it is read.
 
 mod alias;
+mod carried;
 mod copies;
 mod in_place;
 mod padding;
@@ -96,6 +98,7 @@ const SLACK: i64 = 8;
 /// Places results, by the first of these that takes no more memory than what is given: with all that can be done (and [`SLACK`]
 /// more), without parts and margins, with no more than declared aliases need.
 fn place(p: &mut Structured) {
+    carried::run(p);
     let (slots, steps) = (p.slots.clone(), p.steps.clone());
     let restore = |p: &mut Structured| (p.slots, p.steps) = (slots.clone(), steps.clone());
     let most = memory::needs(p);

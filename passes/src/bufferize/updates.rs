@@ -82,10 +82,12 @@ pub(super) fn run(p: &mut Structured) {
 
 /// A kernel that copies an operand to the places that it has in the result, and then does the rest.
 pub(super) struct Update {
-    operand: usize,
-    result: usize,
+    /// What is copied.
+    pub operand: usize,
+    /// Where to.
+    pub result: usize,
     /// The other stages.
-    left: Vec<usize>,
+    pub left: Vec<usize>,
 }
 
 /// What a kernel is an update of, where it is one.

@@ -6,7 +6,7 @@
 
 pub(crate) mod kernel;
 mod region;
-mod sizes;
+pub(crate) mod sizes;
 
 use crate::decompose::decompose_where;
 use brolga_ir::ops::{OwnKernel, Role};

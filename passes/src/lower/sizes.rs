@@ -6,9 +6,9 @@
 //!                          call @…(…, s5)
 //! ```
 
-use super::{ProgramBuilder, Structured};
+use super::ProgramBuilder;
 use brolga_ir::graph::Read;
-use brolga_ir::program::{SlotId, Step, Storage, nested};
+use brolga_ir::program::{Program, SlotId, Step, Storage, nested};
 use brolga_ir::{Dim, Graph, Guard, Symbol};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -61,8 +61,9 @@ impl ProgramBuilder<'_> {
     }
 }
 
-/// Gives memory to every slot whose size only the run tells, before its first use in the block in which the last of its symbols is read.
-pub(super) fn allocate(program: &mut Structured) {
+/// Gives memory to every slot whose size only the run tells and that has none, before its first use in the block in which the last of
+/// its symbols is read.
+pub(crate) fn allocate<K>(program: &mut Program<K>) {
     let late: FxHashSet<Symbol> = nested(&program.steps)
         .into_iter()
         .filter_map(Step::name)
@@ -71,9 +72,20 @@ pub(super) fn allocate(program: &mut Structured) {
     if late.is_empty() {
         return;
     }
+    let has_memory = |s: &&Step| matches!(s, Step::Alloc { .. });
+    let given: FxHashSet<SlotId> = nested(&program.steps)
+        .into_iter()
+        .filter(has_memory)
+        .flat_map(|s| {
+            let mut slot = None;
+            s.for_each_slot(&mut |s| slot = Some(s));
+            slot
+        })
+        .collect();
     let mut sizes: FxHashMap<SlotId, Vec<Symbol>> = FxHashMap::default();
     for (i, slot) in program.slots.iter().enumerate() {
-        if !matches!(slot.storage, Storage::Temp(_) | Storage::Output(_)) {
+        let id = SlotId(i as u32);
+        if !matches!(slot.storage, Storage::Temp(_) | Storage::Output(_)) || given.contains(&id) {
             continue;
         }
         let mut symbols = vec![];
@@ -81,7 +93,7 @@ pub(super) fn allocate(program: &mut Structured) {
             d.for_each_symbol(&mut |s| symbols.extend(late.contains(s).then(|| s.clone())));
         }
         if !symbols.is_empty() {
-            sizes.insert(SlotId(i as u32), symbols);
+            sizes.insert(id, symbols);
         }
     }
     let steps = std::mem::take(&mut program.steps);
@@ -89,8 +101,8 @@ pub(super) fn allocate(program: &mut Structured) {
 }
 
 /// A block with the steps that give memory; `sizes` are the slots that have none yet.
-fn block(
-    program: &Structured,
+fn block<K>(
+    program: &Program<K>,
     steps: Vec<Step>,
     known: &mut FxHashSet<Symbol>,
     sizes: &mut FxHashMap<SlotId, Vec<Symbol>>,

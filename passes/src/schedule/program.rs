@@ -8,7 +8,7 @@ use super::choose::{choose, choose_flat};
 use super::flat::Flat;
 use super::packing::Packing;
 use super::{Machine, Schedule};
-use crate::lower::Structured;
+use crate::lower::{Structured, sizes};
 use brolga_ir::program::{Program, SlotId, Step, Storage};
 use brolga_ir::schedule::Knobs;
 use brolga_ir::{Dim, loops, structured};
@@ -39,6 +39,8 @@ pub fn to_loops(structured: &Structured, machine: &Machine) -> Result<Program, S
     };
     s.steps(structured, &structured.init, true)?;
     s.steps(structured, &structured.steps, false)?;
+    // Panels of what only the run sizes are such, too.
+    sizes::allocate(&mut s.out.program);
     Ok(s.out.program)
 }
 

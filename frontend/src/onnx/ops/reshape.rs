@@ -82,7 +82,8 @@ impl Builder<'_> {
         let all = self.dim_scalar(&total, DType::I64)?;
         let rest = self.map("div", &[all, known])?;
         let to = self.map("where", &[open, rest, to])?;
-        self.sizes_operand(to, "the shape", &[Some(total)])
+        // Of no elements at all, an extent may be any.
+        self.sizes_operand(to, "the shape", &[Some(total).filter(|n| n.is_at_least(1))])
     }
 }
 
