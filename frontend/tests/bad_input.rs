@@ -106,10 +106,10 @@ fn every_unsupported_operator_is_listed_with_its_nodes() {
     odd.domain = "my.domain".into();
     let m = model(
         vec![
-            node("NonZero", &["x"], &["a"]),
+            node("Frobnicate", &["x"], &["a"]),
             node("Relu", &["a"], &["b"]),
             odd,
-            node("NonZero", &["c"], &["y"]),
+            node("Frobnicate", &["c"], &["y"]),
         ],
         vec![],
     );
@@ -123,13 +123,13 @@ fn every_unsupported_operator_is_listed_with_its_nodes() {
     assert_eq!(
         found,
         [
-            ("NonZero", vec!["the_a", "the_y"]),
+            ("Frobnicate", vec!["the_a", "the_y"]),
             ("my.domain::Attend", vec!["the_c"])
         ]
     );
     let text = error(&m);
     assert!(
-        text.contains("NonZero at the_a, the_y") && text.contains("my.domain::Attend at the_c"),
+        text.contains("Frobnicate at the_a, the_y") && text.contains("my.domain::Attend at the_c"),
         "{text}"
     );
 }
@@ -403,7 +403,8 @@ fn functions_of_the_model() {
 fn inputs_that_are_fixed_become_constants() {
     let mut m = model(vec![node("Reshape", &["x", "s"], &["y"])], vec![]);
     m.graph.as_mut().unwrap().input.push(value("s", 7, &[2]));
-    assert!(error(&m).contains("Reshape (the shape computed from data) at the_y"));
+    let open = load(&m).unwrap();
+    assert_eq!(format!("{:?}", open.ty(open.outputs[0].1)), "f32[n_the_y, n_the_y_2]");
     let fix = |t: Tensor| {
         let options = Options {
             fixed: vec![("s".into(), t)],
