@@ -292,6 +292,7 @@ operators! {
     store
     top_k
     transpose
+    tree_leaves
     r#while
     winograd
     winograd_weights

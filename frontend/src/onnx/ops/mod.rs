@@ -28,6 +28,7 @@ mod image;
 mod interpolate;
 mod loss;
 mod matmul;
+mod ml;
 mod normalization;
 mod pad;
 mod pool;
@@ -313,10 +314,12 @@ pub fn apply(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 
 /// The function of an operator of a domain (empty for ONNX's own).
 pub fn lookup(domain: &str, op: &str) -> Option<Handler> {
-    if !domain.is_empty() {
-        return None;
-    }
-    TABLE.binary_search_by_key(&op, |e| e.0).ok().map(|i| TABLE[i].1)
+    let table = match domain {
+        "" => TABLE,
+        "ai.onnx.ml" => ml::TABLE,
+        _ => return None,
+    };
+    table.binary_search_by_key(&op, |e| e.0).ok().map(|i| table[i].1)
 }
 
 #[cfg(test)]
@@ -332,7 +335,9 @@ mod tests {
 
     #[test]
     fn the_tables_are_sorted() {
-        assert!(super::TABLE.windows(2).all(|w| w[0].0 < w[1].0));
+        for table in [super::TABLE, super::ml::TABLE] {
+            assert!(table.windows(2).all(|w| w[0].0 < w[1].0));
+        }
         assert!(super::COMPOSED.is_sorted_by(|a, b| a < b));
         for op in super::COMPOSED {
             assert!(
