@@ -8,6 +8,7 @@
 
 use super::{Accuracy, Attr, AttrKind, Op, OpDef, OwnKernel, OwnStages, Role, Sample, SampleType, arity, shape};
 use crate::index::{Ix, Reg, Var};
+use crate::scalar::{Body, Builder};
 use crate::structured::build::{self, Reads, parallel};
 use crate::structured::{self, Kernel, Local, Loop, Operand, Part, Place, Read};
 use crate::{DType, Dim, Layout, Number, Tensor, Type};
@@ -112,49 +113,51 @@ struct Walk<'t> {
 }
 
 impl Walk<'_> {
-    /// An entry of a table as an index below an extent.
-    fn entry(&mut self, place: Place, at: Ix, extent: &Dim) -> Ix {
+    fn computed(&mut self, body: Body, of: &[usize]) -> usize {
+        let of = of.iter().map(|&i| i as u32).collect();
+        self.reads.add(Read::Computed(body, of), DType::I64)
+    }
+
+    /// An entry of a table as an index below an extent; gives its read.
+    fn entry(&mut self, place: Place, at: Ix, extent: &Dim) -> usize {
         let entry = self.reads.element(place, vec![at], DType::U32);
         let last = self.reads.add(Read::Index(Ix::constant(extent - 1)), DType::I64);
-        let mut b = crate::scalar::Builder::new(&[DType::U32, DType::I64]);
-        let (entry_in, last_in) = (b.input(0), b.input(1));
-        let wide = b.cast(DType::I64, entry_in);
-        let index = b.min(wide, last_in);
+        let mut b = Builder::new(&[DType::U32, DType::I64]);
+        let (found, most) = (b.input(0), b.input(1));
+        let wide = b.cast(DType::I64, found);
+        let index = b.min(wide, most);
         self.computed(b.finish(&[index]), &[entry, last])
     }
 
-    fn computed(&mut self, body: crate::scalar::Body, of: &[usize]) -> Ix {
-        let of = of.iter().map(|&i| i as u32).collect();
-        Ix::reg(Reg(self.reads.add(Read::Computed(body, of), DType::I64) as u32))
-    }
-
-    /// The node after a node.
-    fn step(&mut self, node: &Ix, row: &Ix) -> Ix {
-        let features = self.x.shape[1].clone();
-        let feature = self.entry(FEATURE, node.clone(), &features);
-        let value = self.reads.element(X, vec![row.clone(), feature], self.x.dtype);
-        let threshold = self.reads.element(THRESHOLD, vec![node.clone()], self.x.dtype);
-        let n = self.reads.add(Read::Index(node.clone()), DType::I64);
-        let mut b = crate::scalar::Builder::new(&[self.x.dtype, self.x.dtype, DType::I64]);
-        let (value_in, threshold_in, n_in) = (b.input(0), b.input(1), b.input(2));
-        let below = b.le(value_in, threshold_in);
-        let twice = b.add(n_in, n_in);
-        let one = b.int(n_in, 1);
+    /// The node after a node, as reads.
+    fn step(&mut self, node: usize, row: &Ix) -> usize {
+        let (features, nodes) = (self.x.shape[1].clone(), self.nodes.clone());
+        let feature = self.entry(FEATURE, index(node), &features);
+        let value = self.reads.element(X, vec![row.clone(), index(feature)], self.x.dtype);
+        let threshold = self.reads.element(THRESHOLD, vec![index(node)], self.x.dtype);
+        let mut b = Builder::new(&[self.x.dtype, self.x.dtype, DType::I64]);
+        let (x, t, n) = (b.input(0), b.input(1), b.input(2));
+        let below = b.le(x, t);
+        let twice = b.add(n, n);
+        let one = b.int(n, 1);
         let next = b.add(twice, one);
         let place = b.select(below, next, twice);
-        let place = self.computed(b.finish(&[place]), &[value, threshold, n]);
-        let nodes = self.nodes.clone();
-        self.entry(CHILD, place, &nodes)
+        let place = self.computed(b.finish(&[place]), &[value, threshold, node]);
+        self.entry(CHILD, index(place), &nodes)
     }
 
     /// A stage that stores a node as a dtype.
-    fn stage(mut self, trees: &Dim, node: Ix, dtype: DType, to: (Place, Vec<Ix>)) -> Part {
-        let n = self.reads.add(Read::Index(node), DType::I64);
+    fn stage(self, trees: &Dim, node: usize, dtype: DType, to: (Place, Vec<Ix>)) -> Part {
         let mut b = self.reads.body();
-        let n = b.input(n);
+        let n = b.input(node);
         let n = b.cast(dtype, n);
         Part::Stage(build::map(vec![parallel(trees)], self.reads, b.finish(&[n]), vec![to]))
     }
+}
+
+/// What a read holds, as an index.
+fn index(read: usize) -> Ix {
+    Ix::reg(Reg(read as u32))
 }
 
 impl OwnKernel for Def {
@@ -174,7 +177,7 @@ impl OwnKernel for Def {
             let mut w = walk();
             let mut node = w.entry(ROOT, tree(1), nodes);
             for _ in 0..depth {
-                node = w.step(&node, &row);
+                node = w.step(node, &row);
             }
             parts.push(w.stage(trees, node, DType::U32, (LEAF, vec![row, tree(1)])));
         } else {
@@ -193,9 +196,9 @@ impl OwnKernel for Def {
                 }
                 let mut w = walk();
                 let from = w.reads.element(AT, vec![tree(2)], DType::I64);
-                let mut node = Ix::reg(Reg(from as u32));
+                let mut node = from;
                 for _ in 0..steps {
-                    node = w.step(&node, &row);
+                    node = w.step(node, &row);
                 }
                 let body = vec![w.stage(trees, node, DType::I64, (AT, vec![tree(2)]))];
                 let extent = Dim::Const(extent);
@@ -203,7 +206,7 @@ impl OwnKernel for Def {
             }
             let mut w = walk();
             let from = w.reads.element(AT, vec![tree(1)], DType::I64);
-            parts.push(w.stage(trees, Ix::reg(Reg(from as u32)), DType::U32, (LEAF, vec![row, tree(1)])));
+            parts.push(w.stage(trees, from, DType::U32, (LEAF, vec![row, tree(1)])));
         }
         let operand = |ty: &Type, role: structured::Role| Operand {
             ty: ty.clone(),

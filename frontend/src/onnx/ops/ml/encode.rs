@@ -16,11 +16,11 @@ const SPARSE: i128 = 16;
 
 impl Builder<'_> {
     /// The positions i64 of elements among the keys `[K]`, which are of the same dtype: of equal keys the first's, `K` for what is none
-    /// of them. NaN is a key like others.
+    /// of them. NaN is a key like others, where it may be one.
     ///
     /// # Errors
     /// When the dtype has no order.
-    fn positions(&mut self, x: Value, keys: &Tensor) -> One {
+    fn positions(&mut self, x: Value, keys: &Tensor, nan_too: bool) -> One {
         let n = keys.len();
         let dtype = self.dtype(x);
         let mut seen = FxHashSet::default();
@@ -41,7 +41,7 @@ impl Builder<'_> {
                 _ => self.bisected(x, &known, n)?,
             }
         };
-        if let Some((_, i)) = nan.first() {
+        if let Some((_, i)) = nan.first().filter(|_| nan_too) {
             let is = self.map("is_nan", &[x])?;
             let i = self.scalar(DType::I64, *i as i64);
             at = self.map("where", &[is, i, at])?;
@@ -166,8 +166,13 @@ pub fn label_encoder(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         None => Number::Int(ctx.int("default_int64", -1)?.into()),
     };
     let n = values.len();
-    let table = Tensor::from_fn(values.dtype(), &[n + 1], |i| if i < n { values.get(i) } else { default });
-    let at = graph.positions(x, &keys)?;
+    let table = Tensor::from_fn(
+        values.dtype(),
+        &[n + 1],
+        |i| if i < n { values.get(i) } else { default },
+    );
+    // Before version 4, NaN is equal to nothing.
+    let at = graph.positions(x, &keys, ctx.version >= 4)?;
     let table = graph.dense(table);
     one(graph.gather(0, table, at))
 }
@@ -187,7 +192,7 @@ pub fn one_hot_encoder(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     };
     let x = graph.cast(x, DType::I64)?;
     let n = categories.len();
-    let at = graph.positions(x, &Tensor::from_i64(&[n], categories))?;
+    let at = graph.positions(x, &Tensor::from_i64(&[n], categories), false)?;
     one(graph.one_hot(at, n, ctx.flag("zeros", true)?))
 }
 

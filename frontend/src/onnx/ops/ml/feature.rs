@@ -25,7 +25,12 @@ pub fn feature_vectorizer(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome
     for (i, x) in ctx.variadic()?.into_iter().enumerate() {
         let x = match graph.rank(x) {
             1 => graph.rows(x)?,
-            0 => return Err(Fail::Bad(format!("operand {i} is {}, expected rank 1 or more", graph.ty(x)))),
+            0 => {
+                return Err(Fail::Bad(format!(
+                    "operand {i} is {}, expected rank 1 or more",
+                    graph.ty(x)
+                )));
+            }
             _ => x,
         };
         let shape = graph.shape(x);

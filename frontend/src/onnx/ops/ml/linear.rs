@@ -7,7 +7,13 @@ use brolga_ir::DType;
 ///
 /// # Errors
 /// When the numbers of coefficients and intercepts do not fit.
-pub(super) fn affine(graph: &mut Builder<'_>, x: Value, outputs: usize, coefficients: &[f32], intercepts: &[f32]) -> One {
+pub(super) fn affine(
+    graph: &mut Builder<'_>,
+    x: Value,
+    outputs: usize,
+    coefficients: &[f32],
+    intercepts: &[f32],
+) -> One {
     let x = graph.rows(x)?;
     let x = graph.cast(x, DType::F32)?;
     let features = coefficients.len().checked_div(outputs).unwrap_or(0);
@@ -34,7 +40,11 @@ pub fn classifier(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let coefficients = floats(ctx, "coefficients")?;
     let intercepts = ctx.floats("intercepts")?.unwrap_or_default();
     let post = Post::of(ctx)?;
-    let outputs = if intercepts.is_empty() { labels.len() } else { intercepts.len() };
+    let outputs = if intercepts.is_empty() {
+        labels.len()
+    } else {
+        intercepts.len()
+    };
     let scores = affine(graph, ctx.input(0)?, outputs, coefficients, intercepts)?;
     if outputs > 1 {
         if labels.len() != outputs {
@@ -52,7 +62,8 @@ pub fn classifier(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let flat = graph.squeeze(scores, &[1])?;
     let positive = graph.map_num("greater", flat, 0.0)?;
     let label = labels.second_where(graph, positive)?;
-    Ok(vec![label, graph.both_classes(scores, false, false)?])
+    let logistic = post == Post::Logistic;
+    Ok(vec![label, graph.both_classes(scores, logistic, logistic)?])
 }
 
 /// `LinearRegressor`.

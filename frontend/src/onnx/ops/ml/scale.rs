@@ -7,7 +7,11 @@ use brolga_ir::{DType, Number, Tensor};
 pub fn scaler(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let wide = if graph.dtype(x) == DType::F64 { DType::F64 } else { DType::F32 };
+    let wide = if graph.dtype(x) == DType::F64 {
+        DType::F64
+    } else {
+        DType::F32
+    };
     let mut y = graph.cast(x, wide)?;
     for (name, function) in [("offset", "sub"), ("scale", "mul")] {
         let values = floats(ctx, name)?;
@@ -68,7 +72,11 @@ pub fn imputer(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     };
     let features = graph.shape(x).last().and_then(Dim::as_const);
     if values.is_empty() || (values.len() > 1 && features.is_some_and(|n| n != values.len() as i64)) {
-        return Err(Fail::Bad(format!("{} values to impute in {}", values.len(), graph.ty(x))));
+        return Err(Fail::Bad(format!(
+            "{} values to impute in {}",
+            values.len(),
+            graph.ty(x)
+        )));
     }
     let by = graph.dense(Tensor::from_fn(dtype, &[values.len()], |i| values[i]));
     let is_missing = match missing {

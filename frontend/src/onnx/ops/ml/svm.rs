@@ -32,7 +32,10 @@ fn kernels(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, x: Value, vectors: &[f32]
     let [gamma, coef0, degree] = [0, 1, 2].map(|i| params.get(i).map_or(0.0, |&p| f64::from(p)));
     let features = vectors.len().checked_div(count).unwrap_or(0);
     if features * count != vectors.len() || features == 0 {
-        return Err(Fail::Bad(format!("{} numbers for {count} support vectors", vectors.len())));
+        return Err(Fail::Bad(format!(
+            "{} numbers for {count} support vectors",
+            vectors.len()
+        )));
     }
     let x = graph.rows(x)?;
     let x = graph.cast(x, DType::F32)?;
@@ -119,9 +122,14 @@ fn pairs(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, labels: &Labels<'_>, per_cl
     let coefficients = floats(ctx, "coefficients")?;
     let rho = floats(ctx, "rho")?;
     let post = Post::of(ctx)?;
-    let list: Vec<(usize, usize)> = (0..classes).flat_map(|i| (i + 1..classes).map(move |j| (i, j))).collect();
+    let list: Vec<(usize, usize)> = (0..classes)
+        .flat_map(|i| (i + 1..classes).map(move |j| (i, j)))
+        .collect();
     if classes < 2 || per_class.len() != classes {
-        return Err(Fail::Bad(format!("support vectors of {} classes for {classes}", per_class.len())));
+        return Err(Fail::Bad(format!(
+            "support vectors of {} classes for {classes}",
+            per_class.len()
+        )));
     }
     if coefficients.len() != (classes - 1) * vectors || rho.len() != list.len() {
         return Err(Fail::Bad(format!(
@@ -148,7 +156,12 @@ fn pairs(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, labels: &Labels<'_>, per_cl
     if let Some(a) = ctx.floats("prob_a")?.filter(|a| !a.is_empty()) {
         let b = floats(ctx, "prob_b")?;
         if a.len() != list.len() || b.len() != list.len() {
-            return Err(Fail::Bad(format!("{} prob_a and {} prob_b for {} scores", a.len(), b.len(), list.len())));
+            return Err(Fail::Bad(format!(
+                "{} prob_a and {} prob_b for {} scores",
+                a.len(),
+                b.len(),
+                list.len()
+            )));
         }
         let p = super::coupling::probabilities(graph, scores, [a, b], &list, classes)?;
         return Ok(vec![label, graph.post(post, p)?]);
@@ -156,6 +169,7 @@ fn pairs(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, labels: &Labels<'_>, per_cl
     let scores = match (classes, post) {
         (2, Post::None) => graph.both_classes(scores, true, false)?,
         (2, Post::Probit) => return unsupported("PROBIT of one score for two classes"),
+        (2, Post::Logistic) => graph.both_classes(scores, true, true)?,
         (2, _) => graph.both_classes(scores, false, false)?,
         _ => graph.post(post, scores)?,
     };

@@ -51,7 +51,10 @@ pub fn regressor(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         None => trees.targets(),
     };
     if targets == 0 || !(trees.base.is_empty() || trees.base.len() == targets) {
-        return Err(Fail::Bad(format!("{} base values for {targets} targets", trees.base.len())));
+        return Err(Fail::Bad(format!(
+            "{} base values for {targets} targets",
+            trees.base.len()
+        )));
     }
     let x = examples(graph, ctx.input(0)?, trees.double)?;
     let scores = aggregate(graph, x, &trees.forest, targets, how)?;
@@ -102,10 +105,9 @@ pub fn classifier(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     if classes < 2 {
         return unsupported("a classifier of one class");
     }
-    let scores = aggregate(graph, x, &trees.forest, classes, Aggregate::Sum)?;
     let (best, scores) = match classes {
-        2 => of_two(graph, post, &trees, scores)?,
-        _ => of_many(graph, post, &trees, scores, classes)?,
+        2 => of_two(graph, post, trees, x)?,
+        _ => of_many(graph, post, &trees, x, classes)?,
     };
     let label = labels.at(graph, best)?;
     Ok(vec![label, graph.cast(scores, DType::F32)?])
@@ -116,15 +118,21 @@ fn of_many(
     graph: &mut Builder<'_>,
     post: Post,
     trees: &Named,
-    scores: Value,
+    x: Value,
     classes: usize,
 ) -> Result<(Value, Value), Fail> {
+    let scores = aggregate(graph, x, &trees.forest, classes, Aggregate::Sum)?;
     if trees.base.len() > classes {
-        return Err(Fail::Bad(format!("{} base values for {classes} classes", trees.base.len())));
+        return Err(Fail::Bad(format!(
+            "{} base values for {classes} classes",
+            trees.base.len()
+        )));
     }
     let base: Vec<f64> = match trees.base.is_empty() {
         true => vec![],
-        false => (0..classes).map(|c| trees.base.get(c).copied().unwrap_or(0.0)).collect(),
+        false => (0..classes)
+            .map(|c| trees.base.get(c).copied().unwrap_or(0.0))
+            .collect(),
     };
     let scores = with_base(graph, scores, &base)?;
     // A class without weights has no score.
@@ -139,31 +147,38 @@ fn of_many(
 }
 
 /// The class `[N]` and the scores `[N, 2]` of two classes.
-fn of_two(graph: &mut Builder<'_>, post: Post, trees: &Named, scores: Value) -> Result<(Value, Value), Fail> {
+fn of_two(graph: &mut Builder<'_>, post: Post, trees: Named, x: Value) -> Result<(Value, Value), Fail> {
+    let all_positive = trees.all_positive();
     let [first, second] = [0, 1].map(|c| trees.weighs(c));
     if trees.base.len() > 1 {
         return unsupported("base values of two classes");
     }
     let base = trees.base.first().copied().unwrap_or(0.0);
-    let mut column = |c: i64| graph.slice_axis(scores, 1, Dim::Const(c), Dim::ONE);
-    let (negative, positive) = (column(0)?, column(1)?);
-    let limit = match trees.all_positive() && !(first && second) {
-        true => 0.5,
-        false => 0.0,
-    };
-    let (decisive, scores) = if second {
-        // A class without weights has the score 0, whatever its base value.
-        let base = if first { vec![base, 0.0] } else { vec![] };
-        let scores = with_base(graph, scores, &base)?;
-        (positive, graph.post(post, scores)?)
-    } else {
-        if post == Post::Probit {
-            return unsupported("PROBIT of one score for two classes");
+    let mut forest = trees.forest;
+    let (decisive, limit, scores) = match (first, second) {
+        (true, true) => {
+            let scores = aggregate(graph, x, &forest, 2, Aggregate::Sum)?;
+            let scores = with_base(graph, scores, &[base, 0.0])?;
+            let positive = graph.slice_axis(scores, 1, Dim::ONE, Dim::ONE)?;
+            (positive, 0.0, graph.post(post, scores)?)
         }
-        let score = with_base(graph, negative, &[base])?;
-        let logistic = post == Post::Logistic;
-        let odd = logistic || !trees.all_positive();
-        (score, graph.both_classes(score, odd, logistic)?)
+        (false, true) => {
+            // A class without weights has the score 0, whatever its base value.
+            forest.leaves.iter_mut().flatten().for_each(|w| w.0 -= 1);
+            let score = aggregate(graph, x, &forest, 1, Aggregate::Sum)?;
+            let shape = graph.shape(score);
+            let zero = graph.splat(graph.dtype(score), &shape, 0.0)?;
+            let scores = graph.concat(1, &[zero, score])?;
+            (score, if all_positive { 0.5 } else { 0.0 }, graph.post(post, scores)?)
+        }
+        _ if post == Post::Probit => return unsupported("PROBIT of one score for two classes"),
+        _ => {
+            let score = aggregate(graph, x, &forest, 1, Aggregate::Sum)?;
+            let score = with_base(graph, score, &[base])?;
+            let logistic = post == Post::Logistic;
+            let scores = graph.both_classes(score, logistic || !all_positive, logistic)?;
+            (score, if all_positive { 0.5 } else { 0.0 }, scores)
+        }
     };
     let above = graph.map_num("greater", decisive, limit)?;
     let above = graph.squeeze(above, &[1])?;

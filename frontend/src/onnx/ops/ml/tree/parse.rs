@@ -60,7 +60,15 @@ impl Named {
         let features = ctx.ints("nodes_featureids")?.unwrap_or_default();
         let (dtype, thresholds) = numbers(graph, ctx, "nodes_values")?.unwrap_or((DType::F32, vec![]));
         let n = tree.len();
-        let lengths = [n, node.len(), yes.len(), no.len(), modes.len(), features.len(), thresholds.len()];
+        let lengths = [
+            n,
+            node.len(),
+            yes.len(),
+            no.len(),
+            modes.len(),
+            features.len(),
+            thresholds.len(),
+        ];
         same_lengths("nodes", &lengths)?;
         // Leaves and splits are numbered apart.
         let mut places: FxHashMap<(i64, i64), Next> = FxHashMap::default();
@@ -72,7 +80,10 @@ impl Named {
             let next = if leaf { Next::Leaf(*count) } else { Next::Split(*count) };
             *count += 1;
             if places.insert((tree[i], node[i]), next).is_some() {
-                return Err(Fail::Bad(format!("node {} of tree {} is there twice", node[i], tree[i])));
+                return Err(Fail::Bad(format!(
+                    "node {} of tree {} is there twice",
+                    node[i], tree[i]
+                )));
             }
             if roots.last().is_none_or(|r| r.0 != tree[i]) {
                 roots.push((tree[i], next));
@@ -110,7 +121,8 @@ impl Named {
         let ids = positions(ctx, &format!("{prefix}_ids"))?;
         let of_tree = ctx.ints(&format!("{prefix}_treeids"))?.unwrap_or_default();
         let of_node = ctx.ints(&format!("{prefix}_nodeids"))?.unwrap_or_default();
-        let (weight_dtype, weights) = numbers(graph, ctx, &format!("{prefix}_weights"))?.unwrap_or((DType::F32, vec![]));
+        let (weight_dtype, weights) =
+            numbers(graph, ctx, &format!("{prefix}_weights"))?.unwrap_or((DType::F32, vec![]));
         same_lengths("weights", &[ids.len(), of_tree.len(), of_node.len(), weights.len()])?;
         for i in 0..ids.len() {
             match find(of_tree[i], of_node[i])? {
@@ -187,7 +199,11 @@ pub fn indexed(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Forest, Fai
             3 => Test::Above(t),
             4 => Test::Equal(t),
             5 => Test::Unequal(t),
-            6 => Test::Among(sets.next().ok_or("fewer sets than nodes that ask for members")?.to_vec()),
+            6 => Test::Among(
+                sets.next()
+                    .ok_or("fewer sets than nodes that ask for members")?
+                    .to_vec(),
+            ),
             m => return Err(Fail::Bad(format!("mode {m} of node {i}"))),
         };
         forest.splits.push(Split {

@@ -49,7 +49,11 @@ fn order(forest: &Forest, nodes: &Nodes, targets: usize) -> Order {
     }
     let mut rows = vec![vec![]; targets];
     for &root in &nodes.roots {
-        let mut of = nodes.leaves_of(root).into_iter().flat_map(|l| &forest.leaves[l]).map(|w| w.0);
+        let mut of = nodes
+            .leaves_of(root)
+            .into_iter()
+            .flat_map(|l| &forest.leaves[l])
+            .map(|w| w.0);
         let Some(first) = of.next() else { continue };
         if of.any(|t| t != first) {
             return Order::Mixed;
@@ -100,7 +104,14 @@ pub fn aggregate(graph: &mut Builder<'_>, x: Value, forest: &Forest, targets: us
             graph.limit
         )));
     }
-    let reached = leaves_of(graph, x, &nodes, depth, leaves, &roots.iter().map(|&r| at(r)).collect::<Vec<_>>())?;
+    let reached = leaves_of(
+        graph,
+        x,
+        &nodes,
+        depth,
+        leaves,
+        &roots.iter().map(|&r| at(r)).collect::<Vec<_>>(),
+    )?;
     let mut table = vec![nothing; leaves * columns];
     for (l, weights) in forest.leaves.iter().enumerate() {
         for &(t, w) in weights {
@@ -139,14 +150,7 @@ pub fn aggregate(graph: &mut Builder<'_>, x: Value, forest: &Forest, targets: us
 }
 
 /// The leaves `u32 [N, T]` that examples reach from roots.
-fn leaves_of(
-    graph: &mut Builder<'_>,
-    x: Value,
-    nodes: &Nodes,
-    depth: usize,
-    leaves: usize,
-    roots: &[i128],
-) -> One {
+fn leaves_of(graph: &mut Builder<'_>, x: Value, nodes: &Nodes, depth: usize, leaves: usize, roots: &[i128]) -> One {
     let features = nodes.nodes.iter().map(|n| n.feature + 1).max().unwrap_or(1);
     let below = nodes.nodes.iter().any(|n| n.nan_below);
     let above = nodes.nodes.iter().any(|n| !n.nan_below);
