@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// The archives of `tests/data`.
-const ARCHIVES: [&str; 5] = [
+const ARCHIVES: [&str; 6] = [
+    "classical-models",
     "small-models",
     "onnx-light",
     "onnx-node",

@@ -1,0 +1,100 @@
+//! Models of `ai.onnx.ml`: what the exporters of scikit-learn and LightGBM write, and small ones by hand for every mode, transform and
+//! special case, compiled and run against ONNX Runtime: with one thread and two, without rules, by the reference evaluation of the graph,
+//! and on the interpreters.
+
+use brolga::{Options, source};
+use brolga_ir::{Graph, Tensor, ops};
+use brolga_tests::every_level::on_every_level;
+use brolga_tests::{data, npz, relative_error};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The largest error over the largest magnitude of the reference, which was summed in another order.
+const TOLERANCE: f64 = 5e-5;
+
+/// A model, its inputs and reference outputs by name.
+struct Case {
+    graph: Graph,
+    inputs: Vec<Tensor>,
+    outputs: BTreeMap<String, Tensor>,
+}
+
+impl Case {
+    fn read(dir: &Path, name: &str) -> Case {
+        let graph = source::graph(&dir.join(format!("{name}.onnx")), Options::default().memory_limit);
+        let graph = graph.unwrap_or_else(|e| panic!("{e}"));
+        let given = npz(&dir.join(format!("{name}.in.npz")));
+        Case {
+            inputs: graph.inputs.iter().map(|i| given[&i.name].clone()).collect(),
+            outputs: npz(&dir.join(format!("{name}.ref.npz"))),
+            graph,
+        }
+    }
+
+    fn check(&self, what: &str, found: &[Tensor]) {
+        assert_eq!(found.len(), self.outputs.len(), "{what}");
+        for ((name, _), found) in self.graph.outputs.iter().zip(found) {
+            let wanted = &self.outputs[name];
+            let near = match wanted.dtype().is_float() {
+                true => relative_error(found, wanted) <= TOLERANCE,
+                false => found == wanted,
+            };
+            assert!(near, "{what}: output `{name}` is {found:?}, expected {wanted:?}");
+        }
+    }
+}
+
+/// The names of all models that start so, or of those that do not.
+fn names(prefix: &str, with: bool) -> Vec<String> {
+    let entries = std::fs::read_dir(data("classical-models")).expect("it was unpacked").flatten();
+    let files = entries.map(|e| e.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = files.filter_map(|f| Some(f.strip_suffix(".onnx")?.to_owned())).collect();
+    names.retain(|n| n.starts_with(prefix) == with);
+    names.sort();
+    names
+}
+
+fn hold(names: &[String]) {
+    let dir = data("classical-models");
+    for name in names {
+        let case = Case::read(&dir, name);
+        let found = case.graph.eval(&case.inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
+        case.check(&format!("{name}, evaluated"), &found);
+        for pipeline in [None, Some("canonicalize,eqsat{rules=none}".to_owned())] {
+            let options = Options {
+                pipeline,
+                ..Options::default()
+            };
+            on_every_level(&case.graph, &case.inputs, &options, &mut |what, found| {
+                case.check(&format!("{name}, {what}"), found);
+            });
+        }
+    }
+}
+
+#[test]
+fn exports_of_trained_models() {
+    let names = names("case_", false);
+    assert!(names.len() >= 35, "{} models", names.len());
+    hold(&names);
+}
+
+#[test]
+fn modes_transforms_and_special_cases() {
+    let names = names("case_", true);
+    assert!(names.len() >= 140, "{} models", names.len());
+    hold(&names);
+}
+
+/// Nothing of these models needs a host, so that their object files stand alone.
+#[test]
+fn no_host_operators() {
+    let dir = data("classical-models");
+    for name in names("", true) {
+        let case = Case::read(&dir, &name);
+        for node in &case.graph.nodes {
+            let role = ops::lookup(node.op.name()).expect("the graph's operators are known").role();
+            assert!(!matches!(role, ops::Role::Host), "{name}: `{}`", node.op.name());
+        }
+    }
+}
