@@ -26,6 +26,7 @@ mod ops;
 mod order;
 mod ratio;
 mod region;
+mod repeat;
 mod signature;
 mod summary;
 mod symbolic;

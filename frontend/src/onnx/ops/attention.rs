@@ -215,7 +215,7 @@ fn heads(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Heads, Fail> {
 }
 
 /// Every head as often in a row as `wanted` heads need.
-fn repeat_heads(graph: &mut Builder<'_>, v: Value, wanted: &Dim) -> One {
+pub fn repeat_heads(graph: &mut Builder<'_>, v: Value, wanted: &Dim) -> One {
     let s = graph.shape(v);
     if s[1] == *wanted {
         return Ok(v);

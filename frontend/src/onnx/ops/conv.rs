@@ -84,7 +84,7 @@ pub fn window(ctx: &NodeCtx<'_>, spatial: &[Dim], kernel: Vec<i64>) -> Result<Wi
 }
 
 /// Adds a bias [C] to [N, C, …], both of which may be wider than what the operator gives: a result is rounded once.
-fn add_bias(graph: &mut Builder<'_>, y: Value, bias: Option<Value>) -> One {
+pub fn add_bias(graph: &mut Builder<'_>, y: Value, bias: Option<Value>) -> One {
     let Some(b) = bias else {
         return Ok(y);
     };
@@ -99,7 +99,7 @@ fn add_bias(graph: &mut Builder<'_>, y: Value, bias: Option<Value>) -> One {
 }
 
 /// The known kernel extents of a weight, which `kernel_shape` may repeat but not contradict.
-fn kernel_of(graph: &Builder<'_>, ctx: &NodeCtx<'_>, x: Value, w: Value) -> Result<Vec<i64>, Fail> {
+pub fn kernel_of(graph: &Builder<'_>, ctx: &NodeCtx<'_>, x: Value, w: Value) -> Result<Vec<i64>, Fail> {
     if graph.rank(x) < 3 || graph.rank(w) != graph.rank(x) {
         return Err(Fail::Bad(format!(
             "operands {} and {}, expected equal ranks of 3 or more",

@@ -15,34 +15,46 @@ mod arg;
 mod arg_pool;
 mod attention;
 mod cast;
+mod col2im;
 mod constant;
 mod control;
 mod conv;
 mod cumulative;
+mod deform;
 mod depth;
+mod det;
 mod dropout;
 mod einsum;
 mod elementwise;
+mod fourier;
 mod gather;
+mod grid_sample;
 mod image;
 mod interpolate;
+mod linear_attention;
 mod loss;
 mod matmul;
 mod ml;
+mod mel;
 mod normalization;
 mod pad;
 mod pool;
+mod preview;
 mod quantize;
+mod random;
 mod recurrent;
 mod reduce;
 mod reshape;
 mod resize;
+mod roi;
 mod rotary;
+mod sample;
 mod scatter;
 pub mod sequence;
 mod signal;
 mod slice;
 mod softmax;
+mod training;
 
 /// What an operator's function returns.
 pub type Outcome = Result<Vec<Value>, Fail>;
@@ -81,6 +93,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Attention", Node(attention::attention)),
     ("AveragePool", Node(pool::average)),
     ("BatchNormalization", Node(normalization::batch)),
+    ("Bernoulli", Node(random::bernoulli)),
     ("BitCast", Node(cast::bit_cast)),
     ("BitShift", Node(elementwise::bit_shift)),
     ("BitwiseAnd", Map(elementwise::binary, "bitwise_and")),
@@ -95,6 +108,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Celu", Node(activation::celu)),
     ("CenterCropPad", Node(image::center_crop_pad)),
     ("Clip", Node(activation::clip)),
+    ("Col2Im", Node(col2im::col2im)),
     ("Compress", Node(gather::compress)),
     ("Concat", Node(slice::concat)),
     ("ConcatFromSequence", Walk(sequence::concat)),
@@ -107,8 +121,11 @@ static TABLE: &[(&str, Handler)] = &[
     ("Cosh", Map(elementwise::unary, "cosh")),
     ("CumProd", Node(cumulative::cumulative)),
     ("CumSum", Node(cumulative::cumulative)),
+    ("DFT", Node(fourier::dft)),
+    ("DeformConv", Node(deform::deform_conv)),
     ("DepthToSpace", Node(depth::depth_to_space)),
     ("DequantizeLinear", Node(quantize::dequantize)),
+    ("Det", Node(det::det)),
     ("Div", Map(elementwise::binary, "div")),
     ("Dropout", Node(dropout::dropout)),
     ("DynamicQuantizeLinear", Node(quantize::dynamic_quantize)),
@@ -132,6 +149,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("GlobalMaxPool", Node(pool::global_max)),
     ("Greater", Map(elementwise::binary, "greater")),
     ("GreaterOrEqual", Map(elementwise::binary, "greater_or_equal")),
+    ("GridSample", Node(grid_sample::grid_sample)),
     ("GroupNormalization", Node(normalization::group)),
     ("HammingWindow", Node(signal::window)),
     ("HannWindow", Node(signal::window)),
@@ -149,6 +167,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("LeakyRelu", Node(activation::leaky_relu)),
     ("Less", Map(elementwise::binary, "less")),
     ("LessOrEqual", Map(elementwise::binary, "less_or_equal")),
+    ("LinearAttention", Node(linear_attention::linear_attention)),
     ("Log", Map(elementwise::unary, "log")),
     ("LogSoftmax", Node(softmax::softmax)),
     ("Loop", Walk(control::loop_)),
@@ -158,13 +177,16 @@ static TABLE: &[(&str, Handler)] = &[
     ("MatMulInteger", Node(quantize::matmul_integer)),
     ("Max", Map(elementwise::variadic, "max")),
     ("MaxPool", Node(pool::max)),
+    ("MaxRoiPool", Node(roi::max_pool)),
     ("MaxUnpool", Node(arg_pool::unpool)),
     ("Mean", Node(elementwise::mean)),
     ("MeanVarianceNormalization", Node(normalization::mean_variance)),
+    ("MelWeightMatrix", Node(mel::mel_weights)),
     ("Min", Map(elementwise::variadic, "min")),
     ("Mish", Map(elementwise::unary, "mish")),
     ("Mod", Node(elementwise::modulo)),
     ("Mul", Map(elementwise::binary, "mul")),
+    ("Multinomial", Node(random::multinomial)),
     ("Neg", Map(elementwise::unary, "neg")),
     ("NegativeLogLikelihoodLoss", Node(loss::negative_log_likelihood)),
     ("NonZero", Node(gather::nonzero)),
@@ -182,6 +204,10 @@ static TABLE: &[(&str, Handler)] = &[
     ("QuantizeLinear", Node(quantize::quantize)),
     ("RMSNormalization", Node(normalization::rms)),
     ("RNN", Node(recurrent::rnn)),
+    ("RandomNormal", Node(random::normal)),
+    ("RandomNormalLike", Node(random::normal)),
+    ("RandomUniform", Node(random::uniform)),
+    ("RandomUniformLike", Node(random::uniform)),
     ("Range", Node(constant::range)),
     ("Reciprocal", Map(elementwise::unary, "reciprocal")),
     ("ReduceL1", Node(reduce::reduce)),
@@ -198,8 +224,10 @@ static TABLE: &[(&str, Handler)] = &[
     ("Reshape", Node(reshape::reshape)),
     ("Resize", Node(resize::resize)),
     ("ReverseSequence", Node(gather::reverse_sequence)),
+    ("RoiAlign", Node(roi::align)),
     ("RotaryEmbedding", Node(rotary::rotary)),
     ("Round", Map(elementwise::unary, "round")),
+    ("STFT", Node(fourier::stft)),
     ("Scan", Walk(control::scan)),
     ("Scatter", Node(scatter::elements)),
     ("ScatterElements", Node(scatter::elements)),
@@ -252,6 +280,7 @@ static TABLE: &[(&str, Handler)] = &[
 static COMPOSED: &[&str] = &[
     "AffineGrid",
     "Celu",
+    "Col2Im",
     "Elu",
     "GlobalLpPool",
     "HardSigmoid",
@@ -317,6 +346,8 @@ pub fn lookup(domain: &str, op: &str) -> Option<Handler> {
     let table = match domain {
         "" => TABLE,
         "ai.onnx.ml" => ml::TABLE,
+        "ai.onnx.preview" => preview::TABLE,
+        "ai.onnx.preview.training" => training::TABLE,
         _ => return None,
     };
     table.binary_search_by_key(&op, |e| e.0).ok().map(|i| table[i].1)
@@ -335,8 +366,8 @@ mod tests {
 
     #[test]
     fn the_tables_are_sorted() {
-        for table in [super::TABLE, super::ml::TABLE] {
-            assert!(table.windows(2).all(|w| w[0].0 < w[1].0));
+        for table in [super::TABLE, super::ml::TABLE, super::preview::TABLE, super::training::TABLE] {
+            assert!(table.is_sorted_by(|a, b| a.0 < b.0));
         }
         assert!(super::COMPOSED.is_sorted_by(|a, b| a < b));
         for op in super::COMPOSED {

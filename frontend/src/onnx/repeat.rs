@@ -1,0 +1,60 @@
+//! Loops that operators' importers build: a region of the IR's `while` is a graph of its own, built by the same methods.
+
+use super::builder::{Builder, One};
+use super::error::Fail;
+use brolga_ir::ops::Region;
+use brolga_ir::{Attr, Type, Value};
+
+/// Several values, or why there are none.
+pub type Many = Result<Vec<Value>, Fail>;
+
+impl Builder<'_> {
+    /// As long as `condition` holds for the state, the state becomes what `body` makes of it; gives the last state. Both get the state
+    /// and, behind it, `captures`.
+    ///
+    /// # Errors
+    /// When a region cannot be built, or the body does not give values of the state's types.
+    pub fn repeat_while(
+        &mut self,
+        state: &[Value],
+        captures: &[Value],
+        condition: impl FnOnce(&mut Builder<'_>, &[Value]) -> One,
+        body: impl FnOnce(&mut Builder<'_>, &[Value]) -> Many,
+    ) -> Many {
+        let operands = [state, captures].concat();
+        let condition = self.region("condition", &operands, |b, v| Ok(vec![condition(b, v)?]))?;
+        let body = self.region("body", &operands, body)?;
+        self.ops("while", &[Attr::Region(condition), Attr::Region(body)], &operands)
+    }
+
+    /// The region that `build` makes, with inputs of the types of `operands`. What it demands of extents the graph around it does.
+    fn region(
+        &mut self,
+        name: &str,
+        operands: &[Value],
+        build: impl FnOnce(&mut Builder<'_>, &[Value]) -> Many,
+    ) -> Result<Region, Fail> {
+        let types: Vec<Type> = operands.iter().map(|&v| self.ty(v).clone()).collect();
+        let mut inner = Builder::new(name, &mut *self.files, self.limit);
+        inner.origin = self.origin.clone();
+        let inputs: Vec<Value> = types
+            .into_iter()
+            .enumerate()
+            .map(|(i, ty)| inner.graph.input(&format!("x{i}"), ty))
+            .collect();
+        let outputs = build(&mut inner, &inputs)?;
+        let mut graph = inner.graph;
+        graph.outputs = outputs
+            .into_iter()
+            .enumerate()
+            .map(|(i, v)| (format!("y{i}"), v))
+            .collect();
+        graph.prune();
+        for guard in std::mem::take(&mut graph.guards) {
+            if !self.graph.guards.contains(&guard) {
+                self.graph.guards.push(guard);
+            }
+        }
+        Region::new(graph).map_err(|e| Fail::Bad(e.to_string()))
+    }
+}
