@@ -2,6 +2,7 @@
 
 use super::builder::{Builder, One};
 use super::error::Fail;
+use super::region::{Frame, region};
 use brolga_ir::ops::Region;
 use brolga_ir::{Attr, Type, Value};
 
@@ -24,10 +25,10 @@ impl Builder<'_> {
         let operands = [state, captures].concat();
         let condition = self.region("condition", &operands, |b, v| Ok(vec![condition(b, v)?]))?;
         let body = self.region("body", &operands, body)?;
-        self.ops("while", &[Attr::Region(condition), Attr::Region(body)], &operands)
+        self.unfolded_ops("while", &[Attr::Region(condition), Attr::Region(body)], &operands)
     }
 
-    /// The region that `build` makes, with inputs of the types of `operands`. What it demands of extents the graph around it does.
+    /// The region that `build` makes, with inputs of the types of `operands`.
     fn region(
         &mut self,
         name: &str,
@@ -35,26 +36,12 @@ impl Builder<'_> {
         build: impl FnOnce(&mut Builder<'_>, &[Value]) -> Many,
     ) -> Result<Region, Fail> {
         let types: Vec<Type> = operands.iter().map(|&v| self.ty(v).clone()).collect();
-        let mut inner = Builder::new(name, &mut *self.files, self.limit);
-        inner.origin = self.origin.clone();
-        let inputs: Vec<Value> = types
-            .into_iter()
-            .enumerate()
-            .map(|(i, ty)| inner.graph.input(&format!("x{i}"), ty))
-            .collect();
-        let outputs = build(&mut inner, &inputs)?;
-        let mut graph = inner.graph;
-        graph.outputs = outputs
-            .into_iter()
-            .enumerate()
-            .map(|(i, v)| (format!("y{i}"), v))
-            .collect();
-        graph.prune();
-        for guard in std::mem::take(&mut graph.guards) {
-            if !self.graph.guards.contains(&guard) {
-                self.graph.guards.push(guard);
-            }
-        }
+        self.enter(Frame::new(name));
+        let named = |(i, ty): (usize, Type)| self.argument(&format!("x{i}"), ty);
+        let inputs: Vec<Value> = types.into_iter().enumerate().map(named).collect();
+        let outputs = build(self, &inputs);
+        let frame = self.leave();
+        let graph = region(&frame, &inputs, &outputs?, &[], &[]);
         Region::new(graph).map_err(|e| Fail::Bad(e.to_string()))
     }
 }

@@ -54,6 +54,7 @@ pub mod sequence;
 mod signal;
 mod slice;
 mod softmax;
+mod sort;
 mod training;
 
 /// What an operator's function returns.
@@ -266,7 +267,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("TensorScatter", Node(scatter::tensor_scatter)),
     ("ThresholdedRelu", Node(activation::thresholded_relu)),
     ("Tile", Node(reshape::tile)),
-    ("TopK", Node(arg::top_k)),
+    ("TopK", Node(sort::top_k)),
     ("Transpose", Node(reshape::transpose)),
     ("Trilu", Node(gather::trilu)),
     ("Unsqueeze", Node(reshape::unsqueeze)),

@@ -9,7 +9,7 @@ use brolga_ir::{Attr, DType};
 pub static TABLE: &[(&str, Handler)] = &[("FlexAttention", Walk(flex_attention))];
 
 /// `FlexAttention`: scores and probabilities go through subgraphs, which stand in the place of the node.
-fn flex_attention<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
+fn flex_attention<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, _: &[Slot]) -> Result<Vec<Slot>, Fail> {
     ctx.arity(3, 3)?;
     let [q, k, v] = [ctx.input(0)?, ctx.input(1)?, ctx.input(2)?];
     let graph = &mut im.graph;
@@ -45,7 +45,7 @@ fn flex_attention<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>) -> Outcome {
     let graph = &mut im.graph;
     let v = graph.cast(v, precision)?;
     let y = graph.contract(p, v, [&[0, 1], &[0, 1]], [&[3], &[2]])?;
-    one(graph.cast(y, dtype))
+    Ok(vec![Slot::Value(graph.cast(y, dtype)?)])
 }
 
 /// What a subgraph makes of a value, which is of the same type; the value itself where there is none.
@@ -54,14 +54,11 @@ fn modified<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, name: &str, x: Value) 
         return Ok(x);
     }
     let origin = im.graph.origin.clone();
-    let made = im.inline(ctx.graph(name)?, &format!("{}/{name}", ctx.name), &[x])?;
+    let made = im.inline(ctx.graph(name)?, &format!("{}/{name}", ctx.name), &[Slot::Value(x)])?;
     im.graph.origin = origin;
     let ty = im.graph.ty(x).clone();
     match made[..] {
-        [y] if im.graph.dtype(y) == ty.dtype => im.graph.fit_shape(y, &ty.shape),
-        _ => Err(Fail::Bad(format!(
-            "{name} gives {} values, expected one {ty}",
-            made.len()
-        ))),
+        [Slot::Value(y)] if im.graph.dtype(y) == ty.dtype => im.graph.fit_shape(y, &ty.shape),
+        _ => Err(Fail::Bad(format!("{name} does not give one {ty}"))),
     }
 }

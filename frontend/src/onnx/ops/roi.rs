@@ -81,7 +81,10 @@ pub fn align(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         if !shifted {
             size = graph.map_num("max", size, 1.0)?;
         }
-        let bin = graph.map_num("div", size, count as f64)?;
+        // A quotient of f32 is rounded once, since it decides how many samples there are.
+        let bin = graph.cast(size, DType::F64)?;
+        let bin = graph.map_num("div", bin, count as f64)?;
+        let bin = graph.cast(bin, compute)?;
         sides.push(Side { start, bin });
     }
     let shape = graph.shape(x);
@@ -295,7 +298,6 @@ pub fn max_pool(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let dtype = graph.dtype(x);
     let rois = graph.fit(rois, 1, &Dim::Const(5))?;
     let rois = graph.widen(rois)?;
-    let compute = graph.dtype(rois);
     let column = |graph: &mut Builder<'_>, i: i64| {
         let v = graph.slice_axis(rois, 1, Dim::Const(i), Dim::ONE)?;
         graph.squeeze(v, &[1])
@@ -317,21 +319,23 @@ pub fn max_pool(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
             let size = graph.op("floor", &[], &[size])?;
             let sign = graph.op("sign", &[], &[v])?;
             let v = graph.map("mul", &[size, sign])?;
+            let v = graph.cast(v, DType::I64)?;
             ends.push(graph.unsqueeze(v, &[1])?);
         }
         let size = graph.map("sub", &[ends[1], ends[0]])?;
-        let size = graph.map_num("add", size, 1.0)?;
-        let size = graph.map_num("max", size, 1.0)?;
-        let bin = graph.map_num("div", size, count as f64)?;
-        let number = graph.iota(compute, &[Dim::Const(count)], 0)?;
-        let next = graph.map_num("add", number, 1.0)?;
-        let low = graph.map("mul", &[number, bin])?;
-        let low = graph.op("floor", &[], &[low])?;
-        let high = graph.map("mul", &[next, bin])?;
-        let high = graph.op("ceil", &[], &[high])?;
+        let size = graph.map_num("add", size, 1)?;
+        let size = graph.map_num("max", size, 1)?;
+        // From the quotient rounded down to that of the next bin rounded up.
+        let number = graph.iota(DType::I64, &[Dim::Const(count)], 0)?;
+        let next = graph.map_num("add", number, 1)?;
+        let low = graph.map("mul", &[number, size])?;
+        let low = graph.map_num("div", low, count)?;
+        let high = graph.map("mul", &[next, size])?;
+        let high = graph.map_num("add", high, count - 1)?;
+        let high = graph.map_num("div", high, count)?;
         let (low, high) = (graph.map("add", &[low, ends[0]])?, graph.map("add", &[high, ends[0]])?);
         let (low, high) = (graph.unsqueeze(low, &[2])?, graph.unsqueeze(high, &[2])?);
-        let at = graph.iota(compute, std::slice::from_ref(n), 0)?;
+        let at = graph.iota(DType::I64, std::slice::from_ref(n), 0)?;
         let (from, to) = (
             graph.map("greater_or_equal", &[at, low])?,
             graph.map("less", &[at, high])?,

@@ -1,6 +1,8 @@
 //! Elements of images at positions that are data, which `GridSample` and `DeformConv` share. A position is a float for each
 //! spatial axis; along an axis it stands for one to four elements, each with a weight, and what is read is the sum over all
-//! combinations. Indices are clamped before anything is read, so that no position reads beside the data.
+//! combinations. Indices are clamped before anything is read, so that no position reads beside the data. What lies beside it is
+//! decided for each element, not for the position, as PyTorch and ONNX Runtime do it; where the four elements of a cubic
+//! interpolation straddle the border of the data, ONNX's own evaluator clamps the position before.
 
 use super::*;
 use brolga_ir::{Attr, DType, Dim, dim::product};
@@ -152,25 +154,10 @@ impl Sampler {
     }
 
     fn taps(&self, graph: &mut Builder<'_>, position: Value, n: &Dim) -> Result<Vec<Tap>, Fail> {
-        let dtype = graph.dtype(position);
         let mut x = position;
         if self.interpolation == Interpolation::Nearest {
             x = graph.op("round", &[], &[x])?;
         }
-        // Positions beyond the border are moved first, elements that they stand for afterwards.
-        let x = match self.beside {
-            Beside::Zeros => x,
-            Beside::Border => {
-                let clamped = clamp(graph, x, n)?;
-                let below = graph.map_num("less", x, -0.5)?;
-                let limit = graph.dim_scalar(n, dtype)?;
-                let limit = graph.map_num("sub", limit, 0.5)?;
-                let above = graph.map("greater", &[x, limit])?;
-                let beyond = graph.map("or", &[below, above])?;
-                graph.map("where", &[beyond, clamped, x])?
-            }
-            Beside::Reflection { corners } => reflect(graph, x, n, corners)?,
-        };
         if self.interpolation == Interpolation::Nearest {
             return Ok(vec![self.tap(graph, x, None, n)?]);
         }
