@@ -613,14 +613,29 @@ impl Run<'_, '_, '_> {
         let (start, stride) = self.scratch.unwrap_or((zero, zero));
         let dims = self.dims_of(index)?;
         fields.extend([dims, start, stride]);
-        if let (false, Some(faults)) = (checks.is_empty(), self.faults) {
-            fields.push(self.e.slot_addr(faults));
+        let faults = match (checks.is_empty(), self.faults) {
+            (false, Some(faults)) => Some(self.e.slot_addr(faults)),
+            _ => None,
+        };
+        let forks = k.forks();
+        if faults.is_some() || forks {
+            fields.push(faults.unwrap_or(zero));
+        }
+        if forks {
+            fields.push(self.ctx);
         }
         let args = self.array(&fields);
         match k.parallel() {
             None => {
                 let one = self.e.int(1);
                 self.serially(body, args, one);
+                if forks {
+                    let flags = MemFlagsData::trusted();
+                    let status = self.e.b.ins().load(types::I32, flags, self.ctx, offset::ERROR_CODE);
+                    let failed = self.e.b.ins().icmp_imm_s(IntCC::NotEqual, status, 0);
+                    let nowhere = self.e.b.ins().iconst(types::I32, i64::from(NO_NODE));
+                    self.fail_if(failed, status, nowhere);
+                }
             }
             Some((extent, grain)) => {
                 let Some(extent) = extent.as_dim() else {
@@ -733,8 +748,8 @@ impl Run<'_, '_, '_> {
 /// The most pointers that a step passes.
 fn longest(steps: &[Step]) -> u32 {
     let of = |s: &Step| match s {
-        // Dims, scratch, the distance between workers' scratch, the word for checks.
-        Step::Call { args, .. } => args.len() + 4,
+        // Dims, scratch, the distance between workers' scratch, the word for checks, the context.
+        Step::Call { args, .. } => args.len() + 5,
         Step::Host { inputs, outputs, .. } => inputs.len() + outputs.len(),
         Step::Copy { .. } => 4,
         _ => 0,

@@ -100,7 +100,7 @@ fn over_sizes(k: &Kernel) -> Option<(Kernel, Vec<Dim>)> {
         match b.scope {
             // Nothing in the code depends on them.
             Scope::In | Scope::Out => b.len = Dim::ZERO,
-            Scope::Worker | Scope::Shared | Scope::Private => replace(&mut b.len),
+            Scope::Worker | Scope::Kernel | Scope::Shared | Scope::Private => replace(&mut b.len),
         }
     }
     if let Some(Stmt::For {

@@ -109,7 +109,9 @@ impl Printer<'_> {
                     self.asm.put_head(format_args!("mov.u64 {base}, {name}_b{i}"));
                     self.bases.push(base);
                 }
-                loops::Scope::Worker => return Err(fail(self.k, format!("b{i} is a CPU worker's scratch"))),
+                loops::Scope::Worker | loops::Scope::Kernel => {
+                    return Err(fail(self.k, format!("b{i} is scratch of CPU workers")));
+                }
             }
         }
         if shared > MAX_SHARED {

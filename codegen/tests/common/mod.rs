@@ -59,6 +59,8 @@ pub fn run(target: &Target, k: &Kernel, buffers: &mut [Vec<u8>], dims: &[i64], w
     args.push(stride as usize as *mut u8);
     let mut failed = 0u32;
     args.push((&raw mut failed).cast());
+    let mut ctx = context(workers);
+    args.push((&raw mut ctx).cast());
     let n = match k.parallel() {
         Some((n, _)) => n.as_dim().unwrap().eval(&lookup).unwrap(),
         None => 1,
@@ -73,6 +75,27 @@ pub fn run(target: &Target, k: &Kernel, buffers: &mut [Vec<u8>], dims: &[i64], w
         b.copy_from_slice(m.bytes());
     }
     failed
+}
+
+/// A context whose parallel loops run one iteration after the other, the last first, each on a worker of its own as far as they go.
+fn context(workers: u32) -> brolga_abi::Ctx {
+    brolga_abi::abi_fn! {
+        /// `Ctx::parallel_for`.
+        unsafe fn parallel_for(ctx: *mut brolga_abi::Ctx, body: brolga_abi::Body, arg: *mut c_void, n: i64) -> i32 {
+            // SAFETY: generated code passes on the context that it was given.
+            let workers = i64::from(unsafe { (*ctx).workers });
+            for i in (0..n).rev() {
+                // SAFETY: the body is to be called with ranges of the loop and numbers of workers.
+                unsafe { body(arg, i, i + 1, (i % workers) as u32) };
+            }
+            0
+        }
+    }
+    brolga_abi::Ctx {
+        workers,
+        parallel_for: if workers > 1 { Some(parallel_for) } else { None },
+        ..brolga_abi::Ctx::new()
+    }
 }
 
 /// A small builder of kernels.

@@ -1,7 +1,7 @@
 //! CPUs: a program as code of this process, as an object, as an image, as text. The one place that calls code generation.
 
 use super::{Backend, Input};
-use brolga_abi::{Body, PlanFn, RunFn, ShapesFn};
+use brolga_abi::{Body, Ctx, PlanFn, RunFn, ShapesFn};
 use brolga_codegen::image::{Image, image};
 use brolga_codegen::listing::Listing;
 use brolga_codegen::object::object;
@@ -166,6 +166,9 @@ impl Kernels {
         // The distance to the next worker's scratch; there is none.
         args.push(std::ptr::null_mut());
         args.push((&raw mut failed).cast());
+        // A serial context, for a kernel that forks.
+        let mut ctx = Ctx::new();
+        args.push((&raw mut ctx).cast());
         // SAFETY: as the caller promises; the arguments stand as the kernel expects them.
         unsafe { body(args.as_mut_ptr().cast(), 0, iterations, 0) };
         failed.checked_sub(1)

@@ -4,7 +4,7 @@
 //! slots, a vector loop a number of lanes on each of its statements. CPU kernels are run by one thread of execution.
 //! A GPU kernel is run as the hardware runs it: every thread of a block executes the whole body, a `block` or `thread`
 //! loop gives it its own coordinate, and at a barrier it waits for the others. Blocks, and iterations of a parallel loop,
-//! run one after the other, in order.
+//! run one after the other, in order; where a parallel loop begins and where it ends, all that was done before is done.
 //!
 //! Reported: accesses out of bounds, reads of scratch memory that was not written, races and reads of what another parameter
 //! has overwritten (see the module `memory`), barriers that not all threads reach; and the first check that failed, after the whole kernel.
@@ -238,6 +238,7 @@ impl Machine<'_> {
                     block: block as u32,
                     thread: i as u32,
                     epoch: 0,
+                    phase: 0,
                 };
             }
             self.block(&mut team)?;
@@ -289,11 +290,12 @@ impl Machine<'_> {
                 } => {
                     let n = extent.at(&t.vars, &t.regs, 0);
                     (t.vars[*var], t.extents[*var]) = (0, n);
+                    if *parallel {
+                        t.who.phase += 1;
+                        self.iteration(t, 0, n).map_err(|m| self.fault(pc, m))?;
+                    }
                     if n <= 0 {
                         t.pc = *end;
-                    }
-                    if *parallel {
-                        self.iteration(t, 0, n).map_err(|m| self.fault(pc, m))?;
                     }
                 }
                 Op::Next { var, begin, parallel } => {
@@ -304,6 +306,8 @@ impl Machine<'_> {
                         if *parallel {
                             self.iteration(t, i, t.extents[*var]).map_err(|m| self.fault(pc, m))?;
                         }
+                    } else if *parallel {
+                        t.who.phase += 1;
                     }
                 }
                 Op::Coordinate { var, axis } => t.vars[*var] = t.coordinates[*axis],

@@ -1,7 +1,7 @@
 //! Level 3: loop nests over buffers.
 //!
 //! A [`Kernel`] is one function: buffers, registers, statements. Loops carry a [`LoopKind`], which is how a schedule shows:
-//! `parallel` (CPU workers; at most one such loop, outermost; its [`Grain`] says from when on), `vector` (lanes in lockstep), `serial`, `unrolled`,
+//! `parallel` (CPU workers; its [`Grain`] says from when on), `vector` (lanes in lockstep), `serial`, `unrolled`,
 //! and the GPU kinds `block` and `thread`. [`Tile`] is a register-tile contraction.
 //!
 //! Meaning, as the interpreter defines it:
@@ -14,9 +14,12 @@
 //!   its own coordinate. At a barrier it waits for the others of its block; two threads that touch one element between two
 //!   barriers (or in two blocks), one of them writing, are a race, which the interpreter reports. The same holds for two
 //!   iterations of a parallel loop.
+//! - A kernel has one parallel loop, outermost, or it *forks*: parallel loops stand inside of serial ones, one after the other. Such a
+//!   kernel runs on the thread that calls it, each parallel loop on all workers, and what stands behind it runs when all its iterations
+//!   have. What a step computes for the next one lies in memory of the kernel ([`Scope::Kernel`]).
 //! - Loads and stores are in bounds; a guarded load that fails its guard reads nothing and gives the fill value.
 //!
-//! Invariants (checked by `verify`): variables and registers are defined before use; `parallel` is outermost and single;
+//! Invariants (checked by `verify`): variables and registers are defined before use; no `parallel` loop stands inside of another;
 //! vector loops have a constant extent of at most 64 and contain no loops, branches, barriers or tiles; stores go to
 //! written buffers only. The module `verify` lists what else makes a kernel mean one thing.
 //!
@@ -70,6 +73,8 @@ pub enum Scope {
     /// Scratch of the worker that runs the iteration (CPU), 64-byte aligned; contents do not outlive one iteration of
     /// the parallel loop.
     Worker,
+    /// Scratch of a kernel that forks, which all its workers see, 64-byte aligned; contents do not outlive a call of the kernel.
+    Kernel,
     /// Shared memory of a GPU block; constant length.
     Shared,
     /// Private to a GPU thread (or a CPU stack slot); constant length.
@@ -305,6 +310,16 @@ impl Kernel {
             .iter()
             .take_while(|b| matches!(b.scope, Scope::In | Scope::Out))
     }
+    /// True where parallel loops stand inside of serial ones.
+    pub fn forks(&self) -> bool {
+        let mut parallel = false;
+        visit(&self.body, &mut |s, _| {
+            if let Stmt::For { kind, .. } = s {
+                parallel |= matches!(kind, LoopKind::Parallel(_));
+            }
+        });
+        parallel && self.parallel().is_none()
+    }
     /// The extent of the outermost parallel loop, when there is one, and from when on it is worth the workers.
     pub fn parallel(&self) -> Option<(&Ix, &Grain)> {
         match self.body.last() {
@@ -326,11 +341,11 @@ impl Kernel {
         });
         numbers
     }
-    /// Bytes of worker scratch, each buffer aligned to 64.
+    /// Bytes of scratch for each worker, each buffer aligned to 64. What belongs to the kernel lies in that of the first one.
     pub fn scratch_bytes(&self) -> Dim {
         self.buffers
             .iter()
-            .filter(|b| b.scope == Scope::Worker)
+            .filter(|b| matches!(b.scope, Scope::Worker | Scope::Kernel))
             .fold(Dim::ZERO, |n, b| {
                 let bytes = &b.len * b.dtype.bytes() as i64;
                 &n + &(&(&bytes + 63).floor_div(&Dim::Const(64)) * 64)

@@ -31,7 +31,14 @@ use rustc_hash::FxHashMap;
 use std::fmt;
 
 impl Scope {
-    const ALL: [Scope; 5] = [Scope::In, Scope::Out, Scope::Worker, Scope::Shared, Scope::Private];
+    const ALL: [Scope; 6] = [
+        Scope::In,
+        Scope::Out,
+        Scope::Worker,
+        Scope::Kernel,
+        Scope::Shared,
+        Scope::Private,
+    ];
 
     /// The name in the text form.
     pub const fn name(self) -> &'static str {
@@ -39,6 +46,7 @@ impl Scope {
             Scope::In => "in",
             Scope::Out => "out",
             Scope::Worker => "worker",
+            Scope::Kernel => "kernel",
             Scope::Shared => "shared",
             Scope::Private => "private",
         }
@@ -355,7 +363,7 @@ fn parse_buffer(l: &mut Lexer, buffers: &mut Vec<Buffer>, param: bool) -> Result
     let wanted = if param {
         "`in` or `out`"
     } else {
-        "`worker`, `shared` or `private`"
+        "`worker`, `kernel`, `shared` or `private`"
     };
     let scope = scope.ok_or_else(|| l.error_at(place, format!("found `{name}`, expected {wanted}")))?;
     buffers.push(Buffer { dtype, len, scope });

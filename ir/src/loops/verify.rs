@@ -1,8 +1,10 @@
 //! The verifier of loop kernels. Beside what the level's header says, these rules make every kernel mean one thing to the
 //! interpreter and to all back ends:
 //!
-//! - A `parallel` loop is the last top-level statement, and only assignments come before it: every worker repeats them.
-//! - A kernel is for a CPU (`parallel`, `Worker`) or for a GPU (`block`, `thread`, `Shared`, `barrier`), never both. All
+//! - A `parallel` loop is the last top-level statement, and only assignments come before it: every worker repeats them. Or it stands
+//!   inside of serial loops: then it reads no register that is assigned outside of it, worker memory is used inside of such loops only, and
+//!   there is no private memory.
+//! - A kernel is for a CPU (`parallel`, `Worker`, `Kernel`) or for a GPU (`block`, `thread`, `Shared`, `barrier`), never both. All
 //!   loops over one GPU dimension have the same extent, which depends on symbols only.
 //! - Registers that a `parallel`, `block` or `thread` loop assigns are its own: they are assigned there before they are
 //!   read, and are unassigned afterwards. So are registers of one lane in a `vector` loop.
@@ -39,6 +41,7 @@ impl Kernel {
             grid: [const { None }; 6],
             cpu: false,
             gpu: false,
+            forks: self.forks(),
         };
         c.declarations().map_err(|e| format!("kernel @{}: {e}", self.name))?;
         c.stmts(&self.body).map_err(|e| {
@@ -61,6 +64,8 @@ struct Checker<'k> {
     grid: [Option<Ix>; 6],
     cpu: bool,
     gpu: bool,
+    /// Parallel loops stand inside of serial ones.
+    forks: bool,
 }
 
 type Check = Result<(), String>;
@@ -83,6 +88,15 @@ impl Checker<'_> {
                 }
                 Scope::In | Scope::Out => {}
                 Scope::Worker => (locals, self.cpu) = (true, true),
+                Scope::Kernel => {
+                    (locals, self.cpu) = (true, true);
+                    ensure(self.forks, || {
+                        format!("kernel buffer b{i}, but no parallel loop stands inside of a serial one")
+                    })?;
+                }
+                Scope::Private if self.forks => {
+                    return Err(format!("private buffer b{i} in a kernel with parallel loops inside of serial ones"));
+                }
                 Scope::Shared | Scope::Private => {
                     locals = true;
                     self.gpu |= b.scope == Scope::Shared;
@@ -234,8 +248,11 @@ impl Checker<'_> {
             }
             LoopKind::Parallel(grain) => {
                 self.dim(&grain.work)?;
-                ensure(self.kinds.is_empty() && last && self.path.len() == 1, || {
-                    "a parallel loop that is not the kernel's last top-level statement".into()
+                let outermost = self.kinds.is_empty() && last && self.path.len() == 1;
+                let repeated = |k: &LoopKind| matches!(k, LoopKind::Serial | LoopKind::Unrolled);
+                let inside = !self.kinds.is_empty() && self.kinds.iter().all(repeated);
+                ensure(outermost || inside, || {
+                    "a parallel loop that is neither the kernel's last top-level statement nor inside of serial loops alone".into()
                 })?;
                 ensure(extent.as_dim().is_some(), || {
                     format!("the extent of a parallel loop is {extent}, expected symbols and constants only")
@@ -272,13 +289,17 @@ impl Checker<'_> {
         let own = self.own_registers(kind, body);
         own.iter().for_each(|r| self.assigned[r.0 as usize] = false);
         let before = self.assigned.clone();
+        let forks = self.forks && matches!(kind, LoopKind::Parallel(_));
+        if forks {
+            self.assigned.fill(false);
+        }
         self.vars.push(var);
         self.kinds.push(kind.clone());
         self.stmts(body)?;
         self.vars.pop();
         self.kinds.pop();
         self.vector = None;
-        if extent.as_const().is_none_or(|n| n < 1) {
+        if forks || extent.as_const().is_none_or(|n| n < 1) {
             self.assigned = before;
         }
         own.iter().for_each(|r| self.assigned[r.0 as usize] = false);
@@ -369,10 +390,13 @@ impl Checker<'_> {
     }
 
     fn buffer(&self, b: Buf) -> Result<&super::Buffer, String> {
-        self.k
-            .buffers
-            .get(b.0 as usize)
-            .ok_or_else(|| format!("buffer {b} does not exist"))
+        let found = self.k.buffers.get(b.0 as usize);
+        let buffer = found.ok_or_else(|| format!("buffer {b} does not exist"))?;
+        let outside = self.forks && !self.kinds.iter().any(|k| matches!(k, LoopKind::Parallel(_)));
+        ensure(!(outside && buffer.scope == Scope::Worker), || {
+            format!("{b} is worker memory, outside of the kernel's parallel loops")
+        })?;
+        Ok(buffer)
     }
 
     fn dim(&self, d: &Dim) -> Check {

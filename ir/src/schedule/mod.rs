@@ -13,6 +13,7 @@
 //! points{along=1, lanes=16, outside=1, chunk=0, across=0, inline=[], grain=40000, unroll=48, constants=8}
 //! rows{lanes=8, outside=1, inline=[l1], grain=40000, unroll=48, constants=8}
 //! tree{rows=14, stages=[tile, 8, 16], grain=40000, unroll=48, constants=8}
+//! tree{rows=1, stages=[16, shared, 16], grain=40000, unroll=48, constants=8}
 //! in-order{unroll=48, constants=8}
 //! copy{grain=40000}
 //! split{copy{grain=40000}, points{…}}
@@ -154,6 +155,8 @@ pub struct Tree {
 pub enum Way {
     /// On register tiles, its right operand in panels.
     Tile,
+    /// The same, and the workers share its columns: the tree runs on one thread but for such stages.
+    Shared,
     /// Point by point, on vectors of so many lanes along its innermost dimension.
     Lanes(i64),
 }

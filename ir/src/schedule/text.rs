@@ -254,7 +254,11 @@ impl Field<'_> {
             }
             Field::Ways(ways) => {
                 l.expect("[")?;
-                let way = |l: &mut Lexer| Ok(if l.eat("tile") { Way::Tile } else { Way::Lanes(l.int()?) });
+                let way = |l: &mut Lexer| match () {
+                    () if l.eat("tile") => Ok(Way::Tile),
+                    () if l.eat("shared") => Ok(Way::Shared),
+                    () => l.int().map(Way::Lanes),
+                };
                 *ways = l.list("]", way)?;
             }
         }
@@ -285,6 +289,7 @@ impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Way::Tile => f.write_str("tile"),
+            Way::Shared => f.write_str("shared"),
             Way::Lanes(n) => write!(f, "{n}"),
         }
     }
@@ -327,10 +332,10 @@ mod tests {
         }
         let tree = Schedule::Tree(Tree {
             rows: 14,
-            stages: vec![Way::Lanes(8), Way::Tile],
+            stages: vec![Way::Lanes(8), Way::Tile, Way::Shared],
             knobs: Knobs::default(),
         });
-        assert_eq!(tree.to_string(), "tree{rows=14, stages=[8, tile]}");
+        assert_eq!(tree.to_string(), "tree{rows=14, stages=[8, tile, shared]}");
         let all: Vec<Schedule> = [tile, points].into_iter().chain(others).chain([tree]).collect();
         let both = Schedule::Versions(Box::new([all[0].clone(), all[1].clone()]));
         for s in all.iter().cloned().chain([Schedule::Split(all.clone()), both]) {

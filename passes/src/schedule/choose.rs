@@ -35,6 +35,8 @@ const LONG: i64 = 8;
 const FEW_PARTS: usize = 16;
 /// How many times higher the tiles of a tree are whose right operands come from memory.
 const STREAMED: i64 = 4;
+/// Cycles of a stage in a loop from which on workers that are awake share it: to fork and to join takes some hundreds.
+const SHARED: i64 = 3000;
 /// Bytes of a row that a vector loop copies better.
 const SHORT_ROW: i64 = 64;
 
@@ -154,9 +156,19 @@ fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
         }
     };
     let tiles = |t: &Tree| t.stages.iter().filter(|w| **w == Way::Tile).count();
+    // A single group would leave all but one worker idle.
+    let shared = |mut t: Tree| {
+        for (i, way) in t.stages.iter_mut().enumerate() {
+            let alone = tree::groups(flat, t.rows) == Some(1);
+            if alone && *way == Way::Tile && tree::worth_sharing(flat, t.rows, i, SHARED) {
+                *way = Way::Shared;
+            }
+        }
+        Schedule::Tree(t)
+    };
     let alone = with(1);
     if flat.outer.is_empty() || tiles(&alone) == 0 {
-        return Schedule::Tree(alone);
+        return shared(alone);
     }
     let height = i64::from(target.tile.shape(TileKind::F32, PANEL as u32).rows);
     let rows = with(if streams(flat, target) {
@@ -164,7 +176,7 @@ fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
     } else {
         height
     });
-    Schedule::Tree(if tiles(&rows) == tiles(&alone) { rows } else { alone })
+    shared(if tiles(&rows) == tiles(&alone) { rows } else { alone })
 }
 
 /// True where a stage that sums products reads more for one point than stays in L2: from memory for every group of points.

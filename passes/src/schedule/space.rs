@@ -111,7 +111,7 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
             for other in LANES
                 .map(Way::Lanes)
                 .into_iter()
-                .chain([Way::Tile])
+                .chain([Way::Tile, Way::Shared])
                 .filter(|w| w != way)
             {
                 let mut tree = chosen.clone();

@@ -1,4 +1,4 @@
-//! Loops: those that run as loops, and those that are repeated in code.
+//! Loops: those that run as loops, those that are repeated in code, and those that are shared out.
 
 use super::Body;
 use super::index::VarValue;
@@ -26,10 +26,11 @@ impl Body<'_, '_, '_> {
                 let (from, to) = (self.e.int(0), self.ix(extent)?);
                 self.computed_loop(var, from, to, body)
             }
-            LoopKind::Parallel(_) => {
+            LoopKind::Parallel(_) if self.k.parallel().is_some() => {
                 let (from, to) = self.range;
                 self.computed_loop(var, from, to, body)
             }
+            LoopKind::Parallel(grain) => self.fork(var, extent, grain, body),
             LoopKind::Unrolled => {
                 let n = constant(self)?;
                 self.unrolled(var, n, body)
@@ -61,7 +62,7 @@ impl Body<'_, '_, '_> {
         };
     }
 
-    fn computed_loop(&mut self, var: Var, from: Value, to: Value, body: &[Stmt]) -> Result<(), Error> {
+    pub(super) fn computed_loop(&mut self, var: Var, from: Value, to: Value, body: &[Stmt]) -> Result<(), Error> {
         let coefficients = if innermost(body) { products(body, var) } else { vec![] };
         let mut steps = vec![];
         let mut first = vec![];

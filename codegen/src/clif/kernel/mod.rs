@@ -2,14 +2,17 @@
 //!
 //! `args` points to the parameters' pointers in order, then the pointer to the values of the symbols, the scratch memory
 //! of worker 0, and the distance in bytes to the next worker's; behind them, for a kernel with checks, to a word of 32 bits
-//! that becomes the number of a check that fails, plus 1. Workers that store to it at once leave one of their numbers.
-//! `begin..end` is the range of the parallel loop; a kernel without one is called once with `0..1`.
+//! that becomes the number of a check that fails, plus 1. Workers that store to it at once leave one of their numbers. Behind the
+//! place of that word stands, for a kernel that forks, the run's context.
+//! `begin..end` is the range of the parallel loop; a kernel without one is called once with `0..1`, and so is one that forks, whose
+//! parallel loops are functions of their own (see the module `fork`).
 //!
 //! A guarded load selects between the element's address and that of a stack slot which holds the fill value, so it takes
 //! no branch and never reads out of bounds. Registers assigned outside of vector loops are Cranelift variables, one for
 //! each 128-bit chunk where they have lanes.
 
 mod access;
+mod fork;
 mod generic_tile;
 mod index;
 mod lanes;
@@ -41,7 +44,14 @@ pub(crate) fn define(unit: &mut Unit, k: &Kernel, name: &str, linkage: Linkage) 
     let signature = unit.signature(&[types::I64, types::I64, types::I64, types::I32], None);
     let id = unit.declare(name, linkage, &signature)?;
     let wide = Wide::plan(k, unit.target.tile, name);
-    unit.define(id, |e| Body::new(e, k, &wide)?.run())?;
+    unit.define(id, |e| {
+        let p = e.params();
+        let (args, worker, range) = (p[0], p[3], (p[1], p[2]));
+        let mut body = Body::new(e, k, &wide, name, Entry { args, worker, range }, &k.body)?;
+        body.stmts(&k.body)?;
+        body.e.b.ins().return_(&[]);
+        Ok(())
+    })?;
     if let Some(listing) = unit.listings.as_mut().and_then(|l| l.last_mut()) {
         let why: String = wide.refusals.iter().map(|w| format!("; in 128 bits: {w}\n")).collect();
         listing.ir.insert_str(0, &why);
@@ -49,7 +59,17 @@ pub(crate) fn define(unit: &mut Unit, k: &Kernel, name: &str, linkage: Linkage) 
     Ok(id)
 }
 
-/// A kernel under construction.
+/// What a kernel's function finds when it is entered.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// The kernel's arguments.
+    args: Value,
+    worker: Value,
+    /// The iterations of the parallel loop.
+    range: (Value, Value),
+}
+
+/// A kernel under construction, or one of its parallel loops.
 pub(crate) struct Body<'k, 'a, 'm> {
     pub e: &'k mut Emit<'a, 'm>,
     pub k: &'k Kernel,
@@ -62,6 +82,12 @@ pub(crate) struct Body<'k, 'a, 'm> {
     variables: FxHashMap<Reg, Vec<Variable>>,
     fills: FxHashMap<u64, StackSlot>,
     range: (Value, Value),
+    /// The kernel's arguments.
+    args: Value,
+    /// The function's name.
+    name: &'k str,
+    /// How many functions of parallel loops there are already.
+    forks: u32,
     /// Where failed checks are reported.
     fault: Option<Value>,
     /// Arguments of tiles, which are told apart by their places in memory.
@@ -70,13 +96,7 @@ pub(crate) struct Body<'k, 'a, 'm> {
     wide: &'k Wide,
 }
 
-impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
-    fn run(mut self) -> Result<(), Error> {
-        self.stmts(&self.k.body)?;
-        self.e.b.ins().return_(&[]);
-        Ok(())
-    }
-
+impl Body<'_, '_, '_> {
     pub fn error(&self, what: String) -> Error {
         Error::Kernel {
             kernel: self.k.name.clone(),

@@ -3,7 +3,7 @@
 
 use super::index::Vars;
 use super::wide::Wide;
-use super::{Body, repeated};
+use super::{Body, Entry, repeated};
 use crate::Error;
 use crate::clif::emit::{CONSTANT, Emit, clif, element};
 use crate::clif::vector::{chunk, chunks, mask_type};
@@ -18,14 +18,16 @@ use rustc_hash::FxHashMap;
 const MAX_COPIES: usize = 4;
 
 impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
-    /// A kernel whose statements come next.
+    /// A kernel, these statements of which come next.
     pub(super) fn new(
         e: &'k mut Emit<'a, 'm>,
         k: &'k loops::Kernel,
         wide: &'k Wide,
+        name: &'k str,
+        entry: Entry,
+        stmts: &'k [Stmt],
     ) -> Result<Body<'k, 'a, 'm>, Error> {
-        let p = e.params();
-        let (args, begin, end, worker) = (p[0], p[1], p[2], p[3]);
+        let Entry { args, worker, range } = entry;
         let count = k.params().count();
         let field = |e: &mut Emit, i: usize| e.b.ins().load(types::I64, CONSTANT, args, 8 * i as i32);
         e.dims = Some(field(e, count));
@@ -38,7 +40,10 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
             bases: vec![],
             variables: FxHashMap::default(),
             fills: FxHashMap::default(),
-            range: (begin, end),
+            range,
+            args,
+            name,
+            forks: 0,
             fault: None,
             tiles: vec![],
             wide,
@@ -46,8 +51,8 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
         if k.checks() > 0 {
             this.fault = Some(field(this.e, count + 3));
         }
-        this.prepare()?;
-        let mut scratch: Option<Value> = None;
+        this.prepare(stmts)?;
+        let mut scratch: [Option<Value>; 2] = [None; 2];
         let mut offset = Dim::ZERO;
         for (i, b) in k.buffers.iter().enumerate() {
             let base = match b.scope {
@@ -55,17 +60,23 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
                 Scope::In | Scope::Out => {
                     return Err(this.error(format!("b{i} is a parameter behind a buffer that is none")));
                 }
-                Scope::Worker => {
-                    let first = match scratch {
+                Scope::Worker | Scope::Kernel => {
+                    let own = b.scope == Scope::Worker;
+                    let first = match scratch[usize::from(own)] {
                         Some(s) => s,
                         None => {
-                            let (base, stride) = (field(this.e, count + 1), field(this.e, count + 2));
-                            let w = this.e.b.ins().uextend(types::I64, worker);
-                            let at = this.e.b.ins().imul(w, stride);
-                            this.e.b.ins().iadd(base, at)
+                            let base = field(this.e, count + 1);
+                            if own {
+                                let stride = field(this.e, count + 2);
+                                let w = this.e.b.ins().uextend(types::I64, worker);
+                                let at = this.e.b.ins().imul(w, stride);
+                                this.e.b.ins().iadd(base, at)
+                            } else {
+                                base
+                            }
                         }
                     };
-                    scratch = Some(first);
+                    scratch[usize::from(own)] = Some(first);
                     let at = this.e.dim(&offset)?;
                     let bytes = &b.len * b.dtype.bytes() as i64;
                     offset = &offset + &(&(&bytes + 63).floor_div(&Dim::Const(64)) * 64);
@@ -87,9 +98,9 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
     }
 
     /// Everything that the entry block computes once: dims, variables of registers, slots with fill values.
-    fn prepare(&mut self) -> Result<(), Error> {
+    fn prepare(&mut self, stmts: &'k [Stmt]) -> Result<(), Error> {
         let mut dims: Vec<Dim> = vec![];
-        visit_indices(&self.k.body, &mut |e| {
+        visit_indices(stmts, &mut |e| {
             e.for_each_dim(&mut |d| {
                 let (d, _) = d.split_constant();
                 if d.as_const().is_none() && !dims.contains(&d) {
@@ -103,7 +114,7 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
         let mut fills: Vec<(DType, u64, u32)> = vec![];
         let mut constants: Vec<u64> = vec![];
         let mut widest = 0;
-        self.wide.visit_kept(&self.k.body, 0, &mut |s, lanes| {
+        self.wide.visit_kept(stmts, 0, &mut |s, lanes| {
             let Stmt::Set(r, e) = s else { return };
             if (lanes == 0 || self.k.reg(*r).lanes > 1) && !assigned.contains(r) {
                 assigned.push(*r);
@@ -159,7 +170,7 @@ impl<'k, 'a, 'm> Body<'k, 'a, 'm> {
             self.e.prepare_constants(&constants, copies)?;
         }
         let mut tiles: Vec<&'k Tile> = vec![];
-        visit(&self.k.body, &mut |s, _| {
+        visit(stmts, &mut |s, _| {
             if let Stmt::Tile(t) = s {
                 tiles.push(t);
             }

@@ -247,7 +247,7 @@ impl Builder<'_> {
         })
     }
 
-    fn is_parallel(&self, v: Var) -> bool {
+    pub(super) fn is_parallel(&self, v: Var) -> bool {
         matches!(
             self.k.body.last(),
             Some(Stmt::For { var, kind: LoopKind::Parallel(_), .. }) if *var == v

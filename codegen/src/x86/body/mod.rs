@@ -373,7 +373,8 @@ impl Builder<'_> {
                 done
             }
             LoopKind::Serial => self.serial(var, extent, false, body),
-            LoopKind::Parallel(_) => self.serial(var, extent, true, body),
+            LoopKind::Parallel(_) if self.is_parallel(var) => self.serial(var, extent, true, body),
+            LoopKind::Parallel(_) => Err("a parallel loop inside of serial ones".into()),
             LoopKind::Block(_) | LoopKind::Thread(_) => Err("a loop of a GPU".into()),
         }
     }

@@ -4,7 +4,8 @@
 //!
 //! A race is found by what each element remembers: the last writer and the last reader, with the number of barriers that
 //! the block had passed (as in FastTrack, Flanagan and Freund 2009, whose vector clocks a barrier reduces to one number).
-//! Blocks, and iterations of a parallel loop, have no order, so among them any such pair is a race.
+//! Blocks, and iterations of a parallel loop, have no order, so among them any such pair is a race. What came before a parallel loop
+//! began or after it ended is in another *phase*, with which there are none.
 
 use super::BufferData;
 use super::lower::Code;
@@ -19,6 +20,8 @@ pub(super) struct Who {
     pub thread: u32,
     /// How many barriers the block has passed.
     pub epoch: u32,
+    /// How many times a parallel loop has begun or ended.
+    pub phase: u32,
 }
 
 /// What an element remembers. Blocks count from 1, 0 is nobody; `when` holds the epoch above [`THREAD_BITS`] bits of
@@ -29,6 +32,10 @@ struct Shadow {
     write_when: u32,
     read_block: u32,
     read_when: u32,
+    /// The phase of all this.
+    phase: u32,
+    /// Written in whatever phase.
+    written: bool,
 }
 
 const THREAD_BITS: u32 = 11;
@@ -39,6 +46,14 @@ const MANY_THREADS: u32 = (1 << THREAD_BITS) - 1;
 impl Shadow {
     /// Notes an access; false when it is a race. Memory of one block forgets what other blocks did.
     fn note(&mut self, who: Who, write: bool, shared: bool) -> bool {
+        if self.phase != who.phase {
+            *self = Shadow {
+                phase: who.phase,
+                written: self.written,
+                ..Shadow::default()
+            };
+        }
+        self.written |= write;
         let block = who.block + 1;
         let when = (who.epoch << THREAD_BITS) | who.thread;
         let same_epoch = |w: u32| w >> THREAD_BITS == when >> THREAD_BITS;
@@ -104,9 +119,9 @@ impl<'a> Memory<'a> {
             .enumerate()
             .map(|(i, ((b, data), &len))| {
                 let elements = data.len() / b.dtype.bytes();
-                let scratch = matches!(b.scope, Scope::Worker | Scope::Shared | Scope::Private);
+                let scratch = !matches!(b.scope, Scope::In | Scope::Out);
                 let shared = overs.contains(&Some(i)) || code.gpu || code.parallel;
-                let seen = b.scope == Scope::Shared || (b.scope == Scope::Out && shared);
+                let seen = matches!(b.scope, Scope::Shared | Scope::Kernel) || (b.scope == Scope::Out && shared);
                 Slot {
                     data,
                     bytes: b.dtype.bytes(),
@@ -145,9 +160,10 @@ impl<'a> Memory<'a> {
             at += s.len * who.thread as usize;
         }
         if let Some(w) = s.written.get_mut(at) {
+            let generation = if s.scope == Scope::Kernel { 1 } else { self.generation };
             if write {
-                *w = self.generation;
-            } else if *w != self.generation {
+                *w = generation;
+            } else if *w != generation {
                 return Err(format!("load from b{buffer}[{index}], which was not written"));
             }
         }
@@ -162,7 +178,7 @@ impl<'a> Memory<'a> {
         }
         if let Some(o) = over
             && let Some(shadow) = self.slots[o].shadow.get_mut(at)
-            && (shadow.write_block != 0 || !shadow.note(who, false, false))
+            && (shadow.written || !shadow.note(who, false, false))
         {
             return Err(format!(
                 "load from b{buffer}[{index}], which is the memory of b{o} and was written"

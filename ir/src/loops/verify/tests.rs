@@ -203,7 +203,7 @@ fn loops() {
             ", statement 0.0: a vector loop contains only assignments, stores and checks",
         );
     }
-    let last = ": a parallel loop that is not the kernel's last top-level statement";
+    let last = ": a parallel loop that is neither the kernel's last top-level statement nor inside of serial loops alone";
     reject(
         "for i0 parallel 0..4 { } r0: i64 = index 0",
         &format!(", statement 0{last}"),
@@ -476,7 +476,14 @@ fn every_construct_reads_back() {
             body,
         }];
     }
-    let scopes = [Scope::In, Scope::Out, Scope::Worker, Scope::Shared, Scope::Private];
+    let scopes = [
+        Scope::In,
+        Scope::Out,
+        Scope::Worker,
+        Scope::Kernel,
+        Scope::Shared,
+        Scope::Private,
+    ];
     let buffer = |scope| Buffer {
         dtype: DType::U8,
         len: &Dim::sym("seq len") * 2,

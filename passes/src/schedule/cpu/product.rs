@@ -18,6 +18,7 @@ use super::super::contraction::{is_sum, multiplied};
 use super::super::flat::{Flat, FlatRead, FlatStage, Target, is_affine, stride_is_one};
 use super::super::nest::Nest;
 use super::super::packing::Packing;
+use super::parallel;
 use super::tile::runs;
 use super::tree::{Group, tile_stride};
 use brolga_ir::dim::product;
@@ -75,6 +76,8 @@ struct Span {
     panels: i64,
     /// How many tiles; as many as there are panels left where nothing is said.
     tiles: Option<i64>,
+    /// Whether workers share them.
+    shared: bool,
 }
 
 /// A number below `n`, upwards as the variable goes in even iterations of a loop around, downwards in odd ones: of panels that do
@@ -199,6 +202,13 @@ impl<'f> Product<'f> {
         Product { repeated, ..self }
     }
 
+    /// About how many cycles it takes for so many rows, where that is known: a step of a panel is one.
+    pub fn cycles(&self, rows: i64) -> Option<i64> {
+        let own = self.around.iter().chain(&self.steps).map(|(_, d)| d);
+        let panels = self.column.1.ceil_div(&Dim::Const(PANEL));
+        (&(&product(own) * &panels) * rows).as_const()
+    }
+
     /// The extent of a dimension in the panels.
     fn extent(&self, (v, d): &(Var, Dim)) -> Dim {
         match &self.blocked {
@@ -221,8 +231,20 @@ impl<'f> Product<'f> {
         (self.right.0, packing)
     }
 
-    /// The tiles for a group of points. Those of a single row are as wide as can be.
-    pub fn tiles(&self, nest: &mut Nest, group: &Group) -> Vec<Stmt> {
+    /// Whether workers can share the tiles: there are several, as many in every iteration of the loops around.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn can_be_shared(&self) -> Result<(), String> {
+        match (&self.blocked, self.column.1.as_const()) {
+            (Some(_), _) => Err("workers cannot share blocks of a dimension".into()),
+            (None, Some(..=PANEL) | None) => Err("workers cannot share one panel, or a number of them that is not known".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tiles for a group of points, which workers may share. Those of a single row are as wide as can be.
+    pub fn tiles(&self, nest: &mut Nest, group: &Group, shared: bool) -> Vec<Stmt> {
         let whole = match (&self.blocked, self.column.1.as_const()) {
             (None, Some(n)) if group.most == 1 => n / WIDEST,
             _ => 0,
@@ -231,11 +253,14 @@ impl<'f> Product<'f> {
             before: 0,
             panels: WIDEST / PANEL,
             tiles: Some(whole),
+            shared,
         });
         let rest = (self.column.1.as_const() != Some(whole * WIDEST)).then_some(Span {
             before: whole * (WIDEST / PANEL),
             panels: 1,
             tiles: None,
+            // What is left beside wide tiles is less than one of them.
+            shared: shared && whole == 0,
         });
         let spans = wide.into_iter().chain(rest);
         spans.flat_map(|span| self.span(nest, group, &span)).collect()
@@ -248,7 +273,9 @@ impl<'f> Product<'f> {
         let batches = product(self.batch.iter().map(|b| &b.1));
         nest.kernel.buffers[self.right.0.0 as usize].len = &(&batches * &panels) * &panel_size;
         let tile = nest.var();
-        let turn = match (self.repeated, span.tiles) {
+        // Workers go on with the panels that they had.
+        let repeated = self.repeated.filter(|_| !span.shared);
+        let turn = match (repeated, span.tiles) {
             (Some(by), Some(tiles)) => there_and_back(&(group.at)(by), tile, tiles),
             _ => Ix::var(tile),
         };
@@ -323,8 +350,11 @@ impl<'f> Product<'f> {
             cols,
             accumulate: false,
         }));
-        let mut loops: Vec<(Var, Ix)> = self.around.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect();
-        loops.push((tile, count));
-        Nest::serial(&loops, vec![product])
+        let tiles = match span.shared {
+            true => vec![parallel(tile, count, vec![product])],
+            false => Nest::serial(&[(tile, count)], vec![product]),
+        };
+        let around: Vec<(Var, Ix)> = self.around.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect();
+        Nest::serial(&around, tiles)
     }
 }

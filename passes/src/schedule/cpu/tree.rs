@@ -1,7 +1,8 @@
 //! Trees: the kernel's own tree of loops and stages, for a group of points at a time. The points of a group are consecutive
 //! along the innermost outer dimension, or along several where tiles see none of them; they are the rows of the tiles of stages
 //! that sum products. Groups run in parallel, the loops of the tree in order inside them, and locals live in scratch memory, one
-//! tile for each point of the group.
+//! tile for each point of the group. Where workers share the tiles of a stage, the groups come in order too, and locals are the
+//! kernel's.
 //!
 //! ```text
 //! outer(n) { local l0: f32[64]  loop(T) { stage parallel(256) reduce(64) { … l1 } stage parallel(64) { … l0 } } }
@@ -124,6 +125,7 @@ pub fn kernel(flat: &Flat, s: &Tree) -> Result<(Kernel, Vec<(Buf, Packing)>), St
     let block = (!along.is_empty()).then(|| nest.var());
     let mut dims = around.to_vec();
     dims.extend(block.map(|b| (b, points.ceil_div(&height))));
+    let shared = s.stages.contains(&Way::Shared);
     let p = nest.var();
     let (total, map) = collapse(&dims, p);
     let first = block.map_or(Ix::constant(0), |b| look_up(&map, b).scale(&height));
@@ -133,7 +135,8 @@ pub fn kernel(flat: &Flat, s: &Tree) -> Result<(Kernel, Vec<(Buf, Packing)>), St
     };
     for (i, l) in flat.locals.iter().enumerate() {
         if flat.is_written(i) {
-            let b = nest.scratch(l.dtype, &tile_stride(l) * most, Scope::Worker);
+            let scope = if shared { Scope::Kernel } else { Scope::Worker };
+            let b = nest.scratch(l.dtype, &tile_stride(l) * most, scope);
             nest.homes[i] = Some(Home::Buffer(b, Ix::constant(0)));
         }
     }
@@ -150,27 +153,55 @@ pub fn kernel(flat: &Flat, s: &Tree) -> Result<(Kernel, Vec<(Buf, Packing)>), St
         [] => (0..flat.stages.len()).for_each(|i| stage(&mut nest, &mut body, &ways, i, &group)),
         tree => nodes(&mut nest, &mut body, &ways, tree, &group),
     }
-    nest.kernel.body = vec![parallel(p, total, body)];
+    nest.kernel.body = match shared {
+        true => Nest::serial(&[(p, total)], body),
+        false => vec![parallel(p, total, body)],
+    };
     Ok((nest.kernel, packed))
 }
 
 /// True where tiles can do a stage, in a tree for so many points together.
 pub fn tiles(flat: &Flat, rows: i64, stage: usize) -> bool {
     let (dims, along) = split(flat, rows);
-    product(flat, stage, dims, along).is_ok_and(|p| packed(flat, &[Found::Tiles(Box::new(p))]).is_ok())
+    product(flat, stage, dims, along).is_ok_and(|p| packed(flat, &[Found::Tiles(Box::new(p), false)]).is_ok())
+}
+
+/// The groups of so many points that there are, where that is known.
+pub fn groups(flat: &Flat, rows: i64) -> Option<i64> {
+    let (around, along) = split(flat, rows);
+    let points = product_of(along.iter().map(|(_, n)| n));
+    let blocks = points.ceil_div(&balanced(&points, rows));
+    (&product_of(around.iter().map(|(_, n)| n)) * &blocks).as_const()
+}
+
+/// True where workers can share the tiles of a stage inside of a loop, in a tree for so many points together, and a round of that
+/// loop is worth it; from so many cycles on it is.
+pub fn worth_sharing(flat: &Flat, rows: i64, stage: usize, cycles: i64) -> bool {
+    let (dims, along) = split(flat, rows);
+    let looped = loops_around(&flat.tree, stage, &mut vec![]);
+    let most = product_of(along.iter().map(|(_, n)| n)).as_const().map_or(rows, |n| n.min(rows));
+    let work = |p: &Product| p.cycles(most).is_some_and(|n| n >= cycles);
+    looped && product(flat, stage, dims, along).is_ok_and(|p| p.can_be_shared().is_ok() && work(&p))
 }
 
 /// How a stage runs.
 enum Found<'f> {
-    Tiles(Box<Product<'f>>),
+    /// On tiles, which workers share or not.
+    Tiles(Box<Product<'f>>, bool),
     Lanes(u32),
 }
 
 fn ways<'f>(flat: &'f Flat, s: &Tree, dims: Dims, along: Dims) -> Result<Vec<Found<'f>>, String> {
     let one = |(i, way): (usize, &Way)| match way {
         Way::Lanes(n) => lanes(*n, MAX_LANES).map(Found::Lanes),
-        Way::Tile => product(flat, i, dims, along)
-            .map(|p| Found::Tiles(Box::new(p)))
+        Way::Tile | Way::Shared => product(flat, i, dims, along)
+            .and_then(|p| {
+                let shared = *way == Way::Shared;
+                if shared {
+                    p.can_be_shared()?;
+                }
+                Ok(Found::Tiles(Box::new(p), shared))
+            })
             .map_err(|e| format!("stage {i} on tiles: {e}")),
     };
     s.stages.iter().enumerate().map(one).collect()
@@ -204,7 +235,7 @@ fn packed(flat: &Flat, ways: &[Found]) -> Result<Vec<(Buf, Packing)>, String> {
     let mut out: Vec<(Buf, Packing)> = vec![];
     let mut rights = 0;
     for way in ways {
-        let Found::Tiles(p) = way else { continue };
+        let Found::Tiles(p, _) = way else { continue };
         let (buffer, packing) = p.packed();
         rights += 1;
         match out.iter().find(|(b, _)| *b == buffer) {
@@ -247,7 +278,7 @@ fn nodes(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], tree: &[Node], gr
 
 fn stage(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], number: usize, group: &Group) {
     let lanes = match &ways[number] {
-        Found::Tiles(p) => return out.extend(p.tiles(nest, group)),
+        Found::Tiles(p, shared) => return out.extend(p.tiles(nest, group, *shared)),
         Found::Lanes(n) => *n,
     };
     let flat = nest.flat;

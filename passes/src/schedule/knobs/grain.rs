@@ -8,7 +8,7 @@ use brolga_ir::loops::{Grain, LoopKind, Stmt};
 /// Work from which on workers are woken, in cycles: it costs microseconds.
 pub const DEFAULT: i64 = 40_000;
 
-/// Cycles of work from which on the workers are woken for the parallel loop.
+/// Cycles of work from which on the workers are woken for the parallel loop; of one inside of serial loops, in all their rounds.
 pub const GRAIN: Knob = Knob {
     name: "grain",
     default: |_| DEFAULT,
@@ -21,9 +21,32 @@ pub const GRAIN: Knob = Knob {
         }) = k.body.last_mut()
         {
             *grain = Grain { work, least };
+        } else {
+            inside(&mut k.body, &Dim::ONE, least);
         }
     },
 };
+
+/// Writes the work of parallel loops inside of serial ones, which come so many times.
+fn inside(body: &mut [Stmt], times: &Dim, least: i64) {
+    for s in body {
+        let own = work(std::slice::from_ref(s));
+        match s {
+            Stmt::For {
+                kind: LoopKind::Parallel(grain),
+                ..
+            } => {
+                *grain = Grain {
+                    work: &own * times,
+                    least,
+                }
+            }
+            Stmt::For { extent, body, .. } => inside(body, &(times * &bound(extent)), least),
+            Stmt::If { then, .. } => inside(then, times, least),
+            _ => {}
+        }
+    }
+}
 
 /// About how many cycles a body takes.
 fn work(body: &[Stmt]) -> Dim {
@@ -41,9 +64,9 @@ fn work(body: &[Stmt]) -> Dim {
             Stmt::If { then, .. } => work(then),
             Stmt::Tile(t) => {
                 let [(n0, _), (n1, _)] = &t.blocks;
-                let rows = Dim::Const(i64::from(t.max_rows.max(1)));
+                let panels = Dim::Const(i64::from(t.max_rows.max(1)) * t.panels());
                 let steps = &(&bound(n0) * &bound(n1)) * &bound(&t.k);
-                &(&rows * &steps) + 50
+                &(&panels * &steps) + 50
             }
             Stmt::Set(..) | Stmt::Store { .. } | Stmt::Check { .. } | Stmt::Barrier => Dim::ONE,
         };
@@ -74,5 +97,8 @@ mod tests {
         let body = "for i0 parallel 0..n { for i1 vector 0..8 { r0: f32 = load b0[i1] store b1[i1] = r0 } }";
         let text = settled(body, "grain", 40_000);
         assert!(text.contains("for i0 parallel(4*n from 40000) 0..n {"), "{text}");
+        let inner = "for i1 parallel 0..16 { for i2 vector 0..8 { r0: f32 = load b0[i2] store b1[i2] = r0 } }";
+        let text = settled(&format!("for i0 serial 0..n {{ {inner} }}"), "grain", 40_000);
+        assert!(text.contains("for i1 parallel(64*n from 40000) 0..16 {"), "{text}");
     }
 }
