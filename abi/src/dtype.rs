@@ -47,6 +47,18 @@ dtypes! {
     U16 = 11, 2, "u16", "uint16_t";
     U8 = 12, 1, "u8", "uint8_t";
     Bool = 13, 1, "bool", "uint8_t";
+    F8e4m3fn = 14, 1, "f8e4m3fn", "uint8_t";
+    F8e4m3fnuz = 15, 1, "f8e4m3fnuz", "uint8_t";
+    F8e5m2 = 16, 1, "f8e5m2", "uint8_t";
+    F8e5m2fnuz = 17, 1, "f8e5m2fnuz", "uint8_t";
+    F8e8m0 = 18, 1, "f8e8m0", "uint8_t";
+    F6e3m2 = 19, 1, "f6e3m2", "uint8_t";
+    F6e2m3 = 20, 1, "f6e2m3", "uint8_t";
+    F4e2m1 = 21, 1, "f4e2m1", "uint8_t";
+    I4 = 22, 1, "i4", "int8_t";
+    I2 = 23, 1, "i2", "int8_t";
+    U4 = 24, 1, "u4", "uint8_t";
+    U2 = 25, 1, "u2", "uint8_t";
 }
 
 impl DType {

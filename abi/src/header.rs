@@ -214,7 +214,8 @@ impl Header<'_> {
 
         emit!(
             self,
-            "/* Element types. f16 and bf16 are stored as uint16_t, bool as uint8_t. */\nenum {{"
+            "/* Element types. f16 and bf16 are stored as uint16_t, bool as uint8_t; so is the code of a smaller float. Integers of \
+             fewer\n   than 8 bits are stored as int8_t and uint8_t, one in a byte. */\nenum {{"
         );
         for &dtype in DType::ALL {
             let comma = if Some(&dtype) == DType::ALL.last() { "" } else { "," };

@@ -30,6 +30,7 @@ pub mod ptx;
 pub mod queue;
 mod rare;
 mod sharing;
+mod stored;
 mod table;
 pub mod target;
 pub mod x86;

@@ -3,9 +3,10 @@
 //! A `.npz` file is a zip archive of `.npy` files, and one of those is a header, a Python dictionary, before the bytes
 //! (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 //! Invariant: tensors are little endian and row-major; a file in another byte order or in Fortran order is converted
-//! when it is read. bfloat16, which NumPy lacks, is written as f32.
+//! when it is read. bfloat16, which NumPy lacks, is written as f32; small types (8 bits and fewer) as the integers that
+//! their bytes are.
 
-use crate::{Error, Result};
+use crate::{Error, Result, tensors};
 use brolga_abi::artefact::OutputFile;
 use brolga_ir::Tensor;
 use header::Header;
@@ -69,8 +70,12 @@ fn write_arrays(file: impl Write + Seek, arrays: &[(String, Tensor)]) -> std::io
         let widened;
         let tensor = match stored(tensor.dtype()) {
             d if d == tensor.dtype() => tensor,
-            d => {
+            d if tensor.dtype().small().is_none() => {
                 widened = tensor.cast(d);
+                &widened
+            }
+            _ => {
+                widened = tensors::untyped(tensor);
                 &widened
             }
         };

@@ -21,6 +21,18 @@ pub fn abi_dtype(d: DType) -> AbiType {
         DType::U16 => AbiType::U16,
         DType::U8 => AbiType::U8,
         DType::Bool => AbiType::Bool,
+        DType::F8E4M3FN => AbiType::F8e4m3fn,
+        DType::F8E4M3FNUZ => AbiType::F8e4m3fnuz,
+        DType::F8E5M2 => AbiType::F8e5m2,
+        DType::F8E5M2FNUZ => AbiType::F8e5m2fnuz,
+        DType::F8E8M0 => AbiType::F8e8m0,
+        DType::F6E3M2 => AbiType::F6e3m2,
+        DType::F6E2M3 => AbiType::F6e2m3,
+        DType::F4E2M1 => AbiType::F4e2m1,
+        DType::I4 => AbiType::I4,
+        DType::I2 => AbiType::I2,
+        DType::U4 => AbiType::U4,
+        DType::U2 => AbiType::U2,
     }
 }
 
@@ -40,6 +52,18 @@ pub fn ir_dtype(d: AbiType) -> DType {
         AbiType::U16 => DType::U16,
         AbiType::U8 => DType::U8,
         AbiType::Bool => DType::Bool,
+        AbiType::F8e4m3fn => DType::F8E4M3FN,
+        AbiType::F8e4m3fnuz => DType::F8E4M3FNUZ,
+        AbiType::F8e5m2 => DType::F8E5M2,
+        AbiType::F8e5m2fnuz => DType::F8E5M2FNUZ,
+        AbiType::F8e8m0 => DType::F8E8M0,
+        AbiType::F6e3m2 => DType::F6E3M2,
+        AbiType::F6e2m3 => DType::F6E2M3,
+        AbiType::F4e2m1 => DType::F4E2M1,
+        AbiType::I4 => DType::I4,
+        AbiType::I2 => DType::I2,
+        AbiType::U4 => DType::U4,
+        AbiType::U2 => DType::U2,
     }
 }
 
@@ -49,6 +73,32 @@ pub fn view(t: &Tensor) -> View<'_> {
         dtype: abi_dtype(t.dtype()),
         shape: t.shape(),
         bytes: t.bytes(),
+    }
+}
+
+/// The tensor of a small type whose bytes are given as the integers that files of NumPy hold; any other one as it is.
+///
+/// # Errors
+/// When a byte is no code of the type.
+pub fn typed(t: Tensor, dtype: DType) -> Result<Tensor, String> {
+    if dtype.small().is_none() || t.dtype() != dtype.stored() {
+        return Ok(t);
+    }
+    let codes = Tensor::new(dtype, t.shape().to_vec(), t.bytes())?;
+    let again = codes.cast(dtype);
+    // A format may have several NaNs, of which one is written.
+    let is_code = |i: &usize| codes.bytes()[*i] == again.bytes()[*i] || codes.get(*i).f64().is_nan();
+    match (0..t.len()).find(|i| !is_code(i)) {
+        Some(i) => Err(format!("{} is no {dtype}", t.get(i))),
+        None => Ok(codes),
+    }
+}
+
+/// A tensor of a small type as the integers that its bytes are; any other one as it is.
+pub fn untyped(t: &Tensor) -> Tensor {
+    match t.dtype().stored() {
+        d if d == t.dtype() => t.clone(),
+        d => Tensor::new(d, t.shape().to_vec(), t.bytes()).expect("as many bytes"),
     }
 }
 
@@ -70,6 +120,7 @@ pub fn to_buffer(t: &Tensor) -> Result<Buffer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use brolga_ir::Number;
 
     #[test]
     fn dtypes_correspond() {
@@ -78,6 +129,22 @@ mod tests {
             assert_eq!(abi_dtype(d).name(), d.name());
             assert_eq!(abi_dtype(d).size(), d.bytes());
         }
+    }
+
+    #[test]
+    fn small_types_are_bytes_in_files() {
+        for d in DType::ALL.into_iter().filter(|d| d.small().is_some()) {
+            let t = Tensor::from_fn(d, &[2], |i| Number::Int(i as i128));
+            let bytes = untyped(&t);
+            assert_eq!(bytes.dtype(), d.stored());
+            assert_eq!(typed(bytes, d).unwrap(), t);
+        }
+        let nan = Tensor::new(DType::U8, vec![1], [0xff]).unwrap();
+        assert!(typed(nan.clone(), DType::F8E4M3FN).is_ok());
+        assert_eq!(typed(nan, DType::U4).unwrap_err(), "255 is no u4");
+        // Only the bytes of the type itself are taken for it.
+        let other = Tensor::new(DType::I8, vec![1], [1]).unwrap();
+        assert_eq!(typed(other.clone(), DType::U4).unwrap(), other);
     }
 
     #[test]

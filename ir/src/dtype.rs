@@ -1,5 +1,6 @@
-//! Element types. A buffer's size is counted in bits ([`DType::bits`]), so that types smaller than a byte fit in later.
+//! Element types. Small ones, of fewer than 8 bits or floats of 8, take a byte in memory; only files hold several in one.
 
+use crate::minifloat::{Codes, Minifloat};
 use std::fmt;
 use std::str::FromStr;
 
@@ -33,6 +34,30 @@ pub enum DType {
     U8,
     /// One byte, 0 or 1.
     Bool,
+    /// OCP's 8-bit float of 4 and 3 bits, without infinities. Storage only, as all that follow.
+    F8E4M3FN,
+    /// The same with one NaN, where -0 would be.
+    F8E4M3FNUZ,
+    /// OCP's 8-bit float of 5 and 2 bits, with infinities.
+    F8E5M2,
+    /// The same with one NaN, where -0 would be, and without infinities.
+    F8E5M2FNUZ,
+    /// OCP's scale: a power of two, or NaN.
+    F8E8M0,
+    /// OCP's 6-bit float of 3 and 2 bits, in the low bits of a byte; all its codes are numbers.
+    F6E3M2,
+    /// The one of 2 and 3 bits.
+    F6E2M3,
+    /// OCP's 4-bit float of 2 and 1 bits: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives, in the low bits of a byte.
+    F4E2M1,
+    /// 4-bit two's complement, sign-extended.
+    I4,
+    /// 2-bit two's complement, sign-extended.
+    I2,
+    /// 4-bit unsigned.
+    U4,
+    /// 2-bit unsigned.
+    U2,
 }
 
 /// What an element type is to arithmetic: types of one format differ in how their bits are read, if at all.
@@ -50,11 +75,51 @@ pub enum Format {
     Unsigned(u16),
     /// One byte, 0 or 1.
     Bool,
+    /// One in a byte: storage only.
+    Small(Small),
+}
+
+/// What the byte of an element of a small type holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Small {
+    /// The code of a float.
+    Float(Minifloat),
+    /// Two's complement of so many bits, sign-extended.
+    Signed(u8),
+    /// An unsigned integer of so many bits.
+    Unsigned(u8),
+}
+
+impl Small {
+    /// Bits of one element where elements are packed, as in files.
+    pub const fn bits(self) -> usize {
+        match self {
+            Small::Float(f) => f.bits() as usize,
+            Small::Signed(n) | Small::Unsigned(n) => n as usize,
+        }
+    }
+
+    /// The integer type that the byte is, which alone can be computed with.
+    pub const fn byte(self) -> DType {
+        match self {
+            Small::Signed(_) => DType::I8,
+            Small::Float(_) | Small::Unsigned(_) => DType::U8,
+        }
+    }
+
+    /// The least and largest integer; `None` for floats.
+    pub const fn range(self) -> Option<(i64, i64)> {
+        match self {
+            Small::Float(_) => None,
+            Small::Signed(n) => Some((-1 << (n - 1), (1 << (n - 1)) - 1)),
+            Small::Unsigned(n) => Some((0, (1 << n) - 1)),
+        }
+    }
 }
 
 impl DType {
     /// Every dtype, in declaration order.
-    pub const ALL: [DType; 13] = [
+    pub const ALL: [DType; 25] = [
         DType::F64,
         DType::F32,
         DType::F16,
@@ -68,6 +133,18 @@ impl DType {
         DType::U16,
         DType::U8,
         DType::Bool,
+        DType::F8E4M3FN,
+        DType::F8E4M3FNUZ,
+        DType::F8E5M2,
+        DType::F8E5M2FNUZ,
+        DType::F8E8M0,
+        DType::F6E3M2,
+        DType::F6E2M3,
+        DType::F4E2M1,
+        DType::I4,
+        DType::I2,
+        DType::U4,
+        DType::U2,
     ];
 
     /// The floating-point types.
@@ -88,6 +165,34 @@ impl DType {
             DType::U16 => Format::Unsigned(16),
             DType::U8 => Format::Unsigned(8),
             DType::Bool => Format::Bool,
+            DType::F8E4M3FN => Format::Small(Small::Float(Minifloat::new(4, 3, 7, Codes::Nan))),
+            DType::F8E4M3FNUZ => Format::Small(Small::Float(Minifloat::new(4, 3, 8, Codes::NanForMinusZero))),
+            DType::F8E5M2 => Format::Small(Small::Float(Minifloat::new(5, 2, 15, Codes::Ieee))),
+            DType::F8E5M2FNUZ => Format::Small(Small::Float(Minifloat::new(5, 2, 16, Codes::NanForMinusZero))),
+            DType::F8E8M0 => Format::Small(Small::Float(Minifloat::new(8, 0, 127, Codes::Nan))),
+            DType::F6E3M2 => Format::Small(Small::Float(Minifloat::new(3, 2, 3, Codes::Finite))),
+            DType::F6E2M3 => Format::Small(Small::Float(Minifloat::new(2, 3, 1, Codes::Finite))),
+            DType::F4E2M1 => Format::Small(Small::Float(Minifloat::new(2, 1, 1, Codes::Finite))),
+            DType::I4 => Format::Small(Small::Signed(4)),
+            DType::I2 => Format::Small(Small::Signed(2)),
+            DType::U4 => Format::Small(Small::Unsigned(4)),
+            DType::U2 => Format::Small(Small::Unsigned(2)),
+        }
+    }
+
+    /// What a small type is; `None` for those that can be computed with, and 16-bit floats.
+    pub const fn small(self) -> Option<Small> {
+        match self.format() {
+            Format::Small(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The integer type that elements of a small type are in memory; any other type itself.
+    pub const fn stored(self) -> DType {
+        match self.small() {
+            Some(s) => s.byte(),
+            None => self,
         }
     }
 
@@ -98,7 +203,15 @@ impl DType {
             Format::F32 => 32,
             Format::Half => 16,
             Format::Signed(n) | Format::Unsigned(n) => n as usize,
-            Format::Bool => 8,
+            Format::Bool | Format::Small(_) => 8,
+        }
+    }
+
+    /// Bits of one element in a file, where small ones lie several in a byte.
+    pub const fn packed_bits(self) -> usize {
+        match self.small() {
+            Some(s) => s.bits(),
+            None => self.bits(),
         }
     }
 
@@ -107,9 +220,14 @@ impl DType {
         self.bits() / 8
     }
 
-    /// True for the floating-point types, 16-bit ones included.
+    /// True for the floating-point types that have arithmetic, 16-bit ones included.
     pub const fn is_float(self) -> bool {
         matches!(self.format(), Format::F64 | Format::F32 | Format::Half)
+    }
+
+    /// True where elements read as [`crate::Number::Float`]: floats, small ones included.
+    pub const fn is_real(self) -> bool {
+        self.is_float() || matches!(self.format(), Format::Small(Small::Float(_)))
     }
 
     /// True for the floats of 16 bits, which are storage only.
@@ -145,20 +263,26 @@ impl DType {
         }
     }
 
-    /// True for signed and unsigned integers; false for `bool`.
+    /// True for signed and unsigned integers that have arithmetic; false for `bool`.
     pub const fn is_int(self) -> bool {
         matches!(self.format(), Format::Signed(_) | Format::Unsigned(_))
     }
 
     /// True for signed integers and floats.
     pub const fn is_signed(self) -> bool {
-        !matches!(self.format(), Format::Unsigned(_) | Format::Bool)
+        match self.format() {
+            Format::Unsigned(_) | Format::Bool | Format::Small(Small::Unsigned(_)) => false,
+            Format::Small(Small::Float(f)) => f.is_signed(),
+            _ => true,
+        }
     }
 
-    /// The type in which arithmetic on values of this storage type is done: f32 for f16 and bf16, itself otherwise.
+    /// The type in which arithmetic on values of this storage type is done: f32 for floats of 16 bits and fewer, integers of
+    /// 8 bits for smaller ones, itself otherwise.
     pub const fn compute(self) -> DType {
         match self.format() {
-            Format::Half => DType::F32,
+            Format::Half | Format::Small(Small::Float(_)) => DType::F32,
+            Format::Small(s) => s.byte(),
             _ => self,
         }
     }
@@ -179,6 +303,18 @@ impl DType {
             DType::U16 => "u16",
             DType::U8 => "u8",
             DType::Bool => "bool",
+            DType::F8E4M3FN => "f8e4m3fn",
+            DType::F8E4M3FNUZ => "f8e4m3fnuz",
+            DType::F8E5M2 => "f8e5m2",
+            DType::F8E5M2FNUZ => "f8e5m2fnuz",
+            DType::F8E8M0 => "f8e8m0",
+            DType::F6E3M2 => "f6e3m2",
+            DType::F6E2M3 => "f6e2m3",
+            DType::F4E2M1 => "f4e2m1",
+            DType::I4 => "i4",
+            DType::I2 => "i2",
+            DType::U4 => "u4",
+            DType::U2 => "u2",
         }
     }
 }

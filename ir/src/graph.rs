@@ -472,7 +472,7 @@ pub trait Build {
     fn splat(&mut self, dtype: DType, shape: &[Dim], x: f64) -> Result<Value, String> {
         let s = self.scalar(
             dtype,
-            if dtype.is_float() {
+            if dtype.is_real() {
                 Number::Float(x)
             } else {
                 Number::Int(x as i128)

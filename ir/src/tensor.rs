@@ -4,7 +4,7 @@
 //! [`Number`], which holds every dtype without loss, so that no operator's reference evaluation is written
 //! once per dtype.
 
-use crate::{DType, Format};
+use crate::{DType, Format, Small};
 use std::sync::Arc;
 
 /// A dense row-major tensor. Cloning shares the bytes.
@@ -18,7 +18,7 @@ pub struct Tensor {
 /// One element of any dtype, without loss. Booleans are `Int(0)` or `Int(1)`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Number {
-    /// f64, f32, f16 and bf16 values (every narrower float is exact in f64).
+    /// Values of all floats (every narrower one is exact in f64).
     Float(f64),
     /// Every integer and bool (i128 holds both i64 and u64).
     Int(i128),
@@ -268,28 +268,38 @@ pub fn decode(dtype: DType, b: &[u8]) -> Number {
             Int(u64::from_le_bytes(all).into())
         }
         Format::Bool => Int((b[0] != 0) as i128),
+        Format::Small(Small::Float(f)) => Float(f.decode(b[0]).into()),
+        Format::Small(Small::Signed(_)) => Int((b[0] as i8).into()),
+        Format::Small(Small::Unsigned(_)) => Int(b[0].into()),
     }
 }
 
-/// Writes one element. Floats round to nearest even (f16 and bf16 by way of f32); a float given for an integer
-/// truncates and saturates (NaN: 0); an integer given for a narrower integer keeps its low bits; anything non-zero, NaN
-/// included, is true.
+/// Writes one element. Floats round to nearest even (those of 16 bits and fewer by way of f32, see also
+/// [`crate::Minifloat::encode`]); a float given for an integer truncates and saturates (NaN: 0); an integer given for a narrower
+/// integer keeps its low bits; anything non-zero, NaN included, is true.
 pub fn encode(dtype: DType, x: Number, out: &mut [u8]) {
     match dtype.format() {
         Format::F64 => out.copy_from_slice(&x.f64().to_le_bytes()),
         Format::F32 => out.copy_from_slice(&x.f32().to_le_bytes()),
         Format::Half => out.copy_from_slice(&dtype.to_half(x.f32()).to_le_bytes()),
-        f @ (Format::Signed(n) | Format::Unsigned(n)) => {
-            let (least, most) = match f {
-                Format::Signed(_) => (-1i128 << (n - 1), (1 << (n - 1)) - 1),
-                _ => (0, (1 << n) - 1),
-            };
-            let whole = match x {
-                Number::Float(v) => (v as i128).clamp(least, most),
-                Number::Int(v) => v,
-            };
-            out.copy_from_slice(&whole.to_le_bytes()[..usize::from(n) / 8]);
-        }
+        Format::Signed(n) => out.copy_from_slice(&whole(x, true, n).to_le_bytes()[..usize::from(n) / 8]),
+        Format::Unsigned(n) => out.copy_from_slice(&whole(x, false, n).to_le_bytes()[..usize::from(n) / 8]),
         Format::Bool => out[0] = x.truth() as u8,
+        Format::Small(Small::Float(f)) => out[0] = f.encode(x.f32()),
+        Format::Small(Small::Signed(n)) => out[0] = whole(x, true, n.into()) as u8,
+        Format::Small(Small::Unsigned(n)) => out[0] = whole(x, false, n.into()) as u8,
+    }
+}
+
+/// The integer of so many bits that a number becomes.
+fn whole(x: Number, signed: bool, bits: u16) -> i128 {
+    let (least, most) = match signed {
+        true => (-1i128 << (bits - 1), (1 << (bits - 1)) - 1),
+        false => (0, (1 << bits) - 1),
+    };
+    match x {
+        Number::Float(v) => (v as i128).clamp(least, most),
+        Number::Int(v) if signed => v << (128 - bits) >> (128 - bits),
+        Number::Int(v) => v & most,
     }
 }

@@ -170,7 +170,7 @@ pub fn mismatch(found: &Tensor, expected: &Tensor, rtol: f64, atol: f64) -> Opti
         .enumerate()
         .find(|(_, (f, e))| match (f.f64(), e.f64()) {
             // Integers are exact, and a tolerance is for floats.
-            _ if !found.dtype().is_float() => f != e,
+            _ if !found.dtype().is_real() => f != e,
             (f, e) if f == e || (f.is_nan() && e.is_nan()) => false,
             (f, e) => (f - e).is_nan() || (f - e).abs() > atol + rtol * e.abs(),
         });

@@ -185,6 +185,6 @@ pub(crate) fn clif(d: DType) -> Type {
         Format::Signed(64) | Format::Unsigned(64) => types::I64,
         Format::Signed(32) | Format::Unsigned(32) => types::I32,
         Format::Half | Format::Signed(16) | Format::Unsigned(16) => types::I16,
-        Format::Signed(_) | Format::Unsigned(_) | Format::Bool => types::I8,
+        Format::Signed(_) | Format::Unsigned(_) | Format::Bool | Format::Small(_) => types::I8,
     }
 }

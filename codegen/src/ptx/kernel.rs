@@ -47,6 +47,7 @@ pub(super) struct Printer<'k> {
 /// The text of an entry.
 pub(super) fn entry(k: &Kernel) -> Result<String, Error> {
     k.verify().map_err(|e| fail(k, e))?;
+    let k = &*crate::stored::stored(k);
     let mut assignments = FxHashMap::default();
     count(&k.body, &mut assignments);
     let mut p = Printer {
@@ -387,7 +388,7 @@ fn memory_ty(t: DType) -> &'static str {
         Format::Signed(16) => "s16",
         Format::Unsigned(16) => "u16",
         Format::Signed(_) => "s8",
-        Format::Unsigned(_) | Format::Bool => "u8",
+        Format::Unsigned(_) | Format::Bool | Format::Small(_) => "u8",
     }
 }
 

@@ -29,7 +29,7 @@ impl Class {
             Format::Signed(64) | Format::Unsigned(64) => Class::B64,
             Format::F32 => Class::F32,
             Format::F64 => Class::F64,
-            Format::Signed(_) | Format::Unsigned(_) => Class::B32,
+            Format::Signed(_) | Format::Unsigned(_) | Format::Small(_) => Class::B32,
         }
     }
 

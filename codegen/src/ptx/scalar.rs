@@ -15,7 +15,7 @@ pub(super) fn immediate(dtype: DType, bits: u64) -> String {
         Format::F64 => format!("0d{bits:016X}"),
         Format::Bool => if bits == 0 { "0" } else { "-1" }.into(),
         Format::Signed(n) => ((bits << (64 - n)) as i64 >> (64 - n)).to_string(),
-        Format::Half | Format::Unsigned(_) => bits.to_string(),
+        Format::Half | Format::Unsigned(_) | Format::Small(_) => bits.to_string(),
     }
 }
 
@@ -27,7 +27,7 @@ fn ty(t: DType) -> &'static str {
         Format::Signed(64) => "s64",
         Format::Unsigned(64) => "u64",
         Format::Signed(_) => "s32",
-        Format::Unsigned(_) => "u32",
+        Format::Unsigned(_) | Format::Small(_) => "u32",
         Format::Half => "b16",
         Format::Bool => "pred",
     }

@@ -1,7 +1,8 @@
 //! What `brolga run --expect` finds: each output beside its reference.
 //!
 //! Invariant: outputs agree only when both sides have the same names, and under each name the same dtype and shape. NumPy's
-//! files have no bfloat16; an output of it is compared with the f32 that stands for it.
+//! files have no bfloat16; an output of it is compared with the f32 that stands for it, and one of a small type with the integers
+//! that its bytes are.
 
 use brolga::ir::{Number, Tensor};
 use brolga::{Buffer, npy, tensors};
@@ -36,7 +37,13 @@ impl Comparison {
         let mut rows: Vec<Row> = vec![];
         for (name, found) in outputs {
             let finding = match references.iter().find(|(n, _)| n == name) {
-                Some((_, expected)) => finding(&tensors::to_tensor(found), expected),
+                Some((_, expected)) => {
+                    let found = tensors::to_tensor(found);
+                    match tensors::typed(expected.clone(), found.dtype()) {
+                        Ok(expected) => finding(&found, &expected),
+                        Err(e) => Finding::Unlike(format!("in the reference {e}")),
+                    }
+                }
                 None => Finding::Unlike("missing in the reference".into()),
             };
             rows.push(Row {

@@ -62,6 +62,19 @@ pub struct Run {
     compile: CompileArgs,
 }
 
+/// Inputs of small types, which files hold as the integers that their bytes are.
+fn typed(session: &Loaded, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, Failure> {
+    let (ports, _) = session.inputs();
+    let of_port = |(name, t): (String, Tensor)| match ports.iter().find(|p| p.name == name) {
+        None => Ok((name, t)),
+        Some(port) => match tensors::typed(t, tensors::ir_dtype(port.dtype)) {
+            Ok(t) => Ok((name, t)),
+            Err(e) => Err(format!("input `{name}`: {e}").into()),
+        },
+    };
+    inputs.into_iter().map(of_port).collect()
+}
+
 fn named_file(text: &str) -> Result<(String, PathBuf), String> {
     let (name, file) = text.split_once('=').ok_or("expected NAME=FILE")?;
     Ok((name.to_owned(), file.into()))
@@ -96,6 +109,7 @@ impl Run {
         if lowered {
             self.check_sizes(&session, &inputs)?;
         }
+        let inputs = typed(&session, inputs)?;
         let views: Vec<(&str, View)> = inputs.iter().map(|(n, t)| (n.as_str(), tensors::view(t))).collect();
         let start = Instant::now();
         let outputs = session.run_named(&views)?;
@@ -271,7 +285,7 @@ impl Run {
             }
             let tensor = Tensor::from_fn(dtype, &shape, |_| {
                 let x = next();
-                if dtype.is_float() {
+                if dtype.is_real() {
                     Number::Float((x >> 11) as f64 / (1u64 << 52) as f64 - 1.0)
                 } else {
                     Number::Int((x >> 63) as i128)

@@ -32,7 +32,7 @@ const KINDS: [(&str, DType); 12] = [
 pub fn stored(dtype: DType) -> DType {
     match dtype {
         DType::BF16 => DType::F32,
-        d => d,
+        d => d.stored(),
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Builder<'f> {
 
 fn number(dtype: DType, x: Number) -> Number {
     match x {
-        Number::Float(x) if !dtype.is_float() => Number::Int(x as i128),
+        Number::Float(x) if !dtype.is_real() => Number::Int(x as i128),
         x => x,
     }
 }
@@ -174,11 +174,16 @@ impl<'f> Builder<'f> {
         if let Some(d) = self.known.get(&v) {
             return Some(d.clone());
         }
-        if self.dtype(v).is_float() {
+        if !self.counts(v) {
             return None;
         }
         let t = self.contents(v)?;
         t.iter().map(|x| i64::try_from(x.int()).ok().map(Dim::Const)).collect()
+    }
+
+    /// True for types whose elements may be dims.
+    fn counts(&self, v: Value) -> bool {
+        self.dtype(v).is_int() || self.dtype(v) == DType::Bool
     }
 
     /// The contents of an operand that the IR wants as a list of dims.
@@ -186,7 +191,7 @@ impl<'f> Builder<'f> {
     /// # Errors
     /// When they are computed from data.
     pub fn dims_operand(&mut self, v: Value, what: &str) -> Result<Vec<Dim>, Fail> {
-        if self.dtype(v).is_float() {
+        if !self.counts(v) {
             return Err(Fail::Bad(format!("{what} is {}, expected integers", self.ty(v))));
         }
         self.dims_of(v)

@@ -16,13 +16,15 @@ impl<'m> Importer<'m> {
     ) -> Result<(), Error> {
         for t in g.initializer.iter().filter(|t| !is_input(t)) {
             let bad = |im: &Self, e: String| im.error(format!("initializer `{}`: {e}", t.name));
-            let slot = match tensor::constant(t, self.graph.files, self.graph.limit) {
-                Ok(c) => Slot::Value(self.graph.constant(c)),
-                Err(e) if e.starts_with("element type") => {
+            self.graph.origin = t.name.as_str().into();
+            let slot = match self.graph.tensor(t) {
+                Ok(v) => Slot::Value(v),
+                Err(Fail::Unsupported(e)) => {
                     self.missing.push(("initializer".into(), e, t.name.clone()));
                     Slot::Unknown
                 }
-                Err(e) => return Err(bad(self, e)),
+                Err(Fail::Bad(e)) => return Err(bad(self, e)),
+                Err(Fail::Nested(_) | Fail::Skipped) => unreachable!("an initializer runs no node"),
             };
             self.define(&t.name, slot).map_err(|e| bad(self, e))?;
         }

@@ -24,6 +24,7 @@ mod model;
 mod node;
 mod ops;
 mod order;
+mod packed;
 mod ratio;
 mod region;
 mod repeat;

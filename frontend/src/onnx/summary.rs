@@ -80,7 +80,11 @@ pub fn summary(path: impl AsRef<Path>) -> Result<Summary, Error> {
         let dims = t.dims.iter().map(|&d| u64::try_from(d).unwrap_or(0));
         dims.fold(1u64, u64::saturating_mul)
     };
-    let size = |t: &TensorProto| tensor::dtype(t.data_type).map_or(0, |d| elements(t).saturating_mul(d.bytes() as u64));
+    let size = |t: &TensorProto| match tensor::dtype(t.data_type) {
+        Ok(d) if d.small().is_some() => tensor::packed_bytes(d, elements(t) as usize) as u64,
+        Ok(d) => elements(t).saturating_mul(d.bytes() as u64),
+        Err(_) => 0,
+    };
     Ok(Summary {
         name: g.name.clone(),
         producer: format!("{} {}", m.producer_name, m.producer_version).trim().to_string(),

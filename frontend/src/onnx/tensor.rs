@@ -1,9 +1,10 @@
 //! TensorProto to [`Constant`]: every element type that the IR has, from raw bytes, typed lists, a range of the model's
-//! file, or external data.
+//! file, or external data. Elements of fewer than 8 bits lie packed there, the first one in the lowest bits.
 
 use super::model::Files;
 use brolga_ir::{ConstData, Constant, DType, Source, Tensor, Type};
 use onnx_protobuf::{TensorProto, tensor_proto::DataLocation};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The IR's dtype of an ONNX element type.
@@ -25,13 +26,25 @@ pub fn dtype(code: i32) -> Result<DType, String> {
         12 => DType::U32,
         13 => DType::U64,
         16 => DType::BF16,
+        17 => DType::F8E4M3FN,
+        18 => DType::F8E4M3FNUZ,
+        19 => DType::F8E5M2,
+        20 => DType::F8E5M2FNUZ,
+        21 => DType::U4,
+        22 => DType::I4,
+        23 => DType::F4E2M1,
+        24 => DType::F8E8M0,
+        25 => DType::U2,
+        26 => DType::I2,
+        27 => DType::F6E2M3,
+        28 => DType::F6E3M2,
         _ => return Err(format!("element type {}", type_name(code))),
     })
 }
 
 /// ONNX's name of an element type.
 pub fn type_name(code: i32) -> String {
-    const NAMES: [&str; 27] = [
+    const NAMES: [&str; 29] = [
         "undefined",
         "float",
         "uint8",
@@ -59,6 +72,8 @@ pub fn type_name(code: i32) -> String {
         "float8e8m0",
         "uint2",
         "int2",
+        "float6e2m3",
+        "float6e3m2",
     ];
     match NAMES.get(code as usize) {
         Some(n) => n.to_string(),
@@ -71,6 +86,52 @@ pub fn type_name(code: i32) -> String {
 /// # Errors
 /// When the amount of data is not what dtype and shape need, or a range lies outside its file.
 pub fn constant(t: &TensorProto, files: &mut Files, limit: u64) -> Result<Constant, String> {
+    let (dtype, shape, bytes) = declared(t, limit)?;
+    let data = held(t, files, dtype, &shape, packed_bytes(dtype, bytes))?;
+    if dtype == DType::Bool && data.bytes().iter().any(|&b| b > 1) {
+        return Err("a bool that is neither 0 nor 1".into());
+    }
+    let data = match data {
+        Held::File(source, range) if bytes == range.len() => ConstData::File {
+            source,
+            offset: range.start,
+        },
+        Held::Bytes(all) if bytes == all.len() => ConstData::Dense(Tensor::new(dtype, shape.clone(), all)?),
+        packed => {
+            let all = unpacked(dtype, packed.bytes(), bytes);
+            ConstData::Dense(Tensor::new(dtype, shape.clone(), all)?)
+        }
+    };
+    Ok(Constant {
+        ty: Type::fixed(dtype, &shape),
+        data,
+    })
+}
+
+/// The elements of a TensorProto as they are packed, in u8 of rank 1, with their type and shape; `None` where a byte holds no
+/// whole number of several.
+///
+/// # Errors
+/// See [`constant`].
+pub fn packed(t: &TensorProto, files: &mut Files, limit: u64) -> Result<Option<(Constant, DType, Vec<usize>)>, String> {
+    let (dtype, shape, bytes) = declared(t, limit)?;
+    if dtype.packed_bits() >= 8 || !8usize.is_multiple_of(dtype.packed_bits()) {
+        return Ok(None);
+    }
+    let n = packed_bytes(dtype, bytes);
+    let data = match held(t, files, dtype, &shape, n)? {
+        Held::File(source, range) => ConstData::File {
+            source,
+            offset: range.start,
+        },
+        Held::Bytes(all) => ConstData::Dense(Tensor::new(DType::U8, vec![n], all)?),
+    };
+    let ty = Type::fixed(DType::U8, &[n]);
+    Ok(Some((Constant { ty, data }, dtype, shape)))
+}
+
+/// The dtype, the shape, and the number of bytes in memory.
+fn declared(t: &TensorProto, limit: u64) -> Result<(DType, Vec<usize>, usize), String> {
     let dtype = dtype(t.data_type)?;
     let (shape, bytes) = extents(&t.dims, dtype)?;
     if bytes as u64 > limit {
@@ -78,10 +139,55 @@ pub fn constant(t: &TensorProto, files: &mut Files, limit: u64) -> Result<Consta
             "a tensor {dtype}{shape:?} of {bytes} bytes, over the memory limit of {limit}"
         ));
     }
-    let ty = Type::fixed(dtype, &shape);
-    let file = |source: Arc<dyn Source>, offset: usize, len: usize| -> Result<Constant, String> {
-        let range = offset.checked_add(len).and_then(|end| source.bytes().get(offset..end));
-        let Some(range) = range else {
+    Ok((dtype, shape, bytes))
+}
+
+/// Bytes in a file of elements that have so many in memory.
+pub fn packed_bytes(dtype: DType, bytes: usize) -> usize {
+    match dtype.small() {
+        // Of eight elements, as many bytes as one has bits.
+        Some(s) => bytes / 8 * s.bits() + (bytes % 8 * s.bits()).div_ceil(8),
+        None => bytes,
+    }
+}
+
+/// `n` elements, each in a byte of its own.
+fn unpacked(dtype: DType, packed: &[u8], n: usize) -> Vec<u8> {
+    let bits = dtype.packed_bits();
+    let signed = dtype.stored() == DType::I8;
+    let byte = |i: usize| u16::from(packed.get(i).copied().unwrap_or(0));
+    let element = |i: usize| {
+        let at = i * bits;
+        let both = byte(at / 8) | byte(at / 8 + 1) << 8;
+        let high = ((both >> (at % 8)) as u8) << (8 - bits);
+        match signed {
+            true => (high as i8 >> (8 - bits)) as u8,
+            false => high >> (8 - bits),
+        }
+    };
+    (0..n).map(element).collect()
+}
+
+/// Where a tensor's bytes are.
+enum Held {
+    File(Arc<dyn Source>, Range<usize>),
+    Bytes(Vec<u8>),
+}
+
+impl Held {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Held::File(source, range) => &source.bytes()[range.clone()],
+            Held::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// The `bytes` bytes of a tensor as the file has them.
+fn held(t: &TensorProto, files: &mut Files, dtype: DType, shape: &[usize], bytes: usize) -> Result<Held, String> {
+    let file = |source: Arc<dyn Source>, offset: usize, len: usize| -> Result<Held, String> {
+        let range = offset.checked_add(len).map(|end| offset..end);
+        let Some(range) = range.filter(|r| r.end <= source.bytes().len()) else {
             return Err(format!(
                 "data at bytes {offset}+{len} of {}, which has {} bytes",
                 source.name(),
@@ -91,13 +197,7 @@ pub fn constant(t: &TensorProto, files: &mut Files, limit: u64) -> Result<Consta
         if len != bytes {
             return Err(format!("{len} bytes of data for {dtype}{shape:?}, which has {bytes}"));
         }
-        if dtype == DType::Bool && range.iter().any(|&b| b > 1) {
-            return Err("a bool that is neither 0 nor 1".into());
-        }
-        Ok(Constant {
-            ty: ty.clone(),
-            data: ConstData::File { source, offset },
-        })
+        Ok(Held::File(source, range))
     };
     if t.data_location.enum_value() == Ok(DataLocation::EXTERNAL) {
         let entry = |key: &str| t.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
@@ -127,13 +227,7 @@ pub fn constant(t: &TensorProto, files: &mut Files, limit: u64) -> Result<Consta
             data.len()
         ));
     }
-    if dtype == DType::Bool && data.iter().any(|&b| b > 1) {
-        return Err("a bool that is neither 0 nor 1".into());
-    }
-    Ok(Constant {
-        ty,
-        data: ConstData::Dense(Tensor::new(dtype, shape, data)?),
-    })
+    Ok(Held::Bytes(data))
 }
 
 /// The elements of the typed list that holds the dtype, as bytes.
@@ -147,9 +241,12 @@ fn typed(t: &TensorProto, dtype: DType) -> Vec<u8> {
         DType::I32 => t.int32_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
         DType::Bool => t.int32_data.iter().map(|&x| (x != 0) as u8).collect(),
         DType::I8 | DType::U8 => t.int32_data.iter().map(|&x| x as u8).collect(),
+        // Bytes of the packed form, one in each.
+        d if d.small().is_some() => t.int32_data.iter().map(|&x| x as u8).collect(),
         DType::I16 | DType::U16 | DType::F16 | DType::BF16 => {
             t.int32_data.iter().flat_map(|&x| (x as u16).to_le_bytes()).collect()
         }
+        d => unreachable!("{d} is a small type"),
     }
 }
 

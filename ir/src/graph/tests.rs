@@ -61,7 +61,7 @@ fn sample() -> Graph {
     }
     for dtype in DType::ALL {
         for shape in [&[][..], &[3], &[0, 2], &[3, 6]] {
-            g.dense(Tensor::from_fn(dtype, shape, |i| match dtype.is_float() {
+            g.dense(Tensor::from_fn(dtype, shape, |i| match dtype.is_real() {
                 true => Number::Float([-0.0, 0.1, f64::INFINITY, 3e-5][i % 4]),
                 false => Number::Int(i as i128 - dtype.is_signed() as i128),
             }));

@@ -23,7 +23,7 @@
 use super::{ConstData, Constant, Def, Graph, Input, Node, Read, Source, Type, Value, ValueInfo, base64};
 use crate::ops::{AttrKind, Region, lookup};
 use crate::text::{self, Lexer, Result, Token};
-use crate::{Attr, DType, Layout, Number, Op, Tensor, guard};
+use crate::{Attr, DType, Layout, Number, Op, Tensor, encode, guard};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -220,8 +220,13 @@ const WHOLE_DIGITS: usize = 20;
 
 /// The elements of a small tensor as text, unless that would lose bits.
 fn listed(t: &Tensor) -> Option<String> {
-    let raw_bool = t.dtype() == DType::Bool && t.bytes().iter().any(|&b| b > 1);
-    if t.len() > LISTED || raw_bool || t.iter().any(|x| x.f64().is_nan()) {
+    let is_byte = t.dtype() == DType::Bool || t.dtype().small().is_some();
+    let is_code = |(x, b): (Number, &u8)| {
+        let mut byte = [0];
+        encode(t.dtype(), x, &mut byte);
+        byte == [*b]
+    };
+    if t.len() > LISTED || is_byte && !t.iter().zip(t.bytes()).all(is_code) || t.iter().any(|x| x.f64().is_nan()) {
         return None;
     }
     Some(joined(t.iter().map(|x| match x {
@@ -239,7 +244,7 @@ fn parse_element(l: &mut Lexer, dtype: DType) -> Result<Number> {
         DType::Bool if l.eat("false") => Ok(Number::Int(0)),
         DType::Bool => Err(l.unexpected("`true` or `false`")),
         DType::F64 => Ok(Number::Float(l.float()?)),
-        d if d.is_float() => Ok(Number::Float(l.float::<f32>()? as f64)),
+        d if d.is_real() => Ok(Number::Float(l.float::<f32>()? as f64)),
         d => {
             let place = l.place();
             let x = Number::Int(l.int128()?);

@@ -460,9 +460,16 @@ impl Op {
     /// The results' types.
     ///
     /// # Errors
-    /// See [`OpDef::infer`]; when a result is too large for any value of the symbols.
+    /// See [`OpDef::infer`]; when it would compute with small types; when a result is too large for any value of the symbols.
     pub fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>, String> {
         let results = self.def.infer(self, inputs)?;
+        let small = inputs.iter().chain(&results).find(|t| t.dtype.small().is_some());
+        if let Some(t) = small.filter(|_| !self.role().stores_only()) {
+            return Err(format!(
+                "{} is only stored and converted, expected a type to compute with",
+                t.dtype
+            ));
+        }
         results.iter().try_for_each(Type::check_size)?;
         Ok(results)
     }

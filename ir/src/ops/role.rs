@@ -105,6 +105,10 @@ impl Role {
             _ => false,
         }
     }
+    /// True when it takes elements of any type, since it moves them, or says itself of which types it computes.
+    pub fn stores_only(self) -> bool {
+        self.only_moves() || matches!(self, Role::Map(_) | Role::Region(_))
+    }
     /// True when the result holds all operands as they are, and fills: who computes one can do so in the result.
     pub fn embeds(self, op: &Op) -> bool {
         match self {

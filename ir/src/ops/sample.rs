@@ -54,7 +54,7 @@ impl Sample {
                 Number::Int((next() % span) as i128 - (span - n) as i128)
             }
             DType::Bool => Number::Int((next() & 1) as i128),
-            d if d.is_float() => Number::Float(((next() % 256) as f64 - 128.0) / 64.0),
+            d if d.is_real() => Number::Float(((next() % 256) as f64 - 128.0) / 64.0),
             d if d.is_signed() => Number::Int((next() % 12) as i128 - 4),
             _ => Number::Int((next() % 12) as i128),
         };

@@ -1,7 +1,7 @@
 //! Building bodies: instructions are shared (hash-consed), operations on constants are evaluated at once, and dead
 //! instructions are dropped at the end. Nothing here changes a bit of any result, NaN payloads apart.
 
-use super::{Body, Inst, Prim, Scalar, V, eval_prim, functions};
+use super::{Body, Inst, Prim, Scalar, V, eval_prim, functions, small};
 use crate::{DType, Number};
 use rustc_hash::FxHashMap;
 
@@ -87,6 +87,14 @@ impl Builder {
         let constants: Vec<Option<Scalar>> = args.iter().map(|&v| self.as_const(v)).collect();
         match p {
             Prim::Cast(to) | Prim::Bitcast(to) if to == types[0] => return Some(args[0]),
+            // Bits there and back.
+            Prim::Bitcast(to) => {
+                if let Some(Inst::Prim(Prim::Bitcast(_), [x, ..])) = self.body.inst(args[0])
+                    && self.dtype(x) == to
+                {
+                    return Some(x);
+                }
+            }
             _ if p.chooses() && args[1] == args[2] => return Some(args[1]),
             _ if p.chooses() => {
                 if let Some(c) = constants[0] {
@@ -205,9 +213,20 @@ shorthand! {
 }
 
 impl Builder {
-    /// [`Prim::Cast`].
+    /// A conversion: [`Prim::Cast`], expanded for small types.
     pub fn cast(&mut self, to: DType, a: V) -> V {
-        self.prim(Prim::Cast(to), &[a])
+        let from = self.dtype(a);
+        if from == to {
+            return a;
+        }
+        let number = match from.small() {
+            Some(s) => small::decode(self, s, a),
+            None => a,
+        };
+        match to.small() {
+            Some(s) => small::encode(self, to, s, number),
+            None => self.prim(Prim::Cast(to), &[number]),
+        }
     }
     /// [`Prim::Bitcast`].
     pub fn bitcast(&mut self, to: DType, a: V) -> V {

@@ -5,7 +5,7 @@
 //! `neg`, `abs`, `select` and `bitcast` only move or change bits and keep a NaN's payload.
 
 use super::{Body, Inst, Prim};
-use crate::{DType, Format, Number};
+use crate::{DType, Format, Number, decode, encode};
 
 /// A value of any dtype: its bits, zero-extended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -24,6 +24,11 @@ impl Scalar {
             (Format::Half, Number::Int(v)) => float_to(dtype, v as f32 as f64),
             (Format::F64, Number::Int(v)) => from_f64(v as f64),
             (Format::Bool, x) => x.truth() as u64,
+            (Format::Small(_), x) => {
+                let mut byte = [0];
+                encode(dtype, x, &mut byte);
+                byte[0].into()
+            }
             (_, Number::Float(v)) => float_to(dtype, v),
             (_, Number::Int(v)) => v as u64 & mask(dtype),
         };
@@ -32,7 +37,9 @@ impl Scalar {
 
     /// The value as a number.
     pub fn number(self) -> Number {
-        if self.dtype.is_float() {
+        if self.dtype.small().is_some() {
+            decode(self.dtype, &[self.bits as u8])
+        } else if self.dtype.is_float() {
             Number::Float(to_float(self.dtype, self.bits))
         } else if self.dtype.is_signed() {
             Number::Int(sign_extend(self.dtype, self.bits) as i128)
@@ -198,7 +205,7 @@ pub(super) fn eval_bits(p: Prim, t: DType, a: u64, b: u64, c: u64) -> u64 {
             float_prim!(p, f(a), f(b), f(c), from_f64, a, 1u64 << 63)
         }
         // Not operand dtypes of any other primitive.
-        Format::Half => a,
+        Format::Half | Format::Small(_) => a,
         Format::Signed(_) => {
             let (x, y) = (sign_extend(t, a), sign_extend(t, b));
             let r = match p {
@@ -279,6 +286,8 @@ fn float_to(to: DType, x: f64) -> u64 {
         }
         Format::Unsigned(_) => (x as u64).min(mask(to)),
         Format::Bool => (x != 0.0) as u64,
+        // No primitive converts to them.
+        Format::Small(_) => 0,
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::{Body, Builder, Prim, V};
 use crate::ops::{Attr, Sample, SignLaw, Signs};
-use crate::{DType, ops::SampleType};
+use crate::{DType, Small, ops::SampleType};
 use std::sync::{LazyLock, OnceLock};
 
 mod activation;
@@ -30,7 +30,7 @@ pub enum Rule {
     Float,
     /// Numbers of one dtype; bool.
     Order,
-    /// Anything of one dtype; bool.
+    /// Anything of one dtype, as numbers; bool.
     Equality,
     /// Floats of one dtype; bool.
     Test,
@@ -144,6 +144,9 @@ impl Function {
         if operands.iter().any(|&d| d != t) {
             return bad("equal dtypes");
         }
+        if t.small().is_some() && self.rule != Rule::Equality {
+            return bad("numbers to compute with: small types are cast first");
+        }
         match self.rule {
             Rule::Number | Rule::Order if t == DType::Bool => bad("numbers"),
             Rule::Float | Rule::Test if !t.is_float() => bad("floats"),
@@ -164,6 +167,11 @@ impl Function {
         match self.rule {
             Rule::Cast => return Ok(b.cast(result, args[0])),
             Rule::Bitcast => return Ok(b.bitcast(result, args[0])),
+            Rule::Where if result.small().is_some() => {
+                let [x, y] = [args[1], args[2]].map(|v| b.bitcast(result.stored(), v));
+                let chosen = b.select(args[0], x, y);
+                return Ok(b.bitcast(result, chosen));
+            }
             _ => {}
         }
         let args: Vec<V> = args.iter().zip(&types).map(|(&v, d)| b.cast(d.compute(), v)).collect();
@@ -192,18 +200,35 @@ impl Function {
             Rule::Number => each(&[&DType::FLOATS, &[I64, I32, I8, U8]]),
             Rule::Float => each(&[&DType::FLOATS]),
             Rule::Order => each(&[&[F32, F64, F16, I64, U32, I8]]),
-            Rule::Equality => each(&[&DType::FLOATS, &[I32, U8, Bool]]),
+            Rule::Equality => each(&[&DType::FLOATS, &[I32, U8, Bool, F8E4M3FNUZ, I4]]),
             Rule::Test => each(&[&[F32, F64, F16]]),
             Rule::Logic => vec![(all_of(Bool), None)],
             Rule::Bits => each(&[&[I64, I32, U16, I8, U8]]),
-            Rule::Where => [F32, F16, F64, I64, U8, Bool].map(|d| (vec![Bool, d, d], None)).into(),
+            Rule::Where => [F32, F16, F64, I64, U8, Bool, F8E5M2, I2]
+                .map(|d| (vec![Bool, d, d], None))
+                .into(),
             Rule::Cast => {
                 let pairs = DType::ALL.into_iter().flat_map(|a| DType::ALL.map(|b| (a, b)));
-                pairs.filter(|(a, b)| a != b).map(|(a, b)| (vec![a], Some(b))).collect()
+                // Small types by way of others are left to a few.
+                let direct = |a: DType, b: DType| {
+                    let near = |s: Small| [F32, F16, I32, Bool, s.byte()].contains(&b);
+                    a.small().is_none_or(near)
+                };
+                let pairs = pairs.filter(|&(a, b)| a != b && direct(a, b) && direct(b, a));
+                let pairs = pairs.chain([(F8E4M3FN, U4), (I4, F4E2M1), (F8E5M2, F8E4M3FNUZ), (F64, F8E8M0)]);
+                pairs.map(|(a, b)| (vec![a], Some(b))).collect()
             }
-            Rule::Bitcast => [(F32, I32), (I32, F32), (F64, U64), (F16, U16), (BF16, F16), (I8, U8)]
-                .map(|(a, b)| (vec![a], Some(b)))
-                .into(),
+            Rule::Bitcast => [
+                (F32, I32),
+                (I32, F32),
+                (F64, U64),
+                (F16, U16),
+                (BF16, F16),
+                (I8, U8),
+                (F8E4M3FN, U8),
+            ]
+            .map(|(a, b)| (vec![a], Some(b)))
+            .into(),
         };
         let sample = |(i, (types, to)): (usize, (Vec<DType>, Option<DType>))| Sample {
             attrs: to.map(Attr::DType).into_iter().collect(),

@@ -4,7 +4,8 @@
 //! emitter per back end. **Every other function is an expansion into primitives** ([`functions`]), shared by all back
 //! ends and the interpreters, so that maps agree bit for bit everywhere; its accuracy is judged once, in ULP, against
 //! higher precision. All primitives are total: the table in [`Prim`] defines every case, never a trap. f16 and bf16 are
-//! storage types: only `Cast` and `Bitcast` accept or give them.
+//! storage types: only `Cast` and `Bitcast` accept or give them. Of small types (8 bits and fewer) only `Bitcast` does, from and to
+//! the byte that they are; their conversions are expansions (`small`).
 //!
 //! A NaN that arithmetic makes has no defined sign or payload (the evaluator gives the canonical quiet one), so results
 //! are compared with any NaN equal to any other; `neg`, `abs`, `select` and `bitcast` move bits and keep them.
@@ -19,6 +20,7 @@ mod eval;
 mod functions;
 mod prim;
 mod rows;
+mod small;
 mod text;
 
 #[cfg(test)]
@@ -46,7 +48,7 @@ impl fmt::Debug for V {
 }
 
 /// A primitive operation. `T` is the dtype of the operands: one for all, unless said otherwise; never f16 or bf16 but
-/// for casts. Signed and unsigned integers wrap around.
+/// for casts, and no small type but for `bitcast`. Signed and unsigned integers wrap around.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Prim {
     /// `a + b`.

@@ -4,15 +4,15 @@ use super::Prim;
 use crate::DType;
 
 impl Prim {
-    /// Every primitive; the two casts once for every target dtype.
+    /// Every primitive; the two casts once for every target dtype that they have.
     pub fn all() -> impl Iterator<Item = Prim> {
         use Prim::*;
         let plain = [
             Add, Sub, Mul, Div, Rem, Fma, Neg, Abs, Min, Max, Floor, Ceil, Trunc, Round, Sqrt, Eq, Ne, Lt, Le, And, Or,
             Xor, Not, Shl, Shr, Select, Rarely,
         ];
-        let casts = DType::ALL.into_iter().flat_map(|d| [Cast(d), Bitcast(d)]);
-        plain.into_iter().chain(casts)
+        let casts = DType::ALL.into_iter().filter(|d| d.small().is_none()).map(Cast);
+        plain.into_iter().chain(casts).chain(DType::ALL.map(Bitcast))
     }
 
     /// The name in the text form (the target dtype of the casts follows it there).
@@ -112,6 +112,9 @@ impl Prim {
         }
         let t = operands[0];
         match self {
+            Cast(to) if t.small().is_some() || to.small().is_some() => {
+                return bad(&format!("a bitcast, for {to}: only that takes and gives small types"));
+            }
             Cast(to) => return Ok(to),
             Bitcast(to) if t == DType::Bool || to == DType::Bool || t.bits() != to.bits() => {
                 return bad(&format!("an operand of {} bits that is no bool, for {to}", to.bits()));
@@ -121,6 +124,9 @@ impl Prim {
         }
         if operands.iter().any(|d| d.is_half()) {
             return bad("no f16 and bf16: only casts take them");
+        }
+        if operands.iter().any(|d| d.small().is_some()) {
+            return bad("no small types: only bitcasts take them");
         }
         if self.chooses() {
             return if t == DType::Bool && operands[1] == operands[2] {

@@ -14,6 +14,8 @@ impl fmt::Display for Scalar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let d = self.dtype;
         match self.number() {
+            // A byte that is no code of the type.
+            x if d.small().is_some() && Scalar::new(d, x) != *self => write!(f, "{d}:{:#x}", self.bits),
             Number::Float(x) if !x.is_finite() => write!(f, "{d}:{:#x}", self.bits),
             Number::Float(x) if d == DType::F64 => write!(f, "{d} {x:?}"),
             Number::Float(x) => write!(f, "{d} {:?}", x as f32),
@@ -45,7 +47,7 @@ impl Scalar {
             DType::Bool if l.eat("false") => Number::Int(0),
             DType::Bool => return Err(l.unexpected("`true` or `false`")),
             DType::F64 => Number::Float(l.float()?),
-            d if d.is_float() => Number::Float(l.float::<f32>()? as f64),
+            d if d.is_real() => Number::Float(l.float::<f32>()? as f64),
             _ => Number::Int(l.int128()?),
         };
         let s = Scalar::new(dtype, number);

@@ -43,6 +43,7 @@ use wide::Wide;
 pub(crate) fn define(unit: &mut Unit, k: &Kernel, name: &str, linkage: Linkage) -> Result<FuncId, Error> {
     let signature = unit.signature(&[types::I64, types::I64, types::I64, types::I32], None);
     let id = unit.declare(name, linkage, &signature)?;
+    let k = &*crate::stored::stored(k);
     let wide = Wide::plan(k, unit.target.tile, name);
     unit.define(id, |e| {
         let p = e.params();

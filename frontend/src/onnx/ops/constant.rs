@@ -9,8 +9,7 @@ use brolga_ir::{ConstData, Constant, DType, Dim, Tensor, dim};
 pub fn constant(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(0, 0)?;
     if let Some(t) = ctx.tensor("value")? {
-        let c = constant_of(graph, t)?;
-        return Ok(vec![graph.constant(c)]);
+        return one(graph.tensor(t));
     }
     let t = if let Some(x) = ctx.opt_float("value_float")? {
         Tensor::from_f32(&[], &[x as f32])

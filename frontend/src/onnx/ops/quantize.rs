@@ -6,8 +6,9 @@
 //! which their zero points have too. Sums of weights are computed when the model is compiled.
 
 use super::super::tensor;
+use super::cast::Rounding;
 use super::*;
-use brolga_ir::{Attr, Constant, DType, Dim, Number, dim::product};
+use brolga_ir::{Attr, Constant, DType, Dim, Small, dim::product};
 
 /// A scale or zero point in a form that broadcasts against `x`: for all, for each index of an axis, or for each block of
 /// an axis.
@@ -49,8 +50,11 @@ fn parameter(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, p: Value, x: Value) -> 
     graph.slice_axis(p, axis, Dim::ZERO, shape[axis].clone())
 }
 
-/// The range of a quantised dtype.
+/// The range of a quantised dtype of integers.
 fn range(dtype: DType) -> Result<(f64, f64), Fail> {
+    if let Some((least, most)) = dtype.small().and_then(Small::range) {
+        return Ok((least as f64, most as f64));
+    }
     Ok(match dtype {
         DType::U8 => (0.0, 255.0),
         DType::I8 => (-128.0, 127.0),
@@ -82,6 +86,17 @@ impl Builder<'_> {
         self.cast(y, to)
     }
 
+    /// `x / scale + zero` as a float of 8 bits or fewer.
+    fn quantized_float(&mut self, x: Value, scale: Value, zero: Option<Value>, to: DType, saturate: bool) -> One {
+        let mut y = self.map("div", &[x, scale])?;
+        if let Some(z) = zero.filter(|&z| !self.is_zero(z)) {
+            y = self.widen(y)?;
+            let z = self.cast(z, self.dtype(y))?;
+            y = self.map("add", &[y, z])?;
+        }
+        self.minifloat(y, to, saturate, Rounding::Nearest)
+    }
+
     /// An operand of an integer product as bytes of one sign, with its zero point.
     fn bytes(&mut self, value: Value, zero: Option<Value>, to: DType) -> Result<Bytes, Fail> {
         let own = self.dtype(value);
@@ -110,13 +125,14 @@ impl Builder<'_> {
 
     /// True for a constant that is 0 everywhere.
     fn is_zero(&self, v: Value) -> bool {
-        let all = |c: &Constant| c.to_tensor().iter().all(|x| x == Number::Int(0));
+        let all = |c: &Constant| c.to_tensor().iter().all(|x| x.f64() == 0.0);
         self.graph.as_constant(v).is_some_and(all)
     }
 
     /// True for constant bytes of at least two dimensions.
     fn is_weight(&self, v: Value) -> bool {
-        self.dtype(v).bits() == 8 && self.rank(v) >= 2 && self.graph.as_constant(v).is_some()
+        let dtype = self.dtype(v);
+        dtype.is_int() && dtype.bits() == 8 && self.rank(v) >= 2 && self.graph.as_constant(v).is_some()
     }
 
     /// Bytes less their zero point, in i32.
@@ -263,6 +279,9 @@ pub fn quantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         x = graph.cast(x, precision)?;
         scale = graph.cast(scale, precision)?;
     }
+    if graph.dtype(scale).small().is_some() {
+        scale = graph.cast(scale, DType::F32)?;
+    }
     if !graph.dtype(x).is_float() {
         x = graph.cast(x, graph.dtype(scale))?;
     } else {
@@ -273,7 +292,10 @@ pub fn quantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         Some(z) => Some(parameter(graph, ctx, z, x)?),
         None => None,
     };
-    one(graph.quantized(x, scale, zero, to))
+    one(match to.small() {
+        Some(Small::Float(_)) => graph.quantized_float(x, scale, zero, to, ctx.int("saturate", 1)? != 0),
+        _ => graph.quantized(x, scale, zero, to),
+    })
 }
 
 /// `DequantizeLinear`: `(x - zero) scale`.
@@ -281,7 +303,13 @@ pub fn dequantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
     let (x, scale) = (ctx.input(0)?, ctx.input(1)?);
     let to = match ctx.int("output_dtype", 0)? {
-        0 => graph.dtype(scale),
+        0 if graph.dtype(scale).is_float() => graph.dtype(scale),
+        0 => {
+            let ty = graph.ty(scale);
+            return Err(Fail::Bad(format!(
+                "a scale {ty} without `output_dtype`, which it needs"
+            )));
+        }
         code => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
     };
     let scale = parameter(graph, ctx, scale, x)?;
@@ -292,7 +320,8 @@ pub fn dequantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     };
     let zero = ctx.optional(2).filter(|&z| !graph.is_zero(z));
     // Of weights no 0 is taken away; data has it written, so that rules find one form.
-    if zero.is_some() || graph.graph.as_constant(x).is_none() {
+    let is_small = graph.dtype(x).small().is_some();
+    if zero.is_some() || graph.graph.as_constant(x).is_none() && !is_small {
         let z = match zero {
             Some(z) => parameter(graph, ctx, z, x)?,
             None => graph.scalar(DType::F32, 0.0),
