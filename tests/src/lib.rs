@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// The archives of `tests/data`.
-const ARCHIVES: [&str; 6] = [
+const ARCHIVES: [&str; 7] = [
     "classical-models",
     "small-models",
+    "microsoft",
     "onnx-light",
     "onnx-node",
     "onnx-pytorch",

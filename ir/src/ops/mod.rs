@@ -284,6 +284,7 @@ operators! {
     reshape
     rms_norm
     rnn
+    rotary
     scan
     scatter_elements
     scatter_nd

@@ -22,7 +22,7 @@ pub fn leaky_relu(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 }
 
 /// `x < 0 ? other : x`.
-fn negative(graph: &mut Builder<'_>, x: Value, other: Value) -> One {
+pub fn negative(graph: &mut Builder<'_>, x: Value, other: Value) -> One {
     let below = graph.map_num("less", x, 0.0)?;
     graph.map("where", &[below, other, x])
 }
@@ -51,7 +51,7 @@ pub fn thresholded_relu(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 }
 
 /// `scale (e^(x / divisor) - 1)`, the negative branch of the Elu family.
-fn exponential(graph: &mut Builder<'_>, x: Value, divisor: f64, scale: f64) -> One {
+pub fn exponential(graph: &mut Builder<'_>, x: Value, divisor: f64, scale: f64) -> One {
     let mut e = x;
     if divisor != 1.0 {
         e = graph.map_num("div", e, divisor)?;
@@ -122,7 +122,8 @@ pub fn hard_sigmoid(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     one(hard(graph, ctx.input(0)?, alpha, beta))
 }
 
-fn hard(graph: &mut Builder<'_>, x: Value, alpha: f64, beta: f64) -> One {
+/// `max(0, min(1, alpha x + beta))`.
+pub fn hard(graph: &mut Builder<'_>, x: Value, alpha: f64, beta: f64) -> One {
     let y = graph.map_num("mul", x, alpha)?;
     let y = graph.map_num("add", y, beta)?;
     let y = graph.map_num("min", y, 1.0)?;
@@ -148,7 +149,8 @@ pub fn gelu(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     one(graph.op(name, &[], &[ctx.input(0)?]))
 }
 
-fn swish_of(graph: &mut Builder<'_>, x: Value, alpha: f64) -> One {
+/// `x sigmoid(alpha x)`.
+pub fn swish_of(graph: &mut Builder<'_>, x: Value, alpha: f64) -> One {
     if alpha == 1.0 {
         return graph.op("silu", &[], &[x]);
     }

@@ -36,6 +36,7 @@ mod loss;
 mod matmul;
 mod ml;
 mod mel;
+mod microsoft;
 mod normalization;
 mod pad;
 mod pool;
@@ -245,6 +246,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Shrink", Node(activation::shrink)),
     ("Sigmoid", Map(elementwise::unary, "sigmoid")),
     ("Sign", Map(elementwise::unary, "sign")),
+    ("SimplifiedLayerNormalization", Node(normalization::simplified)),
     ("Sin", Map(elementwise::unary, "sin")),
     ("Sinh", Map(elementwise::unary, "sinh")),
     ("Size", Node(constant::shape)),
@@ -294,7 +296,6 @@ static COMPOSED: &[&str] = &[
     "ReduceL1",
     "ReduceSumSquare",
     "Resize",
-    "RotaryEmbedding",
     "Selu",
     "Shrink",
     "SoftmaxCrossEntropyLoss",
@@ -310,7 +311,11 @@ static COMPOSED: &[&str] = &[
 /// Those of the function.
 pub fn run(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let narrow = |v: &Value| graph.dtype(*v).is_half();
-    let composed = COMPOSED.binary_search(&ctx.op()).is_ok();
+    let composed = match domain(&ctx.proto.domain) {
+        microsoft::DOMAIN => microsoft::COMPOSED,
+        _ => COMPOSED,
+    };
+    let composed = composed.binary_search(&ctx.op()).is_ok();
     let Some(first) = ctx.inputs.iter().flatten().copied().find(narrow).filter(|_| composed) else {
         return apply(graph, ctx);
     };
@@ -349,6 +354,7 @@ pub fn lookup(domain: &str, op: &str) -> Option<Handler> {
         "ai.onnx.ml" => ml::TABLE,
         "ai.onnx.preview" => preview::TABLE,
         "ai.onnx.preview.training" => training::TABLE,
+        microsoft::DOMAIN => microsoft::TABLE,
         _ => return None,
     };
     table.binary_search_by_key(&op, |e| e.0).ok().map(|i| table[i].1)
@@ -358,7 +364,7 @@ pub fn lookup(domain: &str, op: &str) -> Option<Handler> {
 mod tests {
     #[test]
     fn element_wise_operators_are_the_irs() {
-        for (onnx, handler) in super::TABLE {
+        for (onnx, handler) in super::TABLE.iter().chain(super::microsoft::TABLE) {
             if let super::Map(_, name) = handler {
                 assert!(brolga_ir::Op::new(name, &[]).is_ok(), "{onnx}: `{name}`");
             }
@@ -367,15 +373,21 @@ mod tests {
 
     #[test]
     fn the_tables_are_sorted() {
-        for table in [super::TABLE, super::ml::TABLE, super::preview::TABLE, super::training::TABLE] {
+        use super::{COMPOSED, TABLE, microsoft, ml, preview, training};
+        let domains = [
+            ("", TABLE, COMPOSED),
+            (microsoft::DOMAIN, microsoft::TABLE, microsoft::COMPOSED),
+            ("ai.onnx.ml", ml::TABLE, &[]),
+            ("ai.onnx.preview", preview::TABLE, &[]),
+            ("ai.onnx.preview.training", training::TABLE, &[]),
+        ];
+        for (domain, table, composed) in domains {
             assert!(table.is_sorted_by(|a, b| a.0 < b.0));
-        }
-        assert!(super::COMPOSED.is_sorted_by(|a, b| a < b));
-        for op in super::COMPOSED {
-            assert!(
-                matches!(super::lookup("", op), Some(super::Node(_) | super::Map(..))),
-                "{op}"
-            );
+            assert!(composed.is_sorted_by(|a, b| a < b));
+            for op in composed {
+                let handler = super::lookup(domain, op);
+                assert!(matches!(handler, Some(super::Node(_) | super::Map(..))), "{op}");
+            }
         }
     }
 }

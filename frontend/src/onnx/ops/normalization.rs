@@ -55,7 +55,7 @@ fn channels_of(graph: &mut Builder<'_>, x: Value, parameter: Value) -> One {
 }
 
 /// Mean and variance over axes, dimensions kept; in f32 for 16-bit floats.
-fn moments(graph: &mut Builder<'_>, x: Value, axes: &[usize]) -> Result<(Value, Value), Fail> {
+pub fn moments(graph: &mut Builder<'_>, x: Value, axes: &[usize]) -> Result<(Value, Value), Fail> {
     let x = graph.widen(x)?;
     let mean = graph.mean(axes, x)?;
     let d = graph.map("sub", &[x, mean])?;
@@ -95,7 +95,7 @@ pub fn layer(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 }
 
 /// A tensor with the known extents of its parameter from an axis on.
-fn rows_of(graph: &mut Builder<'_>, x: Value, parameter: Value, axis: usize) -> One {
+pub fn rows_of(graph: &mut Builder<'_>, x: Value, parameter: Value, axis: usize) -> One {
     let known = graph.shape(parameter);
     let (rank, mut x) = (graph.rank(x), x);
     for (back, d) in (1..=rank - axis).zip(known.iter().rev()) {
@@ -106,7 +106,8 @@ fn rows_of(graph: &mut Builder<'_>, x: Value, parameter: Value, axis: usize) -> 
     Ok(x)
 }
 
-fn parameter(graph: &mut Builder<'_>, v: Value, dtype: DType, shape: &[Dim]) -> One {
+/// A parameter in a dtype, spread over the extents that are normalised.
+pub fn parameter(graph: &mut Builder<'_>, v: Value, dtype: DType, shape: &[Dim]) -> One {
     let v = graph.cast(v, dtype)?;
     graph.spread(v, shape)
 }
@@ -121,6 +122,23 @@ pub fn rms(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let dtype = graph.dtype(x);
     let scale = parameter(graph, ctx.input(1)?, dtype, &shape[axis..])?;
     one(graph.op("rms_norm", &[Attr::Int(axis as i64), Attr::num(eps)], &[x, scale]))
+}
+
+/// `SimplifiedLayerNormalization`, which exporters wrote before version 23 had `RMSNormalization`; with the inverse root as an optional
+/// result.
+pub fn simplified(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+    let mut out = rms(graph, ctx)?;
+    if ctx.wants(1) {
+        let x = graph.widen(ctx.input(0)?)?;
+        let axis = node::axis(ctx.int("axis", -1)?, graph.rank(x))?;
+        let axes: Vec<usize> = (axis..graph.rank(x)).collect();
+        let square = graph.map("mul", &[x, x])?;
+        let mean = graph.mean(&axes, square)?;
+        let mean = graph.map_num("add", mean, ctx.float("epsilon", 1e-5)?)?;
+        let root = graph.op("sqrt", &[], &[mean])?;
+        out.push(graph.op("reciprocal", &[], &[root])?);
+    }
+    Ok(out)
 }
 
 /// `GroupNormalization`: scale and bias belong to groups before version 21, to channels since.

@@ -51,7 +51,7 @@ fn parameter(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, p: Value, x: Value) -> 
 }
 
 /// The range of a quantised dtype of integers.
-fn range(dtype: DType) -> Result<(f64, f64), Fail> {
+pub fn range(dtype: DType) -> Result<(f64, f64), Fail> {
     if let Some((least, most)) = dtype.small().and_then(Small::range) {
         return Ok((least as f64, most as f64));
     }
@@ -65,14 +65,14 @@ fn range(dtype: DType) -> Result<(f64, f64), Fail> {
 }
 
 /// Bytes of one sign, less a zero point of the same dtype; none where it is 0.
-struct Bytes {
+pub(super) struct Bytes {
     value: Value,
     zero: Option<Value>,
 }
 
 impl Builder<'_> {
     /// `saturate(round(x / scale) + zero)` in a quantised dtype, computed in f32 or f64.
-    fn quantized(&mut self, x: Value, scale: Value, zero: Option<Value>, to: DType) -> One {
+    pub(super) fn quantized(&mut self, x: Value, scale: Value, zero: Option<Value>, to: DType) -> One {
         let (low, high) = range(to)?;
         let y = self.map("div", &[x, scale])?;
         let y = self.op("round", &[], &[y])?;
@@ -98,7 +98,7 @@ impl Builder<'_> {
     }
 
     /// An operand of an integer product as bytes of one sign, with its zero point.
-    fn bytes(&mut self, value: Value, zero: Option<Value>, to: DType) -> Result<Bytes, Fail> {
+    pub(super) fn bytes(&mut self, value: Value, zero: Option<Value>, to: DType) -> Result<Bytes, Fail> {
         let own = self.dtype(value);
         if !matches!(own, DType::U8 | DType::I8) {
             return Err(Fail::Bad(format!("an operand {}, expected u8 or i8", self.ty(value))));
@@ -174,7 +174,7 @@ impl Builder<'_> {
     }
 
     /// numpy's matmul of bytes less their zero points, in i32; zero points broadcast against their operands.
-    fn matmul_bytes(&mut self, [a, b]: [(Value, Option<Value>); 2]) -> One {
+    pub(super) fn matmul_bytes(&mut self, [a, b]: [(Value, Option<Value>); 2]) -> One {
         let (ra, rb) = (self.rank(a.0), self.rank(b.0));
         let mut left = self.bytes(a.0, a.1, DType::U8)?;
         let mut right = self.bytes(b.0, b.1, DType::I8)?;
@@ -211,7 +211,12 @@ impl Builder<'_> {
 
     /// A convolution of bytes less their zero points, in i32: that of `x` a scalar, that of `w` one for each output channel, `[O, 1, …]`,
     /// or a scalar.
-    fn conv_bytes(&mut self, ctx: &NodeCtx<'_>, x: (Value, Option<Value>), w: (Value, Option<Value>)) -> One {
+    pub(super) fn conv_bytes(
+        &mut self,
+        ctx: &NodeCtx<'_>,
+        x: (Value, Option<Value>),
+        w: (Value, Option<Value>),
+    ) -> One {
         let x = self.bytes(x.0, x.1, DType::U8)?;
         let w = self.bytes(w.0, w.1, DType::I8)?;
         let around = match x.zero {
@@ -255,7 +260,7 @@ impl Builder<'_> {
     }
 
     /// Parameters of each row (or of all) of a matrix operand, against its last two dimensions.
-    fn per_row(&mut self, p: Value) -> One {
+    pub(super) fn per_row(&mut self, p: Value) -> One {
         match self.rank(p) {
             0 => Ok(p),
             1 if product(&self.shape(p)).is(1) => self.reshape(p, vec![]),
@@ -362,7 +367,7 @@ pub fn qlinear_matmul(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 }
 
 /// An i32 accumulator scaled by a scale product over the result's scale.
-fn requantize(graph: &mut Builder<'_>, y: Value, [sa, sb, sy]: [Value; 3], zero: Value) -> One {
+pub fn requantize(graph: &mut Builder<'_>, y: Value, [sa, sb, sy]: [Value; 3], zero: Value) -> One {
     let to = graph.dtype(zero);
     let y = graph.cast(y, DType::F32)?;
     let mut wide = |v: Value| graph.cast(v, DType::F32);
@@ -373,7 +378,7 @@ fn requantize(graph: &mut Builder<'_>, y: Value, [sa, sb, sy]: [Value; 3], zero:
 }
 
 /// A parameter of each output channel, against [O, …].
-fn per_channel(graph: &mut Builder<'_>, p: Value, trailing: usize) -> One {
+pub fn per_channel(graph: &mut Builder<'_>, p: Value, trailing: usize) -> One {
     if product(&graph.shape(p)).is(1) {
         return graph.reshape(p, vec![]);
     }
