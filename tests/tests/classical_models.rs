@@ -46,9 +46,13 @@ impl Case {
 
 /// The names of all models that start so, or of those that do not.
 fn names(prefix: &str, with: bool) -> Vec<String> {
-    let entries = std::fs::read_dir(data("classical-models")).expect("it was unpacked").flatten();
+    let entries = std::fs::read_dir(data("classical-models"))
+        .expect("it was unpacked")
+        .flatten();
     let files = entries.map(|e| e.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = files.filter_map(|f| Some(f.strip_suffix(".onnx")?.to_owned())).collect();
+    let mut names: Vec<String> = files
+        .filter_map(|f| Some(f.strip_suffix(".onnx")?.to_owned()))
+        .collect();
     names.retain(|n| n.starts_with(prefix) == with);
     names.sort();
     names
@@ -93,7 +97,9 @@ fn no_host_operators() {
     for name in names("", true) {
         let case = Case::read(&dir, &name);
         for node in &case.graph.nodes {
-            let role = ops::lookup(node.op.name()).expect("the graph's operators are known").role();
+            let role = ops::lookup(node.op.name())
+                .expect("the graph's operators are known")
+                .role();
             assert!(!matches!(role, ops::Role::Host), "{name}: `{}`", node.op.name());
         }
     }

@@ -95,7 +95,9 @@ impl Checker<'_> {
                     })?;
                 }
                 Scope::Private if self.forks => {
-                    return Err(format!("private buffer b{i} in a kernel with parallel loops inside of serial ones"));
+                    return Err(format!(
+                        "private buffer b{i} in a kernel with parallel loops inside of serial ones"
+                    ));
                 }
                 Scope::Shared | Scope::Private => {
                     locals = true;

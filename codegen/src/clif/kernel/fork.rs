@@ -148,7 +148,10 @@ impl Outline for Fork<'_> {
             let from = e.b.ins().imul(begin, piece);
             let to = e.b.ins().imul(end, piece);
             let to = e.b.ins().smin(to, all);
-            let values: Vec<_> = (0..).zip(self.computed).map(|(i, v)| (*v, field(e, VARS + 8 * i))).collect();
+            let values: Vec<_> = (0..)
+                .zip(self.computed)
+                .map(|(i, v)| (*v, field(e, VARS + 8 * i)))
+                .collect();
             let range = (from, to);
             let mut body = Body::new(e, self.k, self.wide, name, Entry { args, worker, range }, self.body)?;
             for (v, x) in values {

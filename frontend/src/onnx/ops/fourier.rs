@@ -175,7 +175,7 @@ impl Builder<'_> {
             return self.contract(x, roots, [&[], &[]], [&[rank - 2], &[0]]);
         }
         // A product by the imaginary unit is (-b, a) for (a, b).
-        let turned = self.turned(roots)?;
+        let turned = self.quarter_turned(roots)?;
         let both = [self.unsqueeze(roots, &[1])?, self.unsqueeze(turned, &[1])?];
         let matrix = self.concat(1, &both)?;
         self.contract(x, matrix, [&[], &[]], [&[rank - 2, rank - 1], &[0, 1]])
@@ -193,7 +193,7 @@ impl Builder<'_> {
         let x = self.transpose(x, &order)?;
         let y = self.whole(x, &da, complex, inverse)?;
         let roots = self.roots(&db, &da, &Dim::Const(a * b), inverse)?;
-        let turned = self.turned(roots)?;
+        let turned = self.quarter_turned(roots)?;
         let parts = |graph: &mut Self, i: i64| graph.slice_axis(y, rank, Dim::Const(i), Dim::ONE);
         let (real, imaginary) = (parts(self, 0)?, parts(self, 1)?);
         let (real, imaginary) = (self.map("mul", &[real, roots])?, self.map("mul", &[imaginary, turned])?);
@@ -259,7 +259,7 @@ impl Builder<'_> {
     }
 
     /// Complex numbers [… 2] times the imaginary unit.
-    fn turned(&mut self, x: Value) -> One {
+    fn quarter_turned(&mut self, x: Value) -> One {
         let last = self.rank(x) - 1;
         let real = self.slice_axis(x, last, Dim::ZERO, Dim::ONE)?;
         let imaginary = self.slice_axis(x, last, Dim::ONE, Dim::ONE)?;

@@ -124,7 +124,7 @@ impl Builder<'_> {
     }
 
     /// True for a constant that is 0 everywhere.
-    fn is_zero(&self, v: Value) -> bool {
+    pub fn is_zero(&self, v: Value) -> bool {
         let all = |c: &Constant| c.to_tensor().iter().all(|x| x.f64() == 0.0);
         self.graph.as_constant(v).is_some_and(all)
     }

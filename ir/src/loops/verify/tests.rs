@@ -203,7 +203,8 @@ fn loops() {
             ", statement 0.0: a vector loop contains only assignments, stores and checks",
         );
     }
-    let last = ": a parallel loop that is neither the kernel's last top-level statement nor inside of serial loops alone";
+    let last =
+        ": a parallel loop that is neither the kernel's last top-level statement nor inside of serial loops alone";
     reject(
         "for i0 parallel 0..4 { } r0: i64 = index 0",
         &format!(", statement 0{last}"),

@@ -238,7 +238,9 @@ impl<'f> Product<'f> {
     pub fn can_be_shared(&self) -> Result<(), String> {
         match (&self.blocked, self.column.1.as_const()) {
             (Some(_), _) => Err("workers cannot share blocks of a dimension".into()),
-            (None, Some(..=PANEL) | None) => Err("workers cannot share one panel, or a number of them that is not known".into()),
+            (None, Some(..=PANEL) | None) => {
+                Err("workers cannot share one panel, or a number of them that is not known".into())
+            }
             _ => Ok(()),
         }
     }

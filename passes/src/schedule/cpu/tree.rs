@@ -179,7 +179,9 @@ pub fn groups(flat: &Flat, rows: i64) -> Option<i64> {
 pub fn worth_sharing(flat: &Flat, rows: i64, stage: usize, cycles: i64) -> bool {
     let (dims, along) = split(flat, rows);
     let looped = loops_around(&flat.tree, stage, &mut vec![]);
-    let most = product_of(along.iter().map(|(_, n)| n)).as_const().map_or(rows, |n| n.min(rows));
+    let most = product_of(along.iter().map(|(_, n)| n))
+        .as_const()
+        .map_or(rows, |n| n.min(rows));
     let work = |p: &Product| p.cycles(most).is_some_and(|n| n >= cycles);
     looped && product(flat, stage, dims, along).is_ok_and(|p| p.can_be_shared().is_ok() && work(&p))
 }
