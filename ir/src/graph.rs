@@ -1,8 +1,8 @@
 //! Level 1, the tensor IR: an SSA graph of typed values.
 //!
 //! Invariants (checked by [`Graph::verify`]): nodes stand in topological order; every value has one definition; the
-//! types of a node's outputs are what its operator infers from the types of its inputs; a node that came from a model
-//! carries the model node's name in [`Node::origin`]. Shapes broadcast only through the `broadcast` operator. Constants
+//! types of a node's outputs are what its operator infers from the types of its inputs; the symbols in them are those of the
+//! inputs, or of sizes that were read before; a node that came from a model carries the model node's name in [`Node::origin`]. Shapes broadcast only through the `broadcast` operator. Constants
 //! are never copied into the graph: a [`Constant`] is small bytes, a range of a mapped file, or one value splat.
 
 mod base64;

@@ -8,6 +8,7 @@ pub mod every_level;
 pub mod onnx_case;
 pub mod optimum;
 pub mod random;
+pub mod reference_cases;
 
 use brolga::{Session, npy, tensors};
 use brolga_ir::ops::Accuracy;
@@ -17,8 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// The archives of `tests/data`.
-const ARCHIVES: [&str; 7] = [
+const ARCHIVES: [&str; 8] = [
     "classical-models",
+    "dynamic",
     "small-models",
     "microsoft",
     "onnx-light",
