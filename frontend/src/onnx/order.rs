@@ -63,8 +63,17 @@ fn used_names<'m>(n: &'m NodeProto, names: &mut FxHashSet<&'m str>) {
     names.extend(n.input.iter().map(String::as_str));
     for a in &n.attribute {
         for g in a.g.as_ref().into_iter().chain(&a.graphs) {
-            g.node.iter().for_each(|n| used_names(n, names));
-            names.extend(g.output.iter().map(|o| o.name.as_str()));
+            let mut inner = FxHashSet::default();
+            g.node.iter().for_each(|n| used_names(n, &mut inner));
+            inner.extend(g.output.iter().map(|o| o.name.as_str()));
+            // What the subgraph defines is its own, whatever else has that name.
+            g.input.iter().for_each(|i| _ = inner.remove(i.name.as_str()));
+            g.initializer.iter().for_each(|t| _ = inner.remove(t.name.as_str()));
+            g.node
+                .iter()
+                .flat_map(|n| &n.output)
+                .for_each(|o| _ = inner.remove(o.as_str()));
+            names.extend(inner);
         }
     }
 }

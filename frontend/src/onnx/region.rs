@@ -115,6 +115,15 @@ impl Builder<'_> {
         here
     }
 
+    /// A copy of a region that may stand beside it: the sizes that it reads have names of their own.
+    ///
+    /// # Errors
+    /// Never for a valid graph.
+    pub fn copied(&mut self, region: &Graph) -> Result<Graph, Fail> {
+        let copy = region.with_fresh_reads(&mut |_| self.fresh_size());
+        copy.map_err(|e| Fail::Bad(e.to_string()))
+    }
+
     /// A new name for a size that data tell, made of the node that asks for it.
     fn fresh_size(&mut self) -> Symbol {
         let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };

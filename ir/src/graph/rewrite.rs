@@ -1,7 +1,7 @@
 //! Rewriting: a graph made from another, node by node, from the operands toward the results.
 
 use super::{Def, Graph, Node, NodeError, Read, Type, Value};
-use crate::Dim;
+use crate::{Dim, Symbol};
 
 /// A graph that becomes another. Inputs, constants, guards and defaults are there from the start; nodes follow in
 /// [`Rewriter::run`].
@@ -98,6 +98,36 @@ impl Graph {
         self.with_symbols(value, true)
     }
 
+    /// The graph in which the sizes that it reads, and its regions do, have other names: a copy that may stand beside it.
+    ///
+    /// # Errors
+    /// Never for a valid graph.
+    pub fn with_fresh_reads(&self, fresh: &mut dyn FnMut(&Symbol) -> Symbol) -> Result<Graph, NodeError> {
+        let names: Vec<(Symbol, Symbol)> = self
+            .reads
+            .iter()
+            .map(|r| (r.symbol.clone(), fresh(&r.symbol)))
+            .collect();
+        let new = |s: &str| names.iter().find(|(old, _)| **old == *s).map(|(_, new)| Dim::sym(new));
+        let mut graph = self.with_symbols(&new, false)?;
+        for (read, (_, new)) in graph.reads.iter_mut().zip(&names) {
+            read.symbol = new.clone();
+        }
+        for node in &mut graph.nodes {
+            if node.op.regions().next().is_some() {
+                let place = |message| NodeError {
+                    node: node.origin.to_string(),
+                    message,
+                };
+                node.op = node
+                    .op
+                    .map_regions(&mut |g| g.with_fresh_reads(&mut *fresh))
+                    .map_err(place)?;
+            }
+        }
+        Ok(graph)
+    }
+
     /// The graph with symbols replaced; a guard that becomes false is an error where it is `checked` now.
     pub(crate) fn with_symbols(&self, value: &dyn Fn(&str) -> Option<Dim>, checked: bool) -> Result<Graph, NodeError> {
         let known = |t: &Type| {
@@ -105,7 +135,19 @@ impl Graph {
             Type::new(t.dtype, shape)
         };
         let mut rewriter = Rewriter::with_types(self, &known);
-        rewriter.graph.symbols.retain(|s| value(s).is_none());
+        let mut symbols: Vec<Symbol> = vec![];
+        for s in &self.symbols {
+            let mut note = |s: &Symbol| {
+                if !symbols.contains(s) {
+                    symbols.push(s.clone());
+                }
+            };
+            match value(s) {
+                Some(d) => d.for_each_symbol(&mut note),
+                None => note(s),
+            }
+        }
+        rewriter.graph.symbols = symbols;
         rewriter.graph.guards.clear();
         for guard in &self.guards {
             let known = guard.substitute(value);

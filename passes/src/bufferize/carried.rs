@@ -56,6 +56,9 @@ pub(super) fn run(p: &mut Structured) {
             }
             gone.insert(from);
             body.remove(copy);
+            // Steps that used both count twice, which only keeps more apart.
+            let both = uses[&from] + uses[&to] - 2;
+            uses.insert(to, both);
             if let (Some(u), Step::Call { kernel, args, .. }) = (updated, &mut body[maker]) {
                 let (rest, kept) = only(&p.kernels[*kernel as usize], &u.left);
                 *args = kept.iter().map(|&i| args[i]).collect();

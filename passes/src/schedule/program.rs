@@ -227,8 +227,13 @@ impl Scheduler<'_> {
             checks: &[],
             init: constant,
         };
-        self.out
-            .call(&packing.kernel(operand, reader, knobs), vec![slot, panels], source);
+        let mut kernel = packing.kernel(operand, reader, knobs);
+        if constant {
+            // Nothing of the run is known when constants are packed.
+            let inputs = &self.out.program.symbols;
+            kernel.symbols.retain(|s| inputs.contains(s));
+        }
+        self.out.call(&kernel, vec![slot, panels], source);
         self.panels
             .entry(root)
             .or_default()

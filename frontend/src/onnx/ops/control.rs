@@ -13,7 +13,7 @@
 use super::super::region::{Frame, region};
 use super::*;
 use brolga_ir::ops::Region;
-use brolga_ir::{Attr, DType, Dim, Type};
+use brolga_ir::{Attr, DType, Dim, Graph, Type};
 use onnx_protobuf::GraphProto;
 
 /// Nodes that a loop may become where it is written out.
@@ -147,7 +147,7 @@ fn agree(
             }
             branches[i].frame = graph.leave();
         }
-        let sizes = choose(graph, condition, branches, &extents)?;
+        let sizes = choose(graph, condition, branches, &extents, true)?;
         let mut known = vec![];
         for v in sizes {
             known.push(graph.read(v, None)?);
@@ -155,12 +155,17 @@ fn agree(
         for i in 0..2 {
             graph.enter(std::mem::take(&mut branches[i].frame));
             for (&(k, axis), want) in open.iter().zip(&known) {
-                values[i][k] = graph.fit(values[i][k], axis, want)?;
+                // Of the branch that is not taken, the result has another extent, which must be valid all the same.
+                let v = values[i][k];
+                let (rank, have) = (graph.rank(v), graph.shape(v)[axis].clone());
+                let mut more = vec![Dim::ZERO; rank];
+                more[axis] = want - &have;
+                values[i][k] = graph.pad(v, vec![Dim::ZERO; rank], more, vec![0; rank], 0)?;
             }
             branches[i].frame = graph.leave();
         }
     }
-    choose(graph, condition, branches, values)
+    choose(graph, condition, branches, values, false)
 }
 
 /// Whether data tell an extent, in a graph itself.
@@ -170,13 +175,22 @@ fn late(frame: &Frame, d: &Dim) -> bool {
     own
 }
 
-/// An `if` of two branches with results of the same types.
-fn choose(graph: &mut Builder<'_>, condition: Value, branches: &[Subgraph; 2], values: &[Vec<Value>; 2]) -> Outcome {
+/// An `if` of two branches, or copies of them, with results of the same types.
+fn choose(
+    graph: &mut Builder<'_>,
+    condition: Value,
+    branches: &[Subgraph; 2],
+    values: &[Vec<Value>; 2],
+    copied: bool,
+) -> Outcome {
     let captures = union(&[&branches[0].frame, &branches[1].frame]);
     let types: Vec<Type> = captures.iter().map(|v| graph.ty(*v).clone()).collect();
     let mut attrs = vec![];
     for (b, values) in branches.iter().zip(values) {
-        let r = region(&b.frame, &[], values, &captures, &types);
+        let mut r = region(&b.frame, &[], values, &captures, &types);
+        if copied {
+            r = graph.copied(&r)?;
+        }
         attrs.push(Attr::Region(Region::new(r).map_err(|e| e.to_string())?));
     }
     graph.unfolded_ops("if", &attrs, &[&[condition], &captures[..]].concat())
@@ -690,13 +704,14 @@ impl Body {
 
         let captures = union(&[&cond, &body]);
         let types: Vec<Type> = captures.iter().map(|v| graph.ty(*v).clone()).collect();
-        let of = |frame: &Frame, arguments: &[Value], results: &[Value]| {
-            let graph = region(frame, arguments, results, &captures, &types);
-            Region::new(graph)
-                .map(Attr::Region)
-                .map_err(|e| Fail::Bad(e.to_string()))
-        };
-        let attrs = [of(&cond, &given, &[test])?, of(&body, &arguments, &results)?];
+        let cond = region(&cond, &given, &[test], &captures, &types);
+        let mut body = region(&body, &arguments, &results, &captures, &types);
+        if rows.is_none() {
+            // The same body may follow, with rows.
+            body = graph.copied(&body)?;
+        }
+        let region = |g: Graph| Region::new(g).map(Attr::Region).map_err(|e| e.to_string());
+        let attrs = [region(cond)?, region(body)?];
         operands.extend(&captures);
         let mut out = graph.unfolded_ops("while", &attrs, &operands)?.into_iter();
         let count = out.next().ok_or("a loop without a count")?;

@@ -24,7 +24,7 @@ impl Builder<'_> {
     /// When the filter's width depends on the scale (antialiasing).
     pub fn interpolate(&mut self, x: Value, s: &Stretch, mode: &Mode) -> One {
         if mode.antialias && !mode.nearest {
-            return unsupported("antialiasing by a scale or of an extent that a run tells");
+            return unsupported("antialiasing by a scale or of an extent computed from data");
         }
         let from = self.shape(x)[s.axis].clone();
         self.require_at_most(&Dim::ONE, &from)?;
