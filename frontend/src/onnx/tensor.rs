@@ -91,12 +91,13 @@ pub fn constant(t: &TensorProto, files: &mut Files, limit: u64) -> Result<Consta
     if dtype == DType::Bool && data.bytes().iter().any(|&b| b > 1) {
         return Err("a bool that is neither 0 nor 1".into());
     }
+    let whole = dtype.packed_bits() == dtype.bits();
     let data = match data {
-        Held::File(source, range) if bytes == range.len() => ConstData::File {
+        Held::File(source, range) if whole => ConstData::File {
             source,
             offset: range.start,
         },
-        Held::Bytes(all) if bytes == all.len() => ConstData::Dense(Tensor::new(dtype, shape.clone(), all)?),
+        Held::Bytes(all) if whole => ConstData::Dense(Tensor::new(dtype, shape.clone(), all)?),
         packed => {
             let all = unpacked(dtype, packed.bytes(), bytes);
             ConstData::Dense(Tensor::new(dtype, shape.clone(), all)?)

@@ -169,6 +169,24 @@ fn maps_of_ragged_extent() {
 }
 
 #[test]
+fn small_types_are_bytes() {
+    for d in DType::ALL.into_iter().filter(|d| d.small().is_some()) {
+        let g = parse(&format!(
+            "graph @g(%0 x: {d}[3, 45], %1 y: f32[3, 45], %2 n: i32[3, 45]) {{
+               %3 = cast{{to=f32}}(%0)
+               %4 = cast{{to={d}}}(%1)
+               %5 = cast{{to={d}}}(%2)
+               %6 = transpose{{perm=[1, 0]}}(%0)
+               %7 = less(%3, %1)
+               %8 = where(%7, %4, %5)
+               return a = %3, b = %4, c = %5, d = %6, e = %8
+             }}"
+        ));
+        check_graph(&g, Wanted::default(), &[&[3, 45]; 3]);
+    }
+}
+
+#[test]
 fn contractions_with_ragged_tiles() {
     let attrs = |out| format!("lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out={out}");
     let g = parse(&format!(
