@@ -37,6 +37,7 @@ mod matmul;
 mod mel;
 mod microsoft;
 mod ml;
+mod nms;
 mod normalization;
 mod pad;
 mod pool;
@@ -57,6 +58,7 @@ mod slice;
 mod softmax;
 mod sort;
 mod training;
+mod unique;
 
 /// What an operator's function returns.
 pub type Outcome = Result<Vec<Value>, Fail>;
@@ -191,6 +193,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Multinomial", Node(random::multinomial)),
     ("Neg", Map(elementwise::unary, "neg")),
     ("NegativeLogLikelihoodLoss", Node(loss::negative_log_likelihood)),
+    ("NonMaxSuppression", Node(nms::non_max_suppression)),
     ("NonZero", Node(gather::nonzero)),
     ("Not", Map(elementwise::unary, "not")),
     ("OneHot", Node(gather::one_hot)),
@@ -272,6 +275,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("TopK", Node(sort::top_k)),
     ("Transpose", Node(reshape::transpose)),
     ("Trilu", Node(gather::trilu)),
+    ("Unique", Node(unique::unique)),
     ("Unsqueeze", Node(reshape::unsqueeze)),
     ("Upsample", Node(resize::upsample)),
     ("Where", Node(elementwise::select)),

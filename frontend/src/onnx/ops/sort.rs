@@ -143,6 +143,13 @@ impl Builder<'_> {
     }
 
     /// The positions of all keys of each row, in order.
+    ///
+    /// # Errors
+    /// When an operator does not accept the operands.
+    pub fn sorted_positions(&mut self, key: Value) -> One {
+        self.order(key, PAIRS)
+    }
+
     fn order(&mut self, key: Value, pairs: i64) -> One {
         match self.shape(key)[1].as_const() {
             Some(n) if n <= pairs => self.order_by_pairs(key),

@@ -1,0 +1,163 @@
+//! `NonMaxSuppression`: in every step of a loop each class of each image takes the best box that is left, and drops those that
+//! overlap it. The loop ends when nothing is left anywhere, or each has as many as it may; how many were taken the run tells.
+
+use super::*;
+use brolga_ir::{Attr, DType, Dim, dim::product};
+
+/// `NonMaxSuppression`. Of equal scores the box of lower index is the better one.
+pub fn non_max_suppression(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+    ctx.arity(2, 5)?;
+    let (boxes, scores) = (ctx.input(0)?, ctx.input(1)?);
+    if graph.rank(boxes) != 3 || graph.rank(scores) != 3 {
+        return Err(Fail::Bad(format!(
+            "boxes {} and scores {}, expected rank 3",
+            graph.ty(boxes),
+            graph.ty(scores)
+        )));
+    }
+    let boxes = graph.fit(boxes, 2, &Dim::Const(4))?;
+    let [batch, n] = [graph.shape(boxes)[0].clone(), graph.shape(boxes)[1].clone()];
+    let scores = graph.fit(scores, 0, &batch)?;
+    let scores = graph.fit(scores, 2, &n)?;
+    let dtype = graph.dtype(scores);
+    let shape = graph.shape(scores);
+    let scalar = |graph: &mut Builder<'_>, i: usize, dtype: DType| match ctx.optional(i) {
+        Some(v) => {
+            let v = graph.reshape_if_equal(v, vec![])?;
+            graph.cast(v, dtype)
+        }
+        None => Ok(graph.scalar(dtype, 0)),
+    };
+    let most = scalar(graph, 2, DType::I64)?;
+    let overlap = scalar(graph, 3, dtype)?;
+    let sides = corners(graph, boxes, ctx.flag("center_point_box", false)?)?;
+
+    // The key of a box that is taken, dropped or not good enough is 0, which is no number's.
+    let mut key = graph.sort_key(scores, true)?;
+    let none = graph.scalar(graph.dtype(key), 0);
+    if ctx.optional(4).is_some() {
+        let least = scalar(graph, 4, dtype)?;
+        let good = graph.map("greater", &[scores, least])?;
+        key = graph.map("where", &[good, key, none])?;
+    }
+    let never = graph.splat(DType::I32, &shape, -1)?;
+    let zero = graph.scalar(DType::I64, 0);
+    let more = left(graph, key)?;
+    let captures = [&[most, overlap][..], &sides].concat();
+    let done = graph.repeat_while(
+        &[zero, more, key, never],
+        &captures,
+        |b, v| {
+            let room = b.map("less", &[v[0], v[4]])?;
+            b.map("and", &[room, v[1]])
+        },
+        step,
+    )?;
+
+    // Those of a class lie in the order in which they were taken, behind those of the classes before.
+    let taken = done[3];
+    let all = product(&shape);
+    let is_taken = graph.map_num("greater_or_equal", taken, 0)?;
+    let ones = graph.cast(is_taken, DType::I64)?;
+    let each = graph.reduce("sum", &[2], ones)?;
+    let classes = product(&shape[..2]);
+    let each = graph.reshape(each, vec![classes])?;
+    let total = graph.reduce("sum", &[0], each)?;
+    let count = graph.read(total, Some(all.clone()))?;
+    let attrs = [Attr::word("sum"), Attr::Int(0), Attr::Bool(true), Attr::Bool(false)];
+    let before = graph.op("scan", &attrs, &[each])?;
+    let before = graph.reshape(before, vec![shape[0].clone(), shape[1].clone(), Dim::ONE])?;
+    let place = graph.cast(taken, DType::I64)?;
+    let place = graph.map("add", &[before, place])?;
+    let behind = graph.dim_scalar(&all, DType::I64)?;
+    let place = graph.map("where", &[is_taken, place, behind])?;
+    let place = graph.reshape(place, vec![all.clone()])?;
+    let from = graph.iota(DType::I64, std::slice::from_ref(&all), 0)?;
+    let room = graph.splat(DType::I64, &[&all + &Dim::ONE], 0)?;
+    let attrs = [Attr::Int(0), Attr::word("none")];
+    let slots = graph.op("scatter_elements", &attrs, &[room, place, from])?;
+    let found = graph.slice_axis(slots, 0, Dim::ZERO, count)?;
+    // [batch, class, box] of each.
+    let boxes = graph.dim_scalar(&n, DType::I64)?;
+    let classes = graph.dim_scalar(&shape[1], DType::I64)?;
+    let number = graph.map("mod", &[found, boxes])?;
+    let outer = graph.map("div", &[found, boxes])?;
+    let class = graph.map("mod", &[outer, classes])?;
+    let image = graph.map("div", &[outer, classes])?;
+    let mut columns = vec![];
+    for v in [image, class, number] {
+        columns.push(graph.unsqueeze(v, &[1])?);
+    }
+    one(graph.concat(1, &columns))
+}
+
+/// The lower and upper ends of boxes along both axes, and their areas: [batch, boxes] each.
+fn corners(graph: &mut Builder<'_>, boxes: Value, centred: bool) -> Result<[Value; 5], Fail> {
+    let column = |graph: &mut Builder<'_>, i: i64| {
+        let v = graph.slice_axis(boxes, 2, Dim::Const(i), Dim::ONE)?;
+        graph.squeeze(v, &[2])
+    };
+    let mut ends = vec![];
+    for axis in 0..2 {
+        let (a, b) = (column(graph, axis)?, column(graph, axis + 2)?);
+        if centred {
+            let half = graph.map_num("mul", b, 0.5)?;
+            ends.push([graph.map("sub", &[a, half])?, graph.map("add", &[a, half])?]);
+        } else {
+            ends.push([graph.map("min", &[a, b])?, graph.map("max", &[a, b])?]);
+        }
+    }
+    let height = graph.map("sub", &[ends[0][1], ends[0][0]])?;
+    let width = graph.map("sub", &[ends[1][1], ends[1][0]])?;
+    let area = graph.map("mul", &[height, width])?;
+    Ok([ends[0][0], ends[0][1], ends[1][0], ends[1][1], area])
+}
+
+/// Whether a key is not 0.
+fn left(graph: &mut Builder<'_>, key: Value) -> One {
+    let some = graph.map_num("greater", key, 0)?;
+    let some = graph.reduce("or", &[0, 1, 2], some)?;
+    graph.reshape(some, vec![])
+}
+
+/// One box of each class: the number of steps, whether any is left, keys, and in which step boxes were taken.
+fn step(b: &mut Builder<'_>, v: &[Value]) -> Result<Vec<Value>, Fail> {
+    let [number, _, key, taken, _, overlap, low_y, high_y, low_x, high_x, area] = v[..] else {
+        unreachable!("there are four values of state and seven others");
+    };
+    let attrs = [Attr::word("max"), Attr::Int(2), Attr::Bool(false)];
+    let best = b.op("arg_reduce", &attrs, &[key])?;
+    let chosen = b.squeeze(best, &[2])?;
+    // Each end of all boxes, [batch, 1, boxes], and of the chosen one, [batch, classes, 1].
+    let mut ends = vec![];
+    for end in [low_y, high_y, low_x, high_x, area] {
+        let mine = b.op("gather_elements", &[Attr::Int(1)], &[end, chosen])?;
+        ends.push([b.unsqueeze(end, &[1])?, b.unsqueeze(mine, &[2])?]);
+    }
+    let common = |b: &mut Builder<'_>, low: [Value; 2], high: [Value; 2]| {
+        let (from, to) = (b.map("max", &low)?, b.map("min", &high)?);
+        b.map("sub", &[to, from])
+    };
+    let (height, width) = (common(b, ends[0], ends[1])?, common(b, ends[2], ends[3])?);
+    let both = b.map("mul", &[height, width])?;
+    let areas = b.map("add", &ends[4])?;
+    let either = b.map("sub", &[areas, both])?;
+    let ratio = b.map("div", &[both, either])?;
+    let mut dropped = b.map("greater", &[ratio, overlap])?;
+    for positive in [height, width, both, ends[4][0], ends[4][1], either] {
+        let is = b.map_num("greater", positive, 0.0)?;
+        dropped = b.map("and", &[dropped, is])?;
+    }
+    let n = b.shape(key)[2].clone();
+    let at = b.iota(DType::I64, &[n], 0)?;
+    let is_best = b.map("equal", &[at, best])?;
+    let good = b.map_num("greater", key, 0)?;
+    let take = b.map("and", &[is_best, good])?;
+    let now = b.cast(number, DType::I32)?;
+    let taken = b.map("where", &[take, now, taken])?;
+    let out = b.map("or", &[dropped, is_best])?;
+    let none = b.scalar(b.dtype(key), 0);
+    let key = b.map("where", &[out, none, key])?;
+    let more = left(b, key)?;
+    Ok(vec![b.map_num("add", number, 1)?, more, key, taken])
+}
