@@ -21,11 +21,8 @@ impl Builder<'_> {
     /// `x` resized along an axis.
     ///
     /// # Errors
-    /// When the filter's width depends on the scale (antialiasing).
+    /// When an operator does not accept the operands.
     pub fn interpolate(&mut self, x: Value, s: &Stretch, mode: &Mode) -> One {
-        if mode.antialias && !mode.nearest {
-            return unsupported("antialiasing by a scale or of an extent computed from data");
-        }
         let from = self.shape(x)[s.axis].clone();
         self.require_at_most(&Dim::ONE, &from)?;
         let at = self.coordinates(&from, s, mode)?;
@@ -35,6 +32,7 @@ impl Builder<'_> {
                 let i = self.rounded(at, mode)?;
                 self.elements(x, s.axis, i, last)?
             }
+            false if mode.antialias => self.smoothed(x, s, at, last, mode)?,
             false => self.filtered(x, s.axis, at, last, mode)?,
         };
         if mode.coordinates == "tf_crop_and_resize" {
@@ -142,11 +140,7 @@ impl Builder<'_> {
             let d = self.map("abs", &[d])?;
             let mut w = self.weight(d, k, mode)?;
             if mode.exclude_outside {
-                let above = self.map_num("greater_or_equal", i, 0.0)?;
-                let below = self.map("less_or_equal", &[i, last])?;
-                let inside = self.map("and", &[above, below])?;
-                let zero = self.scalar(DType::F64, 0);
-                w = self.map("where", &[inside, w, zero])?;
+                w = self.inside(i, last, w)?;
             }
             parts.push((i, w));
         }
@@ -168,6 +162,78 @@ impl Builder<'_> {
         }
         let y = self.sum(&terms)?;
         self.cast(y, dtype)
+    }
+
+    /// Sums of as many elements as a filter covers that is as wide as an element of the result, where that is the wider one:
+    /// steps of a loop, over which weights are summed too.
+    fn smoothed(&mut self, x: Value, s: &Stretch, at: Value, last: Value, mode: &Mode) -> One {
+        let dtype = self.dtype(x);
+        let compute = if dtype.is_float() { dtype.compute() } else { DType::F32 };
+        let x = self.cast(x, compute)?;
+        let narrow = self.map_num("min", s.scale, 1.0)?;
+        let reach = self.scalar(DType::F64, if mode.cubic { 2.0 } else { 1.0 });
+        let radius = self.map("div", &[reach, narrow])?;
+        let first = self.map("sub", &[at, radius])?;
+        let first = self.map("floor", &[first])?;
+        let first = self.map_num("add", first, 1.0)?;
+        let width = self.map_num("mul", radius, 2.0)?;
+        let width = self.map("ceil", &[width])?;
+        let mut shape = self.shape(x);
+        shape[s.axis] = s.to.clone();
+        let sum = self.splat(compute, &shape, 0.0)?;
+        let total = self.splat(DType::F64, std::slice::from_ref(&s.to), 0.0)?;
+        let start = self.scalar(DType::F64, 0.0);
+        let axes: Vec<usize> = (1..shape.len() - s.axis).collect();
+        let done = self.repeat_while(
+            &[start, total, sum],
+            &[width, x, at, first, narrow, last],
+            |b, v| b.map("less_or_equal", &[v[0], v[3]]),
+            |b, v| {
+                let i = b.map("add", &[v[6], v[0]])?;
+                let d = b.map("sub", &[v[5], i])?;
+                let d = b.map("abs", &[d])?;
+                let d = b.map("mul", &[d, v[7]])?;
+                let w = b.filter(d, mode)?;
+                let w = if mode.exclude_outside { b.inside(i, v[8], w)? } else { w };
+                let total = b.map("add", &[v[1], w])?;
+                let element = b.elements(v[4], s.axis, i, v[8])?;
+                let w = b.cast(w, compute)?;
+                let w = b.unsqueeze(w, &axes)?;
+                let part = b.map("mul", &[element, w])?;
+                let sum = b.map("add", &[v[2], part])?;
+                Ok(vec![b.map_num("add", v[0], 1.0)?, total, sum])
+            },
+        )?;
+        let none = self.map_num("equal", done[1], 0.0)?;
+        let one = self.scalar(DType::F64, 1.0);
+        let total = self.map("where", &[none, one, done[1]])?;
+        let total = self.cast(total, compute)?;
+        let total = self.unsqueeze(total, &axes)?;
+        let y = self.map("div", &[done[2], total])?;
+        self.cast(y, dtype)
+    }
+
+    /// The filter at a distance of any size.
+    fn filter(&mut self, d: Value, mode: &Mode) -> One {
+        let near = self.weight(d, 0, mode)?;
+        if !mode.cubic {
+            return self.map_num("max", near, 0.0);
+        }
+        let far = self.weight(d, -1, mode)?;
+        let zero = self.scalar(DType::F64, 0.0);
+        let within = self.map_num("less", d, 2.0)?;
+        let far = self.map("where", &[within, far, zero])?;
+        let close = self.map_num("less_or_equal", d, 1.0)?;
+        self.map("where", &[close, near, far])
+    }
+
+    /// Weights of elements at whole positions, and 0 where there is none.
+    fn inside(&mut self, i: Value, last: Value, weight: Value) -> One {
+        let above = self.map_num("greater_or_equal", i, 0.0)?;
+        let below = self.map("less_or_equal", &[i, last])?;
+        let inside = self.map("and", &[above, below])?;
+        let zero = self.scalar(DType::F64, 0);
+        self.map("where", &[inside, weight, zero])
     }
 
     fn sum(&mut self, terms: &[Value]) -> One {
