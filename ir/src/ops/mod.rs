@@ -277,6 +277,7 @@ operators! {
     log_softmax
     lrn
     lstm
+    packed_product
     pad
     pool
     recurrence

@@ -1,10 +1,12 @@
 //! Weights of 2, 4 or 8 bits in blocks with a scale and a zero point each, packed into bytes: `MatMulNBits`, `GatherBlockQuantized`.
 //!
-//! The bytes stay what they are: a kernel that multiplies reads them, shifts, masks and scales. They lie with the columns of the product
-//! innermost, so that vectors of columns read vectors of bytes; that transpose is done when the model is compiled.
+//! The bytes stay what they are: the kernel that multiplies reads them, shifts, masks and scales.
 
 use super::*;
-use brolga_ir::{DType, Dim, Tensor};
+use brolga_ir::{Attr, DType, Dim, Tensor, dim::product};
+
+/// The largest extent and block.
+const MOST: i64 = 1 << 40;
 
 /// The attribute `bits`, as the number of values in a byte.
 fn values_a_byte(ctx: &NodeCtx<'_>) -> Result<i64, Fail> {
@@ -40,23 +42,18 @@ impl Builder<'_> {
     }
 }
 
-/// A parameter `[columns, blocks]`, which may be packed along the blocks as weights are, as `[blocks, columns]` in f32.
+/// A parameter `[columns, blocks]`, which may be packed along the blocks as weights are.
 fn parameter(graph: &mut Builder<'_>, v: Value, columns: &Dim, blocks: &Dim, values: i64) -> One {
     let packed = graph.dtype(v) == DType::U8;
     let values = if packed { values } else { 1 };
     let bytes = blocks.ceil_div(&Dim::Const(values));
-    let v = match graph.rank(v) {
-        2 => graph.fit_shape(v, &[columns.clone(), bytes.clone()])?,
-        _ => graph.reshape_if_equal(v, vec![columns.clone(), bytes.clone()])?,
-    };
-    let v = graph.transpose(v, &[1, 0])?;
-    let mut v = v;
-    if packed {
-        v = graph.unpacked(v, 0, values)?;
-        v = graph.reshape(v, vec![&bytes * values, columns.clone()])?;
-        v = graph.slice_axis(v, 0, Dim::ZERO, blocks.clone())?;
+    let v = graph.reshape_if_equal(v, vec![columns.clone(), bytes.clone()])?;
+    if !packed {
+        return graph.cast(v, DType::F32);
     }
-    graph.cast(v, DType::F32)
+    let v = graph.unpacked(v, 1, values)?;
+    let v = graph.reshape(v, vec![columns.clone(), &bytes * values])?;
+    graph.slice_axis(v, 1, Dim::ZERO, blocks.clone())
 }
 
 /// `MatMulNBits`: `A ((q - zero) scale)ᵀ + bias` with `q` of `[N, blocks, bytes]`, packed along K.
@@ -65,8 +62,8 @@ pub fn matmul(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let values = values_a_byte(ctx)?;
     let attr = |name: &str| -> Result<i64, Fail> {
         ctx.opt_int(name)?
-            .filter(|&n| n > 0)
-            .ok_or_else(|| Fail::Bad(format!("attribute `{name}` is missing or below 1")))
+            .filter(|n| (1..=MOST).contains(n))
+            .ok_or_else(|| Fail::Bad(format!("attribute `{name}` is missing, below 1 or above {MOST}")))
     };
     let (n, k, block) = (attr("N")?, attr("K")?, attr("block_size")?);
     if ctx.int("weight_prepacked", 0)? != 0 {
@@ -79,29 +76,43 @@ pub fn matmul(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         return Err(Fail::Bad(format!("block_size {block}, expected whole bytes")));
     }
     let blocks = (k + block - 1) / block;
-    let (columns, blocks) = (Dim::Const(n), Dim::Const(blocks));
-    let bytes = Dim::Const(block / values);
-    let x = ctx.input(0)?;
-    let weight = graph.fit_shape(ctx.input(1)?, &[columns.clone(), blocks.clone(), bytes])?;
-    let weight = graph.transpose(weight, &[1, 2, 0])?;
-    let weight = graph.unpacked(weight, 1, values)?;
-    let mut w = graph.cast(weight, DType::F32)?;
-    let own = [blocks.clone(), Dim::ONE, Dim::ONE, columns.clone()];
-    let zero = match ctx.optional(3) {
-        Some(z) => {
-            let z = parameter(graph, z, &columns, &blocks, values)?;
-            graph.reshape(z, own.to_vec())?
-        }
-        None => graph.scalar(DType::F32, (1i64 << (8 / values - 1)) as f64),
+    let (columns, bytes) = (Dim::Const(n), Dim::Const(block / values));
+    let weight = [columns.clone(), Dim::Const(blocks), bytes.clone()];
+    let weight = graph.fit_shape(ctx.input(1)?, &weight)?;
+    let mut x = ctx.input(0)?;
+    let shape = graph.shape(x);
+    let Some((_, lead)) = shape.split_last() else {
+        return Err(Fail::Bad(format!("{}, expected rank 1 or more", graph.ty(x))));
     };
-    w = graph.map("sub", &[w, zero])?;
-    let scale = parameter(graph, ctx.input(2)?, &columns, &blocks, values)?;
-    let scale = graph.reshape(scale, own.to_vec())?;
-    w = graph.map("mul", &[w, scale])?;
-    w = graph.reshape(w, vec![&blocks * block, columns])?;
+    let rows = product(lead);
+    x = graph.fit(x, lead.len(), &Dim::Const(k))?;
+    x = graph.reshape(x, vec![rows.clone(), Dim::Const(k)])?;
     // The last block may be cut short.
-    w = graph.slice_axis(w, 0, Dim::ZERO, Dim::Const(k))?;
-    let mut y = graph.matmul(x, w)?;
+    let none = vec![Dim::ZERO; 2];
+    x = graph.pad(
+        x,
+        none,
+        vec![Dim::ZERO, Dim::Const(blocks * block - k)],
+        vec![0; 2],
+        0.0,
+    )?;
+    if values > 1 {
+        // The elements of a block in the order in which bytes hold their weights.
+        let apart = vec![rows.clone(), Dim::Const(blocks), bytes, Dim::Const(values)];
+        x = graph.reshape(x, apart)?;
+        x = graph.transpose(x, &[0, 1, 3, 2])?;
+        x = graph.reshape(x, vec![rows, Dim::Const(blocks * block)])?;
+    }
+    let blocks = Dim::Const(blocks);
+    let scale = parameter(graph, ctx.input(2)?, &columns, &blocks, values)?;
+    let mut operands = vec![x, weight, scale];
+    if let Some(z) = ctx.optional(3) {
+        operands.push(parameter(graph, z, &columns, &blocks, values)?);
+    }
+    let bits = 8 / values;
+    let usual = (1i64 << (bits - 1)) as f64;
+    let mut y = graph.op("packed_product", &[Attr::Int(bits), Attr::num(usual)], &operands)?;
+    y = graph.reshape(y, [lead, &[columns]].concat())?;
     if let Some(bias) = ctx.optional(5) {
         y = graph.map("add", &[y, bias])?;
     }
