@@ -171,13 +171,31 @@ pub fn max(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 
 /// `AveragePool`.
 pub fn average(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+    average_by(graph, ctx, |pool, graph, dtype, include_pad| {
+        pool.counts(graph, include_pad, dtype)
+    })
+}
+
+/// The same, but what lies behind the padding, where the result was rounded up, counts as padding does.
+pub fn average_of_kernel(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+    average_by(graph, ctx, |pool, graph, dtype, include_pad| match include_pad {
+        true => Ok(graph.scalar(dtype, pool.window.kernel.iter().product::<i64>() as f64)),
+        false => pool.counts(graph, false, dtype),
+    })
+}
+
+fn average_by(
+    graph: &mut Builder<'_>,
+    ctx: &NodeCtx<'_>,
+    counts: impl FnOnce(&Pool, &mut Builder<'_>, DType, bool) -> One,
+) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
     let dtype = graph.dtype(x);
     let p = plan(graph, ctx, x)?;
     let wide = graph.widen(x)?;
     let sum = p.emit(graph, "sum", wide)?;
-    let counts = p.counts(graph, ctx.flag("count_include_pad", false)?, graph.dtype(sum))?;
+    let counts = counts(&p, graph, graph.dtype(sum), ctx.flag("count_include_pad", false)?)?;
     let y = graph.map("div", &[sum, counts])?;
     one(graph.cast(y, dtype))
 }

@@ -221,7 +221,7 @@ pub fn softmax(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 /// `QLinearAveragePool`.
 pub fn average_pool(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let pooled = |graph: &mut Builder<'_>, ctx: &NodeCtx<'_>| {
-        function(graph, ctx, |graph, ctx, _| Ok(pool::average(graph, ctx)?[0]))
+        function(graph, ctx, |graph, ctx, _| Ok(pool::average_of_kernel(graph, ctx)?[0]))
     };
     match ctx.flag("channels_last", false)? {
         true => channels_last(graph, ctx, &[0], pooled),
