@@ -59,6 +59,7 @@ dtypes! {
     I2 = 23, 1, "i2", "int8_t";
     U4 = 24, 1, "u4", "uint8_t";
     U2 = 25, 1, "u2", "uint8_t";
+    Str = 26, 4, "str", "uint32_t";
 }
 
 impl DType {

@@ -215,7 +215,8 @@ impl Header<'_> {
         emit!(
             self,
             "/* Element types. f16 and bf16 are stored as uint16_t, bool as uint8_t; so is the code of a smaller float. Integers of \
-             fewer\n   than 8 bits are stored as int8_t and uint8_t, one in a byte. */\nenum {{"
+             fewer\n   than 8 bits are stored as int8_t and uint8_t, one in a byte; str as the uint32_t that a string has for a \
+             number. */\nenum {{"
         );
         for &dtype in DType::ALL {
             let comma = if Some(&dtype) == DType::ALL.last() { "" } else { "," };
@@ -235,6 +236,13 @@ impl Header<'_> {
             self,
             "#error \"headers of different Brolga ABI versions in one file\"\n#endif\n"
         );
+    }
+
+    /// Whether the caller has to do with strings.
+    fn has_strings(&self) -> bool {
+        let inputs = self.meta.inputs.iter().map(|i| i.dtype);
+        let mut all = inputs.chain(self.meta.outputs.iter().map(|o| o.dtype));
+        all.any(|d| d == DType::Str)
     }
 
     /// Macros that describe this model.
@@ -261,6 +269,17 @@ impl Header<'_> {
         for (i, name) in meta.names.iter().enumerate() {
             let at = meta.symbols.len() + i;
             emit!(self, "/* dims[{at}], for host operators: {} */", comment(name));
+        }
+        if !meta.strings.is_empty() || self.has_strings() {
+            let count = meta.strings.len();
+            emit!(
+                self,
+                "\n/* Strings are numbers: those that the model knows are below, in order; equal strings have equal numbers. */"
+            );
+            emit!(self, "#define {upper}_STRING_COUNT {count}");
+            for (i, s) in meta.strings.iter().enumerate() {
+                emit!(self, "#define {upper}_STRING_{i} {}", literal(s));
+            }
         }
         for (i, input) in meta.inputs.iter().enumerate() {
             let shape = comment(&meta.input_shape(input));

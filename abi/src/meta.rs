@@ -141,6 +141,8 @@ pub struct Meta {
     pub kernels: Vec<Kernel>,
     /// The model's nodes that `Ctx::error_node` counts.
     pub nodes: Vec<String>,
+    /// The strings that have the numbers 0, 1, 2 …: elements of the type `str` are such numbers.
+    pub strings: Vec<String>,
     /// Inputs that the program can update in place.
     pub aliases: Vec<Alias>,
     /// Size of the packed weights in bytes.

@@ -280,6 +280,7 @@ fn describe(program: &Program, options: &Options, weights_bytes: u64) -> Result<
         outputs: outputs.collect(),
         aliases: aliases.collect(),
         guards: program.guards.iter().map(|g| g.to_string()).collect(),
+        strings: program.strings.iter().map(|s| s.to_string()).collect(),
         sizes: brolga_codegen::plan::sizes(program),
         checks: brolga_codegen::program::checks(&program.steps),
         names: program.visible_names().iter().map(|n| n.to_string()).collect(),

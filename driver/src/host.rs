@@ -86,6 +86,9 @@ pub fn describe(program: &Program) -> Result<Vec<brolga_abi::HostOp>, brolga_ir:
                 g.symbols.push(s.clone());
             }
         });
+        // Sizes that only the run tells are among those of its attributes.
+        let names = program.visible_names();
+        g.symbols = program.symbols.iter().chain(&names).cloned().collect();
         let results = g.add(op.clone(), &operands, origin)?;
         g.outputs = results.iter().enumerate().map(|(i, v)| (format!("y{i}"), *v)).collect();
         rows.push(brolga_abi::HostOp {

@@ -4,11 +4,11 @@
 //! (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 //! Invariant: tensors are little endian and row-major; a file in another byte order or in Fortran order is converted
 //! when it is read. bfloat16, which NumPy lacks, is written as f32; small types (8 bits and fewer) as the integers that
-//! their bytes are.
+//! their bytes are. Strings are NumPy's `<U`, and have their numbers in the [`Strings`] of the [`Strings::scope`] around the caller.
 
 use crate::{Error, Result, tensors};
 use brolga_abi::artefact::OutputFile;
-use brolga_ir::Tensor;
+use brolga_ir::{DType, Strings, Tensor};
 use header::Header;
 pub use header::stored;
 use std::fs::File;
@@ -79,16 +79,65 @@ fn write_arrays(file: impl Write + Seek, arrays: &[(String, Tensor)]) -> std::io
                 &widened
             }
         };
+        let texts = match tensor.dtype() {
+            DType::Str => Some(string_bytes(tensor).map_err(std::io::Error::other)?),
+            _ => None,
+        };
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .large_file(tensor.bytes().len() as u64 > SMALL);
         // A slash in the name would be a folder in the archive.
         zip.start_file(format!("{name}.npy"), options)?;
-        zip.write_all(&header::of(tensor))?;
-        zip.write_all(tensor.bytes())?;
+        match texts {
+            Some((longest, bytes)) => {
+                zip.write_all(&header::of_strings(longest, tensor.shape()))?;
+                zip.write_all(&bytes)?;
+            }
+            None => {
+                zip.write_all(&header::of(tensor))?;
+                zip.write_all(tensor.bytes())?;
+            }
+        }
     }
     zip.finish()?;
     Ok(())
+}
+
+/// The characters of the longest of a tensor's strings, and all of them in UTF-32, filled up with zeros.
+fn string_bytes(t: &Tensor) -> Result<(usize, Vec<u8>), String> {
+    let texts = match t.is_empty() {
+        true => vec![],
+        false => Strings::current()?.texts(t)?,
+    };
+    let longest = texts.iter().map(|s| s.chars().count()).max().unwrap_or(0).max(1);
+    let mut bytes = vec![];
+    for s in texts {
+        let fill = std::iter::repeat_n('\0', longest - s.chars().count());
+        bytes.extend(s.chars().chain(fill).flat_map(|c| u32::from(c).to_le_bytes()));
+    }
+    Ok((longest, bytes))
+}
+
+/// Strings of such bytes as a tensor.
+fn strings_of(bytes: &[u8], size: usize, shape: &[usize], big_endian: bool) -> Result<Tensor, String> {
+    let text = |e: &[u8]| {
+        let codes = e.chunks_exact(4).map(|c| {
+            let c = [c[0], c[1], c[2], c[3]];
+            if big_endian { u32::from_be_bytes(c) } else { u32::from_le_bytes(c) }
+        });
+        let text: Option<String> = codes.map(char::from_u32).collect();
+        let text = text.ok_or("a string that is not Unicode")?;
+        Ok(text.trim_end_matches('\0').to_owned())
+    };
+    let count: usize = shape.iter().product();
+    let texts: Vec<String> = match size {
+        0 => vec![String::new(); count],
+        n => bytes.chunks_exact(n).map(text).collect::<Result<_, String>>()?,
+    };
+    match texts.is_empty() {
+        true => Tensor::new(DType::Str, shape.to_vec(), vec![]),
+        false => Strings::current()?.tensor(shape, &texts),
+    }
 }
 
 /// The most bytes that are taken on the header's word alone; beyond, memory grows with what is there.
@@ -99,7 +148,7 @@ fn read_array(mut r: impl Read) -> Result<Tensor, String> {
     let (dtype, shape) = (header.dtype, header.shape);
     let size = shape
         .iter()
-        .try_fold(dtype.bytes(), |n, &d| n.checked_mul(d))
+        .try_fold(header.size, |n, &d| n.checked_mul(d))
         .ok_or_else(|| format!("shape {shape:?} is too large"))?;
     let mut bytes = Vec::with_capacity(size.min(TRUSTED));
     r.take(size as u64 + 1)
@@ -109,6 +158,12 @@ fn read_array(mut r: impl Read) -> Result<Tensor, String> {
         return Err(format!("{} bytes of data, expected {size}", bytes.len()));
     }
     bytes.truncate(size);
+    if dtype == DType::Str {
+        if header.fortran_order && shape.len() > 1 {
+            bytes = row_major(&bytes, &shape, header.size);
+        }
+        return strings_of(&bytes, header.size, &shape, header.big_endian);
+    }
     if header.big_endian {
         bytes.chunks_exact_mut(dtype.bytes()).for_each(<[u8]>::reverse);
     }

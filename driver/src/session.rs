@@ -11,7 +11,7 @@ use crate::source::{Kind, kind};
 use crate::versions::{Specialise, Versions};
 use crate::{Error, Result, cache, source};
 use brolga_abi::{Input, Meta, Output};
-use brolga_ir::Target;
+use brolga_ir::{Strings, Target};
 use brolga_runtime::{Buffer, Code, Executor, HostOps, Program, View, ViewMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -213,6 +213,7 @@ impl SessionOptions {
 pub struct Session {
     executor: Executor,
     versions: Option<Versions>,
+    strings: Strings,
     timings: Timings,
     remarks: Vec<String>,
 }
@@ -241,9 +242,11 @@ impl Session {
             memory_limit,
             host: host.map(|h| h as Arc<dyn HostOps>),
         };
+        let strings = Strings::new(&program.meta().strings);
         Ok(Session {
             executor: Executor::with_options(Arc::new(program), options)?,
             versions: None,
+            strings,
             timings: Timings::default(),
             remarks: vec![],
         })
@@ -267,6 +270,23 @@ impl Session {
     /// The running part.
     pub fn executor(&self) -> &Executor {
         &self.executor
+    }
+
+    /// The strings of a run, for models that take or give any: elements of the type `str` are their numbers. The run goes inside of
+    /// [`Strings::scope`], and what it makes is read with [`Strings::texts`]; with the last clone they are gone.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let session = brolga::Session::load("animals.onnx")?;
+    /// let strings = session.strings();
+    /// let names = strings.tensor(&[2], &["cat", "emu"])?;
+    /// let outputs = strings.scope(|| session.run(&[brolga::tensors::view(&names)]))?;
+    /// let labels = strings.texts(&brolga::tensors::to_tensor(&outputs[0]))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn strings(&self) -> Strings {
+        self.strings.fresh()
     }
 
     /// How long loading and compiling took.

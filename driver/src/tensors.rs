@@ -33,6 +33,7 @@ pub fn abi_dtype(d: DType) -> AbiType {
         DType::I2 => AbiType::I2,
         DType::U4 => AbiType::U4,
         DType::U2 => AbiType::U2,
+        DType::Str => AbiType::Str,
     }
 }
 
@@ -64,6 +65,7 @@ pub fn ir_dtype(d: AbiType) -> DType {
         AbiType::I2 => DType::I2,
         AbiType::U4 => DType::U4,
         AbiType::U2 => DType::U2,
+        AbiType::Str => DType::Str,
     }
 }
 

@@ -58,6 +58,8 @@ pub enum DType {
     U4,
     /// 2-bit unsigned.
     U2,
+    /// A string: 4 bytes, its number among [`crate::Strings`].
+    Str,
 }
 
 /// What an element type is to arithmetic: types of one format differ in how their bits are read, if at all.
@@ -118,7 +120,7 @@ impl Small {
 }
 
 impl DType {
-    /// Every dtype, in declaration order.
+    /// Every dtype of numbers, in declaration order.
     pub const ALL: [DType; 25] = [
         DType::F64,
         DType::F32,
@@ -161,7 +163,7 @@ impl DType {
             DType::I16 => Format::Signed(16),
             DType::I8 => Format::Signed(8),
             DType::U64 => Format::Unsigned(64),
-            DType::U32 => Format::Unsigned(32),
+            DType::U32 | DType::Str => Format::Unsigned(32),
             DType::U16 => Format::Unsigned(16),
             DType::U8 => Format::Unsigned(8),
             DType::Bool => Format::Bool,
@@ -263,9 +265,9 @@ impl DType {
         }
     }
 
-    /// True for signed and unsigned integers that have arithmetic; false for `bool`.
+    /// True for signed and unsigned integers that have arithmetic; false for `bool` and strings.
     pub const fn is_int(self) -> bool {
-        matches!(self.format(), Format::Signed(_) | Format::Unsigned(_))
+        matches!(self.format(), Format::Signed(_) | Format::Unsigned(_)) && !matches!(self, DType::Str)
     }
 
     /// True for signed integers and floats.
@@ -315,6 +317,7 @@ impl DType {
             DType::I2 => "i2",
             DType::U4 => "u4",
             DType::U2 => "u2",
+            DType::Str => "str",
         }
     }
 }
@@ -330,6 +333,7 @@ impl FromStr for DType {
     fn from_str(s: &str) -> Result<DType, String> {
         DType::ALL
             .into_iter()
+            .chain([DType::Str])
             .find(|d| d.name() == s)
             .ok_or_else(|| format!("`{s}` is no dtype"))
     }

@@ -254,6 +254,8 @@ pub struct Graph {
     pub constants: Vec<Constant>,
     /// What every valid run makes true of the symbols; types rely on it, and it is checked at entry.
     pub guards: Vec<Guard>,
+    /// Strings that have the numbers 0, 1, 2 …; see [`crate::Strings`].
+    pub strings: Vec<Arc<str>>,
     /// All values.
     pub values: Vec<ValueInfo>,
 }
@@ -397,6 +399,7 @@ impl Graph {
         self.symbols.clone_from(&old.symbols);
         self.guards.clone_from(&old.guards);
         self.defaults.clone_from(&old.defaults);
+        self.strings.clone_from(&old.strings);
         for (i, info) in old.values.iter().enumerate() {
             if let (true, Def::Const(c)) = (live[i], info.def) {
                 map[i] = Some(self.constant(old.constants[c as usize].clone()));

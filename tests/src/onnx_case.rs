@@ -84,7 +84,7 @@ pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Resu
         ..onnx::Options::default()
     };
     let limits = read.clone();
-    let contents = |set: usize, kind: &str, i: usize| {
+    let value = |set: usize, kind: &str, i: usize, limits: &onnx::Options| {
         let file = dir.join(format!("test_data_set_{set}/{kind}_{i}.pb"));
         let ports = if kind == "input" {
             &summary.inputs
@@ -92,8 +92,9 @@ pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Resu
             &summary.outputs
         };
         let declared = ports.get(i).map_or("", |p| &p.dtype);
-        onnx::contents_file(file, declared, &limits).map_err(|e| Failure::new("not a value of a supported type", e))
+        onnx::contents_file(file, declared, limits).map_err(|e| Failure::new("not a value of a supported type", e))
     };
+    let contents = |set: usize, kind: &str, i: usize| value(set, kind, i, &limits);
     // What a declaration leaves open, the first data tell.
     for (i, port) in summary.inputs.iter().enumerate() {
         if port.shape.is_some() {
@@ -137,9 +138,15 @@ pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Resu
     let session = brolga::compile(&graph, options)
         .and_then(|c| c.session_with(threads, options.memory_limit))
         .map_err(|e| Failure::new("not compiled", e))?;
+    let limits = onnx::Options {
+        strings: session.strings(),
+        ..limits
+    };
+    let contents = |set: usize, kind: &str, i: usize| value(set, kind, i, &limits);
     let mut sets = 0;
     while dir.join(format!("test_data_set_{sets}")).exists() {
-        compare(&session, &summary, (rtol, atol), &|kind, i| contents(sets, kind, i))?;
+        let strings = &limits.strings;
+        strings.scope(|| compare(&session, &summary, (rtol, atol), &|kind, i| contents(sets, kind, i)))?;
         sets += 1;
     }
     match sets {

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use brolga::abi::Input;
+use brolga::ir::Strings;
 #[cfg(feature = "cuda")]
 use brolga::cuda::CudaSession;
 use brolga::{Buffer, Options, Session, SessionOptions, Specialise, Timings, View};
@@ -81,6 +82,15 @@ impl Loaded {
             Loaded::Cpu(s) => s.outputs().iter().map(|o| o.name.clone()).collect(),
             #[cfg(feature = "cuda")]
             Loaded::Cuda(s) => s.model().program.outputs.iter().map(|(n, _)| n.clone()).collect(),
+        }
+    }
+
+    /// The strings of a run.
+    pub fn strings(&self) -> Strings {
+        match self {
+            Loaded::Cpu(s) => s.strings(),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(s) => Strings::new(&s.model().program.strings),
         }
     }
 

@@ -4,7 +4,7 @@ use super::compare::Comparison;
 use super::device::Loaded;
 use super::{CompileArgs, Failure, Outcome, is_stdout, note, print, time};
 use brolga::abi::{Dim, Input};
-use brolga::ir::{DType, Number, Tensor};
+use brolga::ir::{DType, Number, Strings, Tensor};
 use brolga::source::{self, Kind};
 use brolga::{Buffer, Error, View, npy, tensors};
 use clap::Args;
@@ -101,15 +101,23 @@ impl Run {
         let limit = options.memory_limit;
         let session = Loaded::load(&self.device, &self.model, options, self.threads, self.specialise)?;
         self.compile.remark(session.remarks());
-        let inputs = if random {
-            self.random_inputs(&session)?
-        } else {
-            self.read_inputs(limit)?
-        };
-        if lowered {
-            self.check_sizes(&session, &inputs)?;
-        }
-        let inputs = typed(&session, inputs)?;
+        session.strings().scope(|| {
+            let inputs = if random {
+                self.random_inputs(&session)?
+            } else {
+                self.read_inputs(limit)?
+            };
+            if lowered {
+                self.check_sizes(&session, &inputs)?;
+            }
+            let inputs = typed(&session, inputs)?;
+            self.run_on(&session, &inputs)
+        })
+    }
+
+    /// Runs, and says what was asked for.
+    fn run_on(&self, session: &Loaded, inputs: &[(String, Tensor)]) -> Outcome {
+        let to_stdout = self.output.as_deref().is_some_and(is_stdout);
         let views: Vec<(&str, View)> = inputs.iter().map(|(n, t)| (n.as_str(), tensors::view(t))).collect();
         let start = Instant::now();
         let outputs = session.run_named(&views)?;
@@ -141,13 +149,13 @@ impl Run {
         let comparison = match &self.expect {
             Some(path) => Some(Comparison::new(
                 &named,
-                &self.references(path, &session)?,
+                &self.references(path, session)?,
                 self.tolerance,
             )),
             None => None,
         };
         let report = Report {
-            session: &session,
+            session,
             outputs: &named,
             comparison: comparison.as_ref(),
             first,
@@ -251,7 +259,7 @@ impl Run {
         )])
     }
 
-    /// Pseudo-random inputs: floats from -1 to 1, integers and booleans 0 and 1.
+    /// Pseudo-random inputs: floats from -1 to 1, integers and booleans 0 and 1, empty strings.
     fn random_inputs(&self, session: &Loaded) -> Result<Vec<(String, Tensor)>, Failure> {
         let (ports, symbols) = session.inputs();
         if !ports.is_empty() {
@@ -283,9 +291,12 @@ impl Run {
                 )
                 .into());
             }
+            let empty = Number::Int(Strings::current()?.number("").into());
             let tensor = Tensor::from_fn(dtype, &shape, |_| {
                 let x = next();
-                if dtype.is_real() {
+                if dtype == DType::Str {
+                    empty
+                } else if dtype.is_real() {
                     Number::Float((x >> 11) as f64 / (1u64 << 52) as f64 - 1.0)
                 } else {
                     Number::Int((x >> 63) as i128)
@@ -323,6 +334,7 @@ impl Run {
 fn tensor_file(path: &Path, memory_limit: u64) -> Result<Tensor, Failure> {
     let options = brolga::frontend::onnx::Options {
         memory_limit,
+        strings: Strings::current()?,
         ..Default::default()
     };
     Ok(brolga::frontend::onnx::tensor_file(path, &options)?.1)
@@ -409,6 +421,10 @@ impl Report<'_> {
 fn value(dtype: DType, x: Number) -> String {
     match (dtype, x) {
         (DType::Bool, x) => x.truth().to_string(),
+        (DType::Str, x) => match Strings::current().ok().and_then(|s| s.text(x.int() as u32)) {
+            Some(s) => format!("{s:?}"),
+            None => "?".to_owned(),
+        },
         (_, Number::Int(i)) => i.to_string(),
         (_, Number::Float(f)) => format!("{:.6}", f)
             .trim_end_matches('0')

@@ -40,6 +40,8 @@ pub fn stored(dtype: DType) -> DType {
 #[derive(Debug, PartialEq)]
 pub(super) struct Header {
     pub dtype: DType,
+    /// Bytes of an element.
+    pub size: usize,
     pub big_endian: bool,
     pub fortran_order: bool,
     pub shape: Vec<usize>,
@@ -47,19 +49,24 @@ pub(super) struct Header {
 
 /// The header of a tensor's file; its length is a multiple of 64.
 pub(super) fn of(t: &Tensor) -> Vec<u8> {
-    let mut shape: String = t.shape().iter().map(|n| format!("{n}, ")).collect();
-    if t.shape().len() > 1 {
-        shape.truncate(shape.len() - 2);
-    }
     let dtype = stored(t.dtype());
     let (kind, _) = KINDS
         .iter()
         .find(|(_, d)| *d == dtype)
         .expect("the others are stored as one of them");
     let order = if dtype.bytes() == 1 { '|' } else { '<' };
+    with(&format!("{order}{kind}"), t.shape())
+}
+
+/// The header of a file of strings of up to so many characters.
+pub(super) fn of_strings(longest: usize, shape: &[usize]) -> Vec<u8> {
+    with(&format!("<U{longest}"), shape)
+}
+
+fn with(descr: &str, shape: &[usize]) -> Vec<u8> {
+    let text = shape_text(shape);
     let mut text = format!(
-        "{{'descr': '{order}{kind}', 'fortran_order': False, 'shape': ({}), }}",
-        shape.trim_end()
+        "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({text}), }}"
     );
     // Magic, two bytes of version, two of length, the closing line break.
     let before = MAGIC.len() + 4;
@@ -69,6 +76,14 @@ pub(super) fn of(t: &Tensor) -> Vec<u8> {
     text.push('\n');
     let length = u16::try_from(text.len()).expect("a tensor's rank is small");
     [&MAGIC[..], &[1, 0], &length.to_le_bytes(), text.as_bytes()].concat()
+}
+
+fn shape_text(shape: &[usize]) -> String {
+    let mut text: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    if shape.len() > 1 {
+        text.truncate(text.len() - 2);
+    }
+    text.trim_end().to_owned()
 }
 
 impl Header {
@@ -105,7 +120,7 @@ impl Header {
             v if v.starts_with("True") => true,
             v => return Err(format!("the fortran_order `{}`, expected True or False", line(v))),
         };
-        let (big_endian, dtype) = dtype(descr)?;
+        let (big_endian, dtype, size) = dtype(descr)?;
         let shape = field(text, "shape")?;
         let inner = shape.strip_prefix('(').and_then(|s| s.split_once(')'));
         let (inner, _) = inner.ok_or_else(|| format!("the shape `{}`, expected a tuple", line(shape)))?;
@@ -119,6 +134,7 @@ impl Header {
         };
         Ok(Header {
             dtype,
+            size,
             big_endian,
             fortran_order,
             shape: extents.map(extent).collect::<Result<_, _>>()?,
@@ -138,8 +154,8 @@ fn line(text: &str) -> &str {
     text.split([',', '}', '\n']).next().unwrap_or_default().trim_end()
 }
 
-/// The byte order and the type of a `descr`.
-fn dtype(descr: &str) -> Result<(bool, DType), String> {
+/// The byte order, the type and the size of a `descr`. Strings are four bytes a character.
+fn dtype(descr: &str) -> Result<(bool, DType, usize), String> {
     if descr.starts_with('[') {
         return Err("elements of a record type, expected numbers".into());
     }
@@ -156,11 +172,16 @@ fn dtype(descr: &str) -> Result<(bool, DType), String> {
         _ => (false, name),
     };
     let kind = if kind == "?" { "b1" } else { kind };
+    if let Some(n) = kind.strip_prefix('U') {
+        let n: usize = n.parse().map_err(|_| format!("elements of type '{name}'"))?;
+        let size = n.checked_mul(4).ok_or_else(|| format!("elements of type '{name}'"))?;
+        return Ok((big_endian, DType::Str, size));
+    }
     let (_, dtype) = KINDS
         .iter()
         .find(|(k, _)| *k == kind)
         .ok_or_else(|| format!("elements of type '{name}', expected numbers or booleans"))?;
-    Ok((big_endian, *dtype))
+    Ok((big_endian, *dtype, dtype.bytes()))
 }
 
 #[cfg(test)]
@@ -184,6 +205,7 @@ mod tests {
         let other = Header::parse(r#"{"shape": (4L, 1,), "fortran_order": True, "descr": ">i2"}"#).unwrap();
         let expected = Header {
             dtype: DType::I16,
+            size: 2,
             big_endian: true,
             fortran_order: true,
             shape: vec![4, 1],

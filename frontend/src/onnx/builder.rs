@@ -381,7 +381,12 @@ impl<'f> Builder<'f> {
 
     /// A rank-0 constant.
     pub fn scalar(&mut self, dtype: DType, x: impl Into<Number>) -> Value {
-        let t = Tensor::scalar(dtype, number(dtype, x.into()));
+        let x = match dtype {
+            // What is 0 among numbers is empty among strings.
+            DType::Str => Number::Int(self.files.strings.number("").into()),
+            _ => number(dtype, x.into()),
+        };
+        let t = Tensor::scalar(dtype, x);
         let mut bits = [0; 8];
         bits[..dtype.bytes()].copy_from_slice(t.bytes());
         let key = (dtype, u64::from_le_bytes(bits));
@@ -391,6 +396,15 @@ impl<'f> Builder<'f> {
         let v = self.dense(t);
         self.scalars.insert(key, v);
         v
+    }
+
+    /// A constant of strings.
+    ///
+    /// # Errors
+    /// When there are not as many as the shape says.
+    pub fn strings(&mut self, shape: &[usize], texts: &[&str]) -> One {
+        let t = self.files.strings.tensor(shape, texts)?;
+        Ok(self.dense(t))
     }
 
     /// An i64 constant of rank 1.

@@ -81,5 +81,6 @@ fn one(source: &Arc<dyn Source>, body: &[u8], options: &Options) -> Result<Tenso
     let source = model::bytes(body.to_vec(), source.name());
     let proto = model::parse_tensor(&source)?;
     let mut files = model::Files::new(source, None);
+    files.strings = options.strings.clone();
     Ok(tensor::constant(&proto, &mut files, options.memory_limit)?.to_tensor())
 }

@@ -12,7 +12,7 @@ use super::model::Model;
 use super::node::NodeCtx;
 use super::ops::{self, Handler};
 use super::tensor;
-use brolga_ir::{Graph, Value};
+use brolga_ir::{Graph, Strings, Value};
 use onnx_protobuf::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
 };
@@ -101,12 +101,21 @@ pub fn import(model: &mut Model, options: &Options) -> Result<Graph, Error> {
     let has_default = |i: &ValueInfoProto| g.initializer.iter().any(|t| t.name == i.name);
     if !options.constant_defaults && model.proto.ir_version >= DEFAULTS_SINCE && g.input.iter().any(has_default) {
         for defaults in [Defaults::All, Defaults::Floats] {
-            if let Ok(graph) = import_with(model, options, defaults) {
+            if let Ok(graph) = with_strings(model, options, defaults) {
                 return Ok(graph);
             }
         }
     }
-    import_with(model, options, Defaults::None)
+    with_strings(model, options, Defaults::None)
+}
+
+/// Imports with a numbering of strings of its own, which the graph keeps.
+fn with_strings(model: &mut Model, options: &Options, defaults: Defaults) -> Result<Graph, Error> {
+    let strings = Strings::default();
+    model.files.strings = strings.clone();
+    let mut graph = strings.scope(|| import_with(model, options, defaults))?;
+    graph.strings = strings.all();
+    Ok(graph)
 }
 
 fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Result<Graph, Error> {

@@ -4,7 +4,7 @@ use super::error::{Error, Fail, Unsupported};
 use super::import::{Importer, Slot};
 use super::signature::{Symbols, contradiction, dims, input_type, is_sequence, leaves_open};
 use super::{Options, tensor};
-use brolga_ir::Type;
+use brolga_ir::{DType, Type};
 use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -97,7 +97,12 @@ impl<'m> Importer<'m> {
             }
             let slot = match input_type(i, &mut symbols) {
                 Ok(ty) if given.is_some() => {
-                    let t = given.expect("checked by the guard").clone();
+                    let mut t = given.expect("checked by the guard").clone();
+                    if t.dtype() == DType::Str {
+                        let texts = options.strings.texts(&t).map_err(|e| bad(self, e))?;
+                        let own = &self.graph.files.strings;
+                        t = own.tensor(t.shape(), &texts).map_err(|e| bad(self, e))?;
+                    }
                     let found = Type::fixed(t.dtype(), t.shape());
                     if contradiction(i, &found).is_some() {
                         return Err(bad(self, format!("fixed to {found}, expected {ty}")));

@@ -38,7 +38,7 @@ pub use contents::{Contents, contents_file};
 pub use error::{Error, Unsupported};
 pub use summary::{OperatorCount, Port, Summary, summary};
 
-use brolga_ir::{Graph, Source, Tensor, Type};
+use brolga_ir::{Graph, Source, Strings, Tensor, Type};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,6 +58,8 @@ pub struct Options {
     /// Makes inputs that have an initializer, which ONNX takes for a default, constants. What is computed from constants
     /// only is computed once, when the model is compiled.
     pub constant_defaults: bool,
+    /// Where strings of a file that holds one value get their numbers; those of a model are its graph's.
+    pub strings: Strings,
 }
 
 impl Default for Options {
@@ -69,6 +71,7 @@ impl Default for Options {
             holds: vec![],
             sizes: vec![],
             constant_defaults: false,
+            strings: Strings::default(),
         }
     }
 }
@@ -117,6 +120,7 @@ pub fn tensor_file(path: impl AsRef<Path>, options: &Options) -> Result<(String,
     };
     let proto = model::parse_tensor(&source).map_err(|e| fail(format!("not an ONNX tensor: {e}")))?;
     let mut files = model::Files::new(source, Some(folder(path)));
+    files.strings = options.strings.clone();
     let c = tensor::constant(&proto, &mut files, options.memory_limit).map_err(fail)?;
     Ok((proto.name, c.to_tensor()))
 }

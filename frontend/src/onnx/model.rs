@@ -4,7 +4,7 @@
 //! external-data location never leads out of the model's folder.
 
 use super::{Error, wire};
-use brolga_ir::Source;
+use brolga_ir::{Source, Strings};
 use memmap2::Mmap;
 use onnx_protobuf::{Message, ModelProto, TensorProto};
 use rustc_hash::FxHashMap;
@@ -94,6 +94,8 @@ pub struct Files {
     /// The folder of external data; `None` for a model in memory.
     folder: Option<PathBuf>,
     external: FxHashMap<String, Arc<dyn Source>>,
+    /// The numbers of the strings that were read.
+    pub strings: Strings,
 }
 
 impl Model {
@@ -134,6 +136,7 @@ impl Files {
             source,
             folder,
             external: FxHashMap::default(),
+            strings: Strings::default(),
         }
     }
 

@@ -20,6 +20,7 @@ pub fn dtype(code: i32) -> Result<DType, String> {
         5 => DType::I16,
         6 => DType::I32,
         7 => DType::I64,
+        8 => DType::Str,
         9 => DType::Bool,
         10 => DType::F16,
         11 => DType::F64,
@@ -200,6 +201,12 @@ fn held(t: &TensorProto, files: &mut Files, dtype: DType, shape: &[usize], bytes
         }
         Ok(Held::File(source, range))
     };
+    if dtype == DType::Str {
+        let texts: Result<Vec<&str>, _> = t.string_data.iter().map(|s| std::str::from_utf8(s)).collect();
+        let texts = texts.map_err(|e| format!("a string that is not UTF-8: {e}"))?;
+        let data = ConstData::Dense(files.strings.tensor(&shape, &texts)?);
+        return Ok(Constant { ty, data });
+    }
     if t.data_location.enum_value() == Ok(DataLocation::EXTERNAL) {
         let entry = |key: &str| t.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
         let number = |key: &str| match entry(key) {
@@ -241,6 +248,8 @@ fn typed(t: &TensorProto, dtype: DType) -> Vec<u8> {
         DType::U32 => t.uint64_data.iter().flat_map(|&x| (x as u32).to_le_bytes()).collect(),
         DType::I32 => t.int32_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
         DType::Bool => t.int32_data.iter().map(|&x| (x != 0) as u8).collect(),
+        // Their list is read before.
+        DType::Str => vec![],
         DType::I8 | DType::U8 => t.int32_data.iter().map(|&x| x as u8).collect(),
         // Bytes of the packed form, one in each.
         d if d.small().is_some() => t.int32_data.iter().map(|&x| x as u8).collect(),

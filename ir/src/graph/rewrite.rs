@@ -28,6 +28,7 @@ impl<'g> Rewriter<'g> {
         graph.symbols.clone_from(&from.symbols);
         graph.guards.clone_from(&from.guards);
         graph.defaults.clone_from(&from.defaults);
+        graph.strings.clone_from(&from.strings);
         for (v, info) in from.values.iter().enumerate() {
             if let Def::Const(c) = info.def {
                 map[v] = Some(graph.constant(from.constants[c as usize].clone()));

@@ -14,7 +14,8 @@
 //!
 //! A size that data tell stands behind the value that it is: `read n = %7 <= 3*batch @"NonZero_2"`.
 //!
-//! Behind symbols and guards stand the values of inputs that a caller may leave out: `defaults(scale = f32[1] [0.5])`.
+//! Behind symbols and guards stand the values of inputs that a caller may leave out: `defaults(scale = f32[1] [0.5])`, and the strings
+//! that have numbers: `strings("cat", "dog")`.
 //!
 //! Where a person writes it, symbols in the order of the inputs, result types and origins may be left out. A number that
 //! is NaN with other bits than the usual ones is its bits, `0x7ff8000000000001`. Of an operator's attributes, a layout that is
@@ -64,6 +65,9 @@ impl fmt::Display for Graph {
         if !self.defaults.is_empty() {
             let one = |(n, c): &(String, Constant)| format!("{} = {} {c}", text::name(n), c.ty);
             write!(f, " defaults({})", joined(self.defaults.iter().map(one)))?;
+        }
+        if !self.strings.is_empty() {
+            write!(f, " strings({})", joined(self.strings.iter().map(|s| format!("{s:?}"))))?;
         }
         f.write_str(" {\n")?;
         let mut constants: Vec<Option<Value>> = vec![None; self.constants.len()];
@@ -324,6 +328,10 @@ pub fn parse(l: &mut Lexer, files: Files) -> Result<Graph> {
             l.expect("=")?;
             Ok((name, parse_constant(l, files)?))
         })?;
+    }
+    if l.eat("strings") {
+        l.expect("(")?;
+        graph.strings = l.list(")", |l| Ok(l.string()?.into()))?;
     }
     l.expect("{")?;
     while !l.eat("return") {

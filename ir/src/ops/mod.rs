@@ -25,6 +25,7 @@ mod shape;
 mod signs;
 #[cfg(test)]
 mod tests;
+mod text;
 mod window;
 
 pub use combine::Combine;
@@ -292,6 +293,13 @@ operators! {
     slice
     softmax
     store
+    string_case
+    string_concat
+    string_format
+    string_match
+    string_part_counts
+    string_parse
+    string_parts
     top_k
     transpose
     tree_leaves
@@ -471,6 +479,10 @@ impl Op {
                 "{} is only stored and converted, expected a type to compute with",
                 t.dtype
             ));
+        }
+        let strings = inputs.iter().chain(&results).any(|t| t.dtype == DType::Str);
+        if strings && !self.role().takes_strings() {
+            return Err("strings, expected numbers".to_owned());
         }
         results.iter().try_for_each(Type::check_size)?;
         Ok(results)

@@ -109,6 +109,10 @@ impl Role {
     pub fn stores_only(self) -> bool {
         self.only_moves() || matches!(self, Role::Map(_) | Role::Region(_))
     }
+    /// True when it may be given strings: what only moves, and what says itself what it takes.
+    pub fn takes_strings(self) -> bool {
+        self.only_moves() || matches!(self, Role::Map(_) | Role::Region(_) | Role::Host)
+    }
     /// True when the result holds all operands as they are, and fills: who computes one can do so in the result.
     pub fn embeds(self, op: &Op) -> bool {
         match self {

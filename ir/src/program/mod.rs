@@ -44,6 +44,7 @@ use crate::graph::{ConstData, Constant};
 use crate::{Attr, Dim, Guard, Layout, Symbol, Tensor, Type, loops};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// The id of a slot, printed `s3`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,6 +165,8 @@ pub struct Program<K = loops::Kernel> {
     pub symbols: Vec<Symbol>,
     /// Assumptions.
     pub guards: Vec<Guard>,
+    /// Strings that have the numbers 0, 1, 2 …; see [`crate::Strings`].
+    pub strings: Vec<Arc<str>>,
     /// Names for sizes, each over the symbols and those before it; slots, the arena and steps use them.
     pub lets: Vec<Let>,
     /// Inputs and outputs that may be the same memory.

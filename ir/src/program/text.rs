@@ -77,6 +77,9 @@ impl<K: Callable> fmt::Display for Program<K> {
         for g in &self.guards {
             writeln!(f, "  guard {}: {:?}", g.relation_text(), g.reason)?;
         }
+        if !self.strings.is_empty() {
+            writeln!(f, "  strings({})", list(self.strings.iter().map(|s| format!("{s:?}"))))?;
+        }
         for l in &self.lets {
             writeln!(f, "  {l}")?;
         }
@@ -223,6 +226,11 @@ impl<K: Callable> Program<K> {
             depth: 0,
         };
         let guards = p.guards()?;
+        let mut strings = vec![];
+        if p.l.eat("strings") {
+            p.l.expect("(")?;
+            strings = p.l.list(")", |l| Ok(l.string()?.into()))?;
+        }
         let mut lets = vec![];
         while p.l.eat("let") {
             lets.push(p.binding()?);
@@ -255,6 +263,7 @@ impl<K: Callable> Program<K> {
             name,
             symbols,
             guards,
+            strings,
             lets,
             aliases,
             inputs,

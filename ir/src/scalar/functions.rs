@@ -127,6 +127,7 @@ impl Function {
         }
         let t = operands[0];
         match (self.rule, to) {
+            (Rule::Cast, Some(to)) if (t == DType::Str) != (to == DType::Str) => return bad("numbers, not strings"),
             (Rule::Cast, Some(to)) => return Ok(to),
             (Rule::Bitcast, Some(to)) => return Prim::Bitcast(to).result(operands),
             (Rule::Cast | Rule::Bitcast, None) => return bad("a target dtype"),
@@ -148,7 +149,7 @@ impl Function {
             return bad("numbers to compute with: small types are cast first");
         }
         match self.rule {
-            Rule::Number | Rule::Order if t == DType::Bool => bad("numbers"),
+            Rule::Number | Rule::Order if matches!(t, DType::Bool | DType::Str) => bad("numbers"),
             Rule::Float | Rule::Test if !t.is_float() => bad("floats"),
             Rule::Logic if t != DType::Bool => bad("bools"),
             Rule::Bits if !t.is_int() => bad("integers"),

@@ -52,7 +52,8 @@ impl Prim {
 
     /// The primitive of a name, given the dtype that the casts go to.
     pub fn from_name(name: &str, to: Option<DType>) -> Option<Prim> {
-        Prim::all().find(|p| p.name() == name && p.target() == to)
+        let string = [Prim::Bitcast(DType::Str)];
+        Prim::all().chain(string).find(|p| p.name() == name && p.target() == to)
     }
 
     /// The dtype that a cast goes to.
@@ -115,11 +116,14 @@ impl Prim {
             Cast(to) if t.small().is_some() || to.small().is_some() => {
                 return bad(&format!("a bitcast, for {to}: only that takes and gives small types"));
             }
+            Cast(to) if (t == DType::Str) != (to == DType::Str) => return bad("no strings: `bitcast` gives their numbers"),
             Cast(to) => return Ok(to),
             Bitcast(to) if t == DType::Bool || to == DType::Bool || t.bits() != to.bits() => {
                 return bad(&format!("an operand of {} bits that is no bool, for {to}", to.bits()));
             }
             Bitcast(to) => return Ok(to),
+            Eq | Ne | Select | Rarely => {}
+            _ if t == DType::Str => return bad("no strings"),
             _ => {}
         }
         if operands.iter().any(|d| d.is_half()) {

@@ -202,6 +202,7 @@ pub fn emit(source: &Graph, eg: &EGraph, cs: &Classes, plan: &Plan, roots: &[At]
     let mut g = Graph::new(&source.name);
     g.guards.clone_from(&source.guards);
     g.defaults.clone_from(&source.defaults);
+    g.strings.clone_from(&source.strings);
     let inputs: Vec<Value> = source
         .inputs
         .iter()

@@ -39,6 +39,7 @@ fn empty_program(graph: &Graph) -> Structured {
         name: graph.name.clone(),
         symbols: graph.symbols.clone(),
         guards: sizes::at_entry(graph),
+        strings: graph.strings.clone(),
         lets: vec![],
         aliases: vec![],
         inputs: vec![],

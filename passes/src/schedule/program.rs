@@ -299,6 +299,7 @@ impl Emitter {
             name: structured.name.clone(),
             symbols: structured.symbols.clone(),
             guards: structured.guards.clone(),
+            strings: structured.strings.clone(),
             lets: structured.lets.clone(),
             aliases: structured.aliases.clone(),
             inputs: structured.inputs.clone(),

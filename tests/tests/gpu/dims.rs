@@ -230,6 +230,7 @@ impl Shapes {
             name: "shapes".into(),
             symbols: symbols(),
             guards: vec![],
+            strings: vec![],
             lets: vec![],
             aliases: vec![],
             inputs: vec![],

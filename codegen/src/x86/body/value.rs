@@ -47,7 +47,7 @@ pub(super) fn held(d: DType) -> Elem {
         DType::F64 => Elem::F64,
         DType::I64 => Elem::I64,
         DType::U64 => Elem::U64,
-        DType::U32 => Elem::U32,
+        DType::U32 | DType::Str => Elem::U32,
         d if d.is_half() => Elem::U16,
         _ => Elem::I32,
     }

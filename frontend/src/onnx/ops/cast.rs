@@ -24,11 +24,14 @@ pub fn cast_like(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     one(converted(graph, ctx, ctx.input(0)?, to))
 }
 
-/// A value in another dtype, by the attributes `saturate` and `round_mode`.
+/// A value in another dtype, by the attributes `saturate` and `round_mode`. Numbers become strings, and strings numbers, by host
+/// operators.
 fn converted(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, x: Value, to: DType) -> One {
     let from = graph.dtype(x);
     match to.small() {
         _ if from == to => Ok(x),
+        _ if from == DType::Str => graph.op("string_parse", &[Attr::DType(to)], &[x]),
+        _ if to == DType::Str => graph.op("string_format", &[], &[x]),
         Some(Small::Float(f)) => {
             let rounding = match ctx.string("round_mode", "up")? {
                 _ if f.is_signed() => Rounding::Nearest,

@@ -57,6 +57,7 @@ mod signal;
 mod slice;
 mod softmax;
 mod sort;
+mod text;
 mod training;
 mod unique;
 
@@ -225,6 +226,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("ReduceProd", Node(reduce::reduce)),
     ("ReduceSum", Node(reduce::reduce)),
     ("ReduceSumSquare", Node(reduce::reduce)),
+    ("RegexFullMatch", Node(text::full_match)),
     ("Relu", Node(activation::relu)),
     ("Reshape", Node(reshape::reshape)),
     ("Resize", Node(resize::resize)),
@@ -263,6 +265,9 @@ static TABLE: &[(&str, Handler)] = &[
     ("SplitToSequence", Walk(sequence::split)),
     ("Sqrt", Map(elementwise::unary, "sqrt")),
     ("Squeeze", Node(reshape::squeeze)),
+    ("StringConcat", Node(text::concat)),
+    ("StringNormalizer", Node(text::normalize)),
+    ("StringSplit", Node(text::split)),
     ("Sub", Map(elementwise::binary, "sub")),
     ("Sum", Map(elementwise::variadic, "add")),
     ("SwiGLU", Node(activation::swiglu)),

@@ -23,6 +23,9 @@ impl Builder<'_> {
     fn positions(&mut self, x: Value, keys: &Tensor, nan_too: bool) -> One {
         let n = keys.len();
         let dtype = self.dtype(x);
+        if dtype == DType::Str {
+            return self.by_number(x, keys);
+        }
         let mut seen = FxHashSet::default();
         let bits = |k: Number| match k {
             Number::Float(f) if f.is_nan() => (1, f64::NAN.to_bits() as i128),
@@ -47,6 +50,20 @@ impl Builder<'_> {
             at = self.map("where", &[is, i, at])?;
         }
         Ok(at)
+    }
+
+    /// Of strings: the keys' numbers are known, and what has a higher one than all of them is none.
+    fn by_number(&mut self, x: Value, keys: &Tensor) -> One {
+        let numbers = keys.to_i64s();
+        let beyond = numbers.iter().max().map_or(0, |m| m + 1);
+        let mut table = vec![numbers.len() as i64; beyond as usize + 1];
+        for (place, &number) in numbers.iter().enumerate().rev() {
+            table[number as usize] = place as i64;
+        }
+        let table = self.dense(Tensor::from_i64(&[table.len()], &table));
+        let number = self.op("bitcast", &[Attr::DType(DType::U32)], &[x])?;
+        let number = self.map_num("min", number, beyond)?;
+        self.gather(0, table, number)
     }
 
     /// By comparing with each key.
@@ -139,19 +156,38 @@ fn list(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, kind: &str) -> Result<Option
     if let Some(x) = ctx.floats(&format!("{kind}_floats"))? {
         return Ok(Some(Tensor::from_f32(&[x.len()], x)));
     }
-    if ctx.strings(&format!("{kind}_strings"))?.is_some() {
-        return unsupported(format!("{kind} that are strings"));
+    if let Some(x) = ctx.strings(&format!("{kind}_strings"))? {
+        return Ok(Some(graph.files.strings.tensor(&[x.len()], &x)?));
     }
     Ok(None)
 }
 
-/// `LabelEncoder`, since version 2 of its operator set; before, its classes are strings.
+/// A default among strings.
+fn string(graph: &Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Number, Fail> {
+    let s = ctx.string("default_string", "_Unused")?;
+    Ok(Number::Int(graph.files.strings.number(s).into()))
+}
+
+impl Builder<'_> {
+    /// The value of each key's position, the default behind them.
+    fn values_at(&mut self, at: Value, values: &Tensor, default: Number) -> One {
+        let n = values.len();
+        let table = Tensor::from_fn(values.dtype(), &[n + 1], |i| if i < n { values.get(i) } else { default });
+        let table = self.dense(table);
+        self.gather(0, table, at)
+    }
+}
+
+/// `LabelEncoder`. Before version 2 of its operator set there is one list of strings, whose positions are the integers.
 pub fn label_encoder(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
-    if ctx.version < 2 {
-        return unsupported("keys that are strings");
-    }
     let x = ctx.input(0)?;
+    if ctx.version < 2 {
+        let classes = ctx.strings("classes_strings")?.unwrap_or_default();
+        let classes = graph.files.strings.tensor(&[classes.len()], &classes)?;
+        let places: Vec<i64> = (0..classes.len() as i64).collect();
+        return one(between(graph, ctx, x, &Tensor::from_i64(&[places.len()], &places), &classes));
+    }
     let keys = list(graph, ctx, "keys")?.ok_or("no keys")?;
     let values = list(graph, ctx, "values")?.ok_or("no values")?;
     if keys.len() != values.len() || keys.dtype() != graph.dtype(x) {
@@ -162,37 +198,62 @@ pub fn label_encoder(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     }
     let default = match ctx.tensor("default_tensor")? {
         Some(t) => tensor::constant(t, graph.files, graph.limit)?.to_tensor().get(0),
+        None if values.dtype() == DType::Str => string(graph, ctx)?,
         None if values.dtype().is_float() => Number::Float(ctx.float("default_float", -0.0)?),
         None => Number::Int(ctx.int("default_int64", -1)?.into()),
     };
-    let n = values.len();
-    let table = Tensor::from_fn(
-        values.dtype(),
-        &[n + 1],
-        |i| if i < n { values.get(i) } else { default },
-    );
     // Before version 4, NaN is equal to nothing.
     let at = graph.positions(x, &keys, ctx.version >= 4)?;
-    let table = graph.dense(table);
-    one(graph.gather(0, table, at))
+    one(graph.values_at(at, &values, default))
+}
+
+/// From strings to integers, or from integers to strings, whatever is given.
+fn between(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, x: Value, ints: &Tensor, texts: &Tensor) -> One {
+    if ints.len() != texts.len() {
+        return Err(Fail::Bad(format!("{} integers for {} strings", ints.len(), texts.len())));
+    }
+    match graph.dtype(x) {
+        DType::Str => {
+            let at = graph.positions(x, texts, false)?;
+            let default = Number::Int(ctx.int("default_int64", -1)?.into());
+            graph.values_at(at, ints, default)
+        }
+        DType::I64 => {
+            let at = graph.positions(x, ints, false)?;
+            let default = string(graph, ctx)?;
+            graph.values_at(at, texts, default)
+        }
+        _ => Err(Fail::Bad(format!("{}, expected i64 or strings", graph.ty(x)))),
+    }
 }
 
 /// `CategoryMapper` between strings and integers.
-pub fn category_mapper(_: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+pub fn category_mapper(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
-    unsupported("categories that are strings")
+    let ints = ctx.ints("cats_int64s")?.unwrap_or_default();
+    let texts = ctx.strings("cats_strings")?.unwrap_or_default();
+    let texts = graph.files.strings.tensor(&[texts.len()], &texts)?;
+    one(between(graph, ctx, ctx.input(0)?, &Tensor::from_i64(&[ints.len()], ints), &texts))
 }
 
 /// `OneHotEncoder`: 1 at the position of the category, along a new last axis. What is no category is all 0, or with `zeros = 0` an error.
 pub fn one_hot_encoder(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let x = ctx.input(0)?;
-    let Some(categories) = ctx.ints("cats_int64s")?.filter(|c| !c.is_empty()) else {
-        return unsupported("categories that are strings");
+    let categories = match (ctx.ints("cats_int64s")?, ctx.strings("cats_strings")?) {
+        (Some(c), _) if !c.is_empty() => Tensor::from_i64(&[c.len()], c),
+        (_, Some(c)) => graph.files.strings.tensor(&[c.len()], &c)?,
+        _ => return Err("no categories".into()),
     };
-    let x = graph.cast(x, DType::I64)?;
+    let x = match graph.dtype(x) {
+        DType::Str => x,
+        _ => graph.cast(x, DType::I64)?,
+    };
+    if graph.dtype(x) != categories.dtype() {
+        return Err(Fail::Bad(format!("{} for categories {categories:?}", graph.ty(x))));
+    }
     let n = categories.len();
-    let at = graph.positions(x, &Tensor::from_i64(&[n], categories), false)?;
+    let at = graph.positions(x, &categories, false)?;
     one(graph.one_hot(at, n, ctx.flag("zeros", true)?))
 }
 

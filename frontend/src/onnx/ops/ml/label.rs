@@ -35,7 +35,7 @@ impl<'m> Labels<'m> {
     /// The labels of classes `[N]`, integers below [`Labels::len`].
     ///
     /// # Errors
-    /// When the labels are texts.
+    /// When a class may be none.
     pub fn at(&self, graph: &mut Builder<'_>, classes: Value) -> One {
         let table = self.table(graph)?;
         graph.gather(0, table, classes)
@@ -44,7 +44,7 @@ impl<'m> Labels<'m> {
     /// Those of the second class where a condition `[N]` holds, else of the first.
     ///
     /// # Errors
-    /// When the labels are texts.
+    /// When the condition is no bool.
     pub fn second_where(&self, graph: &mut Builder<'_>, condition: Value) -> One {
         let table = self.table(graph)?;
         let class = graph.cast(condition, DType::I64)?;
@@ -54,7 +54,7 @@ impl<'m> Labels<'m> {
     fn table(&self, graph: &mut Builder<'_>) -> One {
         match self {
             Labels::Ints(labels) => Ok(graph.dense(Tensor::from_i64(&[labels.len()], labels))),
-            Labels::Strings(_) => unsupported("labels that are strings"),
+            Labels::Strings(labels) => graph.strings(&[labels.len()], labels),
         }
     }
 }
