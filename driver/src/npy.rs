@@ -123,7 +123,11 @@ fn strings_of(bytes: &[u8], size: usize, shape: &[usize], big_endian: bool) -> R
     let text = |e: &[u8]| {
         let codes = e.chunks_exact(4).map(|c| {
             let c = [c[0], c[1], c[2], c[3]];
-            if big_endian { u32::from_be_bytes(c) } else { u32::from_le_bytes(c) }
+            if big_endian {
+                u32::from_be_bytes(c)
+            } else {
+                u32::from_le_bytes(c)
+            }
         });
         let text: Option<String> = codes.map(char::from_u32).collect();
         let text = text.ok_or("a string that is not Unicode")?;

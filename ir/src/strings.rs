@@ -99,7 +99,10 @@ impl Strings {
     /// # Errors
     /// When there are not as many as the shape says.
     pub fn tensor<S: AsRef<str>>(&self, shape: &[usize], texts: &[S]) -> Result<Tensor, String> {
-        let numbers: Vec<u8> = texts.iter().flat_map(|s| self.number(s.as_ref()).to_le_bytes()).collect();
+        let numbers: Vec<u8> = texts
+            .iter()
+            .flat_map(|s| self.number(s.as_ref()).to_le_bytes())
+            .collect();
         Tensor::new(DType::Str, shape.to_vec(), numbers).map_err(|_| format!("{} strings for {shape:?}", texts.len()))
     }
 

@@ -13,6 +13,7 @@ fn sample_meta() -> Meta {
         compiler: "brolga 0.1.0".into(),
         key: [1, u64::MAX],
         symbols: vec!["batch".into(), "größe".into()],
+        strings: vec!["".into(), "größe".into()],
         inputs: vec![
             Input {
                 name: "x".into(),

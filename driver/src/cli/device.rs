@@ -2,9 +2,9 @@
 
 use super::Failure;
 use brolga::abi::Input;
-use brolga::ir::Strings;
 #[cfg(feature = "cuda")]
 use brolga::cuda::CudaSession;
+use brolga::ir::Strings;
 use brolga::{Buffer, Options, Session, SessionOptions, Specialise, Timings, View};
 use std::path::Path;
 

@@ -65,9 +65,7 @@ pub(super) fn of_strings(longest: usize, shape: &[usize]) -> Vec<u8> {
 
 fn with(descr: &str, shape: &[usize]) -> Vec<u8> {
     let text = shape_text(shape);
-    let mut text = format!(
-        "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({text}), }}"
-    );
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({text}), }}");
     // Magic, two bytes of version, two of length, the closing line break.
     let before = MAGIC.len() + 4;
     while !(before + text.len() + 1).is_multiple_of(64) {

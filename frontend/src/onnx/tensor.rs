@@ -204,8 +204,8 @@ fn held(t: &TensorProto, files: &mut Files, dtype: DType, shape: &[usize], bytes
     if dtype == DType::Str {
         let texts: Result<Vec<&str>, _> = t.string_data.iter().map(|s| std::str::from_utf8(s)).collect();
         let texts = texts.map_err(|e| format!("a string that is not UTF-8: {e}"))?;
-        let data = ConstData::Dense(files.strings.tensor(&shape, &texts)?);
-        return Ok(Constant { ty, data });
+        let tensor = files.strings.tensor(shape, &texts)?;
+        return Ok(Held::Bytes(tensor.bytes().to_vec()));
     }
     if t.data_location.enum_value() == Ok(DataLocation::EXTERNAL) {
         let entry = |key: &str| t.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());

@@ -116,7 +116,9 @@ impl Prim {
             Cast(to) if t.small().is_some() || to.small().is_some() => {
                 return bad(&format!("a bitcast, for {to}: only that takes and gives small types"));
             }
-            Cast(to) if (t == DType::Str) != (to == DType::Str) => return bad("no strings: `bitcast` gives their numbers"),
+            Cast(to) if (t == DType::Str) != (to == DType::Str) => {
+                return bad("no strings: `bitcast` gives their numbers");
+            }
             Cast(to) => return Ok(to),
             Bitcast(to) if t == DType::Bool || to == DType::Bool || t.bits() != to.bits() => {
                 return bad(&format!("an operand of {} bits that is no bool, for {to}", to.bits()));

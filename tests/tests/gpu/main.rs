@@ -182,7 +182,7 @@ fn small_types_are_bytes() {
                return a = %3, b = %4, c = %5, d = %6, e = %8
              }}"
         ));
-        check_graph(&g, Wanted::default(), &[&[3, 45]; 3]);
+        check_graph(&g, Wanted::default(), &[&[3, 45][..]; 3]);
     }
 }
 
@@ -427,7 +427,10 @@ fn symbolic_bert_matches_its_reference() {
 #[test]
 fn other_models_match_their_references() {
     let named = ["mlp", "resnet", "bert", "bert_dyn"];
-    SMALL_MODELS.into_iter().filter(|m| !named.contains(m)).for_each(check_model);
+    SMALL_MODELS
+        .into_iter()
+        .filter(|m| !named.contains(m))
+        .for_each(check_model);
 }
 
 #[test]

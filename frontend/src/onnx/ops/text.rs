@@ -48,7 +48,11 @@ pub fn normalize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         "NONE" => None,
         "LOWER" => Some("lower"),
         "UPPER" => Some("upper"),
-        w => return Err(Fail::Bad(format!("case_change_action `{w}`, expected NONE, LOWER or UPPER"))),
+        w => {
+            return Err(Fail::Bad(format!(
+                "case_change_action `{w}`, expected NONE, LOWER or UPPER"
+            )));
+        }
     };
     let mut stop = ctx.strings("stopwords")?.unwrap_or_default();
     stop.sort_unstable();

@@ -172,7 +172,11 @@ impl Builder<'_> {
     /// The value of each key's position, the default behind them.
     fn values_at(&mut self, at: Value, values: &Tensor, default: Number) -> One {
         let n = values.len();
-        let table = Tensor::from_fn(values.dtype(), &[n + 1], |i| if i < n { values.get(i) } else { default });
+        let table = Tensor::from_fn(
+            values.dtype(),
+            &[n + 1],
+            |i| if i < n { values.get(i) } else { default },
+        );
         let table = self.dense(table);
         self.gather(0, table, at)
     }
@@ -186,7 +190,13 @@ pub fn label_encoder(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         let classes = ctx.strings("classes_strings")?.unwrap_or_default();
         let classes = graph.files.strings.tensor(&[classes.len()], &classes)?;
         let places: Vec<i64> = (0..classes.len() as i64).collect();
-        return one(between(graph, ctx, x, &Tensor::from_i64(&[places.len()], &places), &classes));
+        return one(between(
+            graph,
+            ctx,
+            x,
+            &Tensor::from_i64(&[places.len()], &places),
+            &classes,
+        ));
     }
     let keys = list(graph, ctx, "keys")?.ok_or("no keys")?;
     let values = list(graph, ctx, "values")?.ok_or("no values")?;
@@ -210,7 +220,11 @@ pub fn label_encoder(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 /// From strings to integers, or from integers to strings, whatever is given.
 fn between(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, x: Value, ints: &Tensor, texts: &Tensor) -> One {
     if ints.len() != texts.len() {
-        return Err(Fail::Bad(format!("{} integers for {} strings", ints.len(), texts.len())));
+        return Err(Fail::Bad(format!(
+            "{} integers for {} strings",
+            ints.len(),
+            texts.len()
+        )));
     }
     match graph.dtype(x) {
         DType::Str => {
@@ -233,7 +247,13 @@ pub fn category_mapper(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let ints = ctx.ints("cats_int64s")?.unwrap_or_default();
     let texts = ctx.strings("cats_strings")?.unwrap_or_default();
     let texts = graph.files.strings.tensor(&[texts.len()], &texts)?;
-    one(between(graph, ctx, ctx.input(0)?, &Tensor::from_i64(&[ints.len()], ints), &texts))
+    one(between(
+        graph,
+        ctx,
+        ctx.input(0)?,
+        &Tensor::from_i64(&[ints.len()], ints),
+        &texts,
+    ))
 }
 
 /// `OneHotEncoder`: 1 at the position of the category, along a new last axis. What is no category is all 0, or with `zeros = 0` an error.
