@@ -14,9 +14,6 @@ use std::path::Path;
 /// Inputs of up to this many elements may be fixed when a model's shapes depend on their values.
 const LARGEST_FIXED: usize = 64;
 
-/// Lists of floats of up to this many elements, such as scales, may be fixed too.
-const LARGEST_LIST: usize = 8;
-
 /// The least relative tolerance of bf16 results: two units in the last place, as ONNX's own runner of these cases has it.
 /// Their references were computed in bf16 step by step, softmax's sum included.
 const BF16_TOLERANCE: f64 = 1.0 / 64.0;
@@ -117,8 +114,7 @@ pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Resu
             if !needs_values {
                 return Err(import(&e));
             }
-            let list = |t: &Tensor| t.shape().len() == 1 && t.len() <= LARGEST_LIST;
-            let small = |t: &Tensor| t.len() <= LARGEST_FIXED && (!t.dtype().is_float() || list(t));
+            let small = |t: &Tensor| t.len() <= LARGEST_FIXED && !t.dtype().is_float();
             let mut fixed = vec![];
             for (i, n) in names.iter().enumerate() {
                 if let Contents::Tensor(t) = contents(0, "input", i)?

@@ -121,35 +121,38 @@ pub fn split<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, _: &[Slot]) -> Slots 
     };
     let (sizes, squeezed) = match ctx.optional(1) {
         None => (
-            vec![1; usize::try_from(whole(&extent)?).unwrap_or(0)],
+            vec![Dim::ONE; usize::try_from(whole(&extent)?).unwrap_or(0)],
             !ctx.flag("keepdims", true)?,
         ),
         Some(v) => {
-            let given = im.graph.ints_operand(v, "sizes")?;
-            match (im.graph.rank(v), &given[..]) {
-                (0, [n]) if *n > 0 => {
-                    let total = whole(&extent)?;
-                    let parts = (0..total).step_by(*n as usize);
-                    (parts.map(|start| (total - start).min(*n)).collect(), false)
-                }
-                (0, _) => return Err(Fail::Bad(format!("parts of {given:?}, expected a positive size"))),
-                _ => (given, false),
+            if im.graph.rank(v) > 0 {
+                (im.graph.sizes_operand(v, "sizes", &[Some(extent.clone())])?, false)
+            } else {
+                let given = im.graph.ints_operand(v, "the size of parts")?;
+                let Some(n) = given.first().copied().filter(|n| *n > 0) else {
+                    return Err(Fail::Bad(format!("parts of {given:?}, expected a positive size")));
+                };
+                let total = whole(&extent)?;
+                let parts = (0..total).step_by(n as usize);
+                (parts.map(|start| Dim::Const((total - start).min(n))).collect(), false)
             }
         }
     };
-    let total = sizes
-        .iter()
-        .try_fold(0i64, |a, b| (*b >= 0).then(|| a.checked_add(*b)).flatten());
-    let total = total.ok_or_else(|| Fail::Bad(format!("sizes {sizes:?}")))?;
-    im.graph.require_equal(&extent, &Dim::Const(total))?;
-    let (mut all, mut start) = (vec![], 0);
+    let total = sizes.iter().fold(Dim::ZERO, |s, n| &s + n);
+    if sizes.iter().any(|n| n.as_const().is_some_and(|n| n < 0)) || im.graph.require_equal(&total, &extent).is_err() {
+        return Err(Fail::Bad(format!(
+            "sizes {sizes:?} of axis {axis} of {}",
+            im.graph.ty(x)
+        )));
+    }
+    let (mut all, mut start) = (vec![], Dim::ZERO);
     for n in sizes {
-        let mut part = im.graph.slice_axis(x, axis, Dim::Const(start), Dim::Const(n))?;
+        let mut part = im.graph.slice_axis(x, axis, start.clone(), n.clone())?;
         if squeezed {
             part = im.graph.squeeze(part, &[axis])?;
         }
         all.push(part);
-        start += n;
+        start = &start + &n;
     }
     Ok(vec![im.sequence(all)])
 }

@@ -205,7 +205,7 @@ pub fn split(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let n = shape[axis].clone();
     let parts = ctx.proto.output.len();
     let sizes: Vec<Dim> = match (ctx.optional(1), ctx.ints("split")?) {
-        (Some(v), _) => graph.dims_operand(v, "sizes")?,
+        (Some(v), _) => graph.sizes_operand(v, "sizes", &[Some(n.clone())])?,
         (None, Some(s)) => s.iter().map(|&s| Dim::Const(s)).collect(),
         (None, None) => {
             let parts = ctx.int("num_outputs", parts as i64)?;
