@@ -391,8 +391,12 @@ fn unique_rows_and_elements() {
 #[test]
 fn boxes_that_do_not_overlap_better_ones() {
     let mut r = Random(5);
-    let (images, classes, n, most) = (2, 3, 60, 9);
-    for (centred, limit) in [(false, 0.3), (true, 0.0)] {
+    for (images, classes, n, most, centred, limit) in [
+        (2, 3, 60, 9, false, 0.3),
+        (2, 3, 60, 9, true, 0.0),
+        (1, 1, 60, 90, false, 0.5),
+        (1, 2, 300, 0, false, 0.5),
+    ] {
         let boxes = Tensor::from_fn(DType::F32, &[images, n, 4], |_| Number::Float(r.below(64) as f64 / 8.0));
         let scores = Tensor::from_fn(DType::F32, &[images, classes, n], |_| {
             Number::Float(r.below(50) as f64 / 50.0)

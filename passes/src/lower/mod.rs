@@ -328,7 +328,10 @@ impl<'g> ProgramBuilder<'g> {
         constant: bool,
     ) {
         let mut kernel = kernel;
-        kernel.symbols.extend(self.late.iter().cloned());
+        // Before the run nobody knows what it reads.
+        if !constant {
+            kernel.symbols.extend(self.late.iter().cloned());
+        }
         let kernels = &mut self.program.kernels;
         let name = format!("{name}_{}", kernels.len());
         let kernel = *self.known.entry(kernel.clone()).or_insert_with(|| {
