@@ -1,4 +1,5 @@
-//! Loops that operators' importers build: a region of the IR's `while` is a graph of its own, built by the same methods.
+//! Loops and branches that operators' importers build: a region of the IR's `while` and `if` is a graph of its own, built by the same
+//! methods.
 
 use super::builder::{Builder, One};
 use super::error::Fail;
@@ -26,6 +27,23 @@ impl Builder<'_> {
         let condition = self.region("condition", &operands, |b, v| Ok(vec![condition(b, v)?]))?;
         let body = self.region("body", &operands, body)?;
         self.unfolded_ops("while", &[Attr::Region(condition), Attr::Region(body)], &operands)
+    }
+
+    /// What one of two makes of the operands: `then` where the condition holds, `other` where it does not.
+    ///
+    /// # Errors
+    /// When a region cannot be built, or they do not give values of the same types.
+    pub fn choose(
+        &mut self,
+        condition: Value,
+        operands: &[Value],
+        then: impl FnOnce(&mut Builder<'_>, &[Value]) -> Many,
+        other: impl FnOnce(&mut Builder<'_>, &[Value]) -> Many,
+    ) -> Many {
+        let then = self.region("then", operands, then)?;
+        let other = self.region("else", operands, other)?;
+        let all = [&[condition], operands].concat();
+        self.unfolded_ops("if", &[Attr::Region(then), Attr::Region(other)], &all)
     }
 
     /// The region that `build` makes, with inputs of the types of `operands`.

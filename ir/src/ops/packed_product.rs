@@ -1,9 +1,9 @@
-//! `packed_product{bits, zero}(x, q, scale[, zeros])`: `y[m, n] = Σ_k x[m, k] · scale[n, b] · (q[n, k] - zeros[n, b])` for weights `q` of
+//! `packed_product{bits, zero, few}(x, q, scale[, zeros])`: `y[m, n] = Σ_k x[m, k] · scale[n, b] · (q[n, k] - zeros[n, b])` for weights `q` of
 //! 8, 4 or 2 bits, of which `scale` `[N, B]` and `zeros` have one number for each block `b` of `k`; where there are no `zeros`, all are
 //! `zero`. `q` is `[N, B, L]` bytes, the lowest bits of a byte first; `x` `[M, B·V·L]` has its elements in the order in which the `V = 8 / bits`
 //! values of all bytes of a block follow each other: `k = (b·V + v)·L + l`. f32; `zeros` are f32 or u8.
 //!
-//! The weights are read as they are packed, by every run. A decomposition would be dequantised when the model is compiled, into 8 times the
+//! The weights are read as they are packed, by every run; where there are `few` rows, by each of them. A decomposition would be dequantised when the model is compiled, into 8 times the
 //! memory, and so there is none. Source: ONNX Runtime's `MatMulNBits`; Frantar et al., "GPTQ", arXiv 2210.17323.
 
 mod kernel;
@@ -68,7 +68,7 @@ impl OpDef for Def {
         "packed_product"
     }
     fn attrs(&self) -> &'static [(&'static str, AttrKind)] {
-        &[("bits", AttrKind::Int), ("zero", AttrKind::Num)]
+        &[("bits", AttrKind::Int), ("zero", AttrKind::Num), ("few", AttrKind::Bool)]
     }
     fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
         let e = extents(op, inputs)?;
@@ -107,17 +107,20 @@ impl OpDef for Def {
     }
     fn samples(&self) -> Vec<Sample> {
         use DType::{F32, U8};
-        let s = |bits: i64, zero: f64, x: &[SampleType]| Sample::new(&[Attr::Int(bits), Attr::num(zero)], x);
+        let s = |bits: i64, zero: f64, few: bool, x: &[SampleType]| {
+            Sample::new(&[Attr::Int(bits), Attr::num(zero), Attr::Bool(few)], x)
+        };
         vec![
-            s(4, 8.0, &[(F32, &[1, 96]), (U8, &[7, 3, 16]), (F32, &[7, 3])]),
-            s(4, 0.0, &[(F32, &[1, 256]), (U8, &[70, 2, 64]), (F32, &[70, 2]), (U8, &[70, 2])]),
-            s(4, 8.0, &[(F32, &[19, 64]), (U8, &[45, 2, 16]), (F32, &[45, 2]), (F32, &[45, 2])]),
-            s(2, 2.0, &[(F32, &[9, 32]), (U8, &[5, 2, 4]), (F32, &[5, 2])]),
-            s(8, 128.0, &[(F32, &[1, 32]), (U8, &[9, 1, 32]), (F32, &[9, 1]), (U8, &[9, 1])]),
-            s(8, 128.0, &[(F32, &[40, 48]), (U8, &[33, 3, 16]), (F32, &[33, 3])]),
-            s(2, 1.5, &[(F32, &[33, 64]), (U8, &[20, 4, 4]), (F32, &[20, 4]), (F32, &[20, 4])]),
-            s(8, 0.0, &[(F32, &[2, 64]), (U8, &[18, 4, 16]), (F32, &[18, 4])]),
-            s(4, 8.0, &[(F32, &[0, 32]), (U8, &[3, 1, 16]), (F32, &[3, 1])]),
+            s(4, 8.0, true, &[(F32, &[1, 96]), (U8, &[7, 3, 16]), (F32, &[7, 3])]),
+            s(4, 0.0, true, &[(F32, &[1, 256]), (U8, &[70, 2, 64]), (F32, &[70, 2]), (U8, &[70, 2])]),
+            s(4, 8.0, false, &[(F32, &[19, 64]), (U8, &[45, 2, 16]), (F32, &[45, 2]), (F32, &[45, 2])]),
+            s(2, 2.0, false, &[(F32, &[9, 32]), (U8, &[5, 2, 4]), (F32, &[5, 2])]),
+            s(8, 128.0, true, &[(F32, &[1, 32]), (U8, &[9, 1, 32]), (F32, &[9, 1]), (U8, &[9, 1])]),
+            s(8, 128.0, false, &[(F32, &[40, 48]), (U8, &[33, 3, 16]), (F32, &[33, 3])]),
+            s(2, 1.5, false, &[(F32, &[33, 64]), (U8, &[20, 4, 4]), (F32, &[20, 4]), (F32, &[20, 4])]),
+            s(8, 0.0, true, &[(F32, &[2, 64]), (U8, &[18, 4, 16]), (F32, &[18, 4])]),
+            s(4, 8.0, false, &[(F32, &[1, 32]), (U8, &[3, 1, 16]), (F32, &[3, 1])]),
+            s(4, 8.0, true, &[(F32, &[0, 32]), (U8, &[3, 1, 16]), (F32, &[3, 1])]),
         ]
     }
 }

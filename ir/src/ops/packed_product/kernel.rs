@@ -19,10 +19,6 @@ use crate::structured::build::{self, Reads, parallel, reduction};
 use crate::structured::{Combine, IterDim, Kernel, Local, Operand, Part, Place, Role, Stage};
 use crate::{DType, Dim, Layout, Number, Type};
 
-/// Rows up to which each of them unpacks the weights. On 4,096 × 4,096 weights of 4 bits a row takes 0.7 ms on a Zen 5 so, and tiles of up
-/// to 32 rows take 6 ms.
-const FEW: i64 = 8;
-
 /// The kernel for operands of these types.
 pub(super) fn kernel(op: &Op, e: &Extents, inputs: &[Type], results: &[Type]) -> OwnStages {
     let operand = |ty: &Type, role: Role| Operand {
@@ -33,8 +29,6 @@ pub(super) fn kernel(op: &Op, e: &Extents, inputs: &[Type], results: &[Type]) ->
     let ins = inputs.iter().map(|ty| operand(ty, Role::In));
     let outs = results.iter().map(|ty| operand(ty, Role::Out));
     let result = Place::Operand(inputs.len() as u32);
-    // Where only a run tells, it is more often one row than many.
-    let few = e.rows.as_const().is_none_or(|n| n <= FEW);
     let depth = &(&e.blocks * &e.bytes) * e.values;
     let local = |shape: &[&Dim]| Local {
         dtype: DType::F32,
@@ -48,7 +42,7 @@ pub(super) fn kernel(op: &Op, e: &Extents, inputs: &[Type], results: &[Type]) ->
         first,
         together,
     };
-    let (outer, locals, stages) = match few {
+    let (outer, locals, stages) = match op.flag("few") {
         true => {
             let pairs = e.values == 1 && e.blocks.modulo(&Dim::Const(2)).is(0);
             let w = weights(2, if pairs { 2 } else { 1 });

@@ -6,8 +6,7 @@
 //! sequence that has ended takes part in the range of one more step, and then counts as zeros.
 
 use super::*;
-use brolga_ir::ops::Region;
-use brolga_ir::{Attr, Build, DType, Dim, Graph, GraphBuilder, Number, Op, Type};
+use brolga_ir::{Attr, DType, Dim};
 
 /// The names of the cell's activations that take no parameters, by ONNX's names.
 const FUNCTIONS: [(&str, &str); 5] = [
@@ -245,180 +244,111 @@ fn steps(
     time: &Dim,
 ) -> Result<[Value; 3], Fail> {
     let h = graph.shape(states[0]);
-    let all = [time.clone(), h[0].clone(), h[1].clone()];
-    let first = graph.scalar(DType::I64, 0);
-    let rows = graph.splat(DType::F32, &all, 0.0)?;
-    let mut operands = vec![first, rows, states[0], states[1]];
-    operands.extend([given.x, given.r, given.r_scale, given.r_zero, given.r_sum]);
-    operands.extend(given.p);
-    operands.extend(given.lengths);
-    let types: Vec<Type> = operands.iter().map(|&v| graph.ty(v).clone()).collect();
-    let cond = region("steps_left", &types, |b, v| {
-        let end = number(b, time)?;
-        Ok(vec![b.call("less", &[], &[v[0], end])?])
-    })?;
-    let body = region("step", &types, |b, v| {
-        let mut rest = v[9..].iter().copied();
-        let own = Direction {
-            x: v[4],
-            r: v[5],
-            r_scale: v[6],
-            r_zero: v[7],
-            r_sum: v[8],
-            p: given.p.and_then(|_| rest.next()),
-            lengths: given.lengths.and_then(|_| rest.next()),
-        };
-        step(b, cell, &own, [v[0], v[1], v[2], v[3]], time)
-    })?;
-    let out = graph.ops("while", &[Attr::Region(cond), Attr::Region(body)], &operands)?;
+    let rows = graph.splat(DType::F32, &[time.clone(), h[0].clone(), h[1].clone()], 0.0)?;
+    let state = [graph.scalar(DType::I64, 0), rows, states[0], states[1]];
+    let mut captures = vec![given.x, given.r, given.r_scale, given.r_zero, given.r_sum];
+    captures.extend(given.p);
+    captures.extend(given.lengths);
+    let out = graph.repeat_while(
+        &state,
+        &captures,
+        |graph, v| {
+            let end = graph.dim_scalar(time, DType::I64)?;
+            graph.map("less", &[v[0], end])
+        },
+        |graph, v| {
+            let mut rest = v[9..].iter().copied();
+            let own = Direction {
+                x: v[4],
+                r: v[5],
+                r_scale: v[6],
+                r_zero: v[7],
+                r_sum: v[8],
+                p: given.p.and_then(|_| rest.next()),
+                lengths: given.lengths.and_then(|_| rest.next()),
+            };
+            step(graph, cell, &own, [v[0], v[1], v[2], v[3]], time)
+        },
+    )?;
     Ok([out[1], out[2], out[3]])
 }
 
 /// A step: its number, the rows so far, and both states go in and come out.
-fn step(
-    b: &mut dyn Build,
-    cell: &Cell,
-    given: &Direction,
-    state: [Value; 4],
-    time: &Dim,
-) -> Result<Vec<Value>, String> {
+fn step(graph: &mut Builder<'_>, cell: &Cell, given: &Direction, state: [Value; 4], time: &Dim) -> Outcome {
     let [at, rows, h, c] = state;
-    let plane = b.type_of(h).shape;
+    let plane = graph.shape(h);
     let hidden = plane[1].clone();
-    let columns = &hidden * 4;
-    let wide = [plane[0].clone(), columns.clone()];
     let mut row = at;
     if cell.reverse {
-        let last = number(b, &(time - 1))?;
-        row = b.call("sub", &[], &[last, at])?;
+        let last = graph.dim_scalar(&(time - 1), DType::I64)?;
+        row = graph.map("sub", &[last, at])?;
     }
-    let running = |b: &mut dyn Build, test: &str, lengths: Value| {
-        let shape = b.type_of(lengths).shape;
-        let now = b.spread(row, &shape)?;
-        let inside = b.call(test, &[], &[lengths, now])?;
-        let inside = b.reshaped(inside, &[plane[0].clone(), Dim::ONE])?;
-        b.spread(inside, &plane)
+    let running = |graph: &mut Builder<'_>, test: &str| {
+        let inside = given.lengths.map(|lengths| {
+            let inside = graph.map(test, &[lengths, row])?;
+            graph.unsqueeze(inside, &[1])
+        });
+        inside.transpose()
     };
-    let inside = given.lengths.map(|l| running(b, "greater", l)).transpose()?;
-    let zeros = b.splat(DType::F32, &plane, 0.0)?;
-    let seen = match given.lengths {
-        Some(lengths) if cell.shows => {
-            let inside = running(b, "greater_or_equal", lengths)?;
-            b.call("where", &[], &[inside, h, zeros])?
-        }
+    let inside = running(graph, "greater")?;
+    let zero = graph.scalar(DType::F32, 0.0);
+    let seen = match running(graph, "greater_or_equal")? {
+        Some(inside) if cell.shows => graph.map("where", &[inside, h, zero])?,
         _ => h,
     };
-    let bytes = b.add(Op::new("dynamic_quantize", &[])?, &[seen])?;
-    let attrs = [
-        Attr::ints(&[]),
-        Attr::ints(&[]),
-        Attr::ints(&[1]),
-        Attr::ints(&[0]),
-        Attr::DType(DType::I32),
-        Attr::DType(DType::I32),
-    ];
-    let mut u = b.call("contract", &attrs, &[bytes[0], given.r])?;
+    let bytes = graph.ops("dynamic_quantize", &[], &[seen])?;
+    let mut u = graph.contract_to(DType::I32, bytes[0], given.r, [&[], &[]], [&[1], &[0]])?;
     // What zero points add to it.
-    let spread_to = |b: &mut dyn Build, v: Value| b.spread(v, &wide);
-    let to_i32 = |b: &mut dyn Build, v: Value| b.call("cast", &[Attr::DType(DType::I32)], &[v]);
-    let zero = to_i32(b, bytes[2])?;
-    let (zero, sums) = (spread_to(b, zero)?, spread_to(b, given.r_sum)?);
-    let taken = b.call("mul", &[], &[zero, sums])?;
-    u = b.call("sub", &[], &[u, taken])?;
-    let own = to_i32(b, bytes[0])?;
-    let own = b.call("reduce", &[Attr::word("sum"), Attr::ints(&[1])], &[own])?;
-    let (own, zero) = (spread_to(b, own)?, spread_to(b, given.r_zero)?);
-    let taken = b.call("mul", &[], &[own, zero])?;
-    u = b.call("sub", &[], &[u, taken])?;
-    let u = b.call("cast", &[Attr::DType(DType::F32)], &[u])?;
-    let scales = b.type_of(given.r_scale).shape;
-    let scale = b.spread(bytes[1], &scales)?;
-    let scale = b.call("mul", &[], &[scale, given.r_scale])?;
-    let scale = spread_to(b, scale)?;
-    let u = b.call("mul", &[], &[u, scale])?;
-    let x = b.call("gather", &[Attr::Int(0)], &[given.x, row])?;
-    let all = b.call("add", &[], &[x, u])?;
-    let slice = |b: &mut dyn Build, v: Value, axis: usize, first: Dim| {
-        let mut sizes = b.type_of(v).shape;
-        let (mut starts, steps) = (vec![Dim::ZERO; sizes.len()], vec![1; sizes.len()]);
-        (starts[axis], sizes[axis]) = (first, hidden.clone());
-        b.call(
-            "slice",
-            &[Attr::Dims(starts), Attr::Dims(sizes), Attr::Ints(steps)],
-            &[v],
-        )
-    };
-    let number_like = |b: &mut dyn Build, x: f64| b.splat(DType::F32, &plane, x);
+    let zero_point = graph.cast(bytes[2], DType::I32)?;
+    let taken = graph.map("mul", &[zero_point, given.r_sum])?;
+    u = graph.map("sub", &[u, taken])?;
+    let own = graph.cast(bytes[0], DType::I32)?;
+    let own = graph.reduce("sum", &[1], own)?;
+    let taken = graph.map("mul", &[own, given.r_zero])?;
+    u = graph.map("sub", &[u, taken])?;
+    let scale = graph.map("mul", &[bytes[1], given.r_scale])?;
+    let u = graph.scaled(u, scale, None)?;
+    let x = graph.gather(0, given.x, row)?;
+    let all = graph.map("add", &[x, u])?;
     // A gate: what peepholes see of a cell state, bounds, the function.
-    let gate = |b: &mut dyn Build, k: i64, peep: Option<(i64, Value)>, f: &str| {
-        let mut v = slice(b, all, 1, &hidden * k)?;
+    let gate = |graph: &mut Builder<'_>, k: i64, peep: Option<(i64, Value)>, f: &str| {
+        let mut v = graph.slice_axis(all, 1, &hidden * k, hidden.clone())?;
         if let (Some((i, c)), Some(p)) = (peep, given.p) {
-            let p = slice(b, p, 0, &hidden * i)?;
-            let p = b.spread(p, &plane)?;
-            let p = b.call("mul", &[], &[p, c])?;
-            v = b.call("add", &[], &[v, p])?;
+            let p = graph.slice_axis(p, 0, &hidden * i, hidden.clone())?;
+            let p = graph.map("mul", &[p, c])?;
+            v = graph.map("add", &[v, p])?;
         }
         if let Some(clip) = cell.clip {
-            let (low, high) = (number_like(b, -clip)?, number_like(b, clip)?);
-            v = b.call("max", &[], &[v, low])?;
-            v = b.call("min", &[], &[v, high])?;
+            v = graph.map_num("max", v, -clip)?;
+            v = graph.map_num("min", v, clip)?;
         }
-        b.call(f, &[], &[v])
+        graph.op(f, &[], &[v])
     };
     let [f, g, out] = cell.functions;
-    let i = gate(b, 0, Some((0, c)), f)?;
+    let i = gate(graph, 0, Some((0, c)), f)?;
     let forget = match cell.input_forget {
         true => {
-            let one = number_like(b, 1.0)?;
-            b.call("sub", &[], &[one, i])?
+            let whole = graph.scalar(DType::F32, 1.0);
+            graph.map("sub", &[whole, i])?
         }
-        false => gate(b, 2, Some((2, c)), f)?,
+        false => gate(graph, 2, Some((2, c)), f)?,
     };
-    let candidate = gate(b, 3, None, g)?;
-    let (kept, new) = (b.call("mul", &[], &[forget, c])?, b.call("mul", &[], &[i, candidate])?);
-    let mut next_c = b.call("add", &[], &[kept, new])?;
-    let o = gate(b, 1, Some((1, next_c)), f)?;
-    let shown = b.call(out, &[], &[next_c])?;
-    let mut next_h = b.call("mul", &[], &[o, shown])?;
+    let candidate = gate(graph, 3, None, g)?;
+    let kept = graph.map("mul", &[forget, c])?;
+    let new = graph.map("mul", &[i, candidate])?;
+    let mut next_c = graph.map("add", &[kept, new])?;
+    let o = gate(graph, 1, Some((1, next_c)), f)?;
+    let of_cell = graph.op(out, &[], &[next_c])?;
+    let mut next_h = graph.map("mul", &[o, of_cell])?;
     let mut shown = next_h;
     if let Some(inside) = inside {
-        shown = b.call("where", &[], &[inside, next_h, zeros])?;
-        next_h = b.call("where", &[], &[inside, next_h, h])?;
-        next_c = b.call("where", &[], &[inside, next_c, c])?;
+        shown = graph.map("where", &[inside, next_h, zero])?;
+        next_h = graph.map("where", &[inside, next_h, h])?;
+        next_c = graph.map("where", &[inside, next_c, c])?;
     }
-    let place = b.reshaped(row, &[Dim::ONE, Dim::ONE])?;
-    let shown = b.reshaped(shown, &[&[Dim::ONE][..], &plane].concat())?;
-    let rows = b.call("scatter_nd", &[Attr::word("none")], &[rows, place, shown])?;
-    let one = b.scalar(DType::I64, Number::Int(1));
-    let next = b.call("add", &[], &[at, one])?;
+    let place = graph.unsqueeze(row, &[0, 1])?;
+    let shown = graph.unsqueeze(shown, &[0])?;
+    let rows = graph.op("scatter_nd", &[Attr::word("none")], &[rows, place, shown])?;
+    let next = graph.map_num("add", at, 1)?;
     Ok(vec![next, rows, next_h, next_c])
-}
-
-/// A dim as a value of rank 0.
-fn number(b: &mut dyn Build, d: &Dim) -> Result<Value, String> {
-    if let Some(n) = d.as_const() {
-        return Ok(b.scalar(DType::I64, Number::Int(n.into())));
-    }
-    let v = b.call("dims", &[Attr::Dims(vec![d.clone()])], &[])?;
-    b.reshaped(v, &[])
-}
-
-/// A region over inputs of these types.
-fn region(
-    name: &str,
-    types: &[Type],
-    build: impl FnOnce(&mut dyn Build, &[Value]) -> Result<Vec<Value>, String>,
-) -> Result<Region, String> {
-    let mut graph = Graph::new(name);
-    let inputs: Vec<Value> = (0..)
-        .zip(types)
-        .map(|(i, t)| graph.input(&format!("v{i}"), t.clone()))
-        .collect();
-    let mut b = GraphBuilder {
-        graph: &mut graph,
-        origin: "".into(),
-    };
-    let outputs = build(&mut b, &inputs)?;
-    graph.outputs = (0..).zip(outputs).map(|(i, v)| (format!("r{i}"), v)).collect();
-    Region::new(graph).map_err(|e| e.to_string())
 }
