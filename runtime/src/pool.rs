@@ -28,8 +28,9 @@
 //! numbers, all below `workers()`.
 //!
 //! **Busy machines.** A thread that the system stops in the middle of a piece holds the caller up, by a time slice of some
-//! milliseconds. A core that is taken once is likely to be taken again: after a wait that was longer than all the caller's own work in
-//! the loop, loops run on the caller alone for a few times as long, so that no more than a part of the time is lost in waiting.
+//! milliseconds. A core that is taken once is likely to be taken again: after waits that were longer than the caller's own work in the
+//! loops, loops run on the caller alone for a few times as long, so that no more than a part of the time is lost in waiting. Waits of short
+//! loops add up, and loops without one make up for them.
 //!
 //! Pieces shrink as the loop goes on (guided self-scheduling, Polychronopoulos and Kuck, 1987): few claims at the
 //! beginning, little waiting at the end.
@@ -58,18 +59,24 @@ const SPINS: u32 = 4096;
 /// The same when the machine has fewer cores than the pool has workers: whoever looks takes the core from who works.
 const SPINS_CROWDED: u32 = 16;
 
-/// How often the caller looks for the others to finish before it offers its core at every look. Short: on a busy machine
-/// the one that it waits for may be waiting for this very core.
+/// How often a thread looks, the caller for the others to finish, another one for a loop, before it offers its core. Short: on a busy
+/// machine the one that it waits for may be waiting for this very core.
 const SPINS_AT_END: u32 = 256;
+
+/// How often a thread that waits for a loop looks before it offers its core again.
+const LOOKS_A_TURN: u32 = 16;
 
 /// A piece is what remains, divided by this many times the workers.
 const PIECES_PER_WORKER: i64 = 2;
 
-/// A wait that is longer than the caller's work in a loop by this much is lost time.
+/// So much time may be lost in waits that are longer than the caller's work in a loop.
 const SLACK: Duration = Duration::from_micros(100);
 
+/// The part of the lost time that is made up for by a loop in which nobody is waited for.
+const MADE_UP: u64 = 64;
+
 /// For how many times the time that was lost the caller works alone.
-const ALONE: u32 = 4;
+const ALONE: u64 = 4;
 
 /// More are not made, whatever is asked for: no machine has them, and a slip of the pen should not start a million threads.
 const MAX_WORKERS: usize = 1024;
@@ -90,6 +97,8 @@ struct Shared {
     busy: AtomicBool,
     /// Until when the caller works alone, in nanoseconds since `born`.
     alone_until: AtomicU64,
+    /// Time lost in waits of late, in nanoseconds.
+    lost: AtomicU64,
     born: Instant,
     spins: u32,
     lock: Mutex<()>,
@@ -123,6 +132,7 @@ impl Pool {
             current: AtomicPtr::new(ptr::null_mut()),
             busy: AtomicBool::new(false),
             alone_until: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             born: Instant::now(),
             spins: if workers > cores { SPINS_CROWDED } else { SPINS },
             lock: Mutex::new(()),
@@ -235,12 +245,17 @@ impl Shared {
             worked.get_or_insert_with(|| begin.elapsed());
             pause(&mut looks);
         }
+        let lost = self.lost.load(Ordering::Relaxed);
         if let Some(worked) = worked.filter(|_| looks == SPINS_AT_END) {
-            let lost = begin.elapsed().saturating_sub(2 * worked + SLACK);
-            if !lost.is_zero() {
-                let until = self.born.elapsed() + lost * ALONE;
-                self.alone_until.store(until.as_nanos() as u64, Ordering::Relaxed);
+            let mut lost = lost + begin.elapsed().saturating_sub(2 * worked).as_nanos() as u64;
+            if u128::from(lost) > SLACK.as_nanos() {
+                let until = self.born.elapsed().as_nanos() as u64 + lost * ALONE;
+                self.alone_until.store(until, Ordering::Relaxed);
+                lost = 0;
             }
+            self.lost.store(lost, Ordering::Relaxed);
+        } else if lost > 0 {
+            self.lost.store(lost - lost.div_ceil(MADE_UP), Ordering::Relaxed);
         }
         job.panic.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
@@ -298,7 +313,11 @@ impl Shared {
                 }
             } else if looks < self.spins {
                 looks += 1;
-                std::hint::spin_loop();
+                match looks % LOOKS_A_TURN {
+                    // The caller may want this very core.
+                    0 if looks >= SPINS_AT_END => thread::yield_now(),
+                    _ => std::hint::spin_loop(),
+                }
             } else {
                 self.sleep(*seen);
                 looks = 0;

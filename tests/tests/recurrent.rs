@@ -1,7 +1,7 @@
 //! Recurrent layers with random attributes: the reference evaluation, which is written from the definition of each cell, against
 //! the interpreters of kernels and of loops and machine code, on every CPU level that this machine has.
 
-use brolga::Options;
+use brolga::{Options, compile, levels, tensors};
 use brolga_ir::{Attr, Build, DType, Dim, Graph, GraphBuilder, Number, Op, Tensor, Type};
 use brolga_tests::every_level::{assert_near, on_every_level};
 use brolga_tests::random::Random;
@@ -141,5 +141,102 @@ fn steps_decompose_into_a_loop() {
         );
         let found = apart.eval(&inputs).unwrap_or_else(|e| panic!("{e}\n{apart}"));
         assert_near(&format!("{apart}"), &found, &wanted, TOLERANCE);
+    }
+}
+
+/// An LSTM or a GRU forwards over one sequence or a few, large enough for workers to share its steps.
+fn wide(r: &mut Random, name: &str, hidden: usize, batch: usize) -> (Graph, Vec<Tensor>) {
+    let (gates, states, activations) = if name == "lstm" { (4, 2, 3) } else { (3, 1, 2) };
+    let (time, width) = (24, 8);
+    let mut attrs = vec![
+        Attr::word("forward"),
+        Attr::num(f64::INFINITY),
+        Attr::Bool(false),
+        Attr::Bool(false),
+    ];
+    if name == "lstm" {
+        attrs.push(Attr::Bool(false));
+    }
+    for word in ["sigmoid", "tanh", "tanh"].into_iter().take(activations) {
+        attrs.extend([Attr::word(word), Attr::num(1.0), Attr::num(0.0)]);
+    }
+    let mut shapes = vec![
+        vec![time, batch, width],
+        vec![1, gates * hidden, width],
+        vec![1, gates * hidden, hidden],
+        vec![1, 2 * gates * hidden],
+    ];
+    shapes.extend(vec![vec![1, batch, hidden]; states]);
+    let scale = 1.0 / (hidden as f64).sqrt();
+    let mut float = |shape: &[usize]| Tensor::from_fn(DType::F32, shape, |_| Number::Float(unit(r) * scale));
+    let operands: Vec<Tensor> = shapes.iter().map(|s| float(s)).collect();
+    let mut graph = Graph::new(name);
+    let values: Vec<_> = (0..)
+        .zip(&operands)
+        .map(|(i, o): (usize, _)| {
+            let shape: Vec<Dim> = o.shape().iter().map(|&n| Dim::from(n)).collect();
+            graph.input(&format!("x{i}"), Type::new(o.dtype(), shape))
+        })
+        .collect();
+    let op = Op::new(name, &attrs).expect("the attributes are the operator's");
+    let mut builder = GraphBuilder {
+        graph: &mut graph,
+        origin: "layer".into(),
+    };
+    let results = builder.add(op, &values).expect("the operands fit");
+    let named = results.into_iter().enumerate().map(|(i, v)| (format!("y{i}"), v));
+    graph.outputs = named.collect();
+    (graph, operands)
+}
+
+/// Steps of a single group of sequences are shared by workers, and give the same bits for whatever number of them, and in sessions
+/// that run at once.
+#[test]
+fn workers_share_steps() {
+    let mut random = Random(13);
+    for (name, hidden, batch) in [("lstm", 168, 1), ("lstm", 160, 5), ("gru", 232, 1)] {
+        let (g, inputs) = wide(&mut random, name, hidden, batch);
+        let wanted = g.eval(&inputs).unwrap_or_else(|e| panic!("{e}\n{g}"));
+        for target in targets() {
+            let options = Options {
+                target,
+                ..Options::default()
+            };
+            let s = on_every_level(&g, &inputs, &options, &mut |what, found| {
+                assert_near(what, found, &wanted, TOLERANCE);
+            });
+            let p = levels::program(&s, &options).unwrap_or_else(|e| panic!("{e}\n{s}"));
+            assert!(p.kernels.iter().any(|k| k.forks()), "{p}");
+            let views: Vec<_> = inputs.iter().map(tensors::view).collect();
+            let run = |threads: usize| {
+                let session = compile(&g, &options).and_then(|c| c.session_with(threads, u64::MAX));
+                let session = session.unwrap_or_else(|e| panic!("{e}\n{g}"));
+                let all = (0..8).map(|_| {
+                    let found = session.run(&views).unwrap_or_else(|e| panic!("{e}\n{g}"));
+                    found.iter().map(|o| o.bytes().to_vec()).collect::<Vec<_>>()
+                });
+                all.collect::<Vec<_>>()
+            };
+            let alone = run(1);
+            assert!(alone.iter().all(|o| *o == alone[0]));
+            for threads in [2, 3, 5] {
+                assert!(run(threads) == alone, "{threads} threads give other bits than one");
+            }
+            // Two sessions of one pool: one of them finds it taken.
+            std::thread::scope(|scope| {
+                let both = [2, 2].map(|threads| {
+                    scope.spawn({
+                        let run = &run;
+                        move || run(threads)
+                    })
+                });
+                for one in both {
+                    assert!(
+                        one.join().expect("no panic") == alone,
+                        "sessions at once give other bits"
+                    );
+                }
+            });
+        }
     }
 }

@@ -276,6 +276,57 @@ fn races_of_blocks_threads_and_workers() {
 }
 
 #[test]
+fn what_a_parallel_loop_leaves_is_there_for_the_next_one() {
+    // Each round adds a shifted copy of what the one before left.
+    let text = |offset: &str, to: &str| {
+        format!(
+            "loops @f(b0: f32[8] in, b1: f32[8] out) {{
+               buffer b2: f32[16] kernel
+               buffer b3: f32[1] worker
+               for i0 unrolled 0..1 {{
+                 for i1 serial 0..8 {{
+                   r0: f32 = load b0[i1]
+                   store b2[i1] = r0
+                 }}
+                 for i2 serial 0..3 {{
+                   for i3 parallel(100 from 10) 0..8 {{
+                     r1: f32 = load b2[8*rem(i2, 2) + i3]
+                     r2: f32 = load b2[8*rem(i2, 2) + i3 - {offset}] where (i3 - {offset} in 0..8) else f32 0.0
+                     r3: f32 = add r1 r2
+                     store b3[0] = r3
+                     r4: f32 = load b3[0]
+                     store b2[{to}] = r4
+                   }}
+                 }}
+                 for i4 serial 0..8 {{
+                   r5: f32 = load b2[i4 + 8]
+                   store b1[i4] = r5
+                 }}
+               }}
+             }}"
+        )
+    };
+    let buffers = [vec![1.0; 8], vec![0.0; 8]];
+    let good = text("i2 + 1", "8*rem(i2 + 1, 2) + i3");
+    let found = run_f32(&good, &[], &buffers).unwrap();
+    // In round 0 the element behind, in round 1 the element itself, in round 2 the one before.
+    let mut rows = vec![1.0f32; 8];
+    for round in 0..3i32 {
+        let at = |i: i32| if (0..8).contains(&i) { rows[i as usize] } else { 0.0 };
+        rows = (0..8).map(|i| at(i) + at(i - round + 1)).collect();
+    }
+    assert_eq!(found, rows);
+    let e = run_f32(&text("1", "8*rem(i2, 2) + i3"), &[], &buffers).unwrap_err();
+    assert!(e.contains("a race:") && e.starts_with("@f, statement 0.1.0."), "{e}");
+    let unwritten = good.replace("load b2[i4 + 8]", "load b2[i4 + 9]");
+    let e = run_f32(&unwritten, &[], &buffers).unwrap_err();
+    assert!(e.contains("b2[16], which has 16 elements"), "{e}");
+    let kept = good.replace("store b3[0] = r3\n", "\n");
+    let e = run_f32(&kept, &[], &buffers).unwrap_err();
+    assert!(e.contains("load from b3[0], which was not written"), "{e}");
+}
+
+#[test]
 fn divergent_barriers_are_found() {
     let text = "loops @d(b0: f32[4] out) {
         for i0 thread.x 0..4 {

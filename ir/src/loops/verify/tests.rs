@@ -214,6 +214,43 @@ fn loops() {
         &format!(", statement 0.0{last}"),
     );
     reject(
+        "if (0 in 0..n) { for i0 parallel 0..4 { } }",
+        &format!(", statement 0.0{last}"),
+    );
+    reject(
+        "for i0 serial 0..2 { for i1 parallel 0..4 { for i2 parallel 0..4 { } } }",
+        &format!(", statement 0.0.0{last}"),
+    );
+    reject(
+        "for i0 vector 0..4 { for i1 parallel 0..4 { } }",
+        ", statement 0.0: a vector loop contains only assignments, stores and checks",
+    );
+    accept(&format!(
+        "for i0 serial 0..2 {{ {C} store b1[i0] = r0 for i1 parallel 0..4 {{ }} if (i0 in 0..n) {{ for i2 parallel 0..n {{ }} }} }}"
+    ));
+    accept("buffer b3: f32[4] kernel for i0 serial 0..2 { for i1 parallel 0..4 { r0: f32 = load b3[i1] } }");
+    accept("buffer b3: f32[4] worker for i0 serial 0..2 { for i1 parallel 0..4 { r0: f32 = load b3[i1] } }");
+    reject(
+        "buffer b3: f32[4] kernel for i0 parallel 0..4 { r0: f32 = load b3[i0] }",
+        ": kernel buffer b3, but no parallel loop stands inside of a serial one",
+    );
+    reject(
+        "buffer b3: f32[4] private for i0 serial 0..2 { for i1 parallel 0..4 { } }",
+        ": private buffer b3 in a kernel with parallel loops inside of serial ones",
+    );
+    reject(
+        "buffer b3: f32[4] worker for i0 serial 0..2 { r0: f32 = load b3[i0] for i1 parallel 0..4 { } }",
+        ", statement 0.0: b3 is worker memory, outside of the kernel's parallel loops",
+    );
+    reject(
+        &format!("{C} for i0 serial 0..2 {{ for i1 parallel 0..4 {{ store b1[i1] = r0 }} }}"),
+        ", statement 1.0.0: register r0 is read before it is assigned on every path",
+    );
+    reject(
+        &format!("for i0 serial 0..2 {{ for i1 parallel 0..4 {{ {C} }} store b1[i0] = r0 }}"),
+        ", statement 0.1: register r0 is read before it is assigned on every path",
+    );
+    reject(
         "r0: i64 = index 3 for i0 parallel 0..r0 { }",
         ", statement 1: the extent of a parallel loop is r0, expected symbols and constants only",
     );
@@ -309,7 +346,7 @@ fn bad_text_names_its_place() {
     );
     assert_eq!(
         err("loops @k() {\n  buffer b0: f32[1] in\n}"),
-        "2:21: found `in`, expected `worker`, `shared` or `private`"
+        "2:21: found `in`, expected `worker`, `kernel`, `shared` or `private`"
     );
     assert_eq!(
         err("loops @k() {\n  r0: f32 = foo r0\n}"),
