@@ -67,6 +67,9 @@ pub struct Importer<'m> {
     scopes: Vec<Scope<'m>>,
     /// What is not supported: the operator, the feature, the node.
     pub(super) missing: Vec<(String, String, String)>,
+    /// The branch that stands for an `If` on sizes whose branches differ in rank, which is checked in the run; and whether there is one.
+    pub(super) assumed: bool,
+    pub(super) assumes: bool,
     /// The tensors of sequences.
     pub(super) sequences: Vec<Vec<Value>>,
     imported: usize,
@@ -118,7 +121,34 @@ fn with_strings(model: &mut Model, options: &Options, defaults: Defaults) -> Res
     Ok(graph)
 }
 
+/// Imports a model with the first branch of every `If` on sizes whose branches differ in rank, or else with the second one.
 fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Result<Graph, Error> {
+    let (graph, assumes) = import_assuming(model, options, defaults, true);
+    match graph {
+        Err(e) if assumes => import_assuming(model, options, defaults, false).0.map_err(|_| e),
+        graph => graph,
+    }
+}
+
+/// Imports a model; tells too whether a branch was assumed to be taken.
+fn import_assuming(
+    model: &mut Model,
+    options: &Options,
+    defaults: Defaults,
+    assumed: bool,
+) -> (Result<Graph, Error>, bool) {
+    let mut assumes = false;
+    let graph = import_walk(model, options, defaults, assumed, &mut assumes);
+    (graph, assumes)
+}
+
+fn import_walk(
+    model: &mut Model,
+    options: &Options,
+    defaults: Defaults,
+    assumed: bool,
+    assumes: &mut bool,
+) -> Result<Graph, Error> {
     let Model { proto, files } = model;
     let file = files.source.name().to_string();
     let fail = |message: String| Error::Model {
@@ -146,6 +176,8 @@ fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Resu
             ..Scope::default()
         }],
         missing: vec![],
+        assumed,
+        assumes: false,
         sequences: vec![],
         imported: 0,
         file: file.clone(),
@@ -160,8 +192,9 @@ fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Resu
     };
     im.initializers(g, &is_input)?;
     im.inputs(g, options, &is_input)?;
-    im.nodes(&g.node)?;
-    im.outputs(g)?;
+    let done = im.nodes(&g.node).and_then(|()| im.outputs(g));
+    *assumes = im.assumes;
+    done?;
     let mut graph = im.graph.graph;
     graph.prune();
     Ok(graph)

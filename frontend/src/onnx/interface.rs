@@ -2,7 +2,7 @@
 
 use super::error::{Error, Fail, Unsupported};
 use super::import::{Importer, Slot};
-use super::signature::{Symbols, contradiction, dims, input_type, is_sequence, leaves_open};
+use super::signature::{Symbols, contradiction, declares, dims, input_type, is_sequence, leaves_open};
 use super::{Options, tensor};
 use brolga_ir::{DType, Type};
 use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue};
@@ -153,8 +153,13 @@ impl<'m> Importer<'m> {
             });
         }
         for (declared, name, v) in found {
-            if let Some(e) = declared.and_then(|o| contradiction(o, self.graph.ty(v))) {
-                return Err(self.error(format!("output `{name}` {e}")));
+            let ty = self.graph.ty(v);
+            if let Some(e) = declared.and_then(|o| contradiction(o, ty)) {
+                // Exporters write shapes that are wrong, and nothing depends on them.
+                if declared.is_none_or(|o| !declares(o, ty.dtype)) {
+                    return Err(self.error(format!("output `{name}` {e}")));
+                }
+                tracing::warn!("{}: output `{name}` {e}", self.file);
             }
             self.graph.graph.outputs.push((name, v));
         }

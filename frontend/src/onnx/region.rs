@@ -150,9 +150,17 @@ impl Builder<'_> {
     /// # Errors
     /// When it has another number of elements.
     pub fn read(&mut self, v: Value, bound: Option<Dim>) -> Result<Dim, Fail> {
-        if let Some([d]) = self.dims_of(v).as_deref() {
-            return Ok(d.clone());
+        match self.dims_of(v).as_deref() {
+            Some([d]) => Ok(d.clone()),
+            _ => self.read_anew(v, bound),
         }
+    }
+
+    /// The only element of an integer or a bool as a size of its own, whatever is known of it.
+    ///
+    /// # Errors
+    /// When it has another number of elements.
+    pub fn read_anew(&mut self, v: Value, bound: Option<Dim>) -> Result<Dim, Fail> {
         let v = self.reshape(v, vec![])?;
         let known = self.graph.reads.iter().find(|r| r.value == v);
         if let Some(read) = known {

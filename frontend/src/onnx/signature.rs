@@ -3,7 +3,7 @@
 use super::error::Fail;
 use super::tensor;
 use brolga_ir::graph::unknown_symbol;
-use brolga_ir::{Dim, Type};
+use brolga_ir::{DType, Dim, Type};
 use onnx_protobuf::{
     TypeProto, ValueInfoProto, tensor_shape_proto::Dimension, tensor_shape_proto::dimension::Value as DimValue,
     type_proto::Value as TypeValue,
@@ -147,6 +147,20 @@ fn is_maps(t: Option<&TypeProto>) -> bool {
         return false;
     };
     kind(s.elem_type.as_ref()) == "map"
+}
+
+/// Whether an output is declared as a tensor, or an optional one, of an element type, or of none.
+pub fn declares(o: &ValueInfoProto, dtype: DType) -> bool {
+    let declared = o.type_.as_ref().and_then(|t| t.value.as_ref());
+    let declared = match declared {
+        Some(TypeValue::OptionalType(t)) => t.elem_type.as_ref().and_then(|t| t.value.as_ref()),
+        other => other,
+    };
+    match declared {
+        Some(TypeValue::TensorType(t)) => t.elem_type == 0 || tensor::dtype(t.elem_type).ok() == Some(dtype),
+        None => true,
+        Some(_) => false,
+    }
 }
 
 /// How a declared output contradicts the type that the graph gives it; symbolic extents contradict nothing.

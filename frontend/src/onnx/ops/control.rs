@@ -64,7 +64,9 @@ pub fn if_<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, _: &[Slot]) -> Result<V
     ctx.arity(1, 1)?;
     let condition = ctx.input(0)?;
     let (then, other) = (ctx.graph("then_branch")?, ctx.graph("else_branch")?);
-    if let Some(known) = im.graph.dims_of(condition).and_then(|d| d.first()?.as_const()) {
+    let known = im.graph.dims_of(condition);
+    let on_sizes = known.is_some();
+    if let Some(known) = known.and_then(|d| d.first()?.as_const()) {
         return im.inline(if known == 0 { other } else { then }, &ctx.name, &[]);
     }
     let condition = im.graph.condition(condition)?;
@@ -72,6 +74,9 @@ pub fn if_<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, _: &[Slot]) -> Result<V
     let then = subgraph(im, then, &format!("{}/then", ctx.name), "then", |_| Ok(vec![]));
     let other = subgraph(im, other, &format!("{}/else", ctx.name), "else", |_| Ok(vec![]));
     let mut branches = [then?, other?];
+    if on_sizes && ranks_differ(&branches) {
+        return assumed(im, ctx, condition);
+    }
     if branches[0].results.len() != branches[1].results.len() {
         let [n, m] = branches.each_ref().map(|b| b.results.len());
         return Err(Fail::Bad(format!("branches of {n} and {m} results")));
@@ -115,6 +120,29 @@ pub fn if_<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, _: &[Slot]) -> Result<V
         });
     }
     Ok(out)
+}
+
+/// Whether branches give tensors of different ranks.
+fn ranks_differ(branches: &[Subgraph; 2]) -> bool {
+    let ranks = branches.each_ref().map(|b| {
+        let rank = |s: &Slot| match s {
+            Slot::Value(v) => Some(b.frame.graph.ty(*v).rank()),
+            _ => None,
+        };
+        b.results.iter().map(rank).collect::<Vec<_>>()
+    });
+    ranks[0] != ranks[1]
+}
+
+/// An `If` on sizes whose branches differ in rank, as exporters write a squeeze of an extent that may be 1. What follows takes one of
+/// them: a branch stands in its place, and the run fails where the condition is another.
+fn assumed<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, condition: Value) -> Result<Vec<Slot>, Fail> {
+    im.assumes = true;
+    let taken = im.graph.cast(condition, DType::I64)?;
+    let taken = im.graph.read_anew(taken, Some(Dim::ONE))?;
+    im.graph.require_equal(&taken, &Dim::from(im.assumed as usize))?;
+    let branch = ctx.graph(if im.assumed { "then_branch" } else { "else_branch" })?;
+    im.inline(branch, &ctx.name, &[])
 }
 
 /// The results of an `if` with two branches. Extents that differ are read before it: an `if` of the same condition gives them.
