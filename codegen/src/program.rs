@@ -679,7 +679,7 @@ impl Run<'_, '_, '_> {
     /// Calls a body with iterations `0..extent`, by all workers when the work is worth it.
     fn launch(&mut self, body: FuncId, args: Value, extent: &Dim, grain: &Grain) -> Result<(), Error> {
         let n = self.e.dim(extent)?;
-        let Grain { work, least } = grain;
+        let Grain { work, least, .. } = grain;
         let serial_only = extent.as_const().is_some_and(|n| n <= 1) || work.as_const().is_some_and(|w| w < *least);
         if serial_only {
             self.serially(body, args, n);

@@ -3,56 +3,10 @@
 mod common;
 
 use brolga_ir::index::{Bound, Ix, Reg, Var};
-use brolga_ir::loops::interp::{self, BufferData};
 use brolga_ir::loops::{Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile};
 use brolga_ir::scalar::Prim;
 use brolga_ir::{DType, Dim, TileKind};
 use common::*;
-
-/// Runs a kernel on every target and on one and three workers, and compares all memory with the interpreter's.
-fn check(b: &Build, dims: &[i64], inputs: &[Vec<u8>]) {
-    check_within(b, dims, inputs, 0.0);
-}
-
-/// The same, f32 compared within a tolerance on targets without fused multiply-add: contractions round more often there.
-fn check_within(b: &Build, dims: &[i64], inputs: &[Vec<u8>], tolerance: f32) {
-    let k = &b.k;
-    let lookup = |s: &str| k.symbols.iter().position(|x| &**x == s).map(|i| dims[i]);
-    let mut want = inputs.to_vec();
-    {
-        let data: Vec<BufferData> = k
-            .params()
-            .zip(&mut want)
-            .map(|(p, bytes)| match p.scope {
-                Scope::In => BufferData::from(&bytes[..]),
-                _ => BufferData::from(&mut bytes[..]),
-            })
-            .collect();
-        interp::run(k, &lookup, &data).unwrap_or_else(|e| panic!("{e:?}"));
-    }
-    for target in targets() {
-        for workers in [1, 3] {
-            let mut got = inputs.to_vec();
-            run(&target, k, &mut got, dims, workers);
-            for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-                let fuses = target.cpu().is_some_and(|c| c.has_fma);
-                if tolerance == 0.0 || fuses || k.buffers[i].dtype != DType::F32 {
-                    assert_eq!(got, want, "{} on {}, {workers} workers: b{i}", k.name, target.name);
-                    continue;
-                }
-                for (j, (x, y)) in as_f32s(got).iter().zip(as_f32s(want)).enumerate() {
-                    let close = (x - y).abs() <= tolerance * y.abs().max(1.0);
-                    assert!(close, "{} on {}: b{i}[{j}] is {x}, expected {y}", k.name, target.name);
-                }
-            }
-        }
-    }
-}
-
-fn random_f32(n: usize, seed: u64) -> Vec<u8> {
-    let mut r = Random(seed);
-    f32s(&(0..n).map(|_| r.f32()).collect::<Vec<_>>())
-}
 
 fn random_bytes(n: usize, seed: u64) -> Vec<u8> {
     let mut r = Random(seed);
@@ -793,61 +747,6 @@ fn checks_report_any_lane() {
                     assert_eq!(failed, want, "{} lanes, {value} at {bad} for {}", lanes, target.name);
                     assert_eq!(buffers[2], bytes);
                 }
-            }
-        }
-    }
-}
-
-/// A kernel that forks: every round reads what all workers left in the one before, in memory of the kernel, through scratch of each
-/// worker; loops around are counted and repeated in code.
-#[test]
-fn kernels_fork() {
-    for (work, least) in [("100", 10), ("10", 100), ("n", 17)] {
-        for vector in [false, true] {
-            let (lanes, kind) = if vector { (16, "vector") } else { (3, "serial") };
-            let text = format!(
-                "loops @fork(b0: f32[{lanes}*n] in, b1: f32[{lanes}*n] out) symbols(n) {{
-                   buffer b2: f32[{lanes}] worker
-                   buffer b3: f32[2*{lanes}*n] kernel
-                   for i0 serial 0..n {{
-                     for i1 {kind} 0..{lanes} {{
-                       r0: f32 = load b0[{lanes}*i0 + i1]
-                       store b3[{lanes}*i0 + i1] = r0
-                     }}
-                   }}
-                   for i2 serial 0..5 {{
-                     for i3 unrolled 0..2 {{
-                       for i4 parallel({work} from {least}) 0..n {{
-                         for i5 {kind} 0..{lanes} {{
-                           r1: f32 = load b3[({lanes}*n)*i3 + {lanes}*i4 + i5]
-                           r2: f32 = load b3[({lanes}*n)*i3 + {lanes}*i4 + i5 + {lanes}*i2 - {lanes}] where (i4 + i2 - 1 in 0..n) else f32 0.5
-                           r3: f32 = max r1 r2
-                           r4: f32 = add r3 r2
-                           store b2[i5] = r4
-                         }}
-                         for i6 {kind} 0..{lanes} {{
-                           r5: f32 = load b2[i6]
-                           r6: i64 = index i2 + i3 + i4
-                           r7: f32 = cast f32 r6
-                           r8: f32 = sub r5 r7
-                           store b3[({lanes}*n) - ({lanes}*n)*i3 + {lanes}*i4 + i6] = r8
-                         }}
-                       }}
-                     }}
-                   }}
-                   for i7 serial 0..n {{
-                     for i8 {kind} 0..{lanes} {{
-                       r9: f32 = load b3[{lanes}*i7 + i8]
-                       store b1[{lanes}*i7 + i8] = r9
-                     }}
-                   }}
-                 }}"
-            );
-            let k: Kernel = text.parse().unwrap_or_else(|e| panic!("{e} in {text}"));
-            assert_eq!(k.to_string().parse::<Kernel>().as_ref(), Ok(&k));
-            let b = Build { k };
-            for n in [1usize, 2, 3, 7, 16, 20] {
-                check(&b, &[n as i64], &[random_f32(n * lanes, 3), vec![0; 4 * n * lanes]]);
             }
         }
     }

@@ -141,3 +141,78 @@ fn attention_means_the_same_on_every_level() {
     }
     assert!(whole > INSTANCES, "{whole} kernels of attention");
 }
+
+/// Causal attention of 2 heads as a graph, and operands for it.
+fn causal(queries: usize, keys: usize, offset: i64) -> (Graph, Vec<Tensor>) {
+    let mut random = Random(17);
+    let mut graph = Graph::new("attention");
+    let (mut operands, mut values) = (vec![], vec![]);
+    for (i, (rows, size)) in [(queries, 8), (keys, 8), (keys, 12)].into_iter().enumerate() {
+        let shape = [2, rows, size];
+        operands.push(Tensor::from_fn(DType::F32, &shape, |_| {
+            Number::Float(random.below(1 << 12) as f64 / 1024.0 - 2.0)
+        }));
+        let dims: Vec<Dim> = shape.iter().map(|&n| Dim::from(n)).collect();
+        values.push(graph.input(&format!("x{i}"), Type::new(DType::F32, dims)));
+    }
+    let mut attrs = vec![Attr::axes(&[0, 1, 2]); 4];
+    attrs.extend([
+        Attr::num(0.5),
+        Attr::num(0.0),
+        Attr::num(f64::NEG_INFINITY),
+        Attr::Bool(true),
+    ]);
+    attrs.extend([Attr::dims(&[offset]), Attr::word("unseen")]);
+    let op = Op::new("attention", &attrs).expect("the attributes are the operator's");
+    let mut b = GraphBuilder {
+        graph: &mut graph,
+        origin: "attention".into(),
+    };
+    let y = b.op(op, &values).expect("the operands fit");
+    graph.outputs = vec![("y".into(), y)];
+    (graph, operands)
+}
+
+#[test]
+fn blocks_that_no_query_of_a_tile_sees_are_left_out() {
+    for (queries, keys, offset) in [
+        (256, 256, 0),
+        (150, 260, 110),
+        (258, 258, -1),
+        (130, 256, 300),
+        (200, 300, -500),
+    ] {
+        let (g, inputs) = causal(queries, keys, offset);
+        let wanted = g.eval(&inputs).unwrap_or_else(|e| panic!("{e}\n{g}"));
+        for target in targets() {
+            let options = Options {
+                target,
+                rules: Some("none".into()),
+                ..Options::default()
+            };
+            let s = on_every_level(&g, &inputs, &options, &mut |what, found| {
+                assert_near(what, found, &wanted, TOLERANCE);
+            });
+            assert!(s.to_string().contains(") where ("), "{s}");
+        }
+    }
+    // What nobody sees is not even multiplied by zero: the last block of values.
+    let (g, mut inputs) = causal(256, 256, 0);
+    let values = inputs[2].clone();
+    inputs[2] = Tensor::from_fn(DType::F32, values.shape(), |i| match i / 12 % 256 {
+        0..128 => values.get(i),
+        _ => Number::Float(f64::NAN),
+    });
+    let options = Options {
+        rules: Some("none".into()),
+        ..Options::default()
+    };
+    let session = brolga::compile(&g, &options).and_then(|c| c.session_with(1, u64::MAX));
+    let session = session.unwrap_or_else(|e| panic!("{e}"));
+    let views: Vec<_> = inputs.iter().map(brolga::tensors::view).collect();
+    let found = brolga::tensors::to_tensor(&session.run(&views).expect("it runs")[0]);
+    // Rows of the tile in the middle may have been computed with both blocks.
+    let number = |row: usize| (0..12).all(|c| !found.get(row * 12 + c).f64().is_nan());
+    assert!((0..100).chain(256..356).all(number), "{found:?}");
+    assert!(!(129..256).any(number), "{found:?}");
+}

@@ -5,6 +5,7 @@
 use brolga_codegen::program::compile_kernel;
 use brolga_codegen::{Jit, target};
 use brolga_ir::index::{Ix, Reg, Var};
+use brolga_ir::loops::interp::{self, BufferData};
 use brolga_ir::loops::{Buf, Buffer, Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt};
 use brolga_ir::scalar::Prim;
 use brolga_ir::{DType, Dim, Target};
@@ -96,6 +97,52 @@ fn context(workers: u32) -> brolga_abi::Ctx {
         parallel_for: if workers > 1 { Some(parallel_for) } else { None },
         ..brolga_abi::Ctx::new()
     }
+}
+
+/// Runs a kernel on every target and on one and three workers, and compares all memory with the interpreter's.
+pub fn check(b: &Build, dims: &[i64], inputs: &[Vec<u8>]) {
+    check_within(b, dims, inputs, 0.0);
+}
+
+/// The same, f32 compared within a tolerance on targets without fused multiply-add: contractions round more often there.
+pub fn check_within(b: &Build, dims: &[i64], inputs: &[Vec<u8>], tolerance: f32) {
+    let k = &b.k;
+    let lookup = |s: &str| k.symbols.iter().position(|x| &**x == s).map(|i| dims[i]);
+    let mut want = inputs.to_vec();
+    {
+        let data: Vec<BufferData> = k
+            .params()
+            .zip(&mut want)
+            .map(|(p, bytes)| match p.scope {
+                Scope::In => BufferData::from(&bytes[..]),
+                _ => BufferData::from(&mut bytes[..]),
+            })
+            .collect();
+        interp::run(k, &lookup, &data).unwrap_or_else(|e| panic!("{e:?}"));
+    }
+    for target in targets() {
+        for workers in [1, 3] {
+            let mut got = inputs.to_vec();
+            run(&target, k, &mut got, dims, workers);
+            for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                let fuses = target.cpu().is_some_and(|c| c.has_fma);
+                if tolerance == 0.0 || fuses || k.buffers[i].dtype != DType::F32 {
+                    assert_eq!(got, want, "{} on {}, {workers} workers: b{i}", k.name, target.name);
+                    continue;
+                }
+                for (j, (x, y)) in as_f32s(got).iter().zip(as_f32s(want)).enumerate() {
+                    let close = (x - y).abs() <= tolerance * y.abs().max(1.0);
+                    assert!(close, "{} on {}: b{i}[{j}] is {x}, expected {y}", k.name, target.name);
+                }
+            }
+        }
+    }
+}
+
+/// Random floats.
+pub fn random_f32(n: usize, seed: u64) -> Vec<u8> {
+    let mut r = Random(seed);
+    f32s(&(0..n).map(|_| r.f32()).collect::<Vec<_>>())
 }
 
 /// A small builder of kernels.

@@ -100,13 +100,16 @@ pub const PANEL: i64 = 32;
 /// addition takes.
 pub const WIDEST: i64 = 4 * PANEL;
 
-/// From when on the workers of a pool are woken for a loop, which costs some microseconds.
+/// From when on the workers of a pool are woken for a loop, which costs some microseconds, and how each goes through its iterations.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Grain {
     /// About how many cycles all iterations take.
     pub work: Dim,
     /// With less work than this all iterations run on the calling thread.
     pub least: i64,
+    /// A variable of a loop around: where it is odd, a worker had better take its iterations from the last one on, so that what it read
+    /// last in one round is what it reads first in the next, from its cache.
+    pub turn: Option<Var>,
 }
 
 impl Grain {
@@ -114,6 +117,7 @@ impl Grain {
     pub const ALWAYS: Grain = Grain {
         work: Dim::ZERO,
         least: 0,
+        turn: None,
     };
 }
 

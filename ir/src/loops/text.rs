@@ -4,7 +4,7 @@
 //! loops @scale(b0: f32[n] in, b1: f32[n] out) symbols(n) pooled {     // `pooled`: constants stand in memory
 //!   buffer b2: f32[256] worker
 //!   reg r9: f32x8                                // only for registers that no statement assigns
-//!   for i0 parallel(3*n from 40000) 0..n {         // on the workers from that much work on; `parallel 0..n`: always
+//!   for i0 parallel(3*n from 40000) 0..n {         // on the workers from that much work on; `parallel 0..n`: always; `(… from …, turned by i1)`: see `Grain`
 //!     r0: f32 = load b0[i0 - 1] where (i0 - 1 in 0..n) else f32 0.0
 //!     r1: f32 = const f32 2.0
 //!     r2: f32 = mul r0 r1
@@ -101,12 +101,16 @@ impl fmt::Display for Grain {
         if *self == Grain::ALWAYS {
             return Ok(());
         }
-        write!(f, "({} from {})", self.work, self.least)
+        write!(f, "({} from {}", self.work, self.least)?;
+        match self.turn {
+            Some(v) => write!(f, ", turned by {v})"),
+            None => f.write_str(")"),
+        }
     }
 }
 
 impl Grain {
-    /// `(WORK from LEAST)`, or nothing.
+    /// `(WORK from LEAST)`, `(WORK from LEAST, turned by VAR)`, or nothing.
     pub(crate) fn parse(l: &mut Lexer) -> Result<Grain> {
         if !l.eat("(") {
             return Ok(Grain::ALWAYS);
@@ -114,8 +118,14 @@ impl Grain {
         let work = parse_dim(l)?;
         l.expect("from")?;
         let least = l.int()?;
+        let mut turn = None;
+        if l.eat(",") {
+            l.expect("turned")?;
+            l.expect("by")?;
+            turn = Some(Var(parse_id(l, 'i')?));
+        }
         l.expect(")")?;
-        Ok(Grain { work, least })
+        Ok(Grain { work, least, turn })
     }
 }
 

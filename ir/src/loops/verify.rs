@@ -250,6 +250,9 @@ impl Checker<'_> {
             }
             LoopKind::Parallel(grain) => {
                 self.dim(&grain.work)?;
+                ensure(grain.turn.is_none_or(|v| self.vars.contains(&v)), || {
+                    "a parallel loop that is turned by no variable here".into()
+                })?;
                 let outermost = self.kinds.is_empty() && last && self.path.len() == 1;
                 let repeated = |k: &LoopKind| matches!(k, LoopKind::Serial | LoopKind::Unrolled);
                 let inside = !self.kinds.is_empty() && self.kinds.iter().all(repeated);

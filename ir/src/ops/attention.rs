@@ -426,9 +426,9 @@ impl TreeKernel for Def {
     fn work(&self, op: &Op, inputs: &[Type]) -> OwnWork {
         let e = extents(op, inputs).expect("the operands fit");
         let rows = &dim::product(&e.batch) * &e.queries;
-        let scores = &rows * &e.keys;
+        let scores = &dim::product(&e.batch) * &kernel::seen(op, &e);
         let products = &scores * &(&e.size + &e.out);
-        let mut cycles = &(&scores * SCORE_CYCLES) + &(&(&rows * &kernel::blocks(&e.keys)) * ROW_CYCLES);
+        let mut cycles = &(&scores * SCORE_CYCLES) + &(&(&rows * &kernel::blocks(op, &e)) * ROW_CYCLES);
         if e.queries.as_const().is_some_and(|n| n < FEW) {
             cycles = &cycles + &(&products * PACK_CYCLES);
         }

@@ -201,6 +201,9 @@ pub enum Part {
 pub struct Loop {
     /// The number of iterations.
     pub extent: Dim,
+    /// Over outer variables and those of loops, this one's last: where one of these does not hold, an iteration changes nothing that is
+    /// read later, and may be left out. Whoever makes the kernel promises it; the interpreter leaves none out.
+    pub needed: Vec<Bound>,
     /// What runs in each.
     pub body: Vec<Part>,
 }

@@ -669,6 +669,15 @@ fn rejected_loops() {
         "kernel @k, stage 1: read 0: l0 is read where another point of the stage writes it",
     );
     rejected(&format!("loop(-1) {{ {copy} }}"), "kernel @k: stage 0: an extent of -1");
+    rejected(
+        &format!("loop(2) where (i1 in 0..3) {{ {copy} }} {show}"),
+        "kernel @k, loop in front of stage 0: i1 is no variable around the loop",
+    );
+    // It may be left out.
+    rejected(
+        &format!("loop(2) where (i0 in 0..3) {{ {copy} }} {show}"),
+        "kernel @k, stage 1: read 0: l0 is not written by an earlier stage",
+    );
     let deep = format!("kernel @k(o0: f32[4] out) outer() {{ {}", "loop(2) { ".repeat(100));
     let e = deep.parse::<Kernel>().unwrap_err().to_string();
     assert!(e.contains("a loop inside 16 others"), "{e}");

@@ -16,7 +16,8 @@
 //!       merge (v0: f32, v1: f32) { v2 = max v0 v1 } -> v2
 //!     write l0[]
 //!   }
-//!   loop(n) {                                    // its parts again and again, in order; i1 counts the iterations
+//!   loop(n) {                                    // its parts again and again, in order; i1 counts the iterations; `where (i0 - 8*i1
+//!                                                // in 0..n)`: others may be left out
 //!     stage reduce(10) { … }                     // whose dimension is i2
 //!   }
 //! }
@@ -118,7 +119,11 @@ impl Kernel {
                     text.lines().try_for_each(|line| writeln!(f, "{indent}{line}"))?;
                 }
                 Part::Loop(l) => {
-                    writeln!(f, "{indent}loop({}) {{", l.extent)?;
+                    write!(f, "{indent}loop({})", l.extent)?;
+                    if !l.needed.is_empty() {
+                        write!(f, " where ({})", bounds_text(&l.needed))?;
+                    }
+                    writeln!(f, " {{")?;
                     self.print_parts(f, &l.body, depth + 1)?;
                     writeln!(f, "{indent}}}")?;
                 }
@@ -274,10 +279,11 @@ impl Kernel {
                 l.expect("(")?;
                 let extent = parse_dim(l)?;
                 l.expect(")")?;
+                let needed = if l.eat("where") { parse_bounds(l)? } else { vec![] };
                 l.expect("{")?;
                 let body = self.parse_parts(l, depth + 1)?;
                 l.expect("}")?;
-                parts.push(Part::Loop(Loop { extent, body }));
+                parts.push(Part::Loop(Loop { extent, needed, body }));
             } else {
                 return Ok(parts);
             }

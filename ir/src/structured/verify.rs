@@ -63,10 +63,15 @@ impl Kernel {
                 }
                 Part::Loop(l) => {
                     let before = written.clone();
+                    let vars = self.outer.len() + around.len() + 1;
+                    l.needed
+                        .iter()
+                        .try_for_each(|b| self.needed(b, vars))
+                        .map_err(|e| format!("kernel @{}, loop in front of stage {number}: {e}", self.name))?;
                     around.push(&l.extent);
                     self.parts(&l.body, around, written, number)?;
                     around.pop();
-                    if l.extent.as_const().is_none_or(|n| n < 1) {
+                    if !l.needed.is_empty() || l.extent.as_const().is_none_or(|n| n < 1) {
                         // It may run no iteration.
                         *written = before;
                     }
@@ -74,6 +79,15 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// A bound of the iterations of a loop, over the first `vars` variables.
+    fn needed(&self, b: &Bound, vars: usize) -> Check {
+        let var = |v: Var| ensure((v.0 as usize) < vars, || format!("{v} is no variable around the loop"));
+        check_dim(&b.extent, &self.symbols)?;
+        check_ix(&b.index, &self.symbols, &var, &|r| {
+            Err(format!("{r} in a bound of a loop"))
+        })
     }
 
     fn declarations(&self) -> Check {

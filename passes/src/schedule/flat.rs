@@ -89,6 +89,8 @@ pub enum Node {
         var: Var,
         /// Its number of values.
         extent: Dim,
+        /// See [`structured::Loop::needed`].
+        needed: Vec<Bound>,
         /// What runs.
         body: Vec<Node>,
     },
@@ -279,9 +281,18 @@ impl Flat {
 
     /// Calls `f` with every index expression, and whether it is an address.
     fn each_index(&mut self, f: &mut dyn FnMut(&mut Ix, bool)) {
+        fn of_loops(nodes: &mut [Node], f: &mut dyn FnMut(&mut Ix, bool)) {
+            for n in nodes {
+                if let Node::Loop { needed, body, .. } = n {
+                    needed.iter_mut().for_each(|b| f(&mut b.index, false));
+                    of_loops(body, f);
+                }
+            }
+        }
         for s in &mut self.stages {
             s.each_index(f);
         }
+        of_loops(&mut self.tree, f);
     }
 
     fn merge_outer(&mut self) {
@@ -407,6 +418,7 @@ fn nodes(parts: &[Part], var: u32, stages: &mut usize) -> Vec<Node> {
         Part::Loop(l) => Node::Loop {
             var: Var(var),
             extent: l.extent.clone(),
+            needed: l.needed.clone(),
             body: nodes(&l.body, var + 1, stages),
         },
     };

@@ -117,7 +117,11 @@ pub fn as_copy(flat: &Flat, grain: i64) -> Option<(Buf, Buf, Rows)> {
             bytes,
             start: &to.offset * &size,
             stride: &stride * &size,
-            grain: Grain { work, least: grain },
+            grain: Grain {
+                work,
+                least: grain,
+                turn: None,
+            },
         };
         (from, into, rows)
     })

@@ -36,6 +36,7 @@ struct Fork<'f> {
     k: &'f Kernel,
     wide: &'f Wide,
     var: Var,
+    turn: Option<Var>,
     body: &'f [Stmt],
     /// The variables around it that loops compute.
     computed: &'f [Var],
@@ -47,10 +48,10 @@ impl Body<'_, '_, '_> {
     /// A parallel loop that is not the kernel's outermost one.
     pub(super) fn fork(&mut self, var: Var, extent: &Ix, grain: &Grain, body: &[Stmt]) -> Result<(), Error> {
         let n = self.ix(extent)?;
-        let Grain { work, least } = grain;
+        let Grain { work, least, turn } = grain;
         if extent.as_const().is_some_and(|n| n <= 1) || work.as_const().is_some_and(|w| w < *least) {
             let zero = self.e.int(0);
-            return self.computed_loop(var, zero, n, body);
+            return self.share(var, *turn, (zero, n), body);
         }
         let worth = match work.as_const() {
             Some(_) => self.e.b.ins().iconst(types::I8, 1),
@@ -92,6 +93,7 @@ impl Body<'_, '_, '_> {
             k: self.k,
             wide: self.wide,
             var,
+            turn: *turn,
             body,
             computed: &computed,
             known: &known,
@@ -160,7 +162,7 @@ impl Outline for Fork<'_> {
             for (v, n) in self.known {
                 body.vars.values.insert(*v, VarValue::Known(*n));
             }
-            body.computed_loop(self.var, from, to, self.body)?;
+            body.share(self.var, self.turn, range, self.body)?;
             body.e.b.ins().return_(&[]);
             Ok(())
         })?;

@@ -62,6 +62,34 @@ impl Body<'_, '_, '_> {
         };
     }
 
+    /// A share of a parallel loop, from its last iteration on where the variable is odd that it is turned by.
+    pub(super) fn share(
+        &mut self,
+        var: Var,
+        turn: Option<Var>,
+        (from, to): (Value, Value),
+        body: &[Stmt],
+    ) -> Result<(), Error> {
+        let Some(turn) = turn else {
+            return self.computed_loop(var, from, to, body);
+        };
+        let round = self.ix(&Ix::var(turn))?;
+        let odd = self.e.b.ins().band_imm_s(round, 1);
+        let both = self.e.b.ins().iadd(from, to);
+        let both = self.e.b.ins().iadd_imm_s(both, -1);
+        let open = self.e.begin_loop(from, to, &[]);
+        self.vars.depth += 1;
+        let back = self.e.b.ins().isub(both, open.i);
+        let here = self.e.b.ins().select(odd, back, open.i);
+        let before = self.vars.values.insert(var, VarValue::Value(here, self.vars.depth));
+        self.divide_early(body)?;
+        self.stmts(body)?;
+        self.e.end_loop(open, &[]);
+        self.vars.depth -= 1;
+        self.restore(var, before);
+        Ok(())
+    }
+
     pub(super) fn computed_loop(&mut self, var: Var, from: Value, to: Value, body: &[Stmt]) -> Result<(), Error> {
         let coefficients = if innermost(body) { products(body, var) } else { vec![] };
         let mut steps = vec![];

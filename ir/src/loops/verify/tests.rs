@@ -230,6 +230,11 @@ fn loops() {
     ));
     accept("buffer b3: f32[4] kernel for i0 serial 0..2 { for i1 parallel 0..4 { r0: f32 = load b3[i1] } }");
     accept("buffer b3: f32[4] worker for i0 serial 0..2 { for i1 parallel 0..4 { r0: f32 = load b3[i1] } }");
+    accept("for i0 serial 0..2 { for i1 parallel(100 from 10, turned by i0) 0..4 { } }");
+    reject(
+        "for i0 serial 0..2 { for i1 parallel(100 from 10, turned by i1) 0..4 { } }",
+        ", statement 0.0: a parallel loop that is turned by no variable here",
+    );
     reject(
         "buffer b3: f32[4] kernel for i0 parallel 0..4 { r0: f32 = load b3[i0] }",
         ": kernel buffer b3, but no parallel loop stands inside of a serial one",
@@ -502,6 +507,7 @@ fn every_construct_reads_back() {
         LoopKind::Parallel(Grain {
             work: &Dim::sym("seq len") * 3,
             least: 1 << 40,
+            turn: Some(Var(7)),
         }),
         LoopKind::Vector,
         LoopKind::Unrolled,

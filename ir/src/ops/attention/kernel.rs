@@ -27,6 +27,9 @@
 //!   }
 //! ```
 //!
+//! Where a query sees no later keys, blocks are smaller, and those behind the newest key that any query of a tile sees are left out: their
+//! weights are zeros, and so is what they add, unless a value there is no number.
+//!
 //! A score that is dear, or behind the last key, is written back before the maximum is taken of it, and not computed twice.
 
 use super::{Added, Extents, inverse};
@@ -44,19 +47,43 @@ const WHOLE: i64 = 2048;
 /// Keys of a block, where there are more.
 const BLOCK: i64 = 1024;
 
+/// Keys of a block where queries see no later ones: half a block is computed in vain for each query, and a block costs what its sums are
+/// scaled by.
+const CAUSAL_BLOCK: i64 = 128;
+
 /// The number of blocks.
-pub(super) fn blocks(keys: &Dim) -> Dim {
-    match block(keys) {
-        b if b == *keys => Dim::ONE,
-        b => keys.ceil_div(&b),
+pub(super) fn blocks(op: &Op, e: &Extents) -> Dim {
+    match block(op, e) {
+        b if b == e.keys => Dim::ONE,
+        b => e.keys.ceil_div(&b),
     }
 }
 
+/// The pairs of queries and keys of which scores are computed, for each batch.
+pub(super) fn seen(op: &Op, e: &Extents) -> Dim {
+    let all = &e.queries * &e.keys;
+    match (blocks(op, e).as_const(), e.queries.as_const()) {
+        // Of as many queries as there are blocks, the first sees one, the second two.
+        (Some(blocks), Some(queries)) if leaves_out(op, e) => {
+            let last = Dim::Const(queries * queries / 2 / blocks * (blocks - 1));
+            &all - &last
+        }
+        _ => all,
+    }
+}
+
+/// True where enough blocks lie behind the newest key that a query sees.
+fn leaves_out(op: &Op, e: &Extents) -> bool {
+    let sizes = e.queries.as_const().zip(e.keys.as_const());
+    op.flag("causal") && sizes.is_some_and(|(q, k)| k >= 2 * CAUSAL_BLOCK && (k / 2..=k).contains(&q))
+}
+
 /// The keys of a block.
-fn block(keys: &Dim) -> Dim {
-    match keys.as_const() {
+fn block(op: &Op, e: &Extents) -> Dim {
+    match e.keys.as_const() {
+        _ if leaves_out(op, e) => Dim::Const(CAUSAL_BLOCK),
         Some(n) if n > WHOLE => Dim::Const(BLOCK),
-        _ => keys.clone(),
+        _ => e.keys.clone(),
     }
 }
 
@@ -66,8 +93,8 @@ fn block(keys: &Dim) -> Dim {
 /// When a function does not take the dtype.
 pub(super) fn kernel(op: &Op, e: &Extents, inputs: &[Type], result: &Type) -> Result<Kernel, String> {
     let dtype = inputs[0].dtype;
-    let block = block(&e.keys);
-    let several = e.keys.as_const().is_some_and(|n| n > WHOLE);
+    let block = block(op, e);
+    let several = block != e.keys;
     let n = e.batch.len();
     let mut locals: Vec<Local> = vec![];
     let mut local = |shape: &[&Dim]| {
@@ -104,7 +131,8 @@ pub(super) fn kernel(op: &Op, e: &Extents, inputs: &[Type], result: &Type) -> Re
         body.extend([k.sum(here), k.total(here, keep), k.product(&e.out, part), k.add(&e.out, keep, part)]);
         let stages = |all: Vec<Stage>| all.into_iter().map(Part::Stage);
         let around = Part::Loop(Loop {
-            extent: blocks(&e.keys),
+            extent: blocks(op, e),
+            needed: if op.flag("causal") { vec![k.reached(&e.queries)] } else { vec![] },
             body: stages(body).collect(),
         });
         stages(k.nothing(&e.out)).chain([around]).chain(stages(vec![k.last(&e.out)])).collect()
@@ -191,6 +219,16 @@ impl Attention<'_> {
             extent: self.keys.clone(),
         };
         if self.block_of.is_some() { vec![bound] } else { vec![] }
+    }
+
+    /// What holds of a block that a query sees a key of, by how far its newest one is from the first there.
+    fn reached(&self, queries: &Dim) -> Bound {
+        let offset = &self.op.dims("offset")[0];
+        let first = self.block_of.map_or(Ix::constant(0), |b| Ix::var(b).scale(&self.block));
+        Bound {
+            index: &(&Ix::var(self.query) + offset) + &first.scale(&Dim::Const(-1)),
+            extent: queries + offset,
+        }
     }
 
     /// The place of an element of an operand whose order is this attribute.

@@ -88,7 +88,11 @@ pub fn kernel(layer: &Layer, inputs: &[Type], results: &[Type]) -> Result<OwnSta
         }
         _ => body.push(k.cell(&states, (u, first.count), None)?),
     }
-    parts.push(Part::Loop(Loop { extent: time, body }));
+    parts.push(Part::Loop(Loop {
+        extent: time,
+        needed: vec![],
+        body,
+    }));
     for (i, &state) in states.iter().enumerate() {
         let at = [D, B, T].map(Ix::var).to_vec();
         parts.push(k.copy((state, vec![Ix::var(T)]), (k.places.results[1 + i], at)));

@@ -18,12 +18,11 @@ use super::super::contraction::{is_sum, multiplied};
 use super::super::flat::{Flat, FlatRead, FlatStage, Target, is_affine, stride_is_one};
 use super::super::nest::Nest;
 use super::super::packing::Packing;
-use super::parallel;
 use super::tile::runs;
 use super::tree::{Group, tile_stride};
 use brolga_ir::dim::product;
 use brolga_ir::index::{Bound, Ix, Var};
-use brolga_ir::loops::{self, Buf, PANEL, Stmt, WIDEST};
+use brolga_ir::loops::{self, Buf, Grain, LoopKind, PANEL, Stmt, WIDEST};
 use brolga_ir::structured::IterKind;
 use brolga_ir::{DType, Dim, TileKind};
 
@@ -275,10 +274,11 @@ impl<'f> Product<'f> {
         let batches = product(self.batch.iter().map(|b| &b.1));
         nest.kernel.buffers[self.right.0.0 as usize].len = &(&batches * &panels) * &panel_size;
         let tile = nest.var();
-        // Workers go on with the panels that they had.
-        let repeated = self.repeated.filter(|_| !span.shared);
+        // Workers turn in what they had.
+        let by = self.repeated.map(|by| (group.at)(by));
+        let repeated = by.as_ref().filter(|_| !span.shared);
         let turn = match (repeated, span.tiles) {
-            (Some(by), Some(tiles)) => there_and_back(&(group.at)(by), tile, tiles),
+            (Some(by), Some(tiles)) => there_and_back(by, tile, tiles),
             _ => Ix::var(tile),
         };
         let panel = &turn.scale(&Dim::Const(span.panels)) + &Dim::Const(span.before);
@@ -353,7 +353,15 @@ impl<'f> Product<'f> {
             accumulate: false,
         }));
         let tiles = match span.shared {
-            true => vec![parallel(tile, count, vec![product])],
+            true => vec![Stmt::For {
+                var: tile,
+                kind: LoopKind::Parallel(Grain {
+                    turn: by.and_then(|by| by.as_var()),
+                    ..Grain::ALWAYS
+                }),
+                extent: count,
+                body: vec![product],
+            }],
             false => Nest::serial(&[(tile, count)], vec![product]),
         };
         let around: Vec<(Var, Ix)> = self.around.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect();

@@ -2,7 +2,7 @@
 //! along the innermost outer dimension, or along several where tiles see none of them; they are the rows of the tiles of stages
 //! that sum products. Groups run in parallel, the loops of the tree in order inside them, and locals live in scratch memory, one
 //! tile for each point of the group. Where workers share the tiles of a stage, the groups come in order too, and locals are the
-//! kernel's.
+//! kernel's. An iteration of a loop that no point of the group needs is left out.
 //!
 //! ```text
 //! outer(n) { local l0: f32[64]  loop(T) { stage parallel(256) reduce(64) { … l1 } stage parallel(64) { … l0 } } }
@@ -26,7 +26,7 @@ use super::tile::{MAX_ROWS, balanced};
 use super::{lanes, parallel};
 use brolga_ir::Dim;
 use brolga_ir::dim::product as product_of;
-use brolga_ir::index::{Ix, Var};
+use brolga_ir::index::{Bound, Ix, Var};
 use brolga_ir::loops::{Buf, Kernel, Scope, Stmt};
 use brolga_ir::schedule::{Tree, Way};
 use brolga_ir::structured::{IterDim, IterKind, Local};
@@ -52,6 +52,21 @@ impl Group<'_> {
             true => look_up(&unfold(self.along, &self.first + point), v),
             false => (self.at)(v),
         }
+    }
+
+    /// What holds wherever a bound holds at any point of the group; nothing where that cannot be told.
+    fn ever(&self, b: &Bound) -> Option<Bound> {
+        let stride = match self.along {
+            [(row, _)] => b.index.stride(*row)?,
+            along if along.iter().any(|(v, _)| b.index.uses(*v)) => return None,
+            _ => Dim::ZERO,
+        };
+        // The last point is the farthest, by no more than that.
+        let last = &self.rows + &Ix::constant(-1);
+        stride.is_nonnegative().then(|| Bound {
+            index: b.index.substitute(&|v| self.coordinate(&last, v), &Ix::reg),
+            extent: &b.extent + &(&stride * (self.most - 1)),
+        })
     }
 
     /// How far an index moves from one point to the next.
@@ -221,7 +236,7 @@ fn product<'f>(flat: &'f Flat, stage: usize, dims: Dims, along: Dims) -> Result<
 fn loops_around(nodes: &[Node], stage: usize, out: &mut Vec<(Var, Dim)>) -> bool {
     nodes.iter().any(|n| match n {
         Node::Stage(i) => *i == stage,
-        Node::Loop { var, extent, body } => {
+        Node::Loop { var, extent, body, .. } => {
             out.push((*var, extent.clone()));
             let here = loops_around(body, stage, out);
             if !here {
@@ -261,7 +276,12 @@ fn nodes(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], tree: &[Node], gr
     for n in tree {
         match n {
             Node::Stage(i) => stage(nest, out, ways, *i, group),
-            Node::Loop { var, extent, body } => {
+            Node::Loop {
+                var,
+                extent,
+                needed,
+                body,
+            } => {
                 let v = nest.var();
                 let at = |u: Var| if u == *var { Ix::var(v) } else { (group.at)(u) };
                 let inside = Group {
@@ -272,6 +292,10 @@ fn nodes(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], tree: &[Node], gr
                 };
                 let mut stmts = vec![];
                 nodes(nest, &mut stmts, ways, body, &inside);
+                let bounds: Vec<Bound> = needed.iter().filter_map(|b| inside.ever(b)).collect();
+                if !bounds.is_empty() {
+                    stmts = vec![Stmt::If { bounds, then: stmts }];
+                }
                 out.extend(Nest::serial(&[(v, Ix::constant(extent.clone()))], stmts));
             }
         }

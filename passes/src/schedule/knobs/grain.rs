@@ -3,7 +3,7 @@
 use super::Knob;
 use brolga_ir::Dim;
 use brolga_ir::index::{Ix, Term};
-use brolga_ir::loops::{Grain, LoopKind, Stmt};
+use brolga_ir::loops::{LoopKind, Stmt};
 
 /// Work from which on workers are woken, in cycles: it costs microseconds.
 pub const DEFAULT: i64 = 40_000;
@@ -20,7 +20,7 @@ pub const GRAIN: Knob = Knob {
             ..
         }) = k.body.last_mut()
         {
-            *grain = Grain { work, least };
+            (grain.work, grain.least) = (work, least);
         } else {
             inside(&mut k.body, &Dim::ONE, least);
         }
@@ -35,12 +35,7 @@ fn inside(body: &mut [Stmt], times: &Dim, least: i64) {
             Stmt::For {
                 kind: LoopKind::Parallel(grain),
                 ..
-            } => {
-                *grain = Grain {
-                    work: &own * times,
-                    least,
-                }
-            }
+            } => (grain.work, grain.least) = (&own * times, least),
             Stmt::For { extent, body, .. } => inside(body, &(times * &bound(extent)), least),
             Stmt::If { then, .. } => inside(then, times, least),
             _ => {}
