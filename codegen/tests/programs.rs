@@ -378,7 +378,8 @@ fn everything() -> Vec<brolga_ir::loops::Kernel> {
                 let mut regs = vec![brolga_ir::index::Reg(i as u32); p.arity()];
                 if p.chooses() {
                     dtypes[0] = DType::Bool;
-                    regs[0] = brolga_ir::index::Reg(DType::ALL.len() as u32 - 1);
+                    let at = DType::ALL.iter().position(|x| *x == DType::Bool).unwrap();
+                    regs[0] = brolga_ir::index::Reg(at as u32);
                 }
                 let Ok(to) = p.result(&dtypes) else { continue };
                 let r = b.reg(to);

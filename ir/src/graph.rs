@@ -381,6 +381,12 @@ impl Graph {
         sizes.chain(self.outputs.iter().map(|(_, v)| *v))
     }
 
+    /// How many sizes data tell, in its regions too.
+    pub fn all_reads(&self) -> usize {
+        let regions = self.nodes.iter().flat_map(|n| n.op.regions());
+        self.reads.len() + regions.map(|r| r.graph().all_reads()).sum::<usize>()
+    }
+
     /// Removes nodes and constants that no output needs, and renumbers values in order of definition. Sizes that data tell stay:
     /// what reads them may be an assumption of a node that is gone.
     pub fn prune(&mut self) {

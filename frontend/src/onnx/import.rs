@@ -93,23 +93,33 @@ const DEFAULTS_SINCE: i64 = 4;
 
 /// Imports a parsed model.
 ///
-/// An input with an initializer is an input with a default, and what is computed from it is computed in the run. Where the
-/// model then cannot be compiled, since a shape or a branch would be known only then, such inputs become constants: first
-/// those that hold no floats, then all.
+/// An input with an initializer is an input with a default, and what is computed from it is computed in the run. Where a shape
+/// or a branch would be known only then, such inputs become constants: first those that hold no floats, then all.
 ///
 /// # Errors
 /// When the model is wrong, or uses what is not supported.
 pub fn import(model: &mut Model, options: &Options) -> Result<Graph, Error> {
     let g = &model.proto.graph;
     let has_default = |i: &ValueInfoProto| g.initializer.iter().any(|t| t.name == i.name);
+    let mut best: Option<Graph> = None;
     if !options.constant_defaults && model.proto.ir_version >= DEFAULTS_SINCE && g.input.iter().any(has_default) {
         for defaults in [Defaults::All, Defaults::Floats] {
-            if let Ok(graph) = with_strings(model, options, defaults) {
+            let Ok(graph) = with_strings(model, options, defaults) else {
+                continue;
+            };
+            if graph.all_reads() == 0 {
                 return Ok(graph);
+            }
+            if best.as_ref().is_none_or(|b| graph.all_reads() < b.all_reads()) {
+                best = Some(graph);
             }
         }
     }
-    with_strings(model, options, Defaults::None)
+    match (with_strings(model, options, Defaults::None), best) {
+        (Ok(graph), Some(best)) if best.all_reads() <= graph.all_reads() => Ok(best),
+        (Err(_), Some(best)) => Ok(best),
+        (graph, _) => graph,
+    }
 }
 
 /// Imports with a numbering of strings of its own, which the graph keeps.

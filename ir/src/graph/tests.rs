@@ -506,11 +506,6 @@ fn regions_that_do_not_fit_are_refused() {
             "region `body` takes",
         ),
         (
-            "limit: f32[]) symbols(n) {\n      %3 = reduce",
-            "limit: f32[]) symbols(n) guards(n == 2) {\n      %3 = reduce",
-            "a region has the guard",
-        ),
-        (
             "return go = %5",
             "return go = %4",
             "a condition of f32[], expected bool[]",
