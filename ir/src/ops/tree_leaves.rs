@@ -202,7 +202,11 @@ impl OwnKernel for Def {
                 }
                 let body = vec![w.stage(trees, node, DType::I64, (AT, vec![tree(2)]))];
                 let extent = Dim::Const(extent);
-                parts.push(Part::Loop(Loop { extent, body }));
+                parts.push(Part::Loop(Loop {
+                    extent,
+                    needed: vec![],
+                    body,
+                }));
             }
             let mut w = walk();
             let from = w.reads.element(AT, vec![tree(1)], DType::I64);
