@@ -371,3 +371,112 @@ fn dequantised_by_scales_of_8_bits() {
     let y = run("QuantizeLinear", attributes, &[floats(&[2.0, -24.0, 0.75, 0.4]), scale]).unwrap();
     assert_eq!((y.dtype(), y.to_f64s()), (DType::F4E2M1, vec![0.5, -6.0, 3.0, 1.5]));
 }
+
+/// Integers of a type with a number of elements that stays packed, as an initializer.
+fn initializer(name: &str, code: i32, t: &Tensor, bits: usize) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        data_type: code,
+        dims: t.shape().iter().map(|&n| n as i64).collect(),
+        raw_data: if bits == 0 { t.bytes().to_vec() } else { pack(t, bits) },
+        ..Default::default()
+    }
+}
+
+#[test]
+fn products_read_weights_as_they_are_packed() {
+    const DEPTH: usize = 64;
+    const COLUMNS: usize = 48;
+    // How scales lie: for blocks of the axis that is summed, for each column, one for all; and for what products do not take.
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum Scales {
+        Blocks(usize),
+        Columns,
+        One,
+        Depth,
+    }
+    let by_types = TYPES
+        .iter()
+        .filter(|(_, d, _)| [DType::U4, DType::I4, DType::U2, DType::I2].contains(d));
+    for &(code, d, bits) in by_types {
+        for scales in [
+            Scales::Blocks(16),
+            Scales::Blocks(32),
+            Scales::Columns,
+            Scales::One,
+            Scales::Depth,
+        ] {
+            for (op, by_column) in [("MatMul", false), ("MatMul", true), ("Gemm", true), ("Gemm", false)] {
+                for zeros in [false, true] {
+                    let shape = if by_column { [COLUMNS, DEPTH] } else { [DEPTH, COLUMNS] };
+                    let depth_axis = usize::from(by_column);
+                    let w = elements(d, bits, &shape);
+                    let mut own = shape.to_vec();
+                    let mut attributes = vec![int("axis", depth_axis as i64)];
+                    match scales {
+                        Scales::Blocks(n) => {
+                            own[depth_axis] /= n;
+                            attributes.push(int("block_size", n as i64));
+                        }
+                        Scales::Columns => {
+                            own = vec![COLUMNS];
+                            attributes = vec![int("axis", 1 - depth_axis as i64)];
+                        }
+                        Scales::One => own = vec![],
+                        Scales::Depth => own = vec![DEPTH],
+                    }
+                    let s = Tensor::from_fn(DType::F32, &own, |i| Number::Float(0.25 + (i % 7) as f64 / 8.0));
+                    let z = elements(d, bits, &own);
+                    // The weight of a column at a depth.
+                    let weight = |k: usize, n: usize| {
+                        let at = if by_column { n * DEPTH + k } else { k * COLUMNS + n };
+                        let p = match scales {
+                            Scales::Blocks(size) if by_column => n * (DEPTH / size) + k / size,
+                            Scales::Blocks(size) => k / size * COLUMNS + n,
+                            Scales::Columns => n,
+                            Scales::One => 0,
+                            Scales::Depth => k,
+                        };
+                        let zero = if zeros { z.get(p).f64() } else { 0.0 };
+                        (w.get(at).f64() - zero) * s.get(p).f64()
+                    };
+                    let x = Tensor::from_fn(DType::F32, &[3, DEPTH], |i| {
+                        Number::Float((i * 11 % 19) as f64 / 4.0 - 2.0)
+                    });
+                    let want = Tensor::from_fn(DType::F32, &[3, COLUMNS], |p| {
+                        let (m, n) = (p / COLUMNS, p % COLUMNS);
+                        Number::Float((0..DEPTH).map(|k| x.get(m * DEPTH + k).f64() * weight(k, n)).sum())
+                    });
+                    let named = |n: NodeProto, out: &str| NodeProto {
+                        output: vec![out.into()],
+                        ..n
+                    };
+                    let operands: &[&str] = if zeros { &["w", "s", "z"] } else { &["w", "s"] };
+                    let mut nodes = vec![named(node("DequantizeLinear", operands, attributes), "d")];
+                    if op == "MatMul" && by_column {
+                        nodes.push(named(node("Transpose", &["d"], vec![]), "t"));
+                        nodes.push(node(op, &["x", "t"], vec![]));
+                    } else {
+                        let flag = if by_column { vec![int("transB", 1)] } else { vec![] };
+                        nodes.push(node(op, &["x", "d"], flag));
+                    }
+                    let mut m = model(vec![value("x", 1, &[3, DEPTH])], nodes, &["y"]);
+                    m.graph.as_mut().unwrap().initializer = vec![
+                        initializer("w", code, &w, bits),
+                        initializer("s", 1, &s, 0),
+                        initializer("z", code, &z, bits),
+                    ];
+                    let g = load(&m, &Options::default()).unwrap();
+                    let what = format!("{op} {d} {scales:?} {by_column} {zeros}");
+                    let y = g.eval(std::slice::from_ref(&x)).unwrap().remove(0);
+                    assert_eq!(y.shape(), want.shape(), "{what}");
+                    let near = |(a, b): (f64, f64)| (a - b).abs() < 1e-3;
+                    let same = y.to_f64s().into_iter().zip(want.to_f64s()).all(near);
+                    assert!(same, "{what}: {y:?}, expected {want:?}");
+                    let packed = g.nodes.iter().any(|n| n.op.name() == "packed_product");
+                    assert_eq!(packed, scales != Scales::Depth, "{what}");
+                }
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ use super::error::Fail;
 use super::model::Files;
 use super::node::NodeCtx;
 use super::ops::{self, Outcome};
+use super::packed::Weights;
 use super::ratio::Ratio;
 use super::region::{Captured, Frame};
 use super::symbolic;
@@ -39,6 +40,8 @@ pub struct Builder<'f> {
     /// What small floats that are computed from sizes are.
     pub(super) ratios: FxHashMap<Value, Vec<Ratio>>,
     pub(super) scalars: FxHashMap<(DType, u64), Value>,
+    /// What is known of weights of few bits.
+    pub(super) weights: Weights,
     /// The graphs around this one, from the model's own on; see [`super::region`].
     pub(super) around: Vec<Frame>,
     /// What this graph has of the one around it.
@@ -78,6 +81,7 @@ impl<'f> Builder<'f> {
             known: FxHashMap::default(),
             ratios: FxHashMap::default(),
             scalars: FxHashMap::default(),
+            weights: Weights::default(),
             around: vec![],
             captured: Captured::default(),
             sizes: FxHashSet::default(),

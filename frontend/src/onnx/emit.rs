@@ -89,7 +89,11 @@ impl Builder<'_> {
         if perm.iter().enumerate().all(|(i, &p)| i == p) && perm.len() == self.rank(v) {
             return Ok(v);
         }
-        self.op("transpose", &[Attr::axes(perm)], &[v])
+        let out = self.op("transpose", &[Attr::axes(perm)], &[v])?;
+        if perm == [1, 0] {
+            self.note_transposed(v, out);
+        }
+        Ok(out)
     }
 
     /// Removes dimensions of extent 1.
@@ -329,6 +333,13 @@ impl Builder<'_> {
         batch: [&[usize]; 2],
         over: [&[usize]; 2],
     ) -> One {
+        if let ([], &[k], &[axis]) = (batch[0], over[0], over[1])
+            && k + 1 == self.rank(lhs)
+            && out == DType::F32
+            && let Some(y) = self.packed_product(lhs, rhs, axis)?
+        {
+            return Ok(y);
+        }
         let mut sides = [lhs, rhs];
         for (pairs, what) in [(batch, "batch"), (over, "contracted")] {
             for (&a, &b) in pairs[0].iter().zip(pairs[1]) {

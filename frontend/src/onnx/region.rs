@@ -5,6 +5,7 @@
 
 use super::builder::{Builder, One};
 use super::error::Fail;
+use super::packed::Weights;
 use super::ratio::Ratio;
 use brolga_ir::graph::{Input, Read};
 use brolga_ir::{DType, Def, Dim, Graph, Symbol, Tensor, Type, Value};
@@ -28,6 +29,7 @@ pub struct Frame {
     known: FxHashMap<Value, Vec<Dim>>,
     ratios: FxHashMap<Value, Vec<Ratio>>,
     scalars: FxHashMap<(DType, u64), Value>,
+    weights: Weights,
     /// What it has of the graph around it.
     pub captured: Captured,
 }
@@ -81,6 +83,7 @@ impl Builder<'_> {
         std::mem::swap(&mut self.known, &mut frame.known);
         std::mem::swap(&mut self.ratios, &mut frame.ratios);
         std::mem::swap(&mut self.scalars, &mut frame.scalars);
+        std::mem::swap(&mut self.weights, &mut frame.weights);
         std::mem::swap(&mut self.captured, &mut frame.captured);
     }
 

@@ -317,6 +317,7 @@ pub fn dequantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         }
         code => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
     };
+    let own = scale;
     let scale = parameter(graph, ctx, scale, x)?;
     let mut y = match graph.is_weight(x) {
         // Rules look for the bytes that products are of.
@@ -336,6 +337,11 @@ pub fn dequantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     }
     let scale = graph.cast(scale, DType::F32)?;
     let y = graph.map("mul", &[y, scale])?;
+    if to == DType::F32 && is_small && graph.rank(x) == 2 {
+        let axis = node::axis(ctx.int("axis", 1)?, 2)?;
+        let block = usize::try_from(ctx.int("block_size", 0)?).ok().filter(|&b| b > 0);
+        graph.note_dequantised(y, x, (own, zero), (axis, block));
+    }
     one(graph.cast(y, to))
 }
 
