@@ -1,5 +1,6 @@
 //! `NonMaxSuppression`: in every step of a loop each class of each image takes the best box that is left, and drops those that
-//! overlap it. The loop ends when nothing is left anywhere, or each has as many as it may; how many were taken the run tells.
+//! overlap it. The loop ends when nothing is left anywhere, or each has as many as it may; how many were taken the run tells. Where
+//! there is a threshold of scores, only the boxes above it take part: as many of each class as one of the classes has.
 
 use super::*;
 use brolga_ir::{Attr, DType, Dim, dim::product};
@@ -33,17 +34,29 @@ pub fn non_max_suppression(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcom
     let sides = corners(graph, boxes, ctx.flag("center_point_box", false)?)?;
 
     // The key of a box that is taken, dropped or not good enough is 0, which is no number's.
-    let mut key = graph.sort_key(scores, true)?;
-    let none = graph.scalar(graph.dtype(key), 0);
-    if ctx.optional(4).is_some() {
-        let least = scalar(graph, 4, dtype)?;
-        let good = graph.map("greater", &[scores, least])?;
-        key = graph.map("where", &[good, key, none])?;
+    let key = graph.sort_key(scores, true)?;
+    let at = graph.iota(DType::I64, std::slice::from_ref(&n), 0)?;
+    let at = graph.spread(at, &shape)?;
+    let (key, at) = match ctx.optional(4) {
+        Some(_) => {
+            let least = scalar(graph, 4, dtype)?;
+            let good = graph.map("greater", &[scores, least])?;
+            candidates(graph, key, good)?
+        }
+        None => (key, at),
+    };
+    let shape = graph.shape(key);
+    let each = vec![shape[0].clone(), product(&shape[1..])];
+    let flat = graph.reshape(at, each)?;
+    let mut sides_of = vec![];
+    for side in sides {
+        let v = graph.op("gather_elements", &[Attr::Int(1)], &[side, flat])?;
+        sides_of.push(graph.reshape(v, shape.clone())?);
     }
     let never = graph.splat(DType::I32, &shape, -1)?;
     let zero = graph.scalar(DType::I64, 0);
     let more = left(graph, key)?;
-    let captures = [&[most, overlap][..], &sides].concat();
+    let captures = [&[most, overlap][..], &sides_of].concat();
     let done = graph.repeat_while(
         &[zero, more, key, never],
         &captures,
@@ -78,9 +91,10 @@ pub fn non_max_suppression(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcom
     let slots = graph.op("scatter_elements", &attrs, &[room, place, from])?;
     let found = graph.slice_axis(slots, 0, Dim::ZERO, count)?;
     // [batch, class, box] of each.
-    let boxes = graph.dim_scalar(&n, DType::I64)?;
+    let boxes = graph.dim_scalar(&shape[2], DType::I64)?;
     let classes = graph.dim_scalar(&shape[1], DType::I64)?;
-    let number = graph.map("mod", &[found, boxes])?;
+    let at = graph.reshape(at, vec![all])?;
+    let number = graph.gather(0, at, found)?;
     let outer = graph.map("div", &[found, boxes])?;
     let class = graph.map("mod", &[outer, classes])?;
     let image = graph.map("div", &[outer, classes])?;
@@ -89,6 +103,33 @@ pub fn non_max_suppression(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcom
         columns.push(graph.unsqueeze(v, &[1])?);
     }
     one(graph.concat(1, &columns))
+}
+
+/// The keys of boxes that are good enough and their positions, [batch, classes, M] each, in the order of positions: M is as many as
+/// the class with the most of them has, and the keys of what a class lacks are 0.
+fn candidates(graph: &mut Builder<'_>, key: Value, good: Value) -> Result<(Value, Value), Fail> {
+    let shape = graph.shape(key);
+    let n = shape[2].clone();
+    let flags = graph.cast(good, DType::I64)?;
+    let counts = graph.reduce("sum", &[2], flags)?;
+    let most = graph.reduce("max", &[0, 1], counts)?;
+    let most = graph.map_num("max", most, 0)?;
+    let size = graph.read(most, Some(n.clone()))?;
+    let attrs = [Attr::word("sum"), Attr::Int(2), Attr::Bool(true), Attr::Bool(false)];
+    let place = graph.op("scan", &attrs, &[flags])?;
+    let behind = graph.dim_scalar(&n, DType::I64)?;
+    let place = graph.map("where", &[good, place, behind])?;
+    let position = graph.iota(DType::I64, &shape, 2)?;
+    let room = [shape[0].clone(), shape[1].clone(), &n + &Dim::ONE];
+    let room = graph.splat(DType::I64, &room, 0)?;
+    let attrs = [Attr::Int(2), Attr::word("none")];
+    let slots = graph.op("scatter_elements", &attrs, &[room, place, position])?;
+    let at = graph.slice_axis(slots, 2, Dim::ZERO, size.clone())?;
+    let chosen = graph.op("gather_elements", &[Attr::Int(2)], &[key, at])?;
+    let number = graph.iota(DType::I64, &[size], 0)?;
+    let there = graph.map("less", &[number, counts])?;
+    let none = graph.scalar(graph.dtype(key), 0);
+    Ok((graph.map("where", &[there, chosen, none])?, at))
 }
 
 /// The lower and upper ends of boxes along both axes, and their areas: [batch, boxes] each.
@@ -127,12 +168,10 @@ fn step(b: &mut Builder<'_>, v: &[Value]) -> Result<Vec<Value>, Fail> {
     };
     let attrs = [Attr::word("max"), Attr::Int(2), Attr::Bool(false)];
     let best = b.op("arg_reduce", &attrs, &[key])?;
-    let chosen = b.squeeze(best, &[2])?;
-    // Each end of all boxes, [batch, 1, boxes], and of the chosen one, [batch, classes, 1].
+    // Each end of all boxes of a class, and of the chosen one.
     let mut ends = vec![];
     for end in [low_y, high_y, low_x, high_x, area] {
-        let mine = b.op("gather_elements", &[Attr::Int(1)], &[end, chosen])?;
-        ends.push([b.unsqueeze(end, &[1])?, b.unsqueeze(mine, &[2])?]);
+        ends.push([end, b.op("gather_elements", &[Attr::Int(2)], &[end, best])?]);
     }
     let common = |b: &mut Builder<'_>, low: [Value; 2], high: [Value; 2]| {
         let (from, to) = (b.map("max", &low)?, b.map("min", &high)?);

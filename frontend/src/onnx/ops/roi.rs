@@ -8,7 +8,7 @@ struct Align {
     /// Extents of the result.
     bins: [Dim; 2],
     max: bool,
-    /// [C, images · rows · columns].
+    /// [images · rows · columns, C]: channels are read at once.
     data: Value,
     height: Dim,
     width: Dim,
@@ -88,12 +88,12 @@ pub fn align(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         sides.push(Side { start, bin });
     }
     let shape = graph.shape(x);
-    let channels_first = graph.transpose(x, &[1, 0, 2, 3])?;
-    let flat = vec![shape[1].clone(), product([&shape[0], &shape[2], &shape[3]])];
+    let channels_last = graph.transpose(x, &[0, 2, 3, 1])?;
+    let flat = vec![product([&shape[0], &shape[2], &shape[3]]), shape[1].clone()];
     let align = Align {
         bins: bins.map(Dim::Const),
         max,
-        data: graph.reshape(channels_first, flat)?,
+        data: graph.reshape(channels_last, flat)?,
         height: shape[2].clone(),
         width: shape[3].clone(),
     };
@@ -102,12 +102,12 @@ pub fn align(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         0 => adaptive(graph, &align, [sides[0], sides[1]], images)?,
         s => regular(graph, &align, [sides[0], sides[1]], images, s)?,
     };
-    // [C, R, rows, columns].
-    let y = graph.transpose(y, &[1, 0, 2, 3])?;
+    // [R, rows, columns, C].
+    let y = graph.transpose(y, &[0, 3, 1, 2])?;
     one(graph.cast(y, dtype))
 }
 
-/// As many samples in every bin: [C, R, rows, columns].
+/// As many samples in every bin: [R, rows, columns, C].
 fn regular(graph: &mut Builder<'_>, align: &Align, sides: [Side; 2], images: Value, samples: i64) -> One {
     let mut places = vec![];
     for (i, side) in sides.iter().enumerate() {
@@ -124,13 +124,13 @@ fn regular(graph: &mut Builder<'_>, align: &Align, sides: [Side; 2], images: Val
     let images = graph.unsqueeze(images, &[1, 2, 3, 4])?;
     let values = sample(graph, align, &places, images)?;
     let y = match align.max {
-        true => graph.reduce("max", &[4, 5], values)?,
-        false => graph.mean(&[4, 5], values)?,
+        true => graph.reduce("max", &[3, 4], values)?,
+        false => graph.mean(&[3, 4], values)?,
     };
-    graph.squeeze(y, &[4, 5])
+    graph.squeeze(y, &[3, 4])
 }
 
-/// As many samples as elements that a bin is wide, rounded up: [C, R, rows, columns].
+/// As many samples as elements that a bin is wide, rounded up: [R, rows, columns, C].
 fn adaptive(graph: &mut Builder<'_>, align: &Align, sides: [Side; 2], images: Value) -> One {
     let compute = graph.dtype(align.data);
     let mut counts = vec![];
@@ -147,10 +147,10 @@ fn adaptive(graph: &mut Builder<'_>, align: &Align, sides: [Side; 2], images: Va
     let total = graph.map("mul", &[most[0], most[1]])?;
     let regions = graph.shape(images)[0].clone();
     let shape = [
-        graph.shape(align.data)[0].clone(),
         regions,
         align.bins[0].clone(),
         align.bins[1].clone(),
+        graph.shape(align.data)[1].clone(),
     ];
     let first = if align.max { f64::NEG_INFINITY } else { 0.0 };
     let sum = graph.splat(compute, &shape, first)?;
@@ -203,14 +203,14 @@ fn adaptive(graph: &mut Builder<'_>, align: &Align, sides: [Side; 2], images: Va
             }
             let images = b.unsqueeze(v[5], &[1, 2])?;
             let values = sample(b, &inner, &places, images)?;
-            let taken = b.unsqueeze(taken.expect("there are two axes"), &[1, 2])?;
+            let taken = b.unsqueeze(taken.expect("there are two axes"), &[1, 2, 3])?;
             let new = b.map(if inner.max { "max" } else { "add" }, &[sum, values])?;
             let sum = b.map("where", &[taken, new, sum])?;
             Ok(vec![b.map_num("add", step, 1)?, sum])
         },
     )?;
     let count = graph.map("mul", &[counts[0], counts[1]])?;
-    let count = graph.unsqueeze(count, &[1, 2])?;
+    let count = graph.unsqueeze(count, &[1, 2, 3])?;
     if align.max {
         let any = graph.map_num("greater", count, 0.0)?;
         let zero = graph.scalar(compute, 0.0);
@@ -229,7 +229,7 @@ fn place(graph: &mut Builder<'_>, side: Side, at: Value, rank: usize) -> One {
     graph.map("add", &[start, at])
 }
 
-/// The values at places, which broadcast to [R, …], of all channels: [C, R, …].
+/// The values at places, which broadcast to [R, …], of all channels: [R, …, C].
 fn sample(graph: &mut Builder<'_>, align: &Align, places: &[Value], images: Value) -> One {
     let compute = graph.dtype(align.data);
     // Along each axis two elements and their weights. What lies more than one element outside is 0.
@@ -267,8 +267,9 @@ fn sample(graph: &mut Builder<'_>, align: &Align, places: &[Value], images: Valu
             let index = graph.map("add", &[above, row])?;
             let index = graph.map("mul", &[index, width])?;
             let index = graph.map("add", &[index, column])?;
-            let read = graph.gather(1, align.data, index)?;
+            let read = graph.gather(0, align.data, index)?;
             let weight = graph.map("mul", &[v, w])?;
+            let weight = graph.unsqueeze(weight, &[graph.rank(weight)])?;
             let part = graph.map("mul", &[read, weight])?;
             value = Some(match value {
                 Some(old) => graph.map(if align.max { "max" } else { "add" }, &[old, part])?,
@@ -276,6 +277,7 @@ fn sample(graph: &mut Builder<'_>, align: &Align, places: &[Value], images: Valu
             });
         }
     }
+    let inside = graph.unsqueeze(inside, &[graph.rank(inside)])?;
     let zero = graph.scalar(compute, 0.0);
     graph.map("where", &[inside, value.expect("there are four elements"), zero])
 }
