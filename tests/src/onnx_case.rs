@@ -7,8 +7,9 @@
 use crate::{TOLERANCES, mismatch, run, ulps};
 use brolga::{Options, Session};
 use brolga_frontend::onnx::{self, Contents, Error};
-use brolga_ir::{DType, Tensor, Type};
+use brolga_ir::{DType, Graph, Strings, Tensor, Type};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Inputs of up to this many elements may be fixed when a model's shapes depend on their values.
@@ -19,7 +20,7 @@ const LARGEST_FIXED: usize = 64;
 const BF16_TOLERANCE: f64 = 1.0 / 64.0;
 
 /// Why a case does not pass: a class that stays the same when a message is worded better, and the message.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     /// One or a few words.
     pub class: String,
@@ -63,15 +64,64 @@ impl Failure {
     }
 }
 
-/// Compiles a case and compares the results of all its data sets with the expected ones. `name` is `FOLDER/CASE`, `home`
-/// is where FOLDER lies. Gives whether inputs had to be fixed.
+/// What became of a case that imports.
+#[derive(Debug)]
+pub struct Checked {
+    /// Whether inputs had to be fixed.
+    pub fixed: bool,
+    /// Whether an operator runs on the host.
+    pub host: bool,
+    /// The tensor IR's interpreter; `None` where the case is too large for it.
+    pub interpreter: Option<Result<(), Failure>>,
+    /// Machine code made in memory.
+    pub compiled: Result<(), Failure>,
+    /// Machine code from a file: an artefact that was written, mapped and run. `None` where there is no code.
+    pub file: Option<Result<(), Failure>>,
+}
+
+impl Checked {
+    /// Why the case does not pass in every way; `None` when it does.
+    pub fn failure(&self) -> Option<Failure> {
+        let ways = [
+            ("", Some(&self.compiled)),
+            ("from a file: ", self.file.as_ref()),
+            ("interpreter: ", self.interpreter.as_ref()),
+        ];
+        ways.into_iter().find_map(|(way, result)| {
+            let f = result?.as_ref().err()?;
+            Some(Failure {
+                class: format!("{way}{}", f.class),
+                figure: f.figure.clone(),
+                message: f.message.clone(),
+            })
+        })
+    }
+}
+
+/// The operators of a case, with the version of the operator set that each is of.
+///
+/// # Panics
+/// When the model cannot be read.
+pub fn operators(home: &Path, name: &str) -> Vec<(String, i64)> {
+    let summary = onnx::summary(home.join(name).join("model.onnx")).unwrap_or_else(|e| panic!("{e}"));
+    let version = |operator: &str| {
+        let domain = operator.rsplit_once("::").map_or("", |(d, _)| d);
+        let known = summary.opsets.iter().find(|(d, _)| d == domain);
+        known.map_or(0, |(_, v)| *v)
+    };
+    let all = summary.operators.iter();
+    all.map(|o| (o.operator.clone(), version(&o.operator))).collect()
+}
+
+/// Compiles a case and compares the results of all its data sets with the expected ones, in every way to run it; `interpret`
+/// asks for the interpreter too. `name` is `FOLDER/CASE`, `home` is where FOLDER lies.
 ///
 /// A shape, axes or a number of results that comes in as an input is fixed to its value when the model is read, as a
 /// caller of the library would; at least one input has to stay.
 ///
 /// # Errors
-/// Why the case does not pass.
-pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Result<bool, Failure> {
+/// Why the case cannot be read or imported.
+pub fn check(home: &Path, name: &str, options: &Options, threads: usize, interpret: bool) -> Result<Checked, Failure> {
     let dir = home.join(name);
     let model = dir.join("model.onnx");
     let summary = onnx::summary(&model).map_err(|e| Failure::new("not read", e))?;
@@ -131,36 +181,94 @@ pub fn check(home: &Path, name: &str, options: &Options, threads: usize) -> Resu
         }
     };
     let (rtol, atol) = TOLERANCES.get(name).copied().unwrap_or((1e-3, 1e-7));
-    let session = brolga::compile(&graph, options)
-        .and_then(|c| c.session_with(threads, options.memory_limit))
-        .map_err(|e| Failure::new("not compiled", e))?;
-    let limits = onnx::Options {
-        strings: session.strings(),
-        ..limits
-    };
-    let contents = |set: usize, kind: &str, i: usize| value(set, kind, i, &limits);
     let mut sets = 0;
     while dir.join(format!("test_data_set_{sets}")).exists() {
-        let strings = &limits.strings;
-        strings.scope(|| compare(&session, &summary, (rtol, atol), &|kind, i| contents(sets, kind, i)))?;
         sets += 1;
     }
-    match sets {
-        0 => Err(Failure::new("no data", format!("{} has no data set", dir.display()))),
-        _ => Ok(fixed),
+    if sets == 0 {
+        return Err(Failure::new("no data", format!("{} has no data set", dir.display())));
+    }
+    let every = |strings: &Strings, run: &mut Way| -> Result<(), Failure> {
+        let limits = onnx::Options {
+            strings: strings.clone(),
+            ..limits.clone()
+        };
+        let one = |set| compare(run, &summary, (rtol, atol), &|kind, i| value(set, kind, i, &limits));
+        strings.scope(|| (0..sets).try_for_each(one))
+    };
+    let interpreter =
+        interpret.then(|| guarded(|| every(&Strings::new(&graph.strings), &mut |given| interpreted(&graph, given))));
+    let compiled = match guarded(|| brolga::compile(&graph, options).map_err(|e| Failure::new("not compiled", e))) {
+        Ok(c) => c,
+        Err(f) => {
+            return Ok(Checked {
+                fixed,
+                host: false,
+                interpreter,
+                compiled: Err(f),
+                file: None,
+            });
+        }
+    };
+    let host = !compiled.meta.host_ops.is_empty();
+    let file = guarded(|| {
+        let dir = tempfile::tempdir().expect("there is room for temporary files");
+        let path = dir.path().join("case.brolga");
+        let written = compiled.write_artefact(&path);
+        written.map_err(|e| Failure::new("not written", e))?;
+        let session = Session::options().threads(threads).load(&path);
+        let session = session.map_err(|e| Failure::new("not loaded", e))?;
+        every(&session.strings(), &mut |given| by_session(&session, given))
+    });
+    let compiled = guarded(|| {
+        let session = compiled.session_with(threads, options.memory_limit);
+        let session = session.map_err(|e| Failure::new("not compiled", e))?;
+        every(&session.strings(), &mut |given| by_session(&session, given))
+    });
+    Ok(Checked {
+        fixed,
+        host,
+        interpreter,
+        compiled,
+        file: Some(file),
+    })
+}
+
+/// A way to run a model: inputs by name to outputs by name.
+type Way<'a> = dyn FnMut(&mut BTreeMap<String, Tensor>) -> Result<Vec<(String, Tensor)>, Failure> + 'a;
+
+/// A result, or the failure that a panic is.
+fn guarded<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result,
+        Err(e) => {
+            let text = e.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| e.downcast_ref::<&str>().copied());
+            Err(Failure::new("panic", text.unwrap_or("something else than a text")))
+        }
     }
 }
 
-fn compare(
-    session: &Session,
-    summary: &onnx::Summary,
-    (rtol, atol): (f64, f64),
-    contents: &dyn Fn(&str, usize) -> Result<Contents, Failure>,
-) -> Result<(), Failure> {
-    let mut given = BTreeMap::new();
-    for (i, port) in summary.inputs.iter().enumerate() {
-        given.extend(named(&port.name, &contents("input", i)?));
+/// Runs the tensor IR's interpreter.
+fn interpreted(graph: &Graph, given: &mut BTreeMap<String, Tensor>) -> Result<Vec<(String, Tensor)>, Failure> {
+    let mut inputs = vec![];
+    for input in &graph.inputs {
+        let default = || graph.defaults.iter().find(|(n, _)| *n == input.name);
+        match given.remove(&input.name) {
+            Some(t) => inputs.push(t),
+            None => match default() {
+                Some((_, c)) => inputs.push(c.to_tensor()),
+                None => return Err(Failure::new("not run", format!("there is no input `{}`", input.name))),
+            },
+        }
     }
+    let outputs = graph.eval(&inputs).map_err(|e| Failure::new("not run", e))?;
+    let names = graph.outputs.iter().map(|(n, _)| n.clone());
+    Ok(names.zip(outputs).collect())
+}
+
+/// Runs machine code.
+fn by_session(session: &Session, given: &mut BTreeMap<String, Tensor>) -> Result<Vec<(String, Tensor)>, Failure> {
     let mut inputs = BTreeMap::new();
     for input in session.inputs() {
         match given.remove(&input.name) {
@@ -169,7 +277,20 @@ fn compare(
             None => return Err(Failure::new("not run", format!("there is no input `{}`", input.name))),
         }
     }
-    let outputs = run(session, &inputs).map_err(|e| Failure::new("not run", e))?;
+    run(session, &inputs).map_err(|e| Failure::new("not run", e))
+}
+
+fn compare(
+    run: &mut Way,
+    summary: &onnx::Summary,
+    (rtol, atol): (f64, f64),
+    contents: &dyn Fn(&str, usize) -> Result<Contents, Failure>,
+) -> Result<(), Failure> {
+    let mut given = BTreeMap::new();
+    for (i, port) in summary.inputs.iter().enumerate() {
+        given.extend(named(&port.name, &contents("input", i)?));
+    }
+    let outputs = run(&mut given)?;
     let mut expected = BTreeMap::new();
     for (i, port) in summary.outputs.iter().enumerate() {
         expected.extend(named(&port.name, &contents("output", i)?));
