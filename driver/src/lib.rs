@@ -25,6 +25,8 @@
 //! | [`levels`] | the way down through the levels: pipelines of passes |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
+//! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
+//! | [`pins`] | values and extents that inputs are given before a model is read |
 //! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |
 //! | [`host`] | host operators by their reference evaluation |
 //! | [`tensors`], [`npy`] | conversions between the crates' tensors; `.npy` and `.npz` files |
@@ -39,6 +41,7 @@ pub mod cache;
 pub mod compile;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod doctor;
 pub mod error;
 pub mod host;
 mod identity;
@@ -46,6 +49,8 @@ pub mod levels;
 pub mod npy;
 pub mod options;
 pub mod output;
+pub mod pins;
+pub mod report;
 pub mod session;
 pub mod source;
 pub mod tensors;

@@ -1,7 +1,9 @@
 //! How a model is compiled, and how long each phase took.
 
+use crate::pins::Pin;
 use crate::verdicts::Remembered;
 use crate::{Error, Result};
+use brolga_frontend::onnx::Extent;
 use brolga_ir::Target;
 use brolga_passes::eqsat::{EqSat, Verdicts};
 use brolga_passes::module::Level;
@@ -36,6 +38,11 @@ pub struct Options {
     pub print_after: Option<(String, Observer)>,
     /// Sizes for symbolic dimensions.
     pub sizes: Vec<(String, i64)>,
+    /// Inputs that are constants. What is computed from constants only is computed once, and shapes, axes and branches that depend on
+    /// them are settled.
+    pub pins: Vec<(String, Pin)>,
+    /// Extents of inputs, in place of what the model declares.
+    pub shapes: Vec<(String, Vec<Extent>)>,
     /// Inputs, and the outputs that may be their memory: the caller may give one memory for both.
     pub aliases: Vec<(String, String)>,
     /// Makes inputs constants that have an initializer, which is their default otherwise: nobody can give them then, and
@@ -72,6 +79,8 @@ impl Default for Options {
             verify: cfg!(debug_assertions),
             print_after: None,
             sizes: vec![],
+            pins: vec![],
+            shapes: vec![],
             aliases: vec![],
             constant_defaults: false,
             threads: 0,
@@ -147,9 +156,10 @@ impl Options {
     /// What decides the code, for the key of the compile cache.
     pub fn describe(&self) -> String {
         let passes = (&self.pipeline, &self.rules, &self.add_rules);
+        let pins: Vec<String> = self.pins.iter().map(|(n, p)| format!("{n}={}", p.describe())).collect();
         format!(
-            "{:?} {passes:?} {:?} {:?} {}",
-            self.target.name, self.sizes, self.aliases, self.constant_defaults
+            "{:?} {passes:?} {:?} {:?} {} {pins:?} {:?}",
+            self.target.name, self.sizes, self.aliases, self.constant_defaults, self.shapes
         )
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::levels::{self, Module};
 use crate::options::Options;
+use crate::pins::Pin;
 use crate::{Error, Result};
 use brolga_frontend::onnx;
 use brolga_ir::{Graph, Source};
@@ -77,6 +78,7 @@ pub fn parse(text: &str, path: &Path, options: &Options) -> Result<Module> {
         path: path.to_owned(),
         source,
     })?;
+    as_declared(path, options)?;
     if let Module::Tensor(graph) = &module {
         return levels::specialise(graph, &options.sizes).map(Module::Tensor);
     }
@@ -113,19 +115,14 @@ pub fn graph(path: &Path, memory_limit: u64) -> Result<Graph> {
 pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
     match kind(path)? {
         Kind::Onnx => {
-            let options = onnx::Options {
-                memory_limit: compile.memory_limit,
-                sizes: compile.sizes.clone(),
-                constant_defaults: compile.constant_defaults,
-                ..onnx::Options::default()
-            };
-            let mut graph = onnx::load(path, &options)?;
+            let mut graph = onnx::load(path, &reading(compile))?;
             graph.name = name(path);
             Ok(graph)
         }
         Kind::Text => {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
             let graph = parse_graph(&text, path)?;
+            as_declared(path, compile)?;
             if compile.constant_defaults && !graph.defaults.is_empty() {
                 let message = "defaults become constants when an ONNX model is read; this text has been read already";
                 return Err(Error::file(path, message));
@@ -140,6 +137,46 @@ pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
             path,
             "a program, expected a tensor graph: symbols have their sizes and operators their kernels there already",
         )),
+    }
+}
+
+/// How an ONNX model is read for these options.
+pub fn reading(compile: &Options) -> onnx::Options {
+    let mut read = onnx::Options {
+        memory_limit: compile.memory_limit,
+        sizes: compile.sizes.clone(),
+        shapes: compile.shapes.clone(),
+        constant_defaults: compile.constant_defaults,
+        ..onnx::Options::default()
+    };
+    for (name, pin) in &compile.pins {
+        match pin {
+            Pin::Numbers(n) => read.pinned.push((name.clone(), n.clone())),
+            Pin::Tensor(t) => read.fixed.push((name.clone(), t.clone())),
+        }
+    }
+    read
+}
+
+/// Checks that no input is given a value or extents, where a model has been read already.
+///
+/// # Errors
+/// When one is.
+pub fn as_declared(path: &Path, options: &Options) -> Result<()> {
+    let given = options
+        .pins
+        .iter()
+        .map(|p| &p.0)
+        .chain(options.shapes.iter().map(|s| &s.0));
+    match given.into_iter().next() {
+        Some(name) => Err(Error::file(
+            path,
+            format!(
+                "values and shapes of inputs (of `{name}`) are settled when an ONNX model is read; this one has \
+                    been read already"
+            ),
+        )),
+        None => Ok(()),
     }
 }
 

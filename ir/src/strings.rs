@@ -10,7 +10,7 @@
 //! let strings = Strings::new(["cat", "dog"]);
 //! let t = strings.tensor(&[3], &["dog", "emu", "dog"]).unwrap();
 //! assert_eq!(t.to_i64s(), [1, 2, 1]);
-//! assert_eq!(strings.texts(&t).unwrap()[1], *"emu");
+//! assert_eq!(strings.texts(&t).unwrap()[1], "emu".into());
 //! ```
 
 use crate::{DType, Number, Tensor};

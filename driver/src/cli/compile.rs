@@ -1,7 +1,9 @@
 //! `brolga compile`: a model becomes an object file, a static or shared library, or an artefact.
 
-use super::{CompileArgs, Outcome, is_stdout, note, print, time};
+use super::{CompileArgs, Outcome, is_stdout, note, print, time, warning};
 use brolga::output::WeightsIn;
+use brolga::report::{self, Report};
+use brolga::source;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -31,6 +33,7 @@ Standard output (-), devices and pipes get an object file where neither says oth
 Examples:
   brolga compile model.onnx -o model.o --header model.h
   brolga compile model.onnx -o model.a --header model.h --weights model.bin
+  brolga compile model.onnx -o model.o --report --no-host-ops
   brolga compile model.onnx -o model.brolga --target x86-64-v3
   brolga compile model.onnx -o model.o --target aarch64-unknown-linux-gnu")]
 pub struct Compile {
@@ -51,6 +54,12 @@ pub struct Compile {
     /// What symbols begin with, instead of the model's name
     #[arg(long, value_name = "NAME")]
     prefix: Option<String>,
+    /// Say which nodes of the model became which kernels, and which stayed operators of the host
+    #[arg(long)]
+    report: bool,
+    /// Refuse a model that needs an operator of the host
+    #[arg(long)]
+    no_host_ops: bool,
     /// Print what was written, and the time of each phase, as JSON
     #[arg(long)]
     json: bool,
@@ -70,18 +79,23 @@ impl Compile {
         if to_stdout + usize::from(self.json) > 1 {
             return Err("standard output can take one of --output, --header, --weights and --json; give files".into());
         }
-        let mut c = brolga::compile_file(&self.model, &self.compile.options()?)?;
+        if to_stdout > 0 && self.report {
+            return Err(
+                "standard output can take one of --output, --header, --weights and --report; give files".into(),
+            );
+        }
+        let options = self.compile.options()?;
+        let start = std::time::Instant::now();
+        let module = source::model(&self.model, &options)?;
+        let load = start.elapsed();
+        let nodes = report::nodes(&module);
+        let mut c = brolga::compile::compile_module(module, &options.without_sizes())?;
+        c.timings.load = load;
+        let report = Report::new(&nodes, &c.program);
+        self.host_operators(&report, kind)?;
         self.compile.remark(&c.remarks);
         if let Some(p) = &self.prefix {
             c.prefix = brolga::abi::symbol_prefix(p);
-        }
-        if !c.meta.host_ops.is_empty() && kind != Kind::Artefact {
-            let ops: Vec<String> = c.meta.host_ops.iter().map(|h| format!("`{}`", h.node)).collect();
-            note(&format!(
-                "the caller has to supply {} host operators (see the header): nodes {}",
-                ops.len(),
-                ops.join(", ")
-            ));
         }
         let place = if self.weights.is_some() {
             WeightsIn::File
@@ -104,11 +118,12 @@ impl Compile {
         }
         let t = c.timings;
         if self.json {
-            let report = serde_json::json!({
+            let mut all = serde_json::json!({
                 "output": self.output.display().to_string(),
                 "bytes": size,
                 "weights_bytes": c.meta.weights_bytes,
                 "kernels": c.program.kernels.len(),
+                "host_operators": c.meta.host_ops.iter().map(|h| h.node.as_str()).collect::<Vec<_>>(),
                 "target": c.target.name,
                 "seconds": {
                     "load": t.load.as_secs_f64(),
@@ -118,7 +133,13 @@ impl Compile {
                     "codegen": t.codegen.as_secs_f64(),
                 },
             });
-            return print(&format!("{report:#}\n"));
+            if self.report {
+                all["report"] = report.json();
+            }
+            return print(&format!("{all:#}\n"));
+        }
+        if self.report {
+            print(&report.text())?;
         }
         note(&format!(
             "wrote {} ({size} bytes) for {}: load {}, optimise {}, lower {}, constants {}, codegen {}",
@@ -130,6 +151,23 @@ impl Compile {
             time(t.constants.as_secs_f64()),
             time(t.codegen.as_secs_f64()),
         ));
+        Ok(())
+    }
+
+    /// Says which operators run on the host, or refuses them.
+    fn host_operators(&self, report: &Report, kind: Kind) -> Outcome {
+        if report.host.is_empty() {
+            return Ok(());
+        }
+        let named = |(operator, nodes): &(String, Vec<String>)| format!("`{operator}` at {}", nodes.join(", "));
+        let all = report.host.iter().map(named).collect::<Vec<_>>().join("; ");
+        if self.no_host_ops {
+            return Err(format!("operators of the host, which --no-host-ops refuses: {all}").into());
+        }
+        warning(&match kind {
+            Kind::Artefact => format!("operators run on the host, as their reference evaluation: {all}"),
+            _ => format!("the caller has to supply operators of the host (see the header): {all}"),
+        });
         Ok(())
     }
 

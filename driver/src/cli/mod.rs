@@ -7,13 +7,16 @@
 mod compare;
 mod compile;
 mod device;
+mod doctor;
 mod emit;
 mod info;
 mod opt;
 mod run;
 
 use brolga::Options;
+use brolga::frontend::onnx::Extent;
 use brolga::ir::Target;
+use brolga::pins::{self, Pin};
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -32,7 +35,8 @@ const EXAMPLES: &str = "\
 Examples:
   brolga run model.onnx --inputs inputs.npz --output outputs.npz
   brolga compile model.onnx -o model.o --header model.h
-  brolga info model.onnx";
+  brolga info model.onnx
+  brolga doctor model.onnx";
 
 #[derive(Subcommand)]
 enum Command {
@@ -46,12 +50,14 @@ enum Command {
     Emit(emit::Emit),
     /// Tell what a model holds
     Info(info::Info),
+    /// Say what keeps a model from being compiled, all at once
+    Doctor(doctor::Doctor),
 }
 
-/// What goes wrong: an error for people, or a comparison that failed and has been reported.
+/// What goes wrong: an error for people, or a comparison or an examination whose bad result has been printed.
 enum Failure {
     Error(String),
-    Differs,
+    Reported,
 }
 
 impl<E: std::fmt::Display> From<E> for Failure {
@@ -71,10 +77,11 @@ pub fn main() -> ExitCode {
         Command::Opt(c) => c.run(),
         Command::Emit(c) => c.run(),
         Command::Info(c) => c.run(),
+        Command::Doctor(c) => c.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Differs) => ExitCode::from(1),
+        Err(Failure::Reported) => ExitCode::from(1),
         Err(Failure::Error(message)) => {
             let (red, plain) = if std::io::stderr().is_terminal() {
                 ("\x1b[1;31m", "\x1b[0m")
@@ -97,6 +104,17 @@ fn note(message: &str) {
     };
     // Where standard error is closed, nobody is left to tell.
     let _ = writeln!(std::io::stderr(), "{cyan}note:{plain} {message}");
+}
+
+/// A warning to standard error.
+fn warning(message: &str) {
+    let (yellow, plain) = if std::io::stderr().is_terminal() {
+        ("\x1b[1;33m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    // Where standard error is closed, nobody is left to tell.
+    let _ = writeln!(std::io::stderr(), "{yellow}warning:{plain} {message}");
 }
 
 /// Writes to standard output; a reader that has gone away (`| head`) ends the program quietly.
@@ -129,6 +147,12 @@ struct ModelArgs {
     /// Size of a symbolic dimension, such as seq=128 (may be repeated)
     #[arg(long = "set", value_name = "SYMBOL=N", value_parser = size)]
     sizes: Vec<(String, i64)>,
+    /// Make an input a constant: sr=16000, axes=1,2 or mask=@mask.npy (may be repeated)
+    #[arg(long = "pin", value_name = "NAME=VALUE", value_parser = Pin::parse)]
+    pins: Vec<(String, Pin)>,
+    /// Extents of an input before the model is read, such as image=1,3,?,? (? or a name is a symbol; may be repeated)
+    #[arg(long = "input-shape", value_name = "NAME=EXTENTS", value_parser = pins::shape)]
+    shapes: Vec<(String, Vec<Extent>)>,
     /// Make inputs constants that have an initializer, which is their default otherwise; the code may be faster
     #[arg(long)]
     constant_defaults: bool,
@@ -146,8 +170,15 @@ impl ModelArgs {
                 ));
             }
         }
+        for (i, (name, _)) in self.shapes.iter().enumerate() {
+            if self.shapes[..i].iter().any(|(n, _)| n == name) {
+                return Err(format!("--input-shape is given twice for `{name}`"));
+            }
+        }
         Ok(Options {
             sizes: self.sizes.clone(),
+            pins: self.pins.clone(),
+            shapes: self.shapes.clone(),
             constant_defaults: self.constant_defaults,
             memory_limit: self.memory_limit,
             ..Options::default()

@@ -95,6 +95,9 @@ impl Run {
             // Symbols are settled; what is said of their sizes is compared with the inputs' below.
             options.sizes = vec![];
         }
+        if lowered {
+            source::as_declared(&self.model, &options)?;
+        }
         if kind == Kind::Artefact {
             self.without_passes();
         }
@@ -170,7 +173,7 @@ impl Run {
         }
         match comparison.is_none_or(|c| c.agrees()) {
             true => Ok(()),
-            false => Err(Failure::Differs),
+            false => Err(Failure::Reported),
         }
     }
 

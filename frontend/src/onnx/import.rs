@@ -3,7 +3,7 @@
 //!
 //! Invariants: a name has one definition; a node is imported after the nodes whose results it uses; a result of a node
 //! that is not supported is *unknown*, and a node with an unknown operand is passed over (its operator is still looked up,
-//! so that the final error lists every unsupported operator of the model).
+//! so that the final error lists every unsupported operator of the model), as are those in its branches.
 
 use super::Options;
 use super::builder::Builder;
@@ -11,12 +11,15 @@ use super::error::{Error, Fail};
 use super::model::Model;
 use super::node::NodeCtx;
 use super::ops::{self, Handler};
-use super::tensor;
+use super::region::Frame;
+use super::survey::Survey;
+use super::{redeclare, tensor};
 use brolga_ir::{Graph, Strings, Value};
 use onnx_protobuf::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
 };
 use rustc_hash::FxHashMap;
+use std::cell::Cell;
 
 /// Nodes that a model may have after its functions are inlined. Functions that call functions grow exponentially.
 const MAX_NODES: usize = 2_000_000;
@@ -52,33 +55,42 @@ pub(super) struct Scope<'m> {
     closed: bool,
     /// Attributes that a function was called with.
     attrs: FxHashMap<&'m str, &'m AttributeProto>,
-    versions: FxHashMap<&'m str, i64>,
+    pub(super) versions: FxHashMap<&'m str, i64>,
     /// What node names of an inlined body begin with.
     prefix: String,
 }
 
 type FunctionKey<'m> = (&'m str, &'m str, &'m str);
 
+/// The branch that stands for an `If` on sizes whose branches differ in rank, which is checked in the run.
+pub struct Assumed<'c> {
+    /// The first one, or the second.
+    pub first: bool,
+    /// Whether there is such an `If`.
+    pub any: &'c Cell<bool>,
+}
+
 /// The walk over a model, which adds to a graph what it comes across.
 pub struct Importer<'m> {
     /// The graph under construction.
     pub graph: Builder<'m>,
     functions: FxHashMap<FunctionKey<'m>, &'m FunctionProto>,
-    scopes: Vec<Scope<'m>>,
+    pub(super) scopes: Vec<Scope<'m>>,
     /// What is not supported: the operator, the feature, the node.
     pub(super) missing: Vec<(String, String, String)>,
-    /// The branch that stands for an `If` on sizes whose branches differ in rank, which is checked in the run; and whether there is one.
-    pub(super) assumed: bool,
-    pub(super) assumes: bool,
+    /// What is assumed of branches.
+    pub(super) assumed: &'m Assumed<'m>,
     /// The tensors of sequences.
     pub(super) sequences: Vec<Vec<Value>>,
+    /// What is collected where the walk goes on behind errors.
+    pub(super) survey: Option<Survey<'m>>,
     imported: usize,
     pub(super) file: String,
 }
 
 /// Which of the inputs that have an initializer stay inputs; the others are constants.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Defaults {
+pub(super) enum Defaults {
     /// All: what ONNX says.
     All,
     /// Those of floats. The others may decide shapes, axes or branches, which are settled here.
@@ -99,6 +111,15 @@ const DEFAULTS_SINCE: i64 = 4;
 /// # Errors
 /// When the model is wrong, or uses what is not supported.
 pub fn import(model: &mut Model, options: &Options) -> Result<Graph, Error> {
+    let fail = |message: String| Error::Model {
+        file: model.files.source.name().to_string(),
+        message,
+    };
+    redeclare::shapes(model.proto.graph.mut_or_insert_default(), &options.shapes).map_err(fail)?;
+    let options = &Options {
+        fixed: redeclare::constants(&model.proto.graph, options).map_err(fail)?,
+        ..options.clone()
+    };
     let g = &model.proto.graph;
     let has_default = |i: &ValueInfoProto| g.initializer.iter().any(|t| t.name == i.name);
     let mut best: Option<Graph> = None;
@@ -133,32 +154,49 @@ fn with_strings(model: &mut Model, options: &Options, defaults: Defaults) -> Res
 
 /// Imports a model with the first branch of every `If` on sizes whose branches differ in rank, or else with the second one.
 fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Result<Graph, Error> {
-    let (graph, assumes) = import_assuming(model, options, defaults, true);
-    match graph {
-        Err(e) if assumes => import_assuming(model, options, defaults, false).0.map_err(|_| e),
+    let assumes = Cell::new(false);
+    let first = import_assuming(
+        model,
+        options,
+        defaults,
+        &Assumed {
+            first: true,
+            any: &assumes,
+        },
+    );
+    match first {
+        Err(e) if assumes.get() => {
+            let second = Assumed {
+                first: false,
+                any: &assumes,
+            };
+            import_assuming(model, options, defaults, &second).map_err(|_| e)
+        }
         graph => graph,
     }
 }
 
-/// Imports a model; tells too whether a branch was assumed to be taken.
 fn import_assuming(
     model: &mut Model,
     options: &Options,
     defaults: Defaults,
-    assumed: bool,
-) -> (Result<Graph, Error>, bool) {
-    let mut assumes = false;
-    let graph = import_walk(model, options, defaults, assumed, &mut assumes);
-    (graph, assumes)
+    assumed: &Assumed<'_>,
+) -> Result<Graph, Error> {
+    let (mut im, g) = walk(model, options, defaults, assumed, false)?;
+    im.outputs(g)?;
+    let mut graph = im.graph.graph;
+    graph.prune();
+    Ok(graph)
 }
 
-fn import_walk(
-    model: &mut Model,
-    options: &Options,
+/// The walk over a model's initializers, inputs and nodes; a survey goes on behind errors.
+pub(super) fn walk<'m>(
+    model: &'m mut Model,
+    options: &'m Options,
     defaults: Defaults,
-    assumed: bool,
-    assumes: &mut bool,
-) -> Result<Graph, Error> {
+    assumed: &'m Assumed<'m>,
+    survey: bool,
+) -> Result<(Importer<'m>, &'m GraphProto), Error> {
     let Model { proto, files } = model;
     let file = files.source.name().to_string();
     let fail = |message: String| Error::Model {
@@ -187,8 +225,8 @@ fn import_walk(
         }],
         missing: vec![],
         assumed,
-        assumes: false,
         sequences: vec![],
+        survey: survey.then(|| Survey::new(g, &options.sizes)),
         imported: 0,
         file: file.clone(),
     };
@@ -198,16 +236,13 @@ fn import_walk(
             Defaults::Floats => tensor::dtype(t.data_type).is_ok_and(|d| d.is_float()),
             Defaults::None => false,
         };
+        let kept = kept || options.fixed.iter().any(|(name, _)| *name == t.name);
         kept && g.input.iter().any(|i| i.name == t.name)
     };
     im.initializers(g, &is_input)?;
     im.inputs(g, options, &is_input)?;
-    let done = im.nodes(&g.node).and_then(|()| im.outputs(g));
-    *assumes = im.assumes;
-    done?;
-    let mut graph = im.graph.graph;
-    graph.prune();
-    Ok(graph)
+    im.nodes(&g.node)?;
+    Ok((im, g))
 }
 
 /// The canonical form of an operator domain.
@@ -312,23 +347,54 @@ impl<'m> Importer<'m> {
             if self.imported > MAX_NODES {
                 return Err(self.error(format!("more than {MAX_NODES} nodes with all functions inlined")));
             }
-            let slots = match self.node(n, &name) {
+            let (listed, depth) = (self.listed(), self.graph.depth());
+            let made = self.node(n, &name);
+            while self.graph.depth() > depth {
+                // An error within a graph that is nested in this one.
+                self.graph.leave();
+            }
+            if made.is_err() && listed == self.listed() {
+                self.branches(n, &name);
+            }
+            let slots = match made {
                 Ok(values) => values,
-                Err(Fail::Bad(message)) => return Err(self.node_error(&name, format!("{}: {message}", n.op_type))),
-                Err(Fail::Nested(e)) => return Err(*e),
+                Err(Fail::Bad(message)) => {
+                    self.wrong(self.node_error(&name, format!("{}: {message}", n.op_type)))?;
+                    vec![]
+                }
+                Err(Fail::Nested(e)) => {
+                    self.wrong(*e)?;
+                    vec![]
+                }
                 Err(Fail::Unsupported(feature)) => {
                     self.missing
                         .push((operator_name(&n.domain, &n.op_type), feature, name.clone()));
                     vec![]
                 }
-                Err(Fail::Skipped) => vec![],
+                Err(Fail::Skipped) => {
+                    self.passed_over(&name);
+                    vec![]
+                }
             };
             for (k, o) in n.output.iter().enumerate().filter(|(_, o)| !o.is_empty()) {
-                let slot = slots.get(k).copied().unwrap_or(Slot::Unknown);
+                let slot = slots.get(k).copied().unwrap_or_else(|| self.unknown(o));
                 self.define(o, slot).map_err(|e| self.node_error(&name, e))?;
             }
         }
         Ok(())
+    }
+
+    /// Goes through the subgraphs of a node that is passed over, so that what they use is listed too.
+    fn branches(&mut self, n: &'m NodeProto, name: &str) {
+        for a in &n.attribute {
+            for g in a.g.as_ref().into_iter().chain(&a.graphs) {
+                self.graph.enter(Frame::new("branch"));
+                let path = format!("{name}/{}", a.name.trim_end_matches("_branch"));
+                // What is wrong in there is listed by a survey; without one, the error is what is not supported.
+                let _ = self.inline(g, &path, &vec![Slot::Unknown; g.input.len()]);
+                self.graph.leave();
+            }
+        }
     }
 
     /// Imports one node; the results in the node's order.

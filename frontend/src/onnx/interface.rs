@@ -23,7 +23,10 @@ impl<'m> Importer<'m> {
                     self.missing.push(("initializer".into(), e, t.name.clone()));
                     Slot::Unknown
                 }
-                Err(Fail::Bad(e)) => return Err(bad(self, e)),
+                Err(Fail::Bad(e)) => {
+                    self.wrong(bad(self, e))?;
+                    self.unread(t)
+                }
                 Err(Fail::Nested(_) | Fail::Skipped) => unreachable!("an initializer runs no node"),
             };
             self.define(&t.name, slot).map_err(|e| bad(self, e))?;
@@ -105,7 +108,7 @@ impl<'m> Importer<'m> {
                     }
                     let found = Type::fixed(t.dtype(), t.shape());
                     if contradiction(i, &found).is_some() {
-                        return Err(bad(self, format!("fixed to {found}, expected {ty}")));
+                        self.wrong(bad(self, format!("fixed to {found}, expected {ty}")))?;
                     }
                     Slot::Value(self.graph.dense(t))
                 }
@@ -125,7 +128,10 @@ impl<'m> Importer<'m> {
                     self.missing.push(("input".into(), e, i.name.clone()));
                     Slot::Unknown
                 }
-                Err(Fail::Bad(e)) => return Err(bad(self, e)),
+                Err(Fail::Bad(e)) => {
+                    self.wrong(bad(self, e))?;
+                    Slot::Unknown
+                }
                 Err(Fail::Nested(_) | Fail::Skipped) => unreachable!("an input runs no node"),
             };
             self.define(&i.name, slot).map_err(|e| bad(self, e))?;
@@ -143,10 +149,10 @@ impl<'m> Importer<'m> {
                     found.extend(all.map(|(k, v)| (None, format!("{}[{k}]", o.name), v)));
                 }
                 Some(_) => {}
-                None => return Err(self.error(format!("output `{}` is not defined by anything", o.name))),
+                None => self.wrong(self.error(format!("output `{}` is not defined by anything", o.name)))?,
             }
         }
-        if !self.missing.is_empty() {
+        if !self.missing.is_empty() && self.survey.is_none() {
             return Err(Error::Unsupported {
                 file: self.file.clone(),
                 items: group(&self.missing),
@@ -157,7 +163,7 @@ impl<'m> Importer<'m> {
             if let Some(e) = declared.and_then(|o| contradiction(o, ty)) {
                 // Exporters write shapes that are wrong, and nothing depends on them.
                 if declared.is_none_or(|o| !declares(o, ty.dtype)) {
-                    return Err(self.error(format!("output `{name}` {e}")));
+                    self.wrong(self.error(format!("output `{name}` {e}")))?;
                 }
                 tracing::warn!("{}: output `{name}` {e}", self.file);
             }
@@ -167,7 +173,7 @@ impl<'m> Importer<'m> {
     }
 }
 
-fn group(missing: &[(String, String, String)]) -> Vec<Unsupported> {
+pub(super) fn group(missing: &[(String, String, String)]) -> Vec<Unsupported> {
     let mut items: Vec<Unsupported> = vec![];
     for (operator, feature, node) in missing {
         match items

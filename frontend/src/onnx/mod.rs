@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `wire`, `model`, `tensor` | files: mapping, parsing without copying weights, constants |
 //! | `import`, `interface`, `order`, `signature` | the walk: names, functions, inputs and outputs, what is unsupported |
+//! | `survey`, `doctor` | the walk that goes on behind errors, and what it finds |
+//! | `redeclare` | what a caller says of inputs: extents and values |
 //! | `builder`, `emit`, `extents` | the graph and what is known of its values; adding nodes; extents that have to agree |
 //! | `region` | graphs within graphs, and sizes that data tell |
 //! | `contents` | files of values: tensors, sequences, optionals |
@@ -15,6 +17,7 @@
 
 mod builder;
 mod contents;
+mod doctor;
 mod emit;
 mod error;
 mod extents;
@@ -26,19 +29,22 @@ mod ops;
 mod order;
 mod packed;
 mod ratio;
+mod redeclare;
 mod region;
 mod repeat;
 mod signature;
 mod summary;
+mod survey;
 mod symbolic;
 mod tensor;
 mod wire;
 
 pub use contents::{Contents, contents_file};
+pub use doctor::{Examination, Finding, Kind, Quantised, examine};
 pub use error::{Error, Unsupported};
 pub use summary::{OperatorCount, Port, Summary, summary};
 
-use brolga_ir::{Graph, Source, Strings, Tensor, Type};
+use brolga_ir::{Graph, Number, Source, Strings, Tensor, Type};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +56,10 @@ pub struct Options {
     /// Inputs with a value that is known already: they become constants, and are no inputs of the graph. This is the way
     /// to read a model that takes a shape, axes or a number of results as an input.
     pub fixed: Vec<(String, Tensor)>,
+    /// The same by numbers, which take the input's declared type: in its shape, of which at most one extent may be free.
+    pub pinned: Vec<(String, Vec<Number>)>,
+    /// Extents of inputs, in place of what the model declares.
+    pub shapes: Vec<(String, Vec<Extent>)>,
     /// What inputs hold whose declarations leave that open: the types of the tensors of a sequence or an optional (`None` for an
     /// optional without a value), or the type of a tensor of unknown rank. Each tensor of a sequence `s` is an input: `s[0]`, `s[1]`.
     pub holds: Vec<(String, Option<Vec<Type>>)>,
@@ -62,12 +72,25 @@ pub struct Options {
     pub strings: Strings,
 }
 
+/// An extent that a caller gives an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// A number.
+    Fixed(i64),
+    /// A symbol of this name; the same name is the same symbol.
+    Named(String),
+    /// A symbol of its own, named after input and axis.
+    Free,
+}
+
 impl Default for Options {
     /// At most 16 GiB a value, no fixed inputs or sizes.
     fn default() -> Options {
         Options {
             memory_limit: 16 << 30,
             fixed: vec![],
+            pinned: vec![],
+            shapes: vec![],
             holds: vec![],
             sizes: vec![],
             constant_defaults: false,

@@ -79,6 +79,14 @@ pub fn dims(v: &ValueInfoProto) -> Option<&[Dimension]> {
     }
 }
 
+/// The element type that a declared tensor has, by ONNX's number; 0 where none is declared.
+pub fn elem_type(v: &ValueInfoProto) -> i32 {
+    match v.type_.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(TypeValue::TensorType(t)) => t.elem_type,
+        _ => 0,
+    }
+}
+
 fn kind(t: Option<&TypeProto>) -> &'static str {
     match t.and_then(|t| t.value.as_ref()) {
         Some(TypeValue::TensorType(_)) => "tensor",

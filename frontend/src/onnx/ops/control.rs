@@ -137,11 +137,12 @@ fn ranks_differ(branches: &[Subgraph; 2]) -> bool {
 /// An `If` on sizes whose branches differ in rank, as exporters write a squeeze of an extent that may be 1. What follows takes one of
 /// them: a branch stands in its place, and the run fails where the condition is another.
 fn assumed<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, condition: Value) -> Result<Vec<Slot>, Fail> {
-    im.assumes = true;
+    let first = im.assumed.first;
+    im.assumed.any.set(true);
     let taken = im.graph.cast(condition, DType::I64)?;
     let taken = im.graph.read_anew(taken, Some(Dim::ONE))?;
-    im.graph.require_equal(&taken, &Dim::from(im.assumed as usize))?;
-    let branch = ctx.graph(if im.assumed { "then_branch" } else { "else_branch" })?;
+    im.graph.require_equal(&taken, &Dim::from(first as usize))?;
+    let branch = ctx.graph(if first { "then_branch" } else { "else_branch" })?;
     im.inline(branch, &ctx.name, &[])
 }
 

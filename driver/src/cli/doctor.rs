@@ -1,0 +1,39 @@
+//! `brolga doctor`: what keeps a model from being compiled, all at once.
+
+use super::{CompileArgs, Failure, Outcome, print};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Say what keeps a model from being compiled, all at once, and what is worth knowing of it
+#[derive(Args)]
+#[command(after_help = "\
+Exit status: 0 when the model compiles, 1 when it does not, 2 when it cannot be read.
+
+Examples:
+  brolga doctor model.onnx
+  brolga doctor model.onnx --pin sr=16000 --input-shape x=1,?
+  brolga doctor model.onnx --json")]
+pub struct Doctor {
+    /// The model: ONNX
+    model: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compile: CompileArgs,
+}
+
+impl Doctor {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let report = brolga::doctor::examine(&self.model, &self.compile.options()?)?;
+        match self.json {
+            true => print(&format!("{:#}\n", report.json(&self.model)))?,
+            false => print(&report.text(&self.model))?,
+        }
+        match report.compiles() {
+            true => Ok(()),
+            false => Err(Failure::Reported),
+        }
+    }
+}
