@@ -18,6 +18,10 @@ use brolga_ir::{Attr, Constant, DType, Dim, Tensor, Value};
 use onnx_protobuf::TensorProto;
 use rustc_hash::FxHashMap;
 
+/// Rows up to which each of them unpacks the weights. On 4,096 × 4,096 weights of 4 bits a row takes 0.7 ms on a Zen 5 so, and tiles of up
+/// to 32 rows take 6 ms.
+const FEW: i64 = 8;
+
 /// What is known of weights of few bits.
 #[derive(Clone, Default)]
 pub struct Weights {
@@ -182,7 +186,8 @@ impl Builder<'_> {
         let mut lead = self.shape(x);
         lead.truncate(self.rank(x) - 1);
         let x = self.fit(x, lead.len(), &depth.into())?;
-        let x = self.reshape(x, vec![product(&lead), depth.into()])?;
+        let rows = product(&lead);
+        let x = self.reshape(x, vec![rows.clone(), depth.into()])?;
         let scale = self.of_columns(w.scale, depth_axis, single, &each)?;
         let mut operands = vec![x, q, scale];
         if let Some(z) = w.zero {
@@ -193,9 +198,29 @@ impl Builder<'_> {
             }
             operands.push(self.of_columns(z, depth_axis, single, &each)?);
         }
-        let attrs = [Attr::Int(bits as i64), Attr::num(offset as f64)];
-        let y = self.op("packed_product", &attrs, &operands)?;
+        let y = self.bits_product(&operands, &rows, bits as i64, offset as f64)?;
         self.reshape(y, [&lead[..], &[columns.into()]].concat()).map(Some)
+    }
+
+    /// `packed_product` of so many rows.
+    ///
+    /// # Errors
+    /// When the operator does not accept the operands.
+    pub fn bits_product(&mut self, operands: &[Value], rows: &Dim, bits: i64, zero: f64) -> One {
+        let product = |few: bool| {
+            let attrs = [Attr::Int(bits), Attr::num(zero), Attr::Bool(few)];
+            move |graph: &mut Builder<'_>, v: &[Value]| Ok(vec![graph.op("packed_product", &attrs, v)?])
+        };
+        // A language model has many rows once and then one again and again: where only a run tells, it has both.
+        let y = match rows.as_const() {
+            Some(n) => product(n <= FEW)(self, operands)?,
+            None => {
+                let n = self.dim_scalar(rows, DType::I64)?;
+                let few = self.map_num("less_or_equal", n, FEW)?;
+                self.choose(few, operands, product(true), product(false))?
+            }
+        };
+        Ok(y[0])
     }
 
     /// Integers from 0 on, as `packed_product` wants them: `[columns, blocks, bytes]`, where the values of a byte stand as far apart as
