@@ -36,21 +36,15 @@ pub enum Beside {
 struct Tap {
     /// Its index [N, P], within the axis.
     index: Value,
-    /// Its weight [N, 1, P], or [N, P, 1]; none for 1.
+    /// Its weight [N, 1, P]; none for 1.
     weight: Option<Value>,
     /// Where it is an element of the data, [N, P]; none for everywhere.
     inside: Option<Value>,
 }
 
-/// Channels from which on an image is read with its channels innermost: they lie side by side then, and are read at once.
-const MANY: i64 = 8;
-
 /// Reads planes at positions.
 pub struct Sampler {
-    /// [N, C, elements], or [N, elements, C].
     data: Value,
-    /// Where the channels are in what is read.
-    channels: usize,
     extents: Vec<Dim>,
     index: DType,
     compute: DType,
@@ -81,17 +75,8 @@ impl Sampler {
             _ => DType::F32,
         };
         let x = graph.cast(x, compute)?;
-        let mut data = graph.reshape(x, vec![shape[0].clone(), shape[1].clone(), area.clone()])?;
-        let channels = match shape[1].as_const() {
-            Some(c) if c < MANY => 1,
-            _ => 2,
-        };
-        if channels == 2 {
-            data = graph.transpose(data, &[0, 2, 1])?;
-        }
         Ok(Sampler {
-            data,
-            channels,
+            data: graph.reshape(x, vec![shape[0].clone(), shape[1].clone(), area.clone()])?,
             extents,
             // Half as wide where they fit.
             index: match area.at_most(&Dim::Const(i32::MAX as i64)) {
@@ -115,11 +100,7 @@ impl Sampler {
             .zip(&self.extents)
             .map(|(&p, n)| self.taps(graph, p, n))
             .collect::<Result<Vec<_>, _>>()?;
-        let y = self.combine(graph, &taps, None, None)?;
-        match self.channels {
-            2 => graph.transpose(y, &[0, 2, 1]),
-            _ => Ok(y),
-        }
+        self.combine(graph, &taps, None, None)
     }
 
     /// The sum over the taps of the axes that are left, at an index into those before.
@@ -156,18 +137,15 @@ impl Sampler {
 
     /// The elements at flat indices [N, P] of every plane.
     fn read(&self, graph: &mut Builder<'_>, index: Value, inside: Option<Value>) -> One {
-        let index = graph.unsqueeze(index, &[self.channels])?;
-        let v = if self.channels == 2 {
-            graph.op("gather_nd", &[Attr::Int(1)], &[self.data, index])?
-        } else {
-            let mut wide = graph.shape(index);
-            wide[1] = graph.shape(self.data)[1].clone();
-            let index = graph.spread(index, &wide)?;
-            graph.op("gather_elements", &[Attr::Int(2)], &[self.data, index])?
-        };
+        let shape = graph.shape(self.data);
+        let index = graph.unsqueeze(index, &[1])?;
+        let mut wide = graph.shape(index);
+        wide[1] = shape[1].clone();
+        let index = graph.spread(index, &wide)?;
+        let v = graph.op("gather_elements", &[Attr::Int(2)], &[self.data, index])?;
         match inside {
             Some(inside) => {
-                let inside = graph.unsqueeze(inside, &[self.channels])?;
+                let inside = graph.unsqueeze(inside, &[1])?;
                 let zero = graph.scalar(self.compute, 0);
                 graph.map("where", &[inside, v, zero])
             }
@@ -202,7 +180,7 @@ impl Sampler {
                 0 => first,
                 k => graph.map_num("add", first, k as f64)?,
             };
-            let w = graph.unsqueeze(w, &[self.channels])?;
+            let w = graph.unsqueeze(w, &[1])?;
             taps.push(self.tap(graph, p, Some(w), n)?);
         }
         Ok(taps)
