@@ -119,10 +119,13 @@ impl Builder<'_> {
     /// Inserts dimensions of extent 1 at these positions of the result (sorted).
     ///
     /// # Errors
-    /// Never for distinct positions within the result's rank.
+    /// When a position is beyond the result's rank.
     pub fn unsqueeze(&mut self, v: Value, axes: &[usize]) -> One {
         let mut shape = self.shape(v);
         for &a in axes {
+            if a > shape.len() {
+                return Err(Fail::Bad(format!("{} has no place for an axis {a}", self.ty(v))));
+            }
             shape.insert(a, Dim::ONE);
         }
         self.reshape(v, shape)
@@ -149,6 +152,9 @@ impl Builder<'_> {
     /// See [`Builder::slice`].
     pub fn slice_axis(&mut self, v: Value, axis: usize, start: Dim, size: Dim) -> One {
         let mut sizes = self.shape(v);
+        if axis >= sizes.len() {
+            return Err(Fail::Bad(format!("{} has no axis {axis}", self.ty(v))));
+        }
         let mut starts = vec![Dim::ZERO; sizes.len()];
         starts[axis] = start;
         sizes[axis] = size;

@@ -170,7 +170,9 @@ impl Builder<'_> {
     /// # Errors
     /// When it is another in every run.
     pub fn fit(&mut self, v: Value, axis: usize, want: &Dim) -> One {
-        let have = self.shape(v)[axis].clone();
+        let Some(have) = self.shape(v).get(axis).cloned() else {
+            return Err(Fail::Bad(format!("{} has no axis {axis}", self.ty(v))));
+        };
         if have == *want {
             return Ok(v);
         }

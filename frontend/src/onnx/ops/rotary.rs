@@ -78,6 +78,12 @@ impl Builder<'_> {
         let heads = 3 - sequence;
         let mut operands = vec![x];
         for c in angles {
+            if self.rank(c) != 3 {
+                return Err(Fail::Bad(format!(
+                    "angles {}, expected [batch, sequence, pairs]",
+                    self.ty(c)
+                )));
+            }
             let mut c = self.cast(c, self.dtype(x))?;
             if !self.shape(c)[0].is(1) {
                 c = self.fit(c, 0, &shape[0])?;

@@ -39,8 +39,8 @@ pub fn bias_split_gelu(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let x = graph.map("add", &[ctx.input(0)?, ctx.input(1)?])?;
     let shape = graph.shape(x);
-    let last = shape.len() - 1;
-    let Some(half) = shape[last].exact_div(&2.into()) else {
+    let last = shape.len().saturating_sub(1);
+    let Some(half) = shape.last().and_then(|d| d.exact_div(&2.into())) else {
         return Err(Fail::Bad(format!(
             "{}, expected an even number of columns",
             graph.ty(x)

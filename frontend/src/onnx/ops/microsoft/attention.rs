@@ -435,6 +435,9 @@ pub fn multi_head(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         }
     }
     if let Some(bias) = ctx.optional(3) {
+        if graph.rank(bias) != 1 {
+            return Err(Fail::Bad(format!("a bias {}, expected rank 1", graph.ty(bias))));
+        }
         let mut first = Dim::ZERO;
         for side in &mut sides {
             let s = side.shape(graph);

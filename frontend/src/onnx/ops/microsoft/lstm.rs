@@ -93,6 +93,12 @@ pub fn lstm(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let mut sides: Vec<[Value; 3]> = vec![];
     for (i, &reverse) in directions.iter().enumerate() {
         let own = |graph: &mut Builder<'_>, v: Value| {
+            if graph.rank(v) == 0 {
+                return Err(Fail::Bad(format!(
+                    "a parameter {}, expected one a direction",
+                    graph.ty(v)
+                )));
+            }
             let v = graph.slice_axis(v, 0, Dim::from(i), Dim::ONE)?;
             let rest = graph.shape(v)[1..].to_vec();
             graph.reshape(v, rest)

@@ -139,7 +139,7 @@ pub fn gather(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         )));
     }
     // Rows are gathered while they are packed: a row of values and of what belongs to its blocks.
-    let picked = graph.rank(indices) - 1;
+    let along_result = along + graph.rank(indices) - 1;
     let rows = |graph: &mut Builder<'_>, v: Value, packed: bool| {
         let v = graph.gather(0, v, indices)?;
         if !packed {
@@ -152,7 +152,7 @@ pub fn gather(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         let v = graph.reshape(v, shape)?;
         graph.cast(v, DType::F32)
     };
-    let along = along + picked;
+    let along = along_result;
     let mut y = rows(graph, table, true)?;
     let shape = graph.shape(y);
     // A parameter of each block, for each of its values.

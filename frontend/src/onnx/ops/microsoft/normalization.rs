@@ -75,6 +75,11 @@ pub fn embed(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         return Err(Fail::Bad(format!("words {}, expected rank 2", graph.ty(ids))));
     };
     let dtype = graph.dtype(words);
+    for table in [Some(words), Some(positions), ctx.optional(4)].into_iter().flatten() {
+        if graph.rank(table) != 2 {
+            return Err(Fail::Bad(format!("a table {}, expected rank 2", graph.ty(table))));
+        }
+    }
     graph.check_indices(words, ids, &[0])?;
     let w = graph.gather(0, words, ids)?;
     let mut x = graph.widen(w)?;
