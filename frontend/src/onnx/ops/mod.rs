@@ -58,6 +58,7 @@ mod slice;
 mod softmax;
 mod sort;
 mod text;
+mod tfidf;
 mod training;
 mod unique;
 
@@ -275,6 +276,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Tan", Map(elementwise::unary, "tan")),
     ("Tanh", Map(elementwise::unary, "tanh")),
     ("TensorScatter", Node(scatter::tensor_scatter)),
+    ("TfIdfVectorizer", Node(tfidf::vectorize)),
     ("ThresholdedRelu", Node(activation::thresholded_relu)),
     ("Tile", Node(reshape::tile)),
     ("TopK", Node(sort::top_k)),

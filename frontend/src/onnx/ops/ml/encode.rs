@@ -20,7 +20,7 @@ impl Builder<'_> {
     ///
     /// # Errors
     /// When the dtype has no order.
-    fn positions(&mut self, x: Value, keys: &Tensor, nan_too: bool) -> One {
+    pub fn positions(&mut self, x: Value, keys: &Tensor, nan_too: bool) -> One {
         let n = keys.len();
         let dtype = self.dtype(x);
         if dtype == DType::Str {
