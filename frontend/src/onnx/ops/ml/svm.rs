@@ -88,10 +88,15 @@ pub fn classifier(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let labels = Labels::of(ctx, "classlabels_ints")?.ok_or("no labels of classes")?;
     let per_class = ctx.ints("vectors_per_class")?.unwrap_or_default();
     let per_class: Vec<usize> = per_class.iter().map(|&n| usize::try_from(n).unwrap_or(0)).collect();
-    match per_class.iter().sum::<usize>() {
+    match total(&per_class) {
         0 => linear(graph, ctx, &labels),
         _ => pairs(graph, ctx, &labels, &per_class),
     }
+}
+
+/// The number of support vectors.
+fn total(per_class: &[usize]) -> usize {
+    per_class.iter().fold(0, |sum, &n| sum.saturating_add(n))
 }
 
 /// Without support vectors: a score for each class.
@@ -118,26 +123,26 @@ fn linear(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, labels: &Labels<'_>) -> Ou
 /// With support vectors: a score for every two classes.
 fn pairs(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, labels: &Labels<'_>, per_class: &[usize]) -> Outcome {
     let classes = labels.len();
-    let vectors: usize = per_class.iter().sum();
+    let vectors = total(per_class);
     let coefficients = floats(ctx, "coefficients")?;
     let rho = floats(ctx, "rho")?;
     let post = Post::of(ctx)?;
-    let list: Vec<(usize, usize)> = (0..classes)
-        .flat_map(|i| (i + 1..classes).map(move |j| (i, j)))
-        .collect();
     if classes < 2 || per_class.len() != classes {
         return Err(Fail::Bad(format!(
             "support vectors of {} classes for {classes}",
             per_class.len()
         )));
     }
-    if coefficients.len() != (classes - 1) * vectors || rho.len() != list.len() {
+    if coefficients.len() != (classes - 1).saturating_mul(vectors) || rho.len() != classes * (classes - 1) / 2 {
         return Err(Fail::Bad(format!(
             "{} coefficients and {} rho for {classes} classes with {vectors} support vectors",
             coefficients.len(),
             rho.len()
         )));
     }
+    let list: Vec<(usize, usize)> = (0..classes)
+        .flat_map(|i| (i + 1..classes).map(move |j| (i, j)))
+        .collect();
     let k = kernels(graph, ctx, ctx.input(0)?, floats(ctx, "support_vectors")?, vectors)?;
     // The vectors of class i against j, and of j against i, take part in the score of the pair.
     let start: Vec<usize> = (0..classes).map(|c| per_class[..c].iter().sum()).collect();

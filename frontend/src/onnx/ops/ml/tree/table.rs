@@ -32,6 +32,9 @@ impl Aggregate {
     }
 }
 
+/// More targets than that are a mistake.
+const MOST_TARGETS: usize = 1 << 24;
+
 /// How trees stand in the table of roots.
 enum Order {
     /// One behind the other; a leaf weighs all targets.
@@ -76,6 +79,9 @@ pub fn aggregate(graph: &mut Builder<'_>, x: Value, forest: &Forest, targets: us
     let dtype = graph.dtype(x);
     let nodes = forest.nodes(dtype == DType::F64);
     let depth = nodes.depth()?;
+    if targets > MOST_TARGETS {
+        return Err(Fail::Bad(format!("{targets} targets, {MOST_TARGETS} at most")));
+    }
     let weights = forest.leaves.iter().flatten();
     if let Some(t) = weights.map(|w| w.0).find(|&t| t >= targets) {
         return Err(Fail::Bad(format!("a leaf of target {t}, there are {targets}")));
