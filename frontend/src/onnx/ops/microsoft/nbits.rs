@@ -3,7 +3,7 @@
 //! The bytes stay what they are: the kernel that multiplies reads them, shifts, masks and scales.
 
 use super::*;
-use brolga_ir::{Attr, DType, Dim, Tensor, dim::product};
+use brolga_ir::{DType, Dim, Tensor, dim::product};
 
 /// The largest extent and block.
 const MOST: i64 = 1 << 40;
