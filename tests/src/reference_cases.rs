@@ -78,7 +78,12 @@ fn check(dir: &Path) -> Result<(), String> {
     for (inputs, wanted) in &sets {
         let args: Vec<Tensor> = graph.inputs.iter().map(|i| inputs[&i.name].clone()).collect();
         let found = graph.eval(&args).map_err(|e| format!("reference evaluation: {e}"))?;
-        judge("reference evaluation", wanted, &names().zip(found).collect(), &allowed)?;
+        judge(
+            "reference evaluation",
+            wanted,
+            &names().zip(found).collect::<Vec<_>>(),
+            &allowed,
+        )?;
     }
     for rules in [None, Some("none".to_string())] {
         let options = Options {
@@ -122,7 +127,7 @@ fn sets(dir: &Path) -> Result<Vec<(Named, Named)>, String> {
 fn judge(
     way: &str,
     wanted: &BTreeMap<String, Tensor>,
-    found: &Vec<(String, Tensor)>,
+    found: &[(String, Tensor)],
     allowed: &Tolerance,
 ) -> Result<(), String> {
     for (name, want) in wanted {

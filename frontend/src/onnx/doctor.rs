@@ -413,7 +413,7 @@ fn sources(graph: &Graph, v: Value) -> Vec<String> {
     let decides = |i: &&brolga_ir::graph::Input| seen.contains(&i.value) && !graph.ty(i.value).dtype.is_float();
     let all: Vec<_> = graph.inputs.iter().filter(|i| seen.contains(&i.value)).collect();
     // Where a tensor of floats has a say, a value for the others settles nothing.
-    match all.iter().all(|i| decides(i)) {
+    match all.iter().all(decides) {
         true => all.iter().map(|i| i.name.clone()).collect(),
         false => vec![],
     }

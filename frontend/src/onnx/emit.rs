@@ -170,7 +170,7 @@ impl Builder<'_> {
         if low.iter().chain(&high).all(|d| d.is(0)) && interior.iter().all(|&i| i == 0) {
             return Ok(v);
         }
-        if self.dtype(v) == DType::Str && low.iter().chain(&high).any(|d| !d.as_const().is_some_and(|c| c <= 0)) {
+        if self.dtype(v) == DType::Str && low.iter().chain(&high).any(|d| d.as_const().is_none_or(|c| c > 0)) {
             return Err(Fail::Unsupported("padding of strings".into()));
         }
         self.op(

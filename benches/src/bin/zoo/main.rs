@@ -129,8 +129,11 @@ fn measure(m: &Model, path: &Path, python: &str, cache: &Path) -> Fallible<Measu
     Ok(out)
 }
 
+/// Results by name.
+type Outputs = Vec<(String, Tensor)>;
+
 /// The outputs, and the latencies of some runs in milliseconds.
-fn timed(session: &Session, inputs: &[(&str, View)]) -> Fallible<(Vec<(String, Tensor)>, Vec<f64>)> {
+fn timed(session: &Session, inputs: &[(&str, View)]) -> Fallible<(Outputs, Vec<f64>)> {
     let run = || session.run_named(inputs).map_err(|e| e.to_string());
     let outputs = run()?;
     let names = session.outputs().iter().map(|o| o.name.clone());

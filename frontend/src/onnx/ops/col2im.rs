@@ -38,7 +38,7 @@ pub fn col2im(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let taps: Vec<Dim> = block.iter().map(|&k| Dim::Const(k)).collect();
     let mut y = graph.reshape(x, [&[shape[0].clone(), channels][..], &taps, &blocks].concat())?;
     // The axes of what is left: blocks' elements, then numbers of blocks, then extents that are done.
-    for i in 0..n {
+    for (i, extent) in image.iter().take(n).enumerate() {
         let left = n - i;
         let rank = graph.rank(y);
         // [N, C, other taps, other blocks, done, blocks, taps].
@@ -51,7 +51,7 @@ pub fn col2im(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
             stride: win.strides[i],
             dilation: win.dilations[i],
             low: win.low[i].clone(),
-            extent: image[i].clone(),
+            extent: extent.clone(),
         };
         y = overlap(graph, y, &steps)?;
     }
@@ -81,7 +81,7 @@ fn overlap(graph: &mut Builder<'_>, x: Value, steps: &Steps) -> One {
         filled[axis + 1] = Dim::Const(s - piece.min(taps - first));
         let part = graph.pad(part, vec![Dim::ZERO; axis + 2], filled, vec![0; axis + 2], 0)?;
         let row = &shape[axis] * s;
-        let part = graph.reshape(part, [&shape[..axis], &[row.clone()]].concat())?;
+        let part = graph.reshape(part, [&shape[..axis], std::slice::from_ref(&row)].concat())?;
         let (mut low, mut high) = (vec![Dim::ZERO; axis + 1], vec![Dim::ZERO; axis + 1]);
         low[axis] = &Dim::Const(first * steps.dilation) - &steps.low;
         high[axis] = &(&steps.extent - &row) - &low[axis];

@@ -155,8 +155,8 @@ fn agree(
 ) -> Outcome {
     let graph = &mut im.graph;
     let mut open: Vec<(usize, usize)> = vec![];
-    for k in 0..values[0].len() {
-        let [a, b] = [0, 1].map(|i| branches[i].frame.graph.ty(values[i][k]).clone());
+    for (k, (&a, &b)) in values[0].iter().zip(&values[1]).enumerate() {
+        let (a, b) = (branches[0].frame.graph.ty(a), branches[1].frame.graph.ty(b));
         if a.dtype != b.dtype || a.rank() != b.rank() {
             return unsupported(format!(
                 "branches that give {a} and {b}, by a condition computed from data"

@@ -126,7 +126,7 @@ impl Builder<'_> {
         let mut y = match from_half {
             true => {
                 let x = if complex { x } else { self.complex(x)? };
-                self.from_half(x, length, &half)?
+                self.whole_of_half(x, length, &half)?
             }
             false => self.transform(x, length, complex, form.inverse)?,
         };
@@ -206,7 +206,7 @@ impl Builder<'_> {
     }
 
     /// Real numbers [… n, 1] of the bins up to the middle one, [… n / 2 + 1, 2]: the others are their conjugates.
-    fn from_half(&mut self, x: Value, n: &Dim, half: &Dim) -> One {
+    fn whole_of_half(&mut self, x: Value, n: &Dim, half: &Dim) -> One {
         let roots = self.roots(half, n, n, true)?;
         let bin = self.iota(DType::I64, std::slice::from_ref(half), 0)?;
         let mirror = self.dim_scalar(n, DType::I64)?;
@@ -239,7 +239,11 @@ impl Builder<'_> {
             let value = |p: usize| {
                 let (row, column) = (p as i64 / 2 / c, p as i64 / 2 % c);
                 let angle = 2.0 * PI * (row * column % n) as f64 / n as f64;
-                Number::Float(if p % 2 == 0 { angle.cos() } else { sign * angle.sin() })
+                Number::Float(if p.is_multiple_of(2) {
+                    angle.cos()
+                } else {
+                    sign * angle.sin()
+                })
             };
             return Ok(self.dense(Tensor::from_fn(DType::F64, &shape, value)));
         }
@@ -270,5 +274,5 @@ impl Builder<'_> {
 
 /// The factor of a length that is nearest to its root from below, if there is one up to [`WHOLE`].
 fn factor(n: i64) -> Option<i64> {
-    (2..=WHOLE).filter(|f| f * f <= n && n % f == 0).next_back()
+    (2..=WHOLE).rfind(|f| f * f <= n && n % f == 0)
 }

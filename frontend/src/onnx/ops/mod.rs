@@ -65,6 +65,9 @@ mod unique;
 /// What an operator's function returns.
 pub type Outcome = Result<Vec<Value>, Fail>;
 
+/// Imports a node with the walk over the model; its operands are what their names stand for.
+pub type Walker = for<'m> fn(&mut Importer<'m>, &NodeCtx<'m>, &[Slot]) -> Result<Vec<Slot>, Fail>;
+
 /// What imports a node of an operator.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -73,7 +76,7 @@ pub enum Handler {
     /// One that takes the operands in its way, and the element-wise operator of the IR that they are for.
     Map(fn(&mut Builder<'_>, &NodeCtx<'_>, &str) -> Outcome, &'static str),
     /// Control flow, which walks through subgraphs, and what takes or gives sequences and optionals.
-    Walk(for<'m> fn(&mut Importer<'m>, &NodeCtx<'m>, &[Slot]) -> Result<Vec<Slot>, Fail>),
+    Walk(Walker),
 }
 use Handler::{Map, Node, Walk};
 

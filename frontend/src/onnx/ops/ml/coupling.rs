@@ -4,8 +4,7 @@
 //! alone while others go on.
 
 use super::*;
-use brolga_ir::ops::Region;
-use brolga_ir::{Attr, DType, Graph, Tensor, Type};
+use brolga_ir::{DType, Tensor};
 
 /// Up to so many classes: each is a few operations of a round.
 const MOST: usize = 64;
@@ -48,44 +47,20 @@ pub fn probabilities(
     let shape = vec![rows, Dim::from(classes)];
     let p = graph.splat(DType::F32, &shape, f64::from(1.0 / classes as f32))?;
     let step = graph.scalar(DType::I64, 0);
-    let operands = [step, p, q];
-    let types = operands.map(|v| graph.ty(v).clone());
-    let cond = region(graph, "unfinished", &types, &mut |g, [step, p, q]| {
-        let (_, _, open) = errors(g, p, q, classes)?;
+    let unfinished = |g: &mut Builder<'_>, v: &[Value]| {
+        let (_, _, open) = errors(g, v[1], v[2], classes)?;
         let open = g.cast(open, DType::I32)?;
         let open = g.reduce("max", &[0], open)?;
         let open = g.reshape(open, vec![])?;
         let open = g.map_num("greater", open, 0)?;
-        let left = g.map_num("less", step, ROUNDS)?;
-        Ok(vec![g.map("and", &[open, left])?])
+        let left = g.map_num("less", v[0], ROUNDS)?;
+        g.map("and", &[open, left])
+    };
+    let out = graph.repeat_while(&[step, p], &[q], unfinished, |g, v| {
+        let next = g.map_num("add", v[0], 1)?;
+        Ok(vec![next, round(g, v[1], v[2], classes)?])
     })?;
-    let body = region(graph, "round", &types, &mut |g, [step, p, q]| {
-        let next = g.map_num("add", step, 1)?;
-        Ok(vec![next, round(g, p, q, classes)?])
-    })?;
-    let out = graph.ops("while", &[Attr::Region(cond), Attr::Region(body)], &operands)?;
     Ok(out[1])
-}
-
-/// A region over the state of the rounds.
-fn region(
-    graph: &mut Builder<'_>,
-    name: &str,
-    types: &[Type; 3],
-    f: &mut dyn FnMut(&mut Builder<'_>, [Value; 3]) -> Result<Vec<Value>, Fail>,
-) -> Result<Region, Fail> {
-    let mut inner = Builder::new(name, &mut *graph.files, graph.limit);
-    let mut count = 0;
-    let inputs = types.each_ref().map(|ty| {
-        count += 1;
-        inner.graph.input(&format!("v{}", count - 1), ty.clone())
-    });
-    let outputs = f(&mut inner, inputs)?;
-    let named = outputs.into_iter().enumerate().map(|(i, v)| (format!("r{i}"), v));
-    let mut made: Graph = inner.graph;
-    made.outputs = named.collect();
-    made.prune();
-    Region::new(made).map_err(|e| Fail::Bad(e.message))
 }
 
 /// `Q [N, C, C]`: `Q_ii = Σ r_ji²`, `Q_ij = - r_ji r_ij`, where `r_ij` is the probability of `i` among `i` and `j`.

@@ -90,6 +90,9 @@ impl Builder<'_> {
     /// a = 0.147, as ONNX Runtime computes it.
     fn probit(&mut self, x: Value) -> One {
         const A: f64 = 0.147;
+        // With as many digits as ONNX Runtime has.
+        #[allow(clippy::approx_constant)]
+        const PI: f32 = 3.14159;
         let x = self.map_num("mul", x, 2.0)?;
         let x = self.map_num("sub", x, 1.0)?;
         let one = self.scalar(self.dtype(x), 1.0);
@@ -97,7 +100,7 @@ impl Builder<'_> {
         let product = self.map("mul", &[down, up])?;
         let log = self.map("log", &[product])?;
         let half = self.map_num("mul", log, 0.5)?;
-        let v = self.map_num("add", half, 2.0 / (f64::from(3.14159_f32) * A))?;
+        let v = self.map_num("add", half, 2.0 / (f64::from(PI) * A))?;
         let square = self.map("mul", &[v, v])?;
         let scaled = self.map_num("mul", log, 1.0 / A)?;
         let inner = self.map("sub", &[square, scaled])?;
