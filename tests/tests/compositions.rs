@@ -213,7 +213,7 @@ fn top_k_is_the_irs() {
             let x = Tensor::from_fn(dtype, shape, &mut value);
             let axis = axis.rem_euclid(shape.len() as i64);
             let attrs = [Attr::Int(axis), Attr::dims(&[count as i64]), Attr::Bool(largest)];
-            let expected = Op::new("top_k", &attrs).unwrap().eval(&[x.clone()]).unwrap();
+            let expected = Op::new("top_k", &attrs).unwrap().eval(std::slice::from_ref(&x)).unwrap();
             let found = Case {
                 op: "TopK",
                 attrs: &[("axis", Int(axis)), ("largest", Int(largest as i64))],
@@ -543,7 +543,7 @@ fn cofactors(a: &[Vec<f64>]) -> f64 {
         let without = |row: &Vec<f64>| (0..row.len()).filter(|&j| j != k).map(|j| row[j]).collect();
         a[1..].iter().map(without).collect()
     };
-    let sign = |k: usize| if k % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = |k: usize| if k.is_multiple_of(2) { 1.0 } else { -1.0 };
     match a.len() {
         0 => 1.0,
         n => (0..n).map(|k| sign(k) * a[0][k] * cofactors(&minor(k))).sum(),
