@@ -407,3 +407,21 @@ fn operators_of_the_host_are_named_or_refused() {
         assert!(!dir.path().join("refused.o").exists());
     }
 }
+
+#[test]
+fn question_marks_are_extents_of_their_own() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let mut x = value("x", &[-1, -1]);
+    if let Some(TypeValue::TensorType(t)) = &mut x.type_.mut_or_insert_default().value {
+        for d in &mut t.shape.mut_or_insert_default().dim {
+            d.value = Some(onnx_protobuf::tensor_shape_proto::dimension::Value::DimParam(
+                "?".into(),
+            ));
+        }
+    }
+    let mut m = model(&[1], vec![node("Relu", &["x"], "y")], vec![]);
+    m.graph.mut_or_insert_default().input = vec![x];
+    write(dir.path(), "m.onnx", &m);
+    let text = ok(dir.path(), &["emit", "m.onnx", "--stage", "tensor"]).out;
+    assert!(text.contains("x: f32[x_0, x_1]"), "{text}");
+}

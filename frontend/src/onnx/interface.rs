@@ -68,7 +68,9 @@ impl<'m> Importer<'m> {
         let mut symbols = Symbols::new(&options.sizes);
         for i in &inputs {
             for d in dims(i).into_iter().flatten() {
-                if let Some(DimValue::DimParam(p)) = &d.value {
+                if let Some(DimValue::DimParam(p)) = &d.value
+                    && p != "?"
+                {
                     symbols.of(p);
                 }
             }

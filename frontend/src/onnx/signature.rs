@@ -140,7 +140,8 @@ pub fn input_type(i: &ValueInfoProto, symbols: &mut Symbols) -> Result<Type, Fai
             Some(DimValue::DimValue(n)) if *n >= 0 => Ok(Dim::Const(*n)),
             // Exporters write -1 for an extent that is free.
             Some(DimValue::DimValue(n)) if *n < -1 => Err(Fail::Bad(format!("extent {n} of dimension {axis}"))),
-            Some(DimValue::DimParam(p)) if !p.is_empty() => Ok(symbols.of(p)),
+            // Exporters write ? for an extent that is free, too, in any number of places.
+            Some(DimValue::DimParam(p)) if !p.is_empty() && p != "?" => Ok(symbols.of(p)),
             _ => Ok(symbols.fresh(&format!("{}_{axis}", i.name))),
         })
         .collect::<Result<Vec<_>, _>>()?;
