@@ -143,7 +143,8 @@ pub fn compress(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         }
     };
     if graph.contents(condition).is_none() {
-        let n = graph.shape(condition)[0].clone();
+        let n = graph.shape(condition).first().cloned();
+        let n = n.ok_or("a condition of rank 0")?;
         graph.require_at_most(&n, &graph.shape(x)[axis].clone())?;
         let at = graph.selected(condition)?;
         return one(graph.gather(axis, x, at));

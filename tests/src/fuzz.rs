@@ -1,0 +1,249 @@
+//! What fuzzing calls: the ONNX importer, the text parsers, and random valid graphs in machine code beside the interpreter.
+//!
+//! The targets of `fuzz/` (cargo-fuzz, a workspace of its own) and the smoke in the test suite call the same functions. Each takes any
+//! bytes and panics on a defect only: bad input is an error.
+
+use crate::random::Random;
+use crate::unequal;
+use brolga::{Options, compile, tensors};
+use brolga_frontend::onnx;
+use brolga_ir::{Graph, Number, Tensor};
+use brolga_passes::eqsat::rules::RuleSet;
+use brolga_passes::module::Module;
+use brolga_passes::registry::Pipeline;
+use std::fmt::Write;
+
+/// Memory that an imported value may have: what a few bytes ask for is not given.
+const MEMORY: u64 = 16 << 20;
+
+/// A target: its name, as the folder of its regression inputs has it, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 3] = [("onnx", import), ("text", text), ("graph", graph)];
+
+/// Imports bytes as an ONNX model; what is imported is valid.
+///
+/// # Panics
+/// On a defect.
+pub fn import(bytes: &[u8]) {
+    let options = onnx::Options {
+        memory_limit: MEMORY,
+        ..onnx::Options::default()
+    };
+    if let Ok(g) = onnx::load_bytes(bytes.to_vec(), "fuzz.onnx", &options) {
+        g.verify()
+            .unwrap_or_else(|e| panic!("an invalid graph was imported: {e}\n{g}"));
+    }
+}
+
+/// Reads bytes as the text of every language: IR of all levels, rules, pipelines. What is read prints as text that reads back and
+/// prints the same.
+///
+/// # Panics
+/// On a defect.
+pub fn text(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(m) = Module::parse(text, &|_| None) {
+        let printed = m.to_string();
+        let again = Module::parse(&printed, &|_| None).unwrap_or_else(|e| panic!("{e}: is not read back:\n{printed}"));
+        assert_eq!(printed, again.to_string(), "printed twice");
+        // A verdict, and no panic.
+        let _ = m.verify();
+    }
+    let _ = RuleSet::parse("fuzz.rules", text);
+    let _ = Pipeline::parse(text);
+}
+
+/// Makes a valid graph by the bytes, and compares its machine code with the interpreter, bit for bit.
+///
+/// # Panics
+/// Where they differ, or the graph does not compile.
+pub fn graph(bytes: &[u8]) {
+    let text = random_graph(bytes);
+    let g = Graph::parse(&text, &|_| None).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let inputs: Vec<Tensor> = g
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(k, i)| {
+            let ty = g.ty(i.value);
+            let shape = brolga_ir::dim::constants(&ty.shape).expect("extents are numbers");
+            let value = |i: usize| ((i * 7 + k * 3) % 23) as i128 - 11;
+            Tensor::from_fn(ty.dtype, &shape, |i| match ty.dtype.is_float() {
+                true => Number::Float(value(i) as f64 / 4.0),
+                false => Number::Int(value(i)),
+            })
+        })
+        .collect();
+    let wanted = g.eval(&inputs).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let options = Options::default();
+    let session = compile(&g, &options).and_then(|c| c.session_with(1, u64::MAX));
+    let session = session.unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let views: Vec<_> = inputs.iter().map(tensors::view).collect();
+    let found = session.run(&views).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    for (i, (f, w)) in found.iter().zip(&wanted).enumerate() {
+        if let Some(e) = unequal(&tensors::to_tensor(f), w) {
+            panic!("output {i}: {e}\n{text}");
+        }
+    }
+}
+
+/// Choices made of bytes; zeros behind the last.
+struct Choices<'b> {
+    bytes: std::slice::Iter<'b, u8>,
+}
+
+impl Choices<'_> {
+    fn below(&mut self, n: usize) -> usize {
+        usize::from(self.bytes.next().copied().unwrap_or(0)) % n
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}
+
+/// The text of a graph over integers, which wrap around, or over floats with operators that round nothing: every way to compute it
+/// gives the same bits.
+fn random_graph(bytes: &[u8]) -> String {
+    const NODES: usize = 12;
+    let mut c = Choices { bytes: bytes.iter() };
+    let float = c.below(2) == 1;
+    let ty = if float { "f32" } else { "i32" };
+    let binary: &[&str] = if float {
+        &["max", "min"]
+    } else {
+        &["add", "sub", "mul", "max", "min"]
+    };
+    let unary: &[&str] = if float {
+        &["neg", "abs", "relu"]
+    } else {
+        &["neg", "abs"]
+    };
+    let folds: &[&str] = if float { &["max", "min"] } else { &["sum", "max", "min"] };
+    let list = |x: &[usize]| x.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    // Shapes of all values, by their numbers.
+    let mut shapes: Vec<Vec<usize>> = vec![];
+    for _ in 0..2 {
+        let rank = 1 + c.below(3);
+        shapes.push((0..rank).map(|_| c.pick(&[1, 2, 3, 5, 8, 17])).collect());
+    }
+    let mut out = format!(
+        "graph @fuzz(%0 a: {ty}[{}], %1 b: {ty}[{}]) {{\n",
+        list(&shapes[0]),
+        list(&shapes[1])
+    );
+    let nodes = 1 + c.below(NODES);
+    for _ in 0..nodes {
+        // Late values more often than early ones.
+        let n = shapes.len();
+        let v = n - 1 - c.below(n).min(c.below(n));
+        let shape = shapes[v].clone();
+        let rank = shape.len();
+        let axis = c.below(rank.max(1));
+        let same = shapes
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| **s == shape)
+            .map(|(k, _)| k)
+            .collect::<Vec<_>>();
+        let other = c.pick(&same);
+        let (expression, result) = match c.below(9) {
+            0 | 1 => (format!("{}(%{v}, %{other})", c.pick(binary)), shape),
+            2 => (format!("{}(%{v})", c.pick(unary)), shape),
+            3 if rank > 0 => {
+                let mut result = shape.clone();
+                result[axis] = 1;
+                (format!("reduce{{kind={} axes=[{axis}]}}(%{v})", c.pick(folds)), result)
+            }
+            4 if rank > 1 => {
+                let mut perm: Vec<usize> = (0..rank).collect();
+                perm.rotate_left(1 + c.below(rank - 1));
+                let result = perm.iter().map(|&p| shape[p]).collect();
+                (format!("transpose{{perm=[{}]}}(%{v})", list(&perm)), result)
+            }
+            5 if rank > 0 && shape[axis] <= 64 => {
+                let mut result = shape.clone();
+                result[axis] *= 2;
+                (format!("concat{{axis={axis}}}(%{v}, %{other})"), result)
+            }
+            6 if rank > 0 && shape[axis] > 1 => {
+                let (mut starts, mut sizes) = (vec![0; rank], shape.clone());
+                starts[axis] = 1;
+                sizes[axis] -= 1;
+                let ones = list(&vec![1; rank]);
+                let (starts, all) = (list(&starts), list(&sizes));
+                (
+                    format!("slice{{starts=[{starts}] sizes=[{all}] steps=[{ones}]}}(%{v})"),
+                    sizes,
+                )
+            }
+            7 => {
+                let result = vec![shape.iter().product()];
+                (format!("reshape{{shape=[{}]}}(%{v})", list(&result)), result)
+            }
+            8 if rank == 2 && !float => {
+                // With its own transpose: rows by rows.
+                let result = vec![shape[0], shape[0]];
+                let axes = "lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[1]";
+                (format!("contract{{{axes} acc=i32 out=i32}}(%{v}, %{other})"), result)
+            }
+            _ => match shape.iter().position(|&d| d == 1) {
+                Some(axis) => {
+                    let mut result = shape.clone();
+                    result[axis] = 1 + c.below(4);
+                    (format!("broadcast{{shape=[{}]}}(%{v})", list(&result)), result)
+                }
+                None if rank < 4 => {
+                    let mut result = shape;
+                    result.insert(axis, 1);
+                    (format!("reshape{{shape=[{}]}}(%{v})", list(&result)), result)
+                }
+                None => (format!("abs(%{v})"), shape),
+            },
+        };
+        // What grows too large is not used further.
+        if result.iter().product::<usize>() > 1 << 14 {
+            continue;
+        }
+        let _ = writeln!(out, "  %{n} = {expression}");
+        shapes.push(result);
+    }
+    let last = shapes.len() - 1;
+    let middle = c.below(shapes.len());
+    let _ = writeln!(out, "  return y = %{last}, z = %{middle}\n}}");
+    out
+}
+
+/// Bytes with a few changes: of bits, of bytes, of lengths, parts cut out, repeated, or taken from another input.
+pub fn mutated(seed: &[u8], other: &[u8], r: &mut Random) -> Vec<u8> {
+    let mut out = seed.to_vec();
+    for _ in 0..1 + r.below(4) {
+        if out.is_empty() {
+            out.push(r.below(256) as u8);
+        }
+        let (at, n) = (r.below(out.len()), 1 + r.below(16));
+        let end = (at + n).min(out.len());
+        match r.below(7) {
+            0 => out[at] ^= 1 << r.below(8),
+            1 => out[at] = r.below(256) as u8,
+            2 => out[at] = r.pick(&[0, 1, 0x7f, 0x80, 0xff, b'-', b'9', b'[', b'}']),
+            3 => drop(out.drain(at..end)),
+            4 => {
+                let part = out[at..end].to_vec();
+                out.splice(at..at, part);
+            }
+            5 => out.truncate(at),
+            _ if !other.is_empty() => {
+                let from = r.below(other.len());
+                let part = &other[from..(from + n).min(other.len())];
+                out.splice(at..end, part.iter().copied());
+            }
+            _ => {}
+        }
+    }
+    out
+}
