@@ -213,7 +213,10 @@ fn top_k_is_the_irs() {
             let x = Tensor::from_fn(dtype, shape, &mut value);
             let axis = axis.rem_euclid(shape.len() as i64);
             let attrs = [Attr::Int(axis), Attr::dims(&[count as i64]), Attr::Bool(largest)];
-            let expected = Op::new("top_k", &attrs).unwrap().eval(std::slice::from_ref(&x)).unwrap();
+            let expected = Op::new("top_k", &attrs)
+                .unwrap()
+                .eval(std::slice::from_ref(&x))
+                .unwrap();
             let found = Case {
                 op: "TopK",
                 attrs: &[("axis", Int(axis)), ("largest", Int(largest as i64))],

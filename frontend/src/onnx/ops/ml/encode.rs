@@ -207,7 +207,13 @@ pub fn label_encoder(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         )));
     }
     let default = match ctx.tensor("default_tensor")? {
-        Some(t) => tensor::constant(t, graph.files, graph.limit)?.to_tensor().get(0),
+        Some(t) => {
+            let t = tensor::constant(t, graph.files, graph.limit)?.to_tensor();
+            match t.len() {
+                1 => t.get(0),
+                n => return Err(Fail::Bad(format!("a default of {n} elements, expected one"))),
+            }
+        }
         None if values.dtype() == DType::Str => string(graph, ctx)?,
         None if values.dtype().is_float() => Number::Float(ctx.float("default_float", -0.0)?),
         None => Number::Int(ctx.int("default_int64", -1)?.into()),
