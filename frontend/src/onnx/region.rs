@@ -9,7 +9,7 @@ use super::packed::Weights;
 use super::ratio::Ratio;
 use brolga_ir::graph::{Input, Read};
 use brolga_ir::{DType, Def, Dim, Graph, Symbol, Tensor, Type, Value};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// What a graph has of the one around it.
 #[derive(Clone, Default)]
@@ -184,6 +184,20 @@ impl Builder<'_> {
     /// An input of an inner graph that its operator gives.
     pub fn argument(&mut self, name: &str, ty: Type) -> Value {
         self.graph.input(name, ty)
+    }
+
+    /// Whether a value is computed from nothing but sizes.
+    pub fn is_of_sizes(&self, v: Value) -> bool {
+        let mut todo = vec![v];
+        let mut seen = FxHashSet::default();
+        while let Some(v) = todo.pop() {
+            match self.graph.def(v) {
+                Def::Input(_) => return false,
+                Def::Node(n, _) if seen.insert(n) => todo.extend(&self.graph.nodes[n as usize].inputs),
+                Def::Node(..) | Def::Const(_) => {}
+            }
+        }
+        true
     }
 
     /// A rank-0 bool of a condition.

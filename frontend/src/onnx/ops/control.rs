@@ -64,9 +64,8 @@ pub fn if_<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, _: &[Slot]) -> Result<V
     ctx.arity(1, 1)?;
     let condition = ctx.input(0)?;
     let (then, other) = (ctx.graph("then_branch")?, ctx.graph("else_branch")?);
-    let known = im.graph.dims_of(condition);
-    let on_sizes = known.is_some();
-    if let Some(known) = known.and_then(|d| d.first()?.as_const()) {
+    let on_sizes = im.graph.is_of_sizes(condition);
+    if let Some(known) = im.graph.dims_of(condition).and_then(|d| d.first()?.as_const()) {
         return im.inline(if known == 0 { other } else { then }, &ctx.name, &[]);
     }
     let condition = im.graph.condition(condition)?;
