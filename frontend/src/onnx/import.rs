@@ -516,6 +516,7 @@ impl<'m> Importer<'m> {
     /// # Errors
     /// As for the nodes of a model; [`Fail::Skipped`] when a result is unknown.
     pub(super) fn inline(&mut self, g: &'m GraphProto, name: &str, arguments: &[Slot]) -> Result<Vec<Slot>, Fail> {
+        let origin = self.graph.origin.clone();
         self.check_depth(name)?;
         if arguments.len() != g.input.len() {
             return Err(Fail::Bad(format!(
@@ -542,7 +543,6 @@ impl<'m> Importer<'m> {
         let scope = self.scopes.pop().expect("pushed above");
         initialized.map_err(|e| Fail::Nested(Box::new(e)))?;
         let outputs: Vec<&'m str> = g.output.iter().map(|o| o.name.as_str()).collect();
-        let origin = self.graph.origin.clone();
         let slots = self.body(scope, &g.node, &outputs)?;
         self.graph.origin = origin;
         match slots.iter().any(|s| matches!(s, Slot::Unknown)) {

@@ -96,16 +96,24 @@ pub(crate) fn allocate<K>(program: &mut Program<K>) {
             sizes.insert(id, symbols);
         }
     }
+    let asked: FxHashMap<Symbol, Arc<str>> = nested(&program.steps)
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::Read { symbol, origin, .. } => Some((symbol.clone(), origin.clone())),
+            _ => None,
+        })
+        .collect();
     let steps = std::mem::take(&mut program.steps);
-    program.steps = block(program, steps, &mut FxHashSet::default(), &mut sizes);
+    program.steps = block(program, steps, &mut FxHashSet::default(), &mut sizes, &asked);
 }
 
-/// A block with the steps that give memory; `sizes` are the slots that have none yet.
+/// A block with the steps that give memory; `sizes` are the slots that have none yet, `asked` the nodes that ask for sizes.
 fn block<K>(
     program: &Program<K>,
     steps: Vec<Step>,
     known: &mut FxHashSet<Symbol>,
     sizes: &mut FxHashMap<SlotId, Vec<Symbol>>,
+    asked: &FxHashMap<Symbol, Arc<str>>,
 ) -> Vec<Step> {
     let mut out = Vec::with_capacity(steps.len());
     for mut step in steps {
@@ -114,22 +122,24 @@ fn block<K>(
             s.for_each_slot(&mut |slot| used.push(program.root(slot)));
         }
         for slot in used {
-            let ready = sizes
-                .get(&slot)
-                .is_some_and(|symbols| symbols.iter().all(|s| known.contains(s)));
-            if ready {
-                sizes.remove(&slot);
+            let symbols = sizes.get(&slot);
+            let ready = symbols.filter(|symbols| symbols.iter().all(|s| known.contains(s)));
+            if let Some(symbols) = ready {
+                // A copy is of no node: whoever asks for the size is named.
+                let asks = symbols.iter().find_map(|s| asked.get(s)).cloned();
+                let origin = Some(origin(&step)).filter(|o| !o.is_empty()).or(asks);
                 out.push(Step::Alloc {
                     slot,
-                    origin: origin(&step),
+                    origin: origin.unwrap_or_default(),
                 });
+                sizes.remove(&slot);
             }
         }
         for inner in step.blocks_mut() {
             // What a block reads is known in that block.
             let mut known = known.clone();
             let steps = std::mem::take(inner);
-            *inner = block(program, steps, &mut known, sizes);
+            *inner = block(program, steps, &mut known, sizes, asked);
         }
         known.extend(step.name().cloned());
         out.push(step);
