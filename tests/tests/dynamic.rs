@@ -16,12 +16,16 @@ fn results_are_onnx_runtimes() {
     reference_cases::hold("dynamic", 53);
 }
 
-/// Ids below 50 and masks of ones for a batch of sequences.
+/// Ids below 50, types of 0 and 1 and masks of ones for a batch of sequences.
 fn tokens(names: impl Iterator<Item = (String, DType)>, shape: [usize; 2]) -> BTreeMap<String, Tensor> {
     let mut random = Random(7);
     let mut fill = |name: &str| {
         let id = random.below(50) as i128;
-        Number::Int(if name.contains("mask") { 1 } else { id })
+        Number::Int(match name {
+            n if n.contains("mask") => 1,
+            n if n.contains("type") => id % 2,
+            _ => id,
+        })
     };
     names
         .map(|(name, dtype)| {
