@@ -5,7 +5,7 @@ use brolga::{Compiled, Options, Session};
 use brolga_ir::program::Program;
 use brolga_ir::{DType, Graph, Target, Tensor};
 use brolga_tests::aot::{Harness, Kind, dims, has, undefined};
-use brolga_tests::{SmallModel, relative_error, run, skip, small_model};
+use brolga_tests::{SmallModel, data, relative_error, run, skip, small_model};
 
 /// As for the small models: other orders of sums.
 const TOLERANCE: f64 = 2e-5;
@@ -146,17 +146,31 @@ fn a_run_on_other_dims_needs_no_other_object() {
     }
 }
 
+/// All small models for this machine, some for every level of CPU.
 #[test]
 fn objects_leave_nothing_undefined_but_memory_functions() {
-    for name in ["mlp", "resnet", "bert", "bert_dyn", "gpt2", "unet", "moe"] {
+    let files = std::fs::read_dir(data("small-models"))
+        .expect("it was unpacked")
+        .flatten();
+    let names = files.filter_map(|f| Some(f.file_name().to_str()?.strip_suffix(".onnx")?.to_owned()));
+    let names: Vec<String> = names.collect();
+    assert!(names.len() >= 28, "{names:?}");
+    for name in &names {
         let m = small_model(name);
-        for target in Target::CPUS.map(|t| t.name) {
-            let c = compiled(&m, Target::by_name(target));
+        let everywhere = ["mlp", "resnet", "bert", "bert_dyn", "gpt2", "unet", "moe"].contains(&name.as_str());
+        let mut targets = vec![None];
+        if everywhere {
+            targets.extend(Target::CPUS.map(|t| Target::by_name(t.name)));
+        }
+        for target in targets {
+            let place = target.as_ref().map_or("this machine", |t| t.name);
+            let c = compiled(&m, target.clone());
+            assert!(c.meta.host_ops.is_empty(), "{name} calls operators of the host");
             let object = c.object(WeightsIn::Object).unwrap_or_else(|e| panic!("{name}: {e}"));
             let names = undefined(&object);
             let allowed = ["memcpy", "memmove", "memset", "memcmp"];
             let others: Vec<&String> = names.iter().filter(|n| !allowed.contains(&n.as_str())).collect();
-            assert!(others.is_empty(), "{name} for {target} leaves {others:?} undefined");
+            assert!(others.is_empty(), "{name} for {place} leaves {others:?} undefined");
         }
     }
 }
