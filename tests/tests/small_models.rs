@@ -123,3 +123,40 @@ models! {
     mlp resnet mobilenet efficientnet densenet inception unet convnext vit swin bert bert_dyn gpt2 llama whisper t5 tcn
     detector generator video moe
 }
+
+/// Those with recurrent layers, control flow, halves and bytes: the interpreter of the tensor IR, and code with one thread and two. Results of
+/// the last two differ from ONNX Runtime's as roundings of bytes do.
+#[test]
+fn recurrent_branching_and_quantised() {
+    let all = [
+        ("lstm", TOLERANCE),
+        ("gru", TOLERANCE),
+        ("seq2seq", TOLERANCE),
+        ("control", TOLERANCE),
+        // Eight units of f16: of many layers, each is rounded once.
+        ("resnet_f16", 4e-3),
+        ("resnet_int8", 0.05),
+        ("bert_int8", 0.05),
+    ];
+    for (name, tolerance) in all {
+        let m = small_model(name);
+        let g = graph(&m);
+        let check = |what: &str, outputs: &[(String, Tensor)]| {
+            assert_eq!(outputs.len(), m.outputs.len(), "{what}");
+            for (n, found) in outputs {
+                let error = relative_error(found, &m.outputs[n]);
+                assert!(error <= tolerance, "{what}: output `{n}` is off by {error:e}");
+            }
+        };
+        let inputs: Vec<Tensor> = g.inputs.iter().map(|i| m.inputs[&i.name].clone()).collect();
+        let evaluated = g.eval(&inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let names = g.outputs.iter().map(|(n, _)| n.clone());
+        check(&format!("{name}, evaluated"), &names.zip(evaluated).collect::<Vec<_>>());
+        for threads in [1, 2] {
+            let session = compile(&g, &Options::default()).and_then(|c| c.session_with(threads, u64::MAX));
+            let session = session.unwrap_or_else(|e| panic!("{name}: {e}"));
+            let outputs = run(&session, &m.inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
+            check(&format!("{name}, {threads} threads"), &outputs);
+        }
+    }
+}
