@@ -34,6 +34,8 @@ pub fn examine(path: &Path, options: &Options) -> Result<Report> {
             "expected an ONNX model; what is printed or compiled has been read already",
         ));
     }
+    // What is wrong with the options is no finding about the model.
+    options.passes(Level::Tensor)?;
     let found = onnx::examine(path, &source::reading(options))?;
     let mut findings = found.findings;
     if let Some(graph) = found.graph {

@@ -2,8 +2,9 @@
 //!
 //! Invariants (checked by [`Graph::verify`]): nodes stand in topological order; every value has one definition; the
 //! types of a node's outputs are what its operator infers from the types of its inputs; the symbols in them are those of the
-//! inputs, or of sizes that were read before; a node that came from a model carries the model node's name in [`Node::origin`]. Shapes broadcast only through the `broadcast` operator. Constants
-//! are never copied into the graph: a [`Constant`] is small bytes, a range of a mapped file, or one value splat.
+//! inputs, or of sizes that were read before; a node that came from a model carries the model node's name in
+//! [`Node::origin`]. Shapes broadcast only through the `broadcast` operator. Constants are never copied into the graph: a
+//! [`Constant`] is small bytes, a range of a mapped file, or one value splat.
 
 mod base64;
 mod interp;
@@ -252,7 +253,7 @@ pub struct Graph {
     pub reads: Vec<Read>,
     /// Constants.
     pub constants: Vec<Constant>,
-    /// What every valid run makes true of the symbols; types rely on it, and it is checked at entry.
+    /// What every valid run makes true of the symbols; types rely on it, and it is checked as soon as they are known.
     pub guards: Vec<Guard>,
     /// Strings that have the numbers 0, 1, 2 …; see [`crate::Strings`].
     pub strings: Vec<Arc<str>>,

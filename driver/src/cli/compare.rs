@@ -4,7 +4,7 @@
 //! files have no bfloat16; an output of it is compared with the f32 that stands for it, and one of a small type with the integers
 //! that its bytes are.
 
-use brolga::ir::{Number, Tensor};
+use brolga::ir::{DType, Number, Tensor};
 use brolga::{Buffer, npy, tensors};
 use serde_json::{Value, json};
 
@@ -120,6 +120,17 @@ fn finding(found: &Tensor, expected: &Tensor) -> Finding {
             found.shape(),
             expected.shape()
         ));
+    }
+    if found.dtype() == DType::Str {
+        // Numbers of strings are no magnitudes: strings are equal or not.
+        let mut others = (0..)
+            .zip(found.iter().zip(expected.iter()))
+            .filter(|(_, (f, e))| f != e);
+        if let Some((first, _)) = others.next() {
+            let n = 1 + others.count();
+            let all = expected.len();
+            return Finding::Unlike(format!("{n} of {all} strings differ, the first at element {first}"));
+        }
     }
     let (mut absolute, mut largest) = (0f64, 0f64);
     for (f, e) in found.iter().zip(expected.iter()) {

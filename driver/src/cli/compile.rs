@@ -5,7 +5,7 @@ use brolga::output::WeightsIn;
 use brolga::report::{self, Report};
 use brolga::source;
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is written.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -84,6 +84,7 @@ impl Compile {
                 "standard output can take one of --output, --header, --weights and --report; give files".into(),
             );
         }
+        self.no_overwriting(&outputs)?;
         let options = self.compile.options()?;
         let start = std::time::Instant::now();
         let module = source::model(&self.model, &options)?;
@@ -151,6 +152,21 @@ impl Compile {
             time(t.constants.as_secs_f64()),
             time(t.codegen.as_secs_f64()),
         ));
+        Ok(())
+    }
+
+    /// Checks that no output would take the place of the model or of another one.
+    fn no_overwriting(&self, outputs: &[Option<&PathBuf>]) -> Result<(), String> {
+        let place = |p: &Path| p.canonicalize().or_else(|_| std::path::absolute(p));
+        let special = |p: &Path| std::fs::metadata(p).is_ok_and(|m| !m.is_file());
+        let mut taken = vec![("the model".to_owned(), place(&self.model).ok())];
+        for p in outputs.iter().flatten().filter(|p| !is_stdout(p) && !special(p)) {
+            let here = place(p).ok();
+            if let Some((what, _)) = taken.iter().find(|(_, other)| here.is_some() && *other == here) {
+                return Err(format!("{}: it is {what} already; give another file", p.display()));
+            }
+            taken.push(("another output".to_owned(), here));
+        }
         Ok(())
     }
 

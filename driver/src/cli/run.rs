@@ -44,7 +44,7 @@ pub struct Run {
     #[arg(long, value_name = "X", default_value_t = 1e-4)]
     tolerance: f64,
     /// Threads; 0 is one for each core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
     /// Run N times, and print the median, the spread, and the time of loading and compiling
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -433,5 +433,15 @@ fn value(dtype: DType, x: Number) -> String {
             .trim_end_matches('0')
             .trim_end_matches('.')
             .to_owned(),
+    }
+}
+
+/// A number of threads that a process can have.
+fn threads(text: &str) -> Result<usize, String> {
+    const MOST: usize = 4096;
+    let n = text.parse().map_err(|_| "expected a number of threads".to_owned())?;
+    match n <= MOST {
+        true => Ok(n),
+        false => Err(format!("expected no more than {MOST}")),
     }
 }

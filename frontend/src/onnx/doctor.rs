@@ -7,8 +7,9 @@ use super::error::{Error, Unsupported};
 use super::import::{Assumed, Defaults, Importer, Slot, domain, node_name, walk};
 use super::interface::group;
 use super::model::{self, Model};
+use super::signature::{Symbols, input_type};
 use super::{Options, folder, import, redeclare};
-use brolga_ir::{DType, Graph, Value};
+use brolga_ir::{DType, Def, Graph, Value};
 use onnx_protobuf::{GraphProto, NodeProto, TensorProto, tensor_proto::DataLocation};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::Cell;
@@ -114,6 +115,12 @@ pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Examination,
         message,
     };
     redeclare::shapes(model.proto.graph.mut_or_insert_default(), &options.shapes).map_err(fail)?;
+    let mut symbols = Symbols::new(&options.sizes);
+    for i in &model.proto.graph.input {
+        // A type that is not supported is a finding, and has no symbols.
+        _ = input_type(i, &mut symbols);
+    }
+    symbols.check().map_err(fail)?;
     let imported = import::import(&mut model, options);
     let mut findings = vec![];
     external(&mut model, path, &mut findings);
@@ -243,7 +250,7 @@ fn refused(u: Unsupported, opsets: &FxHashMap<String, i64>, small: &[String]) ->
         .iter()
         .map(|n| format!("--pin {n}=VALUE"))
         .collect::<Vec<_>>()
-        .join(" or ");
+        .join(", ");
     let way_out = if feature.is_empty() {
         match dom {
             "" | "ai.onnx.ml" => "compose it of other operators when exporting, or cut the model in two at its \
@@ -259,7 +266,7 @@ fn refused(u: Unsupported, opsets: &FxHashMap<String, i64>, small: &[String]) ->
     } else if feature.contains("--set") {
         "fix the size that is named there with --set".to_owned()
     } else if feature.contains("data") && !pins.is_empty() {
-        format!("make what decides it a constant: {pins}")
+        format!("make the inputs that decide it constants, of these: {pins}")
     } else if feature.contains("operator set version") {
         "convert the model: onnx.version_converter.convert_version(model, 21)".to_owned()
     } else if feature.contains("unknown rank") {
@@ -330,10 +337,13 @@ fn external(model: &mut Model, path: &Path, findings: &mut Vec<Finding>) {
         findings.push(Finding {
             kind: Kind::MissingData,
             subject: format!("file `{location}`"),
-            way_out: format!(
-                "put the file beside the model, into {}: it was written with it",
-                folder(path).display()
-            ),
+            way_out: match detail.contains("tensors lie beyond") {
+                true => "copy the file again: it is not whole".to_owned(),
+                false => format!(
+                    "put the file beside the model, into {}: it was written with it",
+                    folder(path).display()
+                ),
+            },
             detail,
             nodes,
         });
@@ -398,21 +408,20 @@ fn dynamic(im: &Importer<'_>, g: &GraphProto, graph: Option<&Graph>, findings: &
 
 /// The integer inputs that a value is computed from.
 fn sources(graph: &Graph, v: Value) -> Vec<String> {
-    let mut maker: FxHashMap<Value, usize> = FxHashMap::default();
-    for (k, n) in graph.nodes.iter().enumerate() {
-        maker.extend(n.outputs.iter().map(|o| (*o, k)));
-    }
     let (mut seen, mut open) = (FxHashSet::default(), vec![v]);
     while let Some(v) = open.pop() {
         if seen.insert(v)
-            && let Some(&k) = maker.get(&v)
+            && let Def::Node(n, _) = graph.def(v)
         {
-            open.extend(&graph.nodes[k].inputs);
+            open.extend(&graph.nodes[n as usize].inputs);
         }
     }
-    let decides = |i: &&brolga_ir::graph::Input| seen.contains(&i.value) && !graph.ty(i.value).dtype.is_float();
+    let decides = |i: &&brolga_ir::graph::Input| {
+        let dtype = graph.ty(i.value).dtype;
+        dtype.is_int() || dtype == DType::Bool
+    };
     let all: Vec<_> = graph.inputs.iter().filter(|i| seen.contains(&i.value)).collect();
-    // Where a tensor of floats has a say, a value for the others settles nothing.
+    // Where a tensor of floats or strings has a say, a value for the others settles nothing.
     match all.iter().all(decides) {
         true => all.iter().map(|i| i.name.clone()).collect(),
         false => vec![],

@@ -347,12 +347,8 @@ impl<'m> Importer<'m> {
             if self.imported > MAX_NODES {
                 return Err(self.error(format!("more than {MAX_NODES} nodes with all functions inlined")));
             }
-            let (listed, depth) = (self.listed(), self.graph.depth());
+            let listed = self.listed();
             let made = self.node(n, &name);
-            while self.graph.depth() > depth {
-                // An error within a graph that is nested in this one.
-                self.graph.leave();
-            }
             if made.is_err() && listed == self.listed() {
                 self.branches(n, &name);
             }

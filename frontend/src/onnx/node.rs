@@ -90,7 +90,10 @@ impl<'m> NodeCtx<'m> {
         };
         match a.type_.enum_value() {
             Ok(k) if k == kind || k == AttributeType::UNDEFINED => Ok(Some(a)),
-            k => Err(Fail::Bad(format!("attribute `{name}` is {k:?}, expected {kind:?}"))),
+            Ok(k) => Err(Fail::Bad(format!("attribute `{name}` is {k:?}, expected {kind:?}"))),
+            Err(k) => Err(Fail::Bad(format!(
+                "attribute `{name}` is of kind {k}, expected {kind:?}"
+            ))),
         }
     }
 

@@ -87,6 +87,17 @@ impl Builder<'_> {
         std::mem::swap(&mut self.captured, &mut frame.captured);
     }
 
+    /// Goes on with an inner graph, whose builder `f` gets, and comes back to this one, whatever `f` makes of it.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn within<T>(&mut self, frame: &mut Frame, f: impl FnOnce(&mut Self) -> Result<T, Fail>) -> Result<T, Fail> {
+        self.enter(std::mem::take(frame));
+        let done = f(self);
+        *frame = self.leave();
+        done
+    }
+
     /// Begins a graph within this one, or goes on with one.
     pub fn enter(&mut self, mut frame: Frame) {
         self.swap(&mut frame);

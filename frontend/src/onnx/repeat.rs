@@ -54,12 +54,14 @@ impl Builder<'_> {
         build: impl FnOnce(&mut Builder<'_>, &[Value]) -> Many,
     ) -> Result<Region, Fail> {
         let types: Vec<Type> = operands.iter().map(|&v| self.ty(v).clone()).collect();
-        self.enter(Frame::new(name));
-        let named = |(i, ty): (usize, Type)| self.argument(&format!("x{i}"), ty);
-        let inputs: Vec<Value> = types.into_iter().enumerate().map(named).collect();
-        let outputs = build(self, &inputs);
-        let frame = self.leave();
-        let graph = region(&frame, &inputs, &outputs?, &[], &[]);
+        let mut frame = Frame::new(name);
+        let (inputs, outputs) = self.within(&mut frame, |b| {
+            let named = |(i, ty): (usize, Type)| b.argument(&format!("x{i}"), ty);
+            let inputs: Vec<Value> = types.into_iter().enumerate().map(named).collect();
+            let outputs = build(b, &inputs)?;
+            Ok((inputs, outputs))
+        })?;
+        let graph = region(&frame, &inputs, &outputs, &[], &[]);
         Region::new(graph).map_err(|e| Fail::Bad(e.to_string()))
     }
 }

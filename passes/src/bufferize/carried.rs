@@ -24,8 +24,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub(super) fn run(p: &mut Structured) {
     let mut uses: FxHashMap<SlotId, usize> = FxHashMap::default();
     for s in nested(&p.steps) {
+        let mut roots = FxHashSet::default();
+        s.for_each_slot(&mut |slot| _ = roots.insert(p.root(slot)));
         if !matches!(s, Step::Alloc { .. }) {
-            each_root(p, s, &mut |r| *uses.entry(r).or_default() += 1);
+            roots.into_iter().for_each(|r| *uses.entry(r).or_default() += 1);
         }
     }
     let outputs: FxHashSet<SlotId> = p.outputs.iter().map(|(_, s)| p.root(*s)).collect();
@@ -86,26 +88,18 @@ fn forget(steps: &mut Vec<Step>, gone: &FxHashSet<SlotId>) {
     }
 }
 
-fn each_root(p: &Structured, s: &Step, f: &mut dyn FnMut(SlotId)) {
-    let mut seen: Vec<SlotId> = vec![];
-    s.for_each_slot(&mut |slot| {
-        let root = p.root(slot);
-        if !seen.contains(&root) {
-            seen.push(root);
-            f(root);
-        }
-    });
-}
-
-/// Whether a step or one in its blocks uses the memory of a slot.
-fn touches(p: &Structured, step: &Step, root: SlotId) -> bool {
-    let mut found = false;
-    for s in nested(std::slice::from_ref(step)) {
-        if !matches!(s, Step::Alloc { .. }) {
-            s.for_each_slot(&mut |slot| found |= p.root(slot) == root);
-        }
-    }
-    found
+/// How many steps, a step itself and those in its blocks, use the memory of a slot.
+fn users(p: &Structured, step: &Step, root: SlotId) -> usize {
+    let uses = |s: &&Step| {
+        let mut found = false;
+        s.for_each_slot(&mut |slot| found |= p.root(slot) == root);
+        found && !matches!(s, Step::Alloc { .. })
+    };
+    nested(std::slice::from_ref(step))
+        .iter()
+        .copied()
+        .filter(|s| uses(s))
+        .count()
 }
 
 /// A temporary, and the state that all of it is copied to.
@@ -134,22 +128,11 @@ fn maker(
     (from, to): (SlotId, SlotId),
     uses: usize,
 ) -> Option<(usize, Option<Update>)> {
-    let at: Vec<usize> = (0..=copy).filter(|&i| touches(p, &body[i], from)).collect();
-    let inside: usize = at
-        .iter()
-        .map(|&i| nested(std::slice::from_ref(&body[i])))
-        .map(|all| {
-            let used = |s: &&&Step| {
-                let mut found = false;
-                s.for_each_slot(&mut |slot| found |= p.root(slot) == from);
-                found && !matches!(s, Step::Alloc { .. })
-            };
-            all.iter().filter(used).count()
-        })
-        .sum();
+    let used: Vec<usize> = body[..=copy].iter().map(|s| users(p, s, from)).collect();
     // Nothing else in the program knows it, and nothing between reads or writes what was there.
-    let first = *at.first()?;
-    if inside != uses || (first + 1..copy).any(|i| touches(p, &body[i], to)) {
+    let first = used.iter().position(|n| *n > 0)?;
+    let kept = |s: &Step| users(p, s, to) == 0;
+    if used.iter().sum::<usize>() != uses || !body[first + 1..copy].iter().all(kept) {
         return None;
     }
     let (kernel, args) = match &body[first] {
@@ -165,6 +148,11 @@ fn maker(
         return None;
     }
     let old: Vec<usize> = of(to).collect();
+    // Element by element, the old state is where the new one is.
+    let whole = |i: usize| p.place(args[i]).1.is(0) && p.slot(args[i]).bytes() == p.slot(to).bytes();
+    if !old.iter().all(|&i| whole(i)) {
+        return None;
+    }
     if old.iter().all(|&i| !writes(i) && kernel.overwrites(i, result)) {
         return Some((first, None));
     }

@@ -201,21 +201,20 @@ impl<'g> ProgramBuilder<'g> {
 
     fn nodes(&mut self) -> Result<(), NodeError> {
         let graph = self.graph;
-        let place = |origin: &Arc<str>, message| NodeError {
-            node: origin.to_string(),
-            message,
-        };
         let mut reads = graph.reads.iter();
         for n in 0..=graph.nodes.len() {
             // A size is read as soon as its value is there.
             while let Some(r) = reads.as_slice().first()
                 && let Ok(from) = self.memory(r.value)
             {
-                self.read(r, from).map_err(|e| place(&r.origin, e))?;
+                self.read(r, from);
                 reads.next();
             }
             if let Some(node) = graph.nodes.get(n) {
-                self.node(node).map_err(|e| place(&node.origin, e))?;
+                self.node(node).map_err(|message| NodeError {
+                    node: node.origin.to_string(),
+                    message,
+                })?;
             }
         }
         Ok(())

@@ -9,28 +9,22 @@
 use super::ProgramBuilder;
 use brolga_ir::graph::Read;
 use brolga_ir::program::{Program, SlotId, Step, Storage, nested};
-use brolga_ir::{Dim, Graph, Guard, Symbol};
+use brolga_ir::{Graph, Guard, Symbol};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 impl ProgramBuilder<'_> {
     /// Checks of what a region assumes of sizes that are known before it runs.
     pub(super) fn assumptions(&self) -> Vec<Step> {
-        let own = |g: &&Guard| {
-            let mut own = false;
-            g.for_each_symbol(&mut |s| own |= self.graph.reads.iter().any(|r| r.symbol == *s));
-            own
-        };
-        let known = self.graph.guards.iter().filter(|g| !own(g));
-        let check = |guard: &Guard| Step::Check {
-            guard: guard.clone(),
+        let check = |guard: Guard| Step::Check {
+            guard,
             origin: "".into(),
         };
-        known.map(check).collect()
+        at_entry(self.graph).into_iter().map(check).collect()
     }
 
     /// Reads a size, and checks what is assumed of it.
-    pub(super) fn read(&mut self, read: &Read, from: SlotId) -> Result<(), String> {
+    pub(super) fn read(&mut self, read: &Read, from: SlotId) {
         let Read {
             symbol, bound, origin, ..
         } = read;
@@ -41,24 +35,29 @@ impl ProgramBuilder<'_> {
             bound: bound.clone(),
             origin: origin.clone(),
         });
-        // Guards are checked when the last of their symbols is known.
-        let last = self.graph.reads.iter().rev();
-        for guard in &self.graph.guards {
-            let mut symbols: Vec<Symbol> = vec![];
-            guard.for_each_symbol(&mut |s| symbols.push(s.clone()));
-            if last
-                .clone()
-                .find(|r| symbols.contains(&r.symbol))
-                .is_some_and(|r| r.symbol == *symbol)
-            {
-                self.program.steps.push(Step::Check {
-                    guard: guard.clone(),
-                    origin: origin.clone(),
-                });
-            }
-        }
-        Ok(())
+        let guards = self.graph.guards.iter();
+        let checks = guards
+            .filter(|g| last_read(self.graph, g) == Some(symbol))
+            .map(|guard| Step::Check {
+                guard: guard.clone(),
+                origin: origin.clone(),
+            });
+        self.program.steps.extend(checks);
     }
+}
+
+/// The symbol of a guard that is known last, where it is one that its graph reads.
+fn last_read<'g>(graph: &'g Graph, guard: &Guard) -> Option<&'g Symbol> {
+    let mut symbols = vec![];
+    guard.for_each_symbol(&mut |s| symbols.push(s.clone()));
+    let mut reads = graph.reads.iter().rev().map(|r| &r.symbol);
+    reads.find(|s| symbols.contains(s))
+}
+
+/// The guards that are checked when a program or a region begins: those about nothing that is read in it.
+pub(super) fn at_entry(graph: &Graph) -> Vec<Guard> {
+    let guards = graph.guards.iter().filter(|g| last_read(graph, g).is_none());
+    guards.cloned().collect()
 }
 
 /// Gives memory to every slot whose size only the run tells and that has none, before its first use in the block in which the last of
@@ -72,14 +71,11 @@ pub(crate) fn allocate<K>(program: &mut Program<K>) {
     if late.is_empty() {
         return;
     }
-    let has_memory = |s: &&Step| matches!(s, Step::Alloc { .. });
     let given: FxHashSet<SlotId> = nested(&program.steps)
         .into_iter()
-        .filter(has_memory)
-        .flat_map(|s| {
-            let mut slot = None;
-            s.for_each_slot(&mut |s| slot = Some(s));
-            slot
+        .filter_map(|s| match s {
+            Step::Alloc { slot, .. } => Some(*slot),
+            _ => None,
         })
         .collect();
     let mut sizes: FxHashMap<SlotId, Vec<Symbol>> = FxHashMap::default();
@@ -160,18 +156,4 @@ fn origin(step: &Step) -> Arc<str> {
             .find(|o| !o.is_empty())
             .unwrap_or_default(),
     }
-}
-
-/// The guards that a program checks when it begins: those about the symbols of its inputs.
-pub(super) fn at_entry(graph: &Graph) -> Vec<Guard> {
-    let of_inputs = |d: &Dim| {
-        let mut all = true;
-        d.for_each_symbol(&mut |s| all &= graph.symbols.contains(s));
-        all
-    };
-    let guards = graph
-        .guards
-        .iter()
-        .filter(|g| of_inputs(&g.left) && of_inputs(&g.right));
-    guards.cloned().collect()
 }

@@ -168,12 +168,13 @@ fn agree(
     if !open.is_empty() {
         let mut extents: [Vec<Value>; 2] = [vec![], vec![]];
         for i in 0..2 {
-            graph.enter(std::mem::take(&mut branches[i].frame));
-            for &(k, axis) in &open {
-                let d = graph.shape(values[i][k])[axis].clone();
-                extents[i].push(graph.dim_scalar(&d, DType::I64)?);
-            }
-            branches[i].frame = graph.leave();
+            graph.within(&mut branches[i].frame, |graph| {
+                for &(k, axis) in &open {
+                    let d = graph.shape(values[i][k])[axis].clone();
+                    extents[i].push(graph.dim_scalar(&d, DType::I64)?);
+                }
+                Ok(())
+            })?;
         }
         let sizes = choose(graph, condition, branches, &extents, true)?;
         let mut known = vec![];
@@ -181,16 +182,17 @@ fn agree(
             known.push(graph.read(v, None)?);
         }
         for i in 0..2 {
-            graph.enter(std::mem::take(&mut branches[i].frame));
-            for (&(k, axis), want) in open.iter().zip(&known) {
-                // Of the branch that is not taken, the result has another extent, which must be valid all the same.
-                let v = values[i][k];
-                let (rank, have) = (graph.rank(v), graph.shape(v)[axis].clone());
-                let mut more = vec![Dim::ZERO; rank];
-                more[axis] = want - &have;
-                values[i][k] = graph.pad(v, vec![Dim::ZERO; rank], more, vec![0; rank], 0)?;
-            }
-            branches[i].frame = graph.leave();
+            graph.within(&mut branches[i].frame, |graph| {
+                for (&(k, axis), want) in open.iter().zip(&known) {
+                    // Of the branch that is not taken, the result has another extent, which must be valid all the same.
+                    let v = values[i][k];
+                    let (rank, have) = (graph.rank(v), graph.shape(v)[axis].clone());
+                    let mut more = vec![Dim::ZERO; rank];
+                    more[axis] = want - &have;
+                    values[i][k] = graph.pad(v, vec![Dim::ZERO; rank], more, vec![0; rank], 0)?;
+                }
+                Ok(())
+            })?;
         }
     }
     choose(graph, condition, branches, values, false)
@@ -546,7 +548,7 @@ impl Body {
             }
             Ok(slots)
         });
-        let Subgraph { frame, results } = made?;
+        let Subgraph { mut frame, results } = made?;
         let mut values = vec![];
         for s in results {
             match s {
@@ -554,11 +556,11 @@ impl Body {
                 _ => return Ok(Err("a state that becomes a sequence".into())),
             }
         }
-        im.graph.enter(frame);
-        let typed = Body::typed(&mut im.graph, r, &types, values);
-        let frame = im.graph.leave();
+        let typed = im
+            .graph
+            .within(&mut frame, |graph| Body::typed(graph, r, &types, values))?;
         let state = arguments.split_off(1);
-        Ok(typed?.map(|(go, next, rows)| Body {
+        Ok(typed.map(|(go, next, rows)| Body {
             frame,
             index: arguments[0],
             state,
@@ -676,59 +678,61 @@ impl Body {
         let mut operands = vec![graph.scalar(DType::I64, 0)];
         operands.extend(begin);
         operands.extend(state);
-        graph.enter(self.frame.clone());
+        let mut body = self.frame.clone();
         let mut arguments = vec![self.index];
-        let mut results = vec![graph.map_num("add", self.index, 1)?];
-        if begin.is_some() {
-            arguments.push(graph.argument("go", Type::new(DType::Bool, [])));
-            results.push(match self.go {
-                Some(go) => go,
-                None => graph.scalar(DType::Bool, 1),
-            });
-        }
-        arguments.extend(&self.state);
-        results.extend(&self.next);
-        let mut types = vec![];
-        for ((k, &v), c) in self.rows.iter().enumerate().zip(&r.collected) {
-            let Some(n) = rows else { break };
-            let mut ty = graph.ty(v).clone();
-            ty.shape.insert(0, n.clone());
-            let all = graph.argument(&format!("y{k}"), ty.clone());
-            types.push(ty);
-            arguments.push(all);
-            let at = position(graph, self.index, n, c.backward)?;
-            let at = graph.reshape(at, vec![Dim::ONE])?;
-            results.push(graph.op("scatter_nd", &[Attr::word("none")], &[all, at, v])?);
-        }
-        let argument_types: Vec<Type> = arguments.iter().map(|v| graph.ty(*v).clone()).collect();
-        let body = graph.leave();
-        for ty in types {
+        let mut results = vec![];
+        let mut rows_of = vec![];
+        graph.within(&mut body, |graph| {
+            results.push(graph.map_num("add", self.index, 1)?);
+            if begin.is_some() {
+                arguments.push(graph.argument("go", Type::new(DType::Bool, [])));
+                results.push(match self.go {
+                    Some(go) => go,
+                    None => graph.scalar(DType::Bool, 1),
+                });
+            }
+            arguments.extend(&self.state);
+            results.extend(&self.next);
+            for ((k, &v), c) in self.rows.iter().enumerate().zip(&r.collected) {
+                let Some(n) = rows else { break };
+                let mut ty = graph.ty(v).clone();
+                ty.shape.insert(0, n.clone());
+                let all = graph.argument(&format!("y{k}"), ty.clone());
+                rows_of.push(ty);
+                arguments.push(all);
+                let at = position(graph, self.index, n, c.backward)?;
+                let at = graph.reshape(at, vec![Dim::ONE])?;
+                results.push(graph.op("scatter_nd", &[Attr::word("none")], &[all, at, v])?);
+            }
+            Ok(())
+        })?;
+        for ty in rows_of {
             operands.push(graph.splat(ty.dtype, &ty.shape, 0)?);
         }
 
-        graph.enter(Frame::new("cond"));
-        let given: Vec<Value> = argument_types
-            .into_iter()
-            .enumerate()
-            .map(|(k, t)| graph.argument(&format!("a{k}"), t))
-            .collect();
-        let most = match (limit, r.limit) {
-            (Some(d), _) => Some(graph.dim_scalar(d, DType::I64)?),
-            (None, Some(m)) => {
-                let depth = graph.depth() - 1;
-                let m = graph.capture(m, depth);
-                Some(graph.cast(m, DType::I64)?)
-            }
-            (None, None) => None,
-        };
-        let more = most.map(|m| graph.map("less", &[given[0], m])).transpose()?;
-        let go = begin.map(|_| given[1]);
-        let test = match (go, more) {
-            (Some(go), Some(more)) => graph.map("and", &[go, more])?,
-            (Some(v), None) | (None, Some(v)) => v,
-            (None, None) => return Err("a loop without an end".into()),
-        };
-        let cond = graph.leave();
+        let mut cond = Frame::new("cond");
+        let types: Vec<Type> = operands.iter().map(|v| graph.ty(*v).clone()).collect();
+        let (given, test) = graph.within(&mut cond, |graph| {
+            let named = |(k, t): (usize, Type)| graph.argument(&format!("a{k}"), t);
+            let given: Vec<Value> = types.into_iter().enumerate().map(named).collect();
+            let most = match (limit, r.limit) {
+                (Some(d), _) => Some(graph.dim_scalar(d, DType::I64)?),
+                (None, Some(m)) => {
+                    let depth = graph.depth() - 1;
+                    let m = graph.capture(m, depth);
+                    Some(graph.cast(m, DType::I64)?)
+                }
+                (None, None) => None,
+            };
+            let more = most.map(|m| graph.map("less", &[given[0], m])).transpose()?;
+            let go = begin.map(|_| given[1]);
+            let test = match (go, more) {
+                (Some(go), Some(more)) => graph.map("and", &[go, more])?,
+                (Some(v), None) | (None, Some(v)) => v,
+                (None, None) => return Err("a loop without an end".into()),
+            };
+            Ok((given, test))
+        })?;
 
         let captures = union(&[&cond, &body]);
         let types: Vec<Type> = captures.iter().map(|v| graph.ty(*v).clone()).collect();
