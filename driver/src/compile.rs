@@ -6,6 +6,7 @@
 use crate::backend::{self, native};
 use crate::levels::{self, Level, Module, Walk};
 use crate::options::{Options, Timings};
+use crate::tune::applied::Applied;
 use crate::weights::{Constants, Packed};
 use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
@@ -32,6 +33,8 @@ pub struct Compiled {
     pub timings: Timings,
     /// What passes did, and what they did not and why.
     pub remarks: Vec<String>,
+    /// What became of the records of the options, kernel by kernel.
+    pub tuned: Vec<Applied>,
     /// Threads that make machine code.
     pub threads: usize,
 }
@@ -48,6 +51,7 @@ pub(crate) struct Draft {
     pub meta: Meta,
     pub timings: Timings,
     pub remarks: Vec<String>,
+    pub tuned: Vec<Applied>,
     pub threads: usize,
 }
 
@@ -105,8 +109,9 @@ fn draft_module(module: Module, options: &Options) -> Result<Draft> {
         lower: walk.lower,
         ..Timings::default()
     };
-    let remarks = walk.remarks().to_vec();
-    Draft::new(levels::into_program(walk.module), &defaults, options, remarks, timings)
+    let (remarks, tuned) = (walk.remarks().to_vec(), walk.applied);
+    let draft = Draft::new(levels::into_program(walk.module), &defaults, options, remarks, timings)?;
+    Ok(Draft { tuned, ..draft })
 }
 
 /// Compiles a graph.
@@ -173,6 +178,7 @@ impl Draft {
             meta,
             timings,
             remarks,
+            tuned: vec![],
             threads: options.workers(),
         })
     }
@@ -216,6 +222,7 @@ impl Draft {
             meta: self.meta,
             timings: self.timings,
             remarks: self.remarks,
+            tuned: self.tuned,
             threads: self.threads,
         };
         Ok((compiled, made))

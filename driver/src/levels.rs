@@ -7,15 +7,19 @@
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).
 
 use crate::options::Options;
+use crate::tune::applied::{Applied, apply_log};
+use crate::tune::record::Place;
 use crate::{Error, Result};
 use brolga_ir::program::{Program, Storage};
 use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Graph, Source};
 use brolga_passes::bufferize::Bufferize;
+use brolga_passes::descend::ScheduleKernels;
 use brolga_passes::lower::Structured;
 pub use brolga_passes::module::{Level, Module};
-use brolga_passes::pass::{Context, Pass, PassError};
+use brolga_passes::pass::{Context, Pass, PassError, Settings};
 use brolga_passes::registry::Pipeline;
+use brolga_passes::schedule::Machine;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +43,8 @@ pub struct Walk<'o> {
     pub optimise: Duration,
     /// How long the others took.
     pub lower: Duration,
+    /// What became of the options' records, kernel by kernel.
+    pub applied: Vec<Applied>,
     options: &'o Options,
     cx: Context,
 }
@@ -55,6 +61,7 @@ impl<'o> Walk<'o> {
             module,
             optimise: Duration::ZERO,
             lower: Duration::ZERO,
+            applied: vec![],
             options,
             cx: Context::new(options.target.clone()),
         };
@@ -80,9 +87,27 @@ impl<'o> Walk<'o> {
                     aliases: self.options.aliases.clone(),
                 }));
             }
-            self.run(next.passes)?;
+            for pass in next.passes {
+                if pass.name() == ScheduleKernels::NAME {
+                    self.tune()?;
+                }
+                self.run(vec![pass])?;
+            }
         }
         Ok(self)
+    }
+
+    /// Gives kernels the schedules of the options' records, and remarks what became of each.
+    fn tune(&mut self) -> Result<()> {
+        let (Some(log), Module::Structured(program)) = (&self.options.tuned, &mut self.module) else {
+            return Ok(());
+        };
+        let target = &self.options.target;
+        let here = Place::here(target, 0);
+        let all = apply_log(program, log, &here, &Machine::of(target)).map_err(|e| Error::Option(format!("{}: {e}", program.name)))?;
+        self.cx.remarks.extend(all.iter().map(Applied::to_string));
+        self.applied.extend(all);
+        Ok(())
     }
 
     /// Runs passes.

@@ -30,6 +30,8 @@
 //! | [`kernels`] | kernels of models as things of their own, to be timed |
 //! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |
 //! | [`host`] | host operators by their reference evaluation |
+//! | [`tune`] | better schedules, searched on the machine |
+//! | [`random`] | inputs of runs whose results nobody looks at |
 //! | [`tensors`], [`npy`] | conversions between the crates' tensors; `.npy` and `.npz` files |
 //! | `cuda` | with the feature `cuda` (on by default): models on NVIDIA GPUs |
 //! | [`error`] | everything that can go wrong |
@@ -48,14 +50,17 @@ pub mod host;
 mod identity;
 pub mod kernels;
 pub mod levels;
+pub mod machine;
 pub mod npy;
 pub mod options;
 pub mod output;
 pub mod pins;
+pub mod random;
 pub mod report;
 pub mod session;
 pub mod source;
 pub mod tensors;
+pub mod tune;
 mod verdicts;
 mod versions;
 pub mod weights;

@@ -3,6 +3,8 @@
 //! A session is `Send + Sync`; runs of one session may overlap, and any number of sessions may live at once. Dropping the
 //! last one that uses them frees code, weights and arenas.
 
+use crate::tune::applied::Applied;
+use crate::tune::record::Log;
 use crate::backend::native;
 use crate::compile::{Compiled, Draft, compile, draft, draft_file};
 use crate::host::Reference;
@@ -55,6 +57,12 @@ impl SessionOptions {
     /// cache that the model updates. Both have the same type, and nothing reads the input when the output is written.
     pub fn alias(mut self, input: &str, output: &str) -> Self {
         self.compile.aliases.push((input.to_owned(), output.to_owned()));
+        self
+    }
+
+    /// Records of tuning: kernels that have one for this machine get its schedule.
+    pub fn tuned(mut self, log: Log) -> Self {
+        self.compile.tuned = Some(Arc::new(log));
         self
     }
 
@@ -216,6 +224,7 @@ pub struct Session {
     strings: Strings,
     timings: Timings,
     remarks: Vec<String>,
+    tuned: Vec<Applied>,
 }
 
 impl Session {
@@ -249,6 +258,7 @@ impl Session {
             strings,
             timings: Timings::default(),
             remarks: vec![],
+            tuned: vec![],
         })
     }
 
@@ -297,6 +307,11 @@ impl Session {
     /// What passes did, and what they did not and why; none for what was compiled before.
     pub fn remarks(&self) -> &[String] {
         &self.remarks
+    }
+
+    /// What became of the records that it was compiled with, kernel by kernel; none for what was compiled before.
+    pub fn tuned(&self) -> &[Applied] {
+        &self.tuned
     }
 
     /// Runs on inputs in the model's order, and returns the outputs in theirs.
@@ -393,6 +408,7 @@ impl Compiled {
         let mut session = Session::new(program, threads, memory_limit, None)?;
         session.timings = self.timings;
         session.remarks = self.remarks;
+        session.tuned = self.tuned;
         Ok(session)
     }
 }

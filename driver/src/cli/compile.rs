@@ -94,6 +94,7 @@ impl Compile {
         c.timings.load = load;
         let report = Report::new(&nodes, &c.program);
         self.host_operators(&report, kind)?;
+        self.compile.say_tuned(&c.tuned);
         self.compile.remark(&c.remarks);
         if let Some(p) = &self.prefix {
             c.prefix = brolga::abi::symbol_prefix(p);

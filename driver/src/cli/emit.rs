@@ -61,6 +61,7 @@ impl Emit {
         let options = options.without_sizes();
         if matches!(self.stage, Stage::Clif | Stage::Asm) {
             let compiled = brolga::compile::compile_module(module, &options)?;
+            self.compile.say_tuned(&compiled.tuned);
             self.compile.remark(&compiled.remarks);
             let parts = compiled.listings()?.into_iter().map(|l| {
                 let body = if self.stage == Stage::Clif { &l.ir } else { &l.asm };
@@ -79,6 +80,7 @@ impl Emit {
             return Err(Error::file(&self.model, message).into());
         }
         let walk = Walk::new(module, &options)?.down(level)?;
+        self.compile.say_tuned(&walk.applied);
         self.compile.remark(walk.remarks());
         match (self.stage, &walk.module) {
             (Stage::Ptx, Module::Loops(program)) => {

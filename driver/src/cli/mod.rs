@@ -4,6 +4,7 @@
 //! Exit codes: 0 for success, 1 for a comparison that failed, 2 for everything that went wrong (bad arguments included).
 //! Results go to standard output, everything else to standard error; colours only to a terminal.
 
+mod bench;
 mod compare;
 mod compile;
 mod device;
@@ -12,14 +13,18 @@ mod emit;
 mod info;
 mod opt;
 mod run;
+mod space;
+mod tune;
 
 use brolga::Options;
 use brolga::frontend::onnx::Extent;
 use brolga::ir::Target;
 use brolga::pins::{self, Pin};
+use brolga::tune::applied::{Applied, summary};
+use brolga::tune::record::Log;
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -52,6 +57,15 @@ enum Command {
     Info(info::Info),
     /// Say what keeps a model from being compiled, all at once
     Doctor(doctor::Doctor),
+    /// Search better schedules for a model's kernels, on this machine
+    Tune(tune::Tune),
+    /// Time one kernel alone
+    Bench(bench::Bench),
+    /// List the schedules that a kernel may have
+    Space(space::Space),
+    /// Time candidates for `brolga tune`, over standard input and output
+    #[command(hide = true)]
+    TuneWorker(tune::Serve),
 }
 
 /// What goes wrong: an error for people, or a comparison or an examination whose bad result has been printed.
@@ -78,6 +92,10 @@ pub fn main() -> ExitCode {
         Command::Emit(c) => c.run(),
         Command::Info(c) => c.run(),
         Command::Doctor(c) => c.run(),
+        Command::Tune(c) => c.run(),
+        Command::Bench(c) => c.run(),
+        Command::Space(c) => c.run(),
+        Command::TuneWorker(c) => c.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -214,6 +232,9 @@ struct CompileArgs {
     /// Verify the IR after every pass
     #[arg(long)]
     verify_each: bool,
+    /// Records of `brolga tune`: kernels that have one for this machine get its schedule (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    tune: Vec<PathBuf>,
     /// Say what was optimised, and what was not and why
     #[arg(long)]
     remarks: bool,
@@ -227,8 +248,13 @@ impl CompileArgs {
                 .ok_or("this machine's architecture is none that Brolga makes code for; give --target")?,
         };
         let read = self.model.options()?;
+        let mut tuned = Log::default();
+        for path in &self.tune {
+            tuned.lines.extend(Log::read(path).map_err(|e| e.to_string())?.lines);
+        }
         Ok(Options {
             target,
+            tuned: (!self.tune.is_empty()).then(|| Arc::new(tuned)),
             pipeline: self.pipeline.clone(),
             rules: self.rules.clone(),
             add_rules: self.add_rules.clone(),
@@ -244,6 +270,13 @@ impl CompileArgs {
             }),
             ..read
         })
+    }
+
+    /// Says what became of records, where there are any.
+    fn say_tuned(&self, applied: &[Applied]) {
+        if !self.tune.is_empty() {
+            note(&summary(applied));
+        }
     }
 
     fn remark(&self, remarks: &[String]) {

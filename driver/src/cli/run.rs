@@ -3,10 +3,10 @@
 use super::compare::Comparison;
 use super::device::Loaded;
 use super::{CompileArgs, Failure, Outcome, is_stdout, note, print, time};
-use brolga::abi::{Dim, Input};
+use brolga::abi::Dim;
 use brolga::ir::{DType, Number, Strings, Tensor};
 use brolga::source::{self, Kind};
-use brolga::{Buffer, Error, View, npy, tensors};
+use brolga::{Buffer, Error, View, npy, random, tensors};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -103,6 +103,7 @@ impl Run {
         }
         let limit = options.memory_limit;
         let session = Loaded::load(&self.device, &self.model, options, self.threads, self.specialise)?;
+        self.compile.say_tuned(session.tuned());
         self.compile.remark(session.remarks());
         session.strings().scope(|| {
             let inputs = if random {
@@ -182,6 +183,7 @@ impl Run {
         let given = [
             ("--rules", self.compile.rules.is_some()),
             ("--pipeline", self.compile.pipeline.is_some()),
+            ("--tune", !self.compile.tune.is_empty()),
             ("--remarks", self.compile.remarks),
         ];
         for (option, _) in given.iter().filter(|(_, given)| *given) {
@@ -262,75 +264,15 @@ impl Run {
         )])
     }
 
-    /// Pseudo-random inputs: floats from -1 to 1, integers and booleans 0 and 1, empty strings.
+    /// Pseudo-random inputs, of those that have no default.
     fn random_inputs(&self, session: &Loaded) -> Result<Vec<(String, Tensor)>, Failure> {
         let (ports, symbols) = session.inputs();
         if !ports.is_empty() {
             note("no inputs given; running on pseudo-random numbers");
         }
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        let mut next = move || {
-            // xorshift64 (Marsaglia, 2003).
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
-        let mut inputs = vec![];
-        for input in ports.iter().filter(|i| !session.has_default(i)) {
-            let shape = self.extents(input, &symbols)?;
-            let dtype = tensors::ir_dtype(input.dtype);
-            let Some(size) = brolga::runtime::tensor::byte_size(input.dtype, &shape) else {
-                return Err(format!(
-                    "input `{}` is {dtype}{shape:?}: more elements than 64 bits can count",
-                    input.name
-                )
-                .into());
-            };
-            if size > self.compile.model.memory_limit {
-                return Err(format!(
-                    "input `{}` has {size} bytes, over the memory limit of {}",
-                    input.name, self.compile.model.memory_limit
-                )
-                .into());
-            }
-            let empty = Number::Int(Strings::current()?.number("").into());
-            let tensor = Tensor::from_fn(dtype, &shape, |_| {
-                let x = next();
-                if dtype == DType::Str {
-                    empty
-                } else if dtype.is_real() {
-                    Number::Float((x >> 11) as f64 / (1u64 << 52) as f64 - 1.0)
-                } else {
-                    Number::Int((x >> 63) as i128)
-                }
-            });
-            inputs.push((input.name.clone(), tensor));
-        }
-        Ok(inputs)
-    }
-
-    fn extents(&self, input: &Input, symbols: &[String]) -> Result<Vec<usize>, Failure> {
-        let mut shape = vec![];
-        for d in &input.dims {
-            shape.push(match *d {
-                Dim::Const(n) => n as usize,
-                Dim::Symbol(s) => {
-                    let name = &symbols[s as usize];
-                    let given = self.compile.model.sizes.iter().find(|(n, _)| n == name);
-                    let Some((_, n)) = given else {
-                        return Err(format!(
-                            "input `{}` has the symbolic dimension `{name}`; give it a size with --set {name}=N, or give \
-                             inputs with --inputs or --input",
-                            input.name
-                        )
-                        .into());
-                    };
-                    *n as usize
-                }
-            });
-        }
-        Ok(shape)
+        let needed = ports.iter().filter(|i| !session.has_default(i));
+        let model = &self.compile.model;
+        Ok(random::inputs(needed, &symbols, &model.sizes, model.memory_limit)?)
     }
 }
 

@@ -76,6 +76,11 @@ impl Rig {
         self.variants.pop();
     }
 
+    /// Forgets all schedules.
+    pub fn clear(&mut self) {
+        self.variants.clear();
+    }
+
     /// Runs once, on the next copy of the constants.
     pub fn run(&mut self, which: Handle) {
         self.variants[which.0].run();

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`flat`] | a kernel with flat addresses: what all the others look at |
 //! | [`choose`](mod@choose), [`space`](mod@space) | which schedules; every heuristic is in the former |
+//! | [`genes`] | schedules as values in places, to be combined |
 //! | [`apply`](mod@apply), `parts` | a schedule and a kernel become pieces: loop kernels, copies |
 //! | `contraction` | which stages are contractions, for CPUs and GPUs |
 //! | `cpu`, `gpu` | the nests of each kind of schedule |
@@ -24,6 +25,7 @@ pub mod choose;
 mod contraction;
 mod cpu;
 pub mod flat;
+pub mod genes;
 mod gpu;
 mod inline;
 mod knobs;
@@ -41,7 +43,7 @@ pub use brolga_ir::schedule::Schedule;
 use brolga_ir::{CpuTarget, Target};
 pub use choose::choose;
 pub use packing::Packing;
-pub use program::{chosen, to_loops};
+pub use program::{chosen, fits, inlines, to_loops};
 pub use space::space;
 
 /// The machine to schedule for.

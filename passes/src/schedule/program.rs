@@ -242,8 +242,8 @@ impl Scheduler<'_> {
     }
 }
 
-/// Whether a schedule computes locals again where they are read.
-fn inlines(s: &Schedule) -> bool {
+/// Whether a schedule computes locals again where they are read: not for calls whose result lies over an operand.
+pub fn inlines(s: &Schedule) -> bool {
     match s {
         Schedule::Split(parts) => parts.iter().any(inlines),
         Schedule::Versions(both) => both.iter().any(inlines),
@@ -261,7 +261,7 @@ fn inlines(s: &Schedule) -> bool {
 }
 
 /// Whether a schedule is for this kind of machine.
-fn fits(s: &Schedule, machine: &Machine) -> bool {
+pub fn fits(s: &Schedule, machine: &Machine) -> bool {
     let gpu = match s {
         Schedule::Split(parts) => return parts.iter().all(|p| fits(p, machine)),
         Schedule::Versions(both) => return both.iter().all(|p| fits(p, machine)),
