@@ -27,6 +27,7 @@
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
 //! | [`pins`] | values and extents that inputs are given before a model is read |
+//! | [`machine`] | this machine's figures: measured, kept, read |
 //! | [`kernels`] | kernels of models as things of their own, to be timed |
 //! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |
 //! | [`host`] | host operators by their reference evaluation |

@@ -11,6 +11,7 @@ mod device;
 mod doctor;
 mod emit;
 mod info;
+mod machine;
 mod opt;
 mod run;
 mod space;
@@ -66,6 +67,8 @@ enum Command {
     /// Time candidates for `brolga tune`, over standard input and output
     #[command(hide = true)]
     TuneWorker(tune::Serve),
+    /// Measure this machine, and keep its figures for the cost model
+    Machine(machine::Machine),
 }
 
 /// What goes wrong: an error for people, or a comparison or an examination whose bad result has been printed.
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Bench(c) => c.run(),
         Command::Space(c) => c.run(),
         Command::TuneWorker(c) => c.run(),
+        Command::Machine(c) => c.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -111,7 +111,7 @@ fn cpu() -> String {
     use std::arch::x86_64::__cpuid;
     const BRAND: u32 = 0x8000_0000;
     let has_brand = __cpuid(BRAND).eax >= BRAND + 4;
-    let leaves = if has_brand { 2..=4 } else { 1..=0 };
+    let leaves = if has_brand { 2..5 } else { 0..0 };
     let bytes: Vec<u8> = leaves
         .map(|i| __cpuid(BRAND + i))
         .flat_map(|r| [r.eax, r.ebx, r.ecx, r.edx])
