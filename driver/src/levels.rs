@@ -81,13 +81,7 @@ impl<'o> Walk<'o> {
             )));
         }
         while self.module.level() < level {
-            let mut next = Pipeline::down_from(self.module.level());
-            if !self.options.aliases.is_empty() {
-                next.replace(Box::new(Bufferize {
-                    aliases: self.options.aliases.clone(),
-                }));
-            }
-            for pass in next.passes {
+            for pass in self.next() {
                 if pass.name() == ScheduleKernels::NAME {
                     self.tune()?;
                 }
@@ -97,6 +91,33 @@ impl<'o> Walk<'o> {
         Ok(self)
     }
 
+    /// The passes from where the module is to the next level.
+    fn next(&self) -> Vec<Box<dyn Pass>> {
+        let mut next = Pipeline::down_from(self.module.level());
+        if !self.options.aliases.is_empty() {
+            next.replace(Box::new(Bufferize {
+                aliases: self.options.aliases.clone(),
+            }));
+        }
+        next.passes
+    }
+
+    /// Goes down to structured kernels that are as they are scheduled: what comes before the pass `schedule` has run, and they have the
+    /// schedules of the options' records.
+    ///
+    /// # Errors
+    /// As [`Walk::down`].
+    pub fn kernels(self) -> Result<Walk<'o>> {
+        let mut walk = self.down(Level::Structured)?;
+        let before = walk
+            .next()
+            .into_iter()
+            .take_while(|p| p.name() != ScheduleKernels::NAME);
+        walk.run(before.collect())?;
+        walk.tune()?;
+        Ok(walk)
+    }
+
     /// Gives kernels the schedules of the options' records, and remarks what became of each.
     fn tune(&mut self) -> Result<()> {
         let (Some(log), Module::Structured(program)) = (&self.options.tuned, &mut self.module) else {
@@ -104,7 +125,8 @@ impl<'o> Walk<'o> {
         };
         let target = &self.options.target;
         let here = Place::here(target, 0);
-        let all = apply_log(program, log, &here, &Machine::of(target)).map_err(|e| Error::Option(format!("{}: {e}", program.name)))?;
+        let all = apply_log(program, log, &here, &Machine::of(target))
+            .map_err(|e| Error::Option(format!("{}: {e}", program.name)))?;
         self.cx.remarks.extend(all.iter().map(Applied::to_string));
         self.applied.extend(all);
         Ok(())

@@ -28,7 +28,10 @@ pub fn inputs<'p>(
         let shape = extents(input, symbols, sizes)?;
         let dtype = tensors::ir_dtype(input.dtype);
         let Some(size) = brolga_runtime::tensor::byte_size(input.dtype, &shape) else {
-            return Err(fail(input, format!("is {dtype}{shape:?}: more elements than 64 bits can count")));
+            return Err(fail(
+                input,
+                format!("is {dtype}{shape:?}: more elements than 64 bits can count"),
+            ));
         };
         if size > limit {
             return Err(fail(

@@ -3,13 +3,13 @@
 //! A session is `Send + Sync`; runs of one session may overlap, and any number of sessions may live at once. Dropping the
 //! last one that uses them frees code, weights and arenas.
 
-use crate::tune::applied::Applied;
-use crate::tune::record::Log;
 use crate::backend::native;
 use crate::compile::{Compiled, Draft, compile, draft, draft_file};
 use crate::host::Reference;
 use crate::options::{Options, Timings};
 use crate::source::{Kind, kind};
+use crate::tune::applied::Applied;
+use crate::tune::record::Log;
 use crate::versions::{Specialise, Versions};
 use crate::{Error, Result, cache, source};
 use brolga_abi::{Input, Meta, Output};

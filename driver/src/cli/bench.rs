@@ -62,7 +62,11 @@ impl Bench {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         let native = brolga::codegen::target::native();
-        let target = self.target.clone().or(native).ok_or("this machine's architecture is none that Brolga makes code for")?;
+        let target = self
+            .target
+            .clone()
+            .or(native)
+            .ok_or("this machine's architecture is none that Brolga makes code for")?;
         if self.schedule.len() > 2 {
             return Err("at most two schedules are run in turn".into());
         }
@@ -82,12 +86,26 @@ impl Bench {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let mut rig = Rig::new(workload.clone(), &sizes, &target, Pool::shared(threads), self.spread, 16 << 30)?;
+        let mut rig = Rig::new(
+            workload.clone(),
+            &sizes,
+            &target,
+            Pool::shared(threads),
+            self.spread,
+            16 << 30,
+        )?;
         let mut all = vec![];
         for schedule in schedules {
             let handle = rig.add(Some(schedule.clone()))?;
             let work = work(&workload, &schedule, &sizes, &machine)?;
-            all.push((handle, Timed { schedule, work, times: vec![] }));
+            all.push((
+                handle,
+                Timed {
+                    schedule,
+                    work,
+                    times: vec![],
+                },
+            ));
         }
         let budget = Duration::try_from_secs_f64(self.seconds).map_err(|_| "--seconds is no time")?;
         all.iter().for_each(|(h, _)| rig.run(*h));
@@ -107,7 +125,10 @@ impl Bench {
         let timed: Vec<Timed> = all.into_iter().map(|(_, t)| t).collect();
         if self.json {
             let rows: Vec<_> = timed.iter().map(|t| t.json(&figures, threads)).collect();
-            return print(&format!("{:#}\n", serde_json::json!({"kernel": workload.key(), "threads": threads, "schedules": rows})));
+            return print(&format!(
+                "{:#}\n",
+                serde_json::json!({"kernel": workload.key(), "threads": threads, "schedules": rows})
+            ));
         }
         let rows: Vec<String> = timed.iter().map(|t| t.text(&figures, threads)).collect();
         print(&rows.concat())
@@ -115,7 +136,10 @@ impl Bench {
 
     /// Values of the workload's symbols, by the names that they have in the file.
     fn sizes(&self, workload: &Workload, text: &str) -> Result<Vec<i64>, Failure> {
-        let kernel: Vec<&str> = text.lines().filter(|l| !l.trim_start().starts_with("constant o")).collect();
+        let kernel: Vec<&str> = text
+            .lines()
+            .filter(|l| !l.trim_start().starts_with("constant o"))
+            .collect();
         let kernel: brolga::ir::structured::Kernel = kernel.join("\n").parse().map_err(|e| format!("{e}"))?;
         let names: Vec<Symbol> = kernel.canonical().1;
         debug_assert_eq!(names.len(), workload.kernel().symbols.len());
@@ -127,7 +151,8 @@ impl Bench {
                 _ => format!("--at {unknown}: the kernel has the symbols {}", known.join(", ")).into(),
             });
         }
-        let value = |s: &Symbol| given(s).ok_or_else(|| format!("the symbol `{s}` has no value; give it one with --at {s}=N"));
+        let value =
+            |s: &Symbol| given(s).ok_or_else(|| format!("the symbol `{s}` has no value; give it one with --at {s}=N"));
         Ok(names.iter().map(value).collect::<Result<_, _>>()?)
     }
 }

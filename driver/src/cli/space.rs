@@ -36,7 +36,10 @@ impl Space {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         let native = brolga::codegen::target::native();
-        let target = self.target.or(native).ok_or("this machine's architecture is none that Brolga makes code for")?;
+        let target = self
+            .target
+            .or(native)
+            .ok_or("this machine's architecture is none that Brolga makes code for")?;
         let (workload, _) = Workload::read(&self.kernel)?;
         let all = space(workload.kernel(), &Machine::of(&target));
         let texts: Vec<String> = all.iter().map(ToString::to_string).collect();
@@ -70,7 +73,12 @@ impl Space {
         if self.list {
             return print(&(texts.join("\n") + "\n"));
         }
-        let mut out = format!("{} schedules for {}; chosen is\n  {}\n", all.len(), target.name, texts[0]);
+        let mut out = format!(
+            "{} schedules for {}; chosen is\n  {}\n",
+            all.len(),
+            target.name,
+            texts[0]
+        );
         for (family, values, n) in &families {
             let places = values.iter().map(|v| match &v[..] {
                 [one] => one.clone(),

@@ -21,7 +21,10 @@ use std::time::{Duration, Instant};
 /// a process of its own, keeps what is faster by more than the noise and computes the same, and writes it down when the whole
 /// model is faster with it. The records are lines of JSON, which `brolga compile --tune` and `brolga run --tune` apply.
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
 Ctrl-C ends the search and keeps what was found; a second one ends the command. Called again with the same output, it goes on
 where it ended.
 
@@ -29,7 +32,8 @@ Examples:
   brolga tune model.onnx -o model.tune
   brolga tune model.onnx -o model.tune --budget 60s --threads 2 --at batch=8
   brolga compile model.onnx --tune model.tune -o model.o
-  brolga tune show model.tune")]
+  brolga tune show model.tune"
+)]
 pub struct Tune {
     #[command(subcommand)]
     log: Option<LogCommand>,
@@ -54,9 +58,9 @@ pub struct Tune {
     /// Records of other models or machines, whose schedules are tried first (may be repeated)
     #[arg(long, value_name = "FILE")]
     from: Vec<PathBuf>,
-    /// Only kernels whose name contains this
+    /// Only this kernel (may be repeated)
     #[arg(long, value_name = "NAME")]
-    kernel: Option<String>,
+    kernel: Vec<String>,
     /// What the search's chances depend on: the same seed and the same times give the same records
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -415,13 +419,28 @@ fn show(log: &Log) -> String {
             _ => None,
         })
     };
-    let fates = [Fate::Faster, Fate::NotFaster, Fate::Wrong, Fate::Refused, Fate::Crashed, Fate::Hung];
+    let fates = [
+        Fate::Faster,
+        Fate::NotFaster,
+        Fate::Wrong,
+        Fate::Refused,
+        Fate::Crashed,
+        Fate::Hung,
+    ];
     for (key, workload) in log.workloads() {
         let own = || trials().filter(|t| t.workload == key);
         let head = workload.kernel().to_string();
-        let _ = writeln!(out, "{key}  {}", head.lines().next().unwrap_or_default().trim_end_matches(" {"));
+        let _ = writeln!(
+            out,
+            "{key}  {}",
+            head.lines().next().unwrap_or_default().trim_end_matches(" {")
+        );
         let counts = fates.map(|f| (own().filter(|t| t.outcome == f).count(), f.name()));
-        let counts: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
+        let counts: Vec<String> = counts
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, name)| format!("{n} {name}"))
+            .collect();
         let _ = writeln!(out, "  {} candidates: {}", own().count(), counts.join(", "));
         for (place, k) in log.kept(&key) {
             let _ = writeln!(
@@ -450,7 +469,8 @@ fn show(log: &Log) -> String {
 
 /// The schedules that would be applied.
 fn best(log: &Log, all: bool) -> Result<String, Failure> {
-    let native = brolga::codegen::target::native().ok_or("this machine's architecture is none that Brolga makes code for")?;
+    let native =
+        brolga::codegen::target::native().ok_or("this machine's architecture is none that Brolga makes code for")?;
     let here = Place::here(&native, 0);
     let mut out = String::new();
     let mut none = 0;
@@ -542,10 +562,19 @@ fn verify(log: &Log) -> Outcome {
         } else {
             bad += 1;
         }
-        let ratio = measured.ratio().map_or("not timed".to_owned(), |r| format!("{r:.3} of the time, {:.3} in the record", k.ratio));
-        print(&format!("{}  {} ({}): {ratio}\n", k.workload, measured.outcome.name(), measured.check))?;
+        let ratio = measured.ratio().map_or("not timed".to_owned(), |r| {
+            format!("{r:.3} of the time, {:.3} in the record", k.ratio)
+        });
+        print(&format!(
+            "{}  {} ({}): {ratio}\n",
+            k.workload,
+            measured.outcome.name(),
+            measured.check
+        ))?;
     }
-    print(&format!("{good} checked, {bad} failed, {foreign} of other machines left out\n"))?;
+    print(&format!(
+        "{good} checked, {bad} failed, {foreign} of other machines left out\n"
+    ))?;
     match bad {
         0 => Ok(()),
         _ => Err(Failure::Reported),
@@ -554,7 +583,8 @@ fn verify(log: &Log) -> Outcome {
 
 /// Candidates as a table.
 fn export(log: &Log) -> String {
-    let mut out = "workload,target,cpu,threads,sizes,schedule,outcome,check,ratio,median,p10,p90,runs,compile\n".to_owned();
+    let mut out =
+        "workload,target,cpu,threads,sizes,schedule,outcome,check,ratio,median,p10,p90,runs,compile\n".to_owned();
     let quoted = |s: &str| format!("\"{}\"", s.replace('"', "\"\""));
     for line in &log.lines {
         let Line::Trial(p, t) = line else { continue };

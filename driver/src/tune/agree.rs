@@ -57,7 +57,11 @@ fn tensor(dtype: DType, expected: &[u8], found: &[u8], terms: Option<f64>) -> Re
         return Ok(Agreement::Bits);
     }
     let bytes = dtype.bytes();
-    let numbers = |all: &'_ [u8]| all.chunks_exact(bytes).map(|b| decode(dtype, b).f64()).collect::<Vec<f64>>();
+    let numbers = |all: &'_ [u8]| {
+        all.chunks_exact(bytes)
+            .map(|b| decode(dtype, b).f64())
+            .collect::<Vec<f64>>()
+    };
     let (expected, found) = (numbers(expected), numbers(found));
     let differs = |(a, b): &(&f64, &f64)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan());
     let both = || expected.iter().zip(&found);
@@ -68,7 +72,10 @@ fn tensor(dtype: DType, expected: &[u8], found: &[u8], terms: Option<f64>) -> Re
     let Some(terms) = terms.filter(|_| dtype.is_float()) else {
         return Err(words(first, ""));
     };
-    let largest = expected.iter().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
+    let largest = expected
+        .iter()
+        .filter(|x| x.is_finite())
+        .fold(0.0, |m: f64, x| m.max(x.abs()));
     let bound = terms * epsilon(dtype).max(epsilon(DType::F32)) * largest;
     // A result in fewer bits rounds once more.
     let bound = |e: f64| bound + epsilon(dtype) * e.abs();
@@ -97,7 +104,10 @@ fn epsilon(dtype: DType) -> f64 {
 fn terms(kernel: &Kernel, sizes: &[i64]) -> Option<f64> {
     let number = |d: &brolga_ir::Dim| crate::kernels::number(d, &kernel.symbols, sizes).unwrap_or(i64::MAX) as f64;
     let free = |s: &&Stage| {
-        let floats = s.combine.as_ref().is_some_and(|c| c.free && c.body.inputs.iter().any(|t| t.is_float()));
+        let floats = s
+            .combine
+            .as_ref()
+            .is_some_and(|c| c.free && c.body.inputs.iter().any(|t| t.is_float()));
         floats && s.dims.iter().any(|d| d.kind == IterKind::Reduction)
     };
     let length = |s: &Stage| -> f64 {

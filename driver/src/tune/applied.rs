@@ -36,10 +36,18 @@ impl fmt::Display for Applied {
         match &self.result {
             Ok((s, ratio)) => write!(f, "kernel @{kernel}: tuned, {s} (took {ratio:.2} of the time)"),
             Err(Why::Missing(Missing::None)) => write!(f, "kernel @{kernel}: no record"),
-            Err(Why::Missing(Missing::Target(t))) => write!(f, "kernel @{kernel}: not applied: its records are for {t}"),
-            Err(Why::Missing(Missing::Cpu(c))) => write!(f, "kernel @{kernel}: not applied: its records were made on another CPU, {c}"),
+            Err(Why::Missing(Missing::Target(t))) => {
+                write!(f, "kernel @{kernel}: not applied: its records are for {t}")
+            }
+            Err(Why::Missing(Missing::Cpu(c))) => write!(
+                f,
+                "kernel @{kernel}: not applied: its records were made on another CPU, {c}"
+            ),
             Err(Why::Own) => write!(f, "kernel @{kernel}: not applied: it carries a schedule of its own"),
-            Err(Why::Illegal(e)) => write!(f, "kernel @{kernel}: not applied: its record is not legal any more: {e}"),
+            Err(Why::Illegal(e)) => write!(
+                f,
+                "kernel @{kernel}: not applied: its record is not legal any more: {e}"
+            ),
         }
     }
 }

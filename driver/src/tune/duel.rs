@@ -176,7 +176,9 @@ mod tests {
             1.0 + 0.1 * u + if u > 0.9 { 10.0 * random(&mut state) } else { 0.0 }
         };
         const TRIALS: usize = 100_000;
-        let accepted = (0..TRIALS).filter(|_| verdict(|| (time(), time())).0 == Verdict::Faster).count();
+        let accepted = (0..TRIALS)
+            .filter(|_| verdict(|| (time(), time())).0 == Verdict::Faster)
+            .count();
         assert!(accepted as f64 <= ERROR * TRIALS as f64, "{accepted} of {TRIALS}");
     }
 
@@ -184,7 +186,9 @@ mod tests {
     fn a_faster_candidate_is_found_in_noise() {
         let mut state = 7;
         let mut time = |t: f64| t * (1.0 + 0.1 * random(&mut state));
-        let found = (0..1000).filter(|_| verdict(|| (time(1.0), time(0.85))).0 == Verdict::Faster).count();
+        let found = (0..1000)
+            .filter(|_| verdict(|| (time(1.0), time(0.85))).0 == Verdict::Faster)
+            .count();
         assert!(found > 950, "{found} of 1000");
     }
 

@@ -27,11 +27,10 @@ pub mod search;
 pub mod worker;
 
 use crate::kernels::{self, Found, Workload};
-use crate::levels::{Level, Module, Walk};
+use crate::levels::{Module, Walk};
 use crate::options::Options;
 use crate::{Error, Result, Session, source};
 use brolga_ir::schedule::Schedule;
-use brolga_passes::bufferize::Bufferize;
 use brolga_passes::lower::Structured;
 use brolga_passes::schedule::{Machine, choose};
 use duel::{Duel, Verdict, median};
@@ -52,8 +51,8 @@ pub struct Settings {
     pub threads: usize,
     /// Sizes of symbolic dimensions to time at. The records are for all sizes.
     pub sizes: Vec<(String, i64)>,
-    /// Only kernels whose name contains this.
-    pub only: Option<String>,
+    /// Only kernels of these names; all where there is none.
+    pub only: Vec<String>,
     /// Records to begin with.
     pub from: Log,
     /// What the search's chances depend on.
@@ -67,7 +66,7 @@ impl Default for Settings {
             trials: 1000,
             threads: 0,
             sizes: vec![],
-            only: None,
+            only: vec![],
             from: Log::default(),
             seed: 1,
         }
@@ -130,13 +129,14 @@ impl Model {
     pub fn read(path: &Path, options: &Options, settings: &Settings) -> Result<Model> {
         let module = source::model(path, options)?;
         let module = match module {
-            Module::Tensor(g) if !options.sizes.is_empty() => Module::Tensor(crate::levels::specialise(&g, &options.sizes)?),
+            Module::Tensor(g) if !options.sizes.is_empty() => {
+                Module::Tensor(crate::levels::specialise(&g, &options.sizes)?)
+            }
             m => m,
         };
         let mut options = options.without_sizes();
         options.tuned = None;
-        let mut walk = Walk::new(module, &options)?.down(Level::Structured)?;
-        walk.run(vec![Box::<Bufferize>::default()])?;
+        let walk = Walk::new(module, &options)?.kernels()?;
         let Module::Structured(structured) = walk.module else {
             return Err(Error::file(path, "it is loop nests already, which have no schedules"));
         };
@@ -144,7 +144,10 @@ impl Model {
             use brolga_ir::program::Storage;
             matches!(s.storage, Storage::Weight(_) | Storage::Computed)
         });
-        let constants = weights.filter_map(|s| s.bytes().as_const()).map(|b| b.max(0) as u64).sum();
+        let constants = weights
+            .filter_map(|s| s.bytes().as_const())
+            .map(|b| b.max(0) as u64)
+            .sum();
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -189,7 +192,9 @@ impl Model {
             let own = self.structured.kernels[found.kernel].schedule.clone();
             let chosen = own.unwrap_or_else(|| choose(found.workload.kernel(), &machine));
             let job = self.job(&found.workload, &sizes, &chosen);
-            let seconds = measure.start(&job, &chosen).map_err(|e| fail(format!("kernel @{}: {e}", found.name)))?;
+            let seconds = measure
+                .start(&job, &chosen)
+                .map_err(|e| fail(format!("kernel @{}: {e}", found.name)))?;
             tasks.push(Task {
                 found,
                 sizes,
@@ -222,8 +227,21 @@ impl Model {
         let machine = Machine::of(&self.options.target);
         let tasks = self.tasks(settings, measure)?;
         let mut go_on = tell(Event::Kernels(&tasks));
-        let named = |t: &&Task| settings.only.as_ref().is_none_or(|n| t.found.name.contains(n.as_str()));
-        let worth: Vec<&Task> = tasks.iter().filter(|t| t.share >= SMALL).filter(named).collect();
+        if let Some(name) = settings.only.iter().find(|n| tasks.iter().all(|t| t.found.name != **n)) {
+            let known: Vec<&str> = tasks.iter().map(|t| &*t.found.name).collect();
+            let message = format!(
+                "{}: runs call no kernel @{name}; they call @{}",
+                self.name,
+                known.join(", @")
+            );
+            return Err(Error::Option(message));
+        }
+        // Those that were asked for are searched however little they take.
+        let worth = |t: &&Task| match settings.only[..] {
+            [] => t.share >= SMALL,
+            _ => settings.only.contains(&t.found.name),
+        };
+        let worth: Vec<&Task> = tasks.iter().filter(worth).collect();
         let all: f64 = worth.iter().map(|t| t.share).sum();
         let for_search = settings.budget.mul_f64(SEARCH);
         let mut winners: Vec<(&Task, Winner)> = vec![];
@@ -235,17 +253,23 @@ impl Model {
             go_on = tell(Event::Kernel(task));
             // What the others did not use is shared by those that are left.
             let rest = for_search.saturating_sub(start.elapsed());
-            let time = rest.mul_f64((task.share / left.max(f64::MIN_POSITIVE)).min(1.0)).max(LEAST);
+            let time = rest
+                .mul_f64((task.share / left.max(f64::MIN_POSITIVE)).min(1.0))
+                .max(LEAST);
             left -= task.share;
             let job = self.job(&task.found.workload, &task.sizes, &task.chosen);
             if let Err(e) = measure.start(&job, &task.chosen) {
-                return Err(Error::Option(format!("{}: kernel @{}: {e}", self.name, task.found.name)));
+                return Err(Error::Option(format!(
+                    "{}: kernel @{}: {e}",
+                    self.name, task.found.name
+                )));
             }
             let search = Search {
                 workload: &task.found.workload,
                 machine: &machine,
                 chosen: task.chosen.clone(),
                 seeds: self.seeds(settings, task, &winners),
+                known: known(settings, task, &place),
                 in_place: task.found.in_place,
                 limits: Limits {
                     time: time.min(rest.max(LEAST)),
@@ -280,7 +304,12 @@ impl Model {
 
     /// Times the whole model with the winners' schedules beside itself, and keeps what makes it faster: all of them, or else those
     /// that gain most.
-    fn at_home(&self, winners: &[(&Task, Winner)], home: &mut dyn Home, tell: &mut dyn FnMut(Event) -> bool) -> Result<Vec<Line>> {
+    fn at_home(
+        &self,
+        winners: &[(&Task, Winner)],
+        home: &mut dyn Home,
+        tell: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<Vec<Line>> {
         let gain = |(t, w): &(&Task, Winner)| t.share * (1.0 - w.gain);
         let mut chosen: Vec<&(&Task, Winner)> = winners.iter().collect();
         chosen.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
@@ -322,6 +351,18 @@ impl Model {
             chosen.truncate(chosen.len() / 2);
         }
     }
+}
+
+/// Candidates that were no good in an earlier search on this machine.
+fn known(settings: &Settings, task: &Task, here: &Place) -> Vec<(Schedule, Option<f64>)> {
+    let (key, chosen) = (task.found.workload.key(), task.chosen.to_string());
+    let trials = settings.from.lines.iter().filter_map(|l| match l {
+        Line::Trial(place, t) if place == here && t.workload == key && t.sizes == task.sizes => Some(t),
+        _ => None,
+    });
+    let lost = trials.filter(|t| t.outcome != Outcome::Faster);
+    let time = |t: &Trial| t.ratio.filter(|_| t.incumbent == chosen);
+    lost.filter_map(|t| Some((t.schedule.parse().ok()?, time(t)))).collect()
 }
 
 /// A candidate's line.
@@ -387,7 +428,10 @@ impl Home for Sessions {
         let (a, b) = (self.session(untuned)?, self.session(tuned)?);
         let needed = a.inputs().iter().filter(|i| i.default.is_none());
         let inputs = crate::random::inputs(needed, &a.meta().symbols, &self.sizes, self.options.memory_limit)?;
-        let views: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), crate::tensors::view(t))).collect();
+        let views: Vec<_> = inputs
+            .iter()
+            .map(|(n, t)| (n.as_str(), crate::tensors::view(t)))
+            .collect();
         let time = |s: &Session| -> Result<f64> {
             let start = Instant::now();
             s.run_named(&views)?;

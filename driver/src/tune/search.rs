@@ -63,6 +63,9 @@ pub struct Search<'a> {
     pub chosen: Schedule,
     /// Schedules that may be good: of records, of kernels of the same kind.
     pub seeds: Vec<Schedule>,
+    /// Candidates that were no good in an earlier search, with their times over that of the chosen schedule where they are known: they
+    /// are not tried again.
+    pub known: Vec<(Schedule, Option<f64>)>,
     /// Whether a result lies over an operand.
     pub in_place: bool,
     /// When to end.
@@ -108,6 +111,7 @@ impl Search<'_> {
                 };
                 let faster = tried.measured.outcome == Outcome::Faster;
                 let go_on = each(&tried);
+                state.times.push((genes.clone(), gain));
                 state.tried.push((genes, tried));
                 if let (true, Some(gain)) = (faster, gain) {
                     measure.take(&schedule);
@@ -129,6 +133,8 @@ struct State {
     /// Everything that ever was in it.
     seen: FxHashSet<Genes>,
     tried: Vec<(Genes, Tried)>,
+    /// The times of candidates over that of the chosen schedule, where they gave any.
+    times: Vec<(Genes, Option<f64>)>,
     /// Values that stand in the space, by family and place.
     alleles: FxHashMap<(String, usize), Vec<String>>,
     random: Random,
@@ -142,6 +148,7 @@ impl State {
             pool: vec![],
             seen: FxHashSet::default(),
             tried: vec![],
+            times: vec![],
             alleles: FxHashMap::default(),
             random: Random(search.seed | 1),
             first: vec![],
@@ -149,6 +156,12 @@ impl State {
         let chosen = Genes::of(&search.chosen);
         state.learn(&chosen);
         state.seen.insert(chosen);
+        for (schedule, time) in &search.known {
+            let genes = Genes::of(schedule);
+            if state.seen.insert(genes.clone()) {
+                state.times.push((genes, *time));
+            }
+        }
         for seed in &search.seeds {
             let genes = Genes::of(seed);
             if !state.seen.contains(&genes) && legal(search, seed) {
@@ -184,7 +197,7 @@ impl State {
             return std::mem::take(&mut self.first);
         }
         self.mix(search);
-        let model = Surrogate::of(&self.tried);
+        let model = Surrogate::of(&self.times);
         let chosen = Genes::of(&search.chosen);
         // Without a model, those next to the chosen one come first.
         let rank = |g: &Genes| match &model {
@@ -206,7 +219,8 @@ impl State {
 
     /// Puts mixtures of good candidates into the pool.
     fn mix(&mut self, search: &Search) {
-        let mut elite: Vec<(f64, Genes)> = self.tried.iter().filter_map(|(g, t)| Some((t.gain?, g.clone()))).collect();
+        let known = self.times.iter().filter_map(|(g, t)| Some(((*t)?, g.clone())));
+        let mut elite: Vec<(f64, Genes)> = known.collect();
         elite.push((1.0, Genes::of(&search.chosen)));
         elite.sort_by(|a, b| a.0.total_cmp(&b.0));
         elite.truncate(ELITE);
@@ -310,13 +324,13 @@ impl Surrogate {
     /// The logarithm of the time of a candidate that gave none.
     const LOST: f64 = 1.0;
 
-    fn of(tried: &[(Genes, Tried)]) -> Option<Surrogate> {
-        if tried.len() < Surrogate::LEAST {
+    fn of(times: &[(Genes, Option<f64>)]) -> Option<Surrogate> {
+        if times.len() < Surrogate::LEAST {
             return None;
         }
         let mut places: FxHashMap<(String, usize, String), usize> = FxHashMap::default();
         let mut rows: Vec<(Vec<usize>, f64)> = vec![];
-        for (genes, t) in tried {
+        for (genes, time) in times {
             let family = genes.family();
             let mut row = vec![];
             for (i, v) in genes.values.iter().enumerate() {
@@ -331,7 +345,7 @@ impl Surrogate {
                     None => {}
                 }
             }
-            rows.push((row, t.gain.map_or(Surrogate::LOST, f64::ln)));
+            rows.push((row, time.map_or(Surrogate::LOST, f64::ln)));
         }
         let mean = median(rows.iter().map(|r| r.1))?;
         let n = places.len();

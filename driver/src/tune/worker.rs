@@ -180,7 +180,11 @@ impl Worker {
         if self.process.is_none() {
             let (program, arguments) = self.command.split_first().ok_or("no command for workers")?;
             let mut command = Command::new(program);
-            command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            command
+                .args(arguments)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null());
             if self.faults != Faults::default() {
                 command.args(["--inject", &self.faults.text(), "--tried", &self.tried.to_string()]);
             }
@@ -217,11 +221,18 @@ impl Worker {
             return Err((Outcome::Crashed, "there is no worker".into()));
         };
         match process.lines.recv_timeout(within) {
-            Ok(line) => serde_json::from_str(&line).map_err(|e| (Outcome::Crashed, format!("it answers `{line}`: {e}"))),
-            Err(RecvTimeoutError::Timeout) => Err((Outcome::Hung, format!("no answer within {:.1} s", within.as_secs_f64()))),
+            Ok(line) => {
+                serde_json::from_str(&line).map_err(|e| (Outcome::Crashed, format!("it answers `{line}`: {e}")))
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                Err((Outcome::Hung, format!("no answer within {:.1} s", within.as_secs_f64())))
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 let status = process.child.wait();
-                Err((Outcome::Crashed, status.map_or_else(|e| e.to_string(), |s| s.to_string())))
+                Err((
+                    Outcome::Crashed,
+                    status.map_or_else(|e| e.to_string(), |s| s.to_string()),
+                ))
             }
         }
     }
@@ -409,13 +420,16 @@ impl Bench {
         let text = |name: &str| job[name].as_str().ok_or_else(|| format!("a job without `{name}`"));
         let number = |name: &str| job[name].as_u64().ok_or_else(|| format!("a job without `{name}`"));
         let (workload, _) = Workload::parse(text("workload")?)?;
-        let sizes: Option<Vec<i64>> = job["sizes"].as_array().and_then(|a| a.iter().map(Value::as_i64).collect());
+        let sizes: Option<Vec<i64>> = job["sizes"]
+            .as_array()
+            .and_then(|a| a.iter().map(Value::as_i64).collect());
         let sizes = sizes.ok_or("a job without `sizes`")?;
         let target = Target::by_name(text("target")?).ok_or("a job for an unknown target")?;
         let threads = number("threads")? as usize;
         pin(threads);
         let pool = Pool::shared(threads);
-        let mut rig = Rig::new(workload, &sizes, &target, pool, number("spread")?, number("limit")?).map_err(|e| e.to_string())?;
+        let mut rig = Rig::new(workload, &sizes, &target, pool, number("spread")?, number("limit")?)
+            .map_err(|e| e.to_string())?;
         let (chosen, incumbent) = (text("chosen")?, text("incumbent")?);
         let reference = add(&mut rig, chosen).map(|h| rig.results(h))?;
         rig.clear();
