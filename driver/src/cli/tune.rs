@@ -218,7 +218,7 @@ impl Tune {
         let mut failed = None;
         let result = subject.tune(&settings, &mut worker, &mut home, &mut |event| {
             if let Event::Tried(task, _, line) = &event {
-                let lines = [Line::Workload(task.found.workload.clone()), line.clone()];
+                let lines = [Line::Workload(task.found.workload.clone()), (*line).clone()];
                 failed = failed.take().or(out.add(&lines).err());
             }
             show.event(&event);

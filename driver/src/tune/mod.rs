@@ -80,7 +80,7 @@ pub enum Event<'e> {
     /// A kernel is searched now.
     Kernel(&'e Task),
     /// A candidate was tried. With its line, which a caller may keep.
-    Tried(&'e Task, &'e Tried, Line),
+    Tried(&'e Task, &'e Tried, &'e Line),
     /// A kernel's search is over.
     Found(&'e Task, Option<&'e Winner>),
     /// The whole model is timed, so many schedules at once.
@@ -279,7 +279,7 @@ impl Model {
             };
             let winner = search.run(measure, &mut |t| {
                 let line = Line::Trial(place.clone(), trial(task, t));
-                go_on &= tell(Event::Tried(task, t, line));
+                go_on &= tell(Event::Tried(task, t, &line));
                 go_on
             });
             go_on &= tell(Event::Found(task, winner.as_ref()));
@@ -438,7 +438,8 @@ impl Home for Sessions {
             Ok(start.elapsed().as_secs_f64())
         };
         // Both have met their memory before anything counts.
-        (time(&a)?, time(&b)?);
+        time(&a)?;
+        time(&b)?;
         let start = Instant::now();
         let mut duel = Duel::at_home(HOME_PAIRS);
         loop {

@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(tree.values, ["14", "tile", "8", "16", "40000", "48", "8"]);
         let rows = genes(&format!("rows{{lanes=8, outside=1, inline=[l1, l2], {KNOBS}}}"));
         assert_eq!(rows.values, ["8", "1", "[l1, l2]", "40000", "48", "8"]);
-        let split = genes(&format!("split{{copy{{grain=1}}, in-order{{unroll=2, constants=3}}}}"));
+        let split = genes("split{copy{grain=1}, in-order{unroll=2, constants=3}}");
         assert_eq!(split.values, ["1", "2", "3"]);
     }
 
