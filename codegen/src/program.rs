@@ -58,15 +58,39 @@ pub fn nodes(steps: &[Step]) -> Vec<Arc<str>> {
 
 /// What steps check of the model's data, for people, in the order of the details of `CheckFailed`.
 pub fn checks(steps: &[Step]) -> Vec<String> {
-    let text = |s: &Step| match s {
-        Step::Read { symbol, bound, .. } => Some(match bound {
-            Some(d) => format!("0 <= `{symbol}` <= {}", d.brief()),
-            None => format!("0 <= `{symbol}`"),
+    let steps = nested(steps);
+    let reads = |name: &str| {
+        steps.iter().find_map(|s| match s {
+            Step::Read { symbol, origin, .. } if **symbol == *name => Some(origin),
+            _ => None,
+        })
+    };
+    // Names that the compiler made up are explained.
+    let explained = |text: String| {
+        let mut told: Vec<(&str, Vec<&str>)> = vec![];
+        for word in text.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
+            let Some(node) = reads(word) else { continue };
+            match told.iter_mut().find(|(n, _)| **n == **node) {
+                Some((_, words)) if words.contains(&word) => {}
+                Some((_, words)) => words.push(word),
+                None => told.push((node, vec![word])),
+            }
+        }
+        let told: Vec<String> = told
+            .iter()
+            .map(|(node, words)| format!(", where data tell {} at node `{node}`", words.join(" and ")))
+            .collect();
+        text.clone() + &told.concat()
+    };
+    let text = |s: &&Step| match s {
+        Step::Read { bound, .. } => Some(match bound {
+            Some(d) => explained(format!("expected a size from 0 to {}", d.brief())),
+            None => "expected a size from 0 on".to_owned(),
         }),
-        Step::Check { guard, .. } => Some(guard.to_string()),
+        Step::Check { guard, .. } => Some(explained(format!("expected {guard}"))),
         _ => None,
     };
-    nested(steps).into_iter().filter_map(text).collect()
+    steps.iter().filter_map(text).collect()
 }
 
 /// The host operators of a program in the order of `Ctx::host`, with the steps that call them.

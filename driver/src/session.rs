@@ -178,12 +178,8 @@ impl SessionOptions {
     }
 
     fn open(self, path: &Path) -> Result<Session> {
-        if !self.compile.sizes.is_empty() {
-            return Err(Error::file(
-                path,
-                "an artefact is compiled already; sizes are set when it is compiled",
-            ));
-        }
+        source::without_sizes(path, &self.compile)?;
+        source::as_declared(path, &self.compile)?;
         if !self.compile.aliases.is_empty() {
             return Err(Error::file(
                 path,

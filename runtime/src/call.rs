@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use brolga_abi::ctx::ALIGN;
+use brolga_abi::ctx::{ALIGN, UNCOUNTABLE};
 use brolga_abi::{Body, Ctx, ErrorCode, HostFn, NO_NODE, abi_fn};
 
 use crate::pool::Pool;
@@ -33,6 +33,7 @@ pub(crate) struct Call<'a> {
 /// What the callbacks find behind `Ctx::user`. Shared by the workers.
 struct Run<'a> {
     program: &'a Program,
+    dims: &'a [i64],
     pool: &'a Pool,
     host: Option<&'a dyn HostOps>,
     heap: Mutex<Heap>,
@@ -71,6 +72,7 @@ impl Call<'_> {
         });
         let run = Run {
             program,
+            dims,
             pool,
             host,
             heap,
@@ -128,7 +130,16 @@ impl Run<'_> {
         let complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
         let found = ctx.error_value;
         let words = match code {
-            ErrorCode::CheckFailed => meta.checks.get(number as usize).map(|c| format!("{c}, found {found}")),
+            ErrorCode::CheckFailed => meta.checks.get(number as usize).map(|c| {
+                let known = match self.program.told(c, self.dims) {
+                    known if known.is_empty() => known,
+                    known => format!("; here {known}"),
+                };
+                match found {
+                    UNCOUNTABLE => format!("{c}, found more than 64 bits can count{known}"),
+                    found => format!("{c}, found {found}{known}"),
+                }
+            }),
             ErrorCode::TooLarge => meta.sizes.get(number as usize).cloned(),
             ErrorCode::BadDims => (number.checked_sub(1)).and_then(|n| meta.sizes.get(n as usize).cloned()),
             ErrorCode::OutputTooSmall => Some(format!("{found} bytes are needed")),

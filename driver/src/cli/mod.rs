@@ -19,11 +19,12 @@ mod tune;
 
 use brolga::Options;
 use brolga::frontend::onnx::Extent;
-use brolga::ir::Target;
+use brolga::ir::{Target, is_command, plain};
 use brolga::pins::{self, Pin};
 use brolga::tune::applied::{Applied, summary};
 use brolga::tune::record::Log;
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -87,7 +88,18 @@ type Outcome = Result<(), Failure>;
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Whoever asked for JSON gets some, also of arguments that are no command.
+    let json = arguments.iter().any(|a| a == "--json");
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(e) => {
+            if json && e.use_stderr() {
+                error_json(&e.to_string());
+            }
+            e.exit()
+        }
+    };
     let outcome = match cli.command {
         Command::Run(c) => c.run(),
         Command::Compile(c) => c.run(),
@@ -105,42 +117,79 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Reported) => ExitCode::from(1),
         Err(Failure::Error(message)) => {
-            let (red, plain) = if std::io::stderr().is_terminal() {
+            let (red, end) = if std::io::stderr().is_terminal() {
                 ("\x1b[1;31m", "\x1b[0m")
             } else {
                 ("", "")
             };
             // Where standard error is closed, nobody is left to tell.
-            let _ = writeln!(std::io::stderr(), "{red}error:{plain} {message}");
+            let _ = writeln!(std::io::stderr(), "{red}error:{end} {}", shown(&message));
+            if json {
+                error_json(&message);
+            }
             ExitCode::from(2)
         }
     }
 }
 
+/// An error as what a command prints with --json.
+fn error_json(message: &str) {
+    let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
+    // The exit status says it, too.
+    let _ = print_json(&serde_json::json!({ "error": message }));
+}
+
+/// A text of several lines as a terminal may get it. Names in it that have a line break were made [`plain`] before.
+fn shown(text: &str) -> String {
+    let mut lines = text
+        .split('\n')
+        .map(|l| l.split('\t').map(plain).collect::<Vec<_>>().join("\t"));
+    let first = lines.next().unwrap_or_default();
+    lines.fold(first, |all, l| all + "\n" + &l)
+}
+
 /// A note to standard error.
 fn note(message: &str) {
-    let (cyan, plain) = if std::io::stderr().is_terminal() {
+    let (cyan, end) = if std::io::stderr().is_terminal() {
         ("\x1b[1;36m", "\x1b[0m")
     } else {
         ("", "")
     };
     // Where standard error is closed, nobody is left to tell.
-    let _ = writeln!(std::io::stderr(), "{cyan}note:{plain} {message}");
+    let _ = writeln!(std::io::stderr(), "{cyan}note:{end} {}", shown(message));
 }
 
 /// A warning to standard error.
 fn warning(message: &str) {
-    let (yellow, plain) = if std::io::stderr().is_terminal() {
+    let (yellow, end) = if std::io::stderr().is_terminal() {
         ("\x1b[1;33m", "\x1b[0m")
     } else {
         ("", "")
     };
     // Where standard error is closed, nobody is left to tell.
-    let _ = writeln!(std::io::stderr(), "{yellow}warning:{plain} {message}");
+    let _ = writeln!(std::io::stderr(), "{yellow}warning:{end} {}", shown(message));
+}
+
+/// Prints a report to standard output.
+fn print(text: &str) -> Outcome {
+    print_raw(&shown(text))
+}
+
+/// Prints JSON to standard output.
+fn print_json(report: &serde_json::Value) -> Outcome {
+    // JSON leaves some control characters of strings as they are; line breaks are its own.
+    let text: String = format!("{report:#}\n")
+        .chars()
+        .map(|c| match is_command(c) && c != '\n' {
+            true => format!("\\u{:04x}", u32::from(c)),
+            false => c.into(),
+        })
+        .collect();
+    print_raw(&text)
 }
 
 /// Writes to standard output; a reader that has gone away (`| head`) ends the program quietly.
-fn print(text: &str) -> Outcome {
+fn print_raw(text: &str) -> Outcome {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
@@ -154,7 +203,7 @@ fn print_to(path: Option<&Path>, text: &str) -> Outcome {
             brolga::output::write(path, text.as_bytes())?;
             Ok(())
         }
-        _ => print(text),
+        _ => print_raw(text),
     }
 }
 
@@ -169,7 +218,7 @@ struct ModelArgs {
     /// Size of a symbolic dimension, such as seq=128 (may be repeated)
     #[arg(long = "set", value_name = "SYMBOL=N", value_parser = size)]
     sizes: Vec<(String, i64)>,
-    /// Make an input a constant: sr=16000, axes=1,2 or mask=@mask.npy (may be repeated)
+    /// Make an input a constant: sr=16000, axes=1,2, language=en or mask=@mask.npy (may be repeated)
     #[arg(long = "pin", value_name = "NAME=VALUE", value_parser = Pin::parse)]
     pins: Vec<(String, Pin)>,
     /// Extents of an input before the model is read, such as image=1,3,?,? (? or a name is a symbol; may be repeated)
@@ -281,6 +330,26 @@ impl CompileArgs {
         if !self.tune.is_empty() {
             note(&summary(applied));
         }
+    }
+
+    /// The options that are given and that passes read.
+    fn of_passes(&self) -> Vec<&'static str> {
+        let given = [
+            ("--target", self.target.is_some()),
+            ("--pipeline", self.pipeline.is_some()),
+            ("--rules", self.rules.is_some()),
+            ("--add-rules", !self.add_rules.is_empty()),
+            ("--unchecked-rules", self.unchecked_rules),
+            ("--print-ir-after", self.print_ir_after.is_some()),
+            ("--verify-each", self.verify_each),
+            ("--tune", !self.tune.is_empty()),
+            ("--remarks", self.remarks),
+        ];
+        given
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| *name)
+            .collect()
     }
 
     fn remark(&self, remarks: &[String]) {

@@ -2,9 +2,9 @@
 
 use super::compare::Comparison;
 use super::device::Loaded;
-use super::{CompileArgs, Failure, Outcome, is_stdout, note, print, time};
+use super::{CompileArgs, Failure, Outcome, is_stdout, note, print, print_json, time};
 use brolga::abi::Dim;
-use brolga::ir::{DType, Number, Strings, Tensor};
+use brolga::ir::{DType, Number, Strings, Tensor, plain};
 use brolga::source::{self, Kind};
 use brolga::{Buffer, Error, View, npy, random, tensors};
 use clap::Args;
@@ -41,7 +41,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
     /// The largest error, over the largest magnitude of an output, that --expect accepts
-    #[arg(long, value_name = "X", default_value_t = 1e-4)]
+    #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = tolerance, requires = "expect")]
     tolerance: f64,
     /// Threads; 0 is one for each core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
@@ -166,7 +166,7 @@ impl Run {
             times: &times,
         };
         if self.json {
-            print(&format!("{:#}\n", report.json()))?;
+            print_json(&report.json())?;
         } else if to_stdout {
             report.text().lines().for_each(note);
         } else {
@@ -180,15 +180,9 @@ impl Run {
 
     /// Says which options are for passes that ran long before.
     fn without_passes(&self) {
-        let given = [
-            ("--rules", self.compile.rules.is_some()),
-            ("--pipeline", self.compile.pipeline.is_some()),
-            ("--tune", !self.compile.tune.is_empty()),
-            ("--remarks", self.compile.remarks),
-        ];
-        for (option, _) in given.iter().filter(|(_, given)| *given) {
+        for option in self.compile.of_passes() {
             note(&format!(
-                "{}: its passes have run already; {option} changes nothing",
+                "{}: it is compiled already; {option} changes nothing",
                 self.model.display()
             ));
         }
@@ -242,7 +236,14 @@ impl Run {
             }
             inputs.push((name.clone(), tensor));
         }
-        Ok(inputs)
+        let pinned = |name: &String| self.compile.model.pins.iter().any(|(pin, _)| pin == name);
+        match inputs.iter().find(|(name, _)| pinned(name)) {
+            Some((name, _)) => Err(format!(
+                "input `{name}` is given, and pinned to a value by --pin, which makes it a constant; leave out one of them"
+            )
+            .into()),
+            None => Ok(inputs),
+        }
     }
 
     /// The outputs that are expected, by name.
@@ -308,7 +309,13 @@ impl Report<'_> {
                 let t = tensors::to_tensor(b);
                 let few: Vec<String> = t.iter().take(8).map(|x| value(t.dtype(), x)).collect();
                 let more = if t.len() > few.len() { ", …" } else { "" };
-                out += &format!("{name}: {}{:?} = [{}{more}]\n", b.dtype(), b.shape(), few.join(", "));
+                out += &format!(
+                    "{}: {}{:?} = [{}{more}]\n",
+                    plain(name),
+                    b.dtype(),
+                    b.shape(),
+                    few.join(", ")
+                );
             }
         }
         out += &self.comparison.map(Comparison::text).unwrap_or_default();
@@ -375,6 +382,14 @@ fn value(dtype: DType, x: Number) -> String {
             .trim_end_matches('0')
             .trim_end_matches('.')
             .to_owned(),
+    }
+}
+
+/// An error that is accepted.
+fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(x) if x >= 0.0 => Ok(x),
+        _ => Err("expected a number from 0 on".to_owned()),
     }
 }
 

@@ -314,7 +314,7 @@ impl<'f> Builder<'f> {
         let (_, bytes) = super::tensor::extents(&fixed, ty.dtype)?;
         if bytes as u64 > self.limit {
             return Err(Fail::Bad(format!(
-                "a result {ty} of {bytes} bytes, over the memory limit of {}",
+                "a result {ty} of {bytes} bytes, over the memory limit of {}; raise it with --memory-limit",
                 self.limit
             )));
         }

@@ -6,6 +6,7 @@
 //! so that the final error lists every unsupported operator of the model), as are those in its branches.
 
 use super::Options;
+use super::attributes;
 use super::builder::Builder;
 use super::error::{Error, Fail};
 use super::model::Model;
@@ -14,7 +15,7 @@ use super::ops::{self, Handler};
 use super::region::Frame;
 use super::survey::Survey;
 use super::{redeclare, tensor};
-use brolga_ir::{Graph, Strings, Value};
+use brolga_ir::{Graph, Strings, Value, plain};
 use onnx_protobuf::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
 };
@@ -262,12 +263,12 @@ pub fn operator_name(dom: &str, op: &str) -> String {
     }
 }
 
-/// The name of a node, or one made of its operator and position.
+/// The name of a node as people may see it, or one made of its operator and position.
 pub(super) fn node_name(n: &NodeProto, index: usize) -> String {
     if n.name.is_empty() {
-        format!("{}_{index}", n.op_type)
+        format!("{}_{index}", plain(&n.op_type))
     } else {
-        n.name.clone()
+        plain(&n.name).into_owned()
     }
 }
 
@@ -434,6 +435,8 @@ impl<'m> Importer<'m> {
                 "the model imports no operator set of domain `{dom}`"
             )));
         };
+        let version = self.known_version(dom, version, name);
+        attributes::check(dom, &n.op_type, version, n.attribute.iter().map(|a| a.name.as_str()))?;
         if version < OLDEST && dom.is_empty() && !ALWAYS_THE_SAME.contains(&n.op_type.as_str()) {
             return Err(Fail::Unsupported(format!(
                 "operator set version {version}, {OLDEST} and newer are read"
@@ -467,6 +470,21 @@ impl<'m> Importer<'m> {
         Ok(values)
     }
 
+    /// The version of an operator set. One that is newer than any that is known is listed, and the walk goes on with the newest.
+    fn known_version(&mut self, dom: &str, version: i64, node: &str) -> i64 {
+        let Some(newest) = attributes::newest(dom).filter(|n| *n < version) else {
+            return version;
+        };
+        let set = if dom.is_empty() { "ai.onnx" } else { dom };
+        if self.missing.iter().all(|(operator, ..)| operator != set) {
+            let feature = format!(
+                "operator set version {version}, {newest} is the newest that is known: convert the model to {newest}"
+            );
+            self.missing.push((set.to_owned(), feature, node.to_owned()));
+        }
+        newest
+    }
+
     fn call(
         &mut self,
         f: &'m FunctionProto,
@@ -481,6 +499,15 @@ impl<'m> Importer<'m> {
                 f.name,
                 f.input.len()
             )));
+        }
+        let defaults = f.attribute_proto.iter().map(|a| &a.name);
+        let formals: Vec<&str> = f.attribute.iter().chain(defaults).map(String::as_str).collect();
+        if let Some((name, _)) = given
+            .iter()
+            .find(|(name, _)| !formals.contains(name) && !name.starts_with("__"))
+        {
+            let hint = attributes::among(name, &formals);
+            return Err(Fail::Bad(format!("the function has no attribute `{name}`; {hint}")));
         }
         self.check_depth(&f.name)?;
         let mut attrs: FxHashMap<&'m str, &'m AttributeProto> =
