@@ -421,7 +421,8 @@ fn memory_for_sizes_that_only_the_run_tells() {
     let e = run(9, &mut y, &mut z).expect_err("9 of 3").to_string();
     assert_eq!(
         e,
-        "node `Shape_0`: a check of the model on its data failed: 0 <= `k` <= n, found 9"
+        "node `Shape_0`: a check of the model on its data failed: expected a size from 0 to n, found 9; here n = 3 \
+            (axis 0 of input `x`)"
     );
     // A run's memory keeps to the limit.
     let path = brolga_tests::root().join("tests/programs/powers.ir");
