@@ -212,7 +212,7 @@ impl Model {
         Ok(tasks)
     }
 
-    /// Searches the kernels, then times the whole model. Gives what was kept, with the model's line last.
+    /// Searches the kernels, then times the whole model. Gives what was kept, with the model's line last; nothing without `home`.
     ///
     /// # Errors
     /// As [`Model::tasks`]; when the model cannot be compiled or run.
@@ -220,7 +220,7 @@ impl Model {
         &self,
         settings: &Settings,
         measure: &mut dyn Measure,
-        home: &mut dyn Home,
+        home: Option<&mut dyn Home>,
         tell: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Vec<Line>> {
         let start = Instant::now();
@@ -285,7 +285,10 @@ impl Model {
             go_on &= tell(Event::Found(task, winner.as_ref()));
             winners.extend(winner.map(|w| (*task, w)));
         }
-        self.at_home(&winners, home, tell)
+        match home {
+            Some(home) => self.at_home(&winners, home, tell),
+            None => Ok(vec![]),
+        }
     }
 
     /// Schedules that a search begins with: those that were kept for the kernel, wherever; those that were the best candidates of a search
