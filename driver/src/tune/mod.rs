@@ -258,12 +258,7 @@ impl Model {
                 .max(LEAST);
             left -= task.share;
             let job = self.job(&task.found.workload, &task.sizes, &task.chosen);
-            if let Err(e) = measure.start(&job, &task.chosen) {
-                return Err(Error::Option(format!(
-                    "{}: kernel @{}: {e}",
-                    self.name, task.found.name
-                )));
-            }
+            measure.start(&job, &task.chosen).map_err(|e| self.fail(task, &e))?;
             let search = Search {
                 workload: &task.found.workload,
                 machine: &machine,
@@ -277,11 +272,18 @@ impl Model {
                 },
                 seed: settings.seed,
             };
-            let winner = search.run(measure, &mut |t| {
+            let finalists = search.run(measure, &mut |t| {
                 let line = Line::Trial(place.clone(), trial(task, t));
                 go_on &= tell(Event::Tried(task, t, &line));
                 go_on
             });
+            let winner = match finalists[..] {
+                [] => None,
+                _ => {
+                    measure.start(&job, &task.chosen).map_err(|e| self.fail(task, &e))?;
+                    search.finish(&finalists, measure)
+                }
+            };
             go_on &= tell(Event::Found(task, winner.as_ref()));
             winners.extend(winner.map(|w| (*task, w)));
         }
@@ -289,6 +291,10 @@ impl Model {
             Some(home) => self.at_home(&winners, home, tell),
             None => Ok(vec![]),
         }
+    }
+
+    fn fail(&self, task: &Task, e: &str) -> Error {
+        Error::Option(format!("{}: kernel @{}: {e}", self.name, task.found.name))
     }
 
     /// Schedules that a search begins with: those that were kept for the kernel, wherever; those that were the best candidates of a search
