@@ -243,7 +243,7 @@ fn a_timer_that_lies_makes_no_model_slower() {
             },
         );
         let lines = model
-            .tune(&settings, &mut liar, &mut home, &mut |_| true)
+            .tune(&settings, &mut liar, Some(&mut home), &mut |_| true)
             .expect("it ends");
         let Some(Line::Model(_, summary)) = lines.last() else {
             panic!("{lines:?}")
@@ -386,6 +386,77 @@ fn a_model_is_tuned_and_its_records_are_applied() {
     let said = foreign(&|p| p.target = "sm_80".into());
     assert!(said.contains("its records are for sm_80"), "{said}");
     assert_eq!(read("foreign.o"), read("plain.o"));
+}
+
+#[test]
+fn kernels_are_listed_and_searched_without_the_model() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let model = digits();
+    let listed = ok(dir, &["tune", arg(&model), "--list", "--at", "batch=2"]).out;
+    assert_eq!(
+        listed.lines().count(),
+        kernels::of_program(&structured()).expect("kernels").len(),
+        "{listed}"
+    );
+    let json: Value = serde_json::from_str(&ok(dir, &["tune", arg(&model), "--list", "--at", "batch=2", "--json"]).out)
+        .expect("JSON");
+    let shares: Vec<f64> = json
+        .as_array()
+        .expect("kernels")
+        .iter()
+        .filter_map(|k| k["share"].as_f64())
+        .collect();
+    assert!(
+        (shares.iter().sum::<f64>() - 1.0).abs() < 1e-6 && shares.is_sorted_by(|a, b| a >= b),
+        "{shares:?}"
+    );
+    let search = [
+        "-o",
+        "x.tune",
+        "--search-only",
+        "--kernel",
+        "contract_12",
+        "--trials",
+        "5",
+        "--at",
+        "batch=2",
+    ];
+    ok(dir, &[&["tune", arg(&model)], &search[..]].concat());
+    let log = Log::read(&dir.join("x.tune")).expect("records");
+    assert!(
+        log.lines
+            .iter()
+            .all(|l| matches!(l, Line::Workload(_) | Line::Trial(..)))
+            && log.lines.len() == 6
+    );
+    let unknown = brolga(
+        dir,
+        &[
+            "tune",
+            arg(&model),
+            "-o",
+            "x.tune",
+            "--kernel",
+            "dense",
+            "--at",
+            "batch=2",
+        ],
+    );
+    assert_eq!(unknown.status, 2);
+    assert!(
+        unknown.err.contains("runs call no kernel @dense; they call @"),
+        "{}",
+        unknown.err
+    );
+    let unsized_ = brolga(dir, &["tune", arg(&model), "--list"]);
+    assert!(
+        unsized_
+            .err
+            .contains("the dimension `batch` has no size; give it one with --at batch=N"),
+        "{}",
+        unsized_.err
+    );
 }
 
 #[test]

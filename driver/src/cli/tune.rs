@@ -3,7 +3,7 @@
 use super::{CompileArgs, Failure, Outcome, note, print, print_to, size, time, warning};
 use brolga::tune::record::{Line, Log, Outcome as Fate, Place};
 use brolga::tune::worker::{Faults, Job, Measure, Worker, serve};
-use brolga::tune::{Event, Model, Sessions, Settings, Task};
+use brolga::tune::{Event, Home, Model, Sessions, Settings, Task};
 use brolga::{Error, ir};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -31,6 +31,7 @@ where it ended.
 Examples:
   brolga tune model.onnx -o model.tune
   brolga tune model.onnx -o model.tune --budget 60s --threads 2 --at batch=8
+  brolga tune model.onnx --list
   brolga compile model.onnx --tune model.tune -o model.o
   brolga tune show model.tune"
 )]
@@ -41,8 +42,14 @@ pub struct Tune {
     #[arg(required = true)]
     model: Option<PathBuf>,
     /// The records; those that are there already are kept, and the search begins with them
-    #[arg(short, long, value_name = "FILE", required = true)]
+    #[arg(short, long, value_name = "FILE", required_unless_present = "list")]
     output: Option<PathBuf>,
+    /// Time the kernels and print them, and search nothing
+    #[arg(long)]
+    list: bool,
+    /// Leave out the whole model: what is found is recorded, and nothing of it to be applied
+    #[arg(long)]
+    search_only: bool,
     /// All of the time that it may take: 90s, 5m, 1h
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     budget: Duration,
@@ -178,15 +185,15 @@ impl Tune {
         if let Some(command) = self.log {
             return command.run();
         }
-        let (Some(model), Some(output)) = (&self.model, &self.output) else {
-            return Err("give a model and -o FILE".into());
+        let Some(model) = &self.model else {
+            return Err("give a model".into());
         };
         if !self.compile.tune.is_empty() {
             return Err("--tune applies records; to begin with them, give --from".into());
         }
         let options = self.compile.options()?;
         let mut from = read(&self.from)?;
-        if output.exists() {
+        if let Some(output) = self.output.as_ref().filter(|o| o.exists()) {
             from.lines.extend(Log::read(output)?.lines);
         }
         let settings = Settings {
@@ -200,6 +207,10 @@ impl Tune {
         };
         let mut worker = worker(self.inject)?;
         let subject = Model::read(model, &options, &settings)?;
+        let Some(output) = self.output.as_ref().filter(|_| !self.list) else {
+            let tasks = subject.tasks(&settings, &mut worker)?;
+            return print(&if self.json { list_json(&tasks) } else { list(&tasks) });
+        };
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = interrupted.clone();
         ctrlc::set_handler(move || {
@@ -216,7 +227,8 @@ impl Tune {
             time: self.budget.mul_f64(0.1).max(Duration::from_secs(2)),
         };
         let mut failed = None;
-        let result = subject.tune(&settings, &mut worker, &mut home, &mut |event| {
+        let home: Option<&mut dyn Home> = if self.search_only { None } else { Some(&mut home) };
+        let result = subject.tune(&settings, &mut worker, home, &mut |event| {
             if let Event::Tried(task, _, line) = &event {
                 let lines = [Line::Workload(task.found.workload.clone()), (*line).clone()];
                 failed = failed.take().or(out.add(&lines).err());
@@ -231,6 +243,7 @@ impl Tune {
         let lines = result?;
         out.add(&lines)?;
         let Some(Line::Model(_, summary)) = lines.last() else {
+            note(&format!("{} candidates of {} kernels", show.tried, show.kernels));
             return Ok(());
         };
         if self.json {
@@ -262,6 +275,34 @@ impl Tune {
             ),
         })
     }
+}
+
+/// Kernels and their times, for people.
+fn list(tasks: &[Task]) -> String {
+    let row = |t: &Task| {
+        format!(
+            "{:>10} {:>6.1} %  {:>3} calls  @{}  {}\n",
+            time(t.seconds * t.found.calls as f64),
+            100.0 * t.share,
+            t.found.calls,
+            t.found.name,
+            t.chosen
+        )
+    };
+    tasks.iter().map(row).collect()
+}
+
+fn list_json(tasks: &[Task]) -> String {
+    let row = |t: &Task| {
+        serde_json::json!({
+            "kernel": t.found.name, "workload": t.found.workload.key(), "seconds": t.seconds, "calls": t.found.calls,
+            "share": t.share, "schedule": t.chosen.to_string(), "nodes": t.found.nodes.iter().map(|n| &**n).collect::<Vec<_>>(),
+        })
+    };
+    format!(
+        "{:#}\n",
+        serde_json::Value::from(tasks.iter().map(row).collect::<Vec<_>>())
+    )
 }
 
 /// The file that records are added to, line by line, so that what was found is there whatever happens.

@@ -263,7 +263,7 @@ fn overlaps(program: &Structured, kernel: &Kernel, args: &[SlotId]) -> bool {
 /// Which symbol has no value.
 pub fn sizes(symbols: &[Symbol], given: &dyn Fn(&str) -> Option<i64>) -> Result<Vec<i64>, String> {
     let value =
-        |s: &Symbol| given(s).ok_or_else(|| format!("the dimension `{s}` has no size; give it one with --set {s}=N"));
+        |s: &Symbol| given(s).ok_or_else(|| format!("the dimension `{s}` has no size; give it one with --at {s}=N"));
     symbols.iter().map(value).collect()
 }
 

@@ -81,6 +81,11 @@ impl Rig {
         self.variants.clear();
     }
 
+    /// How many copies of the constants there are.
+    pub fn copies(&self) -> usize {
+        self.memory.copies
+    }
+
     /// Runs once, on the next copy of the constants.
     pub fn run(&mut self, which: Handle) {
         self.variants[which.0].run();

@@ -212,7 +212,7 @@ impl Model {
         Ok(tasks)
     }
 
-    /// Searches the kernels, then times the whole model. Gives what was kept, with the model's line last.
+    /// Searches the kernels, then times the whole model. Gives what was kept, with the model's line last; nothing without `home`.
     ///
     /// # Errors
     /// As [`Model::tasks`]; when the model cannot be compiled or run.
@@ -220,7 +220,7 @@ impl Model {
         &self,
         settings: &Settings,
         measure: &mut dyn Measure,
-        home: &mut dyn Home,
+        home: Option<&mut dyn Home>,
         tell: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Vec<Line>> {
         let start = Instant::now();
@@ -258,12 +258,7 @@ impl Model {
                 .max(LEAST);
             left -= task.share;
             let job = self.job(&task.found.workload, &task.sizes, &task.chosen);
-            if let Err(e) = measure.start(&job, &task.chosen) {
-                return Err(Error::Option(format!(
-                    "{}: kernel @{}: {e}",
-                    self.name, task.found.name
-                )));
-            }
+            measure.start(&job, &task.chosen).map_err(|e| self.fail(task, &e))?;
             let search = Search {
                 workload: &task.found.workload,
                 machine: &machine,
@@ -277,15 +272,29 @@ impl Model {
                 },
                 seed: settings.seed,
             };
-            let winner = search.run(measure, &mut |t| {
+            let finalists = search.run(measure, &mut |t| {
                 let line = Line::Trial(place.clone(), trial(task, t));
                 go_on &= tell(Event::Tried(task, t, &line));
                 go_on
             });
+            let winner = match finalists[..] {
+                [] => None,
+                _ => {
+                    measure.start(&job, &task.chosen).map_err(|e| self.fail(task, &e))?;
+                    search.finish(&finalists, measure)
+                }
+            };
             go_on &= tell(Event::Found(task, winner.as_ref()));
             winners.extend(winner.map(|w| (*task, w)));
         }
-        self.at_home(&winners, home, tell)
+        match home {
+            Some(home) => self.at_home(&winners, home, tell),
+            None => Ok(vec![]),
+        }
+    }
+
+    fn fail(&self, task: &Task, e: &str) -> Error {
+        Error::Option(format!("{}: kernel @{}: {e}", self.name, task.found.name))
     }
 
     /// Schedules that a search begins with: those that were kept for the kernel, wherever; those that were the best candidates of a search

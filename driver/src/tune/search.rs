@@ -28,6 +28,8 @@ const ELITE: usize = 8;
 const OFFSPRING: usize = 64;
 /// Candidates without a new incumbent after which a search ends.
 const PATIENCE: usize = 160;
+/// Candidates that are timed once more at the end.
+const FINALISTS: usize = 5;
 /// Times within this share of the best one are tied.
 const TIE: f64 = 0.02;
 
@@ -74,7 +76,7 @@ pub struct Search<'a> {
     pub seed: u64,
 }
 
-/// The best schedule that was found.
+/// A schedule that is faster than the chosen one.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Winner {
     /// The schedule.
@@ -84,14 +86,16 @@ pub struct Winner {
 }
 
 impl Search<'_> {
-    /// Searches. The measure's job has the chosen schedule as its incumbent. `each` is told of every candidate, and whether to go on.
-    pub fn run(self, measure: &mut dyn Measure, each: &mut dyn FnMut(&Tried) -> bool) -> Option<Winner> {
+    /// Searches. The measure's job has the chosen schedule as its incumbent. `each` is told of every candidate, and says whether to go
+    /// on. Gives the finalists, the best one first: a chain of incumbents has the luck of all of them in its gain, so [`finish`]
+    /// has to time them anew.
+    pub fn run(&self, measure: &mut dyn Measure, each: &mut dyn FnMut(&Tried) -> bool) -> Vec<Schedule> {
         let start = Instant::now();
-        let mut state = State::new(&self);
+        let mut state = State::new(self);
         let mut incumbent = (self.chosen.clone(), 1.0);
         let mut since = 0;
         'all: loop {
-            let batch = state.next(&self);
+            let batch = state.next(self);
             if batch.is_empty() {
                 break;
             }
@@ -123,7 +127,25 @@ impl Search<'_> {
                 }
             }
         }
-        state.winner(&self, incumbent)
+        state.finalists()
+    }
+
+    /// Times finalists beside the chosen schedule, which is the incumbent of the measure's job, and gives the best one that is faster: of
+    /// those within [`TIE`] of it, the one that differs least from the chosen one, and of these the first by its text. So two searches
+    /// that saw about the same choose the same.
+    pub fn finish(&self, finalists: &[Schedule], measure: &mut dyn Measure) -> Option<Winner> {
+        let timed = finalists.iter().filter_map(|s| {
+            let measured = measure.trial(s);
+            let gain = measured.ratio().filter(|_| measured.outcome == Outcome::Faster)?;
+            Some((s.clone(), gain))
+        });
+        let timed: Vec<(Schedule, f64)> = timed.collect();
+        let best = timed.iter().map(|(_, g)| *g).min_by(f64::total_cmp)?;
+        let chosen = Genes::of(&self.chosen);
+        let rank = |s: &Schedule| (Genes::of(s).distance(&chosen).unwrap_or(usize::MAX), s.to_string());
+        let tied = timed.into_iter().filter(|(_, g)| *g <= best * (1.0 + TIE));
+        let (schedule, gain) = tied.min_by_key(|(s, _)| rank(s))?;
+        Some(Winner { schedule, gain })
     }
 }
 
@@ -269,23 +291,12 @@ impl State {
         }
     }
 
-    /// The best of all, where that is not the chosen one: of those within [`TIE`] of it, the one that differs least from the chosen
-    /// one, and of these the first by its text. So two searches that saw about the same choose the same.
-    fn winner(&self, search: &Search, incumbent: (Schedule, f64)) -> Option<Winner> {
-        if incumbent.0 == search.chosen {
-            return None;
-        }
-        let chosen = Genes::of(&search.chosen);
-        let was_incumbent = |t: &Tried| t.measured.outcome == Outcome::Faster;
-        let won = self.tried.iter().filter(|(_, t)| was_incumbent(t));
-        let best = incumbent.1;
-        let tied = won.filter(|(_, t)| t.gain.is_some_and(|g| g <= best * (1.0 + TIE)));
-        let rank = |g: &Genes, t: &Tried| (g.distance(&chosen).unwrap_or(usize::MAX), t.schedule.to_string());
-        let first = tied.min_by_key(|(g, t)| rank(g, t))?;
-        Some(Winner {
-            schedule: first.1.schedule.clone(),
-            gain: first.1.gain?,
-        })
+    /// The candidates that were incumbents, the best ones first.
+    fn finalists(&self) -> Vec<Schedule> {
+        let won = self.tried.iter().filter(|(_, t)| t.measured.outcome == Outcome::Faster);
+        let mut won: Vec<(f64, &Schedule)> = won.filter_map(|(_, t)| Some((t.gain?, &t.schedule))).collect();
+        won.sort_by(|a, b| a.0.total_cmp(&b.0));
+        won.into_iter().take(FINALISTS).map(|(_, s)| s.clone()).collect()
     }
 }
 

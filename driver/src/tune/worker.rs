@@ -160,6 +160,8 @@ const RUNS: f64 = 400.0;
 const START: Duration = Duration::from_secs(120);
 /// A sample is at least this long: a kernel that takes less is run several times for one.
 const SAMPLE: f64 = 20e-6;
+/// A candidate that takes so many times as long as the incumbent when it is first run is no faster however near its constants are.
+const SLOW: f64 = 3.0;
 /// Samples of the incumbent before anything is tried.
 const FIRST: usize = 7;
 
@@ -478,8 +480,26 @@ impl Bench {
         };
         let mut duel = Duel::new();
         let incumbent = self.incumbent;
+        // What was made just now is still near: both go through all copies once, so that both find theirs as far away. What is much slower
+        // need not.
+        if self.time(candidate) < SLOW * self.time(incumbent) {
+            for _ in 1..self.rig.copies() {
+                self.rig.run(incumbent);
+                self.rig.run(candidate);
+            }
+        }
         let outcome = loop {
-            let (a, b) = (self.time(incumbent), self.time(candidate));
+            // Each is the first one as often as the other.
+            let (a, b) = match duel.pairs().len() % 2 {
+                0 => {
+                    let a = self.time(incumbent);
+                    (a, self.time(candidate))
+                }
+                _ => {
+                    let b = self.time(candidate);
+                    (self.time(incumbent), b)
+                }
+            };
             match duel.pair(a, b) {
                 Verdict::Open => {}
                 Verdict::Faster => break Outcome::Faster,
