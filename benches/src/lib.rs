@@ -2,6 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+/// The value of an argument `--NAME=VALUE`.
+pub fn option(name: &str) -> Option<String> {
+    let value = |a: String| Some(a.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=')?.to_owned());
+    std::env::args().skip(1).find_map(value)
+}
+
 /// The models that a bench is called with: its arguments, files or folders, and without any the small models of the tests.
 pub fn chosen(data: impl Fn(&str) -> PathBuf) -> Vec<PathBuf> {
     let arguments = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
