@@ -20,6 +20,8 @@ use brolga_ir::{CpuTarget, DType, Dim, TileFamily, TileKind};
 const TASKS: i64 = 64;
 /// Iterations from which on a loop may be shared out where more would cost something.
 const FEW_TASKS: i64 = 4;
+/// The fewest lanes of a vector.
+const FEWEST_LANES: i64 = 4;
 /// Points that are computed side by side where they are windows.
 const ACROSS: i64 = 4;
 /// Lanes of windows of products of bytes, for each lane of 32 bits: those of a register of bytes.
@@ -147,7 +149,7 @@ fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
         let on_tiles = |i: usize| tree::tiles(flat, rows, i);
         let way = |(i, s): (usize, &FlatStage)| match on_tiles(i) {
             true => Way::Tile,
-            false => Way::Lanes(width([s].into_iter(), target)),
+            false => Way::Lanes(fitting(width([s].into_iter(), target), [s].into_iter())),
         };
         Tree {
             rows,
@@ -215,7 +217,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     };
     if rows && flat.stages.iter().all(|s| !s.scan) {
         return Schedule::Rows(Rows {
-            lanes: width(flat.stages.iter(), target),
+            lanes: fitting(width(flat.stages.iter(), target), flat.stages.iter()),
             outside: tasks(flat.outer.iter().map(|(_, d)| d)) as i64,
             inline: vec![],
             knobs: knobs::defaults(target),
@@ -303,11 +305,25 @@ fn has_row(s: &FlatStage) -> bool {
     s.dims.iter().any(|(_, d)| d.kind == IterKind::Parallel)
 }
 
-/// The outer dimension along which the result is contiguous; the last one when there is none.
+/// The outer dimension along which the result is contiguous; the last one when there is none. One that fills no vector gives way to
+/// another along which everything that is read is contiguous, or the same.
 fn vector_dim(flat: &Flat) -> Option<usize> {
     let write = flat.stages.last().and_then(|s| s.writes.first()).map(|w| &w.1)?;
     let found = flat.outer.iter().rposition(|(v, _)| stride_is_one(write, *v));
-    found.or(flat.outer.len().checked_sub(1))
+    let found = found.or(flat.outer.len().checked_sub(1))?;
+    let fills = |i: usize| flat.outer[i].1.as_const().is_none_or(|n| n >= FEWEST_LANES);
+    if fills(found) {
+        return Some(found);
+    }
+    let reads = || flat.stages.iter().flat_map(|s| &s.reads);
+    let close = |v: Var| {
+        reads().all(|r| match r {
+            FlatRead::Element { index, .. } => index.stride(v).is_some_and(|d| d.is(1) || d.is(0)),
+            _ => true,
+        })
+    };
+    let other = (0..flat.outer.len()).rfind(|&i| fills(i) && close(flat.outer[i].0));
+    Some(other.unwrap_or(found))
 }
 
 /// True when lanes along `v` read whole vectors or one value in every reducing stage.
@@ -326,6 +342,14 @@ fn contiguous_reads(flat: &Flat, v: Var) -> bool {
 fn width<'s>(stages: impl Iterator<Item = &'s FlatStage>, target: &CpuTarget) -> i64 {
     let sizes = stages.map(|s| s.body.usual() + s.reads.len());
     lanes(sizes.max().unwrap_or(0), target)
+}
+
+/// Lanes for rows: as many as that, or a half or a quarter where fewer vectors and lone elements of the stages' rows are left.
+fn fitting<'s>(most: i64, stages: impl Iterator<Item = &'s FlatStage>) -> i64 {
+    let rows: Vec<i64> = stages.filter_map(|s| s.dims.last()?.1.extent.as_const()).collect();
+    let steps = |lanes: &i64| rows.iter().map(|n| n / lanes + n % lanes).sum::<i64>();
+    let widths = [most, most / 2, most / 4].into_iter().filter(|w| *w >= FEWEST_LANES);
+    widths.min_by_key(steps).unwrap_or(most)
 }
 
 /// Lanes for a body of so many instructions and reads: those of a register where it is as wide as the CPU has them, several
