@@ -38,6 +38,8 @@ pub(super) enum Slot {
     Value(Value),
     /// A sequence of tensors, by its number. How many there are is known; see [`super::ops::sequence`].
     Sequence(u32),
+    /// A map, as the tensors of its keys and of its values; see `ops/ml/map.rs`.
+    Map([Value; 2]),
     /// An optional without a value; one that has a value is that value.
     Nothing,
     /// The result of something unsupported.
@@ -306,6 +308,7 @@ impl<'m> Importer<'m> {
                 let here = all.into_iter().map(|v| self.graph.capture(v, depth)).collect();
                 self.sequence(here)
             }
+            Slot::Map(parts) => Slot::Map(parts.map(|v| self.graph.capture(v, depth))),
             Slot::Nothing | Slot::Unknown | Slot::Absent => slot,
         })
     }
@@ -601,10 +604,10 @@ impl<'m> Importer<'m> {
 fn tensors_only(slots: &[Slot]) -> Result<(), Fail> {
     match slots
         .iter()
-        .position(|s| matches!(s, Slot::Sequence(_) | Slot::Nothing))
+        .position(|s| matches!(s, Slot::Sequence(_) | Slot::Map(_) | Slot::Nothing))
     {
         Some(k) => Err(Fail::Bad(format!(
-            "operand {k} is a sequence or an empty optional, expected a tensor"
+            "operand {k} is a sequence, a map or an empty optional, expected a tensor"
         ))),
         None => Ok(()),
     }

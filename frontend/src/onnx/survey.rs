@@ -3,7 +3,7 @@
 
 use super::error::Error;
 use super::import::{Importer, Slot};
-use super::signature::{Symbols, input_type};
+use super::signature::{Symbols, input_type, note_symbols};
 use super::tensor;
 use brolga_ir::Type;
 use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto};
@@ -28,7 +28,7 @@ impl<'m> Survey<'m> {
         let mut symbols = Symbols::new(sizes);
         for i in &g.input {
             // Names of symbols are those of the inputs.
-            let _ = input_type(i, &mut symbols);
+            note_symbols(i, &mut symbols);
         }
         let mut annotations = FxHashMap::default();
         annotate(g, &mut annotations);
