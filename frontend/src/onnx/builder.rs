@@ -307,7 +307,11 @@ impl<'f> Builder<'f> {
         Ok(out)
     }
 
-    fn check_size(&self, ty: &Type) -> Result<(), Fail> {
+    /// Checks that a value fits the memory limit, where its extents are numbers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_size(&self, ty: &Type) -> Result<(), Fail> {
         let Some(fixed) = ty.shape.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>() else {
             return Ok(());
         };

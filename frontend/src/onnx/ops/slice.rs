@@ -208,9 +208,10 @@ pub fn split(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         (Some(v), _) => graph.sizes_operand(v, "sizes", &[Some(n.clone())])?,
         (None, Some(s)) => s.iter().map(|&s| Dim::Const(s)).collect(),
         (None, None) => {
-            let parts = ctx.int("num_outputs", parts as i64)?;
-            if !(1..=1 << 20).contains(&parts) {
-                return Err(Fail::Bad(format!("{parts} parts")));
+            let given = ctx.int("num_outputs", parts as i64)?;
+            let parts = parts as i64;
+            if given != parts || parts == 0 {
+                return Err(Fail::Bad(format!("{given} parts for {parts} results")));
             }
             let size = n.ceil_div(&Dim::Const(parts));
             let whole = n.exact_div(&Dim::Const(parts)).is_some();
