@@ -95,9 +95,10 @@ impl Builder<'_> {
     /// A `Slice` whose bounds data tell: clamped in the run, as numpy does, to a first position and a size that are read.
     fn slice_by_data(&mut self, ctx: &NodeCtx<'_>, x: Value, starts: Value, ends: Value) -> One {
         let shape = self.shape(x);
-        let Some(n) = self.ty(starts).len().as_const() else {
-            return unsupported("bounds of an unknown number");
-        };
+        let n = self.size_count(starts, "starts")?;
+        if self.size_count(ends, "ends")? != n {
+            return Err(Fail::Bad(format!("{n} starts, and ends {}", self.ty(ends))));
+        }
         let axes = ctx.optional(3).map(|v| self.ints_operand(v, "axes")).transpose()?;
         let axes = axes.unwrap_or_else(|| (0..n).collect());
         let steps_in = ctx.optional(4).map(|v| self.ints_operand(v, "steps")).transpose()?;
