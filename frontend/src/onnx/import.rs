@@ -351,9 +351,10 @@ impl<'m> Importer<'m> {
             if self.imported > MAX_NODES {
                 return Err(self.error(format!("more than {MAX_NODES} nodes with all functions inlined")));
             }
-            let listed = self.listed();
+            let imported = self.imported;
             let made = self.node(n, &name);
-            if made.is_err() && listed == self.listed() {
+            // Once: where each node went through its branches again, the time would double with every graph within another.
+            if made.is_err() && imported == self.imported {
                 self.branches(n, &name);
             }
             let slots = match made {

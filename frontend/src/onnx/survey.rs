@@ -69,11 +69,6 @@ impl<'m> Importer<'m> {
         own.map(|(d, v)| ((*d).to_owned(), *v)).collect()
     }
 
-    /// How much has been found that stands in the way.
-    pub(super) fn listed(&self) -> usize {
-        self.missing.len() + self.survey.as_ref().map_or(0, |s| s.wrong.len())
-    }
-
     /// An error, which ends the walk unless it is a survey.
     pub(super) fn wrong(&mut self, e: Error) -> Result<(), Error> {
         match &mut self.survey {

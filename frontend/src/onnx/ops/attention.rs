@@ -19,7 +19,7 @@ struct Heads {
 pub fn attention(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 7)?;
     let double = match ctx.opt_int("softmax_precision")? {
-        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)? == DType::F64,
+        Some(code) => tensor::dtype(code).map_err(Fail::Unsupported)? == DType::F64,
         None => false,
     };
     match ctx.wants(3) || (double && graph.dtype(ctx.input(0)?) != DType::F64) {
@@ -171,7 +171,7 @@ fn composed(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         shown = scores;
     }
     let precision = match ctx.opt_int("softmax_precision")? {
-        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+        Some(code) => tensor::dtype(code).map_err(Fail::Unsupported)?,
         None => dtype,
     };
     let wide = graph.cast(scores, precision)?;
