@@ -61,11 +61,20 @@ fn maps_are_keys_and_values() {
     let graph = onnx::load(&model, &options).unwrap();
     assert_eq!(types(&graph), ["m[keys]: str[3]", "m[values]: f32[3]"]);
     let ports = onnx::summary(&model).unwrap().inputs;
-    let ports: Vec<String> = ports.iter().map(|p| format!("{}: {} {:?}", p.name, p.dtype, p.shape)).collect();
-    assert_eq!(ports, [r#"m[keys]: string Some(["?"])"#, r#"m[values]: float Some(["?"])"#]);
+    let ports: Vec<String> = ports
+        .iter()
+        .map(|p| format!("{}: {} {:?}", p.name, p.dtype, p.shape))
+        .collect();
+    assert_eq!(
+        ports,
+        [r#"m[keys]: string Some(["?"])"#, r#"m[values]: float Some(["?"])"#]
+    );
     let findings = onnx::examine(&model, &Options::default()).unwrap().findings;
     let dynamic = findings.iter().filter(|f| f.kind == onnx::Kind::DynamicInput);
-    assert_eq!(dynamic.map(|f| f.nodes[0].as_str()).collect::<Vec<_>>(), ["m[keys]", "m[values]"]);
+    assert_eq!(
+        dynamic.map(|f| f.nodes[0].as_str()).collect::<Vec<_>>(),
+        ["m[keys]", "m[values]"]
+    );
 }
 
 #[test]

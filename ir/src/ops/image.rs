@@ -58,7 +58,9 @@ pub fn available() -> Result<(), String> {
 pub fn pixels(bytes: &[u8]) -> Result<Option<Pixels>, String> {
     match Format::of(bytes) {
         None => Ok(None),
-        Some(Format::Jpeg2000) => Err("the image is JPEG 2000; BMP, JPEG, PNG, PNM, TIFF and WebP are decoded".to_owned()),
+        Some(Format::Jpeg2000) => {
+            Err("the image is JPEG 2000; BMP, JPEG, PNG, PNM, TIFF and WebP are decoded".to_owned())
+        }
         Some(format) => {
             available()?;
             Ok(decoded(bytes, format))

@@ -27,7 +27,9 @@ pub fn col2im(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     }
     let win = conv::window(ctx, &image, block.clone())?;
     let lengths = (0..n).map(|i| piece(block[i], win.strides[i], win.dilations[i]));
-    let pieces = lengths.zip(&block).fold(0i64, |sum, (piece, k)| sum.saturating_add(k / piece));
+    let pieces = lengths
+        .zip(&block)
+        .fold(0i64, |sum, (piece, k)| sum.saturating_add(k / piece));
     if pieces > MOST_PIECES {
         return unsupported(format!("blocks {block:?} in {pieces} pieces, more than {MOST_PIECES}"));
     }

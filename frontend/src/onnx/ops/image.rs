@@ -13,9 +13,7 @@ pub fn decoder(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         "BGR" => "bgr",
         "Grayscale" => "gray",
         w => {
-            return Err(Fail::Bad(format!(
-                "pixel_format `{w}`, expected RGB, BGR or Grayscale"
-            )));
+            return Err(Fail::Bad(format!("pixel_format `{w}`, expected RGB, BGR or Grayscale")));
         }
     };
     let size = graph.op("image_size", &[], &[bytes])?;
