@@ -18,6 +18,7 @@
 //! | `stretch` | kernels where only a run tells what broadcasts: two versions |
 //! | `packing` | right operands in panels |
 //! | `program` | the steps of a program, calling what its kernels became |
+//! | `sources` | what loop kernels were made of |
 
 pub mod apply;
 pub mod choose;
@@ -32,6 +33,7 @@ mod packing;
 mod parts;
 mod point;
 mod program;
+mod sources;
 pub mod space;
 mod stretch;
 mod sums;
@@ -41,7 +43,8 @@ pub use brolga_ir::schedule::Schedule;
 use brolga_ir::{CpuTarget, Target};
 pub use choose::choose;
 pub use packing::Packing;
-pub use program::{chosen, to_loops};
+pub use program::{chosen, to_loops, to_loops_with_sources};
+pub use sources::{Part, Source, Sources};
 pub use space::space;
 
 /// The machine to schedule for.
