@@ -27,6 +27,8 @@
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
 //! | [`pins`] | values and extents that inputs are given before a model is read |
+//! | [`machine`] | this machine's figures: measured, kept, read |
+//! | [`kernels`] | kernels of models as things of their own, to be timed |
 //! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |
 //! | [`host`] | host operators by their reference evaluation |
 //! | [`tensors`], [`npy`] | conversions between the crates' tensors; `.npy` and `.npz` files |
@@ -45,7 +47,9 @@ pub mod doctor;
 pub mod error;
 pub mod host;
 mod identity;
+pub mod kernels;
 pub mod levels;
+pub mod machine;
 pub mod npy;
 pub mod options;
 pub mod output;

@@ -145,6 +145,11 @@ pub(crate) fn kernels(program: &Program, which: &[u32], host: &Target) -> Result
 }
 
 impl Kernels {
+    /// One of the kernels that were compiled; it lives as long as this does.
+    pub fn body(&self, kernel: u32) -> Body {
+        self.bodies[&kernel]
+    }
+
     /// Calls one of the kernels that were compiled, with a pointer for each parameter. Tells the number of the check that
     /// failed, when one did.
     ///

@@ -10,6 +10,7 @@ mod device;
 mod doctor;
 mod emit;
 mod info;
+mod machine;
 mod opt;
 mod run;
 
@@ -52,6 +53,8 @@ enum Command {
     Info(info::Info),
     /// Say what keeps a model from being compiled, all at once
     Doctor(doctor::Doctor),
+    /// Measure this machine, and keep its figures for the cost model
+    Machine(machine::Machine),
 }
 
 /// What goes wrong: an error for people, or a comparison or an examination whose bad result has been printed.
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Emit(c) => c.run(),
         Command::Info(c) => c.run(),
         Command::Doctor(c) => c.run(),
+        Command::Machine(c) => c.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
