@@ -7,7 +7,7 @@ use crate::target::{cpu, isa};
 use crate::{Error, Unit};
 use brolga_ir::{Symbol, Target};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
-use cranelift_module::FuncId;
+use cranelift_module::{FuncId, Module};
 use std::mem::ManuallyDrop;
 
 /// Address space for one program's code; pages are taken as they are used.

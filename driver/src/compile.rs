@@ -12,6 +12,7 @@ use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
 use brolga_ir::CpuTarget;
 use brolga_ir::program::{Alias, Program, Slot, SlotId, Storage};
 use brolga_ir::{Constant, Dim, Graph, NodeError, Target};
+use brolga_passes::schedule::Sources;
 use std::fmt;
 use std::path::Path;
 use std::time::Instant;
@@ -34,6 +35,8 @@ pub struct Compiled {
     pub remarks: Vec<String>,
     /// Threads that make machine code.
     pub threads: usize,
+    /// Whether sessions of it tell `perf` the names of their kernels ([`Options::perf_map`]).
+    pub perf_map: bool,
 }
 
 /// A compiled model whose constants are not evaluated yet.
@@ -49,6 +52,9 @@ pub(crate) struct Draft {
     pub timings: Timings,
     pub remarks: Vec<String>,
     pub threads: usize,
+    pub perf_map: bool,
+    /// What the loop kernels were made of, where they were made here.
+    pub sources: Option<Sources>,
 }
 
 impl fmt::Debug for Compiled {
@@ -99,14 +105,15 @@ fn draft_module(module: Module, options: &Options) -> Result<Draft> {
         }
         lower => (lower, vec![]),
     };
-    let walk = Walk::new(module, options)?.down(Level::Program)?;
+    let mut walk = Walk::new(module, options)?.down(Level::Program)?;
     let timings = Timings {
         optimise: walk.optimise,
         lower: walk.lower,
         ..Timings::default()
     };
-    let remarks = walk.remarks().to_vec();
-    Draft::new(levels::into_program(walk.module), &defaults, options, remarks, timings)
+    let (remarks, sources) = (walk.remarks().to_vec(), walk.take_sources());
+    let draft = Draft::new(levels::into_program(walk.module), &defaults, options, remarks, timings)?;
+    Ok(Draft { sources, ..draft })
 }
 
 /// Compiles a graph.
@@ -174,6 +181,8 @@ impl Draft {
             timings,
             remarks,
             threads: options.workers(),
+            perf_map: options.perf_map,
+            sources: None,
         })
     }
 
@@ -217,6 +226,7 @@ impl Draft {
             timings: self.timings,
             remarks: self.remarks,
             threads: self.threads,
+            perf_map: self.perf_map,
         };
         Ok((compiled, made))
     }

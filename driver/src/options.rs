@@ -48,6 +48,8 @@ pub struct Options {
     /// Makes inputs constants that have an initializer, which is their default otherwise: nobody can give them then, and
     /// what is computed from constants only is computed once.
     pub constant_defaults: bool,
+    /// Tells `perf` the names of kernels that are compiled into this process, see [`crate::perf_map`].
+    pub perf_map: bool,
     /// Threads that compile, the caller's included; 0 is one for each core. What they make does not depend on their number.
     pub threads: usize,
 }
@@ -83,6 +85,7 @@ impl Default for Options {
             shapes: vec![],
             aliases: vec![],
             constant_defaults: false,
+            perf_map: false,
             threads: 0,
         }
     }

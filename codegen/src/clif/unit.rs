@@ -14,7 +14,7 @@ use brolga_ir::{CpuTarget, Symbol};
 use cranelift_codegen::ir::{AbiParam, Function, Signature, Type, UserFuncName};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
+use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleRelocTarget};
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -142,7 +142,18 @@ impl<'m> Unit<'m> {
         let mut code = self.compiler.compile(job)?;
         if let (Some(listings), Some(clif)) = (&mut self.listings, clif) {
             let text = code.text.take().unwrap_or_default();
-            listings.push(Listing::new(name, clif, &code.bytes, text, self.target.cpu));
+            let mut listing = Listing::new(name, clif, &code.bytes, text, self.target.cpu);
+            for r in &code.relocations {
+                if let ModuleRelocTarget::User { namespace: 0, index } = r.name {
+                    let id = FuncId::from_u32(index);
+                    let decl = self.module.declarations().get_function_decl(id);
+                    let symbol = decl.linkage_name(id).into_owned();
+                    if !listing.refers.contains(&symbol) {
+                        listing.refers.push(symbol);
+                    }
+                }
+            }
+            listings.push(listing);
         }
         self.put(Definition::Function(code))
     }
