@@ -82,7 +82,12 @@ impl Jit {
     /// Where all its functions are, in the order in which they were built.
     pub fn functions(&self) -> Vec<Placed> {
         let placed = |(id, bytes): &(FuncId, usize)| Placed {
-            name: self.module.declarations().get_function_decl(*id).linkage_name(*id).into_owned(),
+            name: self
+                .module
+                .declarations()
+                .get_function_decl(*id)
+                .linkage_name(*id)
+                .into_owned(),
             address: self.address(*id).addr(),
             bytes: *bytes,
         };

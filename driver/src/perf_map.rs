@@ -43,7 +43,9 @@ pub fn lines(functions: &[Placed]) -> String {
 /// When the file cannot be written.
 pub fn append(functions: &[Placed]) -> Result<()> {
     if !cfg!(unix) {
-        return Err(Error::Option("`perf` runs on Linux; there is no map for it here".into()));
+        return Err(Error::Option(
+            "`perf` runs on Linux; there is no map for it here".into(),
+        ));
     }
     if std::env::var_os(CRANELIFT).is_some() {
         return Ok(());

@@ -13,7 +13,16 @@ fn a_table_a_trace_and_a_page() {
     let model = arg(&model);
     let args = ["profile", model, "--set", "batch=3", "--runs", "5"];
     let table = ok(dir.path(), &args).out;
-    for word in ["digits: median ", "5 runs", "kernel", "share", "GFLOP/s", "roof", "busy", "noting takes"] {
+    for word in [
+        "digits: median ",
+        "5 runs",
+        "kernel",
+        "share",
+        "GFLOP/s",
+        "roof",
+        "busy",
+        "noting takes",
+    ] {
         assert!(table.contains(word), "no `{word}` in\n{table}");
     }
     let all = ok(dir.path(), &[&args[..], &["--all"]].concat()).out;
@@ -45,8 +54,14 @@ fn what_cannot_be_is_said() {
     let model = digits();
     let model = arg(&model);
     for (args, words) in [
-        (&["--html", "-", "--set", "batch=1"][..], "standard output has the profile itself"),
-        (&["--trace", "no/such/folder/t.json", "--set", "batch=1"], "no/such/folder"),
+        (
+            &["--html", "-", "--set", "batch=1"][..],
+            "standard output has the profile itself",
+        ),
+        (
+            &["--trace", "no/such/folder/t.json", "--set", "batch=1"],
+            "no/such/folder",
+        ),
         (&[], "give it a size with --set batch=N"),
         (&["--runs", "0"], "0 is not in 1.."),
     ] {
@@ -99,7 +114,10 @@ fn perf_sees_kernels_by_name() {
             functions.push((address, bytes, words.collect::<Vec<_>>().join(" ")));
         }
         functions.sort();
-        assert!(functions.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0), "they overlap:\n{map}");
+        assert!(
+            functions.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0),
+            "they overlap:\n{map}"
+        );
         let named = |part: &str| functions.iter().any(|(.., name)| name.contains(part));
         assert!(named("digits_run") && named("conv"), "{map}");
     }

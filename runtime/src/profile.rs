@@ -340,7 +340,9 @@ mod tests {
         assert_eq!(seen.into_inner(), 2000);
         let runs = recorder.take();
         let [run] = &runs[..] else { panic!("{runs:?}") };
-        let [inner, outer] = run.steps[..] else { panic!("{run:?}") };
+        let [inner, outer] = run.steps[..] else {
+            panic!("{run:?}")
+        };
         assert_eq!((inner.step, outer.step, run.loops.len()), (1, 0, 1));
         let within = |a: Span, b: Span| b.begin <= a.begin && a.begin <= a.end && a.end <= b.end;
         assert!(within(inner, outer) && within(run.loops[0], inner));

@@ -76,14 +76,20 @@ fn hooks_are_in_the_entry_only() {
     let compiled = brolga::compile_file(digits(), &options()).unwrap_or_else(|e| panic!("{e}"));
     let (program, offsets) = (&compiled.program, compiled.packed.offsets());
     let code = |hooked: bool| {
-        let made = object(&compiled.target, &compiled.prefix, &program.symbols, None, |unit: &mut Unit| {
-            unit.keep_listings();
-            if hooked {
-                unit.call_around_steps(brolga_runtime::step_hook);
-            }
-            compile_program(unit, program, &|s| offsets.get(&s).copied())?;
-            Ok(unit.take_listings())
-        });
+        let made = object(
+            &compiled.target,
+            &compiled.prefix,
+            &program.symbols,
+            None,
+            |unit: &mut Unit| {
+                unit.keep_listings();
+                if hooked {
+                    unit.call_around_steps(brolga_runtime::step_hook);
+                }
+                compile_program(unit, program, &|s| offsets.get(&s).copied())?;
+                Ok(unit.take_listings())
+            },
+        );
         made.unwrap_or_else(|e| panic!("{e}"))
     };
     let (before, plain) = code(false);
@@ -99,7 +105,12 @@ fn hooks_are_in_the_entry_only() {
             continue;
         }
         let calls = |text: &str| text.matches("call_indirect").count();
-        assert_eq!(calls(&h.ir), calls(&p.ir) + 2 * nested(&program.steps).len(), "{}", h.ir);
+        assert_eq!(
+            calls(&h.ir),
+            calls(&p.ir) + 2 * nested(&program.steps).len(),
+            "{}",
+            h.ir
+        );
     }
 }
 
@@ -114,7 +125,10 @@ fn every_step_is_accounted_for() {
         assert_eq!(outputs, plain.iter().map(tensors::to_tensor).collect::<Vec<_>>());
 
         assert_eq!((p.records.len(), p.threads), (7, threads as u32));
-        assert_eq!(p.sizes.iter().map(|(s, n)| format!("{s}={n}")).collect::<Vec<_>>(), ["batch=5"]);
+        assert_eq!(
+            p.sizes.iter().map(|(s, n)| format!("{s}={n}")).collect::<Vec<_>>(),
+            ["batch=5"]
+        );
         let mut seen: Vec<u32> = p.rows.iter().flat_map(|r| r.steps.clone()).collect();
         seen.sort();
         assert_eq!(seen, (0..p.steps.len() as u32).collect::<Vec<_>>());
@@ -125,18 +139,28 @@ fn every_step_is_accounted_for() {
         for r in p.rows.iter().filter(|r| r.kind == StepKind::Kernel) {
             let work = r.work.unwrap_or_else(|| panic!("{}: no work", r.name));
             assert!(work.bytes() > 0.0, "{}", r.name);
-            assert!(!r.schedules.is_empty() && r.schedules.iter().all(|s| s.contains('{')), "{r:?}");
+            assert!(
+                !r.schedules.is_empty() && r.schedules.iter().all(|s| s.contains('{')),
+                "{r:?}"
+            );
             assert!(!r.nodes.is_empty() && r.symbol.is_some(), "{r:?}");
             assert!(r.busy > 0.0 && r.busy <= threads as f64, "{r:?}");
             let roof = r.roof.unwrap_or_else(|| panic!("{}: no roof", r.name));
             assert!(roof.seconds > 0.0, "{r:?}");
             let t = r.call;
-            assert!(t.min <= t.p10 && t.p10 <= t.median && t.median <= t.p90 && t.p90 <= t.max, "{t:?}");
+            assert!(
+                t.min <= t.p10 && t.p10 <= t.median && t.median <= t.p90 && t.p90 <= t.max,
+                "{t:?}"
+            );
         }
         assert!(p.rows.iter().any(|r| r.work.is_some_and(|w| w.flops > 1e4)));
         let blocks = &p.arena.blocks;
         assert!(!blocks.is_empty() && p.arena.unknown == 0);
-        assert!(blocks.iter().all(|b| b.offset + b.bytes <= p.arena.bytes && b.first <= b.last));
+        assert!(
+            blocks
+                .iter()
+                .all(|b| b.offset + b.bytes <= p.arena.bytes && b.first <= b.last)
+        );
         for (i, a) in blocks.iter().enumerate() {
             for b in &blocks[i + 1..] {
                 let times = a.first <= b.last && b.first <= a.last;
@@ -165,7 +189,11 @@ fn blocks_are_counted_by_themselves() {
     let inside = |step: usize| p.steps.iter().filter(move |s| s.parent == Some(step as u32));
     let (at, _) = of(StepKind::While).next().expect("there is a loop");
     // Three times round.
-    assert!(inside(at).count() > 0 && inside(at).all(|s| (s.calls - 3.0).abs() < 1e-9), "{:?}", p.steps);
+    assert!(
+        inside(at).count() > 0 && inside(at).all(|s| (s.calls - 3.0).abs() < 1e-9),
+        "{:?}",
+        p.steps
+    );
     let (at, _) = of(StepKind::If).next().expect("there is a branch");
     let taken: Vec<f64> = inside(at).map(|s| s.calls).collect();
     assert!(taken.iter().all(|c| *c == 0.0 || (*c - 1.0).abs() < 1e-9), "{taken:?}");
@@ -221,13 +249,25 @@ fn explains(p: &Profile) {
         assert!(r.schedules.iter().all(|s| text.contains(s)), "{text}");
         assert_eq!(row["name"], Value::from(r.name.clone()));
         assert_eq!(row["calls"], Value::from(r.calls));
-        for field in ["flops", "bytes_read", "share", "busy", "roof", "schedules", "nodes", "call"] {
+        for field in [
+            "flops",
+            "bytes_read",
+            "share",
+            "busy",
+            "roof",
+            "schedules",
+            "nodes",
+            "call",
+        ] {
             assert!(row.get(field).is_some(), "no {field}: {row}");
         }
     }
     assert!(json["hook"].as_f64().is_some_and(|x| x > 0.0));
     let few = p.text(false);
-    assert!(few.lines().all(|l| l.chars().count() < 260 && l.trim_end() == l), "{few}");
+    assert!(
+        few.lines().all(|l| l.chars().count() < 260 && l.trim_end() == l),
+        "{few}"
+    );
 }
 
 #[test]
@@ -261,6 +301,8 @@ fn what_is_compiled_already_is_refused() {
     let path = dir.path().join("digits.brolga");
     let compiled = brolga::compile_file(digits(), &options()).unwrap_or_else(|e| panic!("{e}"));
     compiled.write_artefact(&path).unwrap_or_else(|e| panic!("{e}"));
-    let e = Profiler::load(&path, &options(), 1, false).err().expect("it is refused");
+    let e = Profiler::load(&path, &options(), 1, false)
+        .err()
+        .expect("it is refused");
     assert!(e.to_string().ends_with("profile the model that it was made of"), "{e}");
 }

@@ -13,7 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Names under which it is installed.
-const BROWSERS: [&str; 4] = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
+const BROWSERS: [&str; 4] = [
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+];
 
 /// Keeps what goes wrong from the beginning on.
 const WATCH: &str = "<script>
@@ -122,7 +127,13 @@ fn page() -> String {
 fn open(browser: &Path, file: &Path, (width, dark): (u32, bool), more: &[String]) -> String {
     let folder = tempfile::tempdir().expect("there is room for temporary files");
     let out = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--run-all-compositor-stages-before-draw"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--run-all-compositor-stages-before-draw",
+        ])
         .arg("--virtual-time-budget=5000")
         .arg(format!("--user-data-dir={}", folder.path().display()))
         .arg(format!("--window-size={width},1000"))
@@ -142,17 +153,26 @@ fn the_page_works_in_a_browser() {
     };
     let dir = tempfile::tempdir().expect("there is room for temporary files");
     let page = page();
-    let watched = page.replacen("<head>", &format!("<head>{WATCH}"), 1).replacen("</body>", &format!("{USE}</body>"), 1);
+    let watched =
+        page.replacen("<head>", &format!("<head>{WATCH}"), 1)
+            .replacen("</body>", &format!("{USE}</body>"), 1);
     let file = dir.path().join("page.html");
     std::fs::write(&file, watched).expect("a file is written");
     for (width, dark) in [(1280, false), (1280, true), (700, false)] {
         let place = format!("{width} px, dark: {dark}");
         let dom = open(&browser, &file, (width, dark), &["--dump-dom".to_owned()]);
-        let found = dom.split(r#"id="found">"#).nth(1).and_then(|t| t.split("</script>").next());
+        let found = dom
+            .split(r#"id="found">"#)
+            .nth(1)
+            .and_then(|t| t.split("</script>").next());
         let found = found.unwrap_or_else(|| panic!("{place}: the page did not get to its end: {dom:.2000}"));
         let found: Value = serde_json::from_str(found).unwrap_or_else(|e| panic!("{place}: {e}: {found}"));
         for field in ["wrong", "overflows", "overlaps"] {
-            assert!(found[field].as_array().is_some_and(Vec::is_empty), "{place}: {:#}", found[field]);
+            assert!(
+                found[field].as_array().is_some_and(Vec::is_empty),
+                "{place}: {:#}",
+                found[field]
+            );
         }
         for (query, least) in [
             ("#facts div", 5),
@@ -162,11 +182,18 @@ fn the_page_works_in_a_browser() {
             ("#memory rect.block", 3),
             ("#legend li", 1),
         ] {
-            assert!(found["counts"][query].as_u64() >= Some(least), "{place}, {query}: {:#}", found["counts"]);
+            assert!(
+                found["counts"][query].as_u64() >= Some(least),
+                "{place}, {query}: {:#}",
+                found["counts"]
+            );
         }
         let timeline = &found["timeline"];
         assert!(timeline["painted"].as_u64() > Some(1000), "{place}: {timeline}");
-        assert!(timeline["zooms"] == true && timeline["back"] == true, "{place}: {timeline}");
+        assert!(
+            timeline["zooms"] == true && timeline["back"] == true,
+            "{place}: {timeline}"
+        );
         let clicks = found["clicks"].as_array().expect("rows were chosen");
         for c in clicks {
             assert!(c["title"] == c["name"] && c["selected"] == 1, "{place}: {c}");
@@ -185,7 +212,12 @@ fn the_page_works_in_a_browser() {
             let plain = dir.path().join("plain.html");
             std::fs::write(&plain, &page).expect("a file is written");
             let shot = format!("--screenshot={}", picture.display());
-            open(&browser, &plain, (width, dark), &[shot, format!("--window-size={width},3000")]);
+            open(
+                &browser,
+                &plain,
+                (width, dark),
+                &[shot, format!("--window-size={width},3000")],
+            );
         }
     }
 }

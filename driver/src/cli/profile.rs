@@ -3,6 +3,7 @@
 use super::inputs::{InputArgs, Ports, threads};
 use super::{CompileArgs, Outcome, is_stdout, note, print, print_to, warning};
 use brolga::profile::{Profiler, Runs};
+use brolga::source::{self, Kind};
 use brolga::{View, tensors};
 use clap::Args;
 use std::path::PathBuf;
@@ -61,10 +62,18 @@ impl Profile {
         }
         let mut options = self.compile.options()?;
         options.perf_map = self.perf_map;
+        if source::kind(&self.model)? == Kind::Program {
+            // Symbols are settled; their sizes are those of the inputs.
+            options.sizes = vec![];
+            source::as_declared(&self.model, &options)?;
+        }
         let profiler = Profiler::load(&self.model, &options, self.threads, self.html.is_some())?;
         self.compile.remark(profiler.session().remarks());
         if self.perf_map {
-            note(&format!("names of kernels for perf: {}", brolga::perf_map::path().display()));
+            note(&format!(
+                "names of kernels for perf: {}",
+                brolga::perf_map::path().display()
+            ));
         }
         let strings = profiler.session().strings();
         strings.scope(|| {

@@ -227,7 +227,6 @@ impl Run {
             tensor_file(path, self.compile.model.memory_limit)?,
         )])
     }
-
 }
 
 /// What the command prints.

@@ -133,7 +133,9 @@ mod imp {
     pub enum Counter {}
 
     pub fn events() -> Vec<(&'static str, ())> {
-        ["cycles", "instructions", "cache-misses"].map(|name| (name, ())).to_vec()
+        ["cycles", "instructions", "cache-misses"]
+            .map(|name| (name, ()))
+            .to_vec()
     }
 
     pub fn open((): ()) -> Result<Counter, String> {

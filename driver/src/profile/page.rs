@@ -16,9 +16,10 @@ impl Profile {
     pub fn page(&self) -> String {
         let mut data = self.json();
         data["timeline"] = self.timeline();
-        let listings = self.listings.iter().map(|l| {
-            json!({"name": l.name, "bytes": l.bytes, "asm": l.asm.trim_end(), "refers": l.refers})
-        });
+        let listings = self
+            .listings
+            .iter()
+            .map(|l| json!({"name": l.name, "bytes": l.bytes, "asm": l.asm.trim_end(), "refers": l.refers}));
         data["listings"] = listings.collect();
         // What stands in a script element ends at `</script`, and `<!--` begins a comment.
         let data = data.to_string().replace('<', "\\u003c");

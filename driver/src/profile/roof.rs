@@ -153,8 +153,5 @@ fn tiles(kernel: &Kernel) -> Option<TileKind> {
 pub(super) fn walls(figures: &Figures) -> Vec<Wall> {
     let caches = (1..=figures.caches.len()).map(Wall::Cache);
     let tiles = TileKind::ALL.map(Wall::Tiles);
-    caches
-        .chain([Wall::Memory, Wall::Vectors])
-        .chain(tiles)
-        .collect()
+    caches.chain([Wall::Memory, Wall::Vectors]).chain(tiles).collect()
 }

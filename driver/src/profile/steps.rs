@@ -109,7 +109,11 @@ impl Steps<'_> {
             kind,
             name: kind.name().to_owned(),
             kernel: None,
-            nodes: nodes.iter().filter(|n| !n.is_empty()).map(|n| (*n).to_owned()).collect(),
+            nodes: nodes
+                .iter()
+                .filter(|n| !n.is_empty())
+                .map(|n| (*n).to_owned())
+                .collect(),
             parent: None,
             work: None,
             constants: 0.0,

@@ -185,13 +185,7 @@ impl Scheduler<'_> {
         Ok(made)
     }
 
-    fn call(
-        &mut self,
-        index: usize,
-        kernel: &structured::Kernel,
-        args: &[SlotId],
-        source: Call,
-    ) -> Result<(), String> {
+    fn call(&mut self, index: usize, kernel: &structured::Kernel, args: &[SlotId], source: Call) -> Result<(), String> {
         if kernel.schedule.as_ref().is_some_and(inlines) && self.shares(kernel, args) {
             return Err(format!(
                 "kernel @{}: its schedule computes locals again where they are read, but its result lies over an operand",
