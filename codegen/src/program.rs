@@ -8,6 +8,9 @@
 //!
 //! What only the run tells, and what depends on it, is checked where it becomes known: names (`let`), memory (`alloc`) and
 //! positions in kernels with such symbols have numbers behind those of `NAME_plan`'s sizes, in the order of their steps.
+//!
+//! In a program that is profiled, `NAME_run` calls a function of this process around each step ([`Unit::call_around_steps`]); nothing
+//! else of the code differs.
 
 use crate::clif::{CONSTANT, Copy, Emit, Launch, Unit, kernel};
 use crate::plan::Sizes;
@@ -259,6 +262,7 @@ fn define_run(
             sizes: sizes.measured,
             checks: 0,
             heap: None,
+            number: 0,
             e,
         };
         r.enter(steps)?;
@@ -305,6 +309,8 @@ pub(crate) struct Run<'r, 'a, 'm> {
     pub checks: u32,
     /// Address and capacity of the memory of each slot on the heap, by the slot's place in it.
     pub heap: Option<(StackSlot, FxHashMap<SlotId, i32>)>,
+    /// The number of the next step.
+    number: u32,
     pub e: &'r mut Emit<'a, 'm>,
 }
 
@@ -508,11 +514,28 @@ impl Run<'_, '_, '_> {
         // What a step computes is not kept for others: values that live from one to a much later one would make the time to
         // compile a long program quadratic.
         steps.iter().try_for_each(|s| {
+            let number = self.number;
+            self.number += 1;
+            self.hook(number, false);
             self.e.scopes.push(FxHashMap::default());
             let done = self.step(s);
             self.e.scopes.pop();
+            self.hook(number, true);
             done
         })
+    }
+
+    /// Tells whoever profiles that a step begins or has ended.
+    fn hook(&mut self, step: u32, end: bool) {
+        let Some(hook) = self.e.unit.hook else {
+            return;
+        };
+        let signature = self.e.unit.signature(&[types::I64, types::I32, types::I32], None);
+        let signature = self.e.b.import_signature(signature);
+        let hook = self.e.int(hook as usize as i64);
+        let step = self.e.b.ins().iconst(types::I32, i64::from(step));
+        let end = self.e.b.ins().iconst(types::I32, i64::from(end));
+        self.e.b.ins().call_indirect(signature, hook, &[self.ctx, step, end]);
     }
 
     fn step(&mut self, s: &Step) -> Result<(), Error> {
