@@ -87,6 +87,7 @@ impl Probe for Counters {
 mod imp {
     use perf_event::Builder;
     use perf_event::events::{Hardware, Software};
+    use std::io::ErrorKind;
     use std::sync::{Mutex, PoisonError};
 
     /// A counter, which is read through a mutable reference.
@@ -118,7 +119,14 @@ mod imp {
             counter.read()?;
             Ok(counter)
         };
-        open().map(Mutex::new).map_err(|e: std::io::Error| e.to_string())
+        open().map(Mutex::new).map_err(|e: std::io::Error| match e.kind() {
+            ErrorKind::NotFound | ErrorKind::Unsupported => "this CPU, or virtual machine, has no such counter".into(),
+            ErrorKind::PermissionDenied => {
+                "the system does not allow it: set /proc/sys/kernel/perf_event_paranoid to 2 or less, and leave the container"
+                    .into()
+            }
+            _ => e.to_string(),
+        })
     }
 
     pub fn read(counter: &Counter) -> u64 {

@@ -221,7 +221,9 @@ function roofline() {
     s.append(svg("line", { class: "wall", x1: X(from), y1: Y(from * w.per_second), x2: x, y2: y }));
     if (free - x < 24) continue;
     free = x;
-    const transform = `translate(${x} ${y}) rotate(${angle}) translate(-48 -5)`;
+    // So far down that they are below the roof of arithmetic.
+    const down = Math.min(140, 22 / Math.sin((Math.abs(angle) * Math.PI) / 180));
+    const transform = `translate(${x} ${y}) rotate(${angle}) translate(${-down} -5)`;
     s.append(svg("text", { class: "slope", transform, "text-anchor": "end" }, w.name));
   }
   const levels = new Map();

@@ -61,13 +61,13 @@ pub struct Row {
     pub call: Times,
     /// Seconds of all calls of a run: the median.
     pub seconds: f64,
-    /// Its part of the time of all runs, from 0 to 1.
+    /// Its part of the time of a run, from 0 to 1, by medians: a run that something else held up weighs no more than others.
     pub share: f64,
     /// What all calls of a run do, where sizes tell.
     pub work: Option<Work>,
     /// How fast they could be.
     pub roof: Option<Roof>,
-    /// Threads that were at work in it, on average.
+    /// Threads that were at work in it: the median of the runs.
     pub busy: f64,
     /// The schedules that it was made by, each with its structured kernel.
     pub schedules: Vec<String>,
@@ -114,7 +114,15 @@ struct Sum {
     calls: Vec<f64>,
     /// By run.
     runs: Vec<f64>,
-    busy: f64,
+    /// Seconds of all threads, by run.
+    busy: Vec<f64>,
+}
+
+impl Sum {
+    /// Adds seconds of threads to the last run.
+    fn work(&mut self, seconds: f64) {
+        *self.busy.last_mut().expect("there is a run") += seconds;
+    }
 }
 
 /// The rows of some runs, the largest share first.
@@ -159,31 +167,35 @@ pub(super) fn of(steps: &[Step], records: &[RunRecord], threads: u32) -> Vec<Row
     for run in records {
         for sum in &mut sums {
             sum.runs.push(0.0);
+            sum.busy.push(0.0);
         }
         for (step, ns) in own_times(steps, run) {
             let sum = &mut sums[place[step as usize]];
             let seconds = ns * 1e-9;
             sum.calls.push(seconds);
-            *sum.runs.last_mut().expect("it was pushed") += seconds;
+            *sum.runs.last_mut().expect("there is a run") += seconds;
             // Outside of parallel loops the caller works alone; the loops are taken off below.
-            sum.busy += seconds;
+            sum.work(seconds);
         }
         for l in &run.loops {
-            sums[place[l.step as usize]].busy -= l.ns() as f64 * 1e-9;
+            sums[place[l.step as usize]].work(-(l.ns() as f64) * 1e-9);
         }
         for piece in run.pieces.iter().flatten() {
-            sums[place[piece.step as usize]].busy += piece.ns() as f64 * 1e-9;
+            sums[place[piece.step as usize]].work(piece.ns() as f64 * 1e-9);
         }
     }
-    let all: f64 = records.iter().map(|r| r.ns() as f64 * 1e-9).sum();
     for (row, sum) in rows.iter_mut().zip(sums) {
-        let total: f64 = sum.calls.iter().sum();
-        row.busy = (sum.busy / total.max(f64::MIN_POSITIVE)).clamp(0.0, f64::from(threads));
-        row.share = total / all.max(f64::MIN_POSITIVE);
+        let ran = sum.busy.iter().zip(&sum.runs).filter(|(_, seconds)| **seconds > 0.0);
+        let busy = times(ran.map(|(busy, seconds)| busy / seconds)).median;
+        row.busy = busy.clamp(0.0, f64::from(threads));
         row.seconds = times(sum.runs).median;
         row.call = times(sum.calls);
     }
     rows.retain(|r| r.calls > 0.0);
+    let all = rows.iter().map(|r| r.seconds).sum::<f64>() + outside(steps, records);
+    for row in &mut rows {
+        row.share = row.seconds / all.max(f64::MIN_POSITIVE);
+    }
     rows.sort_by(|a, b| b.share.total_cmp(&a.share));
     rows
 }

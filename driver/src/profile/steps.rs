@@ -189,7 +189,10 @@ impl Steps<'_> {
 pub(super) fn count_calls(steps: &mut [Step], records: &[RunRecord]) {
     for span in records.iter().flat_map(|r| &r.steps) {
         if let Some(step) = steps.get_mut(span.step as usize) {
-            step.calls += 1.0 / records.len() as f64;
+            step.calls += 1.0;
         }
+    }
+    for step in steps {
+        step.calls /= records.len().max(1) as f64;
     }
 }

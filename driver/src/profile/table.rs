@@ -113,7 +113,7 @@ impl Profile {
             let _ = writeln!(out, "{more} more with {share:.1}% of the time; --all shows them");
         }
         for (name, why) in self.counted.iter().flat_map(|c| &c.refused) {
-            let _ = writeln!(out, "no {name}: the system does not count them here ({why})");
+            let _ = writeln!(out, "no {name}: {why}");
         }
         out
     }
