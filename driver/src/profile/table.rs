@@ -44,7 +44,7 @@ fn amount(x: f64) -> String {
 fn rate(x: Option<f64>) -> String {
     match x.map(|x| x * 1e-9) {
         None => none(),
-        Some(x) if x == 0.0 => "0".to_owned(),
+        Some(0.0) => "0".to_owned(),
         Some(x) if x < 10.0 => format!("{x:.2}"),
         Some(x) => format!("{x:.0}"),
     }
