@@ -135,6 +135,8 @@ fn compare(g: &Graph, rules: Option<&str>, text: &str) {
         (Ok(found), Ok(wanted)) => (found, wanted),
         // Both refuse the data.
         (Err(_), Err(_)) => return,
+        // Machine code computes nothing, and checks no index, of elements that nobody reads.
+        (Ok(_), Err(e)) if e.message.contains("out of range") => return,
         (Ok(_), Err(e)) => panic!("only the interpreter fails: {e}\n{text}"),
         (Err(e), Ok(_)) => panic!("only machine code fails: {e}\n{text}"),
     };

@@ -231,7 +231,7 @@ impl<'f> Builder<'f> {
     /// # Errors
     /// When it holds no integers, an unknown number of them, or too many.
     pub fn size_count(&self, v: Value, what: &str) -> Result<i64, Fail> {
-        if self.dtype(v).is_float() {
+        if !self.counts(v) {
             return Err(Fail::Bad(format!("{what} is {}, expected integers", self.ty(v))));
         }
         match self.ty(v).len().as_const() {
@@ -248,7 +248,7 @@ impl<'f> Builder<'f> {
     /// # Errors
     /// As there.
     pub fn signed_sizes(&mut self, v: Value, what: &str) -> Result<Vec<Dim>, Fail> {
-        if self.dtype(v).is_float() {
+        if !self.counts(v) {
             return Err(Fail::Bad(format!("{what} is {}, expected integers", self.ty(v))));
         }
         let zero = self.scalar(self.dtype(v), 0);

@@ -309,6 +309,9 @@ fn given_mask(graph: &mut Builder<'_>, m: Value, dtype: DType, keys: &Dim) -> On
         graph.cast(m, dtype)?
     };
     let rank = graph.rank(m);
+    if rank > 4 {
+        return Err(Fail::Bad(format!("a mask {}, expected rank 4 or less", graph.ty(m))));
+    }
     let last = graph.shape(m).last().cloned().ok_or("a mask of rank 0")?;
     if !last.is(1) && (keys - &last).as_const().is_some_and(|short| short > 0) {
         let (low, mut high) = (vec![Dim::ZERO; rank], vec![Dim::ZERO; rank]);
