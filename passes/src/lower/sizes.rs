@@ -106,7 +106,11 @@ pub(crate) fn allocate<K>(program: &mut Program<K>) {
     let mut left: Vec<SlotId> = sizes.keys().copied().filter(empty).collect();
     left.sort_unstable();
     for slot in left {
-        let origin = sizes[&slot].iter().find_map(|s| asked.get(s)).cloned().unwrap_or_default();
+        let origin = sizes[&slot]
+            .iter()
+            .find_map(|s| asked.get(s))
+            .cloned()
+            .unwrap_or_default();
         program.steps.push(Step::Alloc { slot, origin });
     }
 }
