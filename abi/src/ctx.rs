@@ -86,6 +86,12 @@ abi_type! {
     ShapesFn(dims: *const i64, out: *mut i64) -> i32
 }
 
+abi_type! {
+    /// Called by code of this process that was made to be profiled, before (`end` is 0) and after (`end` is 1) each step of
+    /// `NAME_run`: its number among all steps, blocks behind the steps that they belong to. A step that fails the run does not end.
+    StepHook(ctx: *mut Ctx, step: u32, end: u32)
+}
+
 /// An input and an output that are the same memory, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

@@ -13,6 +13,7 @@ use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
 use brolga_ir::CpuTarget;
 use brolga_ir::program::{Alias, Program, Slot, SlotId, Storage};
 use brolga_ir::{Constant, Dim, Graph, NodeError, Target};
+use brolga_passes::schedule::Sources;
 use std::fmt;
 use std::path::Path;
 use std::time::Instant;
@@ -37,6 +38,8 @@ pub struct Compiled {
     pub tuned: Vec<Applied>,
     /// Threads that make machine code.
     pub threads: usize,
+    /// Whether sessions of it tell `perf` the names of their kernels ([`Options::perf_map`]).
+    pub perf_map: bool,
 }
 
 /// A compiled model whose constants are not evaluated yet.
@@ -53,6 +56,9 @@ pub(crate) struct Draft {
     pub remarks: Vec<String>,
     pub tuned: Vec<Applied>,
     pub threads: usize,
+    pub perf_map: bool,
+    /// What the loop kernels were made of, where they were made here.
+    pub sources: Option<Sources>,
 }
 
 impl fmt::Debug for Compiled {
@@ -103,15 +109,20 @@ fn draft_module(module: Module, options: &Options) -> Result<Draft> {
         }
         lower => (lower, vec![]),
     };
-    let walk = Walk::new(module, options)?.down(Level::Program)?;
+    let mut walk = Walk::new(module, options)?.down(Level::Program)?;
     let timings = Timings {
         optimise: walk.optimise,
         lower: walk.lower,
         ..Timings::default()
     };
-    let (remarks, tuned) = (walk.remarks().to_vec(), walk.applied);
+    let (remarks, sources) = (walk.remarks().to_vec(), walk.take_sources());
+    let tuned = walk.applied;
     let draft = Draft::new(levels::into_program(walk.module), &defaults, options, remarks, timings)?;
-    Ok(Draft { tuned, ..draft })
+    Ok(Draft {
+        tuned,
+        sources,
+        ..draft
+    })
 }
 
 /// Compiles a graph.
@@ -180,6 +191,8 @@ impl Draft {
             remarks,
             tuned: vec![],
             threads: options.workers(),
+            perf_map: options.perf_map,
+            sources: None,
         })
     }
 
@@ -224,6 +237,7 @@ impl Draft {
             remarks: self.remarks,
             tuned: self.tuned,
             threads: self.threads,
+            perf_map: self.perf_map,
         };
         Ok((compiled, made))
     }

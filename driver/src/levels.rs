@@ -19,7 +19,7 @@ use brolga_passes::lower::Structured;
 pub use brolga_passes::module::{Level, Module};
 use brolga_passes::pass::{Context, Pass, PassError, Settings};
 use brolga_passes::registry::Pipeline;
-use brolga_passes::schedule::Machine;
+use brolga_passes::schedule::{Machine, Sources};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -160,6 +160,11 @@ impl<'o> Walk<'o> {
             self.options.show(pass.name(), &self.module);
         }
         Ok(())
+    }
+
+    /// What the loop kernels were made of, where a pass has made them; they are handed out once.
+    pub fn take_sources(&mut self) -> Option<Sources> {
+        self.cx.sources.take()
     }
 
     /// What the passes remarked so far.

@@ -26,6 +26,7 @@
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
+//! | [`profile`], [`perf_map`] | what each kernel of a model takes; names of kernels for `perf` |
 //! | [`pins`] | values and extents that inputs are given before a model is read |
 //! | [`machine`] | this machine's figures: measured, kept, read |
 //! | [`kernels`] | kernels of models as things of their own, to be timed |
@@ -55,7 +56,9 @@ pub mod machine;
 pub mod npy;
 pub mod options;
 pub mod output;
+pub mod perf_map;
 pub mod pins;
+pub mod profile;
 pub mod random;
 pub mod report;
 pub mod session;

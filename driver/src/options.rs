@@ -51,6 +51,8 @@ pub struct Options {
     pub constant_defaults: bool,
     /// Records of tuning: kernels that have one get its schedule.
     pub tuned: Option<Arc<Log>>,
+    /// Tells `perf` the names of kernels that are compiled into this process, see [`crate::perf_map`].
+    pub perf_map: bool,
     /// Threads that compile, the caller's included; 0 is one for each core. What they make does not depend on their number.
     pub threads: usize,
 }
@@ -87,6 +89,7 @@ impl Default for Options {
             aliases: vec![],
             constant_defaults: false,
             tuned: None,
+            perf_map: false,
             threads: 0,
         }
     }

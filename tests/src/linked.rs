@@ -151,6 +151,7 @@ impl Linked {
             threads,
             memory_limit,
             host: host.map(|h| h as Arc<dyn HostOps>),
+            ..Options::default()
         };
         let code = Box::new(InLibrary {
             functions,

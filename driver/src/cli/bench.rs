@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 Examples:
   brolga bench kernel.txt
   brolga bench kernel.txt --at n0=128 --threads 1
-  brolga bench kernel.txt --schedule 'tile{left=0, rows=8, order=row, lanes=16, direct=true, grain=40000, unroll=48, constants=8}'")]
+  brolga bench kernel.txt --schedule 'copy{grain=40000}' --schedule 'copy{grain=0}'")]
 pub struct Bench {
     /// The kernel's text
     kernel: PathBuf,

@@ -1,5 +1,5 @@
 //! The commands, one file each, and what they share: options of compiling, errors, exit codes. What `run` compares with
-//! references stands in `compare`, where it runs in `device`.
+//! references stands in `compare`, where it runs in `device`; inputs of what runs in `inputs`.
 //!
 //! Exit codes: 0 for success, 1 for a comparison that failed, 2 for everything that went wrong (bad arguments included).
 //! Results go to standard output, everything else to standard error; colours only to a terminal.
@@ -11,8 +11,10 @@ mod device;
 mod doctor;
 mod emit;
 mod info;
+mod inputs;
 mod machine;
 mod opt;
+mod profile;
 mod run;
 mod space;
 mod tune;
@@ -57,6 +59,8 @@ enum Command {
     Emit(emit::Emit),
     /// Tell what a model holds
     Info(info::Info),
+    /// Tell what each kernel of a model takes
+    Profile(profile::Profile),
     /// Say what keeps a model from being compiled, all at once
     Doctor(doctor::Doctor),
     /// Search better schedules for a model's kernels, on this machine
@@ -106,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Opt(c) => c.run(),
         Command::Emit(c) => c.run(),
         Command::Info(c) => c.run(),
+        Command::Profile(c) => c.run(),
         Command::Doctor(c) => c.run(),
         Command::Tune(c) => c.run(),
         Command::Bench(c) => c.run(),

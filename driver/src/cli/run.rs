@@ -2,11 +2,12 @@
 
 use super::compare::Comparison;
 use super::device::Loaded;
+use super::inputs::{InputArgs, Ports, tensor_file, threads};
 use super::{CompileArgs, Failure, Outcome, is_stdout, note, print, print_json, time};
 use brolga::abi::Dim;
 use brolga::ir::{DType, Number, Strings, Tensor, plain};
 use brolga::source::{self, Kind};
-use brolga::{Buffer, Error, View, npy, random, tensors};
+use brolga::{Buffer, Error, View, npy, tensors};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -28,12 +29,8 @@ Examples:
 pub struct Run {
     /// The model: ONNX, the printed text of any level, or a compiled artefact
     model: PathBuf,
-    /// One input: a .npy file or an ONNX tensor (.pb); may be repeated
-    #[arg(long = "input", value_name = "NAME=FILE", value_parser = named_file)]
-    input: Vec<(String, PathBuf)>,
-    /// Inputs by name in a .npz file
-    #[arg(long, value_name = "FILE.npz")]
-    inputs: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
     /// Write the outputs, by name, to a .npz file, or to standard output (-); what is printed then goes to standard error
     #[arg(long, value_name = "FILE.npz")]
     output: Option<PathBuf>,
@@ -55,29 +52,14 @@ pub struct Run {
     /// Compile the model once more for the sizes of the inputs, and run that
     #[arg(long)]
     specialise: bool,
+    /// Tell `perf` the names of kernels: write /tmp/perf-PID.map, as BROLGA_PERF_MAP=1 does for every program that uses Brolga
+    #[arg(long)]
+    perf_map: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     compile: CompileArgs,
-}
-
-/// Inputs of small types, which files hold as the integers that their bytes are.
-fn typed(session: &Loaded, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, Failure> {
-    let (ports, _) = session.inputs();
-    let of_port = |(name, t): (String, Tensor)| match ports.iter().find(|p| p.name == name) {
-        None => Ok((name, t)),
-        Some(port) => match tensors::typed(t, tensors::ir_dtype(port.dtype)) {
-            Ok(t) => Ok((name, t)),
-            Err(e) => Err(format!("input `{name}`: {e}").into()),
-        },
-    };
-    inputs.into_iter().map(of_port).collect()
-}
-
-fn named_file(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE")?;
-    Ok((name.to_owned(), file.into()))
 }
 
 impl Run {
@@ -87,8 +69,8 @@ impl Run {
         if to_stdout && self.json {
             return Err("standard output can take one of --output and --json; give a file".into());
         }
-        let random = self.input.is_empty() && self.inputs.is_none();
         let mut options = self.compile.options()?;
+        options.perf_map = self.perf_map;
         let kind = source::kind(&self.model)?;
         let lowered = matches!(kind, Kind::Artefact | Kind::Program);
         if lowered {
@@ -100,21 +82,24 @@ impl Run {
         }
         if kind == Kind::Artefact {
             self.without_passes();
+            if self.perf_map {
+                note("--perf-map names code that is compiled here; an artefact's code has no names");
+            }
         }
-        let limit = options.memory_limit;
         let session = Loaded::load(&self.device, &self.model, options, self.threads, self.specialise)?;
         self.compile.say_tuned(session.tuned());
         self.compile.remark(session.remarks());
         session.strings().scope(|| {
-            let inputs = if random {
-                self.random_inputs(&session)?
-            } else {
-                self.read_inputs(limit)?
+            let (ports, symbols) = session.inputs();
+            let ports = Ports {
+                inputs: ports,
+                symbols: &symbols,
+                has_default: &|i| session.has_default(i),
             };
+            let inputs = self.inputs.tensors(&ports, &self.compile.model)?;
             if lowered {
                 self.check_sizes(&session, &inputs)?;
             }
-            let inputs = typed(&session, inputs)?;
             self.run_on(&session, &inputs)
         })
     }
@@ -220,32 +205,6 @@ impl Run {
         Ok(())
     }
 
-    fn read_inputs(&self, memory_limit: u64) -> Result<Vec<(String, Tensor)>, Failure> {
-        let mut inputs = match &self.inputs {
-            Some(path) => npy::read_npz(path)?,
-            None => vec![],
-        };
-        for (name, path) in &self.input {
-            let tensor = match path.extension().and_then(|e| e.to_str()) {
-                Some("pb") => tensor_file(path, memory_limit)?,
-                Some("npy") => npy::read_npy(path)?,
-                _ => return Err(Error::file(path, "an input is a .npy or a .pb file").into()),
-            };
-            if inputs.iter().any(|(n, _)| n == name) {
-                return Err(Error::file(path, format!("input `{name}` is given a second time")).into());
-            }
-            inputs.push((name.clone(), tensor));
-        }
-        let pinned = |name: &String| self.compile.model.pins.iter().any(|(pin, _)| pin == name);
-        match inputs.iter().find(|(name, _)| pinned(name)) {
-            Some((name, _)) => Err(format!(
-                "input `{name}` is given, and pinned to a value by --pin, which makes it a constant; leave out one of them"
-            )
-            .into()),
-            None => Ok(inputs),
-        }
-    }
-
     /// The outputs that are expected, by name.
     fn references(&self, path: &Path, session: &Loaded) -> Result<Vec<(String, Tensor)>, Failure> {
         if path.extension().is_none_or(|e| e != "pb") {
@@ -264,26 +223,6 @@ impl Run {
             tensor_file(path, self.compile.model.memory_limit)?,
         )])
     }
-
-    /// Pseudo-random inputs, of those that have no default.
-    fn random_inputs(&self, session: &Loaded) -> Result<Vec<(String, Tensor)>, Failure> {
-        let (ports, symbols) = session.inputs();
-        if !ports.is_empty() {
-            note("no inputs given; running on pseudo-random numbers");
-        }
-        let needed = ports.iter().filter(|i| !session.has_default(i));
-        let model = &self.compile.model;
-        Ok(random::inputs(needed, &symbols, &model.sizes, model.memory_limit)?)
-    }
-}
-
-fn tensor_file(path: &Path, memory_limit: u64) -> Result<Tensor, Failure> {
-    let options = brolga::frontend::onnx::Options {
-        memory_limit,
-        strings: Strings::current()?,
-        ..Default::default()
-    };
-    Ok(brolga::frontend::onnx::tensor_file(path, &options)?.1)
 }
 
 /// What the command prints.
@@ -390,15 +329,5 @@ fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(x) if x >= 0.0 => Ok(x),
         _ => Err("expected a number from 0 on".to_owned()),
-    }
-}
-
-/// A number of threads that a process can have.
-fn threads(text: &str) -> Result<usize, String> {
-    const MOST: usize = 4096;
-    let n = text.parse().map_err(|_| "expected a number of threads".to_owned())?;
-    match n <= MOST {
-        true => Ok(n),
-        false => Err(format!("expected no more than {MOST}")),
     }
 }

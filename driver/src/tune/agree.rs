@@ -8,7 +8,7 @@
 
 use crate::kernels::Workload;
 use brolga_ir::structured::{IterKind, Kernel, Stage};
-use brolga_ir::{DType, decode};
+use brolga_ir::{DType, Number, decode, encode};
 
 /// How results agree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,14 +89,18 @@ fn tensor(dtype: DType, expected: &[u8], found: &[u8], terms: Option<f64>) -> Re
     }
 }
 
-/// Half the distance from 1 to the next number, twice.
+/// The distance from 1 to the next number.
 fn epsilon(dtype: DType) -> f64 {
-    match dtype {
-        DType::F64 => f64::EPSILON,
-        DType::F16 => 1.0 / 1024.0,
-        DType::BF16 => 1.0 / 128.0,
-        _ => f64::from(f32::EPSILON),
+    let stands = |x: f64| {
+        let mut bytes = [0; 8];
+        encode(dtype, Number::Float(x), &mut bytes[..dtype.bytes()]);
+        decode(dtype, &bytes[..dtype.bytes()]).f64() == x
+    };
+    let mut e = 1.0;
+    while 1.0 + e / 2.0 > 1.0 && stands(1.0 + e / 2.0) {
+        e /= 2.0;
     }
+    e
 }
 
 /// The most terms of the sums of a kernel, one behind the other counted together; `None` where no sum of floats may be in another
@@ -159,6 +163,13 @@ mod tests {
         assert!(error.starts_with("o1: element 1 is 2.0999"), "{error}");
         assert!(agree(&copy(), &[], &exact, &rounded).is_err());
         assert!(agree(&copy(), &[], &exact, &exact).is_ok());
+    }
+
+    #[test]
+    fn the_next_number() {
+        assert_eq!(epsilon(DType::F32), f64::from(f32::EPSILON));
+        assert_eq!(epsilon(DType::F64), f64::EPSILON);
+        assert_eq!(epsilon(DType::F16), 1.0 / 1024.0);
     }
 
     #[test]

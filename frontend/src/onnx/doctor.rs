@@ -7,10 +7,10 @@ use super::error::{Error, Unsupported};
 use super::import::{Assumed, Defaults, Importer, Slot, domain, node_name, walk};
 use super::interface::group;
 use super::model::{self, Model};
-use super::signature::{Symbols, contradiction, declares, input_type};
+use super::signature::{Symbols, contradiction, declares, map_parts, note_symbols};
 use super::{Options, attributes, folder, import, redeclare};
 use brolga_ir::{DType, Def, Graph, Value};
-use onnx_protobuf::{GraphProto, NodeProto, TensorProto, tensor_proto::DataLocation};
+use onnx_protobuf::{GraphProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -120,8 +120,7 @@ pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Examination,
     redeclare::shapes(model.proto.graph.mut_or_insert_default(), &options.shapes).map_err(fail)?;
     let mut symbols = Symbols::new(&options.sizes);
     for i in &model.proto.graph.input {
-        // A type that is not supported is a finding, and has no symbols.
-        _ = input_type(i, &mut symbols);
+        note_symbols(i, &mut symbols);
     }
     symbols.check().map_err(fail)?;
     let imported = import::import(&mut model, options);
@@ -233,7 +232,7 @@ fn wrong(e: &Error) -> Finding {
 fn shape_inputs(g: &GraphProto) -> Vec<String> {
     use onnx_protobuf::type_proto::Value as TypeValue;
     let known: FxHashSet<&str> = g.initializer.iter().map(|t| t.name.as_str()).collect();
-    let small = |i: &&onnx_protobuf::ValueInfoProto| match i.type_.as_ref().and_then(|t| t.value.as_ref()) {
+    let small = |i: &&ValueInfoProto| match i.type_.as_ref().and_then(|t| t.value.as_ref()) {
         Some(TypeValue::TensorType(t)) => {
             matches!(t.elem_type, 6 | 7 | 9) && t.shape.as_ref().is_none_or(|s| s.dim.len() <= 1)
         }
@@ -384,9 +383,10 @@ fn dynamic(im: &Importer<'_>, g: &GraphProto, graph: Option<&Graph>, findings: &
         Some(s) => s.assumed.iter().map(String::as_str).collect(),
         None => FxHashSet::default(),
     };
-    let declared: FxHashSet<&str> = g.input.iter().map(|i| i.name.as_str()).collect();
+    let names = |i: &ValueInfoProto| [&[i.name.clone()][..], &map_parts(&i.name)].concat();
+    let declared: FxHashSet<String> = g.input.iter().flat_map(names).collect();
     for input in &built.inputs {
-        if assumed.contains(input.name.as_str()) || !declared.contains(input.name.as_str()) {
+        if assumed.contains(input.name.as_str()) || !declared.contains(&*input.name) {
             continue;
         }
         let ty = built.ty(input.value);

@@ -38,6 +38,8 @@ pub(super) enum Slot {
     Value(Value),
     /// A sequence of tensors, by its number. How many there are is known; see [`super::ops::sequence`].
     Sequence(u32),
+    /// A map, as the tensors of its keys and of its values; see `ops/ml/map.rs`.
+    Map([Value; 2]),
     /// An optional without a value; one that has a value is that value.
     Nothing,
     /// The result of something unsupported.
@@ -306,6 +308,7 @@ impl<'m> Importer<'m> {
                 let here = all.into_iter().map(|v| self.graph.capture(v, depth)).collect();
                 self.sequence(here)
             }
+            Slot::Map(parts) => Slot::Map(parts.map(|v| self.graph.capture(v, depth))),
             Slot::Nothing | Slot::Unknown | Slot::Absent => slot,
         })
     }
@@ -348,9 +351,10 @@ impl<'m> Importer<'m> {
             if self.imported > MAX_NODES {
                 return Err(self.error(format!("more than {MAX_NODES} nodes with all functions inlined")));
             }
-            let listed = self.listed();
+            let imported = self.imported;
             let made = self.node(n, &name);
-            if made.is_err() && listed == self.listed() {
+            // Once: where each node went through its branches again, the time would double with every graph within another.
+            if made.is_err() && imported == self.imported {
                 self.branches(n, &name);
             }
             let slots = match made {
@@ -601,10 +605,10 @@ impl<'m> Importer<'m> {
 fn tensors_only(slots: &[Slot]) -> Result<(), Fail> {
     match slots
         .iter()
-        .position(|s| matches!(s, Slot::Sequence(_) | Slot::Nothing))
+        .position(|s| matches!(s, Slot::Sequence(_) | Slot::Map(_) | Slot::Nothing))
     {
         Some(k) => Err(Fail::Bad(format!(
-            "operand {k} is a sequence or an empty optional, expected a tensor"
+            "operand {k} is a sequence, a map or an empty optional, expected a tensor"
         ))),
         None => Ok(()),
     }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When the IR has no such dtype.
-pub fn dtype(code: i32) -> Result<DType, String> {
+pub fn dtype(code: impl Into<i64>) -> Result<DType, String> {
+    let code = code.into();
     Ok(match code {
         1 => DType::F32,
         2 => DType::U8,
@@ -44,7 +45,8 @@ pub fn dtype(code: i32) -> Result<DType, String> {
 }
 
 /// ONNX's name of an element type.
-pub fn type_name(code: i32) -> String {
+pub fn type_name(code: impl Into<i64>) -> String {
+    let code = code.into();
     const NAMES: [&str; 29] = [
         "undefined",
         "float",
@@ -76,7 +78,7 @@ pub fn type_name(code: i32) -> String {
         "float6e2m3",
         "float6e3m2",
     ];
-    match NAMES.get(code as usize) {
+    match usize::try_from(code).ok().and_then(|c| NAMES.get(c)) {
         Some(n) => n.to_string(),
         None => code.to_string(),
     }

@@ -19,6 +19,7 @@
 //! | `stretch` | kernels where only a run tells what broadcasts: two versions |
 //! | `packing` | right operands in panels |
 //! | `program` | the steps of a program, calling what its kernels became |
+//! | `sources` | what loop kernels were made of |
 
 pub mod apply;
 pub mod choose;
@@ -34,6 +35,7 @@ mod packing;
 mod parts;
 mod point;
 mod program;
+mod sources;
 pub mod space;
 mod stretch;
 mod sums;
@@ -43,7 +45,8 @@ pub use brolga_ir::schedule::Schedule;
 use brolga_ir::{CpuTarget, Target};
 pub use choose::choose;
 pub use packing::Packing;
-pub use program::{chosen, fits, inlines, to_loops};
+pub use program::{chosen, fits, inlines, to_loops, to_loops_with_sources};
+pub use sources::{Part, Source, Sources};
 pub use space::space;
 
 /// The machine to schedule for.

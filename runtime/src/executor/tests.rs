@@ -417,6 +417,7 @@ fn memory_is_limited() {
             threads: 1,
             memory_limit,
             host: Some(Arc::new(Count)),
+            record: false,
         };
         Executor::with_options(program(), options)
             .unwrap()

@@ -167,6 +167,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Hardmax", Node(softmax::hardmax)),
     ("Identity", Walk(sequence::identity)),
     ("If", Walk(control::if_)),
+    ("ImageDecoder", Node(image::decoder)),
     ("InstanceNormalization", Node(normalization::instance)),
     ("IsInf", Node(elementwise::is_inf)),
     ("IsNaN", Map(elementwise::unary, "is_nan")),
