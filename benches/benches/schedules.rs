@@ -11,6 +11,7 @@
 //! | `--threads=N` | threads of parallel loops (default 1) |
 //! | `--records=FILE` | appends what was timed to a file, a line of JSON a schedule |
 //! | `--from=FILE` | predicts what stands in such a file, and times nothing |
+//! | `--predictions=FILE` | writes every schedule with what is predicted, and of which parts, a line of JSON each |
 //! | `--list` | prints every chosen schedule with its times and predicted cycles, and where another one was faster |
 //!
 //! Printed: the rank correlation (Spearman) of predicted and measured times over all kernels as they are chosen, and over all of each
@@ -22,7 +23,7 @@ use brolga::ir::{Figures, Graph, Target};
 use brolga::kernels::{self, Workload, rig::Rig};
 use brolga::levels::{Module, Walk};
 use brolga::passes::bufferize::Bufferize;
-use brolga::passes::cost::Model;
+use brolga::passes::cost::{Model, Time};
 use brolga::passes::schedule::{Machine, space, to_loops};
 use brolga::runtime::Pool;
 use brolga::{Options, levels, machine, npy, source};
@@ -273,8 +274,8 @@ fn read(file: &Path) -> Vec<Record> {
     out
 }
 
-/// What the model predicts for a record, and what its kernels' cycles are.
-fn predicted(r: &Record, target: &Target, figures: &Figures) -> Option<(f64, String)> {
+/// What the model predicts for a record: all in all, and its kernels one by one.
+fn predicted(r: &Record, target: &Target, figures: &Figures) -> Option<(f64, Vec<Time>)> {
     let program = to_loops(&r.workload.program(Some(r.schedule.clone())), &Machine::of(target)).ok()?;
     let symbols = &r.workload.kernel().symbols;
     let lookup = |s: &str| symbols.iter().position(|x| **x == *s).map(|i| r.sizes[i]);
@@ -284,41 +285,51 @@ fn predicted(r: &Record, target: &Target, figures: &Figures) -> Option<(f64, Str
         threads: r.threads,
         between: 0.0,
     };
-    let parts = program.steps.iter().filter_map(|s| match s {
-        Step::Call { kernel, .. } => {
-            let t = model.kernel(&program.kernels[*kernel as usize], &lookup);
-            Some(format!(
-                "{:.0?} moving {:.3?} µs",
-                t.cycles,
-                t.moving.iter().map(|s| s * 1e6).collect::<Vec<_>>()
-            ))
-        }
+    let kernels = program.steps.iter().filter_map(|s| match s {
+        Step::Call { kernel, .. } => Some(model.kernel(&program.kernels[*kernel as usize], &lookup)),
         _ => None,
     });
-    let parts = parts.collect::<Vec<_>>().join("; ");
-    Some((model.program(&program, &lookup), parts))
+    Some((model.program(&program, &lookup), kernels.collect()))
+}
+
+/// What takes a kernel's time, as predicted.
+fn parts(t: &Time) -> Value {
+    let c = &t.cycles;
+    json!({
+        "tiles": c.tiles, "vectors": c.vectors, "moves": c.moves, "scalars": c.scalars, "control": c.control, "waits": c.waits,
+        "moving": t.moving, "flops": t.work.flops,
+    })
 }
 
 fn report(records: &[Record], target: &Target, figures: &Figures) {
     let list = std::env::args().any(|a| a == "--list");
     let start = Instant::now();
-    let mut pairs = vec![];
-    for r in records {
-        if let Some((p, parts)) = predicted(r, target, figures) {
-            if list && r.chosen {
-                println!(
-                    "{:16} {:>10.2} µs {:>10.2} µs predicted, {:>6.2}: {parts}; {}",
-                    r.model,
-                    r.seconds * 1e6,
-                    p * 1e6,
-                    p / r.seconds,
-                    r.schedule
-                );
-            }
-            pairs.push((r, p));
-        }
+    let all = records.iter().filter_map(|r| Some((r, predicted(r, target, figures)?)));
+    let all: Vec<_> = all.collect();
+    let each = start.elapsed().as_secs_f64() / all.len().max(1) as f64;
+    if let Some(file) = option("predictions") {
+        let line = |(r, (p, kernels)): &(&Record, (f64, Vec<Time>))| {
+            let mut line = line(r);
+            line["predicted"] = json!(p);
+            line["kernels"] = kernels.iter().map(parts).collect();
+            format!("{line}\n")
+        };
+        let text: String = all.iter().map(line).collect();
+        std::fs::write(file, text).expect("the file of predictions can be written");
     }
-    let each = start.elapsed().as_secs_f64() / pairs.len().max(1) as f64;
+    for (r, (p, kernels)) in all.iter().filter(|(r, _)| list && r.chosen) {
+        let parts: Vec<String> = kernels.iter().map(|t| parts(t).to_string()).collect();
+        println!(
+            "{:16} {:>10.2} µs {:>10.2} µs predicted, {:>6.2}: {}; {}",
+            r.model,
+            r.seconds * 1e6,
+            p * 1e6,
+            p / r.seconds,
+            parts.join("; "),
+            r.schedule
+        );
+    }
+    let pairs: Vec<(&Record, f64)> = all.iter().map(|(r, (p, _))| (*r, *p)).collect();
     println!("{} times, a prediction takes {:.0} µs", pairs.len(), each * 1e6);
     let chosen: Vec<_> = pairs.iter().filter(|(r, _)| r.chosen).collect();
     let (measured, predicted): (Vec<f64>, Vec<f64>) = chosen.iter().map(|(r, p)| (r.seconds, *p)).unzip();

@@ -513,7 +513,7 @@ fn candidates_that_go_wrong_are_lost_and_no_more() {
             "--kernel",
             "contract_12",
             "--inject",
-            "crash=11,hang=29,wrong=7",
+            "crash=11,hang=17,wrong=7",
         ],
     );
     let log = Log::read(&dir.join("digits.tune")).expect("records");
@@ -525,13 +525,9 @@ fn candidates_that_go_wrong_are_lost_and_no_more() {
     };
     let tried = report["candidates"].as_u64().expect("a number");
     let refused = count(Outcome::Refused) as u64;
-    // Every one of them was noticed; of what was refused none is injected.
-    assert!(
-        count(Outcome::Crashed) >= 1 && count(Outcome::Wrong) >= 1,
-        "{tried} tried, {refused} refused"
-    );
-    if tried > 40 {
-        assert!(count(Outcome::Hung) >= 1);
+    // Some of each were noticed; of what was refused none is injected.
+    for fate in [Outcome::Crashed, Outcome::Hung, Outcome::Wrong] {
+        assert!(count(fate) >= 1, "{fate:?}: none of {tried}, {refused} refused");
     }
     for line in &log.lines {
         if let Line::Trial(_, t) = line {

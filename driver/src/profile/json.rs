@@ -38,6 +38,7 @@ fn row(r: &Row, counters: &[&'static str]) -> Value {
             "wall": roof.wall.to_string(),
             "share": r.efficiency(),
         })),
+        "predicted": r.predicted,
         "counters": counts,
     })
 }

@@ -29,6 +29,7 @@ use brolga_codegen::listing::Listing;
 use brolga_ir::figures::Figures;
 use brolga_ir::program::Program;
 use brolga_ir::{Symbol, Target};
+use brolga_passes::cost::Model;
 use brolga_passes::schedule::Sources;
 use brolga_runtime::View;
 use brolga_runtime::profile::{Recorder, RunRecord};
@@ -209,7 +210,13 @@ impl Made {
         let (figures, warning) = machine::figures(&self.target);
         let threads = session.executor().workers();
         let lookup = |s: &str| sizes.iter().find(|(k, _)| **k == *s).map(|(_, n)| *n);
-        let mut steps = steps::of(&self.program, &lookup);
+        let model = self.target.cpu().map(|cpu| Model {
+            cpu,
+            figures: &figures,
+            threads: threads as usize,
+            between: roof::touched(&self.program, &lookup),
+        });
+        let mut steps = steps::of(&self.program, model.as_ref(), &lookup);
         steps::count_calls(&mut steps, &records);
         let roofs = roof::Roofs::new(&self.program, &figures, threads as usize, &lookup);
         let schedules = |kernel: u32| match &self.sources {

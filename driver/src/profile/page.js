@@ -67,6 +67,7 @@ function head() {
   const flops = data.kernels.reduce((sum, k) => sum + (k.flops ?? 0), 0);
   facts($("facts"), [
     ["median of a run", time(data.run.median)],
+    ["predicted", or(k.predicted, (s) => time(s / k.calls))],
     ["10th to 90th percentile", `${time(data.run.p10)} – ${time(data.run.p90)}`],
     ["operations", count(flops, "FLOP")],
     ["speed", `${count(flops / data.run.median, "FLOP")}/s`],
@@ -82,6 +83,7 @@ const COLUMNS = [
   ["share", "", (k) => percent(k.share)],
   ["calls", "", (k) => digits(k.calls)],
   ["median", "", (k) => time(k.call.median)],
+  ["predicted", "wide", (k) => or(k.predicted, (s) => time(s / k.calls))],
   ["p10 – p90", "wide", (k) => `${time(k.call.p10)} – ${time(k.call.p90)}`],
   ["GFLOP/s", "", (k) => or(k.flops_per_second, (x) => digits(x / 1e9))],
   ["GB/s", "", (k) => or(k.bytes_per_second, (x) => digits(x / 1e9))],
@@ -149,6 +151,7 @@ function choose(i, show) {
     ["kind", k.kind],
     ["calls in a run", digits(k.calls)],
     ["median of a call", time(k.call.median)],
+    ["predicted", or(k.predicted, (s) => time(s / k.calls))],
     ["10th to 90th percentile", `${time(k.call.p10)} – ${time(k.call.p90)}`],
     ["shortest", time(k.call.min)],
     ["share of the time", percent(k.share)],

@@ -63,18 +63,11 @@ impl<'p> Roofs<'p> {
         threads: usize,
         sizes: &dyn Fn(&str) -> Option<i64>,
     ) -> Roofs<'p> {
-        let held = |s: &&brolga_ir::program::Slot| matches!(s.storage, Storage::Weight(_) | Storage::Computed);
-        let bytes = program.slots.iter().filter(held).map(|s| s.bytes());
-        let sum: f64 = bytes
-            .chain(program.arena.clone())
-            .filter_map(|d| d.value(sizes).ok())
-            .map(|n| n as f64)
-            .sum();
         Roofs {
             program,
             figures,
             threads: threads.min(figures.cores).max(1),
-            constants: level(figures, threads, sum),
+            constants: level(figures, threads, touched(program, sizes)),
         }
     }
 
@@ -114,6 +107,14 @@ impl<'p> Roofs<'p> {
         };
         (roof.seconds > 0.0 && roof.seconds.is_finite()).then_some(roof)
     }
+}
+
+/// Bytes that a run touches: its constants and its arena.
+pub(super) fn touched(program: &Program, sizes: &dyn Fn(&str) -> Option<i64>) -> f64 {
+    let held = |s: &&brolga_ir::program::Slot| matches!(s.storage, Storage::Weight(_) | Storage::Computed);
+    let bytes = program.slots.iter().filter(held).map(|s| s.bytes());
+    let all = bytes.chain(program.arena.clone()).filter_map(|d| d.value(sizes).ok());
+    all.map(|n| n as f64).sum()
 }
 
 /// What a machine does in a second at a wall: operations or bytes.

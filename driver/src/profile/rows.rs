@@ -67,6 +67,8 @@ pub struct Row {
     pub work: Option<Work>,
     /// How fast they could be.
     pub roof: Option<Roof>,
+    /// Seconds of all calls of a run as the cost model predicts them, where sizes tell.
+    pub predicted: Option<f64>,
     /// Threads that were at work in it: the median of the runs.
     pub busy: f64,
     /// The schedules that it was made by, each with its structured kernel.
@@ -146,6 +148,7 @@ pub(super) fn of(steps: &[Step], records: &[RunRecord], threads: u32) -> Vec<Row
                 share: 0.0,
                 work: Some(Work::NONE),
                 roof: None,
+                predicted: Some(0.0),
                 busy: 0.0,
                 schedules: vec![],
                 counts: None,
@@ -161,6 +164,7 @@ pub(super) fn of(steps: &[Step], records: &[RunRecord], threads: u32) -> Vec<Row
             }
         }
         row.work = row.work.zip(s.work).map(|(sum, w)| sum + times_of(w, s.calls));
+        row.predicted = row.predicted.zip(s.predicted).map(|(sum, t)| sum + t * s.calls);
         place.push(at);
     }
     let mut sums: Vec<Sum> = rows.iter().map(|_| Sum::default()).collect();

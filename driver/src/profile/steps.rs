@@ -1,7 +1,8 @@
 //! The steps of a program: what each is, does, and comes from.
 
-use brolga_ir::program::{Program, SlotId, Step as Inner};
-use brolga_passes::cost::{Work, copied, work};
+use brolga_ir::loops::Buf;
+use brolga_ir::program::{Program, SlotId, Step as Inner, Storage};
+use brolga_passes::cost::{Model, Work, copied, work};
 use brolga_runtime::profile::RunRecord;
 use rustc_hash::FxHashMap;
 use std::fmt;
@@ -69,16 +70,21 @@ pub struct Step {
     pub work: Option<Work>,
     /// Bytes of constants among those that it reads.
     pub constants: f64,
+    /// Seconds of one call as the cost model predicts them, where all sizes are known before it runs.
+    pub predicted: Option<f64>,
     /// How often a run calls it, on average.
     pub calls: f64,
 }
 
-/// The steps of a program, by their numbers.
-pub(super) fn of(program: &Program, sizes: &dyn Fn(&str) -> Option<i64>) -> Vec<Step> {
+/// The steps of a program, by their numbers. `model` predicts their times; between two uses of a constant, a run touches as many bytes as
+/// it says.
+pub(super) fn of(program: &Program, model: Option<&Model>, sizes: &dyn Fn(&str) -> Option<i64>) -> Vec<Step> {
     let mut all = Steps {
         program,
+        model,
         sizes,
         works: FxHashMap::default(),
+        times: FxHashMap::default(),
         out: vec![],
     };
     all.block(&program.steps, None);
@@ -87,9 +93,12 @@ pub(super) fn of(program: &Program, sizes: &dyn Fn(&str) -> Option<i64>) -> Vec<
 
 struct Steps<'p> {
     program: &'p Program,
+    model: Option<&'p Model<'p>>,
     sizes: &'p dyn Fn(&str) -> Option<i64>,
     /// What kernels do.
     works: FxHashMap<u32, Option<Work>>,
+    /// What kernels take, by which of their operands are constants.
+    times: FxHashMap<(u32, Vec<bool>), Option<f64>>,
     out: Vec<Step>,
 }
 
@@ -117,6 +126,7 @@ impl Steps<'_> {
             parent: None,
             work: None,
             constants: 0.0,
+            predicted: None,
             calls: 0.0,
         };
         match s {
@@ -128,12 +138,14 @@ impl Steps<'_> {
                     of.exact.then_some(of)
                 });
                 let constants: f64 = args.iter().map(|s| self.constant_bytes(*s)).sum();
+                let predicted = work.and_then(|_| self.predicted(*kernel, args));
                 Step {
                     name: self.program.kernels[*kernel as usize].name.clone(),
                     kernel: Some(*kernel),
                     nodes: origin.iter().map(|n| n.to_string()).collect(),
                     work,
                     constants: work.map_or(0.0, |w| constants.min(w.bytes_read)),
+                    predicted,
                     ..plain(Kind::Kernel, &[])
                 }
             }
@@ -171,16 +183,38 @@ impl Steps<'_> {
         }
     }
 
+    /// Seconds of a call of a kernel. What a step before it made is near; constants were touched a run ago.
+    fn predicted(&mut self, kernel: u32, args: &[SlotId]) -> Option<f64> {
+        let model = self.model?;
+        let constant: Vec<bool> = args.iter().map(|s| self.is_constant(*s)).collect();
+        let (program, sizes) = (self.program, self.sizes);
+        *self
+            .times
+            .entry((kernel, constant))
+            .or_insert_with_key(|(_, constant)| {
+                let between = |b: Buf| match constant.get(b.0 as usize) {
+                    Some(true) => model.between,
+                    _ => 0.0,
+                };
+                let time = model.kernel_among(&program.kernels[kernel as usize], sizes, &between);
+                Some(time.seconds).filter(|s| s.is_finite())
+            })
+    }
+
     fn bytes(&self, slot: SlotId) -> Option<f64> {
         let bytes = self.program.slot(slot).bytes();
         bytes.value(self.sizes).ok().map(|n| n as f64)
     }
 
+    fn is_constant(&self, slot: SlotId) -> bool {
+        let storage = &self.program.slot(self.program.root(slot)).storage;
+        matches!(storage, Storage::Weight(_) | Storage::Computed)
+    }
+
     fn constant_bytes(&self, slot: SlotId) -> f64 {
-        use brolga_ir::program::Storage;
-        match self.program.slot(self.program.root(slot)).storage {
-            Storage::Weight(_) | Storage::Computed => self.bytes(slot).unwrap_or(0.0),
-            _ => 0.0,
+        match self.is_constant(slot) {
+            true => self.bytes(slot).unwrap_or(0.0),
+            false => 0.0,
         }
     }
 }

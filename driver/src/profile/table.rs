@@ -13,12 +13,15 @@ const NODES: usize = 48;
 /// A column: its title, whether it stands to the right, and what a row has there.
 type Column = (&'static str, bool, fn(&Row) -> String);
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     ("kernel", false, |r| r.name.clone()),
     ("kind", false, |r| r.kind.to_string()),
     ("share", true, |r| format!("{:.1}%", 100.0 * r.share)),
     ("calls", true, |r| amount(r.calls)),
     ("median", true, |r| time(r.call.median)),
+    ("predicted", true, |r| {
+        r.predicted.map_or_else(none, |s| time(s / r.calls))
+    }),
     ("p10", true, |r| time(r.call.p10)),
     ("p90", true, |r| time(r.call.p90)),
     ("GFLOP/s", true, |r| rate(r.flops())),

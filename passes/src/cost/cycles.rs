@@ -11,10 +11,11 @@ use super::constants::{
 };
 use super::nest::{Integer, Nest, Node};
 use brolga_ir::figures::Figures;
-use brolga_ir::index::{Ix, Reg, Term, Var};
+use brolga_ir::index::{Bound, Ix, Reg, Term, Var};
 use brolga_ir::loops::{Expr, LoopKind, Scope, Stmt, Tile};
 use brolga_ir::{CpuTarget, DType};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::cell::RefCell;
 
 /// Rounds of an unrolled loop that are followed; more go on like these.
 const FOLLOWED: i64 = 8;
@@ -61,6 +62,7 @@ pub(super) fn cycles(nest: &Nest, sizes: &dyn Fn(&str) -> Option<i64>, cpu: &Cpu
         figures,
         width: f64::from(cpu.body_lanes().unwrap_or(4)),
         varies: varies(nest),
+        seen: RefCell::default(),
     };
     c.all(&nest.nodes, None, &mut vec![])
 }
@@ -74,6 +76,8 @@ struct Counter<'a> {
     width: f64,
     /// The loops in whose iterations a register differs.
     varies: FxHashMap<Reg, FxHashSet<Var>>,
+    /// Quotients that are counted, with whether lanes differ and how often they are computed.
+    seen: RefCell<FxHashSet<(Term, bool, u64)>>,
 }
 
 /// Loops around a statement, outermost first, with the iterations of each.
@@ -122,7 +126,9 @@ impl Counter<'_> {
             Stmt::Set(r, e) if n.usual => self.assignment(n, *r, e, lane, around),
             Stmt::Store { buffer, index, .. } => {
                 let d = self.nest.kernel.buffer(*buffer).dtype;
-                self.access(n.times, n.values(1), index, d, lane, STORE)
+                let mut c = self.access(n.times, n.values(1), index, d, lane, STORE);
+                c.add(&self.quotients(index, n.times, lane, n.values(1), around));
+                c
             }
             Stmt::Set(..) | Stmt::Check { .. } | Stmt::Barrier => Cycles::default(),
         }
@@ -136,9 +142,7 @@ impl Counter<'_> {
     fn assignment(&self, n: &Node, r: Reg, e: &Expr, lane: Option<Var>, around: &Around) -> Cycles {
         let info = self.nest.kernel.reg(r);
         let differs = |v: Var| self.varies.get(&r).is_some_and(|all| all.contains(&v));
-        // Before the loops that it is the same in.
-        let same = around.iter().rev().take_while(|(v, _)| !differs(*v));
-        let times = n.times / same.map(|(_, trips)| trips).product::<f64>();
+        let times = hoisted(n.times, around, &differs);
         let lane = lane.filter(|v| differs(*v));
         let lanes = match lane {
             Some(_) => n.values(info.lanes),
@@ -152,18 +156,16 @@ impl Counter<'_> {
             } => {
                 let d = self.nest.kernel.buffer(*buffer).dtype;
                 let mut c = self.access(times, lanes, index, d, lane, LOAD);
-                let guards: f64 = guard
-                    .iter()
-                    .map(|b| GUARD * registers + self.quotients(&b.index, lane, lanes))
-                    .sum();
-                c.moves += guards * times;
+                c.add(&self.quotients(index, times, lane, lanes, around));
+                c.add(&self.bounds(guard, times, lane, lanes, registers, around));
                 return c;
             }
-            Expr::Index(ix) => registers * 0.5 + self.quotients(ix, lane, lanes),
-            Expr::InBounds(bounds) => {
-                let one = |b: &brolga_ir::index::Bound| GUARD * registers + self.quotients(&b.index, lane, lanes);
-                bounds.iter().map(one).sum()
+            Expr::Index(ix) => {
+                let mut c = self.quotients(ix, times, lane, lanes, around);
+                c.scalars += 0.5 * registers * times;
+                return c;
             }
+            Expr::InBounds(bounds) => return self.bounds(bounds, times, lane, lanes, registers, around),
             Expr::Prim(p, args) => {
                 let d = self.nest.kernel.reg(args[p.typed()]).dtype;
                 let serial = !d.is_float() && throughput(*p, d) > 8.0;
@@ -193,7 +195,7 @@ impl Counter<'_> {
     fn access(&self, times: f64, lanes: f64, index: &Ix, d: DType, lane: Option<Var>, one: f64) -> Cycles {
         let Some(v) = lane else {
             return Cycles {
-                scalars: (one + self.quotients(index, None, 1.0)) * times,
+                scalars: one * times,
                 ..Cycles::default()
             };
         };
@@ -201,7 +203,7 @@ impl Counter<'_> {
             Some(0) => one,
             // A store of lanes that lie apart takes them out one by one as well.
             Some(1) => one * (lanes * d.bytes() as f64 / 4.0 / self.width).ceil().max(1.0),
-            _ => LANE * lanes + self.quotients(index, lane, lanes),
+            _ => LANE * lanes,
         };
         Cycles {
             moves: per * times,
@@ -209,18 +211,56 @@ impl Counter<'_> {
         }
     }
 
-    /// What quotients and remainders in an index take: for each lane where it differs between lanes.
-    fn quotients(&self, index: &Ix, lane: Option<Var>, lanes: f64) -> f64 {
-        let one = |(t, _): &(Term, brolga_ir::Dim)| match t {
-            Term::Div(e, d) | Term::Mod(e, d) => {
-                let each = lane.is_some_and(|v| e.uses(v));
-                let cost = QUOTIENT[usize::from(d.as_const().is_none())];
-                cost * if each { lanes } else { 1.0 } + self.quotients(e, lane, lanes)
+    /// Whether an index differs between the iterations of a loop.
+    fn moves(&self, ix: &Ix, v: Var) -> bool {
+        let mut moved = ix.uses(v);
+        ix.for_each_reg(&mut |r| moved |= self.varies.get(&r).is_some_and(|all| all.contains(&v)));
+        moved
+    }
+
+    /// What bounds take, where each is found out before the loops that it is the same in.
+    fn bounds(
+        &self,
+        bounds: &[Bound],
+        times: f64,
+        lane: Option<Var>,
+        lanes: f64,
+        registers: f64,
+        around: &Around,
+    ) -> Cycles {
+        let mut sum = Cycles::default();
+        for b in bounds {
+            let times_here = hoisted(times, around, &|v| self.moves(&b.index, v));
+            match lane.is_some_and(|v| self.moves(&b.index, v)) {
+                true => sum.moves += GUARD * registers * times_here,
+                false => sum.scalars += GUARD * times_here,
             }
-            Term::Min(e, _) => self.quotients(e, lane, lanes),
-            Term::Var(_) | Term::Reg(_) => 0.0,
-        };
-        index.terms.iter().map(one).sum()
+            sum.add(&self.quotients(&b.index, times, lane, lanes, around));
+        }
+        sum
+    }
+
+    /// What quotients and remainders in an index take, each before the loops that it is the same in: for each lane where it
+    /// differs between lanes.
+    fn quotients(&self, index: &Ix, times: f64, lane: Option<Var>, lanes: f64, around: &Around) -> Cycles {
+        let mut sum = Cycles::default();
+        for (t, _) in &index.terms {
+            match t {
+                Term::Div(e, d) | Term::Mod(e, d) => {
+                    let each = lane.is_some_and(|v| self.moves(e, v));
+                    let here = hoisted(times, around, &|v| self.moves(e, v));
+                    // One that stands there already is used again.
+                    if self.seen.borrow_mut().insert((t.clone(), each, here.to_bits())) {
+                        let cost = QUOTIENT[usize::from(d.as_const().is_none())] * if each { lanes } else { 1.0 };
+                        sum.scalars += cost * here;
+                        sum.add(&self.quotients(e, times, lane, lanes, around));
+                    }
+                }
+                Term::Min(e, _) => sum.add(&self.quotients(e, times, lane, lanes, around)),
+                Term::Var(_) | Term::Reg(_) => {}
+            }
+        }
+        sum
     }
 
     fn tile(&self, n: &Node, t: &Tile) -> f64 {
@@ -305,6 +345,12 @@ impl Counter<'_> {
             }
         }
     }
+}
+
+/// How often something runs that stands before the loops that it is the same in.
+fn hoisted(times: f64, around: &Around, differs: &dyn Fn(Var) -> bool) -> f64 {
+    let same = around.iter().rev().take_while(|(v, _)| !differs(*v));
+    times / same.map(|(_, trips)| trips).product::<f64>()
 }
 
 /// By how many elements neighbouring lanes lie apart; `None` where it is not the same between all.

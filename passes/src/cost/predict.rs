@@ -14,7 +14,7 @@ use super::cycles::{Cycles, cycles};
 use super::nest::{Nest, size};
 use super::traffic::Traffic;
 use super::work::{Work, copied, of_nest};
-use brolga_ir::loops::{self, LoopKind, Stmt};
+use brolga_ir::loops::{self, Buf, LoopKind, Stmt};
 use brolga_ir::program::{Program, Rows, Step};
 use brolga_ir::{CpuTarget, Figures};
 use std::cell::Cell;
@@ -56,6 +56,16 @@ pub struct Time {
 impl Model<'_> {
     /// The time of a loop kernel.
     pub fn kernel(&self, kernel: &loops::Kernel, sizes: &dyn Fn(&str) -> Option<i64>) -> Time {
+        self.kernel_among(kernel, sizes, &|_| self.between)
+    }
+
+    /// The time of a loop kernel, where others touch so many bytes between what touched a buffer before and the kernel's run.
+    pub fn kernel_among(
+        &self,
+        kernel: &loops::Kernel,
+        sizes: &dyn Fn(&str) -> Option<i64>,
+        between: &dyn Fn(Buf) -> f64,
+    ) -> Time {
         let nest = Nest::new(kernel, sizes);
         let work = of_nest(&nest, sizes);
         let mut cycles = cycles(&nest, sizes, self.cpu, self.figures);
@@ -63,7 +73,7 @@ impl Model<'_> {
         let traffic = Traffic::new(&nest, sizes);
         let shares = self.shares(kernel, sizes, &work);
         let compute = cycles.sum() / self.figures.hertz * shares.longest;
-        let bytes = self.bytes(&traffic);
+        let bytes = self.bytes(&traffic, between);
         self.time(work, cycles, compute, bytes, traffic.footprint, &shares)
     }
 
@@ -116,12 +126,12 @@ impl Model<'_> {
     }
 
     /// Bytes that come from each level beyond the smallest cache.
-    fn bytes(&self, traffic: &Traffic) -> Vec<f64> {
+    fn bytes(&self, traffic: &Traffic, between: &dyn Fn(Buf) -> f64) -> Vec<f64> {
         let into: Vec<f64> = self
             .figures
             .caches
             .iter()
-            .map(|c| traffic.into_cache(c.bytes, self.between))
+            .map(|c| traffic.into_cache(c.bytes, between))
             .collect();
         // What a cache takes in and the next one does not comes from the next one.
         let next = into.iter().skip(1).copied().chain([0.0]);

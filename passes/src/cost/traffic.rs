@@ -24,8 +24,10 @@ use std::cell::Cell;
 pub(super) struct Traffic<'a> {
     nest: &'a Nest<'a>,
     sizes: &'a dyn Fn(&str) -> Option<i64>,
-    /// What a run touches.
+    /// Bytes that a run touches.
     pub footprint: f64,
+    /// Bytes of each buffer that move when all that is touched moves once.
+    once: Vec<(Buf, f64)>,
     loops: Vec<Level>,
 }
 
@@ -46,20 +48,25 @@ impl<'a> Traffic<'a> {
             nest,
             sizes,
             footprint: 0.0,
+            once: vec![],
             loops: vec![],
         };
         t.loops = t.levels(&nest.nodes);
-        t.footprint = t.touched(&nest.nodes, &|_| true)[0];
+        let all = t.buffers(&nest.nodes, &|_| true);
+        t.footprint = all.iter().map(|(_, [bytes, _])| bytes).sum();
+        t.once = all.into_iter().map(|(b, [_, moved])| (b, moved)).collect();
         t
     }
 
-    /// Bytes that come into a cache of so many bytes, or go back from it, in a run; between runs, others touch `between` bytes.
-    pub fn into_cache(&self, bytes: f64, between: f64) -> f64 {
+    /// Bytes that come into a cache of so many bytes, or go back from it, in a run; between what touched a buffer before and
+    /// the run, others touch `between` bytes.
+    pub fn into_cache(&self, bytes: f64, between: &dyn Fn(Buf) -> f64) -> f64 {
         let room = SHARE * bytes;
-        if self.footprint + between <= room {
-            return 0.0;
+        if self.footprint > room {
+            return self.loops.iter().map(|l| l.bytes(room)).sum();
         }
-        self.loops.iter().map(|l| l.bytes(room)).sum()
+        let gone = self.once.iter().filter(|(b, _)| self.footprint + between(*b) > room);
+        gone.map(|(_, moved)| moved).sum()
     }
 
     fn levels(&self, nodes: &[Node]) -> Vec<Level> {
@@ -106,6 +113,13 @@ impl<'a> Traffic<'a> {
 
     /// Bytes that statements touch while some loops run, in whole lines; and how many move, where what is written counts more.
     fn touched(&self, nodes: &[Node], moves: &dyn Fn(Var) -> bool) -> [f64; 2] {
+        let all = self.buffers(nodes, moves);
+        all.iter()
+            .fold([0.0, 0.0], |sum, (_, b)| [sum[0] + b[0], sum[1] + b[1]])
+    }
+
+    /// [`Traffic::touched`] of each buffer.
+    fn buffers(&self, nodes: &[Node], moves: &dyn Fn(Var) -> bool) -> Vec<(Buf, [f64; 2])> {
         let mut accesses: FxHashMap<Buf, Vec<Footprint>> = FxHashMap::default();
         fn go(t: &Traffic, nodes: &[Node], moves: &dyn Fn(Var) -> bool, accesses: &mut FxHashMap<Buf, Vec<Footprint>>) {
             for n in nodes {
@@ -118,8 +132,7 @@ impl<'a> Traffic<'a> {
             }
         }
         go(self, nodes, moves, &mut accesses);
-        let mut sum = [0.0, 0.0];
-        for (b, all) in accesses {
+        let one = |(b, all): (Buf, Vec<Footprint>)| {
             let buffer = self.nest.kernel.buffer(b);
             let element = buffer.dtype.bytes() as f64;
             let len = size(&buffer.len, self.sizes, &Cell::new(true));
@@ -127,10 +140,9 @@ impl<'a> Traffic<'a> {
             let lines: f64 = all.iter().map(|f| in_lines(f, element)).sum();
             let whole = Footprint::union(&all, len) as f64 * element;
             let bytes = (whole * lines / counted.max(1.0)).min((len as f64 * element).max(LINE));
-            sum[0] += bytes;
-            sum[1] += bytes * if buffer.scope == Scope::In { 1.0 } else { WRITE };
-        }
-        sum
+            (b, [bytes, bytes * if buffer.scope == Scope::In { 1.0 } else { WRITE }])
+        };
+        accesses.into_iter().map(one).collect()
     }
 }
 
@@ -177,7 +189,7 @@ mod tests {
         k.verify().expect("a valid kernel");
         let nest = Nest::new(&k, &|_| None);
         // The share is of whole caches.
-        Traffic::new(&nest, &|_| None).into_cache(cache / SHARE, between)
+        Traffic::new(&nest, &|_| None).into_cache(cache / SHARE, &|_| between)
     }
 
     #[test]
@@ -202,6 +214,14 @@ mod tests {
         // All of it stays between runs; or it does not, since others need the room.
         assert_eq!(traffic(pairs, 16384.0, 0.0), 0.0);
         assert_eq!(traffic(pairs, 16384.0, 16384.0), once + written);
+        // Only one operand was touched long ago.
+        let k: Kernel = pairs.parse().expect("a kernel");
+        let nest = Nest::new(&k, &|_| None);
+        let far = |b: Buf| if b.0 == 1 { 16384.0 } else { 0.0 };
+        assert_eq!(
+            Traffic::new(&nest, &|_| None).into_cache(16384.0 / SHARE, &far),
+            4.0 * 2048.0
+        );
         // An iteration of the outer loop does not fit.
         assert_eq!(traffic(pairs, 4096.0, 0.0), 4.0 * (row + rows) + written);
     }

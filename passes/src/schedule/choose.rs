@@ -1,6 +1,7 @@
 //! The schedule that a kernel gets when nobody says otherwise. Every heuristic of scheduling stands here; a number was
 //! measured on a Zen 4 where nothing else is said.
 
+use super::contraction::{Contraction, Moves};
 use super::cpu::tile::Tiling;
 use super::cpu::tree;
 use super::flat::{Flat, FlatRead, FlatStage, local_len, stride_is_one};
@@ -8,7 +9,7 @@ use super::gpu::contract::Blocks;
 use super::knobs::{self, grain};
 use super::parts::{self, Part};
 use super::{Gpu, Machine, Schedule, inline, stretch};
-use brolga_ir::index::Var;
+use brolga_ir::index::{Ix, Var};
 use brolga_ir::loops::PANEL;
 use brolga_ir::schedule::{
     Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile, Tree, Way,
@@ -16,8 +17,10 @@ use brolga_ir::schedule::{
 use brolga_ir::structured::{self, IterKind};
 use brolga_ir::{CpuTarget, DType, Dim, TileFamily, TileKind};
 
-/// Iterations that a parallel loop should have at least, where there are as many.
+/// Iterations that a parallel loop should have at least, where there are as many and they are worth it.
 const TASKS: i64 = 64;
+/// Cycles that each of them is worth.
+const TASK: i64 = 2500;
 /// Iterations from which on a loop may be shared out where more would cost something.
 const FEW_TASKS: i64 = 4;
 /// The fewest lanes of a vector.
@@ -28,6 +31,18 @@ const ACROSS: i64 = 4;
 const BYTES_A_LANE: i64 = 4;
 /// The most elements of a window.
 const WINDOW: i64 = 121;
+/// Lanes of vectors that are read or written one lane at a time.
+const APART: i64 = 8;
+/// Lanes of a register of the widest vectors.
+const VECTOR: i64 = 16;
+/// Registers of sums that a tile needs to hide how long an addition takes.
+const CHAINS: i64 = 4;
+/// Products of a sum from which on it has several registers of its own.
+const LONG_SUM: i64 = 512;
+/// Rows up to this length are summed by the narrowest vectors, where little else is done: to sum up lanes takes longer than to load them.
+const SHORT_SUM: i64 = 24;
+/// Instructions that are little.
+const LITTLE: usize = 14;
 /// Points of a chunk, when a single long dimension is cut for the parallel loop.
 const CHUNK: i64 = 4096;
 /// From so many points on, a reduction decides how many lanes its kernel has.
@@ -125,6 +140,23 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     let resident = (target.l2_bytes / 2) as i64;
     let stays = t.panel_bytes().as_const().is_some_and(|b| b <= resident);
     let columns = t.columns().as_const().map_or(PANEL, |n| n.clamp(1, PANEL)) as u32;
+    // Few long sums that lie side by side are better summed in many parts each.
+    let vectors = &t.rows() * &t.columns().ceil_div(&Dim::Const(VECTOR));
+    let few = vectors.as_const().is_some_and(|n| n < CHAINS);
+    let long = flat
+        .stages
+        .iter()
+        .any(|s| s.length().as_const().is_some_and(|n| n >= LONG_SUM));
+    if few
+        && long
+        && flat
+            .stages
+            .iter()
+            .filter(|s| s.reduces())
+            .all(FlatStage::reads_contiguously)
+    {
+        return None;
+    }
     Some(Schedule::Tile(Tile {
         left,
         rows: i64::from(target.tile.shape(t.kind(), columns).rows),
@@ -207,18 +239,20 @@ fn copy(flat: &Flat) -> Option<Schedule> {
 /// Vectors of points or of rows.
 fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     let keeps = flat.locals.iter().any(|l| !l.shape.is_empty());
-    let along = vector_dim(flat);
+    let columns = columns(flat);
+    let along = columns.or_else(|| vector_dim(flat));
     let rows = keeps || flat.stages.iter().any(has_row) || {
         // Reductions along contiguous data: lanes along the reduction, unless an outer dimension is contiguous too.
         let reduces = flat.stages.iter().any(|s| s.reduces() && !s.scan);
         reduces
+            && columns.is_none()
             && along.is_none_or(|i| !contiguous_reads(flat, flat.outer[i].0))
             && flat.stages.iter().all(FlatStage::reads_contiguously)
     };
     if rows && flat.stages.iter().all(|s| !s.scan) {
         return Schedule::Rows(Rows {
             lanes: fitting(width(flat.stages.iter(), target), flat.stages.iter()),
-            outside: tasks(flat.outer.iter().map(|(_, d)| d)) as i64,
+            outside: tasks(flat, flat.outer.iter().map(|(_, d)| d)) as i64,
             inline: vec![],
             knobs: knobs::defaults(target),
         });
@@ -250,6 +284,8 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
         Some(lanes) if bytes => BYTES_A_LANE * i64::from(lanes),
         _ => width(flat.stages.iter().filter(|s| !reduces || often(s)), loads),
     };
+    let apart = !reduces && !beside(flat, flat.outer[along].0);
+    let width = if apart { width.min(APART) } else { width };
     // Lanes beyond the extent would leave all of it to the tail.
     let lanes = match extent.as_const() {
         Some(n @ 4..) => width.min(1 << n.ilog2()),
@@ -264,14 +300,13 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     // One long dimension is cut into chunks when there is nothing else to run in parallel.
     let cut = long && known.is_some_and(|n| n < TASKS);
     let others = flat.outer.len() as i64 - 1;
-    let outside = tasks(rest()) as i64;
-    // Windows had better be computed several at once, where that leaves some tasks.
+    let outside = tasks(flat, rest()) as i64;
+    // Windows had better be computed several at once, where that leaves some tasks; and so had what is read or written lane by lane.
     let most: Vec<&Dim> = rest().take((others - 1).max(0) as usize).collect();
-    let enough = brolga_ir::dim::product(most.iter().copied())
-        .as_const()
-        .is_none_or(|n| n >= FEW_TASKS);
-    let windows =
-        others > 0 && enough && target.body_lanes().is_some() && lanes > 1 && flat.stages.iter().any(is_window);
+    let left = brolga_ir::dim::product(most.iter().copied()).as_const();
+    let enough = outside == 0 || columns.is_some() || left.is_none_or(|n| n >= FEW_TASKS);
+    let several = apart || columns.is_some() || flat.stages.iter().any(is_window);
+    let windows = others > 0 && enough && target.body_lanes().is_some() && lanes > 1 && several;
     Schedule::Points(Points {
         along: along as i64,
         lanes,
@@ -305,13 +340,69 @@ fn has_row(s: &FlatStage) -> bool {
     s.dims.iter().any(|(_, d)| d.kind == IterKind::Parallel)
 }
 
+/// The outer dimension of the columns of a product that no tile computes, where that is better than any other: of small numbers, whose
+/// rows are short, or where the result has no other dimension that fills a vector.
+fn columns(flat: &Flat) -> Option<usize> {
+    /// Elements of a row that fill a few vectors.
+    const ROW: i64 = 128;
+    let both = [0, 1].into_iter().filter_map(|left| Contraction::of(flat, left).ok());
+    // The weights are read without bounds.
+    let c = both
+        .into_iter()
+        .find(|c| c.right.guard.is_empty() && !c.that(&[Moves::Right]).is_empty())?;
+    let wide = |(_, d): &&(Var, Dim)| d.as_const().is_some_and(|n| n >= VECTOR);
+    let columns = c.that(&[Moves::Right]);
+    let (v, _) = columns.iter().filter(wide).max_by_key(|(_, d)| d.as_const())?;
+    let at = flat.outer.iter().position(|(o, _)| o == v)?;
+    let small = c.dtypes[..2].iter().all(|d| d.bytes() < 4);
+    let short = c
+        .steps
+        .last()
+        .is_some_and(|(_, d)| d.as_const().is_some_and(|n| n < ROW));
+    let narrow = vector_dim(flat).is_some_and(|i| flat.outer[i].1.as_const().is_some_and(|n| n < APART));
+    let across = vector_dim(flat).is_some_and(|i| contiguous_reads(flat, flat.outer[i].0));
+    (narrow || small && short && !across).then_some(at)
+}
+
+/// True where lanes along `v` read elements that data tell.
+fn gathers(s: &FlatStage, v: Var) -> bool {
+    let mut moved: Vec<bool> = vec![];
+    let mut found = false;
+    for r in &s.reads {
+        let by = |index: &Ix, from_data: &mut bool| {
+            index.for_each_reg(&mut |r| *from_data |= moved.get(r.0 as usize).copied().unwrap_or(false));
+            index.uses(v)
+        };
+        let mut data = false;
+        let moves = match r {
+            FlatRead::Element { index, .. } => {
+                let moves = by(index, &mut data);
+                found |= data;
+                moves
+            }
+            FlatRead::Index(index) => by(index, &mut data),
+            FlatRead::InBounds(bounds) => bounds.iter().any(|b| by(&b.index, &mut data)),
+            FlatRead::Computed(_, args) => args.iter().any(|a| moved[*a as usize]),
+        };
+        moved.push(moves || data);
+    }
+    found
+}
+
 /// The outer dimension along which the result is contiguous; the last one when there is none. One that fills no vector gives way to
-/// another along which everything that is read is contiguous, or the same.
+/// another along which everything that is read is contiguous, or the same; one along which data tell what is read to another one along
+/// which they do not.
 fn vector_dim(flat: &Flat) -> Option<usize> {
     let write = flat.stages.last().and_then(|s| s.writes.first()).map(|w| &w.1)?;
     let found = flat.outer.iter().rposition(|(v, _)| stride_is_one(write, *v));
     let found = found.or(flat.outer.len().checked_sub(1))?;
     let fills = |i: usize| flat.outer[i].1.as_const().is_none_or(|n| n >= FEWEST_LANES);
+    let gathered = |i: usize| flat.stages.iter().any(|s| gathers(s, flat.outer[i].0));
+    if gathered(found)
+        && let Some(other) = (0..flat.outer.len()).rfind(|&i| fills(i) && !gathered(i))
+    {
+        return Some(other);
+    }
     if fills(found) {
         return Some(found);
     }
@@ -338,15 +429,42 @@ fn contiguous_reads(flat: &Flat, v: Var) -> bool {
     })
 }
 
+/// True when elements that lanes along `v` read and write lie side by side, or are the same.
+fn beside(flat: &Flat, v: Var) -> bool {
+    let near = |index: &Ix| {
+        index
+            .stride(v)
+            .is_some_and(|d| d.is(1) || d.is(0) || d.is_broadcast_step())
+    };
+    flat.stages.iter().all(|s| {
+        let reads = s.reads.iter().all(|r| match r {
+            FlatRead::Element { index, .. } => near(index),
+            _ => true,
+        });
+        reads && s.writes.iter().all(|(_, index)| near(index))
+    })
+}
+
 /// Lanes for a kernel: fewer the larger the bodies of stages, so that values stay in registers.
 fn width<'s>(stages: impl Iterator<Item = &'s FlatStage>, target: &CpuTarget) -> i64 {
     let sizes = stages.map(|s| s.body.usual() + s.reads.len());
     lanes(sizes.max().unwrap_or(0), target)
 }
 
-/// Lanes for rows: as many as that, or a half or a quarter where fewer vectors and lone elements of the stages' rows are left.
+/// Lanes for rows: as many as that, or a half or a quarter where fewer vectors and lone elements of the stages' rows are left; twice as
+/// many for long sums alone.
 fn fitting<'s>(most: i64, stages: impl Iterator<Item = &'s FlatStage>) -> i64 {
-    let rows: Vec<i64> = stages.filter_map(|s| s.dims.last()?.1.extent.as_const()).collect();
+    let stages: Vec<&FlatStage> = stages.filter(|s| !s.dims.is_empty()).collect();
+    let length = |s: &&FlatStage| s.dims.last().and_then(|(_, d)| d.extent.as_const());
+    let rows: Vec<i64> = stages.iter().filter_map(length).collect();
+    let sums = || stages.iter().filter(|s| s.reduces() && !has_row(s));
+    if sums().count() == stages.len() && rows.iter().all(|n| *n >= LONG_SUM) && !rows.is_empty() {
+        return 2 * most;
+    }
+    let little = stages.iter().all(|s| s.body.usual() <= LITTLE);
+    if sums().next().is_some() && little && rows.len() == stages.len() && rows.iter().all(|n| *n <= SHORT_SUM) {
+        return FEWEST_LANES;
+    }
     let steps = |lanes: &i64| rows.iter().map(|n| n / lanes + n % lanes).sum::<i64>();
     let widths = [most, most / 2, most / 4].into_iter().filter(|w| *w >= FEWEST_LANES);
     widths.min_by_key(steps).unwrap_or(most)
@@ -363,19 +481,35 @@ fn lanes(size: usize, target: &CpuTarget) -> i64 {
     }
 }
 
-/// How many dimensions, from the outermost, make enough tasks.
-fn tasks<'d>(dims: impl Iterator<Item = &'d Dim>) -> usize {
+/// How many dimensions, from the outermost, make enough tasks: none where workers would not be woken for all of it.
+fn tasks<'d>(flat: &Flat, dims: impl Iterator<Item = &'d Dim>) -> usize {
     /// What an extent that is not known counts as.
     const UNKNOWN: i64 = 16;
+    let enough = match cycles(flat) {
+        Some(n) if n <= grain::DEFAULT / 2 => return 0,
+        Some(n) => (n / TASK).clamp(FEW_TASKS, TASKS),
+        None => TASKS,
+    };
     let (mut n, mut taken) = (1i64, 0);
     for d in dims {
         n = n.saturating_mul(d.as_const().unwrap_or(UNKNOWN));
         taken += 1;
-        if n >= TASKS {
+        if n >= enough {
             break;
         }
     }
     taken
+}
+
+/// About how many cycles a kernel takes, as [`grain`] counts them: an instruction on four lanes is one. `None` where sizes are not known.
+fn cycles(flat: &Flat) -> Option<i64> {
+    let points = flat.points();
+    let stage = |s: &FlatStage| {
+        let each = (s.body.usual() + s.reads.len() + 1) as i64;
+        (&(&points * &s.length()) * each).as_const()
+    };
+    let all: Option<Vec<i64>> = flat.stages.iter().map(stage).collect();
+    Some(all?.iter().fold(0i64, |sum, n| sum.saturating_add(*n)) / 4)
 }
 
 /// Block tiles, when the kernel is a contraction that they can do: large ones where enough of them keep the GPU busy.

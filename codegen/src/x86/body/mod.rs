@@ -219,7 +219,7 @@ struct Builder<'k> {
     loaded: FxHashMap<Place, Val>,
     /// How many registers have a value.
     owners: FxHashMap<V, usize>,
-    /// Operations on single lanes, by their operands, since the last statement that changed one.
+    /// Operations on single lanes and on one value for all lanes, by their operands, since the last statement that changed one.
     memo: FxHashMap<prim::Known, V>,
     reads: &'k Reads,
     uses: &'k Uses,

@@ -12,7 +12,10 @@ use brolga_ir::scalar::{Prim, Scalar, eval_prim};
 /// An operation whose result is known by its operands.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Known {
+    /// On single lanes.
     Prim(Prim, DType, [Src; 3]),
+    /// On one value for all lanes.
+    Splat(Prim, DType, [Src; 3]),
     Turn(V, u8),
 }
 
@@ -82,7 +85,14 @@ impl Builder<'_> {
             };
             return Ok(Val::SplatMask(k));
         }
-        self.early(depth, |this| Ok(Val::Splat(this.one(p, t, ty, src)?)))
+        // The copies of an unrolled loop compute what is the same in all of them once.
+        let key = Known::Splat(p, t, src);
+        if let Some(v) = self.memo.get(&key) {
+            return Ok(Val::Splat(*v));
+        }
+        let v = self.early(depth, |this| this.one(p, t, ty, src))?;
+        self.memo.insert(key, v);
+        Ok(Val::Splat(v))
     }
 
     /// On every register of values with lanes.

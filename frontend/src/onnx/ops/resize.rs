@@ -5,7 +5,7 @@
 
 use super::interpolate::Stretch;
 use super::*;
-use brolga_ir::{Attr, DType, Dim, Number, Tensor};
+use brolga_ir::{Attr, DType, Dim, Number, Tensor, Type};
 
 /// Index lists and matrices are made at import: larger ones are refused.
 const MAX_MADE: i64 = 1 << 26;
@@ -371,6 +371,10 @@ impl Builder<'_> {
             }
             return Ok(y);
         }
+        let dtype = self.dtype(x);
+        let compute = if dtype.is_float() { dtype } else { DType::F32 };
+        let extents = vec![Dim::Const(p.from), Dim::Const(p.to)];
+        self.check_size(&Type::new(compute, extents))?;
         let (from, to) = (p.from as usize, p.to as usize);
         let mut matrix = vec![0.0; from * to];
         let mut outer = vec![false; to];
@@ -384,8 +388,6 @@ impl Builder<'_> {
                 matrix[i.clamp(0, p.from - 1) as usize * to + o] += w;
             }
         }
-        let dtype = self.dtype(x);
-        let compute = if dtype.is_float() { dtype } else { DType::F32 };
         let m = self.dense(Tensor::from_fn(compute, &[from, to], |i| Number::Float(matrix[i])));
         let x = self.cast(x, compute)?;
         let y = self.contract(x, m, [&[], &[]], [&[axis], &[0]])?;

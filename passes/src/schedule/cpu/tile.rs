@@ -119,6 +119,11 @@ impl<'f> Tiling<'f> {
         &self.column.1
     }
 
+    /// The number of rows.
+    pub fn rows(&self) -> Dim {
+        brolga_ir::dim::product(self.rows.iter().map(|(_, d)| d))
+    }
+
     /// The dtype of the sums.
     fn sum(&self) -> DType {
         let [_, _, sum] = self.kind.dtypes();
