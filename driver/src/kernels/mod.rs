@@ -23,7 +23,9 @@ use brolga_ir::schedule::Schedule;
 use brolga_ir::structured::{Kernel, Role};
 use brolga_ir::text::ParseError;
 use brolga_ir::{Dim, Symbol};
+use brolga_passes::cost;
 use brolga_passes::lower::Structured;
+use brolga_passes::schedule::{Machine, to_loops};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -159,6 +161,14 @@ impl Workload {
             init: vec![],
             arena: None,
         }
+    }
+
+    /// Seconds that a call by this schedule takes, as the cost model predicts it for these values of the kernel's symbols; `None` where
+    /// the schedule is none for it.
+    pub fn predict(&self, by: &Schedule, sizes: &[i64], machine: &Machine, model: &cost::Model) -> Option<f64> {
+        let program = to_loops(&self.program(Some(by.clone())), machine).ok()?;
+        let size = |s: &str| self.kernel.symbols.iter().position(|x| **x == *s).map(|i| sizes[i]);
+        Some(model.program(&program, &size)).filter(|s| *s > 0.0)
     }
 }
 

@@ -29,8 +29,9 @@ pub mod worker;
 use crate::kernels::{self, Found, Workload};
 use crate::levels::{Module, Walk};
 use crate::options::Options;
-use crate::{Error, Result, Session, source};
+use crate::{Error, Result, Session, machine, source};
 use brolga_ir::schedule::Schedule;
+use brolga_passes::cost;
 use brolga_passes::lower::Structured;
 use brolga_passes::schedule::{Machine, choose};
 use duel::{Duel, Verdict, median};
@@ -225,6 +226,7 @@ impl Model {
     ) -> Result<Vec<Line>> {
         let start = Instant::now();
         let machine = Machine::of(&self.options.target);
+        let (figures, _) = machine::figures(&self.options.target);
         let tasks = self.tasks(settings, measure)?;
         let mut go_on = tell(Event::Kernels(&tasks));
         if let Some(name) = settings.only.iter().find(|n| tasks.iter().all(|t| t.found.name != **n)) {
@@ -259,6 +261,13 @@ impl Model {
             left -= task.share;
             let job = self.job(&task.found.workload, &task.sizes, &task.chosen);
             measure.start(&job, &task.chosen).map_err(|e| self.fail(task, &e))?;
+            let model = self.options.target.cpu().map(|cpu| cost::Model {
+                cpu,
+                figures: &figures,
+                threads: self.threads as usize,
+                between: 0.0,
+            });
+            let predict = |s: &Schedule| task.found.workload.predict(s, &task.sizes, &machine, model.as_ref()?);
             let search = Search {
                 workload: &task.found.workload,
                 machine: &machine,
@@ -266,6 +275,7 @@ impl Model {
                 seeds: self.seeds(settings, task, &winners),
                 known: known(settings, task, &place),
                 in_place: task.found.in_place,
+                predict: &predict,
                 limits: Limits {
                     time: time.min(rest.max(LEAST)),
                     trials: settings.trials,

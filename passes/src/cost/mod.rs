@@ -5,7 +5,6 @@
 //! | [`mod@work`] | how much it computes, and which bytes of its parameters it must touch: the same for every schedule but for what is padded |
 //! | [`predict`] | how long it takes on a machine of known figures |
 //! | [`cycles`] | cycles of its instructions, by class |
-//! | [`features`] | named numbers of its loops, for a learned model |
 //! | `traffic` | bytes that come into a cache |
 //! | `constants` | the model's numbers |
 //! | `nest` | a kernel's statements with how often each runs, for known sizes |
@@ -15,13 +14,11 @@
 
 mod constants;
 pub mod cycles;
-pub mod features;
 mod footprint;
 mod nest;
 pub mod predict;
 mod traffic;
 pub mod work;
 
-pub use features::Features;
 pub use predict::{Model, Time};
 pub use work::{Work, copied, work};

@@ -321,22 +321,4 @@ mod tests {
         assert!(narrow.waits > narrow.vectors, "{narrow:?}");
         assert!(narrow.sum() > 1.5 * wide.sum(), "{narrow:?} {wide:?}");
     }
-
-    #[test]
-    fn all_kernels_have_the_same_features() {
-        let names = |k: &Kernel| {
-            with(2, 0.0, |m| {
-                m.features(k, &|_| None).0.iter().map(|(n, _)| *n).collect::<Vec<_>>()
-            })
-        };
-        let copy = parse(
-            "loops @copy(b0: f32[64] in, b1: f32[64] out) {
-                for i0 serial 0..64 { r0: f32 = load b0[i0] store b1[i0] = r0 }
-            }",
-        );
-        assert_eq!(names(&copy), names(&product(3)));
-        let features = with(1, 0.0, |m| m.features(&product(3), &|_| None));
-        assert_eq!(features.get("tile's rows"), Some(3.0));
-        assert!(features.values().iter().all(|x| x.is_finite()));
-    }
 }
