@@ -31,8 +31,10 @@ const ACROSS: i64 = 4;
 const BYTES_A_LANE: i64 = 4;
 /// The most elements of a window.
 const WINDOW: i64 = 121;
-/// Lanes of vectors that are read or written one lane at a time.
+/// Lanes of vectors that are read or written one lane at a time, along dimensions that are not long.
 const APART: i64 = 8;
+/// From when on they are long.
+const APART_LONG: i64 = 64;
 /// Lanes of a register of the widest vectors.
 const VECTOR: i64 = 16;
 /// Registers of sums that a tile needs to hide how long an addition takes.
@@ -285,7 +287,10 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
         _ => width(flat.stages.iter().filter(|s| !reduces || often(s)), loads),
     };
     let apart = !reduces && !beside(flat, flat.outer[along].0);
-    let width = if apart { width.min(APART) } else { width };
+    let width = match apart {
+        true if extent.as_const().is_some_and(|n| n < APART_LONG) => width.min(APART),
+        _ => width,
+    };
     // Lanes beyond the extent would leave all of it to the tail.
     let lanes = match extent.as_const() {
         Some(n @ 4..) => width.min(1 << n.ilog2()),
