@@ -172,7 +172,7 @@ impl State {
             tried: vec![],
             times: vec![],
             alleles: FxHashMap::default(),
-            random: Random(search.seed | 1),
+            random: Random(search.seed.max(1)),
             first: vec![],
         };
         let chosen = Genes::of(&search.chosen);
