@@ -110,9 +110,11 @@ fn shell_commands_of_documents_work() {
         .parent()
         .expect("a binary lies in a folder");
     let tune = brolga_tune();
-    let beside = tune.as_deref().and_then(Path::parent).map_or("", arg);
-    // Its folder comes last: others of its commands are not meant.
-    let path = format!("{}:{}:{beside}", arg(bin), std::env::var("PATH").unwrap_or_default());
+    let mut path = format!("{}:{}", arg(bin), std::env::var("PATH").unwrap_or_default());
+    // Its folder comes last: no other command there is meant.
+    if let Some(folder) = tune.as_deref().and_then(Path::parent) {
+        path += &format!(":{}", arg(folder));
+    }
     let (mut run, mut wrong) = (0, vec![]);
     for file in documents() {
         let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));

@@ -1,0 +1,246 @@
+"""Workers of a Ray cluster, given parts until the time is up.
+
+Ray starts the workers, one actor for so many CPUs, carries the model and the records to them, notices the loss of one
+and starts it again, on the same node or another. What is left to this module is what Ray cannot know: which part is
+next, that a lost one is searched by whoever is free, and that a machine of another kind finds what does not fit here.
+
+    actor ──introduces itself──▶ fits? ──▶ part, records so far ──▶ lines ──▶ log ──▶ next part
+                                                   │
+                                                   └─ lost: its kernel has its turn again; Ray starts the actor again
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from . import records
+from .binary import Brolga, Failed
+from .node import Event, Introduction, Result, Worker
+from .plan import Part, Plan
+from .records import Log, Place
+
+#: Seconds until a worker has to have introduced itself, before the search is given up.
+START = 120.0
+#: Seconds beyond a part's own that are waited for it, when the search's time is over.
+GRACE = 30.0
+
+
+@dataclass
+class Outcome:
+    """What became of a search."""
+
+    parts: int = 0
+    failed: int = 0
+    lost: int = 0
+    candidates: int = 0
+    #: Places of workers that were left out, or whose records do not fit this machine.
+    foreign: set[Place] = field(default_factory=set)
+    interrupted: bool = False
+
+
+class Cluster:
+    """A connection to Ray, or a Ray of this process's own."""
+
+    def __init__(self, address: str | None, cpus: int) -> None:
+        """Connects to an address; without, begins a Ray on this machine with so many CPUs."""
+        import brolga_tune
+
+        # Nodes need the binary, and not this package: it travels with the work.
+        options: dict[str, Any] = {"runtime_env": {"py_modules": [brolga_tune]}, "log_to_driver": False}
+        options |= (
+            {"address": address} if address else {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+        )
+        try:
+            ray.init(logging_level=logging.ERROR, **options)
+        except (RayError, ConnectionError, ValueError, RuntimeError) as e:
+            raise Failed(f"Ray: {e}") from e
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ray.shutdown()
+
+    def room(self, threads: int) -> int:
+        """Workers of so many threads that the cluster's nodes have the CPUs for."""
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        alive = [n for n in nodes if n["Alive"]]
+        return sum(int(n["Resources"].get("CPU", 0)) // threads for n in alive)
+
+
+class Search:
+    """A search by workers."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        log: Log,
+        brolga: Brolga,
+        here: Place,
+        take_foreign: bool,
+        say: Callable[[Event], None],
+    ) -> None:
+        self.plan, self.log, self.brolga, self.here, self.take_foreign = plan, log, brolga, here, take_foreign
+        self.say = say
+        self.model = ""
+        self.files: Any = None
+        self.actors: dict[int, Any] = {}
+        self.introduced: dict[int, Introduction] = {}
+        self.idle: list[int] = []
+        #: What is waited for: a worker's part, or its introduction.
+        self.waiting: dict[Any, tuple[int, Part | None]] = {}
+        self.outcome = Outcome()
+        self.why_not: dict[int, str] = {}
+
+    def run(self, model: str, files: Mapping[str, bytes] | None) -> Outcome:
+        """Searches until the plan's seconds are over or nothing is left to search. Ctrl-C ends it with what there is.
+
+        Raises `Failed` when no worker is of any use.
+        """
+        start = time.monotonic()
+        end = start + self.plan.seconds
+        # As long as it is held here, workers that are started again get it too.
+        self.model, self.files = model, ray.put(files)
+        actor = ray.remote(Worker).options(
+            num_cpus=self.brolga.threads, max_restarts=-1, max_task_retries=0, scheduling_strategy="SPREAD"
+        )
+        for number in range(1, self.plan.workers + 1):
+            self.actors[number] = actor.remote(self.brolga)
+            self.ask(number)
+        try:
+            while self.waiting or self.idle:
+                now = time.monotonic()
+                self.give(end - now)
+                if not self.waiting or self.late(now, start, end):
+                    break
+                done, _ = ray.wait(list(self.waiting), num_returns=1, timeout=1.0)
+                for reference in done:
+                    self.take(reference)
+        except KeyboardInterrupt:
+            self.outcome.interrupted = True
+        finally:
+            for a in self.actors.values():
+                ray.kill(a, no_restart=True)
+        if not self.introduced and not self.outcome.interrupted:
+            raise Failed("no worker can search:\n" + "\n".join(self.reasons()))
+        return self.outcome
+
+    def reasons(self) -> list[str]:
+        """Why there is no worker, each reason once."""
+        reasons = list(dict.fromkeys(self.why_not.values()))
+        if len(self.why_not) < len(self.actors):
+            reasons.append(
+                f"the cluster has not started a worker within {START:.0f} s: "
+                f"each needs {self.brolga.threads} CPUs of one node (--threads)"
+            )
+        return reasons
+
+    def late(self, now: float, start: float, end: float) -> bool:
+        """Whether nothing of what is waited for is worth it any more."""
+        if not any(part for _, part in self.waiting.values()):
+            # Only workers that have not begun: a cluster that has none yet may get some.
+            return now > (end if self.introduced else max(end, start + START))
+        return now > end + self.plan.length(self.plan.kernels[0]) + GRACE
+
+    def ask(self, number: int) -> None:
+        """Asks a worker who it is. One that is being started again answers when it is there."""
+        asked = self.actors[number].introduce.options(max_task_retries=-1).remote(self.model, self.files)
+        self.waiting[asked] = (number, None)
+
+    def give(self, rest: float) -> None:
+        """Gives parts to those who have none."""
+        while self.idle:
+            part = self.plan.next(rest)
+            if part is None:
+                self.idle.clear()
+                return
+            number = self.idle.pop(0)
+            begin = records.to_begin_with(self.log.records, part.kernel.workload)
+            self.waiting[self.actors[number].search.remote(part, begin)] = (number, part)
+            who = self.introduced[number]
+            self.say(Event("begun", number, f"@{part.kernel.name} for {part.seconds:.1f} s", part, who))
+
+    def take(self, reference: Any) -> None:
+        """Takes an answer, or notices that there will be none."""
+        number, part = self.waiting.pop(reference)
+        try:
+            answer = ray.get(reference)
+        except RayTaskError as e:
+            # This package went wrong there, not the node.
+            raise Failed(f"worker {number}: {e}") from e
+        except RayError as e:
+            self.lost(number, part, e)
+            return
+        if part is None:
+            self.join(number, answer)
+        else:
+            self.arrived(number, part, answer)
+
+    def join(self, number: int, who: Introduction) -> None:
+        """A worker is there. It gets parts when its records fit this machine."""
+        where = f"{who.node}, process {who.pid}" + (f", cores {','.join(map(str, who.cores))}" if who.cores else "")
+        if isinstance(who.place, Place) and (who.place == self.here or self.take_foreign):
+            self.introduced[number] = who
+            self.idle.append(number)
+            fits = "" if who.place == self.here else f"; its records do not fit this machine, they are for {who.place}"
+            self.say(Event("joined", number, where + fits, None, who))
+        else:
+            why = who.place
+            if isinstance(why, Place):
+                why = (
+                    f"{who.node} is {why}, this machine is {self.here}: "
+                    "its records would not be applied here (--foreign takes them)"
+                )
+            self.why_not[number] = why
+            self.say(Event("left-out", number, why, None, who))
+            ray.kill(self.actors[number], no_restart=True)
+        if isinstance(who.place, Place) and who.place != self.here:
+            self.outcome.foreign.add(who.place)
+
+    def arrived(self, number: int, part: Part, result: Result) -> None:
+        """A part has come back."""
+        who = self.introduced[number]
+        self.idle.append(number)
+        if result.failed is not None:
+            again = self.plan.lost(part)
+            self.outcome.failed += 1
+            rest = "" if again else f"; @{part.kernel.name} is left alone"
+            self.say(Event("failed", number, f"@{part.kernel.name}: {result.failed}{rest}", part, who))
+            return
+        try:
+            found = records.parse(result.lines, f"worker {number}")
+        except ValueError as e:
+            raise Failed(str(e)) from None
+        new = self.log.add(found)
+        self.outcome.foreign |= records.foreign(new, self.here)
+        candidates, faster = sum(r.kind == "trial" for r in new), sum(r.faster for r in new)
+        self.plan.arrived(part, result.seconds, faster)
+        self.outcome.parts += 1
+        self.outcome.candidates += candidates
+        text = f"@{part.kernel.name}: {candidates} candidates, {faster} faster, {result.seconds:.1f} s"
+        self.say(Event("arrived", number, text, part, who))
+
+    def lost(self, number: int, part: Part | None, error: RayError) -> None:
+        """A worker is gone. Its part is for whoever is free next; Ray starts the worker again where there is room."""
+        who = self.introduced.get(number)
+        text = str(error).splitlines()[0]
+        if part is not None:
+            self.outcome.lost += 1
+            again = self.plan.lost(part)
+            text += f"; @{part.kernel.name} " + (
+                "is searched by another" if again else "has lost too many workers, and is left alone"
+            )
+        self.say(Event("lost", number, text, part, who))
+        if number in self.idle:
+            self.idle.remove(number)
+        self.ask(number)

@@ -1,0 +1,158 @@
+"""The whole command, over Ray: workers that are killed, nodes that are lost or of no use."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from brolga_tune import records
+from brolga_tune.cli import main, on_stderr
+from brolga_tune.node import Event
+
+#: Two workers that one machine has room for, or nearly.
+TWO = ["--workers", "2", "--threads", "1", "--at", "batch=8"]
+
+
+class Story:
+    """What was told, and something to do once, when so many parts have arrived and another one has begun."""
+
+    def __init__(self, after: int, do: object) -> None:
+        self.events: list[Event] = []
+        self.after, self.do, self.done = after, do, False
+        self.trouble: list[BaseException] = []
+        self.thread: threading.Thread | None = None
+
+    def __call__(self, event: Event) -> None:
+        on_stderr(event)
+        self.events.append(event)
+        if event.kind == "begun" and len(self.of("arrived")) >= self.after and not self.done:
+            self.done = True
+            self.thread = threading.Thread(target=self.act, args=(event,))
+            self.thread.start()
+
+    def act(self, event: Event) -> None:
+        try:
+            self.do(event)  # type: ignore[operator]
+        except BaseException as e:
+            self.trouble.append(e)
+
+    def of(self, kind: str) -> list[Event]:
+        return [e for e in self.events if e.kind == kind]
+
+    def end(self) -> None:
+        """What was to be done was done."""
+        assert self.thread is not None, "no part began after the others"
+        self.thread.join()
+        assert not self.trouble, self.trouble
+
+
+def verified(binary: str, log: Path) -> None:
+    """The log is one of `brolga tune`, and every schedule that it keeps computes what it should."""
+    all_ = records.parse(log.read_text(), str(log))
+    assert sum(r.kind == "model" for r in all_) == 1
+    assert any(r.kind == "trial" for r in all_)
+    done = subprocess.run([binary, "tune", "verify", log], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert " 0 failed, 0 of other machines left out" in done.stdout, done.stdout
+
+
+def children(pid: int) -> set[int]:
+    """The processes that a process has started."""
+    tasks = (Path("/proc") / str(pid) / "task").iterdir()
+    return {int(c) for t in tasks for c in (t / "children").read_text().split()}
+
+
+def test_a_killed_worker_costs_its_part(
+    binary: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    searching: set[int] = set()
+
+    def kill(event: Event) -> None:
+        assert event.introduction is not None
+        pid = event.introduction.pid
+        until = time.monotonic() + 10.0
+        while not searching and time.monotonic() < until:
+            searching.update(children(pid))
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+
+    story, log = Story(1, kill), tmp_path / "model.tune"
+    status = main([str(model), "-o", str(log), "--brolga", binary, "--budget", "35s", "--json", *TWO], story)
+    story.end()
+    assert status == 0
+    report = json.loads(capsys.readouterr().out)
+    # The part was lost, and its kernel searched again; the worker was started again, as another process.
+    (lost,) = story.of("lost")
+    assert report["lost"] == 1 and report["parts"] == len(story.of("arrived"))
+    assert lost.part is not None and lost.introduction is not None
+    after = story.events[story.events.index(lost) :]
+    assert any(e.kind == "begun" and e.part and e.part.kernel == lost.part.kernel for e in after)
+    again = [e for e in after if e.kind == "joined" and e.worker == lost.worker]
+    assert again and again[0].introduction and again[0].introduction.pid != lost.introduction.pid
+    # What it was running has ended with it.
+    assert searching and not any((Path("/proc") / str(pid) / "cwd").exists() for pid in searching)
+    verified(binary, log)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that searches nothing, and two nodes of a CPU each."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    yield made
+    made.shutdown()  # type: ignore[no-untyped-call]
+
+
+def test_nodes_without_the_binary_are_said(
+    cluster: Cluster, binary: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--address", cluster.address, "--brolga", "no-such-brolga", "--brolga-here", binary]
+    assert main([str(model), "-o", str(tmp_path / "model.tune"), "--budget", "20s", *where, *TWO]) == 1
+    said = capsys.readouterr().err
+    assert "error: no worker can search:\nthere is no command `no-such-brolga` on " in said, said
+
+
+def test_nodes_of_another_cpu_are_left_out(
+    cluster: Cluster, binary: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "brolga"
+    named = f"""case $1 in
+machine) {binary} "$@" | sed 's/"cpu": ".*"/"cpu": "Another CPU"/' ;;
+*) exec {binary} "$@" ;;
+esac
+"""
+    other.write_text(f"#!/bin/sh\n{named}")
+    other.chmod(0o755)
+    where = ["--address", cluster.address, "--brolga", str(other), "--brolga-here", binary]
+    assert main([str(model), "-o", str(tmp_path / "model.tune"), "--budget", "20s", *where, *TWO]) == 1
+    said = capsys.readouterr().err
+    assert " is Another CPU, " in said and "would not be applied here (--foreign takes them)" in said, said
+
+
+def test_a_lost_node_costs_its_part(
+    cluster: Cluster, binary: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = sorted(cluster.worker_nodes, key=lambda n: n.unique_id)
+    story = Story(1, lambda _: cluster.remove_node(nodes[0], allow_graceful=False))
+    log = tmp_path / "model.tune"
+    where = ["--address", cluster.address, "--brolga", binary]
+    assert main([str(model), "-o", str(log), "--budget", "25s", "--json", *where, *TWO], story) == 0
+    story.end()
+    report = json.loads(capsys.readouterr().out)
+    lost = story.of("lost")
+    assert lost and report["parts"] == len(story.of("arrived")) > 1
+    # The other one went on.
+    after = story.events[story.events.index(lost[0]) :]
+    assert {e.worker for e in after if e.kind == "arrived"} - {lost[0].worker}
+    verified(binary, log)
