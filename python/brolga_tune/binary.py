@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +91,18 @@ class Brolga:
         arguments += [w for name in only for w in ("--kernel", name)]
         arguments += ["--json"] if as_json else []
         command = [self.found(), *arguments, *self.tune_options()]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise Failed(f"the last step failed, `{' '.join(command)}`; what was found is in {output}")
-        return done.stdout
+        with tempfile.TemporaryFile("w+") as printed:
+            process = subprocess.Popen(command, stdout=printed)
+            while process.poll() is None:
+                try:
+                    process.wait()
+                except KeyboardInterrupt:
+                    # The binary has had it too: the first one ends its search, the second one itself.
+                    continue
+            if process.returncode != 0:
+                raise Failed(f"the last step failed, `{' '.join(command)}`; what was found is in {output}")
+            printed.seek(0)
+            return printed.read()
 
     def tune_options(self) -> list[str]:
         """Options of every call of `brolga tune`."""

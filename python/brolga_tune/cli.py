@@ -22,7 +22,7 @@ from .records import Log
 
 #: Of the budget, what workers search for; the rest is for the finalists and the whole model.
 SEARCH = 0.7
-#: Of the budget, the least that is left for the whole model.
+#: Of the budget, the least that is left for that, and all of it when the search was interrupted.
 LAST = 0.2
 
 DESCRIPTION = """\
@@ -213,7 +213,9 @@ def tune(args: argparse.Namespace, say: Callable[[Event], None]) -> str:
         print(f"warning: records of {place} do not fit this machine, {here}", file=sys.stderr)
     best = records.finalists(log.records)
     log.close()
-    rest = max(args.budget - (time.monotonic() - begun), LAST * args.budget)
+    rest = LAST * args.budget
+    if not outcome.interrupted:
+        rest = max(rest, args.budget - (time.monotonic() - begun))
     with tempfile.TemporaryDirectory(prefix="brolga-tune-") as folder:
         begin = Path(folder) / "finalists.tune"
         begin.write_text(best)

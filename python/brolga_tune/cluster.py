@@ -150,7 +150,7 @@ class Search:
         if not any(part for _, part in self.waiting.values()):
             # Only workers that have not begun: a cluster that has none yet may get some.
             return now > (end if self.introduced else max(end, start + START))
-        return now > end + self.plan.length(self.plan.kernels[0]) + GRACE
+        return now > end + self.plan.longest + GRACE
 
     def ask(self, number: int) -> None:
         """Asks a worker who it is. One that is being started again answers when it is there."""
@@ -162,7 +162,6 @@ class Search:
         while self.idle:
             part = self.plan.next(rest)
             if part is None:
-                self.idle.clear()
                 return
             number = self.idle.pop(0)
             begin = records.to_begin_with(self.log.records, part.kernel.workload)
@@ -176,10 +175,17 @@ class Search:
         try:
             answer = ray.get(reference)
         except RayTaskError as e:
-            # This package went wrong there, not the node.
-            raise Failed(f"worker {number}: {e}") from e
+            # It is there and cannot work: no room on its disk, for one.
+            self.lost(number, part, str(e.cause))
+            self.leave_out(number, str(e.cause))
+            return
         except RayError as e:
-            self.lost(number, part, e)
+            self.lost(number, part, str(e).splitlines()[0])
+            # One that cannot introduce itself is none that Ray can start again.
+            if part is None:
+                self.leave_out(number, str(e))
+            else:
+                self.ask(number)
             return
         if part is None:
             self.join(number, answer)
@@ -201,11 +207,15 @@ class Search:
                     f"{who.node} is {why}, this machine is {self.here}: "
                     "its records would not be applied here (--foreign takes them)"
                 )
-            self.why_not[number] = why
-            self.say(Event("left-out", number, why, None, who))
-            ray.kill(self.actors[number], no_restart=True)
+            self.leave_out(number, why)
         if isinstance(who.place, Place) and who.place != self.here:
             self.outcome.foreign.add(who.place)
+
+    def leave_out(self, number: int, why: str) -> None:
+        """A worker is of no use."""
+        self.why_not[number] = why
+        self.say(Event("left-out", number, why))
+        ray.kill(self.actors[number], no_restart=True)
 
     def arrived(self, number: int, part: Part, result: Result) -> None:
         """A part has come back."""
@@ -230,17 +240,12 @@ class Search:
         text = f"@{part.kernel.name}: {candidates} candidates, {faster} faster, {result.seconds:.1f} s"
         self.say(Event("arrived", number, text, part, who))
 
-    def lost(self, number: int, part: Part | None, error: RayError) -> None:
-        """A worker is gone. Its part is for whoever is free next; Ray starts the worker again where there is room."""
-        who = self.introduced.get(number)
-        text = str(error).splitlines()[0]
-        if part is not None:
-            self.outcome.lost += 1
-            again = self.plan.lost(part)
-            text += f"; @{part.kernel.name} " + (
-                "is searched by another" if again else "has lost too many workers, and is left alone"
-            )
-        self.say(Event("lost", number, text, part, who))
-        if number in self.idle:
-            self.idle.remove(number)
-        self.ask(number)
+    def lost(self, number: int, part: Part | None, why: str) -> None:
+        """A worker does not answer. Its part is for whoever is free next."""
+        if part is None:
+            return
+        self.outcome.lost += 1
+        again = self.plan.lost(part)
+        what = "is searched by another" if again else "has lost too many workers, and is left alone"
+        who = self.introduced[number]
+        self.say(Event("lost", number, f"{why}; @{part.kernel.name} {what}", part, who))

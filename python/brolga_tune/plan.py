@@ -84,11 +84,16 @@ class Plan:
         """The least seconds of a part."""
         return max(LEAST, WORTH * self.start)
 
+    @property
+    def longest(self) -> float:
+        """The most seconds of a part: a round."""
+        return max(self.least, self.seconds / ROUNDS)
+
     def length(self, kernel: Kernel) -> float:
         """Seconds of a part of a kernel: a round, or all that a small one gets."""
         shares = sum(a.kernel.share for a in self.accounts) or 1.0
         all_of_it = self.seconds * max(self.workers, 1) * kernel.share / shares
-        return max(self.least, min(self.seconds / ROUNDS, all_of_it))
+        return max(self.least, min(self.longest, all_of_it))
 
     def next(self, rest: float) -> Part | None:
         """The next part, with so many seconds left by the clock; none without time or a kernel for it."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: What a line of each kind is known by.
-KINDS = ("workload", "trial", "kept", "model")
+#: What a line of each kind is known by, in this order: the line of a model says how many schedules were `kept`.
+KINDS = ("workload", "trial", "model", "kept")
 #: Faster schedules of a kernel that a search begins with: each of them costs it a few runs.
 FIRST = 8
 

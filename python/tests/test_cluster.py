@@ -86,7 +86,7 @@ def test_a_killed_worker_costs_its_part(
         os.kill(pid, signal.SIGKILL)
 
     story, log = Story(1, kill), tmp_path / "model.tune"
-    status = main([str(model), "-o", str(log), "--brolga", binary, "--budget", "35s", "--json", *TWO], story)
+    status = main([str(model), "-o", str(log), "--brolga", binary, "--budget", "30s", "--json", *TWO], story)
     story.end()
     assert status == 0
     report = json.loads(capsys.readouterr().out)
@@ -147,7 +147,7 @@ def test_a_lost_node_costs_its_part(
     story = Story(1, lambda _: cluster.remove_node(nodes[0], allow_graceful=False))
     log = tmp_path / "model.tune"
     where = ["--address", cluster.address, "--brolga", binary]
-    assert main([str(model), "-o", str(log), "--budget", "25s", "--json", *where, *TWO], story) == 0
+    assert main([str(model), "-o", str(log), "--budget", "20s", "--json", *where, *TWO], story) == 0
     story.end()
     report = json.loads(capsys.readouterr().out)
     lost = story.of("lost")

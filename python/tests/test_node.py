@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from brolga_tune import leash, records
 from brolga_tune.binary import Brolga
 from brolga_tune.node import Worker
-from brolga_tune.plan import Part
+from brolga_tune.plan import Kernel, Part
 from brolga_tune.records import Log, Place
 
 
@@ -46,8 +48,6 @@ def test_a_missing_binary_is_said_with_the_way_out(model: Path) -> None:
 
 
 def test_what_the_binary_says_comes_back(binary: str, tmp_path: Path) -> None:
-    from brolga_tune.plan import Kernel
-
     worker = Worker(Brolga(binary, 1))
     worker.introduce("broken.onnx", {"broken.onnx": b"nothing"})
     result = worker.search(Part(1, Kernel("k", "key", 1.0), 1.0), "")
@@ -55,9 +55,8 @@ def test_what_the_binary_says_comes_back(binary: str, tmp_path: Path) -> None:
     assert result.lines == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a command with who started it")
 def test_a_command_ends_with_the_worker_that_is_killed(tmp_path: Path) -> None:
-    if sys.platform != "linux":
-        return
     said = tmp_path / "pid"
     script = (
         "import os, subprocess, sys;"

@@ -81,6 +81,12 @@ def test_a_search_begins_with_its_own_kernel_and_few_winners() -> None:
     assert workload in begin
 
 
+def test_the_line_of_a_model_is_none_of_a_kernel() -> None:
+    line = json.dumps({"model": "m", "untuned": 1.0, "ratio": 0.9, "kept": 2} | HERE)
+    kept = json.dumps({"kept": "k", "schedule": "a"} | HERE)
+    assert [(r.kind, r.workload) for r in parse(lines(line, kept), "here")] == [("model", None), ("kept", "k")]
+
+
 def test_records_of_another_machine_are_told_apart() -> None:
     log: list[Record] = parse(lines(trial("a", "0", 0.9), trial("b", "0", 0.9, cpu="z"), '{"workload": "k"}'), "here")
     assert foreign(log, Place("t", "c", "brolga 0")) == {Place("t", "z", "brolga 0")}
