@@ -176,11 +176,11 @@ class Search:
             answer = ray.get(reference)
         except RayTaskError as e:
             # It is there and cannot work: no room on its disk, for one.
-            self.lost(number, part, str(e.cause))
+            self.lost(number, part, f"has failed: {e.cause}")
             self.leave_out(number, str(e.cause))
             return
         except RayError as e:
-            self.lost(number, part, str(e).splitlines()[0])
+            self.lost(number, part, f"is gone ({type(e).__name__})")
             # One that cannot introduce itself is none that Ray can start again.
             if part is None:
                 self.leave_out(number, str(e))
@@ -231,13 +231,16 @@ class Search:
             found = records.parse(result.lines, f"worker {number}")
         except ValueError as e:
             raise Failed(str(e)) from None
+        before = records.schedules(self.log.records, part.kernel.workload)
         new = self.log.add(found)
         self.outcome.foreign |= records.foreign(new, self.here)
-        candidates, faster = sum(r.kind == "trial" for r in new), sum(r.faster for r in new)
+        candidates = sum(r.kind == "trial" for r in new)
+        # What it began with is timed again, and wins again: that is no news.
+        faster = len(records.schedules(new, part.kernel.workload) - before)
         self.plan.arrived(part, result.seconds, faster)
         self.outcome.parts += 1
         self.outcome.candidates += candidates
-        text = f"@{part.kernel.name}: {candidates} candidates, {faster} faster, {result.seconds:.1f} s"
+        text = f"@{part.kernel.name}: {candidates} candidates, {faster} new and faster, {result.seconds:.1f} s"
         self.say(Event("arrived", number, text, part, who))
 
     def lost(self, number: int, part: Part | None, why: str) -> None:
@@ -248,4 +251,5 @@ class Search:
         again = self.plan.lost(part)
         what = "is searched by another" if again else "has lost too many workers, and is left alone"
         who = self.introduced[number]
-        self.say(Event("lost", number, f"{why}; @{part.kernel.name} {what}", part, who))
+        text = f"process {who.pid} on {who.node} {why}; @{part.kernel.name} {what}"
+        self.say(Event("lost", number, text, part, who))

@@ -22,6 +22,8 @@ ROUNDS = 8
 LEAST = 1.0
 #: A part is at least so many times as long as what comes before its search: reading the model, timing its kernels.
 WORTH = 3.0
+#: The part of its time before which a search that ends has tried what it knows.
+EARLY = 0.8
 #: Parts of a kernel that may be lost or fail, one after another, before it is left alone: it may be what ends workers.
 LOSSES = 3
 
@@ -56,6 +58,7 @@ class Account:
     kernel: Kernel
     seconds: float = 0.0
     losses: int = 0
+    #: Whether searches of it end before their time.
     dry: bool = False
 
 
@@ -112,12 +115,19 @@ class Plan:
         account.seconds += part.seconds
         return part
 
-    def arrived(self, part: Part, seconds: float, faster: int) -> None:
-        """A part's records are there. A kernel of one that ended well before its time, with nothing faster, is done."""
+    def arrived(self, part: Part, seconds: float, found: int) -> None:
+        """A part's records are there, with so many schedules that are faster and new.
+
+        One that found none and ended well before its time has seen enough: its kernel is done, unless a part that began
+        beside it finds some.
+        """
         account = self.account(part)
         account.losses = 0
         account.seconds -= max(0.0, part.seconds - seconds)
-        account.dry |= faster == 0 and seconds < 0.8 * part.seconds
+        if found:
+            account.dry = False
+        elif seconds < EARLY * part.seconds:
+            account.dry = True
 
     def lost(self, part: Part) -> bool:
         """A part does not come back: its kernel has its turn again. Says whether it will be tried again."""

@@ -114,6 +114,11 @@ class Log:
         self.file.close()
 
 
+def schedules(records: Iterable[Record], workload: str) -> set[str]:
+    """The schedules of a kernel's candidates that won."""
+    return {r.value["schedule"] for r in records if r.faster and r.workload == workload}
+
+
 def gains(records: Iterable[Record]) -> dict[tuple[Place, str], float]:
     """What candidates of one kernel that won take, over the time of the schedule that is chosen without tuning.
 

@@ -63,6 +63,16 @@ def test_a_kernel_that_has_seen_enough_leaves_its_time_to_others() -> None:
     assert {name for name, _ in parts(plan, 1)} == {"k1"}
 
 
+def test_a_kernel_is_not_done_when_a_part_beside_finds_more() -> None:
+    plan = Plan(kernels(1.0), 80.0, 2)
+    one, other = plan.next(80.0), plan.next(80.0)
+    assert one is not None and other is not None
+    plan.arrived(one, 2.0, 0)
+    assert plan.next(80.0) is None
+    plan.arrived(other, other.seconds, 3)
+    assert plan.next(80.0) is not None
+
+
 def test_a_lost_part_has_its_turn_again_but_not_for_ever() -> None:
     plan = Plan(kernels(1.0), 80.0, 1)
     for n in range(1, LOSSES + 1):

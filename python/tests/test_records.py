@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from brolga_tune.records import Log, Place, Record, finalists, foreign, parse, to_begin_with
+from brolga_tune.records import Log, Place, Record, finalists, foreign, parse, schedules, to_begin_with
 
 HERE = {"target": "t", "cpu": "c", "threads": 1, "compiler": "brolga 0"}
 
@@ -22,7 +22,7 @@ def lines(*all_: str) -> str:
     return "".join(f"{line}\n" for line in all_)
 
 
-def schedules(text: str) -> list[str]:
+def tried(text: str) -> list[str]:
     return [r.value["schedule"] for r in parse(text, "here") if r.kind == "trial"]
 
 
@@ -68,8 +68,8 @@ def test_the_best_ones_come_first() -> None:
     # b was timed against a: 0.9 * 0.9 of the chosen one's time.
     text = lines(trial("a", "0", 0.9), trial("b", "a", 0.9), trial("c", "0", 0.85), trial("d", "0", 1.3))
     log = parse(text, "here")
-    assert schedules(to_begin_with(log, "k")) == ["d", "b", "c", "a"]
-    assert schedules(finalists(log)) == ["b", "c", "a"]
+    assert tried(to_begin_with(log, "k")) == ["d", "b", "c", "a"]
+    assert tried(finalists(log)) == ["b", "c", "a"]
 
 
 def test_a_search_begins_with_its_own_kernel_and_few_winners() -> None:
@@ -77,8 +77,14 @@ def test_a_search_begins_with_its_own_kernel_and_few_winners() -> None:
     workload = json.dumps({"workload": "k", "text": "kernel"})
     log = parse(lines(workload, *many, trial("x", "0", 0.1, key="other")), "here")
     begin = to_begin_with(log, "k")
-    assert schedules(begin) == [f"s{n}" for n in range(8)]
+    assert tried(begin) == [f"s{n}" for n in range(8)]
     assert workload in begin
+
+
+def test_schedules_that_won_are_told_from_news() -> None:
+    log = parse(lines(trial("a", "0", 0.9), trial("b", "0", 1.1), trial("c", "0", 0.9, key="other")), "here")
+    again = parse(lines(trial("a", "0", 0.8), trial("d", "a", 0.9)), "here")
+    assert schedules(again, "k") - schedules(log, "k") == {"d"}
 
 
 def test_the_line_of_a_model_is_none_of_a_kernel() -> None:
