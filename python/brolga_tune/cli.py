@@ -211,6 +211,8 @@ def tune(args: argparse.Namespace, say: Callable[[Event], None]) -> str:
         outcome = Search(plan, log, brolga, here, args.foreign, say).run(model, files)
     for place in sorted(outcome.foreign, key=str):
         print(f"warning: records of {place} do not fit this machine, {here}", file=sys.stderr)
+    if outcome.parts == 0 and not outcome.interrupted:
+        print("warning: no worker came back in time; a larger --budget gives them some", file=sys.stderr)
     best = records.finalists(log.records)
     log.close()
     rest = LAST * args.budget

@@ -97,6 +97,8 @@ class Search:
         self.actors: dict[int, Any] = {}
         self.introduced: dict[int, Introduction] = {}
         self.idle: list[int] = []
+        #: Those that have brought something.
+        self.proven: set[int] = set()
         #: What is waited for: a worker's part, or its introduction.
         self.waiting: dict[Any, tuple[int, Part | None]] = {}
         self.outcome = Outcome()
@@ -131,7 +133,8 @@ class Search:
         finally:
             for a in self.actors.values():
                 ray.kill(a, no_restart=True)
-        if not self.introduced and not self.outcome.interrupted:
+        of_use = len(self.introduced.keys() - self.why_not.keys())
+        if not of_use and not self.proven and not self.outcome.interrupted:
             raise Failed("no worker can search:\n" + "\n".join(self.reasons()))
         return self.outcome
 
@@ -220,13 +223,11 @@ class Search:
     def arrived(self, number: int, part: Part, result: Result) -> None:
         """A part has come back."""
         who = self.introduced[number]
-        self.idle.append(number)
         if result.failed is not None:
-            again = self.plan.lost(part)
-            self.outcome.failed += 1
-            rest = "" if again else f"; @{part.kernel.name} is left alone"
-            self.say(Event("failed", number, f"@{part.kernel.name}: {result.failed}{rest}", part, who))
+            self.failed(number, part, result.failed)
             return
+        self.idle.append(number)
+        self.proven.add(number)
         try:
             found = records.parse(result.lines, f"worker {number}")
         except ValueError as e:
@@ -242,6 +243,18 @@ class Search:
         self.outcome.candidates += candidates
         text = f"@{part.kernel.name}: {candidates} candidates, {faster} new and faster, {result.seconds:.1f} s"
         self.say(Event("arrived", number, text, part, who))
+
+    def failed(self, number: int, part: Part, why: str) -> None:
+        """The binary has failed: the kernel's fault where the worker has searched others, else the node's."""
+        self.outcome.failed += 1
+        again = self.plan.lost(part)
+        rest = "" if again else f"; @{part.kernel.name} is left alone"
+        text = f"@{part.kernel.name}: {why}{rest}"
+        self.say(Event("failed", number, text, part, self.introduced[number]))
+        if number in self.proven:
+            self.idle.append(number)
+        else:
+            self.leave_out(number, f"{self.introduced[number].node}: {why}")
 
     def lost(self, number: int, part: Part | None, why: str) -> None:
         """A worker does not answer. Its part is for whoever is free next."""

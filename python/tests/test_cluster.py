@@ -123,18 +123,30 @@ def test_nodes_without_the_binary_are_said(
     assert "error: no worker can search:\nthere is no command `no-such-brolga` on " in said, said
 
 
+def other_brolga(binary: str, folder: Path, case: str) -> str:
+    """A binary that is another one in one case of its first word."""
+    path = folder / "brolga"
+    path.write_text(f'#!/bin/sh\ncase $1 in\n{case} ;;\n*) exec {binary} "$@" ;;\nesac\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_nodes_where_the_binary_fails_are_left_out(
+    cluster: Cluster, binary: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = other_brolga(binary, tmp_path, "tune) echo error: no room >&2; exit 1")
+    where = ["--address", cluster.address, "--brolga", other, "--brolga-here", binary]
+    assert main([str(model), "-o", str(tmp_path / "model.tune"), "--budget", "20s", *where, *TWO]) == 1
+    said = capsys.readouterr().err
+    assert "error: no worker can search:\n" in said and said.endswith(": error: no room\n"), said
+
+
 def test_nodes_of_another_cpu_are_left_out(
     cluster: Cluster, binary: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = tmp_path / "brolga"
-    named = f"""case $1 in
-machine) {binary} "$@" | sed 's/"cpu": ".*"/"cpu": "Another CPU"/' ;;
-*) exec {binary} "$@" ;;
-esac
-"""
-    other.write_text(f"#!/bin/sh\n{named}")
-    other.chmod(0o755)
-    where = ["--address", cluster.address, "--brolga", str(other), "--brolga-here", binary]
+    named = f"""machine) {binary} "$@" | sed 's/"cpu": ".*"/"cpu": "Another CPU"/'"""
+    other = other_brolga(binary, tmp_path, named)
+    where = ["--address", cluster.address, "--brolga", other, "--brolga-here", binary]
     assert main([str(model), "-o", str(tmp_path / "model.tune"), "--budget", "20s", *where, *TWO]) == 1
     said = capsys.readouterr().err
     assert " is Another CPU, " in said and "would not be applied here (--foreign takes them)" in said, said
