@@ -137,7 +137,10 @@ fn shell_commands_of_documents_work() {
             }
             if script.contains("brolga-tune ") && tune.is_none() {
                 let reason = "brolga-tune is not installed (pip install ./python; BROLGA_TUNE names it)";
-                assert!(std::env::var_os("CI").is_none(), "{place} is skipped under CI: {reason}");
+                assert!(
+                    std::env::var_os("CI").is_none(),
+                    "{place} is skipped under CI: {reason}"
+                );
                 eprintln!("{place} is skipped: {reason}");
                 continue;
             }

@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="TIME",
         type=seconds,
         default=300.0,
-        help="all of the time that it may take: 90s, 5m, 1h (default: 5m)",
+        help="all of the time that it may take, from the first worker on: 90s, 5m, 1h (default: 5m)",
     )
     add(
         "--address",
@@ -175,7 +175,7 @@ def merged(log: Log, files: Sequence[Path]) -> None:
         log.add(records.parse(path.read_text(), str(path)))
 
 
-def tune(args: argparse.Namespace, say: Callable[[Event], None]) -> str:
+def tune(args: argparse.Namespace, say: Callable[[Event], bool]) -> str:
     """Searches; gives what is to be printed. Raises `Failed`, `OSError` and `ValueError`."""
     # Ray takes a second or two to be imported, which `--help` should not.
     from .cluster import Cluster, Search
@@ -206,8 +206,7 @@ def tune(args: argparse.Namespace, say: Callable[[Event], None]) -> str:
     # Ray tells of lost workers on standard output, which is for the result.
     with redirect_stdout(sys.stderr), Cluster(args.address, local * threads) as cluster:
         workers = args.workers or max(1, cluster.room(threads))
-        searching = max(SEARCH * args.budget - (time.monotonic() - begun), 0.0)
-        plan = Plan(kernels, searching, workers, listing, args.kernel)
+        plan = Plan(kernels, SEARCH * args.budget, workers, listing, args.kernel)
         outcome = Search(plan, log, brolga, here, args.foreign, say).run(model, files)
     for place in sorted(outcome.foreign, key=str):
         print(f"warning: records of {place} do not fit this machine, {here}", file=sys.stderr)
@@ -217,7 +216,7 @@ def tune(args: argparse.Namespace, say: Callable[[Event], None]) -> str:
     log.close()
     rest = LAST * args.budget
     if not outcome.interrupted:
-        rest = max(rest, args.budget - (time.monotonic() - begun))
+        rest = max(rest, args.budget - outcome.seconds)
     with tempfile.TemporaryDirectory(prefix="brolga-tune-") as folder:
         begin = Path(folder) / "finalists.tune"
         begin.write_text(best)
@@ -244,13 +243,14 @@ def check_names(kernels: Sequence[Kernel], only: Sequence[str]) -> None:
             raise Failed(f"runs call no kernel @{name}; they call @{', @'.join(known)}")
 
 
-def on_stderr(event: Event) -> None:
-    """Says an event to people, as `brolga` says its notes."""
+def on_stderr(event: Event) -> bool:
+    """Says an event to people, as `brolga` says its notes; the search is to go on."""
     print(f"note: worker {event.worker} {event.kind}: {event.text}", file=sys.stderr)
+    return True
 
 
-def main(argv: Sequence[str] | None = None, say: Callable[[Event], None] = on_stderr) -> int:
-    """Runs the command; gives its exit status. `say` is told what becomes of parts and workers."""
+def main(argv: Sequence[str] | None = None, say: Callable[[Event], bool] = on_stderr) -> int:
+    """Runs the command; gives its exit status. `say` is told of parts and workers, and says whether to go on."""
     words = list(sys.argv[1:] if argv is None else argv)
     at = words.index("--") if "--" in words else len(words)
     args = parser().parse_args(words[:at])

@@ -44,6 +44,8 @@ class Outcome:
     #: Places of workers that were left out, or whose records do not fit this machine.
     foreign: set[Place] = field(default_factory=set)
     interrupted: bool = False
+    #: What it took, from the first worker on.
+    seconds: float = 0.0
 
 
 class Cluster:
@@ -60,7 +62,9 @@ class Cluster:
         )
         try:
             ray.init(logging_level=logging.ERROR, **options)
-        except (RayError, ConnectionError, ValueError, RuntimeError) as e:
+        except Exception as e:
+            # Ray has no error of its own for a cluster that is not there or does not start.
+            ray.shutdown()
             raise Failed(f"Ray: {e}") from e
 
     def __enter__(self) -> Cluster:
@@ -88,10 +92,11 @@ class Search:
         brolga: Brolga,
         here: Place,
         take_foreign: bool,
-        say: Callable[[Event], None],
+        say: Callable[[Event], bool],
     ) -> None:
         self.plan, self.log, self.brolga, self.here, self.take_foreign = plan, log, brolga, here, take_foreign
-        self.say = say
+        self.tell = say
+        self.go_on = True
         self.model = ""
         self.files: Any = None
         self.actors: dict[int, Any] = {}
@@ -101,16 +106,18 @@ class Search:
         self.proven: set[int] = set()
         #: What is waited for: a worker's part, or its introduction.
         self.waiting: dict[Any, tuple[int, Part | None]] = {}
+        #: When the first worker was there.
+        self.begun: float | None = None
         self.outcome = Outcome()
         self.why_not: dict[int, str] = {}
 
     def run(self, model: str, files: Mapping[str, bytes] | None) -> Outcome:
-        """Searches until the plan's seconds are over or nothing is left to search. Ctrl-C ends it with what there is.
+        """Searches until the plan's seconds are over, from the first worker on, or nothing is left to search.
 
-        Raises `Failed` when no worker is of any use.
+        Ctrl-C ends it with what there is, and so does whoever is told of an event and says so. Raises `Failed` when no
+        worker is of any use.
         """
-        start = time.monotonic()
-        end = start + self.plan.seconds
+        called = time.monotonic()
         # As long as it is held here, workers that are started again get it too.
         self.model, self.files = model, ray.put(files)
         actor = ray.remote(Worker).options(
@@ -120,10 +127,13 @@ class Search:
             self.actors[number] = actor.remote(self.brolga)
             self.ask(number)
         try:
-            while self.waiting or self.idle:
+            while self.go_on:
                 now = time.monotonic()
-                self.give(end - now)
-                if not self.waiting or self.late(now, start, end):
+                if self.begun is None and self.idle:
+                    self.begun = now
+                rest = self.plan.seconds - (now - (self.begun or now))
+                self.give(rest)
+                if not self.waiting or self.late(rest, now - called):
                     break
                 done, _ = ray.wait(list(self.waiting), num_returns=1, timeout=1.0)
                 for reference in done:
@@ -133,6 +143,7 @@ class Search:
         finally:
             for a in self.actors.values():
                 ray.kill(a, no_restart=True)
+        self.outcome.seconds = time.monotonic() - (self.begun or time.monotonic())
         of_use = len(self.introduced.keys() - self.why_not.keys())
         if not of_use and not self.proven and not self.outcome.interrupted:
             raise Failed("no worker can search:\n" + "\n".join(self.reasons()))
@@ -148,12 +159,17 @@ class Search:
             )
         return reasons
 
-    def late(self, now: float, start: float, end: float) -> bool:
+    def late(self, rest: float, waited: float) -> bool:
         """Whether nothing of what is waited for is worth it any more."""
-        if not any(part for _, part in self.waiting.values()):
-            # Only workers that have not begun: a cluster that has none yet may get some.
-            return now > (end if self.introduced else max(end, start + START))
-        return now > end + self.plan.longest + GRACE
+        if any(part for _, part in self.waiting.values()):
+            return rest + self.plan.longest + GRACE < 0
+        # Only workers that have not begun are waited for: a cluster that has none yet may get some. One that is idle
+        # has found nothing left to search.
+        return bool(self.idle) or (waited > START if self.begun is None else rest < 0)
+
+    def say(self, event: Event) -> None:
+        """Tells of an event."""
+        self.go_on &= self.tell(event)
 
     def ask(self, number: int) -> None:
         """Asks a worker who it is. One that is being started again answers when it is there."""

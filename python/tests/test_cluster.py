@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,30 +23,35 @@ TWO = ["--workers", "2", "--threads", "1", "--at", "batch=8"]
 
 
 class Story:
-    """What was told, and something to do once, when so many parts have arrived and another one has begun."""
+    """What was told; what is done when a part has arrived and another one has begun; when it is enough."""
 
-    def __init__(self, after: int, do: object) -> None:
+    def __init__(self, do: Callable[[Event], None], enough: Callable[[Story], bool]) -> None:
         self.events: list[Event] = []
-        self.after, self.do, self.done = after, do, False
+        self.do, self.enough = do, enough
         self.trouble: list[BaseException] = []
         self.thread: threading.Thread | None = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event) -> bool:
         on_stderr(event)
         self.events.append(event)
-        if event.kind == "begun" and len(self.of("arrived")) >= self.after and not self.done:
-            self.done = True
+        if event.kind == "begun" and self.of("arrived") and self.thread is None:
             self.thread = threading.Thread(target=self.act, args=(event,))
             self.thread.start()
+        return not self.enough(self)
 
     def act(self, event: Event) -> None:
         try:
-            self.do(event)  # type: ignore[operator]
+            self.do(event)
         except BaseException as e:
             self.trouble.append(e)
 
     def of(self, kind: str) -> list[Event]:
         return [e for e in self.events if e.kind == kind]
+
+    def after_loss(self, kind: str) -> list[Event]:
+        """What was told after the first loss."""
+        at = next((n for n, e in enumerate(self.events) if e.kind == "lost"), len(self.events))
+        return [e for e in self.events[at:] if e.kind == kind]
 
     def end(self) -> None:
         """What was to be done was done."""
@@ -85,19 +90,26 @@ def test_a_killed_worker_costs_its_part(
             time.sleep(0.01)
         os.kill(pid, signal.SIGKILL)
 
-    story, log = Story(1, kill), tmp_path / "model.tune"
-    status = main([str(model), "-o", str(log), "--brolga", binary, "--budget", "30s", "--json", *TWO], story)
+    def enough(story: Story) -> bool:
+        # The worker is there again, and the kernel of its part has been searched.
+        lost = story.of("lost")
+        if not lost or lost[0].part is None:
+            return False
+        kernel = lost[0].part.kernel
+        again = any(e.worker == lost[0].worker for e in story.after_loss("joined"))
+        return again and any(e.part and e.part.kernel == kernel for e in story.of("arrived"))
+
+    story, log = Story(kill, enough), tmp_path / "model.tune"
+    status = main([str(model), "-o", str(log), "--brolga", binary, "--budget", "100s", "--json", *TWO], story)
     story.end()
     assert status == 0
     report = json.loads(capsys.readouterr().out)
-    # The part was lost, and its kernel searched again; the worker was started again, as another process.
     (lost,) = story.of("lost")
     assert report["lost"] == 1 and report["parts"] == len(story.of("arrived"))
-    assert lost.part is not None and lost.introduction is not None
-    after = story.events[story.events.index(lost) :]
-    assert any(e.kind == "begun" and e.part and e.part.kernel == lost.part.kernel for e in after)
-    again = [e for e in after if e.kind == "joined" and e.worker == lost.worker]
-    assert again and again[0].introduction and again[0].introduction.pid != lost.introduction.pid
+    # It was started again, as another process.
+    assert enough(story)
+    (again,) = (e for e in story.after_loss("joined") if e.worker == lost.worker)
+    assert lost.introduction and again.introduction and again.introduction.pid != lost.introduction.pid
     # What it was running has ended with it.
     assert searching and not any((Path("/proc") / str(pid) / "cwd").exists() for pid in searching)
     verified(binary, log)
@@ -156,15 +168,18 @@ def test_a_lost_node_costs_its_part(
     cluster: Cluster, binary: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nodes = sorted(cluster.worker_nodes, key=lambda n: n.unique_id)
-    story = Story(1, lambda _: cluster.remove_node(nodes[0], allow_graceful=False))
+
+    def enough(story: Story) -> bool:
+        # The other one went on.
+        lost = story.of("lost")
+        return bool(lost) and any(e.worker != lost[0].worker for e in story.after_loss("arrived"))
+
+    story = Story(lambda _: cluster.remove_node(nodes[0], allow_graceful=False), enough)
     log = tmp_path / "model.tune"
     where = ["--address", cluster.address, "--brolga", binary]
-    assert main([str(model), "-o", str(log), "--budget", "20s", "--json", *where, *TWO], story) == 0
+    assert main([str(model), "-o", str(log), "--budget", "100s", "--json", *where, *TWO], story) == 0
     story.end()
     report = json.loads(capsys.readouterr().out)
-    lost = story.of("lost")
-    assert lost and report["parts"] == len(story.of("arrived")) > 1
-    # The other one went on.
-    after = story.events[story.events.index(lost[0]) :]
-    assert {e.worker for e in after if e.kind == "arrived"} - {lost[0].worker}
+    assert enough(story)
+    assert report["lost"] >= 1 and report["parts"] == len(story.of("arrived"))
     verified(binary, log)
