@@ -1,8 +1,9 @@
 //! The commands that documents show are commands that work.
 //!
-//! Blocks of the README and of `docs/` that hold commands (marked `sh`, or nothing but `brolga …` and `cargo …`) are run,
+//! Blocks of the READMEs and of `docs/` that hold commands (marked `sh`, or nothing but `brolga …` and `cargo …`) are run,
 //! each as one script, in a folder with models and inputs under the names that the documents use. Of cargo's commands only
-//! those are allowed that are run here in the test profile, or that run this test.
+//! those are allowed that are run here in the test profile, or that run this test. `brolga-tune` is a Python package: blocks with it are
+//! run where it is installed.
 
 mod common;
 
@@ -20,9 +21,17 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The README and the documents that are there.
+/// The command of the Python package: what `BROLGA_TUNE` names, or what is on the path.
+fn brolga_tune() -> Option<PathBuf> {
+    let named = std::env::var_os("BROLGA_TUNE").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|p| p.join("brolga-tune"));
+    named.into_iter().chain(on_path).find(|p| p.is_file())
+}
+
+/// The READMEs and the documents that are there.
 fn documents() -> Vec<PathBuf> {
-    let mut all = vec![root().join("README.md")];
+    let mut all = vec![root().join("README.md"), root().join("python/README.md")];
     let docs = std::fs::read_dir(root().join("docs"))
         .expect("the folder is there")
         .flatten();
@@ -100,7 +109,12 @@ fn shell_commands_of_documents_work() {
     let bin = Path::new(env!("CARGO_BIN_EXE_brolga"))
         .parent()
         .expect("a binary lies in a folder");
-    let path = format!("{}:{}", arg(bin), std::env::var("PATH").unwrap_or_default());
+    let tune = brolga_tune();
+    let mut path = format!("{}:{}", arg(bin), std::env::var("PATH").unwrap_or_default());
+    // Its folder comes last: no other command there is meant.
+    if let Some(folder) = tune.as_deref().and_then(Path::parent) {
+        path += &format!(":{}", arg(folder));
+    }
     let (mut run, mut wrong) = (0, vec![]);
     for file in documents() {
         let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -119,6 +133,15 @@ fn shell_commands_of_documents_work() {
                 .map(|l| format!("{l}\n"))
                 .collect();
             if script.trim().is_empty() {
+                continue;
+            }
+            if script.contains("brolga-tune ") && tune.is_none() {
+                let reason = "brolga-tune is not installed (pip install ./python; BROLGA_TUNE names it)";
+                assert!(
+                    std::env::var_os("CI").is_none(),
+                    "{place} is skipped under CI: {reason}"
+                );
+                eprintln!("{place} is skipped: {reason}");
                 continue;
             }
             run += 1;

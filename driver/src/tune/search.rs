@@ -183,7 +183,7 @@ impl State {
             predicted: FxHashMap::default(),
             base: (search.predict)(&search.chosen),
             alleles: FxHashMap::default(),
-            random: Random(search.seed | 1),
+            random: Random(search.seed.max(1)),
             first: vec![],
         };
         let chosen = Genes::of(&search.chosen);
