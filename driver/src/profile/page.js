@@ -67,7 +67,6 @@ function head() {
   const flops = data.kernels.reduce((sum, k) => sum + (k.flops ?? 0), 0);
   facts($("facts"), [
     ["median of a run", time(data.run.median)],
-    ["predicted", or(k.predicted, (s) => time(s / k.calls))],
     ["10th to 90th percentile", `${time(data.run.p10)} – ${time(data.run.p90)}`],
     ["operations", count(flops, "FLOP")],
     ["speed", `${count(flops / data.run.median, "FLOP")}/s`],

@@ -31,14 +31,16 @@ const ACROSS: i64 = 4;
 const BYTES_A_LANE: i64 = 4;
 /// The most elements of a window.
 const WINDOW: i64 = 121;
-/// Lanes of vectors that are read or written one lane at a time, along dimensions that are not long.
+/// Lanes of vectors that are read or written one lane at a time.
 const APART: i64 = 8;
-/// From when on they are long.
-const APART_LONG: i64 = 64;
 /// Lanes of a register of the widest vectors.
 const VECTOR: i64 = 16;
 /// Registers of sums that a tile needs to hide how long an addition takes.
 const CHAINS: i64 = 4;
+/// Cycles of an addition, until its result is there.
+const ADDITION: i64 = 4;
+/// Cycles of the sum of a register's lanes.
+const LANES_SUM: i64 = 8;
 /// Products of a sum from which on it has several registers of its own.
 const LONG_SUM: i64 = 512;
 /// Rows up to this length are summed by the narrowest vectors, where little else is done: to sum up lanes takes longer than to load them.
@@ -142,21 +144,14 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     let resident = (target.l2_bytes / 2) as i64;
     let stays = t.panel_bytes().as_const().is_some_and(|b| b <= resident);
     let columns = t.columns().as_const().map_or(PANEL, |n| n.clamp(1, PANEL)) as u32;
-    // Few long sums that lie side by side are better summed in many parts each.
+    // Few sums of elements that lie side by side are better summed in many parts each: a tile waits for each addition, and a sum by
+    // itself ends with the sum of its lanes.
     let vectors = &t.rows() * &t.columns().ceil_div(&Dim::Const(VECTOR));
     let few = vectors.as_const().is_some_and(|n| n < CHAINS);
-    let long = flat
-        .stages
-        .iter()
-        .any(|s| s.length().as_const().is_some_and(|n| n >= LONG_SUM));
-    if few
-        && long
-        && flat
-            .stages
-            .iter()
-            .filter(|s| s.reduces())
-            .all(FlatStage::reads_contiguously)
-    {
+    let mut sums = flat.stages.iter().filter(|s| s.reduces());
+    let steps = sums.clone().filter_map(|s| s.length().as_const()).max().unwrap_or(0);
+    let apart = flat.points().as_const().map(|n| n * (steps / (2 * VECTOR) + LANES_SUM));
+    if few && apart.is_some_and(|n| n < ADDITION * steps) && sums.all(FlatStage::reads_contiguously) {
         return None;
     }
     Some(Schedule::Tile(Tile {
@@ -287,8 +282,11 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
         _ => width(flat.stages.iter().filter(|s| !reduces || often(s)), loads),
     };
     let apart = !reduces && !beside(flat, flat.outer[along].0);
+    // What only fills memory has nothing else in registers.
+    let fills = flat.stages.iter().all(|s| s.reads.is_empty() && !s.reduces());
     let width = match apart {
-        true if extent.as_const().is_some_and(|n| n < APART_LONG) => width.min(APART),
+        true if !long_and_near(flat, along) => width.min(APART),
+        _ if fills => 2 * width,
         _ => width,
     };
     // Lanes beyond the extent would leave all of it to the tail.
@@ -310,7 +308,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     let most: Vec<&Dim> = rest().take((others - 1).max(0) as usize).collect();
     let left = brolga_ir::dim::product(most.iter().copied()).as_const();
     let enough = outside == 0 || columns.is_some() || left.is_none_or(|n| n >= FEW_TASKS);
-    let several = apart || columns.is_some() || flat.stages.iter().any(is_window);
+    let several = apart || fills || columns.is_some() || flat.stages.iter().any(is_window);
     let windows = others > 0 && enough && target.body_lanes().is_some() && lanes > 1 && several;
     Schedule::Points(Points {
         along: along as i64,
@@ -448,6 +446,24 @@ fn beside(flat: &Flat, v: Var) -> bool {
         });
         reads && s.writes.iter().all(|(_, index)| near(index))
     })
+}
+
+/// True for a long dimension along which elements lie so near that several lanes are in one line: wide vectors of them pay.
+fn long_and_near(flat: &Flat, along: usize) -> bool {
+    let (v, extent) = &flat.outer[along];
+    let near = |index: &Ix| {
+        index
+            .stride(*v)
+            .and_then(|d| d.as_const())
+            .is_some_and(|n| (0..=4).contains(&n))
+    };
+    let mut writes = flat.stages.iter().flat_map(|s| &s.writes);
+    let mut reads = flat.stages.iter().flat_map(|s| &s.reads);
+    let reads_near = reads.all(|r| match r {
+        FlatRead::Element { index, .. } => near(index),
+        _ => true,
+    });
+    extent.as_const().is_some_and(|n| n >= 64) && reads_near && writes.all(|(_, index)| near(index))
 }
 
 /// Lanes for a kernel: fewer the larger the bodies of stages, so that values stay in registers.
