@@ -48,6 +48,8 @@ pub struct Builder<'f> {
     pub(super) captured: Captured,
     /// Names of sizes that data tell, in all graphs.
     pub(super) sizes: FxHashSet<Symbol>,
+    /// Dims that are extents, or sums and products of some: they are not negative, though nothing in them says so.
+    pub(super) extents: FxHashSet<Dim>,
 }
 
 fn number(dtype: DType, x: Number) -> Number {
@@ -85,6 +87,7 @@ impl<'f> Builder<'f> {
             around: vec![],
             captured: Captured::default(),
             sizes: FxHashSet::default(),
+            extents: FxHashSet::default(),
         }
     }
 
@@ -183,6 +186,16 @@ impl<'f> Builder<'f> {
         }
         let t = self.contents(v)?;
         t.iter().map(|x| i64::try_from(x.int()).ok().map(Dim::Const)).collect()
+    }
+
+    /// True for what no run makes negative.
+    pub fn is_nonnegative(&self, d: &Dim) -> bool {
+        d.is_nonnegative() || self.extents.contains(d)
+    }
+
+    /// A dim, or 0 where it is negative.
+    pub fn or_zero(&self, d: Dim) -> Dim {
+        if self.is_nonnegative(&d) { d } else { Dim::max(&d, &Dim::ZERO) }
     }
 
     /// True for types whose elements may be dims.

@@ -129,6 +129,12 @@ impl Builder<'_> {
         here
     }
 
+    /// The value of the graph around that an input of this one is.
+    pub fn captured_from(&self, here: Value) -> Option<Value> {
+        let mut all = self.captured.inputs.iter();
+        all.find(|(_, v)| *v == here).map(|(around, _)| *around)
+    }
+
     /// A copy of a region that may stand beside it: the sizes that it reads have names of their own.
     ///
     /// # Errors
