@@ -86,6 +86,12 @@ abi_type! {
     ShapesFn(dims: *const i64, out: *mut i64) -> i32
 }
 
+abi_type! {
+    /// Called by code of this process that was made to be profiled, before (`end` is 0) and after (`end` is 1) each step of
+    /// `NAME_run`: its number among all steps, blocks behind the steps that they belong to. A step that fails the run does not end.
+    StepHook(ctx: *mut Ctx, step: u32, end: u32)
+}
+
 /// An input and an output that are the same memory, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -158,9 +164,12 @@ ctx! {
     out_dims: *mut i64, OUT_DIMS = 104, "int64_t *out_dims";
     /// The size in bytes of each output's memory, for those whose extents only the run tells and that are not NULL.
     out_bytes: *const u64, OUT_BYTES = 112, "const uint64_t *out_bytes";
-    /// The number that a failed check of the model's data found; the bytes that an output needs when it is too small.
+    /// The number that a failed check of the model's data found, INT64_MIN where that is beyond 64 bits; the bytes that an output needs when it is too small.
     error_value: i64, ERROR_VALUE = 120, "int64_t error_value";
 }
+
+/// What `error_value` holds where the number that a check found is beyond 64 bits.
+pub const UNCOUNTABLE: i64 = i64::MIN;
 
 /// Size of [`Ctx`] in bytes on every 64-bit target.
 pub const CTX_BYTES: usize = 128;

@@ -31,7 +31,9 @@ pub mod header;
 pub mod meta;
 mod wire;
 
-pub use ctx::{ABI_VERSION, Alias, AllocFn, Body, Ctx, HostFn, NO_NODE, ParallelFor, PlanFn, RunFn, ShapesFn};
+pub use ctx::{
+    ABI_VERSION, Alias, AllocFn, Body, Ctx, HostFn, NO_NODE, ParallelFor, PlanFn, RunFn, ShapesFn, StepHook,
+};
 pub use dtype::DType;
 pub use error::ErrorCode;
 pub use header::{HeaderWeights, header, symbol_prefix};

@@ -7,7 +7,7 @@ use crate::target::{cpu, isa};
 use crate::{Error, Unit};
 use brolga_ir::{Symbol, Target};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
-use cranelift_module::FuncId;
+use cranelift_module::{FuncId, Module};
 use std::mem::ManuallyDrop;
 
 /// Address space for one program's code; pages are taken as they are used.
@@ -16,6 +16,19 @@ const RESERVE: usize = 256 << 20;
 /// Machine code of this process.
 pub struct Jit {
     module: ManuallyDrop<JITModule>,
+    /// Its functions, and the bytes of each.
+    functions: Vec<(FuncId, usize)>,
+}
+
+/// Where a function's code is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its symbol.
+    pub name: String,
+    /// The address of its first byte.
+    pub address: usize,
+    /// Bytes of code, and of constants behind it.
+    pub bytes: usize,
 }
 
 // SAFETY: after `Jit::new` the module is only asked for addresses (through `get_finalized_function`, which reads tables),
@@ -49,10 +62,12 @@ impl Jit {
         // From here on the memory is freed whichever way this function is left.
         let mut jit = Jit {
             module: ManuallyDrop::new(JITModule::new(builder)),
+            functions: vec![],
         };
         let mut unit = Unit::new(&mut *jit.module, isa, cpu(target)?, prefix, symbols);
         let made = build(&mut unit)?;
         unit.finish()?;
+        jit.functions = std::mem::take(&mut unit.sizes);
         jit.module
             .finalize_definitions()
             .map_err(|e| Error::Memory(e.to_string()))?;
@@ -62,6 +77,21 @@ impl Jit {
     /// The address of a function that was defined; valid as long as this value lives.
     pub fn address(&self, id: FuncId) -> *const u8 {
         self.module.get_finalized_function(id)
+    }
+
+    /// Where all its functions are, in the order in which they were built.
+    pub fn functions(&self) -> Vec<Placed> {
+        let placed = |(id, bytes): &(FuncId, usize)| Placed {
+            name: self
+                .module
+                .declarations()
+                .get_function_decl(*id)
+                .linkage_name(*id)
+                .into_owned(),
+            address: self.address(*id).addr(),
+            bytes: *bytes,
+        };
+        self.functions.iter().map(placed).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::Error;
 use crate::clif::{clif, element};
 use crate::program::Run;
 use brolga_abi::ErrorCode;
-use brolga_abi::ctx::{ALIGN, offset};
+use brolga_abi::ctx::{ALIGN, UNCOUNTABLE, offset};
 use brolga_ir::program::{Let, SlotId, Step, Storage};
 use brolga_ir::{DType, Dim, Guard, Relation, Symbol};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -81,7 +81,9 @@ impl Run<'_, '_, '_> {
             }
         }
         let status = ErrorCode::CheckFailed.status(self.next_check());
-        self.fail_with_number(bad, status, origin, v);
+        let beyond = (self.program.slot(from).ty.dtype == DType::U64)
+            .then(|| self.e.b.ins().icmp_imm_s(IntCC::SignedLessThan, v, 0));
+        self.fail_with_number(bad, status, origin, (v, beyond));
         self.bind(symbol, v)
     }
 
@@ -103,14 +105,27 @@ impl Run<'_, '_, '_> {
             bad = self.e.b.ins().bor(bad, wrong);
         }
         let status = ErrorCode::CheckFailed.status(self.next_check());
-        self.fail_with_number(bad, status, origin, a);
+        self.fail_with_number(bad, status, origin, (a, wrong));
         Ok(())
     }
 
-    /// Leaves where a condition holds, with the number that was found.
-    fn fail_with_number(&mut self, cond: Value, status: i32, origin: &Arc<str>, found: Value) {
+    /// Leaves where a condition holds, with the number that was found, and whether it is beyond 64 bits.
+    fn fail_with_number(
+        &mut self,
+        cond: Value,
+        status: i32,
+        origin: &Arc<str>,
+        (found, beyond): (Value, Option<Value>),
+    ) {
         let open = self.e.begin_if(cond);
         self.e.cold();
+        let found = match beyond {
+            Some(beyond) => {
+                let none = self.e.b.ins().iconst(types::I64, UNCOUNTABLE);
+                self.e.b.ins().select(beyond, none, found)
+            }
+            None => found,
+        };
         let flags = MemFlagsData::trusted();
         self.e.b.ins().store(flags, found, self.ctx, offset::ERROR_VALUE);
         self.e.end_if(open);
@@ -229,7 +244,7 @@ impl Run<'_, '_, '_> {
                     |_| Ok(vec![zero]),
                 )?[0];
                 let small = self.e.b.ins().icmp(IntCC::UnsignedLessThan, have, bytes);
-                self.fail_with_number(small, ErrorCode::OutputTooSmall as i32, origin, bytes);
+                self.fail_with_number(small, ErrorCode::OutputTooSmall as i32, origin, (bytes, None));
                 self.e.end_fork(fork, &[]);
                 self.tell(*i, extents);
             }

@@ -33,6 +33,7 @@ mod sharing;
 mod stored;
 mod table;
 pub mod target;
+mod told;
 pub mod x86;
 
 use thiserror::Error as ThisError;

@@ -13,6 +13,8 @@ pub struct Listing {
     pub asm: String,
     /// Bytes of machine code and its constants.
     pub bytes: usize,
+    /// The symbols of the functions that it refers to, each once.
+    pub refers: Vec<String>,
 }
 
 impl Listing {
@@ -28,6 +30,7 @@ impl Listing {
             ir,
             asm,
             bytes: bytes.len(),
+            refers: vec![],
         }
     }
 }

@@ -8,20 +8,24 @@
 //!
 //! What only the run tells, and what depends on it, is checked where it becomes known: names (`let`), memory (`alloc`) and
 //! positions in kernels with such symbols have numbers behind those of `NAME_plan`'s sizes, in the order of their steps.
+//!
+//! In a program that is profiled, `NAME_run` calls a function of this process around each step ([`Unit::call_around_steps`]); nothing
+//! else of the code differs.
 
 use crate::clif::{CONSTANT, Copy, Emit, Launch, Unit, kernel};
 use crate::plan::Sizes;
 use crate::sharing::Sharing;
+pub use crate::told::{checks, host_steps, nodes};
 use crate::{Error, plan};
 use brolga_abi::ctx::offset;
 use brolga_abi::{ABI_VERSION, ErrorCode, NO_NODE};
 use brolga_ir::loops::{self, Grain};
 use brolga_ir::program::{Program, Rows, SlotId, Step, Storage, nested};
-use brolga_ir::{Dim, Op, Symbol};
+use brolga_ir::{Dim, Symbol};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 /// The functions of a program.
@@ -35,49 +39,6 @@ pub struct Compiled {
     pub shapes: FuncId,
     /// Kernels that are called, by their index in the program: symbol and function.
     pub kernels: Vec<Option<(String, FuncId)>>,
-}
-
-/// The names of the model's nodes that `Ctx::error_node` counts: those of the steps that may fail, in order, each once.
-pub fn nodes(steps: &[Step]) -> Vec<Arc<str>> {
-    let (mut out, mut seen) = (vec![], FxHashSet::default());
-    for s in nested(steps) {
-        let names = match s {
-            Step::Host { origin, .. } => std::slice::from_ref(origin),
-            Step::Call { checks, .. } => checks,
-            Step::Read { origin, .. } | Step::Alloc { origin, .. } | Step::Check { origin, .. }
-                if !origin.is_empty() =>
-            {
-                std::slice::from_ref(origin)
-            }
-            _ => &[],
-        };
-        out.extend(names.iter().filter(|n| seen.insert((*n).clone())).cloned());
-    }
-    out
-}
-
-/// What steps check of the model's data, for people, in the order of the details of `CheckFailed`.
-pub fn checks(steps: &[Step]) -> Vec<String> {
-    let text = |s: &Step| match s {
-        Step::Read { symbol, bound, .. } => Some(match bound {
-            Some(d) => format!("0 <= `{symbol}` <= {}", d.brief()),
-            None => format!("0 <= `{symbol}`"),
-        }),
-        Step::Check { guard, .. } => Some(guard.to_string()),
-        _ => None,
-    };
-    nested(steps).into_iter().filter_map(text).collect()
-}
-
-/// The host operators of a program in the order of `Ctx::host`, with the steps that call them.
-pub fn host_steps(program: &Program) -> Vec<(&Op, &Step)> {
-    nested(&program.steps)
-        .into_iter()
-        .filter_map(|s| match s {
-            Step::Host { op, .. } => Some((op, s)),
-            _ => None,
-        })
-        .collect()
 }
 
 /// Bytes of scratch that one worker needs.
@@ -235,6 +196,7 @@ fn define_run(
             sizes: sizes.measured,
             checks: 0,
             heap: None,
+            number: 0,
             e,
         };
         r.enter(steps)?;
@@ -281,6 +243,8 @@ pub(crate) struct Run<'r, 'a, 'm> {
     pub checks: u32,
     /// Address and capacity of the memory of each slot on the heap, by the slot's place in it.
     pub heap: Option<(StackSlot, FxHashMap<SlotId, i32>)>,
+    /// The number of the next step.
+    number: u32,
     pub e: &'r mut Emit<'a, 'm>,
 }
 
@@ -484,11 +448,28 @@ impl Run<'_, '_, '_> {
         // What a step computes is not kept for others: values that live from one to a much later one would make the time to
         // compile a long program quadratic.
         steps.iter().try_for_each(|s| {
+            let number = self.number;
+            self.number += 1;
+            self.hook(number, false);
             self.e.scopes.push(FxHashMap::default());
             let done = self.step(s);
             self.e.scopes.pop();
+            self.hook(number, true);
             done
         })
+    }
+
+    /// Tells whoever profiles that a step begins or has ended.
+    fn hook(&mut self, step: u32, end: bool) {
+        let Some(hook) = self.e.unit.hook else {
+            return;
+        };
+        let signature = self.e.unit.signature(&[types::I64, types::I32, types::I32], None);
+        let signature = self.e.b.import_signature(signature);
+        let hook = self.e.int(hook as usize as i64);
+        let step = self.e.b.ins().iconst(types::I32, i64::from(step));
+        let end = self.e.b.ins().iconst(types::I32, i64::from(end));
+        self.e.b.ins().call_indirect(signature, hook, &[self.ctx, step, end]);
     }
 
     fn step(&mut self, s: &Step) -> Result<(), Error> {

@@ -623,7 +623,10 @@ fn sizes_that_only_the_run_tells() {
         let names = brolga_codegen::program::nodes(&p.steps);
         let names: Vec<&str> = names.iter().map(|n| &**n).collect();
         assert_eq!(names, ["Shape_0", "Check_1", "Mul_2", "Concat_3"]);
-        let checks = ["0 <= `k` <= n", "1 <= k (something is kept)"];
+        let checks = [
+            "expected a size from 0 to n",
+            "expected 1 <= k (something is kept), where data tell k at node `Shape_0`",
+        ];
         assert_eq!(brolga_codegen::program::checks(&p.steps), checks);
     }
 }

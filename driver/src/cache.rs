@@ -45,6 +45,14 @@ pub fn key(path: &Path, graph: &Graph, options: &Options) -> Result<Option<[u64;
     Ok(Some([checksum(&parts), sums.finish()]))
 }
 
+/// The folder of what Brolga remembers for a user: `brolga` in `XDG_CACHE_HOME`, else in `.cache` in the home folder. `None` where neither
+/// is an absolute path.
+pub fn folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    cache.filter(|c| c.is_absolute()).map(|c| c.join("brolga"))
+}
+
 /// The file of a key.
 pub fn file(folder: &Path, key: [u64; 2]) -> PathBuf {
     folder.join(format!("{:016x}{:016x}.brolga", key[0], key[1]))

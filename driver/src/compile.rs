@@ -6,12 +6,14 @@
 use crate::backend::{self, native};
 use crate::levels::{self, Level, Module, Walk};
 use crate::options::{Options, Timings};
+use crate::tune::applied::Applied;
 use crate::weights::{Constants, Packed};
 use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
 use brolga_ir::CpuTarget;
 use brolga_ir::program::{Alias, Program, Slot, SlotId, Storage};
 use brolga_ir::{Constant, Dim, Graph, NodeError, Target};
+use brolga_passes::schedule::Sources;
 use std::fmt;
 use std::path::Path;
 use std::time::Instant;
@@ -32,8 +34,12 @@ pub struct Compiled {
     pub timings: Timings,
     /// What passes did, and what they did not and why.
     pub remarks: Vec<String>,
+    /// What became of the records of the options, kernel by kernel.
+    pub tuned: Vec<Applied>,
     /// Threads that make machine code.
     pub threads: usize,
+    /// Whether sessions of it tell `perf` the names of their kernels ([`Options::perf_map`]).
+    pub perf_map: bool,
 }
 
 /// A compiled model whose constants are not evaluated yet.
@@ -48,7 +54,11 @@ pub(crate) struct Draft {
     pub meta: Meta,
     pub timings: Timings,
     pub remarks: Vec<String>,
+    pub tuned: Vec<Applied>,
     pub threads: usize,
+    pub perf_map: bool,
+    /// What the loop kernels were made of, where they were made here.
+    pub sources: Option<Sources>,
 }
 
 impl fmt::Debug for Compiled {
@@ -99,14 +109,20 @@ fn draft_module(module: Module, options: &Options) -> Result<Draft> {
         }
         lower => (lower, vec![]),
     };
-    let walk = Walk::new(module, options)?.down(Level::Program)?;
+    let mut walk = Walk::new(module, options)?.down(Level::Program)?;
     let timings = Timings {
         optimise: walk.optimise,
         lower: walk.lower,
         ..Timings::default()
     };
-    let remarks = walk.remarks().to_vec();
-    Draft::new(levels::into_program(walk.module), &defaults, options, remarks, timings)
+    let (remarks, sources) = (walk.remarks().to_vec(), walk.take_sources());
+    let tuned = walk.applied;
+    let draft = Draft::new(levels::into_program(walk.module), &defaults, options, remarks, timings)?;
+    Ok(Draft {
+        tuned,
+        sources,
+        ..draft
+    })
 }
 
 /// Compiles a graph.
@@ -173,7 +189,10 @@ impl Draft {
             meta,
             timings,
             remarks,
+            tuned: vec![],
             threads: options.workers(),
+            perf_map: options.perf_map,
+            sources: None,
         })
     }
 
@@ -216,7 +235,9 @@ impl Draft {
             meta: self.meta,
             timings: self.timings,
             remarks: self.remarks,
+            tuned: self.tuned,
             threads: self.threads,
+            perf_map: self.perf_map,
         };
         Ok((compiled, made))
     }

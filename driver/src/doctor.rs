@@ -8,8 +8,8 @@ use crate::options::Options;
 use crate::report::host_operators;
 use crate::{Result, source};
 use brolga_frontend::onnx::{self, Finding, Kind};
-use brolga_ir::DType;
 use brolga_ir::program::{Callable, Program, Step, nested};
+use brolga_ir::{DType, plain};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub fn examine(path: &Path, options: &Options) -> Result<Report> {
     }
     // What is wrong with the options is no finding about the model.
     options.passes(Level::Tensor)?;
-    let found = onnx::examine(path, &source::reading(options))?;
+    let found = onnx::examine(path, &source::reading(options)?)?;
     let mut findings = found.findings;
     if let Some(graph) = found.graph {
         let options = options.without_sizes();
@@ -164,20 +164,27 @@ fn show(out: &mut String, f: &Finding) {
         Kind::DynamicInput => "dynamic size",
         Kind::DynamicNode => "size from data",
         Kind::ShapeInput => "decides sizes",
+        Kind::Declaration => "declared otherwise",
         Kind::Unread => "unread",
         Kind::Double => "wide floats",
         Kind::Quantised => "not in bytes",
         Kind::Host => "on the host",
     };
-    let _ = writeln!(out, "\n  {title}: {}\n    {}", f.subject, f.detail);
+    let _ = writeln!(out, "\n  {title}: {}\n    {}", plain(&f.subject), plain(&f.detail));
     if !f.nodes.is_empty() {
-        let mut names = f.nodes.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        let mut names = f
+            .nodes
+            .iter()
+            .take(SHOWN)
+            .map(|n| plain(n))
+            .collect::<Vec<_>>()
+            .join(", ");
         if f.nodes.len() > SHOWN {
             let _ = write!(names, " and {} more", f.nodes.len() - SHOWN);
         }
         let _ = writeln!(out, "    at {names}");
     }
     if !f.way_out.is_empty() {
-        let _ = writeln!(out, "    -> {}", f.way_out);
+        let _ = writeln!(out, "    -> {}", plain(&f.way_out));
     }
 }

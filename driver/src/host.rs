@@ -25,7 +25,7 @@ impl Reference {
     /// The host operators of a program, from its metadata; `None` when it has none.
     ///
     /// # Errors
-    /// When a text is no graph of one node.
+    /// When a text is no graph of one node, or this build cannot evaluate the operator.
     pub fn new(meta: &Meta) -> Result<Option<Arc<Reference>>, String> {
         if meta.host_ops.is_empty() {
             return Ok(None);
@@ -37,6 +37,7 @@ impl Reference {
             let [node] = &graph.nodes[..] else {
                 return Err(fail(format!("{} nodes, expected one", graph.nodes.len())));
             };
+            node.op.def().available().map_err(fail)?;
             let types = |vs: &[brolga_ir::Value]| vs.iter().map(|v| graph.ty(*v).clone()).collect::<Vec<_>>();
             let op = HostOp {
                 op: node.op.clone(),

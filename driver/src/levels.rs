@@ -7,15 +7,19 @@
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).
 
 use crate::options::Options;
+use crate::tune::applied::{Applied, apply_log};
+use crate::tune::record::Place;
 use crate::{Error, Result};
 use brolga_ir::program::{Program, Storage};
 use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Graph, Source};
 use brolga_passes::bufferize::Bufferize;
+use brolga_passes::descend::ScheduleKernels;
 use brolga_passes::lower::Structured;
 pub use brolga_passes::module::{Level, Module};
-use brolga_passes::pass::{Context, Pass, PassError};
+use brolga_passes::pass::{Context, Pass, PassError, Settings};
 use brolga_passes::registry::Pipeline;
+use brolga_passes::schedule::{Machine, Sources};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +43,8 @@ pub struct Walk<'o> {
     pub optimise: Duration,
     /// How long the others took.
     pub lower: Duration,
+    /// What became of the options' records, kernel by kernel.
+    pub applied: Vec<Applied>,
     options: &'o Options,
     cx: Context,
 }
@@ -55,6 +61,7 @@ impl<'o> Walk<'o> {
             module,
             optimise: Duration::ZERO,
             lower: Duration::ZERO,
+            applied: vec![],
             options,
             cx: Context::new(options.target.clone()),
         };
@@ -74,15 +81,55 @@ impl<'o> Walk<'o> {
             )));
         }
         while self.module.level() < level {
-            let mut next = Pipeline::down_from(self.module.level());
-            if !self.options.aliases.is_empty() {
-                next.replace(Box::new(Bufferize {
-                    aliases: self.options.aliases.clone(),
-                }));
+            for pass in self.next() {
+                if pass.name() == ScheduleKernels::NAME {
+                    self.tune()?;
+                }
+                self.run(vec![pass])?;
             }
-            self.run(next.passes)?;
         }
         Ok(self)
+    }
+
+    /// The passes from where the module is to the next level.
+    fn next(&self) -> Vec<Box<dyn Pass>> {
+        let mut next = Pipeline::down_from(self.module.level());
+        if !self.options.aliases.is_empty() {
+            next.replace(Box::new(Bufferize {
+                aliases: self.options.aliases.clone(),
+            }));
+        }
+        next.passes
+    }
+
+    /// Goes down to structured kernels that are as they are scheduled: what comes before the pass `schedule` has run, and they have the
+    /// schedules of the options' records.
+    ///
+    /// # Errors
+    /// As [`Walk::down`].
+    pub fn kernels(self) -> Result<Walk<'o>> {
+        let mut walk = self.down(Level::Structured)?;
+        let before = walk
+            .next()
+            .into_iter()
+            .take_while(|p| p.name() != ScheduleKernels::NAME);
+        walk.run(before.collect())?;
+        walk.tune()?;
+        Ok(walk)
+    }
+
+    /// Gives kernels the schedules of the options' records, and remarks what became of each.
+    fn tune(&mut self) -> Result<()> {
+        let (Some(log), Module::Structured(program)) = (&self.options.tuned, &mut self.module) else {
+            return Ok(());
+        };
+        let target = &self.options.target;
+        let here = Place::here(target, 0);
+        let all = apply_log(program, log, &here, &Machine::of(target))
+            .map_err(|e| Error::Option(format!("{}: {e}", program.name)))?;
+        self.cx.remarks.extend(all.iter().map(Applied::to_string));
+        self.applied.extend(all);
+        Ok(())
     }
 
     /// Runs passes.
@@ -113,6 +160,11 @@ impl<'o> Walk<'o> {
             self.options.show(pass.name(), &self.module);
         }
         Ok(())
+    }
+
+    /// What the loop kernels were made of, where a pass has made them; they are handed out once.
+    pub fn take_sources(&mut self) -> Option<Sources> {
+        self.cx.sources.take()
     }
 
     /// What the passes remarked so far.

@@ -26,9 +26,14 @@
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
+//! | [`profile`], [`perf_map`] | what each kernel of a model takes; names of kernels for `perf` |
 //! | [`pins`] | values and extents that inputs are given before a model is read |
+//! | [`machine`] | this machine's figures: measured, kept, read |
+//! | [`kernels`] | kernels of models as things of their own, to be timed |
 //! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |
 //! | [`host`] | host operators by their reference evaluation |
+//! | [`tune`] | better schedules, searched on the machine |
+//! | [`random`] | inputs of runs whose results nobody looks at |
 //! | [`tensors`], [`npy`] | conversions between the crates' tensors; `.npy` and `.npz` files |
 //! | `cuda` | with the feature `cuda` (on by default): models on NVIDIA GPUs |
 //! | [`error`] | everything that can go wrong |
@@ -45,15 +50,21 @@ pub mod doctor;
 pub mod error;
 pub mod host;
 mod identity;
+pub mod kernels;
 pub mod levels;
+pub mod machine;
 pub mod npy;
 pub mod options;
 pub mod output;
+pub mod perf_map;
 pub mod pins;
+pub mod profile;
+pub mod random;
 pub mod report;
 pub mod session;
 pub mod source;
 pub mod tensors;
+pub mod tune;
 mod verdicts;
 mod versions;
 pub mod weights;

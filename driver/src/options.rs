@@ -1,6 +1,7 @@
 //! How a model is compiled, and how long each phase took.
 
 use crate::pins::Pin;
+use crate::tune::record::Log;
 use crate::verdicts::Remembered;
 use crate::{Error, Result};
 use brolga_frontend::onnx::Extent;
@@ -48,6 +49,10 @@ pub struct Options {
     /// Makes inputs constants that have an initializer, which is their default otherwise: nobody can give them then, and
     /// what is computed from constants only is computed once.
     pub constant_defaults: bool,
+    /// Records of tuning: kernels that have one get its schedule.
+    pub tuned: Option<Arc<Log>>,
+    /// Tells `perf` the names of kernels that are compiled into this process, see [`crate::perf_map`].
+    pub perf_map: bool,
     /// Threads that compile, the caller's included; 0 is one for each core. What they make does not depend on their number.
     pub threads: usize,
 }
@@ -83,6 +88,8 @@ impl Default for Options {
             shapes: vec![],
             aliases: vec![],
             constant_defaults: false,
+            tuned: None,
+            perf_map: false,
             threads: 0,
         }
     }
@@ -158,8 +165,13 @@ impl Options {
         let passes = (&self.pipeline, &self.rules, &self.add_rules);
         let pins: Vec<String> = self.pins.iter().map(|(n, p)| format!("{n}={}", p.describe())).collect();
         format!(
-            "{:?} {passes:?} {:?} {:?} {} {pins:?} {:?}",
-            self.target.name, self.sizes, self.aliases, self.constant_defaults, self.shapes
+            "{:?} {passes:?} {:?} {:?} {} {pins:?} {:?} {:?}",
+            self.target.name,
+            self.sizes,
+            self.aliases,
+            self.constant_defaults,
+            self.shapes,
+            self.tuned.as_ref().map(|log| log.text())
         )
     }
 }

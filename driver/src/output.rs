@@ -8,7 +8,7 @@ use brolga_abi::artefact::{OutputFile, Writer};
 use brolga_abi::{Entries, HeaderWeights, Kernel, Meta, header};
 use brolga_codegen::listing::Listing;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where a program's weights go.
@@ -72,27 +72,43 @@ impl Compiled {
         write(path, &self.object(weights)?)
     }
 
+    /// The bytes of a static library of one object file.
+    ///
+    /// # Errors
+    /// As [`Compiled::object`].
+    pub fn archive(&self, weights: WeightsIn) -> Result<Vec<u8>> {
+        let object = self.object(weights)?;
+        let name = format!("{}.o", self.prefix);
+        Ok(archive::archive(&name, &object, &self.symbols(weights)))
+    }
+
     /// Writes a static library of one object file.
     ///
     /// # Errors
     /// As [`Compiled::write_object`].
     pub fn write_archive(&self, path: &Path, weights: WeightsIn) -> Result<u64> {
-        let object = self.object(weights)?;
-        let name = format!("{}.o", self.prefix);
-        write(path, &archive::archive(&name, &object, &self.symbols(weights)))
+        write(path, &self.archive(weights)?)
     }
 
-    /// Links a shared library with the C compiler: the one that `CC` names, else `cc`, else the target's.
+    /// The bytes of a shared library, linked by the C compiler: the one that `CC` names, else `cc`, else the target's.
     ///
     /// # Errors
-    /// As [`Compiled::write_object`]; when there is no C compiler, or it fails.
-    pub fn write_shared(&self, path: &Path, weights: WeightsIn) -> Result<u64> {
+    /// As [`Compiled::object`]; when there is no C compiler, or it fails.
+    pub fn shared(&self, weights: WeightsIn) -> Result<Vec<u8>> {
         let object = self.object(weights)?;
         let folder = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), e))?;
         let (from, to) = (folder.path().join("model.o"), folder.path().join("model.so"));
         std::fs::write(&from, &object).map_err(|e| Error::io(&from, e))?;
         link(&from, &to, &self.meta.target)?;
-        write(path, &std::fs::read(&to).map_err(|e| Error::io(&to, e))?)
+        std::fs::read(&to).map_err(|e| Error::io(&to, e))
+    }
+
+    /// Writes a shared library.
+    ///
+    /// # Errors
+    /// As [`Compiled::shared`] and [`Compiled::write_object`].
+    pub fn write_shared(&self, path: &Path, weights: WeightsIn) -> Result<u64> {
+        write(path, &self.shared(weights)?)
     }
 
     /// Writes the weights as a file of their own.
@@ -159,6 +175,39 @@ impl Compiled {
         backend::of(&self.target)
             .listings(self.input())
             .map_err(|e| self.codegen(e))
+    }
+}
+
+/// Several files, none of which is in its place before all are written.
+#[derive(Default)]
+pub struct Outputs(Vec<(PathBuf, OutputFile)>);
+
+impl Outputs {
+    /// Writes a file beside its place; gives the number of bytes.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add(&mut self, path: &Path, bytes: &[u8]) -> Result<u64> {
+        let store = || -> std::io::Result<OutputFile> {
+            let mut file = OutputFile::create(path)?;
+            file.write_all(bytes)?;
+            file.flush()?;
+            Ok(file)
+        };
+        let file = store().map_err(|e| Error::io(path, e))?;
+        self.0.push((path.to_owned(), file));
+        Ok(bytes.len() as u64)
+    }
+
+    /// Puts all files in their places.
+    ///
+    /// # Errors
+    /// When one cannot be.
+    pub fn commit(self) -> Result<()> {
+        for (path, file) in self.0 {
+            file.commit().map_err(|e| Error::io(&path, e))?;
+        }
+        Ok(())
     }
 }
 

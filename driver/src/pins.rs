@@ -2,57 +2,55 @@
 
 use crate::npy;
 use brolga_frontend::onnx::Extent;
-use brolga_ir::{Number, Tensor};
+use brolga_ir::{DType, Strings, Tensor};
 use std::path::Path;
 
 /// The value of an input that is a constant.
 #[derive(Clone, Debug)]
 pub enum Pin {
-    /// Numbers, which take the type that the model declares.
-    Numbers(Vec<Number>),
-    /// A tensor.
+    /// A text, which takes the type that the model declares: numbers or strings.
+    Text(String),
+    /// A tensor of numbers.
     Tensor(Tensor),
+    /// A tensor of strings: its shape, and its elements.
+    Strings(Vec<usize>, Vec<String>),
 }
 
 impl Pin {
-    /// Reads `NAME=VALUE`: a number, `true` or `false`, several with commas between them, or `@FILE.npy`.
+    /// Reads `NAME=VALUE`: a number, `true` or `false`, a string, several with commas between them, or `@FILE.npy`.
     ///
     /// # Errors
     /// When the text is none of these, or the file cannot be read.
     pub fn parse(text: &str) -> Result<(String, Pin), String> {
         let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE or NAME=@FILE.npy")?;
-        let (name, value) = (name.trim().to_owned(), value.trim());
-        if let Some(file) = value.strip_prefix('@') {
-            let t = npy::read_npy(Path::new(file)).map_err(|e| e.to_string())?;
-            return Ok((name, Pin::Tensor(t)));
-        }
-        let numbers = value.split(',').map(|x| number(x.trim())).collect::<Result<_, _>>()?;
-        Ok((name, Pin::Numbers(numbers)))
+        let name = name.trim().to_owned();
+        let Some(file) = value.trim().strip_prefix('@') else {
+            return Ok((name, Pin::Text(value.to_owned())));
+        };
+        let strings = Strings::default();
+        let t = strings.scope(|| npy::read_npy(Path::new(file)));
+        let t = t.map_err(|e| e.to_string())?;
+        let pin = match t.dtype() {
+            DType::Str => {
+                let texts = strings.texts(&t)?.iter().map(|s| s.to_string()).collect();
+                Pin::Strings(t.shape().to_vec(), texts)
+            }
+            _ => Pin::Tensor(t),
+        };
+        Ok((name, pin))
     }
 
     /// What tells it from others, for keys of caches.
     pub(crate) fn describe(&self) -> String {
         match self {
-            Pin::Numbers(all) => format!("{all:?}"),
+            Pin::Text(text) => format!("{text:?}"),
+            Pin::Strings(shape, texts) => format!("{shape:?}{texts:?}"),
             Pin::Tensor(t) => {
                 let sum = brolga_abi::artefact::checksum(t.bytes());
                 format!("{}{:?} {sum:x}", t.dtype(), t.shape())
             }
         }
     }
-}
-
-fn number(text: &str) -> Result<Number, String> {
-    match text {
-        "true" => return Ok(Number::Int(1)),
-        "false" => return Ok(Number::Int(0)),
-        _ => {}
-    }
-    let integer = text.parse::<i128>().map(Number::Int).ok();
-    let float = || text.parse::<f64>().map(Number::Float).ok();
-    integer
-        .or_else(float)
-        .ok_or_else(|| format!("`{text}` is no number; a file is given as NAME=@FILE.npy"))
 }
 
 /// Reads `NAME=1,3,?,width`: numbers, `?` for an extent that is free, or the name of a symbol. Nothing behind the equals sign is
@@ -84,18 +82,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_files_and_what_is_neither() {
-        let numbers = |text| match Pin::parse(text) {
-            Ok((name, Pin::Numbers(n))) => (name, n),
+    fn texts_files_and_what_is_neither() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |text| match Pin::parse(text) {
+            Ok((name, Pin::Text(t))) => (name, t),
             other => panic!("{text}: {other:?}"),
         };
-        assert_eq!(numbers("sr=16000"), ("sr".into(), vec![Number::Int(16000)]));
-        assert_eq!(
-            numbers("a = 1, -2.5"),
-            ("a".into(), vec![Number::Int(1), Number::Float(-2.5)])
-        );
-        assert_eq!(numbers("flag=true").1, [Number::Int(1)]);
-        for wrong in ["sr", "sr=", "sr=x", "sr=1,,2", "sr=@nowhere.npy"] {
+        assert_eq!(text("sr=16000"), ("sr".into(), "16000".into()));
+        assert_eq!(text("a = 1, -2.5"), ("a".into(), " 1, -2.5".into()));
+        assert_eq!(text("s=a=b"), ("s".into(), "a=b".into()));
+        let missing = format!("x=@{}", folder.path().join("none.npy").display());
+        for wrong in ["sr", &missing] {
             assert!(Pin::parse(wrong).is_err(), "{wrong}");
         }
     }

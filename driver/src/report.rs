@@ -8,7 +8,9 @@ use std::fmt::Write;
 /// What became of a model's nodes.
 pub struct Report {
     /// Calls of kernels, in the order of the program: the kernel's name, and the model's nodes that it computes.
-    pub kernels: Vec<(String, Vec<String>)>,
+    pub calls: Vec<(String, Vec<String>)>,
+    /// How many kernels these are: one may be called several times.
+    pub kernels: usize,
     /// Operators that run on the host, with their nodes.
     pub host: Vec<(String, Vec<String>)>,
     /// Nodes of the imported model that no kernel names: rules merged them into their neighbours, they only rename memory, or they are
@@ -49,30 +51,37 @@ pub fn nodes(module: &Module) -> Vec<String> {
 impl Report {
     /// What became of these nodes in a program.
     pub fn new<K: Callable>(nodes: &[String], program: &Program<K>) -> Report {
-        let mut kernels = vec![];
+        let mut calls = vec![];
+        let mut kernels = rustc_hash::FxHashSet::default();
         for step in nested(&program.steps) {
             if let Step::Call { kernel, origin, .. } = step {
+                kernels.insert(*kernel);
                 let name = program.kernels[*kernel as usize].name().to_owned();
-                kernels.push((name, origin.iter().map(|o| o.to_string()).collect::<Vec<_>>()));
+                calls.push((name, origin.iter().map(|o| o.to_string()).collect::<Vec<_>>()));
             }
         }
         let host = host_operators(program);
-        let named: rustc_hash::FxHashSet<&String> = kernels.iter().chain(&host).flat_map(|(_, nodes)| nodes).collect();
+        let named: rustc_hash::FxHashSet<&String> = calls.iter().chain(&host).flat_map(|(_, nodes)| nodes).collect();
         let merged = nodes.iter().filter(|n| !named.contains(n)).cloned().collect();
-        Report { kernels, host, merged }
+        Report {
+            calls,
+            kernels: kernels.len(),
+            host,
+            merged,
+        }
     }
 
     /// The report for people.
     pub fn text(&self) -> String {
         let width = self
-            .kernels
+            .calls
             .iter()
             .chain(&self.host)
             .map(|(k, _)| k.len())
             .max()
             .unwrap_or(0);
-        let mut out = format!("calls of kernels: {}\n", self.kernels.len());
-        for (kernel, nodes) in &self.kernels {
+        let mut out = format!("calls of kernels: {}, of {} kernels\n", self.calls.len(), self.kernels);
+        for (kernel, nodes) in &self.calls {
             let _ = writeln!(out, "  {kernel:width$}  {}", nodes.join(", "));
         }
         let _ = writeln!(
@@ -103,7 +112,7 @@ impl Report {
                 .collect()
         };
         json!({
-            "kernels": rows("kernel", &self.kernels),
+            "calls": rows("kernel", &self.calls),
             "host_operators": rows("operator", &self.host),
             "merged": self.merged,
         })

@@ -3,16 +3,18 @@
 //! A session is `Send + Sync`; runs of one session may overlap, and any number of sessions may live at once. Dropping the
 //! last one that uses them frees code, weights and arenas.
 
-use crate::backend::native;
+use crate::backend::native::{self, JitCode};
 use crate::compile::{Compiled, Draft, compile, draft, draft_file};
 use crate::host::Reference;
 use crate::options::{Options, Timings};
 use crate::source::{Kind, kind};
+use crate::tune::applied::Applied;
+use crate::tune::record::Log;
 use crate::versions::{Specialise, Versions};
-use crate::{Error, Result, cache, source};
-use brolga_abi::{Input, Meta, Output};
+use crate::{Error, Result, cache, perf_map, source};
+use brolga_abi::{Input, Meta, Output, StepHook};
 use brolga_ir::{Strings, Target};
-use brolga_runtime::{Buffer, Code, Executor, HostOps, Program, View, ViewMut};
+use brolga_runtime::{Buffer, Executor, HostOps, Program, View, ViewMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,6 +57,12 @@ impl SessionOptions {
     /// cache that the model updates. Both have the same type, and nothing reads the input when the output is written.
     pub fn alias(mut self, input: &str, output: &str) -> Self {
         self.compile.aliases.push((input.to_owned(), output.to_owned()));
+        self
+    }
+
+    /// Records of tuning: kernels that have one for this machine get its schedule.
+    pub fn tuned(mut self, log: Log) -> Self {
+        self.compile.tuned = Some(Arc::new(log));
         self
     }
 
@@ -154,7 +162,7 @@ impl SessionOptions {
             && let Ok(program) = unsafe { Program::open(file) }
             && program.meta().key == key
         {
-            let mut session = Session::new(program, self.threads, limit, Some(file.clone()))?;
+            let mut session = Session::new(program, running(self.threads, limit), Some(file.clone()))?;
             session.timings.load = start.elapsed();
             return Ok(session);
         }
@@ -170,12 +178,8 @@ impl SessionOptions {
     }
 
     fn open(self, path: &Path) -> Result<Session> {
-        if !self.compile.sizes.is_empty() {
-            return Err(Error::file(
-                path,
-                "an artefact is compiled already; sizes are set when it is compiled",
-            ));
-        }
+        source::without_sizes(path, &self.compile)?;
+        source::as_declared(path, &self.compile)?;
         if !self.compile.aliases.is_empty() {
             return Err(Error::file(
                 path,
@@ -185,7 +189,8 @@ impl SessionOptions {
         let start = Instant::now();
         // SAFETY: the documentation of `load` asks for an artefact that is trusted and does not change.
         let program = unsafe { Program::open(path) }?;
-        let mut session = Session::new(program, self.threads, self.compile.memory_limit, Some(path.to_owned()))?;
+        let options = running(self.threads, self.compile.memory_limit);
+        let mut session = Session::new(program, options, Some(path.to_owned()))?;
         session.timings.load = start.elapsed();
         Ok(session)
     }
@@ -216,6 +221,7 @@ pub struct Session {
     strings: Strings,
     timings: Timings,
     remarks: Vec<String>,
+    tuned: Vec<Applied>,
 }
 
 impl Session {
@@ -232,15 +238,14 @@ impl Session {
         SessionOptions::default()
     }
 
-    fn new(program: Program, threads: usize, memory_limit: u64, path: Option<PathBuf>) -> Result<Session> {
+    fn new(program: Program, options: brolga_runtime::Options, path: Option<PathBuf>) -> Result<Session> {
         let host = Reference::new(program.meta()).map_err(|message| Error::File {
             path: path.unwrap_or_else(|| PathBuf::from(&program.meta().name)),
             message,
         })?;
         let options = brolga_runtime::Options {
-            threads,
-            memory_limit,
             host: host.map(|h| h as Arc<dyn HostOps>),
+            ..options
         };
         let strings = Strings::new(&program.meta().strings);
         Ok(Session {
@@ -249,6 +254,7 @@ impl Session {
             strings,
             timings: Timings::default(),
             remarks: vec![],
+            tuned: vec![],
         })
     }
 
@@ -297,6 +303,11 @@ impl Session {
     /// What passes did, and what they did not and why; none for what was compiled before.
     pub fn remarks(&self) -> &[String] {
         &self.remarks
+    }
+
+    /// What became of the records that it was compiled with, kernel by kernel; none for what was compiled before.
+    pub fn tuned(&self) -> &[Applied] {
+        &self.tuned
     }
 
     /// Runs on inputs in the model's order, and returns the outputs in theirs.
@@ -381,18 +392,22 @@ impl Compiled {
     /// As [`Compiled::session`].
     pub fn session_with(mut self, threads: usize, memory_limit: u64) -> Result<Session> {
         let start = Instant::now();
-        let code = native::with_help(self.threads, &|| {}, |queue| native::jit(self.input(), queue));
+        let code = native::with_help(self.threads, &|| {}, |queue| native::jit(self.input(), None, queue));
         let code = code.map_err(|e| self.codegen(e))?;
         self.timings.codegen = start.elapsed();
-        self.session_of(code, threads, memory_limit)
+        self.session_of(code, running(threads, memory_limit))
     }
 
-    fn session_of(self, code: Box<dyn Code>, threads: usize, memory_limit: u64) -> Result<Session> {
+    fn session_of(self, code: JitCode, options: brolga_runtime::Options) -> Result<Session> {
+        if self.perf_map || perf_map::asked() {
+            perf_map::append(&code.placed())?;
+        }
         // SAFETY: the functions are those of the program that the metadata was made from.
-        let program = unsafe { Program::new(self.meta, code, self.packed.weights()) }?;
-        let mut session = Session::new(program, threads, memory_limit, None)?;
+        let program = unsafe { Program::new(self.meta, Box::new(code), self.packed.weights()) }?;
+        let mut session = Session::new(program, options, None)?;
         session.timings = self.timings;
         session.remarks = self.remarks;
+        session.tuned = self.tuned;
         Ok(session)
     }
 }
@@ -400,17 +415,48 @@ impl Compiled {
 impl Draft {
     /// Evaluates the constants and makes code for this process, one beside the other where there is more than one thread.
     pub fn session(self, threads: usize) -> Result<Session> {
-        let (helpers, limit) = (self.threads, self.memory_limit);
+        let limit = self.memory_limit;
+        let (compiled, code) = self.jit(None)?;
+        compiled.session_of(code, running(threads, limit))
+    }
+
+    /// A session that records its runs. `look` sees what it is made of first.
+    pub fn recorded<T>(
+        self,
+        threads: usize,
+        look: impl FnOnce(&Compiled, &JitCode) -> Result<T>,
+    ) -> Result<(Session, T)> {
+        let limit = self.memory_limit;
+        let (compiled, code) = self.jit(Some(brolga_runtime::step_hook))?;
+        let seen = look(&compiled, &code)?;
+        let options = brolga_runtime::Options {
+            record: true,
+            ..running(threads, limit)
+        };
+        Ok((compiled.session_of(code, options)?, seen))
+    }
+
+    fn jit(self, hook: Option<StepHook>) -> Result<(Compiled, JitCode)> {
+        let helpers = self.threads;
         let (compiled, code) = self.evaluate(|input, timings, work| {
             native::with_help(helpers, work, |queue| {
                 let start = Instant::now();
-                let code = native::jit(input, queue);
+                let code = native::jit(input, hook, queue);
                 timings.codegen = start.elapsed();
                 work();
                 code
             })
         })?;
         let code = code.map_err(|e| compiled.codegen(e))?;
-        compiled.session_of(code, threads, limit)
+        Ok((compiled, code))
+    }
+}
+
+/// How a program runs.
+fn running(threads: usize, memory_limit: u64) -> brolga_runtime::Options {
+    brolga_runtime::Options {
+        threads,
+        memory_limit,
+        ..Default::default()
     }
 }

@@ -115,7 +115,7 @@ pub fn graph(path: &Path, memory_limit: u64) -> Result<Graph> {
 pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
     match kind(path)? {
         Kind::Onnx => {
-            let mut graph = onnx::load(path, &reading(compile))?;
+            let mut graph = onnx::load(path, &reading(compile)?)?;
             graph.name = name(path);
             Ok(graph)
         }
@@ -123,10 +123,6 @@ pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
             let graph = parse_graph(&text, path)?;
             as_declared(path, compile)?;
-            if compile.constant_defaults && !graph.defaults.is_empty() {
-                let message = "defaults become constants when an ONNX model is read; this text has been read already";
-                return Err(Error::file(path, message));
-            }
             levels::specialise(&graph, &compile.sizes)
         }
         Kind::Artefact => Err(Error::file(
@@ -141,7 +137,10 @@ pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
 }
 
 /// How an ONNX model is read for these options.
-pub fn reading(compile: &Options) -> onnx::Options {
+///
+/// # Errors
+/// When strings that an input is pinned to are not as many as their shape says.
+pub fn reading(compile: &Options) -> Result<onnx::Options> {
     let mut read = onnx::Options {
         memory_limit: compile.memory_limit,
         sizes: compile.sizes.clone(),
@@ -151,31 +150,47 @@ pub fn reading(compile: &Options) -> onnx::Options {
     };
     for (name, pin) in &compile.pins {
         match pin {
-            Pin::Numbers(n) => read.pinned.push((name.clone(), n.clone())),
+            Pin::Text(text) => read.pinned.push((name.clone(), text.clone())),
             Pin::Tensor(t) => read.fixed.push((name.clone(), t.clone())),
+            Pin::Strings(shape, texts) => {
+                let t = read.strings.tensor(shape, texts);
+                let t = t.map_err(|e| Error::Option(format!("input `{name}`: {e}")))?;
+                read.fixed.push((name.clone(), t));
+            }
         }
     }
-    read
+    Ok(read)
 }
 
-/// Checks that no input is given a value or extents, where a model has been read already.
+/// Checks that no input is given a value or extents, and that no default becomes a constant, where a model has been read already.
+///
+/// # Errors
+/// When it is asked for.
+pub fn as_declared(path: &Path, options: &Options) -> Result<()> {
+    let shapes = options.shapes.iter().map(|s| &s.0);
+    if let Some(name) = options.pins.iter().map(|p| &p.0).chain(shapes).next() {
+        let message = format!(
+            "values and shapes of inputs (of `{name}`) are settled when an ONNX model is read; this one has been read already"
+        );
+        return Err(Error::file(path, message));
+    }
+    if options.constant_defaults {
+        let message = "defaults become constants when an ONNX model is read; this one has been read already";
+        return Err(Error::file(path, message));
+    }
+    Ok(())
+}
+
+/// Checks that no symbolic dimension is given a size, where a model has been compiled already.
 ///
 /// # Errors
 /// When one is.
-pub fn as_declared(path: &Path, options: &Options) -> Result<()> {
-    let given = options
-        .pins
-        .iter()
-        .map(|p| &p.0)
-        .chain(options.shapes.iter().map(|s| &s.0));
-    match given.into_iter().next() {
-        Some(name) => Err(Error::file(
-            path,
-            format!(
-                "values and shapes of inputs (of `{name}`) are settled when an ONNX model is read; this one has \
-                    been read already"
-            ),
-        )),
+pub fn without_sizes(path: &Path, options: &Options) -> Result<()> {
+    match options.sizes.first() {
+        Some((symbol, _)) => {
+            let message = format!("an artefact is compiled already; sizes (of `{symbol}`) are set when it is compiled");
+            Err(Error::file(path, message))
+        }
         None => Ok(()),
     }
 }

@@ -1,10 +1,10 @@
 //! Which rules of users were found sound: a folder with one file a rule, named by a hash of the rule's text, and holding that
 //! text behind the number of the compiler that checked it. What another compiler found sound is checked again.
 //!
-//! The folder is `brolga/rules` in the user's cache (`XDG_CACHE_HOME`, else `.cache` in the home folder). Where there is none,
+//! The folder is `rules` in the user's cache ([`cache::folder`]). Where there is none,
 //! or it cannot be written, every check is done again; that is slower, and no error.
 
-use crate::identity;
+use crate::{cache, identity};
 use brolga_abi::artefact::checksum;
 use brolga_passes::eqsat::Verdicts;
 use std::path::PathBuf;
@@ -17,10 +17,8 @@ pub struct Remembered {
 impl Remembered {
     /// Those in the user's cache.
     pub fn new() -> Remembered {
-        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
         Remembered {
-            folder: cache.filter(|c| c.is_absolute()).map(|c| c.join("brolga/rules")),
+            folder: cache::folder().map(|c| c.join("rules")),
         }
     }
 

@@ -47,6 +47,20 @@ fn help_names_commands_options_and_passes() {
         ),
         ("opt", &["--pipeline", "--print-ir-after", "--verify-each", "--remarks"]),
         (
+            "profile",
+            &[
+                "--inputs",
+                "--set",
+                "--threads",
+                "--runs",
+                "--all",
+                "--trace",
+                "--html",
+                "--counters",
+                "--perf-map",
+            ],
+        ),
+        (
             "emit",
             &[
                 "--stage",

@@ -370,8 +370,8 @@ fn compiling_says_what_became_of_every_node() {
     assert!(ran.out.contains("operators on the host: 0"), "{}", ran.out);
     let json = ok(dir.path(), &["compile", arg(&model), "-o", "m.o", "--report", "--json"]).out;
     let report: Value = serde_json::from_str(&json).expect("JSON");
-    let kernels = report["report"]["kernels"].as_array().expect("a list");
-    let all: Vec<&Value> = kernels
+    let calls = report["report"]["calls"].as_array().expect("a list");
+    let all: Vec<&Value> = calls
         .iter()
         .flat_map(|k| k["nodes"].as_array().expect("a list"))
         .chain(report["report"]["merged"].as_array().expect("a list"))

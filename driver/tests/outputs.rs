@@ -169,7 +169,11 @@ fn a_dash_is_standard_output() {
             String::from_utf8_lossy(&out.stderr).contains("standard output"),
             "{args:?}"
         );
-        assert!(out.stdout.is_empty(), "{args:?}");
+        let printed = String::from_utf8_lossy(&out.stdout);
+        match args.contains(&"--json") {
+            true => assert!(printed.starts_with("{\n  \"error\": "), "{args:?}: {printed}"),
+            false => assert_eq!(printed, "", "{args:?}"),
+        }
     }
 }
 

@@ -185,9 +185,13 @@ fn guards_are_checked_before_a_run() {
         assert_eq!(z[0].as_slice::<f32>().expect("it is f32"), want);
     }
     let error = run(3, 2).expect_err("two rows are neither one nor three").to_string();
-    assert!(error.contains("m in {1, n} (Add_0), but here n = 3, m = 2"), "{error}");
+    let expected = "m in {1, n} (Add_0), but here n = 3 (axis 0 of input `x`), m = 2 (axis 0 of input `y`)";
+    assert!(error.contains(expected), "{error}");
     let error = run(1, 1).expect_err("one row is too few").to_string();
-    assert!(error.contains("2 <= n (TopK_1), but here n = 1"), "{error}");
+    assert!(
+        error.contains("2 <= n (TopK_1), but here n = 1 (axis 0 of input `x`)"),
+        "{error}"
+    );
 }
 
 /// Small inputs whose sum is not.

@@ -70,7 +70,9 @@ fn run(op: &str, attributes: Vec<AttributeProto>, operands: &[Tensor]) -> Result
         .zip(operands)
         .map(|(n, t)| value(n, code(t.dtype()), t.shape()));
     let node = node(op, &names[..operands.len()], attributes);
-    let g = load(&model(inputs.collect(), vec![node], &["y"]), &Options::default()).map_err(|e| e.to_string())?;
+    let mut m = model(inputs.collect(), vec![node], &["y"]);
+    m.opset_import[0].version = 25;
+    let g = load(&m, &Options::default()).map_err(|e| e.to_string())?;
     Ok(g.eval(operands).map_err(|e| e.to_string())?.remove(0))
 }
 
@@ -461,6 +463,7 @@ fn products_read_weights_as_they_are_packed() {
                         nodes.push(node(op, &["x", "d"], flag));
                     }
                     let mut m = model(vec![value("x", 1, &[3, DEPTH])], nodes, &["y"]);
+                    m.opset_import[0].version = 25;
                     m.graph.as_mut().unwrap().initializer = vec![
                         initializer("w", code, &w, bits),
                         initializer("s", 1, &s, 0),

@@ -190,6 +190,8 @@ pub enum Kind {
 /// What work costs, in the schedules that there are for a target: a core of a CPU, all of a GPU.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Cost {
+    /// Cycles of a core.
+    pub hertz: f64,
     /// f32 operations a second in the tile of a contraction (a fused multiply-add counts as two).
     pub tile_flops: f64,
     /// How much faster tiles of bytes are than those of f32.
@@ -223,6 +225,7 @@ impl Cost {
     const fn core(ghz: f64, tile_flops: f64, vector_flops: f64, l2_bytes: u64) -> Cost {
         let hertz = ghz * 1e9;
         Cost {
+            hertz,
             tile_flops: tile_flops * hertz,
             // Where bytes become words.
             byte_tiles: 1.1,
@@ -364,6 +367,7 @@ impl Target {
             name: Arch::Sm80.name(),
             kind: Kind::Gpu(Arch::Sm80),
             cost: Cost {
+                hertz: 1.41e9,
                 tile_flops: 19.5e12,
                 byte_tiles: 0.5,
                 vector_flops: 9.7e12,
@@ -387,6 +391,7 @@ impl Target {
             name: Arch::Sm90.name(),
             kind: Kind::Gpu(Arch::Sm90),
             cost: Cost {
+                hertz: 1.83e9,
                 tile_flops: 67.0e12,
                 vector_flops: 33.5e12,
                 cache_bytes: (50u64 << 20) as f64,

@@ -9,7 +9,7 @@
 
 use crate::module::{Level, Module};
 use crate::pass::{Context, Pass, PassError, Setting, Settings};
-use crate::schedule::{Machine, chosen, to_loops};
+use crate::schedule::{Machine, chosen, to_loops_with_sources};
 use crate::{lower, memory};
 
 /// `lower`: a graph whose kernels are chosen becomes structured kernels.
@@ -102,13 +102,13 @@ impl Pass for ScheduleKernels {
         self.given()
     }
     fn run(&self, m: Module, cx: &mut Context) -> Result<Module, PassError> {
-        let Module::Structured(s) = &m else {
+        let Module::Structured(s) = m else {
             return Err(PassError::level(ScheduleKernels::NAME, Level::Structured, &m));
         };
-        let loops = to_loops(s, &Machine::of(&cx.target));
-        loops
-            .map(Module::Loops)
-            .map_err(|e| PassError::new(ScheduleKernels::NAME, e))
+        let loops = to_loops_with_sources(s, &Machine::of(&cx.target));
+        let (program, sources) = loops.map_err(|e| PassError::new(ScheduleKernels::NAME, e))?;
+        cx.sources = Some(sources);
+        Ok(Module::Loops(program))
     }
 }
 

@@ -12,11 +12,13 @@
 //! | [`lower`] | cut graphs to structured kernels |
 //! | [`schedule`] | structured kernels to loop nests, for CPUs and GPUs: schedules as data |
 //! | [`memory`] | the arena's plan |
+//! | [`cost`] | what a loop kernel does and takes, told from its loops |
 //!
 //! Invariant: no I/O and no code generation; what is fused is decided by rules and extraction only.
 
 pub mod bufferize;
 pub mod canonicalize;
+pub mod cost;
 pub mod decompose;
 pub mod descend;
 pub mod eqsat;

@@ -5,6 +5,7 @@
 
 use crate::eqsat::{Forgetful, Verdicts};
 use crate::module::{Level, Module};
+use crate::schedule::Sources;
 use brolga_ir::{Graph, NodeError, Target};
 
 /// What passes share: the machine to optimise for, and where they say what they did.
@@ -13,6 +14,8 @@ pub struct Context {
     pub target: Target,
     /// What was done, and what was not and why, in the order in which it was said.
     pub remarks: Vec<String>,
+    /// What the loop kernels were made of, once there are any that were not read as text.
+    pub sources: Option<Sources>,
 }
 
 impl Context {
@@ -21,6 +24,7 @@ impl Context {
         Context {
             target,
             remarks: vec![],
+            sources: None,
         }
     }
 }

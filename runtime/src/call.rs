@@ -4,14 +4,16 @@
 //! becomes its error; nothing unwinds through generated code.
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use brolga_abi::ctx::ALIGN;
+use brolga_abi::ctx::{ALIGN, UNCOUNTABLE};
 use brolga_abi::{Body, Ctx, ErrorCode, HostFn, NO_NODE, abi_fn};
 
 use crate::pool::Pool;
+use crate::profile::Recorder;
 use crate::program::Program;
 use crate::{AlignedBytes, Error, HostOps, Result};
 
@@ -20,6 +22,8 @@ pub(crate) struct Call<'a> {
     pub program: &'a Program,
     pub pool: &'a Pool,
     pub host: Option<&'a dyn HostOps>,
+    /// Who notes what the run does; its program was made for that.
+    pub recorder: Option<&'a Recorder>,
     pub dims: &'a [i64],
     pub arena: &'a mut [u8],
     /// How many bytes the program may still allocate while it runs.
@@ -33,8 +37,10 @@ pub(crate) struct Call<'a> {
 /// What the callbacks find behind `Ctx::user`. Shared by the workers.
 struct Run<'a> {
     program: &'a Program,
+    dims: &'a [i64],
     pool: &'a Pool,
     host: Option<&'a dyn HostOps>,
+    recorder: Option<&'a Recorder>,
     heap: Mutex<Heap>,
     /// The first words of a host operator that failed.
     complaint: Mutex<Option<String>>,
@@ -59,6 +65,7 @@ impl Call<'_> {
             program,
             pool,
             host,
+            recorder,
             dims,
             arena,
             budget,
@@ -71,8 +78,10 @@ impl Call<'_> {
         });
         let run = Run {
             program,
+            dims,
             pool,
             host,
+            recorder,
             heap,
             complaint: Mutex::new(None),
         };
@@ -84,7 +93,11 @@ impl Call<'_> {
             arena: arena.as_mut_ptr(),
             arena_bytes: arena.len() as u64,
             dims: dims.as_ptr(),
-            parallel_for: if pool.workers() > 1 { Some(parallel_for) } else { None },
+            parallel_for: match recorder {
+                _ if pool.workers() < 2 => None,
+                None => Some(parallel_for),
+                Some(_) => Some(parallel_for_noted),
+            },
             alloc: Some(alloc),
             host: host_fns.as_ptr(),
             host_user: user,
@@ -98,10 +111,14 @@ impl Call<'_> {
             ..Ctx::new()
         };
         let run_fn = program.functions().run;
+        let running = recorder.map(Recorder::begin);
         // SAFETY: the tensors and the arena are as the caller promises; the context is complete, and all that it points
         // to outlives the call.
         let status = unsafe { run_fn(&raw mut ctx, inputs.as_ptr().cast(), outputs.as_mut_ptr().cast()) };
         run.result(status, &ctx)?;
+        if let Some(running) = running {
+            running.done();
+        }
         Ok(run.heap.into_inner().unwrap_or_else(PoisonError::into_inner).blocks)
     }
 }
@@ -128,7 +145,16 @@ impl Run<'_> {
         let complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
         let found = ctx.error_value;
         let words = match code {
-            ErrorCode::CheckFailed => meta.checks.get(number as usize).map(|c| format!("{c}, found {found}")),
+            ErrorCode::CheckFailed => meta.checks.get(number as usize).map(|c| {
+                let known = match self.program.told(c, self.dims) {
+                    known if known.is_empty() => known,
+                    known => format!("; here {known}"),
+                };
+                match found {
+                    UNCOUNTABLE => format!("{c}, found more than 64 bits can count{known}"),
+                    found => format!("{c}, found {found}{known}"),
+                }
+            }),
             ErrorCode::TooLarge => meta.sizes.get(number as usize).cloned(),
             ErrorCode::BadDims => (number.checked_sub(1)).and_then(|n| meta.sizes.get(n as usize).cloned()),
             ErrorCode::OutputTooSmall => Some(format!("{found} bytes are needed")),
@@ -173,6 +199,34 @@ abi_fn! {
         // SAFETY: the ranges and the worker numbers are what `Body` is to be called with.
         run.pool.run(n, &|piece, worker| unsafe { body(arg.get(), piece.start, piece.end, worker) });
         0
+    }
+}
+
+abi_fn! {
+    /// `Ctx::parallel_for` of a run that is recorded.
+    unsafe fn parallel_for_noted(ctx: *mut Ctx, body: Body, arg: *mut c_void, n: i64) -> i32 {
+        // SAFETY: as in `parallel_for`.
+        let run = unsafe { &*(*ctx).user.cast::<Run>() };
+        let arg = Arg(arg);
+        // SAFETY: as in `parallel_for`.
+        let body = |piece: Range<i64>, worker| unsafe { body(arg.get(), piece.start, piece.end, worker) };
+        match run.recorder {
+            Some(recorder) => recorder.share(run.pool, n, &body),
+            None => run.pool.run(n, &body),
+        }
+        0
+    }
+}
+
+abi_fn! {
+    /// What programs that are to be profiled call around their steps. It does nothing in a run that nobody records; the context is that
+    /// of a run of an [`Executor`](crate::Executor).
+    pub unsafe fn step_hook(ctx: *mut Ctx, step: u32, end: u32) {
+        // SAFETY: as in `parallel_for`.
+        let run = unsafe { &*(*ctx).user.cast::<Run>() };
+        if let Some(recorder) = run.recorder {
+            recorder.step(step, end != 0);
+        }
     }
 }
 

@@ -180,7 +180,9 @@ pub enum Error {
         dims: String,
     },
     /// A run would need more than it may have.
-    #[error("program `{program}` needs {needed} bytes of memory for {dims}; the limit is {limit}")]
+    #[error(
+        "program `{program}` needs {needed} bytes of memory for {dims}; the limit is {limit}; raise it with --memory-limit"
+    )]
     MemoryLimit {
         /// The program's name.
         program: String,

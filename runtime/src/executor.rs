@@ -13,6 +13,7 @@ use brolga_abi::{DType, Dim, Meta};
 
 use crate::call::Call;
 use crate::pool::Pool;
+use crate::profile::Recorder;
 use crate::program::Program;
 use crate::tensor::byte_size;
 use crate::{AlignedBytes, Buffer, Error, HostOps, Result, View, ViewMut};
@@ -26,6 +27,8 @@ pub struct Options {
     pub memory_limit: u64,
     /// Who evaluates the program's host operators.
     pub host: Option<Arc<dyn HostOps>>,
+    /// Notes when what ran ([`Executor::recorder`]). Steps are noted where the program's code calls [`crate::step_hook`] around them.
+    pub record: bool,
 }
 
 impl Default for Options {
@@ -34,6 +37,7 @@ impl Default for Options {
             threads: 0,
             memory_limit: u64::MAX,
             host: None,
+            record: false,
         }
     }
 }
@@ -49,6 +53,7 @@ struct Told {
 pub struct Executor {
     program: Arc<Program>,
     pool: Arc<Pool>,
+    recorder: Option<Recorder>,
     options: Options,
     arenas: Mutex<Vec<AlignedBytes>>,
     /// The shapes of inputs that have a default.
@@ -81,10 +86,12 @@ impl Executor {
         };
         let inputs = program.meta().inputs.iter();
         let defaults = inputs.map(|input| input.default.and_then(|_| input.shape())).collect();
+        let pool = Pool::shared(threads);
         Ok(Executor {
             defaults,
             program,
-            pool: Pool::shared(threads),
+            recorder: options.record.then(|| Recorder::new(pool.workers())),
+            pool,
             options,
             arenas: Mutex::new(Vec::new()),
         })
@@ -93,6 +100,11 @@ impl Executor {
     /// The program.
     pub fn program(&self) -> &Arc<Program> {
         &self.program
+    }
+
+    /// Who notes what runs do, where the options ask for it.
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
     }
 
     /// How many workers parallel loops have.
@@ -381,6 +393,7 @@ impl Executor {
             program: &self.program,
             pool: &self.pool,
             host: self.options.host.as_deref(),
+            recorder: self.recorder.as_ref(),
             dims,
             arena: &mut arena,
             budget,

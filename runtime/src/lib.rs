@@ -10,6 +10,7 @@
 //! | [`program`] | code and weights, mapped from an artefact or handed over by a compiler |
 //! | [`executor`] | checks tensors against the program, plans, runs |
 //! | [`pool`] | the threads that parallel loops run on |
+//! | [`profile`] | what a profiled run notes |
 //! | [`tensor`] | borrowed and owned tensors |
 //! | [`memory`] | aligned memory that may fail |
 //! | [`host`] | operators that a program calls back for |
@@ -31,11 +32,13 @@ pub mod features;
 pub mod host;
 pub mod memory;
 pub mod pool;
+pub mod profile;
 pub mod program;
 pub mod tensor;
 
 pub use brolga_abi as abi;
 pub use brolga_abi::DType;
+pub use call::step_hook;
 pub use error::Error;
 pub use executor::{Executor, Options};
 pub use host::HostOps;

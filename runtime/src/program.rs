@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use brolga_abi::artefact::{Artefact, BLOCK, FormatError, checksum};
-use brolga_abi::{Entries, ErrorCode, Meta, Output, PlanFn, RunFn, ShapesFn};
+use brolga_abi::{Dim, Entries, ErrorCode, Meta, Output, PlanFn, RunFn, ShapesFn};
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
 use crate::features;
@@ -213,6 +213,23 @@ impl Program {
         }
     }
 
+    /// What the symbols in a text are, and which inputs tell them: `n = 3 (axis 0 of input `x`)`.
+    pub(crate) fn told(&self, text: &str, dims: &[i64]) -> String {
+        let words = || text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        let axis = |at: u32| {
+            self.meta.inputs.iter().find_map(|input| {
+                let axis = input.dims.iter().position(|d| *d == Dim::Symbol(at))?;
+                Some(format!(" (axis {axis} of input `{}`)", input.name))
+            })
+        };
+        let pairs: Vec<String> = (0..)
+            .zip(self.meta.symbols.iter().zip(dims))
+            .filter(|(_, (name, _))| words().any(|w| w == *name))
+            .map(|(at, (name, n))| format!("{name} = {n}{}", axis(at).unwrap_or_default()))
+            .collect();
+        pairs.join(", ")
+    }
+
     /// The error of a size that a status counts.
     fn size(&self, number: u32, problem: &'static str, dims: &[i64]) -> Error {
         let size = self.meta.sizes.get(number as usize);
@@ -246,10 +263,14 @@ impl Program {
             Some((ErrorCode::Guard, number)) => {
                 let guard = self.meta.guards.get(number as usize);
                 let guard = guard.map_or_else(|| "something else of its dimensions".to_owned(), Clone::clone);
+                let dims = match self.told(&guard, dims) {
+                    known if known.is_empty() => self.describe_dims(dims),
+                    known => known,
+                };
                 Err(Error::Guard {
                     program: program(),
                     guard,
-                    dims: self.describe_dims(dims),
+                    dims,
                 })
             }
             Some((ErrorCode::TooLarge, number)) => Err(self.size(number, "is too large, beyond 64 bits,", dims)),

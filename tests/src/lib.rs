@@ -1,11 +1,14 @@
 //! What Brolga's tests share: the test data, and comparisons with reference files.
 //!
 //! The data are archives in `tests/data` (see the README there); they are unpacked once, below the target folder.
-//! [`fuzz`] is what fuzzing calls; [`onnx_case`] reads ONNX's backend cases; [`aot`] links compiled models with a C program and runs it.
+//! [`fuzz`] is what fuzzing calls, [`mutate`] how it changes inputs; [`onnx_case`] reads ONNX's backend cases; [`aot`] links compiled
+//! models with a C program and runs it, [`linked`] links many into a library.
 
 pub mod aot;
 pub mod every_level;
 pub mod fuzz;
+pub mod linked;
+pub mod mutate;
 pub mod onnx_case;
 pub mod optimum;
 pub mod random;

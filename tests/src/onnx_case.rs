@@ -4,13 +4,15 @@
 //! node/test_relu/model.onnx   node/test_relu/test_data_set_0/{input_0.pb, output_0.pb}
 //! ```
 
-use crate::{TOLERANCES, mismatch, run, ulps};
-use brolga::{Options, Session};
+use crate::linked::{Batch, Linked};
+use crate::{TOLERANCES, mismatch, ulps};
+use brolga::{Options, Session, tensors};
 use brolga_frontend::onnx::{self, Contents, Error};
 use brolga_ir::{DType, Graph, Strings, Tensor, Type};
+use brolga_runtime::Executor;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Inputs of up to this many elements may be fixed when a model's shapes depend on their values.
 const LARGEST_FIXED: usize = 64;
@@ -75,8 +77,10 @@ pub struct Checked {
     pub interpreter: Option<Result<(), Failure>>,
     /// Machine code made in memory.
     pub compiled: Result<(), Failure>,
-    /// Machine code from a file: an artefact that was written, mapped and run. `None` where there is no code.
-    pub file: Option<Result<(), Failure>>,
+    /// An artefact that was written, mapped and run. `None` where there is no code.
+    pub artefact: Option<Result<(), Failure>>,
+    /// An object file that was linked and run. `None` where there is no code, and as long as it waits for its library.
+    pub object: Option<Result<(), Failure>>,
 }
 
 impl Checked {
@@ -84,7 +88,8 @@ impl Checked {
     pub fn failure(&self) -> Option<Failure> {
         let ways = [
             ("", Some(&self.compiled)),
-            ("from a file: ", self.file.as_ref()),
+            ("artefact: ", self.artefact.as_ref()),
+            ("object file: ", self.object.as_ref()),
             ("interpreter: ", self.interpreter.as_ref()),
         ];
         ways.into_iter().find_map(|(way, result)| {
@@ -113,125 +118,204 @@ pub fn operators(home: &Path, name: &str) -> Vec<(String, i64)> {
     all.map(|o| (o.operator.clone(), version(&o.operator))).collect()
 }
 
-/// Compiles a case and compares the results of all its data sets with the expected ones, in every way to run it; `interpret`
-/// asks for the interpreter too. `name` is `FOLDER/CASE`, `home` is where FOLDER lies.
-///
-/// A shape, axes or a number of results that comes in as an input is fixed to its value when the model is read, as a
-/// caller of the library would; at least one input has to stay.
-///
-/// # Errors
-/// Why the case cannot be read or imported.
-pub fn check(home: &Path, name: &str, options: &Options, threads: usize, interpret: bool) -> Result<Checked, Failure> {
-    let dir = home.join(name);
-    let model = dir.join("model.onnx");
-    let summary = onnx::summary(&model).map_err(|e| Failure::new("not read", e))?;
-    let names: Vec<String> = summary.inputs.iter().map(|p| p.name.clone()).collect();
-    let mut read = onnx::Options {
-        memory_limit: options.memory_limit,
-        ..onnx::Options::default()
-    };
-    let limits = read.clone();
-    let value = |set: usize, kind: &str, i: usize, limits: &onnx::Options| {
-        let file = dir.join(format!("test_data_set_{set}/{kind}_{i}.pb"));
-        let ports = if kind == "input" {
-            &summary.inputs
-        } else {
-            &summary.outputs
+/// A case: a model, what it is given and what has to come out.
+pub struct Case {
+    dir: PathBuf,
+    summary: onnx::Summary,
+    read: onnx::Options,
+    tolerance: (f64, f64),
+    sets: usize,
+}
+
+impl Case {
+    /// Reads what there is to know before the model is imported; `name` is `FOLDER/CASE`, `home` is where FOLDER lies.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn read(home: &Path, name: &str, memory_limit: u64) -> Result<Case, Failure> {
+        let dir = home.join(name);
+        let summary = onnx::summary(dir.join("model.onnx")).map_err(|e| Failure::new("not read", e))?;
+        let sets = (0..)
+            .take_while(|n| dir.join(format!("test_data_set_{n}")).exists())
+            .count();
+        if sets == 0 {
+            return Err(Failure::new("no data", format!("{} has no data set", dir.display())));
+        }
+        Ok(Case {
+            dir,
+            summary,
+            read: onnx::Options {
+                memory_limit,
+                ..onnx::Options::default()
+            },
+            tolerance: TOLERANCES.get(name).copied().unwrap_or((1e-3, 1e-7)),
+            sets,
+        })
+    }
+
+    /// The value of an input or output, with strings of those given.
+    fn contents(&self, set: usize, kind: &str, i: usize, strings: &Strings) -> Result<Contents, Failure> {
+        let file = self.dir.join(format!("test_data_set_{set}/{kind}_{i}.pb"));
+        let ports = match kind {
+            "input" => &self.summary.inputs,
+            _ => &self.summary.outputs,
         };
         let declared = ports.get(i).map_or("", |p| &p.dtype);
-        onnx::contents_file(file, declared, limits).map_err(|e| Failure::new("not a value of a supported type", e))
-    };
-    let contents = |set: usize, kind: &str, i: usize| value(set, kind, i, &limits);
-    // What a declaration leaves open, the first data tell.
-    for (i, port) in summary.inputs.iter().enumerate() {
-        if port.shape.is_some() {
-            continue;
-        }
-        let first = contents(0, "input", i)?;
-        let types = first
-            .tensors()
-            .iter()
-            .map(|t| Type::fixed(t.dtype(), t.shape()))
-            .collect();
-        let holds = (first != Contents::Nothing).then_some(types);
-        read.holds.push((port.name.clone(), holds));
-    }
-    let (graph, fixed) = match onnx::load(&model, &read) {
-        Ok(g) => (g, false),
-        Err(e) => {
-            let needs_values = matches!(&e, Error::Unsupported { items, .. }
-                if items.iter().all(|i| i.feature.contains("computed from data")));
-            if !needs_values {
-                return Err(import(&e));
-            }
-            let small = |t: &Tensor| t.len() <= LARGEST_FIXED && !t.dtype().is_float();
-            let mut fixed = vec![];
-            for (i, n) in names.iter().enumerate() {
-                if let Contents::Tensor(t) = contents(0, "input", i)?
-                    && small(&t)
-                {
-                    fixed.push((n.clone(), t));
-                }
-            }
-            if fixed.is_empty() || fixed.len() == names.len() {
-                return Err(import(&e));
-            }
-            let read = onnx::Options { fixed, ..read.clone() };
-            (onnx::load(&model, &read).map_err(|e| import(&e))?, true)
-        }
-    };
-    let (rtol, atol) = TOLERANCES.get(name).copied().unwrap_or((1e-3, 1e-7));
-    let mut sets = 0;
-    while dir.join(format!("test_data_set_{sets}")).exists() {
-        sets += 1;
-    }
-    if sets == 0 {
-        return Err(Failure::new("no data", format!("{} has no data set", dir.display())));
-    }
-    let every = |strings: &Strings, run: &mut Way| -> Result<(), Failure> {
-        let limits = onnx::Options {
+        let read = onnx::Options {
             strings: strings.clone(),
-            ..limits.clone()
+            ..self.read.clone()
         };
-        let one = |set| compare(run, &summary, (rtol, atol), &|kind, i| value(set, kind, i, &limits));
-        strings.scope(|| (0..sets).try_for_each(one))
-    };
-    let interpreter =
-        interpret.then(|| guarded(|| every(&Strings::new(&graph.strings), &mut |given| interpreted(&graph, given))));
-    let compiled = match guarded(|| brolga::compile(&graph, options).map_err(|e| Failure::new("not compiled", e))) {
-        Ok(c) => c,
-        Err(f) => {
-            return Ok(Checked {
-                fixed,
-                host: false,
-                interpreter,
-                compiled: Err(f),
-                file: None,
-            });
+        onnx::contents_file(file, declared, &read).map_err(|e| Failure::new("not a value of a supported type", e))
+    }
+
+    /// The graph, and whether inputs had to be fixed.
+    ///
+    /// A shape, axes or a number of results that comes in as an input is fixed to its value when the model is read, as a
+    /// caller of the library would; at least one input has to stay.
+    fn import(&self) -> Result<(Graph, bool), Failure> {
+        let model = self.dir.join("model.onnx");
+        let ports = &self.summary.inputs;
+        let first = |i| self.contents(0, "input", i, &self.read.strings);
+        let mut read = self.read.clone();
+        // What a declaration leaves open, the first data tell.
+        for (i, port) in ports.iter().enumerate() {
+            if port.shape.is_some() {
+                continue;
+            }
+            let first = first(i)?;
+            let types = first
+                .tensors()
+                .iter()
+                .map(|t| Type::fixed(t.dtype(), t.shape()))
+                .collect();
+            let holds = (first != Contents::Nothing).then_some(types);
+            read.holds.push((port.name.clone(), holds));
         }
-    };
-    let host = !compiled.meta.host_ops.is_empty();
-    let file = guarded(|| {
-        let dir = tempfile::tempdir().expect("there is room for temporary files");
-        let path = dir.path().join("case.brolga");
-        let written = compiled.write_artefact(&path);
-        written.map_err(|e| Failure::new("not written", e))?;
-        let session = Session::options().threads(threads).load(&path);
-        let session = session.map_err(|e| Failure::new("not loaded", e))?;
-        every(&session.strings(), &mut |given| by_session(&session, given))
-    });
-    let compiled = guarded(|| {
-        let session = compiled.session_with(threads, options.memory_limit);
-        let session = session.map_err(|e| Failure::new("not compiled", e))?;
-        every(&session.strings(), &mut |given| by_session(&session, given))
-    });
-    Ok(Checked {
-        fixed,
-        host,
-        interpreter,
-        compiled,
-        file: Some(file),
-    })
+        let e = match onnx::load(&model, &read) {
+            Ok(g) => return Ok((g, false)),
+            Err(e) => e,
+        };
+        let needs_values = matches!(&e, Error::Unsupported { items, .. }
+            if items.iter().all(|i| i.feature.contains("computed from data")));
+        if !needs_values {
+            return Err(import(&e));
+        }
+        let small = |t: &Tensor| t.len() <= LARGEST_FIXED && !t.dtype().is_float();
+        for (i, port) in ports.iter().enumerate() {
+            if let Contents::Tensor(t) = first(i)?
+                && small(&t)
+            {
+                read.fixed.push((port.name.clone(), t));
+            }
+        }
+        if read.fixed.is_empty() || read.fixed.len() == ports.len() {
+            return Err(import(&e));
+        }
+        Ok((onnx::load(&model, &read).map_err(|e| import(&e))?, true))
+    }
+
+    /// Compares the results of all data sets with the expected ones, for one way to run the model.
+    fn hold(&self, strings: &Strings, run: &mut Way) -> Result<(), Failure> {
+        strings.scope(|| (0..self.sets).try_for_each(|set| self.compare(set, strings, run)))
+    }
+
+    fn compare(&self, set: usize, strings: &Strings, run: &mut Way) -> Result<(), Failure> {
+        let (rtol, atol) = self.tolerance;
+        let mut given = BTreeMap::new();
+        for (i, port) in self.summary.inputs.iter().enumerate() {
+            given.extend(named(&port.name, &self.contents(set, "input", i, strings)?));
+        }
+        let outputs = run(&mut given)?;
+        let mut expected = BTreeMap::new();
+        for (i, port) in self.summary.outputs.iter().enumerate() {
+            expected.extend(named(&port.name, &self.contents(set, "output", i, strings)?));
+        }
+        if outputs.len() != expected.len() {
+            let message = format!("{} outputs, expected {}", outputs.len(), expected.len());
+            return Err(Failure::new("wrong", message));
+        }
+        for (n, found) in &outputs {
+            let wanted = expected.remove(n);
+            let wanted = wanted.ok_or_else(|| Failure::new("wrong", format!("an output `{n}`, expected none")))?;
+            let rtol = match wanted.dtype() {
+                DType::BF16 => rtol.max(BF16_TOLERANCE),
+                _ => rtol,
+            };
+            if let Some(m) = mismatch(found, &wanted, rtol, atol) {
+                return Err(Failure::wrong(found, &wanted, format!("output `{n}`: {m}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compiles the case and compares the results of all its data sets with the expected ones, in every way to run it but one:
+    /// its object file goes into a batch, and [`Case::check_linked`] runs what is linked of it. `interpret` asks for the
+    /// interpreter too.
+    ///
+    /// # Errors
+    /// Why the case cannot be imported.
+    pub fn check(
+        &self,
+        options: &Options,
+        threads: usize,
+        interpret: bool,
+        batch: &mut Batch,
+    ) -> Result<Checked, Failure> {
+        let (graph, fixed) = self.import()?;
+        let interpreter = interpret
+            .then(|| guarded(|| self.hold(&Strings::new(&graph.strings), &mut |given| interpreted(&graph, given))));
+        let compiled = guarded(|| brolga::compile(&graph, options).map_err(|e| Failure::new("not compiled", e)));
+        let mut compiled = match compiled {
+            Ok(c) => c,
+            Err(f) => {
+                return Ok(Checked {
+                    fixed,
+                    host: false,
+                    interpreter,
+                    compiled: Err(f),
+                    artefact: None,
+                    object: None,
+                });
+            }
+        };
+        let host = !compiled.meta.host_ops.is_empty();
+        let object = guarded(|| batch.add(&mut compiled).map_err(|e| Failure::new("not written", e)));
+        let artefact = guarded(|| {
+            let dir = tempfile::tempdir().expect("there is room for temporary files");
+            let path = dir.path().join("case.brolga");
+            let written = compiled.write_artefact(&path);
+            written.map_err(|e| Failure::new("not written", e))?;
+            let session = Session::options().threads(threads).load(&path);
+            let session = session.map_err(|e| Failure::new("not loaded", e))?;
+            self.hold(&session.strings(), &mut |given| executed(session.executor(), given))
+        });
+        let compiled = guarded(|| {
+            let session = compiled.session_with(threads, options.memory_limit);
+            let session = session.map_err(|e| Failure::new("not compiled", e))?;
+            self.hold(&session.strings(), &mut |given| executed(session.executor(), given))
+        });
+        Ok(Checked {
+            fixed,
+            host,
+            interpreter,
+            compiled,
+            artefact: Some(artefact),
+            object: object.err().map(Err),
+        })
+    }
+
+    /// Compares the results of the case's linked object.
+    ///
+    /// # Errors
+    /// How they differ, or why it does not run.
+    pub fn check_linked(&self, linked: &Linked, threads: usize, memory_limit: u64) -> Result<(), Failure> {
+        guarded(|| {
+            let executor = linked.executor(threads, memory_limit);
+            let executor = executor.map_err(|e| Failure::new("not loaded", e))?;
+            let strings = Strings::new(&executor.program().meta().strings);
+            self.hold(&strings, &mut |given| executed(&executor, given))
+        })
+    }
 }
 
 /// A way to run a model: inputs by name to outputs by name.
@@ -268,49 +352,20 @@ fn interpreted(graph: &Graph, given: &mut BTreeMap<String, Tensor>) -> Result<Ve
 }
 
 /// Runs machine code.
-fn by_session(session: &Session, given: &mut BTreeMap<String, Tensor>) -> Result<Vec<(String, Tensor)>, Failure> {
-    let mut inputs = BTreeMap::new();
-    for input in session.inputs() {
+fn executed(executor: &Executor, given: &mut BTreeMap<String, Tensor>) -> Result<Vec<(String, Tensor)>, Failure> {
+    let meta = executor.program().meta();
+    let mut inputs = vec![];
+    for input in &meta.inputs {
         match given.remove(&input.name) {
-            Some(t) => drop(inputs.insert(input.name.clone(), t)),
+            Some(t) => inputs.push((input.name.as_str(), t)),
             None if input.default.is_some() => {}
             None => return Err(Failure::new("not run", format!("there is no input `{}`", input.name))),
         }
     }
-    run(session, &inputs).map_err(|e| Failure::new("not run", e))
-}
-
-fn compare(
-    run: &mut Way,
-    summary: &onnx::Summary,
-    (rtol, atol): (f64, f64),
-    contents: &dyn Fn(&str, usize) -> Result<Contents, Failure>,
-) -> Result<(), Failure> {
-    let mut given = BTreeMap::new();
-    for (i, port) in summary.inputs.iter().enumerate() {
-        given.extend(named(&port.name, &contents("input", i)?));
-    }
-    let outputs = run(&mut given)?;
-    let mut expected = BTreeMap::new();
-    for (i, port) in summary.outputs.iter().enumerate() {
-        expected.extend(named(&port.name, &contents("output", i)?));
-    }
-    if outputs.len() != expected.len() {
-        let message = format!("{} outputs, expected {}", outputs.len(), expected.len());
-        return Err(Failure::new("wrong", message));
-    }
-    for (n, found) in &outputs {
-        let wanted = expected.remove(n);
-        let wanted = wanted.ok_or_else(|| Failure::new("wrong", format!("an output `{n}`, expected none")))?;
-        let rtol = match wanted.dtype() {
-            DType::BF16 => rtol.max(BF16_TOLERANCE),
-            _ => rtol,
-        };
-        if let Some(m) = mismatch(found, &wanted, rtol, atol) {
-            return Err(Failure::wrong(found, &wanted, format!("output `{n}`: {m}")));
-        }
-    }
-    Ok(())
+    let views: Vec<_> = inputs.iter().map(|(n, t)| (*n, tensors::view(t))).collect();
+    let outputs = executor.run_named(&views).map_err(|e| Failure::new("not run", e))?;
+    let names = meta.outputs.iter().map(|o| o.name.clone());
+    Ok(names.zip(outputs.iter().map(tensors::to_tensor)).collect())
 }
 
 /// The tensors of a value, by the names that they have as inputs and outputs of a graph.

@@ -3,9 +3,9 @@
 //! `BROLGA_FUZZ_SECONDS` is how long each runs (one second without it) and `BROLGA_FUZZ_SEED` where its random numbers begin; an input
 //! that panics is written below `target/fuzz/`.
 
-use brolga_tests::fuzz::{TARGETS, mutated};
+use brolga_tests::fuzz::TARGETS;
 use brolga_tests::random::Random;
-use brolga_tests::{data, root};
+use brolga_tests::{data, mutate, root};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,9 +32,10 @@ fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let mut paths = vec![];
     match target {
-        "onnx" => {
-            files(&data("onnx-node"), "onnx", &mut paths);
-            files(&data("dynamic"), "onnx", &mut paths);
+        "onnx" | "model" => {
+            for archive in ["onnx-node", "dynamic", "microsoft", "classical-models"] {
+                files(&data(archive), "onnx", &mut paths);
+            }
         }
         "text" => {
             files(&root().join("tests/filetests"), "ir", &mut paths);
@@ -47,10 +48,19 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
                 .collect();
         }
     }
-    paths
-        .iter()
-        .map(|p| std::fs::read(p).expect("it can be read"))
-        .collect()
+    let read = |p: &PathBuf| std::fs::read(p).expect("it can be read");
+    match target {
+        // A file test is a text, and what is expected behind a line `;---`; a file of rules is read to its first mistake only.
+        "text" => paths.iter().flat_map(|p| parts(&read(p))).collect(),
+        _ => paths.iter().map(read).collect(),
+    }
+}
+
+/// The texts of a file test, or the rules of a file, one a part.
+fn parts(file: &[u8]) -> Vec<Vec<u8>> {
+    let text = String::from_utf8_lossy(file);
+    let at = if text.contains(";---") { ";---" } else { "\n\n" };
+    text.split(at).map(|part| part.trim_start().into()).collect()
 }
 
 /// Runs a target on an input; one that panics is kept.
@@ -85,7 +95,13 @@ fn smoke(name: &str) {
     let (start, mut runs) = (Instant::now(), 0);
     while start.elapsed() < time || runs == 0 {
         let (seed, other) = (&seeds[random.below(seeds.len())], &seeds[random.below(seeds.len())]);
-        run(name, target, &mutated(seed, other, &mut random));
+        let changed = match name {
+            // One in four by its bytes.
+            "onnx" | "model" if random.below(4) != 0 => mutate::model(seed, other, &mut random),
+            _ => None,
+        };
+        let changed = changed.unwrap_or_else(|| mutate::bytes(seed, other, &mut random));
+        run(name, target, &changed);
         runs += 1;
     }
     println!("{name}: {runs} inputs");
@@ -94,6 +110,11 @@ fn smoke(name: &str) {
 #[test]
 fn the_importer_takes_any_bytes() {
     smoke("onnx");
+}
+
+#[test]
+fn models_with_changes_are_the_same_in_machine_code() {
+    smoke("model");
 }
 
 #[test]

@@ -44,6 +44,39 @@ fn symbols_of_bert_dyn_are_batch_and_seq() {
     assert_eq!(format!("{out:?}"), "[batch, seq, 48]");
 }
 
+/// A map is two inputs, of as many elements as it has entries.
+#[test]
+fn maps_are_keys_and_values() {
+    let model = data("classical-models").join("case_dict_strings_float.onnx");
+    let types = |g: &brolga_ir::Graph| -> Vec<String> {
+        let inputs = g.inputs.iter();
+        inputs.map(|i| format!("{}: {}", i.name, g.ty(i.value))).collect()
+    };
+    let graph = onnx::load(&model, &Options::default()).unwrap();
+    assert_eq!(types(&graph), ["m[keys]: str[m_entries]", "m[values]: f32[m_entries]"]);
+    let options = Options {
+        sizes: vec![("m_entries".into(), 3)],
+        ..Options::default()
+    };
+    let graph = onnx::load(&model, &options).unwrap();
+    assert_eq!(types(&graph), ["m[keys]: str[3]", "m[values]: f32[3]"]);
+    let ports = onnx::summary(&model).unwrap().inputs;
+    let ports: Vec<String> = ports
+        .iter()
+        .map(|p| format!("{}: {} {:?}", p.name, p.dtype, p.shape))
+        .collect();
+    assert_eq!(
+        ports,
+        [r#"m[keys]: string Some(["?"])"#, r#"m[values]: float Some(["?"])"#]
+    );
+    let findings = onnx::examine(&model, &Options::default()).unwrap().findings;
+    let dynamic = findings.iter().filter(|f| f.kind == onnx::Kind::DynamicInput);
+    assert_eq!(
+        dynamic.map(|f| f.nodes[0].as_str()).collect::<Vec<_>>(),
+        ["m[keys]", "m[values]"]
+    );
+}
+
 #[test]
 fn light_models_import_without_making_their_weights() {
     let dir = data("onnx-light").join("light");

@@ -9,11 +9,12 @@ use crate::Error;
 use crate::listing::Listing;
 use crate::queue::{Code, Compiler, Definition, Job, Queue};
 use crate::target::call_conv;
+use brolga_abi::StepHook;
 use brolga_ir::{CpuTarget, Symbol};
 use cranelift_codegen::ir::{AbiParam, Function, Signature, Type, UserFuncName};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
+use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleRelocTarget};
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -31,6 +32,10 @@ pub struct Unit<'m> {
     pub(super) cpu: Option<CpuCheck>,
     /// Text of every function, when wanted.
     pub(crate) listings: Option<Vec<Listing>>,
+    /// What `NAME_run` calls around each step, when it does.
+    pub(crate) hook: Option<StepHook>,
+    /// Functions that are in the module, and their bytes.
+    pub(crate) sizes: Vec<(FuncId, usize)>,
     isa: OwnedTargetIsa,
     /// Where functions wait for whoever compiles them, when it is not done at once.
     queue: Option<Arc<Queue>>,
@@ -57,6 +62,8 @@ impl<'m> Unit<'m> {
             outlined: FxHashMap::default(),
             cpu: None,
             listings: None,
+            hook: None,
+            sizes: vec![],
             queue: None,
             compiler: Compiler::new(),
             builders: vec![],
@@ -67,6 +74,12 @@ impl<'m> Unit<'m> {
     /// whoever made it closes it where the unit comes to nothing.
     pub fn share(&mut self, queue: &Arc<Queue>) {
         self.queue = Some(queue.clone());
+    }
+
+    /// Lets `NAME_run` call a function of this process around each step: its address stands in the code, which is of no use
+    /// anywhere else.
+    pub fn call_around_steps(&mut self, hook: StepHook) {
+        self.hook = Some(hook);
     }
 
     /// Keeps CLIF and assembly of every function that is compiled from now on.
@@ -129,7 +142,18 @@ impl<'m> Unit<'m> {
         let mut code = self.compiler.compile(job)?;
         if let (Some(listings), Some(clif)) = (&mut self.listings, clif) {
             let text = code.text.take().unwrap_or_default();
-            listings.push(Listing::new(name, clif, &code.bytes, text, self.target.cpu));
+            let mut listing = Listing::new(name, clif, &code.bytes, text, self.target.cpu);
+            for r in &code.relocations {
+                if let ModuleRelocTarget::User { namespace: 0, index } = r.name {
+                    let id = FuncId::from_u32(index);
+                    let decl = self.module.declarations().get_function_decl(id);
+                    let symbol = decl.linkage_name(id).into_owned();
+                    if !listing.refers.contains(&symbol) {
+                        listing.refers.push(symbol);
+                    }
+                }
+            }
+            listings.push(listing);
         }
         self.put(Definition::Function(code))
     }
@@ -168,9 +192,11 @@ impl<'m> Unit<'m> {
 
     fn put_into_module(&mut self, made: &Definition) -> Result<(), Error> {
         let defined = match made {
-            Definition::Function(c) => self
-                .module
-                .define_function_bytes(c.id, c.alignment, &c.bytes, &c.relocations),
+            Definition::Function(c) => {
+                self.sizes.push((c.id, c.bytes.len()));
+                self.module
+                    .define_function_bytes(c.id, c.alignment, &c.bytes, &c.relocations)
+            }
             Definition::Data(id, data) => self.module.define_data(*id, data),
         };
         defined.map_err(|e| {

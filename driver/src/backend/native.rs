@@ -1,8 +1,9 @@
 //! CPUs: a program as code of this process, as an object, as an image, as text. The one place that calls code generation.
 
 use super::{Backend, Input};
-use brolga_abi::{Body, Ctx, PlanFn, RunFn, ShapesFn};
+use brolga_abi::{Body, Ctx, PlanFn, RunFn, ShapesFn, StepHook};
 use brolga_codegen::image::{Image, image};
+use brolga_codegen::jit::Placed;
 use brolga_codegen::listing::Listing;
 use brolga_codegen::object::object;
 use brolga_codegen::program::compile_kernel;
@@ -75,9 +76,22 @@ pub(crate) fn with_help<T>(
 }
 
 /// Code in the memory of this process; it is freed when this is dropped.
-struct JitCode {
+pub(crate) struct JitCode {
     functions: Functions,
-    _jit: Jit,
+    kernels: Vec<Option<String>>,
+    jit: Jit,
+}
+
+impl JitCode {
+    /// The symbols of the kernels that are called, by their index in the program; several kernels may be one function.
+    pub fn kernels(&self) -> &[Option<String>] {
+        &self.kernels
+    }
+
+    /// Where its functions are.
+    pub fn placed(&self) -> Vec<Placed> {
+        self.jit.functions()
+    }
 }
 
 impl Code for JitCode {
@@ -86,9 +100,14 @@ impl Code for JitCode {
     }
 }
 
-/// Compiles for this process, with those who help with a queue.
-pub(crate) fn jit(i: Input, queue: Option<&Arc<Queue>>) -> Result<Box<dyn Code>, Error> {
-    let (jit, made) = Jit::new(i.target, i.prefix, &i.program.symbols, |unit| build(i, unit, queue))?;
+/// Compiles for this process, with those who help with a queue, and with calls of the hook around steps where there is one.
+pub(crate) fn jit(i: Input, hook: Option<StepHook>, queue: Option<&Arc<Queue>>) -> Result<JitCode, Error> {
+    let (jit, made) = Jit::new(i.target, i.prefix, &i.program.symbols, |unit| {
+        if let Some(hook) = hook {
+            unit.call_around_steps(hook);
+        }
+        build(i, unit, queue)
+    })?;
     // SAFETY: the back end compiles these three functions with the ABI's signatures and calling convention; the code lives
     // as long as the `Jit` beside them.
     let functions = unsafe {
@@ -98,7 +117,12 @@ pub(crate) fn jit(i: Input, queue: Option<&Arc<Queue>>) -> Result<Box<dyn Code>,
             shapes: std::mem::transmute::<*const u8, ShapesFn>(jit.address(made.shapes)),
         }
     };
-    Ok(Box::new(JitCode { functions, _jit: jit }))
+    let kernels = made.kernels.into_iter().map(|k| k.map(|(symbol, _)| symbol)).collect();
+    Ok(JitCode {
+        functions,
+        kernels,
+        jit,
+    })
 }
 
 /// An object file, with the weights under `PREFIX_weights` where there are any to embed.
@@ -145,6 +169,11 @@ pub(crate) fn kernels(program: &Program, which: &[u32], host: &Target) -> Result
 }
 
 impl Kernels {
+    /// One of the kernels that were compiled; it lives as long as this does.
+    pub fn body(&self, kernel: u32) -> Body {
+        self.bodies[&kernel]
+    }
+
     /// Calls one of the kernels that were compiled, with a pointer for each parameter. Tells the number of the check that
     /// failed, when one did.
     ///

@@ -24,6 +24,7 @@ impl Backend for Ptx {
             ir: String::new(),
             bytes: asm.len(),
             asm,
+            refers: vec![],
         }])
     }
 }

@@ -4,7 +4,7 @@
 //! files have no bfloat16; an output of it is compared with the f32 that stands for it, and one of a small type with the integers
 //! that its bytes are.
 
-use brolga::ir::{DType, Number, Tensor};
+use brolga::ir::{DType, Number, Tensor, plain};
 use brolga::{Buffer, npy, tensors};
 use serde_json::{Value, json};
 
@@ -84,9 +84,9 @@ impl Comparison {
             match &row.finding {
                 Finding::Error { absolute, relative } => format!(
                     "{}: largest absolute error {absolute:.3e}, relative to the largest magnitude {relative:.3e}: {verdict}\n",
-                    row.output
+                    plain(&row.output)
                 ),
-                Finding::Unlike(what) => format!("{}: {what}: {verdict}\n", row.output),
+                Finding::Unlike(what) => format!("{}: {}: {verdict}\n", plain(&row.output), plain(what)),
             }
         };
         self.rows.iter().map(line).collect()

@@ -1,7 +1,7 @@
 //! `brolga compile`: a model becomes an object file, a static or shared library, or an artefact.
 
-use super::{CompileArgs, Outcome, is_stdout, note, print, time, warning};
-use brolga::output::WeightsIn;
+use super::{CompileArgs, Outcome, is_stdout, note, print, print_json, time, warning};
+use brolga::output::{Outputs, WeightsIn};
 use brolga::report::{self, Report};
 use brolga::source;
 use clap::{Args, ValueEnum};
@@ -71,8 +71,10 @@ impl Compile {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         let kind = self.kind()?;
-        if kind == Kind::Artefact && (self.header.is_some() || self.weights.is_some()) {
-            return Err("an artefact holds its weights and has no C header; leave out --header and --weights".into());
+        if kind == Kind::Artefact && (self.header.is_some() || self.weights.is_some() || self.prefix.is_some()) {
+            let message = "an artefact holds its weights, and has no C header and no symbols; leave out --header, --weights \
+                and --prefix";
+            return Err(message.into());
         }
         let outputs = [Some(&self.output), self.header.as_ref(), self.weights.as_ref()];
         let to_stdout = outputs.into_iter().flatten().filter(|p| is_stdout(p)).count();
@@ -94,6 +96,7 @@ impl Compile {
         c.timings.load = load;
         let report = Report::new(&nodes, &c.program);
         self.host_operators(&report, kind)?;
+        self.compile.say_tuned(&c.tuned);
         self.compile.remark(&c.remarks);
         if let Some(p) = &self.prefix {
             c.prefix = brolga::abi::symbol_prefix(p);
@@ -104,26 +107,30 @@ impl Compile {
             WeightsIn::Object
         };
         let start = std::time::Instant::now();
+        // Nothing is in its place before everything is written.
+        let mut files = Outputs::default();
+        if let Some(path) = &self.header {
+            files.add(path, c.header(place).as_bytes())?;
+        }
+        if let Some(path) = &self.weights {
+            files.add(path, c.packed.bytes())?;
+        }
         let size = match kind {
-            Kind::Object => c.write_object(&self.output, place)?,
-            Kind::Archive => c.write_archive(&self.output, place)?,
-            Kind::Shared => c.write_shared(&self.output, place)?,
+            Kind::Object => files.add(&self.output, &c.object(place)?)?,
+            Kind::Archive => files.add(&self.output, &c.archive(place)?)?,
+            Kind::Shared => files.add(&self.output, &c.shared(place)?)?,
             Kind::Artefact => c.write_artefact(&self.output)?,
         };
+        files.commit()?;
         c.timings.codegen = start.elapsed();
-        if let Some(path) = &self.weights {
-            c.write_weights(path)?;
-        }
-        if let Some(path) = &self.header {
-            c.write_header(path, place)?;
-        }
         let t = c.timings;
         if self.json {
             let mut all = serde_json::json!({
                 "output": self.output.display().to_string(),
                 "bytes": size,
                 "weights_bytes": c.meta.weights_bytes,
-                "kernels": c.program.kernels.len(),
+                "kernels": report.kernels,
+                "calls": report.calls.len(),
                 "host_operators": c.meta.host_ops.iter().map(|h| h.node.as_str()).collect::<Vec<_>>(),
                 "target": c.target.name,
                 "seconds": {
@@ -137,7 +144,7 @@ impl Compile {
             if self.report {
                 all["report"] = report.json();
             }
-            return print(&format!("{all:#}\n"));
+            return print_json(&all);
         }
         if self.report {
             print(&report.text())?;

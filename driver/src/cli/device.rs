@@ -5,6 +5,7 @@ use brolga::abi::Input;
 #[cfg(feature = "cuda")]
 use brolga::cuda::CudaSession;
 use brolga::ir::Strings;
+use brolga::tune::applied::Applied;
 use brolga::{Buffer, Options, Session, SessionOptions, Specialise, Timings, View};
 use std::path::Path;
 
@@ -109,6 +110,15 @@ impl Loaded {
             Loaded::Cpu(s) => s.remarks(),
             #[cfg(feature = "cuda")]
             Loaded::Cuda(s) => &s.model().remarks,
+        }
+    }
+
+    /// What became of the records that it was compiled with.
+    pub fn tuned(&self) -> &[Applied] {
+        match self {
+            Loaded::Cpu(s) => s.tuned(),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(_) => &[],
         }
     }
 

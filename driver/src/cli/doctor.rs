@@ -1,6 +1,6 @@
 //! `brolga doctor`: what keeps a model from being compiled, all at once.
 
-use super::{CompileArgs, Failure, Outcome, print};
+use super::{CompileArgs, Failure, Outcome, print, print_json};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ impl Doctor {
     pub fn run(self) -> Outcome {
         let report = brolga::doctor::examine(&self.model, &self.compile.options()?)?;
         match self.json {
-            true => print(&format!("{:#}\n", report.json(&self.model)))?,
+            true => print_json(&report.json(&self.model))?,
             false => print(&report.text(&self.model))?,
         }
         match report.compiles() {

@@ -3,6 +3,8 @@
 use super::{CompileArgs, Outcome, print_to};
 use brolga::ir::Target;
 use brolga::levels::{Level, Module, Walk};
+use brolga::passes::descend::Choose;
+use brolga::passes::lower::Structured;
 use brolga::{Error, backend, source};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -12,7 +14,7 @@ use std::path::PathBuf;
 enum Stage {
     /// The optimised tensor graph
     Tensor,
-    /// Structured kernels
+    /// Structured kernels, with their schedules
     Structured,
     /// The program of loop nests, before the memory is planned
     Loops,
@@ -31,6 +33,7 @@ enum Stage {
 #[command(after_help = "\
 Examples:
   brolga emit model.onnx --stage tensor
+  brolga emit model.onnx --stage structured --kernel conv_3 -o kernel.txt
   brolga emit model.onnx --stage asm --target x86-64-v4
   brolga emit model.onnx --stage ptx --target sm_90")]
 pub struct Emit {
@@ -39,6 +42,9 @@ pub struct Emit {
     /// The level
     #[arg(long, value_name = "STAGE")]
     stage: Stage,
+    /// Only this structured kernel, with what its time depends on, for `brolga bench` and `brolga space`
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
     /// Write here instead of to standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -54,6 +60,9 @@ impl Emit {
 
     fn text(&self) -> Result<String, super::Failure> {
         let mut options = self.compile.options()?;
+        if self.kernel.is_some() && self.stage != Stage::Structured {
+            return Err("--kernel is for --stage structured".into());
+        }
         if self.stage == Stage::Ptx && options.target.gpu().is_none() {
             options.target = Target::sm_80();
         }
@@ -61,6 +70,7 @@ impl Emit {
         let options = options.without_sizes();
         if matches!(self.stage, Stage::Clif | Stage::Asm) {
             let compiled = brolga::compile::compile_module(module, &options)?;
+            self.compile.say_tuned(&compiled.tuned);
             self.compile.remark(&compiled.remarks);
             let parts = compiled.listings()?.into_iter().map(|l| {
                 let body = if self.stage == Stage::Clif { &l.ir } else { &l.asm };
@@ -78,7 +88,15 @@ impl Emit {
             let message = "a program that is below this stage already; levels go down only";
             return Err(Error::file(&self.model, message).into());
         }
-        let walk = Walk::new(module, &options)?.down(level)?;
+        let mut walk = Walk::new(module, &options)?;
+        walk = match self.stage {
+            Stage::Structured => walk.kernels()?,
+            _ => walk.down(level)?,
+        };
+        if self.stage == Stage::Structured {
+            walk.run(vec![Box::<Choose>::default()])?;
+        }
+        self.compile.say_tuned(&walk.applied);
         self.compile.remark(walk.remarks());
         match (self.stage, &walk.module) {
             (Stage::Ptx, Module::Loops(program)) => {
@@ -95,7 +113,23 @@ impl Emit {
                 })?;
                 Ok(listings.into_iter().map(|l| l.asm).collect())
             }
+            (Stage::Structured, Module::Structured(program)) if let Some(name) = &self.kernel => kernel(program, name),
             (_, module) => Ok(module.to_string()),
         }
     }
+}
+
+/// A kernel as a workload, by the name that it has in the program.
+fn kernel(program: &Structured, name: &str) -> Result<String, super::Failure> {
+    let all = brolga::kernels::of_program(program)?;
+    let Some(found) = all.iter().find(|f| f.name == name) else {
+        let known: Vec<&str> = all.iter().map(|f| &*f.name).collect();
+        return Err(format!("runs call no kernel @{name}; they call @{}", known.join(", @")).into());
+    };
+    let mut text = format!("{}\n", program.kernels[found.kernel]);
+    let constants: Vec<String> = found.workload.constants().iter().map(|c| format!("o{c}")).collect();
+    if !constants.is_empty() {
+        text += &format!("constant {}\n", constants.join(", "));
+    }
+    Ok(text)
 }

@@ -1,9 +1,10 @@
 //! `brolga info`: what a model holds, supported or not.
 
-use super::{ModelArgs, Outcome, print};
+use super::{ModelArgs, Outcome, print, print_json};
+use brolga::Error;
 use brolga::abi::artefact::{BLOCK, checksum};
 use brolga::frontend::onnx::{self, Port, Summary};
-use brolga::ir::{Dim, Graph};
+use brolga::ir::{Dim, Graph, plain};
 use brolga::source::{self, Kind};
 use clap::Args;
 use std::fmt::Write;
@@ -28,10 +29,19 @@ pub struct Info {
 impl Info {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        if source::kind(&self.model)? == Kind::Artefact {
-            return self.artefact();
-        }
         let options = self.read.options()?;
+        match source::kind(&self.model)? {
+            Kind::Onnx => {}
+            Kind::Artefact => {
+                source::as_declared(&self.model, &options)?;
+                source::without_sizes(&self.model, &options)?;
+                return self.artefact();
+            }
+            Kind::Text | Kind::Program => {
+                let message = "printed IR, expected an ONNX model or an artefact; it tells what it holds itself";
+                return Err(Error::file(&self.model, message).into());
+            }
+        }
         let summary = onnx::summary(&self.model)?;
         let imported = source::graph_for(&self.model, &options);
         let (flops, problem) = match imported {
@@ -39,7 +49,7 @@ impl Info {
             Err(e) => (None, Some(e.to_string())),
         };
         if self.json {
-            return print(&format!("{:#}\n", json(&summary, flops.as_ref(), problem.as_deref())));
+            return print_json(&json(&summary, flops.as_ref(), problem.as_deref()));
         }
         print(&text(&summary, flops.as_ref(), problem.as_deref()))
     }
@@ -70,7 +80,7 @@ impl Info {
                 "inputs": inputs, "outputs": outputs, "kernels": m.kernels.len(),
                 "weights_bytes": m.weights_bytes, "host_operators": hosts,
             });
-            return print(&format!("{report:#}\n"));
+            return print_json(&report);
         }
         let mut out = format!("artefact     {}, compiled by {} for {}\n", m.name, m.compiler, m.target);
         let _ = writeln!(out, "CPU features {}", m.features.join(" "));
@@ -119,13 +129,13 @@ fn shape(p: &Port) -> String {
 fn list(out: &mut String, title: &str, rows: impl Iterator<Item = String>) {
     let mut title = title;
     for row in rows {
-        let _ = writeln!(out, "{title:<12} {row}");
+        let _ = writeln!(out, "{title:<12} {}", plain(&row));
         title = "";
     }
 }
 
 fn text(s: &Summary, flops: Option<&Dim>, problem: Option<&str>) -> String {
-    let mut out = format!("model        {}\nproducer     {}\n", s.name, s.producer);
+    let mut out = format!("model        {}\nproducer     {}\n", plain(&s.name), plain(&s.producer));
     list(
         &mut out,
         "opset",

@@ -1,25 +1,34 @@
 //! The commands, one file each, and what they share: options of compiling, errors, exit codes. What `run` compares with
-//! references stands in `compare`, where it runs in `device`.
+//! references stands in `compare`, where it runs in `device`; inputs of what runs in `inputs`.
 //!
 //! Exit codes: 0 for success, 1 for a comparison that failed, 2 for everything that went wrong (bad arguments included).
 //! Results go to standard output, everything else to standard error; colours only to a terminal.
 
+mod bench;
 mod compare;
 mod compile;
 mod device;
 mod doctor;
 mod emit;
 mod info;
+mod inputs;
+mod machine;
 mod opt;
+mod profile;
 mod run;
+mod space;
+mod tune;
 
 use brolga::Options;
 use brolga::frontend::onnx::Extent;
-use brolga::ir::Target;
+use brolga::ir::{Target, is_command, plain};
 use brolga::pins::{self, Pin};
+use brolga::tune::applied::{Applied, summary};
+use brolga::tune::record::Log;
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -50,8 +59,21 @@ enum Command {
     Emit(emit::Emit),
     /// Tell what a model holds
     Info(info::Info),
+    /// Tell what each kernel of a model takes
+    Profile(profile::Profile),
     /// Say what keeps a model from being compiled, all at once
     Doctor(doctor::Doctor),
+    /// Search better schedules for a model's kernels, on this machine
+    Tune(tune::Tune),
+    /// Time one kernel alone
+    Bench(bench::Bench),
+    /// List the schedules that a kernel may have
+    Space(space::Space),
+    /// Time candidates for `brolga tune`, over standard input and output
+    #[command(hide = true)]
+    TuneWorker(tune::Serve),
+    /// Measure this machine, and keep its figures for the cost model
+    Machine(machine::Machine),
 }
 
 /// What goes wrong: an error for people, or a comparison or an examination whose bad result has been printed.
@@ -70,55 +92,109 @@ type Outcome = Result<(), Failure>;
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Whoever asked for JSON gets some, also of arguments that are no command.
+    let json = arguments.iter().any(|a| a == "--json");
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(e) => {
+            if json && e.use_stderr() {
+                error_json(&e.to_string());
+            }
+            e.exit()
+        }
+    };
     let outcome = match cli.command {
         Command::Run(c) => c.run(),
         Command::Compile(c) => c.run(),
         Command::Opt(c) => c.run(),
         Command::Emit(c) => c.run(),
         Command::Info(c) => c.run(),
+        Command::Profile(c) => c.run(),
         Command::Doctor(c) => c.run(),
+        Command::Tune(c) => c.run(),
+        Command::Bench(c) => c.run(),
+        Command::Space(c) => c.run(),
+        Command::TuneWorker(c) => c.run(),
+        Command::Machine(c) => c.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Reported) => ExitCode::from(1),
         Err(Failure::Error(message)) => {
-            let (red, plain) = if std::io::stderr().is_terminal() {
+            let (red, end) = if std::io::stderr().is_terminal() {
                 ("\x1b[1;31m", "\x1b[0m")
             } else {
                 ("", "")
             };
             // Where standard error is closed, nobody is left to tell.
-            let _ = writeln!(std::io::stderr(), "{red}error:{plain} {message}");
+            let _ = writeln!(std::io::stderr(), "{red}error:{end} {}", shown(&message));
+            if json {
+                error_json(&message);
+            }
             ExitCode::from(2)
         }
     }
 }
 
+/// An error as what a command prints with --json.
+fn error_json(message: &str) {
+    let message = message.strip_prefix("error: ").unwrap_or(message).trim_end();
+    // The exit status says it, too.
+    let _ = print_json(&serde_json::json!({ "error": message }));
+}
+
+/// A text of several lines as a terminal may get it. Names in it that have a line break were made [`plain`] before.
+fn shown(text: &str) -> String {
+    let mut lines = text
+        .split('\n')
+        .map(|l| l.split('\t').map(plain).collect::<Vec<_>>().join("\t"));
+    let first = lines.next().unwrap_or_default();
+    lines.fold(first, |all, l| all + "\n" + &l)
+}
+
 /// A note to standard error.
 fn note(message: &str) {
-    let (cyan, plain) = if std::io::stderr().is_terminal() {
+    let (cyan, end) = if std::io::stderr().is_terminal() {
         ("\x1b[1;36m", "\x1b[0m")
     } else {
         ("", "")
     };
     // Where standard error is closed, nobody is left to tell.
-    let _ = writeln!(std::io::stderr(), "{cyan}note:{plain} {message}");
+    let _ = writeln!(std::io::stderr(), "{cyan}note:{end} {}", shown(message));
 }
 
 /// A warning to standard error.
 fn warning(message: &str) {
-    let (yellow, plain) = if std::io::stderr().is_terminal() {
+    let (yellow, end) = if std::io::stderr().is_terminal() {
         ("\x1b[1;33m", "\x1b[0m")
     } else {
         ("", "")
     };
     // Where standard error is closed, nobody is left to tell.
-    let _ = writeln!(std::io::stderr(), "{yellow}warning:{plain} {message}");
+    let _ = writeln!(std::io::stderr(), "{yellow}warning:{end} {}", shown(message));
+}
+
+/// Prints a report to standard output.
+fn print(text: &str) -> Outcome {
+    print_raw(&shown(text))
+}
+
+/// Prints JSON to standard output.
+fn print_json(report: &serde_json::Value) -> Outcome {
+    // JSON leaves some control characters of strings as they are; line breaks are its own.
+    let text: String = format!("{report:#}\n")
+        .chars()
+        .map(|c| match is_command(c) && c != '\n' {
+            true => format!("\\u{:04x}", u32::from(c)),
+            false => c.into(),
+        })
+        .collect();
+    print_raw(&text)
 }
 
 /// Writes to standard output; a reader that has gone away (`| head`) ends the program quietly.
-fn print(text: &str) -> Outcome {
+fn print_raw(text: &str) -> Outcome {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
@@ -132,7 +208,7 @@ fn print_to(path: Option<&Path>, text: &str) -> Outcome {
             brolga::output::write(path, text.as_bytes())?;
             Ok(())
         }
-        _ => print(text),
+        _ => print_raw(text),
     }
 }
 
@@ -147,7 +223,7 @@ struct ModelArgs {
     /// Size of a symbolic dimension, such as seq=128 (may be repeated)
     #[arg(long = "set", value_name = "SYMBOL=N", value_parser = size)]
     sizes: Vec<(String, i64)>,
-    /// Make an input a constant: sr=16000, axes=1,2 or mask=@mask.npy (may be repeated)
+    /// Make an input a constant: sr=16000, axes=1,2, language=en or mask=@mask.npy (may be repeated)
     #[arg(long = "pin", value_name = "NAME=VALUE", value_parser = Pin::parse)]
     pins: Vec<(String, Pin)>,
     /// Extents of an input before the model is read, such as image=1,3,?,? (? or a name is a symbol; may be repeated)
@@ -214,6 +290,9 @@ struct CompileArgs {
     /// Verify the IR after every pass
     #[arg(long)]
     verify_each: bool,
+    /// Records of `brolga tune`: kernels that have one for this machine get its schedule (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    tune: Vec<PathBuf>,
     /// Say what was optimised, and what was not and why
     #[arg(long)]
     remarks: bool,
@@ -227,8 +306,13 @@ impl CompileArgs {
                 .ok_or("this machine's architecture is none that Brolga makes code for; give --target")?,
         };
         let read = self.model.options()?;
+        let mut tuned = Log::default();
+        for path in &self.tune {
+            tuned.lines.extend(Log::read(path).map_err(|e| e.to_string())?.lines);
+        }
         Ok(Options {
             target,
+            tuned: (!self.tune.is_empty()).then(|| Arc::new(tuned)),
             pipeline: self.pipeline.clone(),
             rules: self.rules.clone(),
             add_rules: self.add_rules.clone(),
@@ -244,6 +328,33 @@ impl CompileArgs {
             }),
             ..read
         })
+    }
+
+    /// Says what became of records, where there are any.
+    fn say_tuned(&self, applied: &[Applied]) {
+        if !self.tune.is_empty() {
+            note(&summary(applied));
+        }
+    }
+
+    /// The options that are given and that passes read.
+    fn of_passes(&self) -> Vec<&'static str> {
+        let given = [
+            ("--target", self.target.is_some()),
+            ("--pipeline", self.pipeline.is_some()),
+            ("--rules", self.rules.is_some()),
+            ("--add-rules", !self.add_rules.is_empty()),
+            ("--unchecked-rules", self.unchecked_rules),
+            ("--print-ir-after", self.print_ir_after.is_some()),
+            ("--verify-each", self.verify_each),
+            ("--tune", !self.tune.is_empty()),
+            ("--remarks", self.remarks),
+        ];
+        given
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| *name)
+            .collect()
     }
 
     fn remark(&self, remarks: &[String]) {

@@ -2,9 +2,10 @@
 
 use super::compare::Comparison;
 use super::device::Loaded;
-use super::{CompileArgs, Failure, Outcome, is_stdout, note, print, time};
-use brolga::abi::{Dim, Input};
-use brolga::ir::{DType, Number, Strings, Tensor};
+use super::inputs::{InputArgs, Ports, tensor_file, threads};
+use super::{CompileArgs, Failure, Outcome, is_stdout, note, print, print_json, time};
+use brolga::abi::Dim;
+use brolga::ir::{DType, Number, Strings, Tensor, plain};
 use brolga::source::{self, Kind};
 use brolga::{Buffer, Error, View, npy, tensors};
 use clap::Args;
@@ -28,12 +29,8 @@ Examples:
 pub struct Run {
     /// The model: ONNX, the printed text of any level, or a compiled artefact
     model: PathBuf,
-    /// One input: a .npy file or an ONNX tensor (.pb); may be repeated
-    #[arg(long = "input", value_name = "NAME=FILE", value_parser = named_file)]
-    input: Vec<(String, PathBuf)>,
-    /// Inputs by name in a .npz file
-    #[arg(long, value_name = "FILE.npz")]
-    inputs: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
     /// Write the outputs, by name, to a .npz file, or to standard output (-); what is printed then goes to standard error
     #[arg(long, value_name = "FILE.npz")]
     output: Option<PathBuf>,
@@ -41,7 +38,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
     /// The largest error, over the largest magnitude of an output, that --expect accepts
-    #[arg(long, value_name = "X", default_value_t = 1e-4)]
+    #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = tolerance, requires = "expect")]
     tolerance: f64,
     /// Threads; 0 is one for each core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
@@ -55,29 +52,14 @@ pub struct Run {
     /// Compile the model once more for the sizes of the inputs, and run that
     #[arg(long)]
     specialise: bool,
+    /// Tell `perf` the names of kernels: write /tmp/perf-PID.map, as BROLGA_PERF_MAP=1 does for every program that uses Brolga
+    #[arg(long)]
+    perf_map: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     compile: CompileArgs,
-}
-
-/// Inputs of small types, which files hold as the integers that their bytes are.
-fn typed(session: &Loaded, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, Failure> {
-    let (ports, _) = session.inputs();
-    let of_port = |(name, t): (String, Tensor)| match ports.iter().find(|p| p.name == name) {
-        None => Ok((name, t)),
-        Some(port) => match tensors::typed(t, tensors::ir_dtype(port.dtype)) {
-            Ok(t) => Ok((name, t)),
-            Err(e) => Err(format!("input `{name}`: {e}").into()),
-        },
-    };
-    inputs.into_iter().map(of_port).collect()
-}
-
-fn named_file(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE")?;
-    Ok((name.to_owned(), file.into()))
 }
 
 impl Run {
@@ -87,8 +69,8 @@ impl Run {
         if to_stdout && self.json {
             return Err("standard output can take one of --output and --json; give a file".into());
         }
-        let random = self.input.is_empty() && self.inputs.is_none();
         let mut options = self.compile.options()?;
+        options.perf_map = self.perf_map;
         let kind = source::kind(&self.model)?;
         let lowered = matches!(kind, Kind::Artefact | Kind::Program);
         if lowered {
@@ -100,20 +82,24 @@ impl Run {
         }
         if kind == Kind::Artefact {
             self.without_passes();
+            if self.perf_map {
+                note("--perf-map names code that is compiled here; an artefact's code has no names");
+            }
         }
-        let limit = options.memory_limit;
         let session = Loaded::load(&self.device, &self.model, options, self.threads, self.specialise)?;
+        self.compile.say_tuned(session.tuned());
         self.compile.remark(session.remarks());
         session.strings().scope(|| {
-            let inputs = if random {
-                self.random_inputs(&session)?
-            } else {
-                self.read_inputs(limit)?
+            let (ports, symbols) = session.inputs();
+            let ports = Ports {
+                inputs: ports,
+                symbols: &symbols,
+                has_default: &|i| session.has_default(i),
             };
+            let inputs = self.inputs.tensors(&ports, &self.compile.model)?;
             if lowered {
                 self.check_sizes(&session, &inputs)?;
             }
-            let inputs = typed(&session, inputs)?;
             self.run_on(&session, &inputs)
         })
     }
@@ -165,7 +151,7 @@ impl Run {
             times: &times,
         };
         if self.json {
-            print(&format!("{:#}\n", report.json()))?;
+            print_json(&report.json())?;
         } else if to_stdout {
             report.text().lines().for_each(note);
         } else {
@@ -179,14 +165,9 @@ impl Run {
 
     /// Says which options are for passes that ran long before.
     fn without_passes(&self) {
-        let given = [
-            ("--rules", self.compile.rules.is_some()),
-            ("--pipeline", self.compile.pipeline.is_some()),
-            ("--remarks", self.compile.remarks),
-        ];
-        for (option, _) in given.iter().filter(|(_, given)| *given) {
+        for option in self.compile.of_passes() {
             note(&format!(
-                "{}: its passes have run already; {option} changes nothing",
+                "{}: it is compiled already; {option} changes nothing",
                 self.model.display()
             ));
         }
@@ -224,25 +205,6 @@ impl Run {
         Ok(())
     }
 
-    fn read_inputs(&self, memory_limit: u64) -> Result<Vec<(String, Tensor)>, Failure> {
-        let mut inputs = match &self.inputs {
-            Some(path) => npy::read_npz(path)?,
-            None => vec![],
-        };
-        for (name, path) in &self.input {
-            let tensor = match path.extension().and_then(|e| e.to_str()) {
-                Some("pb") => tensor_file(path, memory_limit)?,
-                Some("npy") => npy::read_npy(path)?,
-                _ => return Err(Error::file(path, "an input is a .npy or a .pb file").into()),
-            };
-            if inputs.iter().any(|(n, _)| n == name) {
-                return Err(Error::file(path, format!("input `{name}` is given a second time")).into());
-            }
-            inputs.push((name.clone(), tensor));
-        }
-        Ok(inputs)
-    }
-
     /// The outputs that are expected, by name.
     fn references(&self, path: &Path, session: &Loaded) -> Result<Vec<(String, Tensor)>, Failure> {
         if path.extension().is_none_or(|e| e != "pb") {
@@ -261,86 +223,6 @@ impl Run {
             tensor_file(path, self.compile.model.memory_limit)?,
         )])
     }
-
-    /// Pseudo-random inputs: floats from -1 to 1, integers and booleans 0 and 1, empty strings.
-    fn random_inputs(&self, session: &Loaded) -> Result<Vec<(String, Tensor)>, Failure> {
-        let (ports, symbols) = session.inputs();
-        if !ports.is_empty() {
-            note("no inputs given; running on pseudo-random numbers");
-        }
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        let mut next = move || {
-            // xorshift64 (Marsaglia, 2003).
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
-        let mut inputs = vec![];
-        for input in ports.iter().filter(|i| !session.has_default(i)) {
-            let shape = self.extents(input, &symbols)?;
-            let dtype = tensors::ir_dtype(input.dtype);
-            let Some(size) = brolga::runtime::tensor::byte_size(input.dtype, &shape) else {
-                return Err(format!(
-                    "input `{}` is {dtype}{shape:?}: more elements than 64 bits can count",
-                    input.name
-                )
-                .into());
-            };
-            if size > self.compile.model.memory_limit {
-                return Err(format!(
-                    "input `{}` has {size} bytes, over the memory limit of {}",
-                    input.name, self.compile.model.memory_limit
-                )
-                .into());
-            }
-            let empty = Number::Int(Strings::current()?.number("").into());
-            let tensor = Tensor::from_fn(dtype, &shape, |_| {
-                let x = next();
-                if dtype == DType::Str {
-                    empty
-                } else if dtype.is_real() {
-                    Number::Float((x >> 11) as f64 / (1u64 << 52) as f64 - 1.0)
-                } else {
-                    Number::Int((x >> 63) as i128)
-                }
-            });
-            inputs.push((input.name.clone(), tensor));
-        }
-        Ok(inputs)
-    }
-
-    fn extents(&self, input: &Input, symbols: &[String]) -> Result<Vec<usize>, Failure> {
-        let mut shape = vec![];
-        for d in &input.dims {
-            shape.push(match *d {
-                Dim::Const(n) => n as usize,
-                Dim::Symbol(s) => {
-                    let name = &symbols[s as usize];
-                    let given = self.compile.model.sizes.iter().find(|(n, _)| n == name);
-                    let Some((_, n)) = given else {
-                        return Err(format!(
-                            "input `{}` has the symbolic dimension `{name}`; give it a size with --set {name}=N, or give \
-                             inputs with --inputs or --input",
-                            input.name
-                        )
-                        .into());
-                    };
-                    *n as usize
-                }
-            });
-        }
-        Ok(shape)
-    }
-}
-
-fn tensor_file(path: &Path, memory_limit: u64) -> Result<Tensor, Failure> {
-    let options = brolga::frontend::onnx::Options {
-        memory_limit,
-        strings: Strings::current()?,
-        ..Default::default()
-    };
-    Ok(brolga::frontend::onnx::tensor_file(path, &options)?.1)
 }
 
 /// What the command prints.
@@ -366,7 +248,13 @@ impl Report<'_> {
                 let t = tensors::to_tensor(b);
                 let few: Vec<String> = t.iter().take(8).map(|x| value(t.dtype(), x)).collect();
                 let more = if t.len() > few.len() { ", …" } else { "" };
-                out += &format!("{name}: {}{:?} = [{}{more}]\n", b.dtype(), b.shape(), few.join(", "));
+                out += &format!(
+                    "{}: {}{:?} = [{}{more}]\n",
+                    plain(name),
+                    b.dtype(),
+                    b.shape(),
+                    few.join(", ")
+                );
             }
         }
         out += &self.comparison.map(Comparison::text).unwrap_or_default();
@@ -436,12 +324,10 @@ fn value(dtype: DType, x: Number) -> String {
     }
 }
 
-/// A number of threads that a process can have.
-fn threads(text: &str) -> Result<usize, String> {
-    const MOST: usize = 4096;
-    let n = text.parse().map_err(|_| "expected a number of threads".to_owned())?;
-    match n <= MOST {
-        true => Ok(n),
-        false => Err(format!("expected no more than {MOST}")),
+/// An error that is accepted.
+fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(x) if x >= 0.0 => Ok(x),
+        _ => Err("expected a number from 0 on".to_owned()),
     }
 }

@@ -175,6 +175,16 @@ fn dtype(descr: &str) -> Result<(bool, DType, usize), String> {
         let size = n.checked_mul(4).ok_or_else(|| format!("elements of type '{name}'"))?;
         return Ok((big_endian, DType::Str, size));
     }
+    let text = match kind.chars().next() {
+        Some('S' | 'a') => Some("bytes; convert them to strings: array.astype('U')"),
+        Some('O') => Some("Python objects; convert them to numbers or strings: array.astype('f4'), array.astype('U')"),
+        Some('c') => Some("complex numbers, expected real ones"),
+        Some('M' | 'm') => Some("dates or times, expected numbers: array.astype('i8')"),
+        _ => None,
+    };
+    if let Some(text) = text {
+        return Err(format!("elements of type '{name}': {text}"));
+    }
     let (_, dtype) = KINDS
         .iter()
         .find(|(k, _)| *k == kind)
@@ -221,7 +231,7 @@ mod tests {
         );
         wrong(
             "{'descr': '<c8', 'fortran_order': False, 'shape': (1,)}",
-            "elements of type '<c8', expected numbers or booleans",
+            "elements of type '<c8': complex numbers, expected real ones",
         );
         wrong(
             "{'descr': '<f4', 'fortran_order': Maybe, 'shape': (1,)}",

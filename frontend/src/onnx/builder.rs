@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// Values of up to this many elements are folded, and their contents known as dims.
 pub const SMALL: usize = 1024;
 
+/// Sizes that an operand may have whose elements only the run tells: more than any tensor has extents.
+const MOST_SIZES: i64 = 256;
+
 /// One value, or why there is none.
 pub type One = Result<Value, Fail>;
 
@@ -221,15 +224,10 @@ impl<'f> Builder<'f> {
     /// # Errors
     /// When it is no list of integers of a known length.
     pub fn sizes_operand(&mut self, v: Value, what: &str, bounds: &[Option<Dim>]) -> Result<Vec<Dim>, Fail> {
-        if self.dtype(v).is_float() {
-            return Err(Fail::Bad(format!("{what} is {}, expected integers", self.ty(v))));
-        }
         if let Some(known) = self.dims_of(v) {
             return Ok(known);
         }
-        let Some(n) = self.ty(v).len().as_const() else {
-            return Err(Fail::Unsupported(format!("{what} of an unknown length")));
-        };
+        let n = self.size_count(v, what)?;
         let list = self.reshape(v, vec![Dim::Const(n)])?;
         let mut sizes = vec![];
         for k in 0..n {
@@ -241,12 +239,29 @@ impl<'f> Builder<'f> {
         Ok(sizes)
     }
 
+    /// How many sizes an operand holds that data tell.
+    ///
+    /// # Errors
+    /// When it holds no integers, an unknown number of them, or too many.
+    pub fn size_count(&self, v: Value, what: &str) -> Result<i64, Fail> {
+        if !self.counts(v) {
+            return Err(Fail::Bad(format!("{what} is {}, expected integers", self.ty(v))));
+        }
+        match self.ty(v).len().as_const() {
+            Some(n) if n <= MOST_SIZES => Ok(n),
+            Some(n) => Err(Fail::Unsupported(format!(
+                "{what} of {n} numbers computed from data, more than {MOST_SIZES}"
+            ))),
+            None => Err(Fail::Unsupported(format!("{what} of an unknown length"))),
+        }
+    }
+
     /// As [`Builder::sizes_operand`], of integers that may be negative.
     ///
     /// # Errors
     /// As there.
     pub fn signed_sizes(&mut self, v: Value, what: &str) -> Result<Vec<Dim>, Fail> {
-        if self.dtype(v).is_float() {
+        if !self.counts(v) {
             return Err(Fail::Bad(format!("{what} is {}, expected integers", self.ty(v))));
         }
         let zero = self.scalar(self.dtype(v), 0);
@@ -320,14 +335,18 @@ impl<'f> Builder<'f> {
         Ok(out)
     }
 
-    fn check_size(&self, ty: &Type) -> Result<(), Fail> {
+    /// Checks that a value fits the memory limit, where its extents are numbers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_size(&self, ty: &Type) -> Result<(), Fail> {
         let Some(fixed) = ty.shape.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>() else {
             return Ok(());
         };
         let (_, bytes) = super::tensor::extents(&fixed, ty.dtype)?;
         if bytes as u64 > self.limit {
             return Err(Fail::Bad(format!(
-                "a result {ty} of {bytes} bytes, over the memory limit of {}",
+                "a result {ty} of {bytes} bytes, over the memory limit of {}; raise it with --memory-limit",
                 self.limit
             )));
         }

@@ -7,10 +7,10 @@ use super::error::{Error, Unsupported};
 use super::import::{Assumed, Defaults, Importer, Slot, domain, node_name, walk};
 use super::interface::group;
 use super::model::{self, Model};
-use super::signature::{Symbols, input_type};
-use super::{Options, folder, import, redeclare};
+use super::signature::{Symbols, contradiction, declares, map_parts, note_symbols};
+use super::{Options, attributes, folder, import, redeclare};
 use brolga_ir::{DType, Def, Graph, Value};
-use onnx_protobuf::{GraphProto, NodeProto, TensorProto, tensor_proto::DataLocation};
+use onnx_protobuf::{GraphProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,6 +32,8 @@ pub enum Kind {
     DynamicNode,
     /// An input that shapes depend on.
     ShapeInput,
+    /// An output whose declared shape is not the one that is computed.
+    Declaration,
     /// An initializer that nothing reads.
     Unread,
     /// Arithmetic in f64 in a model that does not take f64.
@@ -53,6 +55,7 @@ impl Kind {
             Kind::DynamicInput => "dynamic-input",
             Kind::DynamicNode => "dynamic-node",
             Kind::ShapeInput => "shape-input",
+            Kind::Declaration => "declaration",
             Kind::Unread => "unread",
             Kind::Double => "f64",
             Kind::Quantised => "quantised",
@@ -77,7 +80,7 @@ pub struct Finding {
     pub detail: String,
     /// The model's nodes (or initializers, or inputs) that it concerns.
     pub nodes: Vec<String>,
-    /// What one can do; empty where nothing has to be done.
+    /// What one can do, or that nothing has to be done.
     pub way_out: String,
 }
 
@@ -116,8 +119,7 @@ pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Examination,
     redeclare::shapes(model.proto.graph.mut_or_insert_default(), &options.shapes).map_err(fail)?;
     let mut symbols = Symbols::new(&options.sizes);
     for i in &model.proto.graph.input {
-        // A type that is not supported is a finding, and has no symbols.
-        _ = input_type(i, &mut symbols);
+        note_symbols(i, &mut symbols);
     }
     symbols.check().map_err(fail)?;
     let imported = import::import(&mut model, options);
@@ -140,6 +142,7 @@ pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Examination,
         let assumed = Assumed::default();
         if let Ok((im, g)) = walk(&mut model, &options, Defaults::None, &assumed, true) {
             dynamic(&im, g, graph.as_ref(), &mut findings);
+            declarations(&im, g, graph.as_ref(), &mut findings);
             doubles(&im, g, &mut findings);
         }
         graph
@@ -203,12 +206,15 @@ fn wrong(e: &Error) -> Finding {
         Error::Model { message, .. } => ("the model".to_owned(), message.clone(), vec![]),
         other => ("the model".to_owned(), other.to_string(), vec![]),
     };
-    let way_out = match detail.contains("--set") {
-        true => "fix the size that is named there with --set",
-        false => {
-            "onnx.checker.check_model(model, full_check=True) tells whether the file is valid; export it again \
-                if it is not"
-        }
+    let way_out = if detail.contains("--set") {
+        "fix the size that is named there with --set"
+    } else if detail.contains("--memory-limit") {
+        "allow for more with --memory-limit, such as 64G"
+    } else if detail.contains("has no attribute") {
+        "rename or remove the attribute; other runtimes refuse it, too"
+    } else {
+        "onnx.checker.check_model(model, full_check=True) tells whether the file is valid; export it again \
+            if it is not"
     };
     Finding {
         kind: Kind::Wrong,
@@ -223,7 +229,7 @@ fn wrong(e: &Error) -> Finding {
 fn shape_inputs(g: &GraphProto) -> Vec<String> {
     use onnx_protobuf::type_proto::Value as TypeValue;
     let known: FxHashSet<&str> = g.initializer.iter().map(|t| t.name.as_str()).collect();
-    let small = |i: &&onnx_protobuf::ValueInfoProto| match i.type_.as_ref().and_then(|t| t.value.as_ref()) {
+    let small = |i: &&ValueInfoProto| match i.type_.as_ref().and_then(|t| t.value.as_ref()) {
         Some(TypeValue::TensorType(t)) => {
             matches!(t.elem_type, 6 | 7 | 9) && t.shape.as_ref().is_none_or(|s| s.dim.len() <= 1)
         }
@@ -265,7 +271,19 @@ fn refused(u: Unsupported, opsets: &FxHashMap<String, i64>, small: &[String]) ->
     } else if feature.contains("data") && !pins.is_empty() {
         format!("make the inputs that decide it constants, of these: {pins}")
     } else if feature.contains("operator set version") {
-        "convert the model: onnx.version_converter.convert_version(model, 21)".to_owned()
+        let known = attributes::newest("").unwrap_or_default();
+        format!(
+            "convert the model: onnx.version_converter.convert_version(model, {known}); other domains have versions \
+                of their own, in model.opset_import"
+        )
+    } else if ["sequence", "optional"].contains(&feature.as_str()) {
+        "make its tensors inputs of their own when exporting; from Rust, `onnx::Options::holds` says which tensors \
+            a sequence or an optional has"
+            .to_owned()
+    } else if feature.contains("sequence") {
+        "make the number of iterations, or of tensors, known (constants, --pin, --set), or compute with one tensor \
+            that has them along an axis (Concat, Scan) when exporting"
+            .to_owned()
     } else if feature.contains("unknown rank") {
         format!(
             "give it a shape: --input-shape {}=1,3,?,?",
@@ -306,6 +324,7 @@ fn tensors<'g>(g: &'g GraphProto, f: &mut dyn FnMut(&'g TensorProto)) {
 /// Files of external data that are missing, or too short for what lies in them.
 fn external(model: &mut Model, path: &Path, findings: &mut Vec<Finding>) {
     let Model { proto, files } = model;
+    let beside = folder(path);
     let mut lacking: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     tensors(&proto.graph, &mut |t| {
         if t.data_location.enum_value() != Ok(DataLocation::EXTERNAL) {
@@ -334,12 +353,19 @@ fn external(model: &mut Model, path: &Path, findings: &mut Vec<Finding>) {
         findings.push(Finding {
             kind: Kind::MissingData,
             subject: format!("file `{location}`"),
-            way_out: match detail.contains("tensors lie beyond") {
-                true => "copy the file again: it is not whole".to_owned(),
-                false => format!(
+            way_out: if detail.contains("tensors lie beyond") {
+                "copy the file again: it is not whole".to_owned()
+            } else if detail.contains("the model's folder") {
+                format!(
+                    "put the file into {}, load the model, and save it with \
+                        onnx.save_model(..., save_as_external_data=True)",
+                    beside.display()
+                )
+            } else {
+                format!(
                     "put the file beside the model, into {}: it was written with it",
-                    folder(path).display()
-                ),
+                    beside.display()
+                )
             },
             detail,
             nodes,
@@ -354,9 +380,10 @@ fn dynamic(im: &Importer<'_>, g: &GraphProto, graph: Option<&Graph>, findings: &
         Some(s) => s.assumed.iter().map(String::as_str).collect(),
         None => FxHashSet::default(),
     };
-    let declared: FxHashSet<&str> = g.input.iter().map(|i| i.name.as_str()).collect();
+    let names = |i: &ValueInfoProto| [&[i.name.clone()][..], &map_parts(&i.name)].concat();
+    let declared: FxHashSet<String> = g.input.iter().flat_map(names).collect();
     for input in &built.inputs {
-        if assumed.contains(input.name.as_str()) || !declared.contains(input.name.as_str()) {
+        if assumed.contains(input.name.as_str()) || !declared.contains(&*input.name) {
             continue;
         }
         let ty = built.ty(input.value);
@@ -385,9 +412,13 @@ fn dynamic(im: &Importer<'_>, g: &GraphProto, graph: Option<&Graph>, findings: &
             subject: format!("`{}`", r.symbol),
             detail: format!("data tell this size in the run, {bound}"),
             nodes: vec![r.origin.to_string()],
-            way_out: match from.first() {
-                Some(name) => format!("supported; --pin {name}=VALUE makes it known when the model is compiled"),
-                None => String::new(),
+            way_out: match &from[..] {
+                [name] => format!("supported; --pin {name}=VALUE makes it known when the model is compiled"),
+                [_, _, ..] => {
+                    let pins: Vec<String> = from.iter().map(|n| format!("--pin {n}=VALUE")).collect();
+                    format!("supported; {} make it known when the model is compiled", pins.join(" "))
+                }
+                [] => "supported: memory for what has it is found in the run; nothing has to be done".into(),
             },
         });
     }
@@ -400,6 +431,38 @@ fn dynamic(im: &Importer<'_>, g: &GraphProto, graph: Option<&Graph>, findings: &
             way_out: format!("--pin {name}=VALUE makes it a constant"),
             nodes,
         });
+    }
+}
+
+/// Outputs whose declared shapes are not those that are computed.
+fn declarations(im: &Importer<'_>, g: &GraphProto, graph: Option<&Graph>, findings: &mut Vec<Finding>) {
+    let names = im.names();
+    for o in &g.output {
+        let made = graph.and_then(|g| {
+            g.outputs
+                .iter()
+                .find(|(name, _)| *name == o.name)
+                .map(|(_, v)| g.ty(*v))
+        });
+        let found = match (made, names.get(o.name.as_str())) {
+            (Some(ty), _) => ty,
+            (None, Some(Slot::Value(v))) => im.graph.ty(*v),
+            (None, _) => continue,
+        };
+        // Another element type is an error.
+        if let Some(e) = contradiction(o, found)
+            && declares(o, found.dtype)
+        {
+            findings.push(Finding {
+                kind: Kind::Declaration,
+                subject: format!("output `{}`", o.name),
+                detail: format!("it {e}"),
+                nodes: vec![],
+                way_out: "it has the shape that is computed; onnx.shape_inference.infer_shapes, or exporting again, \
+                    declares it right"
+                    .into(),
+            });
+        }
     }
 }
 

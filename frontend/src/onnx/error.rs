@@ -1,5 +1,6 @@
 //! Errors of the ONNX importer. Each names the file, and the model's node where there is one.
 
+use brolga_ir::plain;
 use std::fmt;
 
 /// Why a model could not be read.
@@ -14,7 +15,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The bytes are no ONNX model, or the model as a whole contradicts itself.
-    #[error("{file}: {message}")]
+    #[error("{file}: {}", plain(.message))]
     Model {
         /// The file.
         file: String,
@@ -22,7 +23,7 @@ pub enum Error {
         message: String,
     },
     /// A node is wrong.
-    #[error("{file}: node `{node}`: {message}")]
+    #[error("{file}: node `{}`: {}", plain(.node), plain(.message))]
     Node {
         /// The file.
         file: String,
@@ -54,11 +55,11 @@ pub struct Unsupported {
 
 impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.operator)?;
+        f.write_str(&plain(&self.operator))?;
         if !self.feature.is_empty() {
-            write!(f, " ({})", self.feature)?;
+            write!(f, " ({})", plain(&self.feature))?;
         }
-        write!(f, " at {}", self.nodes.join(", "))
+        write!(f, " at {}", plain(&self.nodes.join(", ")))
     }
 }
 

@@ -6,6 +6,7 @@
 //! so that the final error lists every unsupported operator of the model), as are those in its branches.
 
 use super::Options;
+use super::attributes;
 use super::builder::Builder;
 use super::error::{Error, Fail};
 use super::model::Model;
@@ -14,7 +15,7 @@ use super::ops::{self, Handler};
 use super::region::Frame;
 use super::survey::Survey;
 use super::{interface, redeclare, tensor};
-use brolga_ir::{Graph, Strings, Value};
+use brolga_ir::{Graph, Strings, Value, plain};
 use onnx_protobuf::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
 };
@@ -37,6 +38,8 @@ pub(super) enum Slot {
     Value(Value),
     /// A sequence of tensors, by its number. How many there are is known; see [`super::ops::sequence`].
     Sequence(u32),
+    /// A map, as the tensors of its keys and of its values; see `ops/ml/map.rs`.
+    Map([Value; 2]),
     /// An optional without a value; one that has a value is that value.
     Nothing,
     /// The result of something unsupported.
@@ -269,12 +272,12 @@ pub fn operator_name(dom: &str, op: &str) -> String {
     }
 }
 
-/// The name of a node, or one made of its operator and position.
+/// The name of a node as people may see it, or one made of its operator and position.
 pub(super) fn node_name(n: &NodeProto, index: usize) -> String {
     if n.name.is_empty() {
-        format!("{}_{index}", n.op_type)
+        format!("{}_{index}", plain(&n.op_type))
     } else {
-        n.name.clone()
+        plain(&n.name).into_owned()
     }
 }
 
@@ -314,7 +317,8 @@ impl<'m> Importer<'m> {
                 let here = all.into_iter().map(|v| self.graph.capture(v, depth)).collect();
                 self.sequence(here)
             }
-            slot => slot,
+            Slot::Map(parts) => Slot::Map(parts.map(|v| self.graph.capture(v, depth))),
+            Slot::Sequence(_) | Slot::Nothing | Slot::Unknown | Slot::Absent => slot,
         }
     }
 
@@ -356,9 +360,10 @@ impl<'m> Importer<'m> {
             if self.imported > MAX_NODES {
                 return Err(self.error(format!("more than {MAX_NODES} nodes with all functions inlined")));
             }
-            let listed = self.listed();
+            let imported = self.imported;
             let made = self.node(n, &name);
-            if made.is_err() && listed == self.listed() {
+            // Once: where each node went through its branches again, the time would double with every graph within another.
+            if made.is_err() && imported == self.imported {
                 self.branches(n, &name);
             }
             let slots = match made {
@@ -443,6 +448,8 @@ impl<'m> Importer<'m> {
                 "the model imports no operator set of domain `{dom}`"
             )));
         };
+        let version = self.known_version(dom, version, name);
+        attributes::check(dom, &n.op_type, version, n.attribute.iter().map(|a| a.name.as_str()))?;
         if version < OLDEST && dom.is_empty() && !ALWAYS_THE_SAME.contains(&n.op_type.as_str()) {
             return Err(Fail::Unsupported(format!(
                 "operator set version {version}, {OLDEST} and newer are read"
@@ -477,6 +484,21 @@ impl<'m> Importer<'m> {
         Ok(values)
     }
 
+    /// The version of an operator set. One that is newer than any that is known is listed, and the walk goes on with the newest.
+    fn known_version(&mut self, dom: &str, version: i64, node: &str) -> i64 {
+        let Some(newest) = attributes::newest(dom).filter(|n| *n < version) else {
+            return version;
+        };
+        let set = if dom.is_empty() { "ai.onnx" } else { dom };
+        if self.missing.iter().all(|(operator, ..)| operator != set) {
+            let feature = format!(
+                "operator set version {version}, {newest} is the newest that is known: convert the model to {newest}"
+            );
+            self.missing.push((set.to_owned(), feature, node.to_owned()));
+        }
+        newest
+    }
+
     fn call(
         &mut self,
         f: &'m FunctionProto,
@@ -491,6 +513,15 @@ impl<'m> Importer<'m> {
                 f.name,
                 f.input.len()
             )));
+        }
+        let defaults = f.attribute_proto.iter().map(|a| &a.name);
+        let formals: Vec<&str> = f.attribute.iter().chain(defaults).map(String::as_str).collect();
+        if let Some((name, _)) = given
+            .iter()
+            .find(|(name, _)| !formals.contains(name) && !name.starts_with("__"))
+        {
+            let hint = attributes::among(name, &formals);
+            return Err(Fail::Bad(format!("the function has no attribute `{name}`; {hint}")));
         }
         self.check_depth(&f.name)?;
         let mut attrs: FxHashMap<&'m str, &'m AttributeProto> =
@@ -584,10 +615,10 @@ impl<'m> Importer<'m> {
 fn tensors_only(slots: &[Slot]) -> Result<(), Fail> {
     match slots
         .iter()
-        .position(|s| matches!(s, Slot::Sequence(_) | Slot::Nothing))
+        .position(|s| matches!(s, Slot::Sequence(_) | Slot::Map(_) | Slot::Nothing))
     {
         Some(k) => Err(Fail::Bad(format!(
-            "operand {k} is a sequence or an empty optional, expected a tensor"
+            "operand {k} is a sequence, a map or an empty optional, expected a tensor"
         ))),
         None => Ok(()),
     }

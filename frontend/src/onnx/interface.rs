@@ -2,7 +2,9 @@
 
 use super::error::{Error, Fail, Unsupported};
 use super::import::{Importer, Slot};
-use super::signature::{Symbols, contradiction, declares, dims, input_type, is_sequence, leaves_open};
+use super::signature::{
+    Symbols, contradiction, declares, dims, input_type, is_sequence, leaves_open, map_parts, map_types,
+};
 use super::{Options, tensor};
 use brolga_ir::{DType, Graph, Type};
 use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue};
@@ -100,6 +102,18 @@ impl<'m> Importer<'m> {
                 self.define(&i.name, slot).map_err(|e| bad(self, e))?;
                 continue;
             }
+            if let Some(types) = map_types(i, &mut symbols) {
+                let slot = match types {
+                    Ok(_) if given.is_some() => return Err(bad(self, "a map, of which no value can be fixed".into())),
+                    Ok([keys, values]) => {
+                        let [k, v] = map_parts(&i.name);
+                        Slot::Map([self.graph.graph.input(&k, keys), self.graph.graph.input(&v, values)])
+                    }
+                    Err(e) => self.unknown_input(i, e)?,
+                };
+                self.define(&i.name, slot).map_err(|e| bad(self, e))?;
+                continue;
+            }
             let slot = match input_type(i, &mut symbols) {
                 Ok(ty) if given.is_some() => {
                     let mut t = given.expect("checked by the guard").clone();
@@ -126,19 +140,21 @@ impl<'m> Importer<'m> {
                     Slot::Value(v)
                 }
                 Ok(ty) => Slot::Value(self.graph.graph.input(&i.name, ty)),
-                Err(Fail::Unsupported(e)) => {
-                    self.missing.push(("input".into(), e, i.name.clone()));
-                    Slot::Unknown
-                }
-                Err(Fail::Bad(e)) => {
-                    self.wrong(bad(self, e))?;
-                    Slot::Unknown
-                }
-                Err(Fail::Nested(_) | Fail::Skipped) => unreachable!("an input runs no node"),
+                Err(e) => self.unknown_input(i, e)?,
             };
             self.define(&i.name, slot).map_err(|e| bad(self, e))?;
         }
         symbols.check().map_err(|e| self.error(e))
+    }
+
+    /// An input of a type that cannot be read.
+    fn unknown_input(&mut self, i: &ValueInfoProto, e: Fail) -> Result<Slot, Error> {
+        match e {
+            Fail::Unsupported(e) => self.missing.push(("input".into(), e, i.name.clone())),
+            Fail::Bad(e) => self.wrong(self.error(format!("input `{}`: {e}", i.name)))?,
+            Fail::Nested(_) | Fail::Skipped => unreachable!("an input runs no node"),
+        }
+        Ok(Slot::Unknown)
     }
 
     pub(super) fn outputs(&mut self, g: &'m GraphProto) -> Result<(), Error> {
@@ -149,6 +165,10 @@ impl<'m> Importer<'m> {
                 Some(Slot::Sequence(k)) => {
                     let all = (0..).zip(self.sequences[k as usize].clone());
                     found.extend(all.map(|(k, v)| (None, format!("{}[{k}]", o.name), v)));
+                }
+                Some(Slot::Map(parts)) => {
+                    let all = map_parts(&o.name).into_iter().zip(parts);
+                    found.extend(all.map(|(name, v)| (None, name, v)));
                 }
                 Some(_) => {}
                 None => self.wrong(self.error(format!("output `{}` is not defined by anything", o.name)))?,

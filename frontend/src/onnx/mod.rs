@@ -2,19 +2,20 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | `wire`, `model`, `tensor` | files: mapping, parsing without copying weights, constants |
+//! | `wire`, `model`, `tensor`, `looks` | files: mapping, parsing without copying weights, constants, what no model is |
 //! | `import`, `interface`, `order`, `signature` | the walk: names, functions, inputs and outputs, what is unsupported |
 //! | `survey`, `doctor` | the walk that goes on behind errors, and what it finds |
 //! | `redeclare` | what a caller says of inputs: extents and values |
 //! | `builder`, `emit`, `extents` | the graph and what is known of its values; adding nodes; extents that have to agree |
 //! | `region` | graphs within graphs, and sizes that data tell |
 //! | `contents` | files of values: tensors, sequences, optionals |
-//! | `node` | a node as its importer sees it |
+//! | `node`, `attributes` | a node as its importer sees it; which attributes operators have |
 //! | `symbolic`, `ratio` | shape computations, in integers and in floats |
 //! | `ops` | one file per operator or family, and the table of them |
 //!
-//! Operator-set versions 6 and newer are read; what changed between versions is handled in the operator's file.
+//! Operator-set versions 6 to 28 are read (`attributes` has the newest of each domain); what changed between versions is handled in the operator's file.
 
+mod attributes;
 mod builder;
 mod contents;
 mod doctor;
@@ -23,6 +24,7 @@ mod error;
 mod extents;
 mod import;
 mod interface;
+mod looks;
 mod model;
 mod node;
 mod ops;
@@ -42,9 +44,10 @@ mod wire;
 pub use contents::{Contents, contents_file};
 pub use doctor::{Examination, Finding, Kind, Quantised, examine};
 pub use error::{Error, Unsupported};
+pub use redeclare::numbers;
 pub use summary::{OperatorCount, Port, Summary, summary};
 
-use brolga_ir::{Graph, Number, Source, Strings, Tensor, Type};
+use brolga_ir::{Graph, Source, Strings, Tensor, Type};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,8 +59,9 @@ pub struct Options {
     /// Inputs with a value that is known already: they become constants, and are no inputs of the graph. This is the way
     /// to read a model that takes a shape, axes or a number of results as an input.
     pub fixed: Vec<(String, Tensor)>,
-    /// The same by numbers, which take the input's declared type: in its shape, of which at most one extent may be free.
-    pub pinned: Vec<(String, Vec<Number>)>,
+    /// The same by a text, whose meaning the input's declared type tells: numbers, or strings, with commas between them, in its shape,
+    /// of which at most one extent may be free. Where there is room for one string only, the text is that.
+    pub pinned: Vec<(String, String)>,
     /// Extents of inputs, in place of what the model declares.
     pub shapes: Vec<(String, Vec<Extent>)>,
     /// What inputs hold whose declarations leave that open: the types of the tensors of a sequence or an optional (`None` for an
@@ -68,7 +72,7 @@ pub struct Options {
     /// Makes inputs that have an initializer, which ONNX takes for a default, constants. What is computed from constants
     /// only is computed once, when the model is compiled.
     pub constant_defaults: bool,
-    /// Where strings of a file that holds one value get their numbers; those of a model are its graph's.
+    /// Where strings of `fixed`, and of a file that holds one value, have their numbers; those of a model are its graph's.
     pub strings: Strings,
 }
 
@@ -141,7 +145,8 @@ pub fn tensor_file(path: impl AsRef<Path>, options: &Options) -> Result<(String,
         file: path.display().to_string(),
         message,
     };
-    let proto = model::parse_tensor(&source).map_err(|e| fail(format!("not an ONNX tensor: {e}")))?;
+    let proto = model::parse_tensor(&source)
+        .map_err(|e| fail(format!("not an ONNX tensor: {e}{}", looks::hint(source.bytes()))))?;
     let mut files = model::Files::new(source, Some(folder(path)));
     files.strings = options.strings.clone();
     let c = tensor::constant(&proto, &mut files, options.memory_limit).map_err(fail)?;

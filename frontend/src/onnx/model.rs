@@ -3,14 +3,19 @@
 //! Invariant: every range that a file names is checked against the mapped file before a constant refers to it, and an
 //! external-data location never leads out of the model's folder.
 
-use super::{Error, wire};
+use super::{Error, looks, wire};
 use brolga_ir::{Source, Strings};
 use memmap2::Mmap;
 use onnx_protobuf::{Message, ModelProto, TensorProto};
 use rustc_hash::FxHashMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+
+/// The way out of a place where external data may not lie.
+const SAVE_AGAIN: &str =
+    "put the file there and save the model again, with onnx.save_model(..., save_as_external_data=True)";
 
 /// A mapped file.
 struct Mapped {
@@ -108,10 +113,21 @@ impl Model {
             file: source.name().to_string(),
             message,
         };
-        let reduced = wire::reduce_model(source.bytes()).map_err(|e| fail(format!("not an ONNX model: {e}")))?;
-        let proto = ModelProto::parse_from_bytes(&reduced).map_err(|e| fail(format!("not an ONNX model: {e}")))?;
+        let none = |e: String| {
+            let hint = match looks::hint(source.bytes()) {
+                // What begins as a model does, and ends within something.
+                hint if hint.is_empty() && wire::begins_as_model(source.bytes()) => format!(
+                    "; it begins as a model does, and may have been cut off: it has {} bytes",
+                    source.bytes().len()
+                ),
+                hint => hint,
+            };
+            fail(format!("not an ONNX model: {e}{hint}"))
+        };
+        let reduced = wire::reduce_model(source.bytes()).map_err(none)?;
+        let proto = ModelProto::parse_from_bytes(&reduced).map_err(|e| none(e.to_string()))?;
         if proto.graph.is_none() {
-            return Err(fail("not an ONNX model: it has no graph".into()));
+            return Err(none("it has no graph".into()));
         }
         Ok(Model {
             proto,
@@ -158,15 +174,24 @@ impl Files {
             .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         if location.is_empty() || !inside {
             return Err(format!(
-                "external data at `{location}`, expected a path inside the model's folder"
+                "external data at `{location}`, expected a path inside the model's folder, {}: {SAVE_AGAIN}",
+                folder.display()
             ));
         }
         let path = folder.join(relative);
         // A symbolic link may still lead out of the folder.
-        let fail = |e: std::io::Error| format!("external data {}: {e}", path.display());
+        let fail = |e: std::io::Error| {
+            let way_out = match e.kind() {
+                ErrorKind::NotFound => format!("; it was written with the model: copy it into {}", folder.display()),
+                _ => String::new(),
+            };
+            format!("external data {}: {e}{way_out}", path.display())
+        };
         let real = path.canonicalize().map_err(fail)?;
         if !real.starts_with(folder.canonicalize().map_err(fail)?) {
-            return Err(format!("external data at `{location}` lies outside the model's folder"));
+            return Err(format!(
+                "external data at `{location}` lies outside the model's folder: {SAVE_AGAIN}"
+            ));
         }
         let source = map(&path).map_err(|e| format!("external data {e}"))?;
         self.external.insert(location.to_string(), source.clone());

@@ -151,12 +151,12 @@ pub fn evaluate(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec
 }
 
 fn is_integer(ctx: &NodeCtx<'_>) -> Result<bool, Fail> {
-    Ok(super::tensor::dtype(ctx.int("to", 0)? as i32).is_ok_and(|t| t.is_int()))
+    Ok(super::tensor::dtype(ctx.int("to", 0)?).is_ok_and(|t| t.is_int()))
 }
 
 /// A cast of a float to an integer, which truncates.
 fn to_dims(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
-    let to = super::tensor::dtype(ctx.int("to", 0)? as i32);
+    let to = super::tensor::dtype(ctx.int("to", 0)?);
     let Some((shape, ratios)) = graph.ratio_operand(ctx.input(0)?) else {
         return Ok(None);
     };

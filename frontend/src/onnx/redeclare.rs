@@ -10,7 +10,7 @@
 
 use super::signature::dims;
 use super::{Extent, Options, tensor};
-use brolga_ir::{DType, Number, Tensor};
+use brolga_ir::{DType, Number, Strings, Tensor};
 use onnx_protobuf::{
     GraphProto, TensorShapeProto, ValueInfoProto, tensor_shape_proto::Dimension,
     tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue,
@@ -85,16 +85,16 @@ fn forget(v: &mut ValueInfoProto) {
     }
 }
 
-/// The inputs that are constants: those with a tensor, and those with numbers, which take the declared type.
+/// The inputs that are constants: those with a tensor, and those with a text, which takes the declared type.
 ///
 /// # Errors
-/// When there is no such input, or the numbers are none of its type.
+/// When there is no such input, or the text is no value of its type.
 pub fn constants(g: &GraphProto, options: &Options) -> Result<Vec<(String, Tensor)>, String> {
     let mut fixed = options.fixed.clone();
-    for (name, numbers) in &options.pinned {
+    for (name, text) in &options.pinned {
         let found = g.input.iter().find(|i| i.name == *name);
         let input = found.ok_or_else(|| format!("there is no input `{name}` to pin; there are {}", names(g)))?;
-        let t = pinned(input, numbers).map_err(|e| format!("input `{name}`: {e}"))?;
+        let t = pinned(input, text, &options.strings).map_err(|e| format!("input `{name}`: {e}"))?;
         fixed.push((name.clone(), t));
     }
     for (i, (name, t)) in fixed.iter().enumerate() {
@@ -108,50 +108,80 @@ pub fn constants(g: &GraphProto, options: &Options) -> Result<Vec<(String, Tenso
     Ok(fixed)
 }
 
-/// Numbers as a tensor of an input's declared type: in its shape where they are as many, one for all where they are one.
-fn pinned(input: &ValueInfoProto, numbers: &[Number]) -> Result<Tensor, String> {
+/// A text as a tensor of an input's declared type, in its shape.
+fn pinned(input: &ValueInfoProto, text: &str, strings: &Strings) -> Result<Tensor, String> {
     let declared = input.type_.as_ref().and_then(|t| t.value.as_ref());
     let Some(TypeValue::TensorType(t)) = declared else {
         return Err("only a tensor can be pinned".into());
     };
     let dtype = tensor::dtype(t.elem_type)?;
-    let values = numbers
-        .iter()
-        .map(|x| exact(*x, dtype))
+    if dtype == DType::Str {
+        let parts: Vec<&str> = text.split(',').collect();
+        return match shape_of(input, dtype, 1) {
+            // Commas are a part of the only string.
+            Ok(shape) if parts.len() == 1 || shape_of(input, dtype, parts.len()).is_err() => {
+                strings.tensor(&shape, &[text])
+            }
+            _ => strings.tensor(&shape_of(input, dtype, parts.len())?, &parts),
+        };
+    }
+    let values = numbers(text)?
+        .into_iter()
+        .map(|x| exact(x, dtype))
         .collect::<Result<Vec<Number>, _>>()?;
+    let shape = shape_of(input, dtype, values.len())?;
+    Ok(Tensor::from_fn(dtype, &shape, |i| values[i]))
+}
+
+/// Numbers with commas between them; `true` is 1 and `false` is 0.
+///
+/// # Errors
+/// When one is no number.
+pub fn numbers(text: &str) -> Result<Vec<Number>, String> {
+    let number = |x: &str| match x {
+        "true" => Ok(Number::Int(1)),
+        "false" => Ok(Number::Int(0)),
+        _ => {
+            let integer = x.parse::<i128>().map(Number::Int).ok();
+            let float = || x.parse::<f64>().map(Number::Float).ok();
+            let found = integer.or_else(float);
+            found.ok_or_else(|| format!("`{x}` is no number; a file is given as NAME=@FILE.npy"))
+        }
+    };
+    text.split(',').map(|x| number(x.trim())).collect()
+}
+
+/// The declared shape of an input that holds `n` elements.
+fn shape_of(input: &ValueInfoProto, dtype: DType, n: usize) -> Result<Vec<usize>, String> {
     let number = |d: &Dimension| match d.value {
         Some(DimValue::DimValue(n)) if n >= 0 => Some(n as usize),
         _ => None,
     };
-    let n = values.len();
-    let shape = match dims(input) {
-        None if n == 1 => vec![],
-        None => vec![n],
-        Some(dims) => {
-            let known: Vec<Option<usize>> = dims.iter().map(number).collect();
-            let product: usize = known
-                .iter()
-                .flatten()
-                .try_fold(1usize, |p, d| p.checked_mul(*d))
-                .unwrap_or(0);
-            let free = known.iter().filter(|d| d.is_none()).count();
-            let rest = match free {
-                0 => 1,
-                1 if product > 0 && n.is_multiple_of(product) => n / product,
-                _ if n == product => 1,
-                _ => 0,
-            };
-            if product * rest != n {
-                let shown: Vec<String> = known.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
-                return Err(format!(
-                    "{n} numbers for {dtype}[{}]; give as many as it holds, or a file: NAME=@FILE.npy",
-                    shown.join(", ")
-                ));
-            }
-            known.into_iter().map(|d| d.unwrap_or(rest)).collect()
-        }
+    let Some(dims) = dims(input) else {
+        return Ok(if n == 1 { vec![] } else { vec![n] });
     };
-    Ok(Tensor::from_fn(dtype, &shape, |i| values[i]))
+    let known: Vec<Option<usize>> = dims.iter().map(number).collect();
+    let product: usize = known
+        .iter()
+        .flatten()
+        .try_fold(1usize, |p, d| p.checked_mul(*d))
+        .unwrap_or(0);
+    let free = known.iter().filter(|d| d.is_none()).count();
+    let rest = match free {
+        0 => 1,
+        1 if product > 0 && n.is_multiple_of(product) => n / product,
+        _ if n == product => 1,
+        _ => 0,
+    };
+    if product * rest != n {
+        let shown: Vec<String> = known.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
+        return Err(format!(
+            "{n} {} for {dtype}[{}]; give as many as it holds, or a file: NAME=@FILE.npy",
+            if dtype == DType::Str { "strings" } else { "numbers" },
+            shown.join(", ")
+        ));
+    }
+    Ok(known.into_iter().map(|d| d.unwrap_or(rest)).collect())
 }
 
 /// A number as one of a type: integers have to be in range, floats are rounded.

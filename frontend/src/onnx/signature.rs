@@ -150,6 +150,43 @@ pub fn input_type(i: &ValueInfoProto, symbols: &mut Symbols) -> Result<Type, Fai
     Ok(Type::new(dtype, shape))
 }
 
+/// What the tensors that stand for a map are called.
+pub fn map_parts(name: &str) -> [String; 2] {
+    ["keys", "values"].map(|part| format!("{name}[{part}]"))
+}
+
+/// The types of the keys and of the values of a map, one of each for an entry; `None` when something else is declared.
+///
+/// # Errors
+/// When keys or values are no tensors of a supported element type.
+pub fn map_types(i: &ValueInfoProto, symbols: &mut Symbols) -> Option<Result<[Type; 2], Fail>> {
+    let Some(TypeValue::MapType(m)) = i.type_.as_ref().and_then(|t| t.value.as_ref()) else {
+        return None;
+    };
+    let value = match m.value_type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(TypeValue::TensorType(t)) => t.elem_type,
+        _ => {
+            let what = format!("a map whose values are of the kind {}", kind(m.value_type.as_ref()));
+            return Some(Err(Fail::Unsupported(what)));
+        }
+    };
+    let dtypes = tensor::dtype(m.key_type).and_then(|k| Ok([k, tensor::dtype(value)?]));
+    Some(match dtypes {
+        Ok(dtypes) => {
+            let entries = symbols.fresh(&format!("{}_entries", i.name));
+            Ok(dtypes.map(|d| Type::new(d, vec![entries.clone()])))
+        }
+        Err(e) => Err(Fail::Unsupported(e)),
+    })
+}
+
+/// Gives the dimensions of an input their symbols; one of a type that is not supported has none.
+pub fn note_symbols(i: &ValueInfoProto, symbols: &mut Symbols) {
+    if map_types(i, symbols).is_none() {
+        let _ = input_type(i, symbols);
+    }
+}
+
 /// True for a sequence of maps, as `ZipMap` declares its result: here the probabilities as a tensor.
 fn is_maps(t: Option<&TypeProto>) -> bool {
     let Some(TypeValue::SequenceType(s)) = t.and_then(|t| t.value.as_ref()) else {

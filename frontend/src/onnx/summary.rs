@@ -2,6 +2,7 @@
 
 use super::import::{domain, operator_name};
 use super::model::{self, Model};
+use super::signature::map_parts;
 use super::{Error, ops, tensor};
 use onnx_protobuf::{
     GraphProto, NodeProto, TensorProto, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue,
@@ -93,8 +94,8 @@ pub fn summary(path: impl AsRef<Path>) -> Result<Summary, Error> {
             .iter()
             .map(|o| (domain(&o.domain).to_string(), o.version))
             .collect(),
-        inputs: g.input.iter().filter(|i| !is_weight(i)).map(port).collect(),
-        outputs: g.output.iter().map(port).collect(),
+        inputs: g.input.iter().filter(|i| !is_weight(i)).flat_map(ports).collect(),
+        outputs: g.output.iter().flat_map(ports).collect(),
         operators: counts.into_values().collect(),
         parameters: g.initializer.iter().map(elements).fold(0, u64::saturating_add),
         parameter_bytes: g.initializer.iter().map(size).fold(0, u64::saturating_add),
@@ -112,6 +113,26 @@ fn visit(nodes: &[NodeProto], f: &mut dyn FnMut(&NodeProto)) {
     }
 }
 
+/// What an input or output is declared as: a map is two tensors.
+fn ports(v: &ValueInfoProto) -> Vec<Port> {
+    let Some(TypeValue::MapType(m)) = v.type_.as_ref().and_then(|t| t.value.as_ref()) else {
+        return vec![port(v)];
+    };
+    let value = match m.value_type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(TypeValue::TensorType(t)) => tensor::type_name(t.elem_type),
+        _ => "unknown".into(),
+    };
+    let parts = map_parts(&v.name)
+        .into_iter()
+        .zip([tensor::type_name(m.key_type), value]);
+    let part = |(name, dtype)| Port {
+        name,
+        dtype,
+        shape: Some(vec!["?".into()]),
+    };
+    parts.map(part).collect()
+}
+
 fn port(v: &ValueInfoProto) -> Port {
     let (dtype, shape) = match v.type_.as_ref().and_then(|t| t.value.as_ref()) {
         Some(TypeValue::TensorType(t)) => {
@@ -127,7 +148,6 @@ fn port(v: &ValueInfoProto) -> Port {
         }
         Some(TypeValue::SequenceType(_)) => ("sequence".into(), None),
         Some(TypeValue::OptionalType(_)) => ("optional".into(), None),
-        Some(TypeValue::MapType(_)) => ("map".into(), None),
         Some(TypeValue::SparseTensorType(_)) => ("sparse tensor".into(), None),
         _ => ("unknown".into(), None),
     };

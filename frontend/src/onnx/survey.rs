@@ -3,7 +3,7 @@
 
 use super::error::Error;
 use super::import::{Importer, Slot};
-use super::signature::{Symbols, input_type};
+use super::signature::{Symbols, input_type, note_symbols};
 use super::tensor;
 use brolga_ir::Type;
 use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto};
@@ -28,7 +28,7 @@ impl<'m> Survey<'m> {
         let mut symbols = Symbols::new(sizes);
         for i in &g.input {
             // Names of symbols are those of the inputs.
-            let _ = input_type(i, &mut symbols);
+            note_symbols(i, &mut symbols);
         }
         let mut annotations = FxHashMap::default();
         annotate(g, &mut annotations);
@@ -67,11 +67,6 @@ impl<'m> Importer<'m> {
     pub(super) fn opsets(&self) -> FxHashMap<String, i64> {
         let own = self.scopes[0].versions.iter();
         own.map(|(d, v)| ((*d).to_owned(), *v)).collect()
-    }
-
-    /// How much has been found that stands in the way.
-    pub(super) fn listed(&self) -> usize {
-        self.missing.len() + self.survey.as_ref().map_or(0, |s| s.wrong.len())
     }
 
     /// An error, which ends the walk unless it is a survey.

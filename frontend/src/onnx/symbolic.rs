@@ -42,7 +42,7 @@ pub fn evaluate(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec
         | "Split" | "Transpose" | "Tile" | "Flatten" => movement(graph, ctx, 1),
         "Concat" => movement(graph, ctx, ctx.inputs.len()),
         "Cast" => {
-            let to = super::tensor::dtype(ctx.int("to", 0)? as i32);
+            let to = super::tensor::dtype(ctx.int("to", 0)?);
             if to.is_ok_and(|t| t.is_int()) {
                 elementwise(graph, ctx)
             } else {
@@ -154,6 +154,12 @@ pub fn pointwise<T>(shape: &[usize], operands: &[Elements<T>], f: impl Fn(&[&T])
 
 fn elementwise(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
     let values = ctx.variadic()?;
+    match ctx.op() {
+        "Cast" | "Neg" => ctx.arity(1, 1)?,
+        "Where" => ctx.arity(3, 3)?,
+        "Min" | "Max" => {}
+        _ => ctx.arity(2, 2)?,
+    }
     let mut operands = vec![];
     for &v in &values {
         match operand(graph, v) {
@@ -173,7 +179,7 @@ fn elementwise(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<
         graph.extents.extend(out.iter().filter(|d| !d.is_nonnegative()).cloned());
     }
     let dtype = match ctx.op() {
-        "Cast" => super::tensor::dtype(ctx.int("to", 0)? as i32)?,
+        "Cast" => super::tensor::dtype(ctx.int("to", 0)?)?,
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => DType::Bool,
         "Where" => graph.dtype(values[1]),
         _ => graph.dtype(values[0]),
@@ -256,6 +262,7 @@ fn reduce(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value
     if axes.is_empty() && ctx.flag("noop_with_empty_axes", false)? {
         return Ok(None);
     }
+    super::node::axes(&axes, 1)?;
     let total = dims[1..].iter().fold(dims[0].clone(), |a, b| match ctx.op() {
         "ReduceProd" => &a * b,
         "ReduceSum" => &a + b,

@@ -11,7 +11,8 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When the IR has no such dtype.
-pub fn dtype(code: i32) -> Result<DType, String> {
+pub fn dtype(code: impl Into<i64>) -> Result<DType, String> {
+    let code = code.into();
     Ok(match code {
         1 => DType::F32,
         2 => DType::U8,
@@ -44,7 +45,8 @@ pub fn dtype(code: i32) -> Result<DType, String> {
 }
 
 /// ONNX's name of an element type.
-pub fn type_name(code: i32) -> String {
+pub fn type_name(code: impl Into<i64>) -> String {
+    let code = code.into();
     const NAMES: [&str; 29] = [
         "undefined",
         "float",
@@ -76,7 +78,7 @@ pub fn type_name(code: i32) -> String {
         "float6e2m3",
         "float6e3m2",
     ];
-    match NAMES.get(code as usize) {
+    match usize::try_from(code).ok().and_then(|c| NAMES.get(c)) {
         Some(n) => n.to_string(),
         None => code.to_string(),
     }
@@ -138,7 +140,7 @@ fn declared(t: &TensorProto, limit: u64) -> Result<(DType, Vec<usize>, usize), S
     let (shape, bytes) = extents(&t.dims, dtype)?;
     if bytes as u64 > limit {
         return Err(format!(
-            "a tensor {dtype}{shape:?} of {bytes} bytes, over the memory limit of {limit}"
+            "a tensor {dtype}{shape:?} of {bytes} bytes, over the memory limit of {limit}; raise it with --memory-limit"
         ));
     }
     Ok((dtype, shape, bytes))
@@ -187,11 +189,11 @@ impl Held {
 
 /// The `bytes` bytes of a tensor as the file has them.
 fn held(t: &TensorProto, files: &mut Files, dtype: DType, shape: &[usize], bytes: usize) -> Result<Held, String> {
-    let file = |source: Arc<dyn Source>, offset: usize, len: usize| -> Result<Held, String> {
+    let file = |what: &str, source: Arc<dyn Source>, offset: usize, len: usize| -> Result<Held, String> {
         let range = offset.checked_add(len).map(|end| offset..end);
         let Some(range) = range.filter(|r| r.end <= source.bytes().len()) else {
             return Err(format!(
-                "data at bytes {offset}+{len} of {}, which has {} bytes",
+                "{what} at bytes {offset}+{len} of {}, which has {} bytes: it is not whole, or another file",
                 source.name(),
                 source.bytes().len()
             ));
@@ -218,11 +220,11 @@ fn held(t: &TensorProto, files: &mut Files, dtype: DType, shape: &[usize], bytes
         };
         let source = files.external(entry("location").unwrap_or(""))?;
         let offset = number("offset")?.unwrap_or(0);
-        return file(source, offset, number("length")?.unwrap_or(bytes));
+        return file("external data", source, offset, number("length")?.unwrap_or(bytes));
     }
     if let Some(s) = t.segment.as_ref() {
         let (begin, end) = (s.begin as usize, s.end as usize);
-        return file(files.source.clone(), begin, end.saturating_sub(begin));
+        return file("data", files.source.clone(), begin, end.saturating_sub(begin));
     }
     let data = if !t.raw_data.is_empty() || bytes == 0 {
         t.raw_data.clone()

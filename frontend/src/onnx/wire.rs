@@ -76,6 +76,11 @@ pub fn reduce_tensor(bytes: &[u8]) -> Result<Vec<u8>, String> {
     Ok(out)
 }
 
+/// Whether bytes begin with a field that models begin with: the version of the format, then the producer or the graph.
+pub fn begins_as_model(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x08, 1..=0x7f, 0x12 | 0x3a | 0x42, ..])
+}
+
 /// The length-delimited fields of a message, with their numbers.
 ///
 /// # Errors

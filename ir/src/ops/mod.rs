@@ -15,6 +15,7 @@ mod accumulate;
 mod combine;
 mod compose;
 mod draw;
+mod image;
 mod map;
 mod normalize;
 mod recurrent;
@@ -152,6 +153,13 @@ pub trait OpDef: Sync + Send {
     /// # Errors
     /// When the values (not the types) of operands are bad.
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String>;
+    /// Whether this build can evaluate it.
+    ///
+    /// # Errors
+    /// Why not, and the way out.
+    fn available(&self) -> Result<(), String> {
+        Ok(())
+    }
     /// The same as other operators, for a composite operator.
     ///
     /// # Errors
@@ -273,6 +281,8 @@ operators! {
     group_norm
     gru
     r#if
+    image_decode
+    image_size
     iota
     layer_norm
     log_softmax

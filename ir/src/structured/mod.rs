@@ -39,6 +39,7 @@
 //! The module `text` describes the text form, [`interp`] what a kernel means in every detail.
 
 pub mod build;
+mod canonical;
 pub mod interp;
 mod overwrite;
 #[cfg(test)]

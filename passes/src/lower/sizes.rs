@@ -101,6 +101,18 @@ pub(crate) fn allocate<K>(program: &mut Program<K>) {
         .collect();
     let steps = std::mem::take(&mut program.steps);
     program.steps = block(program, steps, &mut FxHashSet::default(), &mut sizes, &asked);
+    // No step uses an output without elements; who gets it is told its extents.
+    let empty = |s: &SlotId| matches!(program.slot(*s).storage, Storage::Output(_)) && program.slot(*s).ty.is_empty();
+    let mut left: Vec<SlotId> = sizes.keys().copied().filter(empty).collect();
+    left.sort_unstable();
+    for slot in left {
+        let origin = sizes[&slot]
+            .iter()
+            .find_map(|s| asked.get(s))
+            .cloned()
+            .unwrap_or_default();
+        program.steps.push(Step::Alloc { slot, origin });
+    }
 }
 
 /// A block with the steps that give memory; `sizes` are the slots that have none yet, `asked` the nodes that ask for sizes.

@@ -242,11 +242,11 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
         ..target.clone()
     };
     let close = contiguous_reads(flat, flat.outer[along].0);
-    let target = if close { target } else { &narrow };
+    let loads = if close { target } else { &narrow };
     let bytes = flat.stages.iter().any(|s| sums_bytes(s, flat.outer[along].0));
-    let width = match target.body_lanes() {
+    let width = match loads.body_lanes() {
         Some(lanes) if bytes => BYTES_A_LANE * i64::from(lanes),
-        _ => width(flat.stages.iter().filter(|s| !reduces || often(s)), target),
+        _ => width(flat.stages.iter().filter(|s| !reduces || often(s)), loads),
     };
     // Lanes beyond the extent would leave all of it to the tail.
     let lanes = match extent.as_const() {

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`flat`] | a kernel with flat addresses: what all the others look at |
 //! | [`choose`](mod@choose), [`space`](mod@space) | which schedules; every heuristic is in the former |
+//! | [`genes`] | schedules as values in places, to be combined |
 //! | [`apply`](mod@apply), `parts` | a schedule and a kernel become pieces: loop kernels, copies |
 //! | `contraction` | which stages are contractions, for CPUs and GPUs |
 //! | `cpu`, `gpu` | the nests of each kind of schedule |
@@ -18,12 +19,14 @@
 //! | `stretch` | kernels where only a run tells what broadcasts: two versions |
 //! | `packing` | right operands in panels |
 //! | `program` | the steps of a program, calling what its kernels became |
+//! | `sources` | what loop kernels were made of |
 
 pub mod apply;
 pub mod choose;
 mod contraction;
 mod cpu;
 pub mod flat;
+pub mod genes;
 mod gpu;
 mod inline;
 mod knobs;
@@ -32,6 +35,7 @@ mod packing;
 mod parts;
 mod point;
 mod program;
+mod sources;
 pub mod space;
 mod stretch;
 mod sums;
@@ -41,7 +45,8 @@ pub use brolga_ir::schedule::Schedule;
 use brolga_ir::{CpuTarget, Target};
 pub use choose::choose;
 pub use packing::Packing;
-pub use program::{chosen, to_loops};
+pub use program::{chosen, fits, inlines, to_loops, to_loops_with_sources};
+pub use sources::{Part, Source, Sources};
 pub use space::space;
 
 /// The machine to schedule for.

@@ -7,7 +7,7 @@ use super::apply::{Code, Piece, pieces};
 use super::choose::{choose, choose_flat};
 use super::flat::Flat;
 use super::packing::Packing;
-use super::{Machine, Schedule};
+use super::{Machine, Part, Schedule, Source, Sources};
 use crate::lower::{Structured, sizes};
 use brolga_ir::program::{Program, SlotId, Step, Storage};
 use brolga_ir::schedule::Knobs;
@@ -31,17 +31,53 @@ pub fn chosen(structured: &Structured, machine: &Machine) -> Structured {
 /// # Errors
 /// When a kernel's schedule is not legal for it, or for the machine.
 pub fn to_loops(structured: &Structured, machine: &Machine) -> Result<Program, String> {
+    let (program, _) = schedule(structured, machine)?;
+    Ok(program)
+}
+
+/// [`to_loops`], and what its kernels were made of.
+///
+/// # Errors
+/// As there.
+pub fn to_loops_with_sources(mut structured: Structured, machine: &Machine) -> Result<(Program, Sources), String> {
+    let (program, made) = schedule(&structured, machine)?;
+    for (k, chosen) in structured.kernels.iter_mut().zip(made.schedules) {
+        k.schedule = k.schedule.take().or(chosen);
+    }
+    let mut sources = Sources {
+        kernels: structured.kernels,
+        of: vec![vec![]; program.kernels.len()],
+    };
+    for (kernel, source) in made.sources {
+        sources.note(kernel as usize, source);
+    }
+    Ok((program, sources))
+}
+
+/// What scheduling tells beside the program.
+struct Made {
+    /// The schedules that were chosen.
+    schedules: Vec<Option<Schedule>>,
+    /// Loop kernels by their numbers, with what each was made of.
+    sources: Vec<(u32, Source)>,
+}
+
+fn schedule(structured: &Structured, machine: &Machine) -> Result<(Program, Made), String> {
     let mut s = Scheduler {
         out: Emitter::new(structured),
         machine,
         panels: FxHashMap::default(),
         pieces: vec![None; structured.kernels.len()],
+        made: Made {
+            schedules: vec![None; structured.kernels.len()],
+            sources: vec![],
+        },
     };
     s.steps(structured, &structured.init, true)?;
     s.steps(structured, &structured.steps, false)?;
     // Panels of what only the run sizes are such, too.
     sizes::allocate(&mut s.out.program);
-    Ok(s.out.program)
+    Ok((s.out.program, s.made))
 }
 
 struct Scheduler<'m> {
@@ -51,6 +87,7 @@ struct Scheduler<'m> {
     panels: FxHashMap<SlotId, Vec<(Dim, Packing, SlotId)>>,
     /// What kernels became.
     pieces: Vec<Option<Arc<[Piece]>>>,
+    made: Made,
 }
 
 impl Scheduler<'_> {
@@ -63,7 +100,7 @@ impl Scheduler<'_> {
                     origin,
                     checks,
                 } => {
-                    let source = Source { origin, checks, init };
+                    let source = Call { origin, checks, init };
                     self.call(*kernel as usize, &structured.kernels[*kernel as usize], args, source)?;
                     self.forget_written(structured, step);
                 }
@@ -139,7 +176,10 @@ impl Scheduler<'_> {
             }
             None => {
                 let s = choose_flat(kernel, &flat, self.machine);
-                pieces(kernel, &flat, &s).map_err(|e| format!("kernel @{}: the chosen schedule {s}: {e}", kernel.name))
+                let made = pieces(kernel, &flat, &s)
+                    .map_err(|e| format!("kernel @{}: the chosen schedule {s}: {e}", kernel.name));
+                self.made.schedules[index] = Some(s);
+                made
             }
         };
         let made: Arc<[Piece]> = made?.into();
@@ -147,23 +187,20 @@ impl Scheduler<'_> {
         Ok(made)
     }
 
-    fn call(
-        &mut self,
-        index: usize,
-        kernel: &structured::Kernel,
-        args: &[SlotId],
-        source: Source,
-    ) -> Result<(), String> {
+    fn call(&mut self, index: usize, kernel: &structured::Kernel, args: &[SlotId], source: Call) -> Result<(), String> {
         if kernel.schedule.as_ref().is_some_and(inlines) && self.shares(kernel, args) {
             return Err(format!(
                 "kernel @{}: its schedule computes locals again where they are read, but its result lies over an operand",
                 kernel.name
             ));
         }
-        for piece in self.pieces(index, kernel)?.iter() {
+        for (n, piece) in self.pieces(index, kernel)?.iter().enumerate() {
             let mut args: Vec<SlotId> = piece.params.iter().map(|&i| args[i]).collect();
             match &piece.code {
-                Code::Loops(k) => self.out.call(k, args, source),
+                Code::Loops(k) => {
+                    let made = self.out.call(k, args, source);
+                    self.note(made, index, Part::Piece(n));
+                }
                 Code::Packed {
                     kernel: k,
                     operands,
@@ -171,9 +208,10 @@ impl Scheduler<'_> {
                 } => {
                     for (i, packing) in operands {
                         let operand = &kernel.operands[piece.params[*i]];
-                        args[*i] = self.panels_of(args[*i], packing, operand, k, knobs, source.origin);
+                        args[*i] = self.panels_of(args[*i], packing, operand, k, (index, knobs), source.origin);
                     }
-                    self.out.call(k, args, source);
+                    let made = self.out.call(k, args, source);
+                    self.note(made, index, Part::Piece(n));
                 }
                 Code::Copy { from, to, rows } => {
                     let copy = Step::Copy {
@@ -186,6 +224,11 @@ impl Scheduler<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Notes what a loop kernel was made of.
+    fn note(&mut self, made: u32, kernel: usize, part: Part) {
+        self.made.sources.push((made, Source { kernel, part }));
     }
 
     /// True when a call reads memory that it writes.
@@ -205,7 +248,7 @@ impl Scheduler<'_> {
         packing: &Packing,
         operand: &structured::Operand,
         reader: &loops::Kernel,
-        knobs: &Knobs,
+        (index, knobs): (usize, &Knobs),
         origin: &[Arc<str>],
     ) -> SlotId {
         let (root, start) = self.out.program.place(slot);
@@ -223,7 +266,7 @@ impl Scheduler<'_> {
         }
         self.out.program.slots.push(made);
         let panels = SlotId(self.out.program.slots.len() as u32 - 1);
-        let source = Source {
+        let source = Call {
             origin,
             checks: &[],
             init: constant,
@@ -234,7 +277,8 @@ impl Scheduler<'_> {
             let inputs = &self.out.program.symbols;
             kernel.symbols.retain(|s| inputs.contains(s));
         }
-        self.out.call(&kernel, vec![slot, panels], source);
+        let made = self.out.call(&kernel, vec![slot, panels], source);
+        self.note(made, index, Part::Packing);
         self.panels
             .entry(root)
             .or_default()
@@ -243,8 +287,8 @@ impl Scheduler<'_> {
     }
 }
 
-/// Whether a schedule computes locals again where they are read.
-fn inlines(s: &Schedule) -> bool {
+/// Whether a schedule computes locals again where they are read: not for calls whose result lies over an operand.
+pub fn inlines(s: &Schedule) -> bool {
     match s {
         Schedule::Split(parts) => parts.iter().any(inlines),
         Schedule::Versions(both) => both.iter().any(inlines),
@@ -262,7 +306,7 @@ fn inlines(s: &Schedule) -> bool {
 }
 
 /// Whether a schedule is for this kind of machine.
-fn fits(s: &Schedule, machine: &Machine) -> bool {
+pub fn fits(s: &Schedule, machine: &Machine) -> bool {
     let gpu = match s {
         Schedule::Split(parts) => return parts.iter().all(|p| fits(p, machine)),
         Schedule::Versions(both) => return both.iter().all(|p| fits(p, machine)),
@@ -275,7 +319,7 @@ fn fits(s: &Schedule, machine: &Machine) -> bool {
 
 /// The structured call that loop kernels come from.
 #[derive(Clone, Copy)]
-struct Source<'a> {
+struct Call<'a> {
     /// The model nodes behind it.
     origin: &'a [Arc<str>],
     /// The nodes of its checks.
@@ -318,8 +362,8 @@ impl Emitter {
         }
     }
 
-    /// Adds a call of a kernel.
-    fn call(&mut self, kernel: &loops::Kernel, args: Vec<SlotId>, source: Source) {
+    /// Adds a call of a kernel, and tells the kernel's number.
+    fn call(&mut self, kernel: &loops::Kernel, args: Vec<SlotId>, source: Call) -> u32 {
         // A part of a kernel may have the first of its checks only, or none.
         let checks = source.checks[..kernel.checks() as usize].to_vec();
         let mut kernel = kernel.clone();
@@ -346,6 +390,7 @@ impl Emitter {
             checks,
         };
         self.step(call, source.init);
+        index
     }
 
     /// Appends a step: to those that the compiler runs once, or to those of every inference.

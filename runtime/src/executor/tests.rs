@@ -328,7 +328,7 @@ fn wrong_inputs_are_named() {
         ),
         (
             vec![View::of(&x[..3], &[1, 3]), View::of(&mask[..1], &[1, 1])],
-            "program `sum` was compiled assuming batch % 2 == 0, but here batch = 1, seq = 1",
+            "program `sum` was compiled assuming batch % 2 == 0, but here batch = 1 (axis 0 of input `x`)",
         ),
         (
             vec![
@@ -417,6 +417,7 @@ fn memory_is_limited() {
             threads: 1,
             memory_limit,
             host: Some(Arc::new(Count)),
+            record: false,
         };
         Executor::with_options(program(), options)
             .unwrap()
@@ -425,7 +426,8 @@ fn memory_is_limited() {
     };
     assert_eq!(with_limit(105).unwrap(), 3);
     assert_eq!(with_limit(104).unwrap_err().to_string(), "node `again`: out of memory");
-    let message = "program `sum` needs 81 bytes of memory for batch = 2, seq = 1; the limit is 80";
+    let message = "program `sum` needs 81 bytes of memory for batch = 2, seq = 1; the limit is 80; raise it with \
+        --memory-limit";
     assert_eq!(with_limit(80).unwrap_err().to_string(), message);
 }
 

@@ -222,7 +222,9 @@ fn feeds(m: &Model, size: &[&str], types: &[Value]) -> Fallible<Vec<(String, Ten
 fn pinned(pin: &Pin, name: &str, types: &[Value]) -> Fallible<Tensor> {
     match pin {
         Pin::Tensor(t) => Ok(t.clone()),
-        Pin::Numbers(n) => {
+        Pin::Strings(..) => Err(format!("{name}: strings")),
+        Pin::Text(text) => {
+            let n = brolga::frontend::onnx::numbers(text)?;
             let shape: &[usize] = if n.len() == 1 { &[] } else { &[n.len()] };
             Ok(Tensor::from_fn(dtype(name, types)?, shape, |i| n[i]))
         }

@@ -19,7 +19,7 @@ struct Heads {
 pub fn attention(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 7)?;
     let double = match ctx.opt_int("softmax_precision")? {
-        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)? == DType::F64,
+        Some(code) => tensor::dtype(code).map_err(Fail::Unsupported)? == DType::F64,
         None => false,
     };
     match ctx.wants(3) || (double && graph.dtype(ctx.input(0)?) != DType::F64) {
@@ -171,7 +171,7 @@ fn composed(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         shown = scores;
     }
     let precision = match ctx.opt_int("softmax_precision")? {
-        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+        Some(code) => tensor::dtype(code).map_err(Fail::Unsupported)?,
         None => dtype,
     };
     let wide = graph.cast(scores, precision)?;
@@ -309,6 +309,9 @@ fn given_mask(graph: &mut Builder<'_>, m: Value, dtype: DType, keys: &Dim) -> On
         graph.cast(m, dtype)?
     };
     let rank = graph.rank(m);
+    if rank > 4 {
+        return Err(Fail::Bad(format!("a mask {}, expected rank 4 or less", graph.ty(m))));
+    }
     let last = graph.shape(m).last().cloned().ok_or("a mask of rank 0")?;
     if !last.is(1) && (keys - &last).as_const().is_some_and(|short| short > 0) {
         let (low, mut high) = (vec![Dim::ZERO; rank], vec![Dim::ZERO; rank]);

@@ -31,7 +31,7 @@ fn converted(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, x: Value, to: DType) ->
     match to.small() {
         _ if from == to => Ok(x),
         _ if from == DType::Str => graph.op("string_parse", &[Attr::DType(to)], &[x]),
-        _ if to == DType::Str => graph.op("string_format", &[], &[x]),
+        _ if to == DType::Str => graph.op("string_format", &[Attr::Int(-1)], &[x]),
         Some(Small::Float(f)) => {
             let rounding = match ctx.string("round_mode", "up")? {
                 _ if f.is_signed() => Rounding::Nearest,

@@ -9,6 +9,9 @@
 use super::*;
 use brolga_ir::{Dim, dim::product};
 
+/// The most pieces that blocks are cut into, along all axes.
+const MOST_PIECES: i64 = 1 << 12;
+
 /// `Col2Im`.
 pub fn col2im(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 3)?;
@@ -23,6 +26,13 @@ pub fn col2im(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         )));
     }
     let win = conv::window(ctx, &image, block.clone())?;
+    let lengths = (0..n).map(|i| piece(block[i], win.strides[i], win.dilations[i]));
+    let pieces = lengths
+        .zip(&block)
+        .fold(0i64, |sum, (piece, k)| sum.saturating_add(k / piece));
+    if pieces > MOST_PIECES {
+        return unsupported(format!("blocks {block:?} in {pieces} pieces, more than {MOST_PIECES}"));
+    }
     let mut blocks = vec![];
     for (i, d) in image.iter().enumerate() {
         graph.require_at_most(&Dim::ZERO, &win.room(i, d))?;
@@ -58,6 +68,11 @@ pub fn col2im(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     Ok(vec![y])
 }
 
+/// How many elements of a block of `taps` lie in a piece: those that lie apart are rows of their own.
+fn piece(taps: i64, stride: i64, dilation: i64) -> i64 {
+    if dilation == 1 { stride.min(taps) } else { 1 }
+}
+
 /// How blocks lie along an axis.
 struct Steps {
     stride: i64,
@@ -72,8 +87,7 @@ fn overlap(graph: &mut Builder<'_>, x: Value, steps: &Steps) -> One {
     let axis = shape.len() - 2;
     let taps = shape[axis + 1].as_const().expect("a block's extents are known");
     let s = steps.stride;
-    // Elements of a block that lie apart are rows of their own.
-    let piece = if steps.dilation == 1 { s.min(taps) } else { 1 };
+    let piece = piece(taps, s, steps.dilation);
     let mut sum: Option<Value> = None;
     for first in (0..taps).step_by(piece as usize) {
         let part = graph.slice_axis(x, axis + 1, Dim::Const(first), Dim::Const(piece.min(taps - first)))?;

@@ -194,7 +194,7 @@ pub fn eye_like(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         return Err(Fail::Bad(format!("{}, expected rank 2", graph.ty(x))));
     }
     let dtype = match ctx.opt_int("dtype")? {
-        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+        Some(code) => tensor::dtype(code).map_err(Fail::Unsupported)?,
         None => graph.dtype(x),
     };
     let (row, column) = (graph.iota(DType::I64, &shape, 0)?, graph.iota(DType::I64, &shape, 1)?);

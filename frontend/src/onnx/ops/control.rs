@@ -5,7 +5,7 @@
 use super::super::region::{Frame, region};
 use super::*;
 use brolga_ir::ops::Region;
-use brolga_ir::{Attr, DType, Dim, Graph, Type};
+use brolga_ir::{Attr, DType, Dim, Type};
 use onnx_protobuf::GraphProto;
 
 /// What a subgraph gives, and the graph that it is.

@@ -117,6 +117,13 @@ pub fn kernel_of(graph: &Builder<'_>, ctx: &NodeCtx<'_>, x: Value, w: Value) -> 
     }
 }
 
+fn groups(ctx: &NodeCtx<'_>) -> Result<i64, Fail> {
+    match ctx.int("group", 1)? {
+        n if n < 1 => Err(Fail::Bad(format!("attribute `group` is {n}, expected 1 or more"))),
+        n => Ok(n),
+    }
+}
+
 /// `Conv`.
 pub fn conv(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
@@ -135,7 +142,7 @@ impl Builder<'_> {
     pub fn conv_nodes<'c>(&mut self, ctx: &NodeCtx<'c>, x: Value, w: Value, around: Option<Value>) -> One {
         let kernel = kernel_of(self, ctx, x, w)?;
         let mut win = window(ctx, &self.shape(x)[2..], kernel)?;
-        let groups = ctx.int("group", 1)?;
+        let groups = groups(ctx)?;
         let channels = &self.shape(w)[1] * groups;
         let mut x = self.fit(x, 1, &channels)?;
         for (i, n) in self.shape(x)[2..].iter().enumerate() {
@@ -190,6 +197,7 @@ impl Builder<'_> {
 pub fn conv_transpose(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 3)?;
     let (x, w) = (ctx.input(0)?, ctx.input(1)?);
+    let groups = groups(ctx)?;
     let kernel = kernel_of(graph, ctx, x, w)?;
     let channels = graph.shape(w)[0].clone();
     let x = graph.fit(x, 1, &channels)?;
@@ -235,7 +243,7 @@ pub fn conv_transpose(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         Attr::Dims(low),
         Attr::Dims(high),
         Attr::Ints(extra),
-        Attr::Int(ctx.int("group", 1)?),
+        Attr::Int(groups),
         Attr::DType(acc),
         Attr::DType(acc),
     ];

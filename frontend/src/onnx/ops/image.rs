@@ -1,7 +1,25 @@
-//! `CenterCropPad` and `AffineGrid`.
+//! Operators on images: `ImageDecoder`, `CenterCropPad` and `AffineGrid`.
 
 use super::*;
-use brolga_ir::{DType, Dim};
+use brolga_ir::{Attr, DType, Dim};
+
+/// `ImageDecoder`: pixels `[rows, columns, channels]` of a file's bytes. Both operators that it becomes decode, since memory is asked for
+/// in between.
+pub fn decoder(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
+    ctx.arity(1, 1)?;
+    let bytes = ctx.input(0)?;
+    let pixels = match ctx.string("pixel_format", "RGB")? {
+        "RGB" => "rgb",
+        "BGR" => "bgr",
+        "Grayscale" => "gray",
+        w => {
+            return Err(Fail::Bad(format!("pixel_format `{w}`, expected RGB, BGR or Grayscale")));
+        }
+    };
+    let size = graph.op("image_size", &[], &[bytes])?;
+    let size = graph.sizes_operand(size, "the size of the image", &[])?;
+    one(graph.op("image_decode", &[Attr::word(pixels), Attr::Dims(size)], &[bytes]))
+}
 
 /// `CenterCropPad`: every axis cut or filled with zeros on both sides, the odd element at the end.
 pub fn center_crop_pad(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {

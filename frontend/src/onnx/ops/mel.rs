@@ -9,7 +9,7 @@ use brolga_ir::{DType, Dim};
 pub fn mel_weights(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(5, 5)?;
     let dtype = match ctx.opt_int("output_datatype")? {
-        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+        Some(code) => tensor::dtype(code).map_err(Fail::Unsupported)?,
         None => DType::F32,
     };
     let size = |graph: &mut Builder<'_>, i: usize, what: &str| {

@@ -168,6 +168,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("Hardmax", Node(softmax::hardmax)),
     ("Identity", Walk(sequence::identity)),
     ("If", Walk(control::if_)),
+    ("ImageDecoder", Node(image::decoder)),
     ("InstanceNormalization", Node(normalization::instance)),
     ("IsInf", Node(elementwise::is_inf)),
     ("IsNaN", Map(elementwise::unary, "is_nan")),
@@ -389,6 +390,7 @@ mod tests {
     #[test]
     fn the_tables_are_sorted() {
         use super::{COMPOSED, TABLE, microsoft, ml, preview, training};
+        use crate::onnx::attributes;
         let domains = [
             ("", TABLE, COMPOSED),
             (microsoft::DOMAIN, microsoft::TABLE, microsoft::COMPOSED),
@@ -397,6 +399,9 @@ mod tests {
             ("ai.onnx.preview.training", training::TABLE, &[]),
         ];
         for (domain, table, composed) in domains {
+            for (op, _) in table {
+                assert!(attributes::knows(domain, op), "attributes.txt does not know `{op}`");
+            }
             assert!(table.is_sorted_by(|a, b| a.0 < b.0));
             assert!(composed.is_sorted_by(|a, b| a < b));
             for op in composed {

@@ -18,7 +18,7 @@ fn flex_attention<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, _: &[Slot]) -> R
         return Err(Fail::Bad(format!("{}, expected rank 4", graph.ty(x))));
     }
     let precision = match ctx.opt_int("softmax_precision")? {
-        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+        Some(code) => tensor::dtype(code).map_err(Fail::Unsupported)?,
         None if dtype == DType::F64 => DType::F64,
         None => DType::F32,
     };

@@ -277,10 +277,10 @@ pub fn quantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let to = match (ctx.optional(2), ctx.int("output_dtype", 0)?) {
         (Some(z), _) => graph.dtype(z),
         (None, 0) => DType::U8,
-        (None, code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+        (None, code) => tensor::dtype(code).map_err(Fail::Unsupported)?,
     };
     if let Some(code) = ctx.opt_int("precision")?.filter(|&c| c != 0) {
-        let precision = tensor::dtype(code as i32).map_err(Fail::Unsupported)?;
+        let precision = tensor::dtype(code).map_err(Fail::Unsupported)?;
         x = graph.cast(x, precision)?;
         scale = graph.cast(scale, precision)?;
     }
@@ -315,7 +315,7 @@ pub fn dequantize(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
                 "a scale {ty} without `output_dtype`, which it needs"
             )));
         }
-        code => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+        code => tensor::dtype(code).map_err(Fail::Unsupported)?,
     };
     let own = scale;
     let scale = parameter(graph, ctx, scale, x)?;

@@ -103,7 +103,7 @@ fn compute(dtype: DType) -> DType {
 /// The shape and dtype of `RandomUniform` and `RandomNormal` and of their `Like` forms.
 fn form(graph: &Builder<'_>, ctx: &NodeCtx<'_>) -> Result<(Vec<Dim>, DType), Fail> {
     let given = match ctx.opt_int("dtype")? {
-        Some(code) => Some(tensor::dtype(code as i32).map_err(Fail::Unsupported)?),
+        Some(code) => Some(tensor::dtype(code).map_err(Fail::Unsupported)?),
         None => None,
     };
     let (shape, dtype) = if ctx.op().ends_with("Like") {
@@ -152,7 +152,7 @@ pub fn bernoulli(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 1)?;
     let p = ctx.input(0)?;
     let dtype = match ctx.opt_int("dtype")? {
-        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+        Some(code) => tensor::dtype(code).map_err(Fail::Unsupported)?,
         None => graph.dtype(p),
     };
     let p = graph.widen(p)?;
@@ -170,7 +170,7 @@ pub fn multinomial(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         return Err(Fail::Bad(format!("{}, expected rank 2", graph.ty(x))));
     }
     let dtype = match ctx.opt_int("dtype")? {
-        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported)?,
+        Some(code) => tensor::dtype(code).map_err(Fail::Unsupported)?,
         None => DType::I32,
     };
     let samples = ctx.int("sample_size", 1)?;

@@ -61,9 +61,7 @@ impl Builder<'_> {
     fn shape_from_data(&mut self, x: Value, shape: Value, copies: bool) -> Result<Vec<Dim>, Fail> {
         let from = self.shape(x);
         let total = product(&from);
-        let Some(rank) = self.ty(shape).len().as_const() else {
-            return unsupported("a shape of unknown rank");
-        };
+        let rank = self.size_count(shape, "the shape")?;
         let mut to = self.cast(shape, DType::I64)?;
         if copies {
             let mut own = from.clone();

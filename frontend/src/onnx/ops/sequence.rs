@@ -4,6 +4,9 @@
 use super::*;
 use brolga_ir::{DType, Dim};
 
+/// The most tensors that a tensor is split into.
+const MOST_PARTS: i64 = 1 << 16;
+
 type Slots = Result<Vec<Slot>, Fail>;
 
 /// The tensors of a sequence.
@@ -115,15 +118,16 @@ pub fn split<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, _: &[Slot]) -> Slots 
     let x = ctx.input(0)?;
     let axis = node::axis(ctx.int("axis", 0)?, im.graph.rank(x))?;
     let extent = im.graph.shape(x)[axis].clone();
-    let whole = |n: &Dim| {
-        n.as_const()
-            .ok_or_else(|| Fail::Unsupported(format!("a symbolic extent ({n})")))
+    // The extent, of which parts have `n`.
+    let total = |n: i64| match extent.as_const() {
+        Some(total) if total / n < MOST_PARTS => Ok(total),
+        Some(total) => Err(Fail::Unsupported(format!(
+            "an extent of {total} in parts of {n}, more than {MOST_PARTS}"
+        ))),
+        None => Err(Fail::Unsupported(format!("a symbolic extent ({extent})"))),
     };
     let (sizes, squeezed) = match ctx.optional(1) {
-        None => (
-            vec![Dim::ONE; usize::try_from(whole(&extent)?).unwrap_or(0)],
-            !ctx.flag("keepdims", true)?,
-        ),
+        None => (vec![Dim::ONE; total(1)? as usize], !ctx.flag("keepdims", true)?),
         Some(v) => {
             if im.graph.rank(v) > 0 {
                 (im.graph.sizes_operand(v, "sizes", &[Some(extent.clone())])?, false)
@@ -132,7 +136,7 @@ pub fn split<'m>(im: &mut Importer<'m>, ctx: &NodeCtx<'m>, _: &[Slot]) -> Slots 
                 let Some(n) = given.first().copied().filter(|n| *n > 0) else {
                     return Err(Fail::Bad(format!("parts of {given:?}, expected a positive size")));
                 };
-                let total = whole(&extent)?;
+                let total = total(n)?;
                 let parts = (0..total).step_by(n as usize);
                 (parts.map(|start| Dim::Const((total - start).min(n))).collect(), false)
             }

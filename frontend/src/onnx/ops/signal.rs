@@ -2,7 +2,7 @@
 
 use super::super::tensor;
 use super::*;
-use brolga_ir::{DType, Dim, Number, Tensor};
+use brolga_ir::{DType, Dim, Number, Tensor, Type};
 use std::f64::consts::PI;
 
 /// Windows are made at import: longer ones are refused.
@@ -23,6 +23,7 @@ pub fn window(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         return Err(Fail::Bad(format!("a size of {n}")));
     }
     let (dtype, [a, b, c]) = (dtype(ctx)?, coefficients(ctx));
+    graph.check_size(&Type::fixed(dtype, &[n as usize]))?;
     let period = if ctx.flag("periodic", true)? { n } else { n - 1 } as f64;
     let value = |i: usize| {
         let t = 2.0 * PI * i as f64 / period;
@@ -33,7 +34,7 @@ pub fn window(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
 
 fn dtype(ctx: &NodeCtx<'_>) -> Result<DType, Fail> {
     match ctx.opt_int("output_datatype")? {
-        Some(code) => tensor::dtype(code as i32).map_err(Fail::Unsupported),
+        Some(code) => tensor::dtype(code).map_err(Fail::Unsupported),
         None => Ok(DType::F32),
     }
 }

@@ -95,9 +95,10 @@ impl Builder<'_> {
     /// A `Slice` whose bounds data tell: clamped in the run, as numpy does, to a first position and a size that are read.
     fn slice_by_data(&mut self, ctx: &NodeCtx<'_>, x: Value, starts: Value, ends: Value) -> One {
         let shape = self.shape(x);
-        let Some(n) = self.ty(starts).len().as_const() else {
-            return unsupported("bounds of an unknown number");
-        };
+        let n = self.size_count(starts, "starts")?;
+        if self.size_count(ends, "ends")? != n {
+            return Err(Fail::Bad(format!("{n} starts, and ends {}", self.ty(ends))));
+        }
         let axes = ctx.optional(3).map(|v| self.ints_operand(v, "axes")).transpose()?;
         let axes = axes.unwrap_or_else(|| (0..n).collect());
         let steps_in = ctx.optional(4).map(|v| self.ints_operand(v, "steps")).transpose()?;
@@ -208,9 +209,10 @@ pub fn split(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         (Some(v), _) => graph.sizes_operand(v, "sizes", &[Some(n.clone())])?,
         (None, Some(s)) => s.iter().map(|&s| Dim::Const(s)).collect(),
         (None, None) => {
-            let parts = ctx.int("num_outputs", parts as i64)?;
-            if !(1..=1 << 20).contains(&parts) {
-                return Err(Fail::Bad(format!("{parts} parts")));
+            let given = ctx.int("num_outputs", parts as i64)?;
+            let parts = parts as i64;
+            if given != parts || parts == 0 {
+                return Err(Fail::Bad(format!("{given} parts for {parts} results")));
             }
             let size = n.ceil_div(&Dim::Const(parts));
             let whole = n.exact_div(&Dim::Const(parts)).is_some();

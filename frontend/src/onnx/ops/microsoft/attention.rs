@@ -11,6 +11,9 @@ use brolga_ir::{Attr, DType, Dim};
 /// The value that ONNX Runtime adds to hidden scores.
 const FILTER: f32 = -10_000.0;
 
+/// The most heads that there may be, so that sums of them are numbers.
+const MOST_HEADS: i64 = 1 << 20;
+
 /// The axes [batch, heads, sequence, size] of a tensor in that order.
 pub const PLAIN: [usize; 4] = [0, 1, 2, 3];
 /// The same of [batch, sequence, heads, size].
@@ -131,9 +134,13 @@ impl Builder<'_> {
 
 /// The attribute `num_heads`.
 pub fn heads(ctx: &NodeCtx<'_>, name: &str) -> Result<i64, Fail> {
-    ctx.opt_int(name)?
-        .filter(|&n| n > 0)
-        .ok_or_else(|| Fail::Bad(format!("attribute `{name}` is missing or below 1")))
+    match ctx.opt_int(name)? {
+        Some(n) if (1..=MOST_HEADS).contains(&n) => Ok(n),
+        Some(n) => Err(Fail::Bad(format!(
+            "attribute `{name}` is {n}, expected 1 to {MOST_HEADS}"
+        ))),
+        None => Err(Fail::Bad(format!("attribute `{name}` is missing"))),
+    }
 }
 
 /// The attribute `scale`, where 0 means the usual one.

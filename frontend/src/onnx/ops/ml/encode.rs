@@ -39,9 +39,9 @@ impl Builder<'_> {
         let mut at = if known.len() <= FEW {
             self.compared(x, &known, n)?
         } else {
-            match spanned(&known, n) {
-                Some((first, table)) if dtype.is_int() => self.in_span(x, first, table)?,
-                _ => self.bisected(x, &known, n)?,
+            match dtype.is_int().then(|| spanned(&known, n)).flatten() {
+                Some((first, table)) => self.in_span(x, first, table)?,
+                None => self.bisected(x, &known, n)?,
             }
         };
         if let Some((_, i)) = nan.first().filter(|_| nan_too) {
@@ -91,7 +91,7 @@ impl Builder<'_> {
         let wide = self.cast(x, DType::I64)?;
         // Differences wrap around where numbers are far apart: what is inside is told before.
         let low = self.map_num("less", wide, first)?;
-        let high = self.map_num("greater", wide, first + len - 2)?;
+        let high = self.map_num("greater", wide, first + (len - 2))?;
         let outside = self.map("or", &[low, high])?;
         let place = self.map_num("sub", wide, first)?;
         let last = self.scalar(DType::I64, len - 1);

@@ -9,6 +9,7 @@ mod encode;
 mod feature;
 mod label;
 mod linear;
+mod map;
 mod scale;
 mod score;
 mod svm;
@@ -21,7 +22,9 @@ pub use score::Post;
 pub static TABLE: &[(&str, Handler)] = &[
     ("ArrayFeatureExtractor", Node(feature::array_feature_extractor)),
     ("Binarizer", Node(scale::binarizer)),
+    ("CastMap", Walk(map::cast)),
     ("CategoryMapper", Node(encode::category_mapper)),
+    ("DictVectorizer", Walk(map::vectorize)),
     ("FeatureVectorizer", Node(feature::feature_vectorizer)),
     ("Imputer", Node(scale::imputer)),
     ("LabelEncoder", Node(encode::label_encoder)),

@@ -106,7 +106,7 @@ pub fn aggregate(graph: &mut Builder<'_>, x: Value, forest: &Forest, targets: us
     };
     if (leaves * columns * dtype.bytes()) as u64 > graph.limit {
         return Err(Fail::Bad(format!(
-            "weights of {leaves} leaves for {columns} targets, over the memory limit of {} bytes",
+            "weights of {leaves} leaves for {columns} targets, over the memory limit of {}; raise it with --memory-limit",
             graph.limit
         )));
     }
