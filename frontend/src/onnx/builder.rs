@@ -51,7 +51,7 @@ pub struct Builder<'f> {
     pub(super) captured: Captured,
     /// Names of sizes that data tell, in all graphs.
     pub(super) sizes: FxHashSet<Symbol>,
-    /// Dims that are extents, or sums and products of some: they are not negative, though nothing in them says so.
+    /// Dims that are extents here, or sums and products of some: they are not negative, though nothing in them says so.
     pub(super) extents: FxHashSet<Dim>,
 }
 
@@ -191,14 +191,18 @@ impl<'f> Builder<'f> {
         t.iter().map(|x| i64::try_from(x.int()).ok().map(Dim::Const)).collect()
     }
 
-    /// True for what no run makes negative.
+    /// True for what no run that gets here makes negative.
     pub fn is_nonnegative(&self, d: &Dim) -> bool {
-        d.is_nonnegative() || self.extents.contains(d)
+        d.is_nonnegative() || self.extents.contains(d) || self.around.iter().any(|f| f.extents.contains(d))
     }
 
     /// A dim, or 0 where it is negative.
     pub fn or_zero(&self, d: Dim) -> Dim {
-        if self.is_nonnegative(&d) { d } else { Dim::max(&d, &Dim::ZERO) }
+        if self.is_nonnegative(&d) {
+            d
+        } else {
+            Dim::max(&d, &Dim::ZERO)
+        }
     }
 
     /// True for types whose elements may be dims.

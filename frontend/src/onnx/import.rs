@@ -161,7 +161,7 @@ fn with_strings(model: &mut Model, options: &Options, defaults: Defaults) -> Res
 }
 
 /// Imports a model with the first branch of every `If` on sizes whose branches differ in rank, or else with the second one; and without
-/// what a `Squeeze` may take, or else, where that gives the ranks that the outputs are declared with, with it.
+/// what a `Squeeze` may take, or else with it, where only that gives a graph, or the ranks that the outputs are declared with.
 fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Result<Graph, Error> {
     let assumed = Assumed::default();
     let mut found = import_assuming(model, options, defaults, &assumed);

@@ -59,7 +59,9 @@ pub fn evaluate(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec
 fn shape(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
     ctx.arity(1, 1)?;
     let dims = graph.shape(ctx.input(0)?);
-    graph.extents.extend(dims.iter().filter(|d| !d.is_nonnegative()).cloned());
+    graph
+        .extents
+        .extend(dims.iter().filter(|d| !d.is_nonnegative()).cloned());
     if ctx.op() == "Size" {
         return Ok(Some(vec![graph.dims_value(DType::I64, &[], vec![product(&dims)])?]));
     }
@@ -176,7 +178,9 @@ fn elementwise(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<
         return Ok(None);
     };
     if matches!(ctx.op(), "Add" | "Mul" | "Max") && operands.iter().all(|(_, all)| all.iter().all(nonnegative)) {
-        graph.extents.extend(out.iter().filter(|d| !d.is_nonnegative()).cloned());
+        graph
+            .extents
+            .extend(out.iter().filter(|d| !d.is_nonnegative()).cloned());
     }
     let dtype = match ctx.op() {
         "Cast" => super::tensor::dtype(ctx.int("to", 0)?)?,

@@ -5,7 +5,7 @@
 use super::super::region::{Frame, region};
 use super::*;
 use brolga_ir::ops::Region;
-use brolga_ir::{Attr, DType, Dim, Type};
+use brolga_ir::{Attr, DType, Dim, Graph, Type};
 use onnx_protobuf::GraphProto;
 
 /// What a subgraph gives, and the graph that it is.
@@ -116,8 +116,8 @@ fn agree(
                 "branches that give {a} and {b}, by a condition computed from data"
             ));
         }
-        let differ =
-            (0..a.rank()).filter(|&axis| a.shape[axis] != b.shape[axis] || late(&branches[0].frame, &a.shape[axis]));
+        let differ = (0..a.rank())
+            .filter(|&axis| a.shape[axis] != b.shape[axis] || late(&branches[0].frame.graph, &a.shape[axis]));
         open.extend(differ.map(|axis| (k, axis)));
     }
     if !open.is_empty() {
@@ -154,9 +154,9 @@ fn agree(
 }
 
 /// Whether data tell an extent, in a graph itself.
-pub(super) fn late(frame: &Frame, d: &Dim) -> bool {
+pub(super) fn late(graph: &Graph, d: &Dim) -> bool {
     let mut own = false;
-    d.for_each_symbol(&mut |s| own |= frame.graph.reads.iter().any(|r| r.symbol == *s));
+    d.for_each_symbol(&mut |s| own |= graph.reads.iter().any(|r| r.symbol == *s));
     own
 }
 

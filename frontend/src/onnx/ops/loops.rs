@@ -210,7 +210,9 @@ fn repeat<'m>(im: &mut Importer<'m>, r: Repeat<'m>) -> Result<Vec<Slot>, Fail> {
             None => {
                 let mut last = body.repeat(im, &r, &values, limit)?.into_iter();
                 let state = r.state.iter().zip(&r.held);
-                let mut out: Vec<Slot> = state.filter_map(|(s, held)| if *held { Some(*s) } else { last.next() }).collect();
+                let mut out: Vec<Slot> = state
+                    .filter_map(|(s, held)| if *held { Some(*s) } else { last.next() })
+                    .collect();
                 out.extend(last);
                 return Ok(out);
             }
@@ -266,7 +268,6 @@ fn limit(im: &mut Importer<'_>, r: &Repeat<'_>) -> Result<Option<Dim>, Fail> {
     };
     extents.try_fold(first, |n, d| im.graph.require_equal(&n, &d)).map(Some)
 }
-
 
 /// A loop's iterations one after the other.
 fn written_out<'m>(im: &mut Importer<'m>, r: &Repeat<'m>, n: i64) -> Result<Vec<Slot>, Fail> {

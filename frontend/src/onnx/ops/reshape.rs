@@ -120,7 +120,9 @@ pub fn squeeze(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
             for &i in &taken {
                 graph.require_equal(&shape[i], &Dim::ONE)?;
             }
-            (0..shape.len()).filter(|i| shape[*i].is(1) || taken.contains(i)).collect()
+            (0..shape.len())
+                .filter(|i| shape[*i].is(1) || taken.contains(i))
+                .collect()
         }
     };
     one(graph.squeeze(x, &axes))

@@ -6,22 +6,9 @@ use super::*;
 /// loop runs once before, to count.
 const MOST_ROWS: i64 = 4096;
 
-/// The part of iteration `i` of what is scanned.
-fn part(graph: &mut Builder<'_>, s: &Scanned, i: Value, n: &Dim) -> One {
-    let at = position(graph, i, n, s.backward)?;
-    let depth = graph.depth() - 1;
-    let whole = graph.capture(s.value, depth);
-    graph.gather(s.axis, whole, at)
-}
+/// A condition, state and rows.
+type Typed = (Option<Value>, Vec<Value>, Vec<Value>);
 
-/// The row of iteration `i` of `n`.
-fn position(graph: &mut Builder<'_>, i: Value, n: &Dim, backward: bool) -> One {
-    if !backward {
-        return Ok(i);
-    }
-    let last = graph.dim_scalar(&(n - 1), DType::I64)?;
-    graph.map("sub", &[last, i])
-}
 /// The body of a loop as a graph of its own.
 pub struct Body {
     pub(super) frame: Frame,
@@ -34,7 +21,7 @@ pub struct Body {
     /// Whether there is a next iteration, where that is not always so.
     pub(super) go: Option<Value>,
     /// What is collected.
-    rows: Vec<Value>,
+    pub(super) rows: Vec<Value>,
 }
 
 impl Body {
@@ -105,13 +92,12 @@ impl Body {
     }
 
     /// What a body gives: the condition where it is not always true, the state, with the types that it began with, and the rest.
-    #[allow(clippy::type_complexity)]
     fn typed(
         graph: &mut Builder<'_>,
         r: &Repeat<'_>,
         types: &[Type],
         values: Vec<Value>,
-    ) -> Result<Result<(Option<Value>, Vec<Value>, Vec<Value>), String>, Fail> {
+    ) -> Result<Result<Typed, String>, Fail> {
         let mut values = values.into_iter();
         let mut go = None;
         if r.counted {
@@ -138,7 +124,7 @@ impl Body {
     /// The type of a result of each iteration that has an extent that only the iteration tells.
     pub fn late_row(&self) -> Option<Type> {
         let types = self.rows.iter().map(|v| self.frame.graph.ty(*v));
-        let mut found = types.filter(|ty| ty.shape.iter().any(|d| late(&self.frame, d)));
+        let mut found = types.filter(|ty| ty.shape.iter().any(|d| late(&self.frame.graph, d)));
         found.next().cloned()
     }
 
@@ -294,4 +280,21 @@ impl Body {
         let last = out.by_ref().take(state.len()).collect();
         Ok((count, last, out.collect()))
     }
+}
+
+/// The part of iteration `i` of what is scanned.
+fn part(graph: &mut Builder<'_>, s: &Scanned, i: Value, n: &Dim) -> One {
+    let at = position(graph, i, n, s.backward)?;
+    let depth = graph.depth() - 1;
+    let whole = graph.capture(s.value, depth);
+    graph.gather(s.axis, whole, at)
+}
+
+/// The row of iteration `i` of `n`.
+fn position(graph: &mut Builder<'_>, i: Value, n: &Dim, backward: bool) -> One {
+    if !backward {
+        return Ok(i);
+    }
+    let last = graph.dim_scalar(&(n - 1), DType::I64)?;
+    graph.map("sub", &[last, i])
 }

@@ -10,13 +10,19 @@
 use super::*;
 use brolga_ir::Def;
 
+/// The most that a counter may grow by in an iteration, or that may be added to it.
+const MOST_STEP: i64 = 1 << 16;
+
+/// Magnitudes between which a counter of 32 bits may begin and end, so that nothing that is compared is beyond them.
+const MOST_OF_32_BITS: i64 = i32::MAX as i64 - 2 * MOST_STEP;
+
 /// `low < high`, of integers.
 struct Below {
     low: Value,
     high: Value,
     /// Whether they may be equal.
     inclusive: bool,
-    /// Floats that are compared in their place are exact up to this number.
+    /// The largest magnitude of `high` for which the comparison is that of integers, where it is one of floats.
     exact: Option<i64>,
 }
 
@@ -26,6 +32,8 @@ struct Counter {
     state: Option<usize>,
     offset: i64,
     step: i64,
+    /// The largest magnitude that it may begin or end with, if not any.
+    most: Option<i64>,
 }
 
 /// A bound that no iteration changes.
@@ -36,7 +44,8 @@ enum Bound {
 }
 
 impl Body {
-    /// The number of iterations of a loop from this state on.
+    /// The number of iterations of a loop from this state on, where it is known. What data tell of it is read where there are results to
+    /// lay out.
     ///
     /// # Errors
     /// When a bound that data tell cannot be read.
@@ -64,20 +73,25 @@ impl Body {
         let least = |n: Option<Dim>, d: Dim| Some(n.map_or(d.clone(), |n| Dim::min(&n, &d)));
         for (k, (counter, bound, test)) in found.iter().enumerate() {
             let init = match counter.state {
-                Some(s) => size(graph, state[s])?,
-                None => Dim::ZERO,
+                Some(s) => self.end(graph, state[s], counter.most)?,
+                None => Some(Dim::ZERO),
             };
             let bound = match bound {
-                Bound::Known(d) => d.clone(),
-                Bound::Around(v) => size(graph, *v)?,
+                Bound::Known(d) if d.as_const().is_some() && !within(graph, d, counter.most)? => None,
+                Bound::Known(d) => Some(d.clone()),
+                Bound::Around(v) => self.end(graph, *v, counter.most)?,
             };
-            if let Some(most) = test.exact {
-                graph.require_equal(&Dim::min(&bound, &Dim::Const(most)), &bound)?;
+            let (Some(init), Some(bound)) = (init, bound) else {
+                return Ok(None);
+            };
+            if !within(graph, &bound, test.exact)? {
+                return Ok(None);
             }
             same = same && counter.offset == counter.step && {
                 let own = &first[k];
                 let ends = [own.low, own.high].map(|v| integer(graph, v));
-                own.inclusive == test.inclusive && ends == [Some(init.clone()), Some(bound.clone())]
+                let as_exact = own.exact.is_none_or(|own| test.exact.is_some_and(|test| test <= own));
+                as_exact && own.inclusive == test.inclusive && ends == [Some(init.clone()), Some(bound.clone())]
             };
             let span = &(&bound - &init) + test.inclusive as i64;
             let after = |offset: i64| graph.or_zero(&span - offset).ceil_div(&Dim::Const(counter.step));
@@ -86,6 +100,7 @@ impl Body {
         }
         Ok(match unknown {
             Some(_) if same => checked,
+            Some(_) if self.rows.is_empty() => None,
             Some(c) => {
                 let begins = graph.read(c, Some(Dim::ONE))?;
                 always.map(|n| &n * &begins)
@@ -101,6 +116,8 @@ impl Body {
         for test in tests {
             let counter = self.counter(graph, test.low)?;
             let bound = match integer(graph, test.high) {
+                // What an iteration reads is another number in each.
+                Some(d) if late(&graph.graph, &d) => return None,
                 Some(d) => Bound::Known(d),
                 None => {
                     let captured = graph.captured_from(test.high)?;
@@ -118,21 +135,53 @@ impl Body {
                 state: None,
                 offset: 0,
                 step: 1,
+                most: None,
             });
         }
         if let Some(k) = self.state.iter().position(|s| *s == v) {
             let (from, step) = sum(graph, self.next[k])?;
-            return (from == v && step > 0).then_some(Counter {
+            let most = match graph.dtype(v) {
+                DType::I64 => None,
+                DType::I32 => Some(MOST_OF_32_BITS),
+                _ => return None,
+            };
+            return (from == v && (1..=MOST_STEP).contains(&step)).then_some(Counter {
                 state: Some(k),
                 offset: 0,
                 step,
+                most,
             });
         }
         let (from, more) = sum(graph, v)?;
         let mut counter = self.counter(graph, from)?;
         counter.offset = counter.offset.checked_add(more)?;
-        Some(counter)
+        (-MOST_STEP..=MOST_STEP).contains(&counter.offset).then_some(counter)
     }
+
+    /// The number that a counter begins or ends with, where it is known or read, and of this magnitude at most.
+    fn end(&self, graph: &mut Builder<'_>, v: Value, most: Option<i64>) -> Result<Option<Dim>, Fail> {
+        let d = match integer(graph, v) {
+            Some(d) => d,
+            None if self.rows.is_empty() => return Ok(None),
+            None => {
+                let v = graph.reshape(v, vec![])?;
+                let sizes = graph.signed_sizes(v, "the bound of a loop")?;
+                sizes[0].clone()
+            }
+        };
+        Ok(within(graph, &d, most)?.then_some(d))
+    }
+}
+
+/// Whether a number is of a magnitude, if one is given; of what only the run tells, the run checks it.
+fn within(graph: &mut Builder<'_>, d: &Dim, most: Option<i64>) -> Result<bool, Fail> {
+    let Some(most) = most else { return Ok(true) };
+    if let Some(c) = d.as_const() {
+        return Ok((-most..=most).contains(&c));
+    }
+    graph.require_at_most(d, &Dim::Const(most))?;
+    graph.require_at_most(&Dim::Const(-most), d)?;
+    Ok(true)
 }
 
 /// An operation and its operands, of a value that one makes.
@@ -166,7 +215,9 @@ fn comparisons(graph: &mut Builder<'_>, v: Value) -> Vec<Below> {
     let mut out = vec![];
     let mut todo = vec![(v, false)];
     while let Some((v, negated)) = todo.pop() {
-        let Some((name, operands)) = made(graph, v) else { return vec![] };
+        let Some((name, operands)) = made(graph, v) else {
+            return vec![];
+        };
         let (inclusive, swapped) = match (name, negated) {
             ("and", false) => {
                 todo.extend(operands.iter().rev().map(|v| (*v, false)));
@@ -187,8 +238,8 @@ fn comparisons(graph: &mut Builder<'_>, v: Value) -> Vec<Below> {
             std::mem::swap(&mut low, &mut high);
         }
         let exact = match graph.dtype(low) {
-            DType::F32 => Some(1 << 24),
-            DType::F64 => Some(1 << 53),
+            DType::F32 => Some((1 << 24) - 1),
+            DType::F64 => Some((1 << 53) - 1),
             d if d.is_int() => None,
             _ => return vec![],
         };
@@ -230,16 +281,4 @@ fn integer(graph: &mut Builder<'_>, v: Value) -> Option<Dim> {
     let t = graph.contents(v).filter(|t| t.len() == 1)?;
     let x = t.to_f64s()[0];
     (x.fract() == 0.0 && x.abs() < (1i64 << 53) as f64).then_some(Dim::Const(x as i64))
-}
-
-/// The only element of an integer, read in the run where it is not known.
-fn size(graph: &mut Builder<'_>, v: Value) -> Result<Dim, Fail> {
-    match integer(graph, v) {
-        Some(d) => Ok(d),
-        None => {
-            let v = graph.reshape(v, vec![])?;
-            let sizes = graph.signed_sizes(v, "the bound of a loop")?;
-            Ok(sizes[0].clone())
-        }
-    }
 }
