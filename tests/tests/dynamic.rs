@@ -13,7 +13,7 @@ const TOLERANCE: f64 = 1e-5;
 /// Models whose sizes, branches and iterations data tell, each compiled once and run for several inputs.
 #[test]
 fn results_are_onnx_runtimes() {
-    reference_cases::hold("dynamic", 53);
+    reference_cases::hold("dynamic", 69);
 }
 
 /// Ids below 50, types of 0 and 1 and masks of ones for a batch of sequences.

@@ -2,7 +2,7 @@
 
 use super::{Failure, ModelArgs, note};
 use brolga::abi::Input;
-use brolga::ir::{Strings, Tensor};
+use brolga::ir::{Strings, Tensor, plain};
 use brolga::{Error, npy, random, tensors};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,8 @@ impl InputArgs {
         let pinned = |name: &String| model.pins.iter().any(|(pin, _)| pin == name);
         match inputs.iter().find(|(name, _)| pinned(name)) {
             Some((name, _)) => Err(format!(
-                "input `{name}` is given, and pinned to a value by --pin, which makes it a constant; leave out one of them"
+                "input `{}` is given, and pinned to a value by --pin, which makes it a constant; leave out one of them",
+                plain(name)
             )
             .into()),
             None => Ok(inputs),
@@ -80,7 +81,7 @@ fn typed(ports: &Ports, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Te
         None => Ok((name, t)),
         Some(port) => match tensors::typed(t, tensors::ir_dtype(port.dtype)) {
             Ok(t) => Ok((name, t)),
-            Err(e) => Err(format!("input `{name}`: {e}").into()),
+            Err(e) => Err(format!("input `{}`: {e}", plain(&name)).into()),
         },
     };
     inputs.into_iter().map(of_port).collect()

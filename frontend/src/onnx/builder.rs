@@ -51,6 +51,8 @@ pub struct Builder<'f> {
     pub(super) captured: Captured,
     /// Names of sizes that data tell, in all graphs.
     pub(super) sizes: FxHashSet<Symbol>,
+    /// Dims that are extents here, or sums and products of some: they are not negative, though nothing in them says so.
+    pub(super) extents: FxHashSet<Dim>,
 }
 
 fn number(dtype: DType, x: Number) -> Number {
@@ -88,6 +90,7 @@ impl<'f> Builder<'f> {
             around: vec![],
             captured: Captured::default(),
             sizes: FxHashSet::default(),
+            extents: FxHashSet::default(),
         }
     }
 
@@ -186,6 +189,20 @@ impl<'f> Builder<'f> {
         }
         let t = self.contents(v)?;
         t.iter().map(|x| i64::try_from(x.int()).ok().map(Dim::Const)).collect()
+    }
+
+    /// True for what no run that gets here makes negative.
+    pub fn is_nonnegative(&self, d: &Dim) -> bool {
+        d.is_nonnegative() || self.extents.contains(d) || self.around.iter().any(|f| f.extents.contains(d))
+    }
+
+    /// A dim, or 0 where it is negative.
+    pub fn or_zero(&self, d: Dim) -> Dim {
+        if self.is_nonnegative(&d) {
+            d
+        } else {
+            Dim::max(&d, &Dim::ZERO)
+        }
     }
 
     /// True for types whose elements may be dims.

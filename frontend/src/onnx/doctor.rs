@@ -12,7 +12,6 @@ use super::{Options, attributes, folder, import, redeclare};
 use brolga_ir::{DType, Def, Graph, Value};
 use onnx_protobuf::{GraphProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -140,8 +139,7 @@ pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Examination,
             }
         };
         // Once more, with the model's names: what they stand for says where sizes come from.
-        let any = Cell::new(false);
-        let assumed = Assumed { first: true, any: &any };
+        let assumed = Assumed::default();
         if let Ok((im, g)) = walk(&mut model, &options, Defaults::None, &assumed, true) {
             dynamic(&im, g, graph.as_ref(), &mut findings);
             declarations(&im, g, graph.as_ref(), &mut findings);
@@ -164,8 +162,7 @@ pub fn examine(path: impl AsRef<Path>, options: &Options) -> Result<Examination,
 fn stopped(model: &mut Model, options: &Options, first: Error, findings: &mut Vec<Finding>) {
     let small = shape_inputs(&model.proto.graph);
     let before = findings.len();
-    let any = Cell::new(false);
-    let assumed = Assumed { first: true, any: &any };
+    let assumed = Assumed::default();
     match walk(model, options, Defaults::None, &assumed, true) {
         Ok((mut im, g)) => {
             if let Err(e) = im.outputs(g) {

@@ -14,7 +14,7 @@ use super::node::NodeCtx;
 use super::ops::{self, Handler};
 use super::region::Frame;
 use super::survey::Survey;
-use super::{redeclare, tensor};
+use super::{interface, redeclare, tensor};
 use brolga_ir::{Graph, Strings, Value, plain};
 use onnx_protobuf::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
@@ -65,12 +65,17 @@ pub(super) struct Scope<'m> {
 
 type FunctionKey<'m> = (&'m str, &'m str, &'m str);
 
-/// The branch that stands for an `If` on sizes whose branches differ in rank, which is checked in the run.
-pub struct Assumed<'c> {
-    /// The first one, or the second.
-    pub first: bool,
+/// What is assumed where sizes decide ranks, which is checked in the run.
+#[derive(Default)]
+pub struct Assumed {
+    /// Of an `If` on sizes whose branches differ in rank, the second branch stands, not the first.
+    pub second: bool,
+    /// A `Squeeze` without axes takes the axes whose extents are no numbers too.
+    pub ones: bool,
     /// Whether there is such an `If`.
-    pub any: &'c Cell<bool>,
+    pub branches: Cell<bool>,
+    /// Whether there is such a `Squeeze`.
+    pub squeezes: Cell<bool>,
 }
 
 /// The walk over a model, which adds to a graph what it comes across.
@@ -81,8 +86,8 @@ pub struct Importer<'m> {
     pub(super) scopes: Vec<Scope<'m>>,
     /// What is not supported: the operator, the feature, the node.
     pub(super) missing: Vec<(String, String, String)>,
-    /// What is assumed of branches.
-    pub(super) assumed: &'m Assumed<'m>,
+    /// What is assumed of ranks.
+    pub(super) assumed: &'m Assumed,
     /// The tensors of sequences.
     pub(super) sequences: Vec<Vec<Value>>,
     /// What is collected where the walk goes on behind errors.
@@ -155,35 +160,37 @@ fn with_strings(model: &mut Model, options: &Options, defaults: Defaults) -> Res
     Ok(graph)
 }
 
-/// Imports a model with the first branch of every `If` on sizes whose branches differ in rank, or else with the second one.
+/// Imports a model with the first branch of every `If` on sizes whose branches differ in rank, or else with the second one; and without
+/// what a `Squeeze` may take, or else with it, where only that gives a graph, or the ranks that the outputs are declared with.
 fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Result<Graph, Error> {
-    let assumes = Cell::new(false);
-    let first = import_assuming(
-        model,
-        options,
-        defaults,
-        &Assumed {
-            first: true,
-            any: &assumes,
-        },
-    );
-    match first {
-        Err(e) if assumes.get() => {
-            let second = Assumed {
-                first: false,
-                any: &assumes,
-            };
-            import_assuming(model, options, defaults, &second).map_err(|_| e)
-        }
-        graph => graph,
+    let assumed = Assumed::default();
+    let mut found = import_assuming(model, options, defaults, &assumed);
+    if found.is_err() && assumed.branches.get() {
+        let second = Assumed {
+            second: true,
+            ..Assumed::default()
+        };
+        found = import_assuming(model, options, defaults, &second).map_err(|e| found.err().unwrap_or(e));
     }
+    let as_declared = |graph: &Graph, model: &Model| interface::ranks_agree(graph, &model.proto.graph);
+    if assumed.squeezes.get() && !found.as_ref().is_ok_and(|graph| as_declared(graph, model)) {
+        let ones = Assumed {
+            ones: true,
+            ..Assumed::default()
+        };
+        match import_assuming(model, options, defaults, &ones) {
+            Ok(graph) if found.is_err() || as_declared(&graph, model) => return Ok(graph),
+            _ => {}
+        }
+    }
+    found
 }
 
 fn import_assuming(
     model: &mut Model,
     options: &Options,
     defaults: Defaults,
-    assumed: &Assumed<'_>,
+    assumed: &Assumed,
 ) -> Result<Graph, Error> {
     let (mut im, g) = walk(model, options, defaults, assumed, false)?;
     im.outputs(g)?;
@@ -197,7 +204,7 @@ pub(super) fn walk<'m>(
     model: &'m mut Model,
     options: &'m Options,
     defaults: Defaults,
-    assumed: &'m Assumed<'m>,
+    assumed: &'m Assumed,
     survey: bool,
 ) -> Result<(Importer<'m>, &'m GraphProto), Error> {
     let Model { proto, files } = model;
@@ -298,19 +305,21 @@ impl<'m> Importer<'m> {
     /// What a name stands for, in the graph under construction: what a graph around it has is captured.
     pub(super) fn lookup(&mut self, name: &str) -> Option<Slot> {
         let (slot, depth) = self.find(name)?;
-        if depth == self.graph.depth() {
-            return Some(slot);
-        }
-        Some(match slot {
+        Some(self.inside(slot, depth))
+    }
+
+    /// What a slot of a graph that has so many around it is in the graph under construction.
+    pub(super) fn inside(&mut self, slot: Slot, depth: usize) -> Slot {
+        match slot {
             Slot::Value(v) => Slot::Value(self.graph.capture(v, depth)),
-            Slot::Sequence(k) => {
+            Slot::Sequence(k) if depth != self.graph.depth() => {
                 let all = self.sequences[k as usize].clone();
                 let here = all.into_iter().map(|v| self.graph.capture(v, depth)).collect();
                 self.sequence(here)
             }
             Slot::Map(parts) => Slot::Map(parts.map(|v| self.graph.capture(v, depth))),
-            Slot::Nothing | Slot::Unknown | Slot::Absent => slot,
-        })
+            Slot::Sequence(_) | Slot::Nothing | Slot::Unknown | Slot::Absent => slot,
+        }
     }
 
     /// What a name stands for, and how many graphs are around the one that it is of.
@@ -459,6 +468,7 @@ impl<'m> Importer<'m> {
             version,
             inputs,
             attrs,
+            assumed: self.assumed,
         };
         self.graph.origin = ctx.name.clone();
         let made = match handler {

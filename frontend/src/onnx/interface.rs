@@ -6,7 +6,7 @@ use super::signature::{
     Symbols, contradiction, declares, dims, input_type, is_sequence, leaves_open, map_parts, map_types,
 };
 use super::{Options, tensor};
-use brolga_ir::{DType, Type};
+use brolga_ir::{DType, Graph, Type};
 use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -193,6 +193,19 @@ impl<'m> Importer<'m> {
         }
         Ok(())
     }
+}
+
+/// Whether the outputs of a graph have the ranks that the model declares, where it does.
+pub(super) fn ranks_agree(graph: &Graph, g: &GraphProto) -> bool {
+    g.output.iter().all(|o| {
+        let declared = o.type_.as_ref().filter(|t| t.has_tensor_type());
+        let shape = declared.and_then(|t| t.tensor_type().shape.as_ref());
+        let found = graph.outputs.iter().find(|(name, _)| *name == o.name);
+        match (shape, found) {
+            (Some(shape), Some((_, v))) => shape.dim.len() == graph.ty(*v).rank(),
+            _ => true,
+        }
+    })
 }
 
 pub(super) fn group(missing: &[(String, String, String)]) -> Vec<Unsupported> {

@@ -2,6 +2,7 @@
 //! their types checked.
 
 use super::error::Fail;
+use super::import::Assumed;
 use brolga_ir::Value;
 use onnx_protobuf::{AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto::AttributeType};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct NodeCtx<'m> {
     pub inputs: Vec<Option<Value>>,
     /// Attributes by name, references to a function's attributes resolved.
     pub attrs: Vec<(&'m str, &'m AttributeProto)>,
+    /// What is assumed of ranks.
+    pub assumed: &'m Assumed,
 }
 
 impl<'m> NodeCtx<'m> {
@@ -29,6 +32,7 @@ impl<'m> NodeCtx<'m> {
             version: self.version,
             inputs,
             attrs: self.attrs.clone(),
+            assumed: self.assumed,
         }
     }
 

@@ -30,6 +30,7 @@ pub struct Frame {
     ratios: FxHashMap<Value, Vec<Ratio>>,
     scalars: FxHashMap<(DType, u64), Value>,
     weights: Weights,
+    pub(super) extents: FxHashSet<Dim>,
     /// What it has of the graph around it.
     pub captured: Captured,
 }
@@ -84,6 +85,7 @@ impl Builder<'_> {
         std::mem::swap(&mut self.ratios, &mut frame.ratios);
         std::mem::swap(&mut self.scalars, &mut frame.scalars);
         std::mem::swap(&mut self.weights, &mut frame.weights);
+        std::mem::swap(&mut self.extents, &mut frame.extents);
         std::mem::swap(&mut self.captured, &mut frame.captured);
     }
 
@@ -127,6 +129,12 @@ impl Builder<'_> {
         let mut current = self.around.pop().expect("pushed above");
         self.swap(&mut current);
         here
+    }
+
+    /// The value of the graph around that an input of this one is.
+    pub fn captured_from(&self, here: Value) -> Option<Value> {
+        let mut all = self.captured.inputs.iter();
+        all.find(|(_, v)| *v == here).map(|(around, _)| *around)
     }
 
     /// A copy of a region that may stand beside it: the sizes that it reads have names of their own.

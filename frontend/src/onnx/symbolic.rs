@@ -59,6 +59,9 @@ pub fn evaluate(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec
 fn shape(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<Value>>, Fail> {
     ctx.arity(1, 1)?;
     let dims = graph.shape(ctx.input(0)?);
+    graph
+        .extents
+        .extend(dims.iter().filter(|d| !d.is_nonnegative()).cloned());
     if ctx.op() == "Size" {
         return Ok(Some(vec![graph.dims_value(DType::I64, &[], vec![product(&dims)])?]));
     }
@@ -170,9 +173,15 @@ fn elementwise(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<
     let Some(shape) = brolga_ir::dim::constants(&shape) else {
         return Ok(None);
     };
-    let Some(out) = pointwise(&shape, &operands, |args| function(ctx.op(), args)) else {
+    let nonnegative = |d: &Dim| graph.is_nonnegative(d);
+    let Some(out) = pointwise(&shape, &operands, |args| function(ctx.op(), args, &nonnegative)) else {
         return Ok(None);
     };
+    if matches!(ctx.op(), "Add" | "Mul" | "Max") && operands.iter().all(|(_, all)| all.iter().all(nonnegative)) {
+        graph
+            .extents
+            .extend(out.iter().filter(|d| !d.is_nonnegative()).cloned());
+    }
     let dtype = match ctx.op() {
         "Cast" => super::tensor::dtype(ctx.int("to", 0)?)?,
         "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => DType::Bool,
@@ -183,7 +192,7 @@ fn elementwise(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<
 }
 
 /// One element of an element-wise operator, when it is a dim.
-fn function(op: &str, args: &[&Dim]) -> Option<Dim> {
+fn function(op: &str, args: &[&Dim], nonnegative: &dyn Fn(&Dim) -> bool) -> Option<Dim> {
     let fold = |f: &dyn Fn(&Dim, &Dim) -> Dim| args[1..].iter().fold(args[0].clone(), |a, b| f(&a, b));
     let sign = |d: &Dim| match d {
         Dim::Const(c) => Some(c.signum()),
@@ -204,7 +213,7 @@ fn function(op: &str, args: &[&Dim]) -> Option<Dim> {
         "Div" => match (a.as_const(), b.as_const()) {
             (Some(x), Some(y)) => Dim::Const(x.checked_div(y)?),
             _ if b.is(0) => return None,
-            _ if a.is_nonnegative() && b.is_nonnegative() => a.floor_div(b),
+            _ if nonnegative(a) && nonnegative(b) => a.floor_div(b),
             (_, Some(k)) if k > 0 && a.exact_div(b).is_none() && !known_for_inputs(a, 0) => {
                 // Rounded up where it is negative, and down where it is not.
                 Dim::max(&a.floor_div(b), &Dim::min(&a.ceil_div(b), &Dim::ZERO))
@@ -221,8 +230,8 @@ fn function(op: &str, args: &[&Dim]) -> Option<Dim> {
         // A dim is never the -1 of Reshape and Expand.
         "Equal" => match order(a, b) {
             Some(s) => return bool_dim(s == 0),
-            None if (a.is_nonnegative() && b.as_const().is_some_and(|c| c < 0))
-                || (b.is_nonnegative() && a.as_const().is_some_and(|c| c < 0)) =>
+            None if (nonnegative(a) && b.as_const().is_some_and(|c| c < 0))
+                || (nonnegative(b) && a.as_const().is_some_and(|c| c < 0)) =>
             {
                 Dim::ZERO
             }

@@ -172,4 +172,18 @@ impl Graph {
         bounds.for_each(|d| *d = d.substitute(value));
         Ok(graph)
     }
+
+    /// The graph where symbols have these values, as a run sees it: nothing is inferred anew, and what an operator does not accept of its
+    /// operands is an error of the run that gets to it.
+    pub(crate) fn instantiate(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Graph {
+        let value = |s: &str| lookup(s).map(Dim::Const);
+        let mut graph = self.clone();
+        graph.symbols.retain(|s| lookup(s).is_none());
+        graph.guards.iter_mut().for_each(|g| *g = g.substitute(&value));
+        let types = graph.values.iter_mut().flat_map(|v| &mut v.ty.shape);
+        let bounds = graph.reads.iter_mut().filter_map(|r| r.bound.as_mut());
+        types.chain(bounds).for_each(|d| *d = d.substitute(&value));
+        graph.nodes.iter_mut().for_each(|n| n.op = n.op.instantiate(lookup));
+        graph
+    }
 }

@@ -484,6 +484,49 @@ fn regions_run_print_and_get_sizes() {
 }
 
 #[test]
+fn regions_that_do_not_run_may_contradict_sizes() {
+    let text = r#"graph @rows(%0 x: f32[n, 2], %1 most: i64[], %2 any: bool[]) symbols(n) {
+  %3 = const i64[] splat 0
+  %4 = const f32[2] splat 0
+  %5, %6 = while{cond=graph @cond(%0 i: i64[], %1 s: f32[2], %2 x: f32[n, 2], %3 most: i64[]) symbols(n) {
+      %4 = less(%0, %3) : bool[]
+      return go = %4
+    } body=graph @body(%0 i: i64[], %1 s: f32[2], %2 x: f32[n, 2], %3 most: i64[]) symbols(n) {
+      %4 = const i64[] splat 1
+      %5 = add(%0, %4) : i64[]
+      %6 = gather{axis=0}(%2, %0) : f32[2]
+      %7 = add(%1, %6) : f32[2]
+      return i = %5, s = %7
+    }}(%3, %4, %0, %1) : i64[], f32[2] @"Loop_0"
+  %7 = if{then=graph @then(%0 s: f32[2], %1 x: f32[n, 2]) symbols(n) {
+      %2 = const i64[] splat 0
+      %3 = gather{axis=0}(%1, %2) : f32[2]
+      return y = %3
+    } else=graph @else(%0 s: f32[2], %1 x: f32[n, 2]) symbols(n) {
+      return y = %0
+    }}(%2, %6, %0) : f32[2] @"If_1"
+  return y = %7
+}
+"#;
+    let g = Graph::parse(text, &at_hand).unwrap();
+    let run = |rows: &[f32], most: i128, any: bool| {
+        g.eval(&[
+            Tensor::from_f32(&[rows.len() / 2, 2], rows),
+            Tensor::scalar(DType::I64, Number::Int(most)),
+            Tensor::scalar(DType::Bool, Number::Int(any.into())),
+        ])
+    };
+    let rows = [1.0, 2.0, 4.0, 8.0];
+    assert_eq!(run(&rows, 2, false).unwrap(), [Tensor::from_f32(&[2], &[5.0, 10.0])]);
+    assert_eq!(run(&rows, 0, true).unwrap(), [Tensor::from_f32(&[2], &[1.0, 2.0])]);
+    assert_eq!(run(&[], 0, false).unwrap(), [Tensor::from_f32(&[2], &[0.0, 0.0])]);
+    for (most, any, place) in [(1, false, "Loop_0"), (0, true, "If_1")] {
+        let e = run(&[], most, any).unwrap_err();
+        assert_eq!(e.node, place, "{e}");
+    }
+}
+
+#[test]
 fn regions_nest_to_a_limit() {
     let open = "%1 = if{then=graph @t(%0 c: bool[]) { ";
     let close = " return y = %1 } else=graph @e(%0 c: bool[]) { return y = %0 }}(%0, %0)";

@@ -531,8 +531,7 @@ impl Op {
                         *d = Dim::Const(v);
                     }
                 }
-                // A branch that these sizes contradict is not taken; where it is, its evaluation fails.
-                Attr::Region(r) => *r = r.concrete(lookup).unwrap_or_else(|_| r.clone()),
+                Attr::Region(r) => *r = r.instantiate(lookup),
                 _ => {}
             }
         }
@@ -552,6 +551,19 @@ impl Op {
             }
         }
         Ok(op)
+    }
+    /// The operator where symbols have these values, if they have any; whether it accepts them is found where it runs.
+    pub(crate) fn instantiate(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Op {
+        let value = |s: &str| lookup(s).map(Dim::Const);
+        let mut op = self.clone();
+        for a in &mut op.attrs {
+            match a {
+                Attr::Dims(ds) => ds.iter_mut().for_each(|d| *d = d.substitute(&value)),
+                Attr::Region(r) => *r = r.instantiate(lookup),
+                _ => {}
+            }
+        }
+        op
     }
     /// The operator with regions rewritten.
     ///

@@ -68,19 +68,13 @@ impl Region {
         let place = |e: NodeError| format!("in region {}: {e}", crate::text::global(&self.graph().name));
         Region::new(f(self.graph()).map_err(place)?).map_err(place)
     }
-    /// The region with every dim known.
-    ///
-    /// # Errors
-    /// When a dim has an unknown symbol or does not evaluate.
-    pub fn concrete(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Result<Region, String> {
+    /// The region as it runs where symbols have these values. What its operators do not accept of them fails the run that gets there: a
+    /// loop of no iterations may gather from an empty axis, as may a branch that is not taken.
+    pub fn instantiate(&self, lookup: &dyn Fn(&str) -> Option<i64>) -> Region {
         if self.is_concrete() {
-            return Ok(self.clone());
+            return self.clone();
         }
-        let known = self.substitute(&|s| lookup(s).map(Dim::Const))?;
-        match known.is_concrete() {
-            true => Ok(known),
-            false => Err(format!("region `{}` has unknown dims", self.graph().name)),
-        }
+        Region(Arc::new(self.graph().instantiate(lookup)))
     }
     /// Its outputs for inputs; it is concrete.
     ///

@@ -152,11 +152,13 @@ impl Scheduler<'_> {
         }
     }
 
-    /// Forgets all panels but those of constants.
+    /// Forgets all panels but those that are packed before the run.
     fn forget_panels(&mut self) {
         let program = &self.out.program;
-        self.panels
-            .retain(|owner, _| matches!(program.slot(*owner).storage, Storage::Weight(_) | Storage::Computed));
+        self.panels.retain(|_, panels| {
+            panels.retain(|(.., s)| matches!(program.slot(*s).storage, Storage::Computed));
+            !panels.is_empty()
+        });
     }
 
     fn pieces(&mut self, index: usize, kernel: &structured::Kernel) -> Result<Arc<[Piece]>, String> {
@@ -254,16 +256,15 @@ impl Scheduler<'_> {
         if let Some((.., s)) = known.find(|(at, how, _)| *at == start && how == packing) {
             return *s;
         }
-        let constant = matches!(
-            self.out.program.slot(root).storage,
-            Storage::Weight(_) | Storage::Computed
-        );
-        let storage = if constant {
-            Storage::Computed
-        } else {
-            Storage::Temp(None)
-        };
-        self.out.program.slots.push(packing.slot(operand.ty.dtype, storage));
+        let owner = &self.out.program.slot(root).storage;
+        let mut made = packing.slot(operand.ty.dtype, Storage::Temp(None));
+        // Under extents that only a run tells, a constant is packed in the run.
+        let constant = matches!(owner, Storage::Weight(_) | Storage::Computed)
+            && made.ty.shape.iter().all(|d| d.as_const().is_some());
+        if constant {
+            made.storage = Storage::Computed;
+        }
+        self.out.program.slots.push(made);
         let panels = SlotId(self.out.program.slots.len() as u32 - 1);
         let source = Call {
             origin,

@@ -89,6 +89,7 @@ pub fn range(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         let span = &b[1] - &b[0];
         match b[2].as_const() {
             Some(0) => return Err("a step of 0".into()),
+            Some(1) => graph.or_zero(span),
             Some(c) if c > 0 => Dim::max(&span.ceil_div(&b[2]), &Dim::ZERO),
             Some(c) => Dim::max(&(&span * -1).ceil_div(&Dim::Const(c.saturating_neg())), &Dim::ZERO),
             None if b[2].is_nonnegative() => {

@@ -32,6 +32,7 @@ mod grid_sample;
 mod image;
 mod interpolate;
 mod linear_attention;
+mod loops;
 mod loss;
 mod matmul;
 mod mel;
@@ -180,7 +181,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("LinearAttention", Node(linear_attention::linear_attention)),
     ("Log", Map(elementwise::unary, "log")),
     ("LogSoftmax", Node(softmax::softmax)),
-    ("Loop", Walk(control::loop_)),
+    ("Loop", Walk(loops::loop_)),
     ("LpNormalization", Node(normalization::lp)),
     ("LpPool", Node(pool::lp)),
     ("MatMul", Node(matmul::matmul)),
@@ -240,7 +241,7 @@ static TABLE: &[(&str, Handler)] = &[
     ("RotaryEmbedding", Node(rotary::rotary)),
     ("Round", Map(elementwise::unary, "round")),
     ("STFT", Node(fourier::stft)),
-    ("Scan", Walk(control::scan)),
+    ("Scan", Walk(loops::scan)),
     ("Scatter", Node(scatter::elements)),
     ("ScatterElements", Node(scatter::elements)),
     ("ScatterND", Node(scatter::nd)),

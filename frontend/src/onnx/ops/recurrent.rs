@@ -123,6 +123,16 @@ fn layer(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>, kind: &Kind, flags: &[bool]
     Ok(results)
 }
 
+impl Builder<'_> {
+    /// The input of a layer with as many features as its weights have, where these are a number and its own are not.
+    pub fn as_wide(&mut self, x: Value, features: &Dim) -> One {
+        match (self.shape(x)[2].as_const(), features.as_const()) {
+            (None, Some(_)) => self.fit(x, 2, features),
+            _ => Ok(x),
+        }
+    }
+}
+
 fn operands(
     graph: &mut Builder<'_>,
     ctx: &NodeCtx<'_>,
@@ -139,6 +149,7 @@ fn operands(
     if batch_first {
         x = graph.transpose(x, &[1, 0, 2])?;
     }
+    x = graph.as_wide(x, &graph.shape(w)[2].clone())?;
     let (dtype, shape) = (graph.dtype(x), graph.shape(x));
     let [time, batch, width] = [0, 1, 2].map(|d| shape[d].clone());
     let hidden = graph.shape(r)[2].clone();

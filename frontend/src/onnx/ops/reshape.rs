@@ -106,14 +106,24 @@ fn axes_of(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Result<Option<Vec<i64>
     }
 }
 
-/// `Squeeze`.
+/// `Squeeze`; without axes, what is assumed of extents that are no numbers tells whether they are taken.
 pub fn squeeze(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(1, 2)?;
     let x = ctx.input(0)?;
     let shape = graph.shape(x);
     let axes = match axes_of(graph, ctx)? {
         Some(a) => node::axes(&a, shape.len())?,
-        None => (0..shape.len()).filter(|&i| shape[i].is(1)).collect(),
+        None => {
+            let open: Vec<usize> = (0..shape.len()).filter(|&i| shape[i].as_const().is_none()).collect();
+            ctx.assumed.squeezes.set(ctx.assumed.squeezes.get() || !open.is_empty());
+            let taken = if ctx.assumed.ones { open } else { vec![] };
+            for &i in &taken {
+                graph.require_equal(&shape[i], &Dim::ONE)?;
+            }
+            (0..shape.len())
+                .filter(|i| shape[*i].is(1) || taken.contains(i))
+                .collect()
+        }
     };
     one(graph.squeeze(x, &axes))
 }

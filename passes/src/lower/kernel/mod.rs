@@ -22,7 +22,7 @@ mod tree;
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::ops::Role;
 use brolga_ir::structured::{self, Combine, IterDim, IterKind, Kernel, Local, Operand, Part, Place, Read, Stage};
-use brolga_ir::{DType, Def, Dim, Graph, Layout, Node, Type, Value};
+use brolga_ir::{DType, Def, Dim, Graph, Layout, Node, Symbol, Type, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 use stage::{E, StageBuilder};
 use std::sync::Arc;
@@ -283,7 +283,18 @@ impl<'g> KernelBuilder<'g> {
         let ty = self.graph.ty(v);
         let full = ty.rank() == self.outer_of.len() && self.axes.iter().any(|&a| !ty.shape[a].is(1));
         let cycles = node.op.role().function().map_or(0.0, |f| f.cycles());
-        users > 1 && full && cycles >= WORTH_KEEPING
+        users > 1 && full && cycles >= WORTH_KEEPING && self.has_scratch(node)
+    }
+
+    /// Whether there is memory for a row before the run: not where data tell its length and nothing bounds it.
+    fn has_scratch(&self, node: &Node) -> bool {
+        let mut late: FxHashMap<Symbol, Option<Dim>> = FxHashMap::default();
+        for read in &self.graph.reads {
+            let bound = read.bound.as_ref().and_then(|d| d.upper_bound(&late));
+            late.insert(read.symbol.clone(), bound);
+        }
+        let shape = &self.graph.ty(node.outputs[0]).shape;
+        self.axes.iter().all(|&a| shape[a].upper_bound(&late).is_some())
     }
 
     fn keep_row(&mut self, v: Value) -> Result<(), String> {

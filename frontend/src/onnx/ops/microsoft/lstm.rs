@@ -64,6 +64,7 @@ pub fn lstm(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
             return Err(Fail::Bad(format!("{name} is {}, expected rank 3", graph.ty(v))));
         }
     }
+    let x = graph.as_wide(x, &graph.shape(w)[1].clone())?;
     let [time, batch, width] = [0, 1, 2].map(|a| graph.shape(x)[a].clone());
     let hidden = graph.shape(r)[1].clone();
     let (d, columns) = (Dim::from(directions.len()), &hidden * 4);
