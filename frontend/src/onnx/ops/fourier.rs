@@ -9,7 +9,7 @@
 //! for the machine calculation of complex Fourier series", 1965.
 
 use super::*;
-use brolga_ir::{DType, Dim, Number, Tensor};
+use brolga_ir::{DType, Dim, Number, Tensor, Type};
 use std::f64::consts::PI;
 
 /// Lengths up to this one are not split.
@@ -234,6 +234,10 @@ impl Builder<'_> {
     /// `exp(∓2πi·r·c / n)` for rows and columns, [rows, columns, 2].
     fn roots(&mut self, rows: &Dim, columns: &Dim, n: &Dim, inverse: bool) -> One {
         let sign = if inverse { 1.0 } else { -1.0 };
+        self.check_size(&Type::new(
+            DType::F64,
+            vec![rows.clone(), columns.clone(), Dim::Const(2)],
+        ))?;
         if let (Some(r), Some(c), Some(n)) = (rows.as_const(), columns.as_const(), n.as_const()) {
             let shape = [r as usize, c as usize, 2];
             let value = |p: usize| {
