@@ -131,7 +131,7 @@ impl Model<'_> {
             .figures
             .caches
             .iter()
-            .map(|c| traffic.into_cache(c.bytes, between))
+            .map(|c| traffic.missed(c.bytes, between))
             .collect();
         // What a cache takes in and the next one does not comes from the next one.
         let next = into.iter().skip(1).copied().chain([0.0]);

@@ -60,7 +60,7 @@ impl<'a> Traffic<'a> {
 
     /// Bytes that come into a cache of so many bytes, or go back from it, in a run; between what touched a buffer before and
     /// the run, others touch `between` bytes.
-    pub fn into_cache(&self, bytes: f64, between: &dyn Fn(Buf) -> f64) -> f64 {
+    pub fn missed(&self, bytes: f64, between: &dyn Fn(Buf) -> f64) -> f64 {
         let room = SHARE * bytes;
         if self.footprint > room {
             return self.loops.iter().map(|l| l.bytes(room)).sum();
@@ -189,7 +189,7 @@ mod tests {
         k.verify().expect("a valid kernel");
         let nest = Nest::new(&k, &|_| None);
         // The share is of whole caches.
-        Traffic::new(&nest, &|_| None).into_cache(cache / SHARE, &|_| between)
+        Traffic::new(&nest, &|_| None).missed(cache / SHARE, &|_| between)
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
         let nest = Nest::new(&k, &|_| None);
         let far = |b: Buf| if b.0 == 1 { 16384.0 } else { 0.0 };
         assert_eq!(
-            Traffic::new(&nest, &|_| None).into_cache(16384.0 / SHARE, &far),
+            Traffic::new(&nest, &|_| None).missed(16384.0 / SHARE, &far),
             4.0 * 2048.0
         );
         // An iteration of the outer loop does not fit.

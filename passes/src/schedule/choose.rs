@@ -416,7 +416,7 @@ fn vector_dim(flat: &Flat) -> Option<usize> {
             _ => true,
         })
     };
-    let other = (0..flat.outer.len()).rfind(|&i| fills(i) && close(flat.outer[i].0));
+    let other = (0..flat.outer.len()).rfind(|&i| fills(i) && !gathered(i) && close(flat.outer[i].0));
     Some(other.unwrap_or(found))
 }
 
