@@ -301,6 +301,9 @@ fn parts(t: &Time) -> Value {
     })
 }
 
+/// A record with the seconds that are predicted for it.
+type Predicted<'r> = (&'r Record, f64);
+
 fn report(records: &[Record], target: &Target, figures: &Figures) {
     let list = std::env::args().any(|a| a == "--list");
     let start = Instant::now();
@@ -329,7 +332,7 @@ fn report(records: &[Record], target: &Target, figures: &Figures) {
             r.schedule
         );
     }
-    let pairs: Vec<(&Record, f64)> = all.iter().map(|(r, (p, _))| (*r, *p)).collect();
+    let pairs: Vec<Predicted> = all.iter().map(|(r, (p, _))| (*r, *p)).collect();
     println!("{} times, a prediction takes {:.0} µs", pairs.len(), each * 1e6);
     let chosen: Vec<_> = pairs.iter().filter(|(r, _)| r.chosen).collect();
     let (measured, predicted): (Vec<f64>, Vec<f64>) = chosen.iter().map(|(r, p)| (r.seconds, *p)).unzip();
@@ -351,7 +354,7 @@ fn report(records: &[Record], target: &Target, figures: &Figures) {
         at(0.9)
     );
 
-    let mut kernels: BTreeMap<(String, &[i64]), Vec<(&Record, f64)>> = BTreeMap::new();
+    let mut kernels: BTreeMap<(String, &[i64]), Vec<Predicted>> = BTreeMap::new();
     for (r, p) in &pairs {
         kernels.entry((r.workload.key(), &r.sizes)).or_default().push((r, *p));
     }
