@@ -6,8 +6,8 @@
 //! best one gains.
 //!
 //! The correction is a ridge regression (Hoerl and Kennard, 1970) of how far measured times are from predicted ones, as logarithms, on the
-//! candidates' values. It needs some tens of measurements; what both say decides nothing but the order. Of 288 kernels of small models, the
-//! best of the first 16 candidates took 1.003 of the time of the best of 60, where 16 at random took 1.07 (docs/performance.md).
+//! candidates' values. It needs some tens of measurements; what both say decides nothing but the order. By recorded times of kernels of small models,
+//! the best of the first 16 candidates took 1.003 of the time of the best of 60, where 16 at random took 1.07 (docs/performance.md).
 
 use super::duel::median;
 use super::record::Outcome;
