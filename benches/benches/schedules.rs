@@ -29,7 +29,7 @@ use brolga::runtime::Pool;
 use brolga::{Options, levels, machine, npy, source};
 use brolga_benches::{chosen, name, option};
 use brolga_ir::program::Step;
-use brolga_ir::text::Lexer;
+use brolga_tests::random::Random;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -189,13 +189,9 @@ fn time_one(
 fn time_others(r: &Record, most: usize, target: &Target, pool: &Arc<Pool>) -> Vec<Record> {
     let mut all = space(r.workload.kernel(), &Machine::of(target));
     all.retain(|s| *s != r.schedule);
-    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = Random(1);
     while all.len() > most {
-        // xorshift64 (Marsaglia, 2003).
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        all.swap_remove((random % all.len() as u64) as usize);
+        all.swap_remove(random.below(all.len()));
     }
     let Ok(mut rig) = Rig::new((*r.workload).clone(), &r.sizes, target, pool.clone(), 0, LIMIT) else {
         return vec![];
@@ -265,7 +261,7 @@ fn read(file: &Path) -> Vec<Record> {
                 .flatten()
                 .filter_map(Value::as_i64)
                 .collect(),
-            schedule: Schedule::parse(&mut Lexer::new(&text("schedule"))).expect("the schedule of a record"),
+            schedule: text("schedule").parse().expect("the schedule of a record"),
             chosen: v["chosen"].as_bool() == Some(true),
             threads: v["threads"].as_u64().unwrap_or(1) as usize,
             seconds: v["seconds"].as_f64().expect("the time of a record"),
@@ -274,22 +270,29 @@ fn read(file: &Path) -> Vec<Record> {
     out
 }
 
-/// What the model predicts for a record: all in all, and its kernels one by one.
-fn predicted(r: &Record, target: &Target, figures: &Figures) -> Option<(f64, Vec<Time>)> {
-    let program = to_loops(&r.workload.program(Some(r.schedule.clone())), &Machine::of(target)).ok()?;
-    let symbols = &r.workload.kernel().symbols;
-    let lookup = |s: &str| symbols.iter().position(|x| **x == *s).map(|i| r.sizes[i]);
-    let model = Model {
+/// What predicts a record.
+fn model<'a>(r: &Record, target: &'a Target, figures: &'a Figures) -> Option<Model<'a>> {
+    Some(Model {
         cpu: target.cpu()?,
         figures,
         threads: r.threads,
         between: 0.0,
+    })
+}
+
+/// What takes the time of a record's kernels, as predicted.
+fn kernels_of(r: &Record, target: &Target, figures: &Figures) -> Vec<Value> {
+    let program = to_loops(&r.workload.program(Some(r.schedule.clone())), &Machine::of(target));
+    let (Ok(program), Some(model)) = (program, model(r, target, figures)) else {
+        return vec![];
     };
+    let symbols = &r.workload.kernel().symbols;
+    let lookup = |s: &str| symbols.iter().position(|x| **x == *s).map(|i| r.sizes[i]);
     let kernels = program.steps.iter().filter_map(|s| match s {
         Step::Call { kernel, .. } => Some(model.kernel(&program.kernels[*kernel as usize], &lookup)),
         _ => None,
     });
-    Some((model.program(&program, &lookup), kernels.collect()))
+    kernels.map(|t| parts(&t)).collect()
 }
 
 /// What takes a kernel's time, as predicted.
@@ -307,32 +310,34 @@ type Predicted<'r> = (&'r Record, f64);
 fn report(records: &[Record], target: &Target, figures: &Figures) {
     let list = std::env::args().any(|a| a == "--list");
     let start = Instant::now();
-    let all = records.iter().filter_map(|r| Some((r, predicted(r, target, figures)?)));
-    let all: Vec<_> = all.collect();
-    let each = start.elapsed().as_secs_f64() / all.len().max(1) as f64;
+    let machine = Machine::of(target);
+    let predict = |r: &Record| {
+        r.workload
+            .predict(&r.schedule, &r.sizes, &machine, &model(r, target, figures)?)
+    };
+    let pairs: Vec<Predicted> = records.iter().filter_map(|r| Some((r, predict(r)?))).collect();
+    let each = start.elapsed().as_secs_f64() / pairs.len().max(1) as f64;
     if let Some(file) = option("predictions") {
-        let line = |(r, (p, kernels)): &(&Record, (f64, Vec<Time>))| {
+        let line = |(r, p): &Predicted| {
             let mut line = line(r);
             line["predicted"] = json!(p);
-            line["kernels"] = kernels.iter().map(parts).collect();
+            line["kernels"] = json!(kernels_of(r, target, figures));
             format!("{line}\n")
         };
-        let text: String = all.iter().map(line).collect();
+        let text: String = pairs.iter().map(line).collect();
         std::fs::write(file, text).expect("the file of predictions can be written");
     }
-    for (r, (p, kernels)) in all.iter().filter(|(r, _)| list && r.chosen) {
-        let parts: Vec<String> = kernels.iter().map(|t| parts(t).to_string()).collect();
+    for (r, p) in pairs.iter().filter(|(r, _)| list && r.chosen) {
         println!(
             "{:16} {:>10.2} µs {:>10.2} µs predicted, {:>6.2}: {}; {}",
             r.model,
             r.seconds * 1e6,
             p * 1e6,
             p / r.seconds,
-            parts.join("; "),
+            json!(kernels_of(r, target, figures)),
             r.schedule
         );
     }
-    let pairs: Vec<Predicted> = all.iter().map(|(r, (p, _))| (*r, *p)).collect();
     println!("{} times, a prediction takes {:.0} µs", pairs.len(), each * 1e6);
     let chosen: Vec<_> = pairs.iter().filter(|(r, _)| r.chosen).collect();
     let (measured, predicted): (Vec<f64>, Vec<f64>) = chosen.iter().map(|(r, p)| (r.seconds, *p)).unzip();

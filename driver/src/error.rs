@@ -1,8 +1,8 @@
 //! Everything that can go wrong between a file and a running model. Each message names the file, and the model's node
 //! where there is one.
 
+use brolga_ir::NodeError;
 use brolga_ir::text::ParseError;
-use brolga_ir::{NodeError, plain};
 use std::path::{Path, PathBuf};
 
 /// Why a model could not be read, compiled or run.
@@ -59,7 +59,7 @@ pub enum Error {
         source: ParseError,
     },
     /// A file holds something else than expected.
-    #[error("{}: {}", path.display(), plain(message))]
+    #[error("{}: {message}", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum Error {
         limit: u64,
     },
     /// An option has a value that makes no sense.
-    #[error("{}", plain(.0))]
+    #[error("{0}")]
     Option(String),
     /// The C compiler that links a shared library is missing or failed.
     #[error("{0}")]

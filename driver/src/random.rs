@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, tensors};
 use brolga_abi::{Dim, Input};
-use brolga_ir::{DType, Number, Strings, Tensor};
+use brolga_ir::{DType, Number, Strings, Tensor, plain};
 
 /// Inputs of these ports: floats from -1 to 1, integers and booleans 0 and 1, empty strings. Symbolic dimensions have the sizes given.
 ///
@@ -22,7 +22,7 @@ pub fn inputs<'p>(
         state ^= state << 17;
         state
     };
-    let fail = |input: &Input, what: String| Error::Option(format!("input `{}` {what}", input.name));
+    let fail = |input: &Input, what: String| Error::Option(format!("input `{}` {what}", plain(&input.name)));
     let mut out = vec![];
     for input in ports {
         let shape = extents(input, symbols, sizes)?;
@@ -71,7 +71,7 @@ fn extents(input: &Input, symbols: &[String], sizes: &[(String, i64)]) -> Result
                 Error::Option(format!(
                     "input `{}` has the symbolic dimension `{name}`; give it a size with --set {name}=N, or give inputs with \
                      --inputs or --input",
-                    input.name
+                    plain(&input.name)
                 ))
             })
         }

@@ -5,7 +5,7 @@ use crate::options::Options;
 use crate::pins::Pin;
 use crate::{Error, Result};
 use brolga_frontend::onnx;
-use brolga_ir::{Graph, Source};
+use brolga_ir::{Graph, Source, plain};
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::Read;
@@ -154,7 +154,7 @@ pub fn reading(compile: &Options) -> Result<onnx::Options> {
             Pin::Tensor(t) => read.fixed.push((name.clone(), t.clone())),
             Pin::Strings(shape, texts) => {
                 let t = read.strings.tensor(shape, texts);
-                let t = t.map_err(|e| Error::Option(format!("input `{name}`: {e}")))?;
+                let t = t.map_err(|e| Error::Option(format!("input `{}`: {e}", plain(name))))?;
                 read.fixed.push((name.clone(), t));
             }
         }

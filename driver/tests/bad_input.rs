@@ -516,7 +516,8 @@ fn rules_that_are_not_sound() {
         let (dir, ran) = with_rules(wrong, command);
         let needles = [
             "my.rules:1: rule `double` is wrong: element",
-            "left = ",
+            // A counterexample stands on lines of its own.
+            "\n  left = ",
             "--unchecked-rules",
         ];
         failed(&command.join(" "), &ran, &needles);

@@ -50,7 +50,7 @@ impl InputArgs {
                 _ => return Err(Error::file(path, "an input is a .npy or a .pb file").into()),
             };
             if inputs.iter().any(|(n, _)| n == name) {
-                return Err(Error::file(path, format!("input `{name}` is given a second time")).into());
+                return Err(Error::file(path, format!("input `{}` is given a second time", plain(name))).into());
             }
             inputs.push((name.clone(), tensor));
         }

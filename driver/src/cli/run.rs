@@ -195,7 +195,7 @@ impl Run {
                 if let Some((_, found)) = extents.find(|(d, e)| **d == Dim::Symbol(at as u32) && **e as i64 != *n) {
                     return Err(format!(
                         "--set {symbol}={n}, but by input `{}`, of shape {:?}, `{symbol}` is {found}",
-                        port.name,
+                        plain(&port.name),
                         tensor.shape()
                     )
                     .into());

@@ -230,13 +230,12 @@ impl State {
             return std::mem::take(&mut self.first);
         }
         self.mix(search);
-        let off: Vec<(Genes, f64)> = (self.times.clone().into_iter())
-            .map(|(genes, time)| {
-                let predicted = self.predicted(search, &genes);
-                (genes, time.map_or(LOST, |t| t.ln() - predicted))
-            })
-            .collect();
-        let correction = Correction::of(&off);
+        let times = std::mem::take(&mut self.times);
+        let mut off =
+            |(genes, time): &(Genes, Option<f64>)| time.map_or(LOST, |t| t.ln() - self.predicted(search, genes));
+        let off: Vec<f64> = times.iter().map(&mut off).collect();
+        let correction = Correction::of(times.iter().map(|(genes, _)| genes).zip(off));
+        self.times = times;
         let chosen = Genes::of(&search.chosen);
         // Of those that are predicted to take the same time, the ones next to the chosen one come first.
         let mut ranked: Vec<((f64, usize), Genes)> = vec![];
@@ -363,7 +362,7 @@ impl Correction {
     const MOST: usize = 256;
 
     /// Of candidates, with the logarithms of their times over the predicted ones.
-    fn of(off: &[(Genes, f64)]) -> Option<Correction> {
+    fn of<'g>(off: impl ExactSizeIterator<Item = (&'g Genes, f64)>) -> Option<Correction> {
         if off.len() < Correction::LEAST {
             return None;
         }
@@ -384,7 +383,7 @@ impl Correction {
                     None => {}
                 }
             }
-            rows.push((row, *off));
+            rows.push((row, off));
         }
         let mean = median(rows.iter().map(|r| r.1))?;
         let n = places.len();
