@@ -6,7 +6,7 @@
 use crate::backend::{self, native};
 use crate::levels::{self, Level, Module, Walk};
 use crate::options::{Options, Timings};
-use crate::tune::applied::Applied;
+use crate::tune::applied::Tuned;
 use crate::weights::{Constants, Packed};
 use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
@@ -34,8 +34,8 @@ pub struct Compiled {
     pub timings: Timings,
     /// What passes did, and what they did not and why.
     pub remarks: Vec<String>,
-    /// What became of the records of the options, kernel by kernel.
-    pub tuned: Vec<Applied>,
+    /// What became of the records of the options.
+    pub tuned: Tuned,
     /// Threads that make machine code.
     pub threads: usize,
     /// Whether sessions of it tell `perf` the names of their kernels ([`Options::perf_map`]).
@@ -54,7 +54,7 @@ pub(crate) struct Draft {
     pub meta: Meta,
     pub timings: Timings,
     pub remarks: Vec<String>,
-    pub tuned: Vec<Applied>,
+    pub tuned: Tuned,
     pub threads: usize,
     pub perf_map: bool,
     /// What the loop kernels were made of, where they were made here.
@@ -95,7 +95,7 @@ pub fn compile_module(module: Module, options: &Options) -> Result<Compiled> {
     draft_module(module, options)?.finish()
 }
 
-fn draft_module(module: Module, options: &Options) -> Result<Draft> {
+pub(crate) fn draft_module(module: Module, options: &Options) -> Result<Draft> {
     cpu(options)?;
     let (module, defaults) = match module {
         Module::Tensor(graph) if !options.sizes.is_empty() => {
@@ -116,7 +116,7 @@ fn draft_module(module: Module, options: &Options) -> Result<Draft> {
         ..Timings::default()
     };
     let (remarks, sources) = (walk.remarks().to_vec(), walk.take_sources());
-    let tuned = walk.applied;
+    let tuned = walk.tuned;
     let draft = Draft::new(levels::into_program(walk.module), &defaults, options, remarks, timings)?;
     Ok(Draft {
         tuned,
@@ -189,7 +189,7 @@ impl Draft {
             meta,
             timings,
             remarks,
-            tuned: vec![],
+            tuned: Tuned::default(),
             threads: options.workers(),
             perf_map: options.perf_map,
             sources: None,

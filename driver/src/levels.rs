@@ -7,7 +7,7 @@
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).
 
 use crate::options::Options;
-use crate::tune::applied::{Applied, apply_log};
+use crate::tune::applied::{Applied, Recorded, Tuned, apply_log};
 use crate::tune::record::Place;
 use crate::{Error, Result};
 use brolga_ir::program::{Program, Storage};
@@ -15,6 +15,7 @@ use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Graph, Source};
 use brolga_passes::bufferize::Bufferize;
 use brolga_passes::descend::ScheduleKernels;
+use brolga_passes::eqsat::{Alternative, Decide, Decided};
 use brolga_passes::lower::Structured;
 pub use brolga_passes::module::{Level, Module};
 use brolga_passes::pass::{Context, Pass, PassError, Settings};
@@ -43,8 +44,8 @@ pub struct Walk<'o> {
     pub optimise: Duration,
     /// How long the others took.
     pub lower: Duration,
-    /// What became of the options' records, kernel by kernel.
-    pub applied: Vec<Applied>,
+    /// What became of the options' records.
+    pub tuned: Tuned,
     options: &'o Options,
     cx: Context,
 }
@@ -56,14 +57,40 @@ impl<'o> Walk<'o> {
     /// When the pipeline's text is wrong, a pass fails, or what it gives is not valid, which is checked where the options ask
     /// for it.
     pub fn new(module: Module, options: &'o Options) -> Result<Walk<'o>> {
+        let here = Place::here(&options.target, 0);
+        let recorded = options.tuned.as_ref().and_then(|log| Recorded::of(log, here));
+        let decide = recorded.clone().map(|r| r as Arc<dyn Decide>);
+        let mut walk = Walk::decided(module, options, decide, false)?;
+        walk.tuned = Tuned {
+            kernels: vec![],
+            decided: walk.cx.decided.clone(),
+            elsewhere: recorded.and_then(|r| r.elsewhere()),
+        };
+        Ok(walk)
+    }
+
+    /// The same with somebody who decides about the whole program, and with what else could be decided where that is to be explored.
+    ///
+    /// # Errors
+    /// As [`Walk::new`].
+    pub fn decided(
+        module: Module,
+        options: &'o Options,
+        decide: Option<Arc<dyn Decide>>,
+        explore: bool,
+    ) -> Result<Walk<'o>> {
         let passes = options.passes(module.level())?;
         let mut walk = Walk {
             module,
             optimise: Duration::ZERO,
             lower: Duration::ZERO,
-            applied: vec![],
+            tuned: Tuned::default(),
             options,
-            cx: Context::new(options.target.clone()),
+            cx: Context {
+                decide,
+                explore,
+                ..Context::new(options.target.clone())
+            },
         };
         walk.run(passes)?;
         Ok(walk)
@@ -128,7 +155,7 @@ impl<'o> Walk<'o> {
         let all = apply_log(program, log, &here, &Machine::of(target))
             .map_err(|e| Error::Option(format!("{}: {e}", program.name)))?;
         self.cx.remarks.extend(all.iter().map(Applied::to_string));
-        self.applied.extend(all);
+        self.tuned.kernels.extend(all);
         Ok(())
     }
 
@@ -165,6 +192,16 @@ impl<'o> Walk<'o> {
     /// What the loop kernels were made of, where a pass has made them; they are handed out once.
     pub fn take_sources(&mut self) -> Option<Sources> {
         self.cx.sources.take()
+    }
+
+    /// What could be decided about the whole program otherwise, where that was explored.
+    pub fn alternatives(&self) -> &[Alternative] {
+        &self.cx.alternatives
+    }
+
+    /// What became of what was decided so.
+    pub fn decisions(&self) -> &[Decided] {
+        &self.cx.decided
     }
 
     /// What the passes remarked so far.

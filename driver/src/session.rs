@@ -8,7 +8,7 @@ use crate::compile::{Compiled, Draft, compile, draft, draft_file};
 use crate::host::Reference;
 use crate::options::{Options, Timings};
 use crate::source::{Kind, kind};
-use crate::tune::applied::Applied;
+use crate::tune::applied::Tuned;
 use crate::tune::record::Log;
 use crate::versions::{Specialise, Versions};
 use crate::{Error, Result, cache, perf_map, source};
@@ -221,7 +221,7 @@ pub struct Session {
     strings: Strings,
     timings: Timings,
     remarks: Vec<String>,
-    tuned: Vec<Applied>,
+    tuned: Tuned,
 }
 
 impl Session {
@@ -254,7 +254,7 @@ impl Session {
             strings,
             timings: Timings::default(),
             remarks: vec![],
-            tuned: vec![],
+            tuned: Tuned::default(),
         })
     }
 
@@ -306,7 +306,7 @@ impl Session {
     }
 
     /// What became of the records that it was compiled with, kernel by kernel; none for what was compiled before.
-    pub fn tuned(&self) -> &[Applied] {
+    pub fn tuned(&self) -> &Tuned {
         &self.tuned
     }
 

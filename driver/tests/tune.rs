@@ -139,7 +139,13 @@ fn truth(schedule: &str, chosen: &str) -> f64 {
     }
 }
 
-/// A timer of kernels alone that is noisy, and lies: a third of all candidates seem to take a third less than they do.
+/// What a kernel takes in truth by the schedule that is chosen.
+fn truth_of_kernel(key: &str) -> f64 {
+    0.5 + of_text(key, 3)
+}
+
+/// A timer of kernels alone that is noisy, and lies: a third of all candidates, and of all kernels, seem to take a third less than they
+/// do.
 struct Liar {
     random: Random,
     chosen: String,
@@ -157,7 +163,9 @@ impl Measure for Liar {
     fn start(&mut self, job: &Job, incumbent: &Schedule) -> Result<f64, String> {
         self.chosen = job.chosen.to_string();
         self.incumbent = incumbent.to_string();
-        Ok(1e-3)
+        let key = job.workload.key();
+        let lie = if of_text(&key, 4) < 1.0 / 3.0 { 2.0 / 3.0 } else { 1.0 };
+        Ok(1e-3 * lie * self.random.noisy(truth_of_kernel(&key)))
     }
     fn trial(&mut self, candidate: &Schedule) -> Measured {
         let (a, b) = (self.told(&self.incumbent), self.told(&candidate.to_string()));
@@ -189,17 +197,39 @@ struct Truth {
 }
 
 impl Home for Truth {
+    fn kernels(&mut self, programs: &[Structured], round: &mut dyn FnMut(&[Vec<f64>]) -> bool) -> brolga::Result<()> {
+        let machine = Machine::of(&native());
+        let times = |p: &Structured| -> Vec<f64> {
+            let mut out = vec![0.0; p.kernels.len()];
+            for f in kernels::of_program(p).expect("kernels") {
+                let chosen = choose(f.workload.kernel(), &machine).to_string();
+                let own = p.kernels[f.kernel].schedule.as_ref();
+                let own = own.map_or(chosen.clone(), ToString::to_string);
+                out[f.kernel] = truth_of_kernel(&f.workload.key()) * truth(&own, &chosen);
+            }
+            out
+        };
+        let times: Vec<Vec<f64>> = programs.iter().map(times).collect();
+        loop {
+            let noisy = |t: &Vec<f64>, r: &mut Random| t.iter().map(|t| r.noisy(*t)).collect();
+            let all: Vec<Vec<f64>> = times.iter().map(|t| noisy(t, &mut self.random)).collect();
+            if !round(&all) {
+                return Ok(());
+            }
+        }
+    }
+
     fn compare(&mut self, untuned: &Structured, tuned: &Structured) -> brolga::Result<AtHome> {
         let machine = Machine::of(&native());
-        let called = kernels::of_program(untuned).expect("kernels");
         let time = |p: &Structured| -> f64 {
+            let called = kernels::of_program(p).expect("kernels");
             let own = called.iter().map(|f| {
                 let chosen = choose(f.workload.kernel(), &machine).to_string();
                 let own = p.kernels[f.kernel]
                     .schedule
                     .as_ref()
                     .map_or(chosen.clone(), ToString::to_string);
-                f.calls as f64 * truth(&own, &chosen)
+                f.calls as f64 * truth_of_kernel(&f.workload.key()) * truth(&own, &chosen)
             });
             own.sum()
         };
@@ -248,7 +278,7 @@ fn a_timer_that_lies_makes_no_model_slower() {
         let Some(Line::Model(_, summary)) = lines.last() else {
             panic!("{lines:?}")
         };
-        if summary.kept > 0 {
+        if summary.kept + summary.decided > 0 {
             kept += 1;
             gained += usize::from(home.last < 1.0);
             assert!(

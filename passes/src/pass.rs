@@ -3,10 +3,11 @@
 //! A pass over tensor graphs implements [`TensorPass`]; one that takes or gives another level implements [`Pass`] itself. The
 //! options of both stand in one table, [`Settings::SETTINGS`], which parsing, printing and the registry read.
 
-use crate::eqsat::{Forgetful, Verdicts};
+use crate::eqsat::{Alternative, Decide, Decided, Forgetful, Verdicts};
 use crate::module::{Level, Module};
 use crate::schedule::Sources;
 use brolga_ir::{Graph, NodeError, Target};
+use std::sync::Arc;
 
 /// What passes share: the machine to optimise for, and where they say what they did.
 pub struct Context {
@@ -16,6 +17,14 @@ pub struct Context {
     pub remarks: Vec<String>,
     /// What the loop kernels were made of, once there are any that were not read as text.
     pub sources: Option<Sources>,
+    /// Who decides about whole programs otherwise than passes do.
+    pub decide: Option<Arc<dyn Decide>>,
+    /// What became of what was decided so about the graph that is no region.
+    pub decided: Vec<Decided>,
+    /// Whether passes are to say what else could be decided about it, which takes longer.
+    pub explore: bool,
+    /// What they said.
+    pub alternatives: Vec<Alternative>,
 }
 
 impl Context {
@@ -25,6 +34,10 @@ impl Context {
             target,
             remarks: vec![],
             sources: None,
+            decide: None,
+            decided: vec![],
+            explore: false,
+            alternatives: vec![],
         }
     }
 }

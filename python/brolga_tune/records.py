@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 #: What a line of each kind is known by, in this order: the line of a model says how many schedules were `kept`.
-KINDS = ("workload", "trial", "model", "kept")
+KINDS = ("workload", "trial", "graph", "model", "kept")
 #: Faster schedules of a kernel that a search begins with: each of them costs it a few runs.
 FIRST = 8
 
@@ -44,8 +44,8 @@ class Record:
 
     @property
     def workload(self) -> str | None:
-        """The key of the kernel that it is about."""
-        return None if self.kind == "model" else str(self.value[self.kind])
+        """The key of the kernel that it is about; none for what is about a whole model."""
+        return None if self.kind in ("graph", "model") else str(self.value[self.kind])
 
     @property
     def place(self) -> Place | None:
@@ -158,12 +158,16 @@ def to_begin_with(records: Iterable[Record], workload: str) -> str:
 
 
 def finalists(records: Iterable[Record]) -> str:
-    """The best candidates of each kernel, which are timed in the whole model."""
+    """The best candidates of each kernel, which are timed in the whole model, and what was decided about graphs before."""
     kernels: dict[str, list[Record]] = {}
+    decided: list[Record] = []
     for r in records:
+        if r.kind == "graph":
+            decided.append(r)
         if r.workload is not None:
             kernels.setdefault(r.workload, []).append(r)
-    return "".join(f"{r.text}\n" for own in kernels.values() for r in winners(own))
+    best = (r for own in kernels.values() for r in winners(own))
+    return "".join(f"{r.text}\n" for r in [*decided, *best])
 
 
 def foreign(records: Iterable[Record], here: Place) -> set[Place]:

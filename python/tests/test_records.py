@@ -89,8 +89,11 @@ def test_schedules_that_won_are_told_from_news() -> None:
 
 def test_the_line_of_a_model_is_none_of_a_kernel() -> None:
     line = json.dumps({"model": "m", "untuned": 1.0, "ratio": 0.9, "kept": 2} | HERE)
+    graph = json.dumps({"graph": "g", "decisions": ['inline "a"'], "program": "p", "ratio": 0.9} | HERE)
     kept = json.dumps({"kept": "k", "schedule": "a"} | HERE)
-    assert [(r.kind, r.workload) for r in parse(lines(line, kept), "here")] == [("model", None), ("kept", "k")]
+    log = parse(lines(line, graph, kept), "here")
+    assert [(r.kind, r.workload) for r in log] == [("model", None), ("graph", None), ("kept", "k")]
+    assert finalists(log) == f"{graph}\n"
 
 
 def test_records_of_another_machine_are_told_apart() -> None:

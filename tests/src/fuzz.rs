@@ -137,6 +137,8 @@ fn compare(g: &Graph, rules: Option<&str>, text: &str) {
         (Err(_), Err(_)) => return,
         // Machine code computes nothing, and checks no index, of elements that nobody reads.
         (Ok(_), Err(e)) if e.message.contains("out of range") => return,
+        // The interpreter has every value in memory, of what is empty in the end too.
+        (Ok(_), Err(e)) if e.message.contains("too large to evaluate") => return,
         (Ok(_), Err(e)) => panic!("only the interpreter fails: {e}\n{text}"),
         (Err(e), Ok(_)) => panic!("only machine code fails: {e}\n{text}"),
     };

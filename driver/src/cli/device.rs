@@ -5,7 +5,7 @@ use brolga::abi::Input;
 #[cfg(feature = "cuda")]
 use brolga::cuda::CudaSession;
 use brolga::ir::Strings;
-use brolga::tune::applied::Applied;
+use brolga::tune::applied::Tuned;
 use brolga::{Buffer, Options, Session, SessionOptions, Specialise, Timings, View};
 use std::path::Path;
 
@@ -114,11 +114,11 @@ impl Loaded {
     }
 
     /// What became of the records that it was compiled with.
-    pub fn tuned(&self) -> &[Applied] {
+    pub fn tuned(&self) -> Tuned {
         match self {
-            Loaded::Cpu(s) => s.tuned(),
+            Loaded::Cpu(s) => s.tuned().clone(),
             #[cfg(feature = "cuda")]
-            Loaded::Cuda(_) => &[],
+            Loaded::Cuda(_) => Tuned::default(),
         }
     }
 

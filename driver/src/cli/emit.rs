@@ -96,7 +96,7 @@ impl Emit {
         if self.stage == Stage::Structured {
             walk.run(vec![Box::<Choose>::default()])?;
         }
-        self.compile.say_tuned(&walk.applied);
+        self.compile.say_tuned(&walk.tuned);
         self.compile.remark(walk.remarks());
         match (self.stage, &walk.module) {
             (Stage::Ptx, Module::Loops(program)) => {

@@ -23,7 +23,7 @@ use brolga::Options;
 use brolga::frontend::onnx::Extent;
 use brolga::ir::{Target, is_command, plain};
 use brolga::pins::{self, Pin};
-use brolga::tune::applied::{Applied, summary};
+use brolga::tune::applied::Tuned;
 use brolga::tune::record::Log;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -331,9 +331,9 @@ impl CompileArgs {
     }
 
     /// Says what became of records, where there are any.
-    fn say_tuned(&self, applied: &[Applied]) {
+    fn say_tuned(&self, tuned: &Tuned) {
         if !self.tune.is_empty() {
-            note(&summary(applied));
+            note(&tuned.to_string());
         }
     }
 

@@ -87,7 +87,7 @@ impl Run {
             }
         }
         let session = Loaded::load(&self.device, &self.model, options, self.threads, self.specialise)?;
-        self.compile.say_tuned(session.tuned());
+        self.compile.say_tuned(&session.tuned());
         self.compile.remark(session.remarks());
         session.strings().scope(|| {
             let (ports, symbols) = session.inputs();

@@ -1,27 +1,34 @@
-//! `brolga space`: the schedules that a kernel may have.
+//! `brolga space`: the schedules that a kernel may have, and what could be decided otherwise about a model.
 
 use super::{Outcome, print, target};
 use brolga::ir::Target;
 use brolga::kernels::Workload;
+use brolga::levels::Walk;
+use brolga::passes::eqsat::Alternative;
 use brolga::passes::schedule::genes::Genes;
 use brolga::passes::schedule::{Machine, space};
+use brolga::{Options, source};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// List the schedules that a kernel may have
+/// List the schedules that a kernel may have, or what could be decided otherwise about a model
 ///
-/// Every one that is listed is legal. `brolga tune` begins with these, and mixes them.
+/// Every schedule that is listed is legal. `brolga tune` begins with these, and mixes them. Of a model it lists decisions about fusion,
+/// operators and layouts that could be taken otherwise, with what that adds to its time by the figures that they were taken by; a
+/// file of such lines is taken by the pass `eqsat{decide=FILE}`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   brolga space kernel.txt
   brolga space kernel.txt --list
+  brolga space model.onnx
   brolga space kernel.txt --target sm_80 --json")]
 pub struct Space {
-    /// The text of a structured kernel
-    kernel: PathBuf,
+    /// The text of a structured kernel, or a model
+    #[arg(value_name = "KERNEL|MODEL")]
+    file: PathBuf,
     /// Print every schedule
     #[arg(long)]
     list: bool,
@@ -40,7 +47,10 @@ impl Space {
             .target
             .or(native)
             .ok_or("this machine's architecture is none that Brolga makes code for")?;
-        let (workload, _) = Workload::read(&self.kernel)?;
+        if !Workload::is_text(&self.file)? {
+            return decisions(&self.file, target, self.json);
+        }
+        let (workload, _) = Workload::read(&self.file)?;
         let all = space(workload.kernel(), &Machine::of(&target));
         let texts: Vec<String> = all.iter().map(ToString::to_string).collect();
         // Families in the order of their first schedules, with the values of every place.
@@ -93,4 +103,34 @@ impl Space {
         }
         print(&out)
     }
+}
+
+/// Lists what could be decided otherwise about a model.
+fn decisions(file: &Path, target: Target, json: bool) -> Outcome {
+    let options = Options {
+        target,
+        ..Options::default()
+    };
+    let module = source::model(file, &options)?;
+    let walk = Walk::decided(module, &options, None, true)?;
+    let alternatives = walk.alternatives();
+    let texts = |a: &Alternative| -> Vec<String> { a.decisions.iter().map(ToString::to_string).collect() };
+    if json {
+        let rows: Vec<_> = alternatives
+            .iter()
+            .map(|a| serde_json::json!({"decisions": texts(a), "about": a.about, "seconds": a.seconds}))
+            .collect();
+        return print(&format!("{:#}\n", serde_json::Value::from(rows)));
+    }
+    let mut out = format!("// {} decisions could be taken otherwise\n", alternatives.len());
+    for a in alternatives {
+        let _ = writeln!(
+            out,
+            "// {:+.3} µs: {}\n{}",
+            a.seconds * 1e6,
+            a.about,
+            texts(a).join("\n")
+        );
+    }
+    print(&out)
 }

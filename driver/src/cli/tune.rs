@@ -403,8 +403,14 @@ impl Show {
                     None => format!("@{}: the chosen schedule stays", t.found.name),
                 });
             }
-            Event::Home(n) => {
-                let text = format!("the whole model with {n} new schedules");
+            Event::Programs(n) => self.bar.set_message(format!("other programs, by {n} decisions")),
+            Event::Decided(decisions, gain) => {
+                let all: Vec<String> = decisions.iter().map(ToString::to_string).collect();
+                say(format!("{:.1} % less: {}", 100.0 * gain, all.join(", ")));
+            }
+            Event::Inside(n) => self.bar.set_message(format!("{n} kernels inside of the model")),
+            Event::Home(decisions, n) => {
+                let text = format!("the whole model with {decisions} decisions and {n} schedules");
                 say(text.clone());
                 self.bar.set_message(text);
             }

@@ -6,6 +6,7 @@
 //! | `rows` | what was recorded, summed up for each kernel |
 //! | [`roof`] | how fast the machine could be at it |
 //! | `arena` | which memory is in use when |
+//! | [`inside`] | what structured kernels take, for whoever compares their schedules |
 //! | [`counters`] | what the CPU and the system count while it runs |
 //! | `table`, `json`, `trace`, `page` | a profile for people, for programs, for Perfetto, for a browser |
 //!
@@ -14,6 +15,7 @@
 
 mod arena;
 pub mod counters;
+pub mod inside;
 mod json;
 mod page;
 pub mod roof;

@@ -1,14 +1,29 @@
-//! Records are applied: kernels of a program get the schedules that were kept for them.
+//! Records are applied: graphs are decided about as they were, kernels get the schedules that were kept for them.
 //!
-//! A record is for a kernel of exactly this text, on this target and CPU, and its schedule has to be legal there. Whatever is
-//! not applied is said, with the reason.
+//! A record is for a kernel or a graph of exactly this text, on this target and CPU, and its schedule has to be legal there. Whatever
+//! is not applied is said, with the reason.
 
-use super::record::{Log, Missing, Place};
+use super::programs;
+use super::record::{Line, Log, Missing, Place};
 use crate::kernels;
+use brolga_ir::Graph;
 use brolga_ir::schedule::Schedule;
+use brolga_passes::eqsat::{Decide, Decided, Decision};
 use brolga_passes::lower::Structured;
 use brolga_passes::schedule::{Machine, apply, fits, inlines};
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What became of the records of a model.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Tuned {
+    /// Of kernels, in the order of their first calls.
+    pub kernels: Vec<Applied>,
+    /// Of decisions about the whole program.
+    pub decided: Vec<Decided>,
+    /// Why what was recorded about the whole program was not looked at.
+    pub elsewhere: Option<Missing>,
+}
 
 /// What became of a kernel.
 #[derive(Clone, PartialEq, Debug)]
@@ -88,22 +103,78 @@ pub fn apply_log(program: &mut Structured, log: &Log, here: &Place, machine: &Ma
     Ok(out)
 }
 
-/// What was applied, in a line.
-pub fn summary(all: &[Applied]) -> String {
-    let count = |f: &dyn Fn(&Applied) -> bool| all.iter().filter(|a| f(a)).count();
-    let tuned = count(&|a| a.result.is_ok());
-    let none = count(&|a| a.result == Err(Why::Missing(Missing::None)));
-    let foreign = count(&|a| matches!(a.result, Err(Why::Missing(Missing::Target(_) | Missing::Cpu(_)))));
-    let illegal = count(&|a| matches!(a.result, Err(Why::Illegal(_) | Why::Own)));
-    let mut out = format!("{tuned} of {} kernels are tuned", all.len());
-    for (n, what) in [
-        (none, "have no record"),
-        (foreign, "have records of another machine only"),
-        (illegal, "have a record that cannot be applied"),
-    ] {
-        if n > 0 {
-            out += &format!(", {n} {what}");
+impl fmt::Display for Tuned {
+    /// What was applied, in a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |is: &dyn Fn(&Applied) -> bool| self.kernels.iter().filter(|a| is(a)).count();
+        let tuned = count(&|a| a.result.is_ok());
+        let none = count(&|a| a.result == Err(Why::Missing(Missing::None)));
+        let foreign = count(&|a| matches!(a.result, Err(Why::Missing(Missing::Target(_) | Missing::Cpu(_)))));
+        let illegal = count(&|a| matches!(a.result, Err(Why::Illegal(_) | Why::Own)));
+        write!(f, "{tuned} of {} kernels are tuned", self.kernels.len())?;
+        for (n, what) in [
+            (none, "have no record"),
+            (foreign, "have records of another machine only"),
+            (illegal, "have a record that cannot be applied"),
+        ] {
+            if n > 0 {
+                write!(f, ", {n} {what}")?;
+            }
+        }
+        let taken = self.decided.iter().filter(|d| d.result.is_ok()).count();
+        match (&self.elsewhere, self.decided.len()) {
+            (Some(_), _) => f.write_str("; what was decided about the program was for another machine"),
+            (None, 0) => Ok(()),
+            (None, all) => write!(f, "; {taken} of {all} decisions about the program are taken"),
         }
     }
-    out
+}
+
+/// Records that decide about graphs.
+pub struct Recorded {
+    log: Arc<Log>,
+    here: Place,
+    /// Why there was nothing to take for the last graph that there are records about.
+    elsewhere: Mutex<Option<Missing>>,
+}
+
+impl Recorded {
+    /// The decisions of a log for this machine; `None` where it has none for any.
+    pub fn of(log: &Arc<Log>, here: Place) -> Option<Arc<Recorded>> {
+        let any = log.lines.iter().any(|l| matches!(l, Line::Graph(..)));
+        any.then(|| {
+            Arc::new(Recorded {
+                log: log.clone(),
+                here,
+                elsewhere: Mutex::new(None),
+            })
+        })
+    }
+
+    /// Why nothing was taken though there are records.
+    pub fn elsewhere(&self) -> Option<Missing> {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Decide for Recorded {
+    fn decisions(&self, graph: &Graph) -> Vec<Decision> {
+        let key = programs::key(graph);
+        match self.log.choice(&key, &self.here) {
+            Ok(c) => c.decisions.iter().filter_map(|d| d.parse().ok()).collect(),
+            Err(Missing::None) => vec![],
+            Err(missing) => {
+                *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = Some(missing);
+                vec![]
+            }
+        }
+    }
+
+    fn accepts(&self, graph: &Graph, cut: &Graph) -> bool {
+        let key = programs::key(graph);
+        match self.log.choice(&key, &self.here) {
+            Ok(c) => c.program == programs::key(cut),
+            Err(_) => true,
+        }
+    }
 }

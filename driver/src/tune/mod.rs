@@ -1,17 +1,19 @@
 //! Tuning: better schedules for the kernels of a model, searched on the machine that it is to run on.
 //!
 //! ```text
-//! model ─▶ kernels, by their share of the time ─▶ search ─▶ winners ─▶ the whole model, tuned and not ─▶ records
-//!                                                  │  ▲
-//!                                                  ▼  │ seconds, verdicts
-//!                                           worker process
+//! model ─▶ another program ─▶ kernels, by their share ─▶ search ─▶ winners ─▶ the whole model, tuned and not ─▶ records
+//!             │  ▲                                        │  ▲
+//!             ▼  │ seconds                                ▼  │ seconds, verdicts
+//!         worker process                               worker process
 //! ```
 //!
 //! | module | what stands there |
 //! | --- | --- |
+//! | [`programs`] | what is decided about the whole program: fusion, operators, layouts |
 //! | [`search`] | which candidates are tried |
 //! | [`worker`] | a candidate compiled and timed in a process of its own |
 //! | [`duel`] | whether it is faster |
+//! | [`home`] | the whole model decides |
 //! | [`agree`] | whether it computes the same |
 //! | [`record`] | what is found out, as lines of JSON |
 //! | [`applied`] | records are applied |
@@ -22,6 +24,8 @@
 pub mod agree;
 pub mod applied;
 pub mod duel;
+pub mod home;
+pub mod programs;
 pub mod record;
 pub mod search;
 pub mod worker;
@@ -29,13 +33,16 @@ pub mod worker;
 use crate::kernels::{self, Found, Workload};
 use crate::levels::{Module, Walk};
 use crate::options::Options;
-use crate::{Error, Result, Session, machine, source};
+use crate::{Error, Result, machine, source};
+use brolga_ir::figures::Figures;
 use brolga_ir::schedule::Schedule;
 use brolga_passes::cost;
+use brolga_passes::eqsat::{Alternative, Decision};
 use brolga_passes::lower::Structured;
 use brolga_passes::schedule::{Machine, choose};
-use duel::{Duel, Verdict, median};
-use record::{Kept, Line, Log, Outcome, Place, Summary, Trial};
+pub use home::{AtHome, Home, Sessions};
+use programs::Program;
+use record::{Choice, Kept, Line, Log, Outcome, Place, Summary, Trial};
 use search::{Limits, Search, Tried, Winner};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -78,14 +85,20 @@ impl Default for Settings {
 pub enum Event<'e> {
     /// The kernels and their seconds in a run, largest first.
     Kernels(&'e [Task]),
+    /// Other programs are looked for: so many decisions could be taken otherwise.
+    Programs(usize),
+    /// Decisions made kernels faster, by this part of the whole time.
+    Decided(&'e [Decision], f64),
     /// A kernel is searched now.
     Kernel(&'e Task),
     /// A candidate was tried. With its line, which a caller may keep.
     Tried(&'e Task, &'e Tried, &'e Line),
     /// A kernel's search is over.
     Found(&'e Task, Option<&'e Winner>),
-    /// The whole model is timed, so many schedules at once.
-    Home(usize),
+    /// The best schedules of so many kernels are timed inside of the whole model.
+    Inside(usize),
+    /// The whole model is timed, with so many decisions and schedules at once.
+    Home(usize, usize),
 }
 
 /// A kernel to search.
@@ -105,7 +118,8 @@ pub struct Task {
 
 /// A model as its kernels.
 pub struct Model {
-    structured: Structured,
+    module: Module,
+    program: Program,
     options: Options,
     name: String,
     /// Bytes of its constants.
@@ -113,14 +127,16 @@ pub struct Model {
     threads: u32,
 }
 
+/// The part of the time in which other programs are looked for.
+const PROGRAMS: f64 = 0.15;
 /// A kernel with less of the time is not searched.
 const SMALL: f64 = 0.003;
 /// The part of the time that searching takes; the rest is for whole models.
 const SEARCH: f64 = 0.8;
+/// Schedules of a kernel that are timed inside of the whole model.
+const RIVALS: usize = 3;
 /// The least time for a kernel.
 const LEAST: Duration = Duration::from_millis(500);
-/// Pairs of runs of whole models that decide.
-const HOME_PAIRS: usize = 200;
 
 impl Model {
     /// Reads a model down to its structured kernels.
@@ -137,10 +153,11 @@ impl Model {
         };
         let mut options = options.without_sizes();
         options.tuned = None;
-        let walk = Walk::new(module, &options)?.kernels()?;
-        let Module::Structured(structured) = walk.module else {
-            return Err(Error::file(path, "it is loop nests already, which have no schedules"));
-        };
+        let program = Program::of(&module, &options, vec![]).map_err(|e| match e {
+            Error::Option(message) => Error::file(path, message),
+            e => e,
+        })?;
+        let structured = &program.structured;
         let weights = structured.slots.iter().filter(|s| {
             use brolga_ir::program::Storage;
             matches!(s.storage, Storage::Weight(_) | Storage::Computed)
@@ -155,7 +172,8 @@ impl Model {
         };
         Ok(Model {
             name: structured.name.clone(),
-            structured,
+            module,
+            program,
             options,
             constants,
             threads: threads as u32,
@@ -184,14 +202,15 @@ impl Model {
     /// # Errors
     /// When a symbol has no size, or a kernel cannot be run.
     pub fn tasks(&self, settings: &Settings, measure: &mut dyn Measure) -> Result<Vec<Task>> {
+        self.tasks_of(&self.program.structured, settings, measure)
+    }
+
+    fn tasks_of(&self, program: &Structured, settings: &Settings, measure: &mut dyn Measure) -> Result<Vec<Task>> {
         let fail = |e| Error::Option(format!("{}: {e}", self.name));
-        let machine = Machine::of(&self.options.target);
-        let given = |s: &str| settings.sizes.iter().find(|(n, _)| n == s).map(|(_, n)| *n);
         let mut tasks = vec![];
-        for found in kernels::of_program(&self.structured).map_err(fail)? {
-            let sizes = kernels::sizes(&found.symbols, &given).map_err(fail)?;
-            let own = self.structured.kernels[found.kernel].schedule.clone();
-            let chosen = own.unwrap_or_else(|| choose(found.workload.kernel(), &machine));
+        for found in kernels::of_program(program).map_err(fail)? {
+            let sizes = self.sizes(&found, settings)?;
+            let chosen = self.chosen(program, &found);
             let job = self.job(&found.workload, &sizes, &chosen);
             let seconds = measure
                 .start(&job, &chosen)
@@ -213,7 +232,97 @@ impl Model {
         Ok(tasks)
     }
 
-    /// Searches the kernels, then times the whole model. Gives what was kept, with the model's line last; nothing without `home`.
+    /// The values of a kernel's symbols.
+    fn sizes(&self, found: &Found, settings: &Settings) -> Result<Vec<i64>> {
+        let given = |s: &str| settings.sizes.iter().find(|(n, _)| n == s).map(|(_, n)| *n);
+        kernels::sizes(&found.symbols, &given).map_err(|e| Error::Option(format!("{}: {e}", self.name)))
+    }
+
+    /// The schedule that a kernel of a program has without tuning.
+    fn chosen(&self, program: &Structured, found: &Found) -> Schedule {
+        let own = program.kernels[found.kernel].schedule.clone();
+        own.unwrap_or_else(|| choose(found.workload.kernel(), &Machine::of(&self.options.target)))
+    }
+
+    /// What could be decided about the whole program otherwise, the cheapest by the extraction's figures first.
+    ///
+    /// # Errors
+    /// As compiling it.
+    pub fn alternatives(&self) -> Result<Vec<Alternative>> {
+        let walk = Walk::decided(self.module.clone(), &self.options, None, true)?;
+        Ok(walk.alternatives().to_vec())
+    }
+
+    /// Looks for a faster program; the one that the compiler makes where no other one is faster as a whole.
+    fn other_program(
+        &self,
+        settings: &Settings,
+        whole: f64,
+        measure: &mut dyn Measure,
+        home: &mut dyn Home,
+        tell: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<Program> {
+        let alternatives = self.alternatives()?;
+        if alternatives.is_empty() || !tell(Event::Programs(alternatives.len())) {
+            return Ok(self.program.clone());
+        }
+        let machine = Machine::of(&self.options.target);
+        let (figures, _) = machine::figures(&self.options.target);
+        let model = self.cost(&figures);
+        let predict = |f: &Found| {
+            let (sizes, chosen) = (self.sizes(f, settings).ok()?, choose(f.workload.kernel(), &machine));
+            f.workload.predict(&chosen, &sizes, &machine, model.as_ref()?)
+        };
+        let search = programs::Search {
+            module: &self.module,
+            options: &self.options,
+            predict: &predict,
+            until: Instant::now() + settings.budget.mul_f64(PROGRAMS),
+            whole,
+        };
+        let recorded = self
+            .program
+            .keys
+            .iter()
+            .flat_map(|(graph, _)| settings.from.choices(graph));
+        let recorded = recorded.map(|(_, c)| c.decisions.iter().filter_map(|d| d.parse().ok()).collect());
+        let mut seconds = |f: &Found| {
+            let (sizes, chosen) = (self.sizes(f, settings).ok()?, choose(f.workload.kernel(), &machine));
+            measure.start(&self.job(&f.workload, &sizes, &chosen), &chosen).ok()
+        };
+        let mut taken = search.run(
+            &self.program,
+            &alternatives,
+            recorded.collect(),
+            &mut seconds,
+            &mut |t| tell(Event::Decided(&t.decisions, t.gain / whole)),
+        );
+        taken.sort_by(|a, b| b.gain.total_cmp(&a.gain));
+        while !taken.is_empty() {
+            let decisions = taken.iter().flat_map(|t| t.decisions.clone()).collect();
+            if let Ok(other) = Program::of(&self.module, &self.options, decisions) {
+                tell(Event::Home(other.decisions.len(), 0));
+                if home.compare(&self.program.structured, &other.structured)?.kept {
+                    return Ok(other);
+                }
+            }
+            taken.truncate(taken.len() / 2);
+        }
+        Ok(self.program.clone())
+    }
+
+    /// The cost model of the machine.
+    fn cost<'m>(&'m self, figures: &'m Figures) -> Option<cost::Model<'m>> {
+        self.options.target.cpu().map(|cpu| cost::Model {
+            cpu,
+            figures,
+            threads: self.threads as usize,
+            between: 0.0,
+        })
+    }
+
+    /// Looks for another program, searches the kernels, then times the whole model. Gives what was kept, with the model's line last.
+    /// Without `home` only kernels are searched, and it gives nothing.
     ///
     /// # Errors
     /// As [`Model::tasks`]; when the model cannot be compiled or run.
@@ -221,14 +330,23 @@ impl Model {
         &self,
         settings: &Settings,
         measure: &mut dyn Measure,
-        home: Option<&mut dyn Home>,
+        mut home: Option<&mut dyn Home>,
         tell: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Vec<Line>> {
         let start = Instant::now();
         let machine = Machine::of(&self.options.target);
         let (figures, _) = machine::figures(&self.options.target);
-        let tasks = self.tasks(settings, measure)?;
+        let mut tasks = self.tasks(settings, measure)?;
         let mut go_on = tell(Event::Kernels(&tasks));
+        let mut program = self.program.clone();
+        if let (Some(home), true, []) = (&mut home, go_on, &settings.only[..]) {
+            let whole = tasks.iter().map(|t| t.seconds * t.found.calls as f64).sum();
+            program = self.other_program(settings, whole, measure, *home, tell)?;
+            if !program.decisions.is_empty() {
+                tasks = self.tasks_of(&program.structured, settings, measure)?;
+                go_on = tell(Event::Kernels(&tasks));
+            }
+        }
         if let Some(name) = settings.only.iter().find(|n| tasks.iter().all(|t| t.found.name != **n)) {
             let known: Vec<&str> = tasks.iter().map(|t| &*t.found.name).collect();
             let message = format!(
@@ -246,7 +364,7 @@ impl Model {
         let worth: Vec<&Task> = tasks.iter().filter(worth).collect();
         let all: f64 = worth.iter().map(|t| t.share).sum();
         let for_search = settings.budget.mul_f64(SEARCH);
-        let mut winners: Vec<(&Task, Winner)> = vec![];
+        let mut winners: Vec<(&Task, Vec<Winner>)> = vec![];
         let (mut left, place) = (all, self.place());
         for task in &worth {
             if !go_on {
@@ -261,12 +379,7 @@ impl Model {
             left -= task.share;
             let job = self.job(&task.found.workload, &task.sizes, &task.chosen);
             measure.start(&job, &task.chosen).map_err(|e| self.fail(task, &e))?;
-            let model = self.options.target.cpu().map(|cpu| cost::Model {
-                cpu,
-                figures: &figures,
-                threads: self.threads as usize,
-                between: 0.0,
-            });
+            let model = self.cost(&figures);
             let predict = |s: &Schedule| task.found.workload.predict(s, &task.sizes, &machine, model.as_ref()?);
             let search = Search {
                 workload: &task.found.workload,
@@ -287,18 +400,23 @@ impl Model {
                 go_on &= tell(Event::Tried(task, t, &line));
                 go_on
             });
-            let winner = match finalists[..] {
-                [] => None,
+            let won = match finalists[..] {
+                [] => vec![],
                 _ => {
                     measure.start(&job, &task.chosen).map_err(|e| self.fail(task, &e))?;
                     search.finish(&finalists, measure)
                 }
             };
-            go_on &= tell(Event::Found(task, winner.as_ref()));
-            winners.extend(winner.map(|w| (*task, w)));
+            go_on &= tell(Event::Found(task, won.first()));
+            if !won.is_empty() {
+                winners.push((task, won));
+            }
         }
         match home {
-            Some(home) => self.at_home(&winners, home, tell),
+            Some(home) => {
+                let winners = self.inside(&program, &winners, home, tell)?;
+                self.at_home(&program, &winners, home, tell)
+            }
             None => Ok(vec![]),
         }
     }
@@ -309,7 +427,7 @@ impl Model {
 
     /// Schedules that a search begins with: those that were kept for the kernel, wherever; those that were the best candidates of a search
     /// that has ended; and those of kernels of this model that were searched before.
-    fn seeds(&self, settings: &Settings, task: &Task, winners: &[(&Task, Winner)]) -> Vec<Schedule> {
+    fn seeds(&self, settings: &Settings, task: &Task, winners: &[(&Task, Vec<Winner>)]) -> Vec<Schedule> {
         let key = task.found.workload.key();
         let kept = settings.from.kept(&key).map(|(_, k)| k.schedule.clone());
         let tried = settings.from.lines.iter().filter_map(|l| match l {
@@ -317,14 +435,47 @@ impl Model {
             _ => None,
         });
         let recorded: Vec<Schedule> = kept.chain(tried).filter_map(|s| s.parse().ok()).collect();
-        let others = winners.iter().map(|(_, w)| w.schedule.clone());
+        let others = winners.iter().filter_map(|(_, w)| Some(w.first()?.schedule.clone()));
         recorded.into_iter().chain(others).collect()
     }
 
-    /// Times the whole model with the winners' schedules beside itself, and keeps what makes it faster: all of them, or else those
-    /// that gain most.
+    /// Times the winners inside of the whole model, and leaves the best one there of each kernel, if any is faster there.
+    fn inside<'t>(
+        &self,
+        program: &Program,
+        winners: &[(&'t Task, Vec<Winner>)],
+        home: &mut dyn Home,
+        tell: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<Vec<(&'t Task, Winner)>> {
+        if winners.is_empty() {
+            return Ok(vec![]);
+        }
+        tell(Event::Inside(winners.len()));
+        let rivals = winners.iter().map(|(_, w)| w.len()).max().unwrap_or(0).min(RIVALS);
+        let mut programs = vec![program.structured.clone()];
+        for n in 0..rivals {
+            let mut p = program.structured.clone();
+            for (t, w) in winners {
+                // Those that have fewer take part with their first.
+                p.kernels[t.found.kernel].schedule = w.get(n).or(w.first()).map(|w| w.schedule.clone());
+            }
+            programs.push(p);
+        }
+        let kernels: Vec<usize> = winners.iter().map(|(t, _)| t.found.kernel).collect();
+        let best = home::best_inside(home, &programs, &kernels)?;
+        let won = winners.iter().zip(best).filter_map(|((t, w), best)| {
+            let (n, gain) = best?;
+            let winner = w.get(n - 1).or(w.first())?;
+            Some((*t, Winner { gain, ..winner.clone() }))
+        });
+        Ok(won.collect())
+    }
+
+    /// Times the whole model with another program and the winners' schedules beside itself, and keeps what makes it faster: all of
+    /// them, or else those that gain most.
     fn at_home(
         &self,
+        program: &Program,
         winners: &[(&Task, Winner)],
         home: &mut dyn Home,
         tell: &mut dyn FnMut(Event) -> bool,
@@ -334,15 +485,30 @@ impl Model {
         chosen.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
         let place = self.place();
         loop {
-            tell(Event::Home(chosen.len()));
-            let mut tuned = self.structured.clone();
+            tell(Event::Home(program.decisions.len(), chosen.len()));
+            let mut tuned = program.structured.clone();
             for (t, w) in &chosen {
                 tuned.kernels[t.found.kernel].schedule = Some(w.schedule.clone());
             }
-            let faster = home.compare(&self.structured, &tuned)?;
-            let (ratio, untuned) = (faster.ratio, faster.untuned);
+            let faster = home.compare(&self.program.structured, &tuned)?;
+            let (mut ratio, untuned) = (faster.ratio, faster.untuned);
             if faster.kept || chosen.is_empty() {
                 let mut lines = vec![];
+                let decided = if faster.kept { program.decisions.len() } else { 0 };
+                if let (Some((graph, own)), 1..) = (&program.keys, decided) {
+                    lines.push(Line::Graph(
+                        place.clone(),
+                        Choice {
+                            graph: graph.clone(),
+                            decisions: program.decisions.iter().map(Decision::to_string).collect(),
+                            program: own.clone(),
+                            ratio,
+                        },
+                    ));
+                }
+                if decided + chosen.len() == 0 {
+                    ratio = 1.0;
+                }
                 for (t, w) in &chosen {
                     lines.push(Line::Workload(t.found.workload.clone()));
                     lines.push(Line::Kept(
@@ -361,8 +527,9 @@ impl Model {
                     Summary {
                         model: self.name.clone(),
                         untuned,
-                        ratio: if chosen.is_empty() { 1.0 } else { ratio },
+                        ratio,
                         kept: chosen.len(),
+                        decided,
                     },
                 ));
                 return Ok(lines);
@@ -400,79 +567,5 @@ fn trial(task: &Task, t: &Tried) -> Trial {
         seconds: seconds(),
         runs: t.measured.pairs.len(),
         compile: t.measured.compile,
-    }
-}
-
-/// How a tuned model did beside the untuned one.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct AtHome {
-    /// Whether it is faster.
-    pub kept: bool,
-    /// Its time over the untuned one's.
-    pub ratio: f64,
-    /// Seconds of a run of the untuned one.
-    pub untuned: f64,
-}
-
-/// Whoever times whole models: [`Sessions`], or something else in tests.
-pub trait Home {
-    /// Compares a tuned program with what it was.
-    ///
-    /// # Errors
-    /// When one cannot be compiled or run.
-    fn compare(&mut self, untuned: &Structured, tuned: &Structured) -> Result<AtHome>;
-}
-
-/// Whole models as sessions of this process, on random inputs.
-pub struct Sessions {
-    /// How they are compiled.
-    pub options: Options,
-    /// Sizes of symbolic dimensions.
-    pub sizes: Vec<(String, i64)>,
-    /// Threads that run them.
-    pub threads: usize,
-    /// All of the time that a comparison may take.
-    pub time: Duration,
-}
-
-impl Sessions {
-    fn session(&self, program: &Structured) -> Result<Session> {
-        let compiled = crate::compile::compile_module(Module::Structured(program.clone()), &self.options)?;
-        compiled.session_with(self.threads, self.options.memory_limit)
-    }
-}
-
-impl Home for Sessions {
-    fn compare(&mut self, untuned: &Structured, tuned: &Structured) -> Result<AtHome> {
-        let (a, b) = (self.session(untuned)?, self.session(tuned)?);
-        let needed = a.inputs().iter().filter(|i| i.default.is_none());
-        let inputs = crate::random::inputs(needed, &a.meta().symbols, &self.sizes, self.options.memory_limit)?;
-        let views: Vec<_> = inputs
-            .iter()
-            .map(|(n, t)| (n.as_str(), crate::tensors::view(t)))
-            .collect();
-        let time = |s: &Session| -> Result<f64> {
-            let start = Instant::now();
-            s.run_named(&views)?;
-            Ok(start.elapsed().as_secs_f64())
-        };
-        // Both have met their memory before anything counts.
-        time(&a)?;
-        time(&b)?;
-        let start = Instant::now();
-        let mut duel = Duel::at_home(HOME_PAIRS);
-        loop {
-            let verdict = duel.pair(time(&a)?, time(&b)?);
-            let late = start.elapsed() > self.time;
-            if verdict == Verdict::Open && !late {
-                continue;
-            }
-            let untuned = median(duel.pairs().iter().map(|(a, _)| *a)).unwrap_or(0.0);
-            return Ok(AtHome {
-                kept: verdict == Verdict::Faster,
-                ratio: duel.ratio().unwrap_or(1.0),
-                untuned,
-            });
-        }
     }
 }

@@ -5,6 +5,7 @@
 //! | `{"workload": KEY, "text": …}` | the kernel that other lines mean by its key |
 //! | `{"trial": KEY, "schedule": …, …}` | one candidate: what it took beside the incumbent, whether it computed the same |
 //! | `{"kept": KEY, "schedule": …, …}` | a schedule that made a model faster, in place of the one that is chosen |
+//! | `{"graph": KEY, "decisions": […], …}` | what was decided about a whole graph, and made the model faster |
 //! | `{"model": NAME, …}` | a whole model, tuned and not |
 //!
 //! Every line names its target, its CPU and the compiler. Invariant: a line stands alone, so the order of lines and lines that stand twice
@@ -15,6 +16,7 @@ use crate::{Error, Result};
 use brolga_abi::artefact::OutputFile;
 use brolga_ir::Target;
 use brolga_ir::schedule::Schedule;
+use brolga_passes::eqsat::Decision;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -134,6 +136,21 @@ pub struct Summary {
     pub ratio: f64,
     /// Kernels that got another schedule.
     pub kept: usize,
+    /// Decisions about the whole program that were taken otherwise.
+    pub decided: usize,
+}
+
+/// What was decided about a whole graph, and made a model faster.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Choice {
+    /// The key of the graph that it is about ([`super::programs::key`]).
+    pub graph: String,
+    /// What was decided otherwise than the compiler does, as text.
+    pub decisions: Vec<String>,
+    /// The key of what comes of it: if something else comes, the compiler is not the one that was measured.
+    pub program: String,
+    /// The model's time over what it was.
+    pub ratio: f64,
 }
 
 /// A line.
@@ -145,6 +162,8 @@ pub enum Line {
     Trial(Place, Trial),
     /// A schedule to apply.
     Kept(Place, Kept),
+    /// Decisions about a graph.
+    Graph(Place, Choice),
     /// A model.
     Model(Place, Summary),
 }
@@ -180,9 +199,13 @@ impl Line {
                     "kept": k.workload, "sizes": k.sizes, "schedule": k.schedule, "instead": k.instead, "ratio": k.ratio,
                 }),
             ),
+            Line::Graph(place, c) => at(
+                place,
+                json!({"graph": c.graph, "decisions": c.decisions, "program": c.program, "ratio": c.ratio}),
+            ),
             Line::Model(place, m) => at(
                 place,
-                json!({"model": m.model, "untuned": m.untuned, "ratio": m.ratio, "kept": m.kept}),
+                json!({"model": m.model, "untuned": m.untuned, "ratio": m.ratio, "kept": m.kept, "decided": m.decided}),
             ),
         }
     }
@@ -240,16 +263,27 @@ impl Line {
             };
             return Ok(Line::Kept(place()?, kept));
         }
+        if let Ok(graph) = fields.text("graph") {
+            let choice = Choice {
+                graph,
+                decisions: fields.decisions()?,
+                program: fields.text("program")?,
+                ratio: fields.number("ratio")?,
+            };
+            return Ok(Line::Graph(place()?, choice));
+        }
         if let Ok(model) = fields.text("model") {
             let summary = Summary {
                 model,
                 untuned: fields.number("untuned")?,
                 ratio: fields.number("ratio")?,
                 kept: fields.number("kept")? as usize,
+                // Lines that were written before there were any have none.
+                decided: fields.number("decided").unwrap_or(0.0) as usize,
             };
             return Ok(Line::Model(place()?, summary));
         }
-        Err("expected one of `workload`, `trial`, `kept`, `model`".into())
+        Err("expected one of `workload`, `trial`, `kept`, `graph`, `model`".into())
     }
 }
 
@@ -268,6 +302,16 @@ impl Fields<'_> {
         let all = self.0.get("sizes").and_then(Value::as_array);
         let all = all.and_then(|all| all.iter().map(Value::as_i64).collect());
         all.ok_or_else(|| "no whole numbers `sizes`".into())
+    }
+    /// Decisions, as they print.
+    fn decisions(&self) -> Result<Vec<String>, String> {
+        let all = self.0.get("decisions").and_then(Value::as_array);
+        let texts = all.and_then(|all| all.iter().map(Value::as_str).collect::<Option<Vec<&str>>>());
+        let one = |text: &str| {
+            let decision: Result<Decision, _> = text.parse();
+            decision.map(|d| d.to_string()).map_err(|e| format!("`decisions`: {e}"))
+        };
+        texts.ok_or("no texts `decisions`")?.into_iter().map(one).collect()
     }
     /// The text of a schedule, as it prints.
     fn schedule(&self, name: &str) -> Result<String, String> {
@@ -356,26 +400,48 @@ impl Log {
         })
     }
 
+    /// What was decided about a graph.
+    pub fn choices<'l>(&'l self, graph: &'l str) -> impl Iterator<Item = (&'l Place, &'l Choice)> {
+        self.lines.iter().filter_map(move |l| match l {
+            Line::Graph(place, c) if c.graph == graph => Some((place, c)),
+            _ => None,
+        })
+    }
+
     /// The schedule to apply to a workload on a machine: of those that were kept there, the one that gained most; of equal ones the
     /// first by its text.
     ///
     /// # Errors
     /// Why there is none.
     pub fn best<'l>(&'l self, key: &'l str, here: &Place) -> Result<&'l Kept, Missing> {
-        let mut missing = Missing::None;
-        let mut best: Option<&Kept> = None;
-        for (place, k) in self.kept(key) {
-            if place.target != here.target {
-                missing = Missing::Target(place.target.clone());
-            } else if place.cpu != here.cpu {
-                missing = Missing::Cpu(place.cpu.clone());
-            } else {
-                let rank = |k: &Kept| (k.ratio, k.schedule.clone());
-                if best.is_none_or(|b| rank(k) < rank(b)) {
-                    best = Some(k);
-                }
-            }
-        }
-        best.ok_or(missing)
+        best(self.kept(key), here, |k| (k.ratio, k.schedule.clone()))
     }
+
+    /// The decisions to take about a graph on a machine, in the same way.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub fn choice<'l>(&'l self, graph: &'l str, here: &Place) -> Result<&'l Choice, Missing> {
+        best(self.choices(graph), here, |c| (c.ratio, c.decisions.join("\n")))
+    }
+}
+
+/// The record of a machine that ranks first.
+fn best<'l, T>(
+    records: impl Iterator<Item = (&'l Place, &'l T)>,
+    here: &Place,
+    rank: impl Fn(&T) -> (f64, String),
+) -> Result<&'l T, Missing> {
+    let mut missing = Missing::None;
+    let mut best: Option<&T> = None;
+    for (place, record) in records {
+        if place.target != here.target {
+            missing = Missing::Target(place.target.clone());
+        } else if place.cpu != here.cpu {
+            missing = Missing::Cpu(place.cpu.clone());
+        } else if best.is_none_or(|b| rank(record) < rank(b)) {
+            best = Some(record);
+        }
+    }
+    best.ok_or(missing)
 }

@@ -135,22 +135,30 @@ impl Search<'_> {
         state.finalists()
     }
 
-    /// Times finalists beside the chosen schedule, which is the incumbent of the measure's job, and gives the best one that is faster: of
-    /// those within [`TIE`] of it, the one that differs least from the chosen one, and of these the first by its text. So two searches
-    /// that saw about the same choose the same.
-    pub fn finish(&self, finalists: &[Schedule], measure: &mut dyn Measure) -> Option<Winner> {
+    /// Times finalists beside the chosen schedule, which is the incumbent of the measure's job, and gives those that are faster, the
+    /// best one first: of those within [`TIE`] of it, the one that differs least from the chosen one, and of these the first by its text. So
+    /// two searches that saw about the same choose the same.
+    pub fn finish(&self, finalists: &[Schedule], measure: &mut dyn Measure) -> Vec<Winner> {
         let timed = finalists.iter().filter_map(|s| {
             let measured = measure.trial(s);
             let gain = measured.ratio().filter(|_| measured.outcome == Outcome::Faster)?;
             Some((s.clone(), gain))
         });
-        let timed: Vec<(Schedule, f64)> = timed.collect();
-        let best = timed.iter().map(|(_, g)| *g).min_by(f64::total_cmp)?;
+        let mut timed: Vec<Winner> = timed.map(|(schedule, gain)| Winner { schedule, gain }).collect();
+        timed.sort_by(|a, b| a.gain.total_cmp(&b.gain));
+        let Some(best) = timed.first().map(|w| w.gain) else {
+            return vec![];
+        };
         let chosen = Genes::of(&self.chosen);
-        let rank = |s: &Schedule| (Genes::of(s).distance(&chosen).unwrap_or(usize::MAX), s.to_string());
-        let tied = timed.into_iter().filter(|(_, g)| *g <= best * (1.0 + TIE));
-        let (schedule, gain) = tied.min_by_key(|(s, _)| rank(s))?;
-        Some(Winner { schedule, gain })
+        let rank = |w: &Winner| {
+            let distance = Genes::of(&w.schedule).distance(&chosen).unwrap_or(usize::MAX);
+            (distance, w.schedule.to_string())
+        };
+        let tied = (0..timed.len()).take_while(|&i| timed[i].gain <= best * (1.0 + TIE));
+        if let Some(first) = tied.min_by_key(|&i| rank(&timed[i])) {
+            timed[..=first].rotate_right(1);
+        }
+        timed
     }
 }
 

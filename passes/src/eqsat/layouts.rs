@@ -15,6 +15,7 @@
 //! reads under another shape. What windows give the caller may be computed channels-last and copied.
 
 use super::cost::{self, CostModel, channels_last, varying};
+use super::decision::{self, Alternative, Alternatives, Decided, Decision, To};
 use crate::decompose::decompose_where;
 use crate::lower::kernel::{self, Lowered, in_memory, stored};
 use brolga_ir::index::{Ix, Term, Var};
@@ -25,6 +26,7 @@ use brolga_ir::{DType, Def, Dim, Graph, Layout, Node, NodeError, Op, Target, Til
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use std::fmt;
+use std::sync::Arc;
 
 /// Strides in which the register tile sums over the operand that it reads in place.
 const MOST_STRIDES: usize = 3;
@@ -54,13 +56,24 @@ impl fmt::Display for Chosen {
     }
 }
 
-/// A cut graph with a layout for every store, and what was chosen; `None` where there are no images.
+/// A cut graph with a layout for every store, and what was chosen; `None` where there are no images. Adds what became of decisions, and
+/// what else could be decided where somebody asks.
 ///
 /// # Errors
 /// When a store is no kernel, naming the model node.
-pub fn choose(graph: &Graph, target: &Target) -> Result<(Graph, Option<Chosen>), NodeError> {
+pub(super) fn choose(
+    graph: &Graph,
+    target: &Target,
+    decisions: Vec<Decision>,
+    decided: &mut Vec<Decided>,
+    open: Option<&mut Alternatives>,
+) -> Result<(Graph, Option<Chosen>), NodeError> {
     let ranks = cost::images(graph);
     if ranks.is_empty() {
+        decided.extend(decisions.into_iter().map(|decision| Decided {
+            decision,
+            result: Err("there are no images".into()),
+        }));
         return Ok((graph.clone(), None));
     }
     let (copied, images) = with_copies(graph, &ranks)?;
@@ -70,10 +83,23 @@ pub fn choose(graph: &Graph, target: &Target) -> Result<(Graph, Option<Chosen>),
     let mut c = Chooser::new(&parts, &ranks, target)?;
     c.spread();
     c.improve();
+    if open.is_some() || !decisions.is_empty() {
+        let stores = |g: &Graph| -> Vec<(Value, Arc<str>)> {
+            let stores = g.nodes.iter().filter(|n| matches!(n.op.role(), Role::Store));
+            stores.map(|n| (n.outputs[0], n.origin.clone())).collect()
+        };
+        let all = stores(&parts);
+        let names = decision::names(all.iter().map(|(_, origin)| Some(&**origin)));
+        let named: Vec<(Value, String)> = all.iter().zip(names).filter_map(|((v, _), n)| Some((*v, n?))).collect();
+        decided.extend(decisions.into_iter().map(|d| c.decide(&named, d)));
+        if let Some(open) = open {
+            c.explore(&named, open);
+        }
+    }
     let chosen = Chosen {
         images: c.open.iter().filter(|o| **o).count(),
         last: c.last.iter().filter(|l| **l).count(),
-        seconds: c.kernels.iter().map(|k| c.penalty(k)).sum(),
+        seconds: c.total(),
     };
     let stores = |g: &Graph| -> Vec<Value> {
         let stores = g.nodes.iter().filter(|n| matches!(n.op.role(), Role::Store));
@@ -252,6 +278,8 @@ struct Chooser {
     /// By value: whether it may be channels-last, and whether it is.
     open: Vec<bool>,
     last: Vec<bool>,
+    /// Which were decided about.
+    fixed: Vec<bool>,
     kernels: Vec<Kernel>,
     /// By value: the kernels that write or read it.
     around: Vec<SmallVec<[u32; 4]>>,
@@ -301,6 +329,7 @@ impl Chooser {
             copies: copies(source),
             open,
             last: vec![false; n],
+            fixed: vec![false; n],
             kernels: vec![],
             around: vec![SmallVec::new(); n],
         };
@@ -392,7 +421,10 @@ impl Chooser {
     fn improve(&mut self) {
         for _ in 0..SWEEPS {
             let mut changed = false;
-            for v in (0..self.open.len()).filter(|&v| self.open[v]).collect::<Vec<_>>() {
+            for v in (0..self.open.len())
+                .filter(|&v| self.open[v] && !self.fixed[v])
+                .collect::<Vec<_>>()
+            {
                 let around = |c: &Self| -> f64 {
                     let kernels = c.around[v].iter();
                     kernels.map(|&k| c.penalty(&c.kernels[k as usize])).sum()
@@ -408,6 +440,70 @@ impl Chooser {
             if !changed {
                 return;
             }
+        }
+    }
+
+    /// The seconds that layouts cost all kernels.
+    fn total(&self) -> f64 {
+        self.kernels.iter().map(|k| self.penalty(k)).sum()
+    }
+
+    /// Gives a store the other layout, and what is around it the best ones then; the seconds that this adds.
+    fn turn(&mut self, v: usize) -> f64 {
+        let before = self.total();
+        self.last[v] ^= true;
+        self.fixed[v] = true;
+        self.improve();
+        self.total() - before
+    }
+
+    fn decide(&mut self, named: &[(Value, String)], decision: Decision) -> Decided {
+        let named = named.iter().find(|(_, n)| *n == decision.value);
+        let last = decision.to == To::Last;
+        let result = match named.map(|(v, _)| v.0 as usize) {
+            None => Err("nothing of that name is stored"),
+            Some(v) if !self.open[v] => Err("it has one layout only"),
+            Some(v) if self.last[v] == last => Err("it is so already"),
+            Some(v) => Ok(self.turn(v)),
+        };
+        Decided {
+            decision,
+            result: result.map_err(str::to_owned),
+        }
+    }
+
+    /// What else could be decided: the other layout for each store, and one layout for all of them.
+    fn explore(&mut self, named: &[(Value, String)], found: &mut Alternatives) {
+        let to = |last: bool| if last { To::Last } else { To::Rows };
+        let images: Vec<&(Value, String)> = named.iter().filter(|(v, _)| self.open[v.0 as usize]).collect();
+        for (v, name) in &images {
+            let at = v.0 as usize;
+            let (last, fixed) = (self.last.clone(), self.fixed.clone());
+            let seconds = self.turn(at);
+            (self.last, self.fixed) = (last, fixed);
+            let value = name.clone();
+            let to = to(!self.last[at]);
+            found.add(Decision { value, to }, format!("image {}", self.graph.ty(*v)), seconds);
+        }
+        for last in [false, true] {
+            let turned = images.iter().filter(|(v, _)| self.last[v.0 as usize] != last);
+            let turned: Vec<&&(Value, String)> = turned.collect();
+            if turned.len() < 2 {
+                continue;
+            }
+            let (before, kept) = (self.total(), self.last.clone());
+            images.iter().for_each(|(v, _)| self.last[v.0 as usize] = last);
+            let seconds = self.total() - before;
+            self.last = kept;
+            let decisions = turned.iter().map(|(_, name)| Decision {
+                value: name.clone(),
+                to: to(last),
+            });
+            found.push(Alternative {
+                decisions: decisions.collect(),
+                about: "all images".into(),
+                seconds,
+            });
         }
     }
 

@@ -11,6 +11,8 @@
 //!                                        %3 = store(%2)
 //! ```
 //!
+//! What is decided can be decided otherwise, and what could be is told ([`decision`]).
+//!
 //! The cut representation and this extraction are the project's own; the e-graph is `egg` (Willsey et al., "egg: fast and
 //! extensible equality saturation", POPL 2021).
 
@@ -19,6 +21,7 @@ mod apply;
 pub mod build;
 pub mod check;
 pub mod cost;
+mod decision;
 mod draft;
 pub mod extract;
 pub mod functions;
@@ -42,12 +45,14 @@ use crate::pass::{Context, TensorPass};
 use brolga_ir::ops::Role;
 use brolga_ir::{Def, Graph, NodeError, Op, Target};
 use cost::CostModel;
+pub use decision::{Alternative, Decide, Decided, Decision};
+use decision::{Alternatives, To};
 use egg::Language;
-use extract::{At, Choice, Classes};
+use extract::{At, Choice, Classes, Settling};
 pub use plan::Plan;
 use rules::{Exactness, RuleSet};
 use saturate::{Limits, Report};
-use search::Search;
+use search::{Search, Way};
 pub use selection::{Forgetful, Rules, UserRules, Verdicts};
 use std::sync::LazyLock;
 
@@ -71,6 +76,17 @@ pub struct EqSat {
     pub nodes: usize,
     /// `iters=N`: rounds; 0 for the default.
     pub iters: usize,
+    /// `decide=FILE`: what is decided otherwise than the extraction does.
+    pub decisions: Vec<DecisionFile>,
+}
+
+/// A file of decisions.
+#[derive(Clone, Debug)]
+pub struct DecisionFile {
+    /// Its name.
+    pub file: String,
+    /// What it says.
+    pub decisions: Vec<Decision>,
 }
 
 impl TensorPass for EqSat {
@@ -92,13 +108,35 @@ impl TensorPass for EqSat {
             nodes,
             iters: if self.iters > 0 { self.iters } else { ROUNDS },
         };
-        let (out, report) = optimize(g, &set, limits, &cx.target).map_err(fail)?;
+        let (choices, report) = Choices::saturated(g, &set, limits, &cx.target).map_err(fail)?;
         tracing::debug!("eqsat: {report}");
         cx.remarks.push(format!("eqsat: {report}"));
-        let (out, chosen) = layouts::choose(&out, &cx.target)?;
-        cx.remarks.extend(chosen.map(|c| format!("eqsat: {c}")));
-        Ok(out)
+        let own: Vec<Decision> = self.decisions.iter().flat_map(|f| f.decisions.clone()).collect();
+        let mut decisions = own.clone();
+        decisions.extend(cx.decide.iter().flat_map(|d| d.decisions(g)));
+        let mut made = choices.program(g, &decisions, cx)?;
+        if cx.decide.as_ref().is_some_and(|d| !d.accepts(g, &made.graph)) {
+            let why = "the program that comes of it is not the one that was meant";
+            made = choices.program(g, &own, cx)?;
+            let missed = decisions.split_off(own.len()).into_iter();
+            made.decided.extend(missed.map(|decision| Decided {
+                decision,
+                result: Err(why.into()),
+            }));
+        }
+        cx.remarks.extend(made.decided.iter().map(|d| format!("eqsat: {d}")));
+        cx.remarks.extend(made.layouts.map(|c| format!("eqsat: {c}")));
+        (cx.decided, cx.alternatives) = (made.decided, made.alternatives);
+        Ok(made.graph)
     }
+}
+
+/// A program, and what was and could be decided about it.
+struct Made {
+    graph: Graph,
+    layouts: Option<layouts::Chosen>,
+    decided: Vec<Decided>,
+    alternatives: Vec<Alternative>,
 }
 
 /// The embedded rules that are used where nobody says otherwise: all but those that are approximate.
@@ -196,22 +234,120 @@ impl Choices {
         })
     }
 
+    /// The program that is best but for some decisions, with its layouts; what else could be decided where the context asks.
+    fn program(&self, source: &Graph, decisions: &[Decision], cx: &Context) -> Result<Made, NodeError> {
+        let fail = |message: String| NodeError {
+            node: String::new(),
+            message,
+        };
+        let (about_layouts, about_values): (Vec<_>, Vec<_>) = decisions.iter().cloned().partition(Decision::is_layout);
+        let mut open = Alternatives::default();
+        let settling = extract::settle(&self.classes, &|_, _| true);
+        let mut search = self.searched(&settling).map_err(fail)?;
+        let mut decided = vec![];
+        if cx.explore || !about_values.is_empty() {
+            let names = self.names(source);
+            decided = self.decide(&mut search, &names, about_values);
+            if cx.explore {
+                self.explore(&mut search, &names, &mut open);
+            }
+        }
+        let cut = self.emit(source, &search.plan()).map_err(fail)?;
+        let asked = cx.explore.then_some(&mut open);
+        let (graph, layouts) = layouts::choose(&cut, &cx.target, about_layouts, &mut decided, asked)?;
+        Ok(Made {
+            graph,
+            layouts,
+            decided,
+            alternatives: open.sorted(),
+        })
+    }
+
+    /// What classes are called in decisions: by the first node that they came from. Constants have no names.
+    fn names(&self, source: &Graph) -> Vec<Option<String>> {
+        let cs = &self.classes;
+        decision::names((0..cs.ids.len()).map(|c| {
+            let first = self.eg[cs.ids[c]].data.origins.first();
+            let varies = !cs.constant[c] && cs.types[c].is_some();
+            first.filter(|_| varies).map(|&n| &*source.nodes[n as usize].origin)
+        }))
+    }
+
+    /// The name of an e-node among those of its class.
+    fn way(&self, c: At, k: usize) -> String {
+        let of = |k: usize| self.classes.choices[c][k].op.as_ref().map_or("store", Op::name);
+        let before = (0..k).filter(|&j| of(j) == of(k)).count();
+        match before {
+            0 => of(k).to_owned(),
+            n => format!("{}#{n}", of(k)),
+        }
+    }
+
+    /// Takes decisions about values.
+    fn decide(&self, search: &mut Search, names: &[Option<String>], decisions: Vec<Decision>) -> Vec<Decided> {
+        let take = |decision: Decision| {
+            let mut named = (0..names.len()).filter(|&c| names[c].as_ref() == Some(&decision.value));
+            let result = match named.next() {
+                None => Err("there is no value of that name".to_owned()),
+                Some(c) => {
+                    let way = match &decision.to {
+                        To::Inline => Some(Way::Stored(false)),
+                        To::Store => Some(Way::Stored(true)),
+                        To::By(op) => {
+                            let mut all = 0..self.classes.choices[c].len();
+                            all.find(|&k| self.way(c, k) == *op).map(Way::By)
+                        }
+                        To::Last | To::Rows => None,
+                    };
+                    let way = way.ok_or("nothing of that name computes it");
+                    way.and_then(|w| search.decide(c, w)).map_err(str::to_owned)
+                }
+            };
+            Decided { decision, result }
+        };
+        decisions.into_iter().map(take).collect()
+    }
+
+    /// What else could be decided about values.
+    fn explore(&self, search: &mut Search, names: &[Option<String>], open: &mut Alternatives) {
+        for (c, way) in search.open_ways() {
+            let Some(value) = names[c].clone() else { continue };
+            let Some(seconds) = search.price(c, way) else { continue };
+            let to = match way {
+                Way::Stored(false) => To::Inline,
+                Way::Stored(true) => To::Store,
+                Way::By(k) => To::By(self.way(c, k)),
+            };
+            let now = search.chosen(c).map_or_else(String::new, |k| self.way(c, k));
+            let about = format!("{now} {}", self.classes.ty(c));
+            open.add(Decision { value, to }, about, seconds);
+        }
+    }
+
+    /// The cheapest program found.
+    ///
+    /// # Errors
+    /// When a result has no kernel.
+    pub fn best(&self) -> Result<Plan, String> {
+        let settling = extract::settle(&self.classes, &|_, _| true);
+        Ok(self.searched(&settling)?.plan())
+    }
+
     /// The cheapest program found: from the greedy choice, and from the program as it was imported where that is near,
     /// each improved by local search. Never dearer than the imported one, fused or not.
     ///
     /// # Errors
     /// When a result has no kernel.
-    pub fn best(&self) -> Result<Plan, String> {
+    fn searched<'a>(&'a self, settling: &'a Settling) -> Result<Search<'a>, String> {
         /// How much dearer than the best a program may be that is worth improving.
         const NEAR: f64 = 1.1;
         let (cs, roots) = (&self.classes, &self.roots[..]);
-        let settling = extract::settle(cs, &|_, _| true);
         let greedy = Plan::new(cs, &settling.of, roots)?;
-        let mut best = Search::new(cs, &settling, &greedy, roots);
+        let mut best = Search::new(cs, settling, &greedy, roots);
         best.run();
         if let Some(imported) = self.imported() {
             for (start, near) in [(imported.all_stored(cs), 1.0), (imported, NEAR)] {
-                let mut search = Search::new(cs, &settling, &start, roots);
+                let mut search = Search::new(cs, settling, &start, roots);
                 if search.cost() < near * best.cost() {
                     search.run();
                     if search.cost() < best.cost() - search::LEAST {
@@ -220,7 +356,7 @@ impl Choices {
                 }
             }
         }
-        Ok(best.plan())
+        Ok(best)
     }
 
     /// The program as it was imported, its kernels fused greedily; `None` where it has e-nodes without a kernel.

@@ -1,7 +1,7 @@
 //! The options of the e-graph pass.
 
-use super::EqSat;
 use super::selection::{self, Rules, UserRules};
+use super::{Decision, DecisionFile, EqSat};
 use crate::pass::{Files, Setting, Settings, number};
 
 impl Settings for EqSat {
@@ -53,6 +53,21 @@ impl Settings for EqSat {
             get: |p| (p.iters > 0).then(|| p.iters.to_string()).into_iter().collect(),
             set: |p, value, _| {
                 p.iters = number(value)?;
+                Ok(())
+            },
+        },
+        Setting {
+            name: "decide",
+            default: "",
+            meaning: "a file of decisions about fusion, operators and layouts, such as `inline \"Relu_7\"`; may be repeated",
+            get: |p| p.decisions.iter().map(|d| d.file.clone()).collect(),
+            set: |p, value, files| {
+                let text = files.read(value)?;
+                let decisions = Decision::all(&text).map_err(|e| format!("{value}:{e}"))?;
+                p.decisions.push(DecisionFile {
+                    file: value.to_owned(),
+                    decisions,
+                });
                 Ok(())
             },
         },

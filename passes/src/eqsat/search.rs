@@ -12,7 +12,9 @@
 //! the price (facility location's moves: Arya et al., "Local search heuristics for k-median and facility location
 //! problems", STOC 2001).
 //!
-//! Invariant: the cost never rises, and no kernel that was legal becomes illegal.
+//! What is decided from outside ([`Search::decide`]) is kept whatever it costs; what is around it is settled anew.
+//!
+//! Invariant: by itself the search never makes the cost rise, and no kernel that was legal becomes illegal.
 
 pub use super::draft::LEAST;
 use super::draft::{Draft, NONE, Point};
@@ -31,11 +33,22 @@ const NEAR: usize = 16;
 /// Classes of which it is believed that storing or inlining them makes a dear move a cheap one.
 const FEW: usize = 2;
 
+/// What can be decided about a class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// It is stored, or it is not.
+    Stored(bool),
+    /// It is computed by this e-node.
+    By(usize),
+}
+
 /// A program being improved.
 pub struct Search<'a> {
     draft: Draft<'a>,
     /// Classes around which something changed since they were last tried.
     active: Vec<bool>,
+    /// Classes that were decided about.
+    fixed: Vec<bool>,
 }
 
 impl<'a> Search<'a> {
@@ -44,6 +57,7 @@ impl<'a> Search<'a> {
         Search {
             draft: Draft::new(cs, settling, plan, roots),
             active: vec![true; cs.ids.len()],
+            fixed: vec![false; cs.ids.len()],
         }
     }
 
@@ -55,6 +69,11 @@ impl<'a> Search<'a> {
     /// The program: the classes in use.
     pub fn plan(&self) -> Plan {
         self.draft.plan()
+    }
+
+    /// The e-node that computes a class.
+    pub fn chosen(&self, c: At) -> Option<usize> {
+        (self.draft.choice[c] != NONE).then_some(self.draft.choice[c] as usize)
     }
 
     /// Improves the program.
@@ -218,6 +237,28 @@ impl<'a> Search<'a> {
     /// Adds up after a change of some classes, and stores or inlines what is around them where that is cheaper; false
     /// when it leads nowhere.
     fn settle_around(&mut self, since: Point, changed: &[At]) -> bool {
+        let around = self.neighbours(changed);
+        if !self.draft.add_up() {
+            return false;
+        }
+        if self.draft.is_better(since) {
+            return true;
+        }
+        let lost = self.draft.lost;
+        let around = self.with_operands(around);
+        // With what is not legal yet at the price it had, and what storing or inlining a few of these can win, it has to be
+        // cheaper.
+        let mut most: SmallVec<[f64; 32]> = around.iter().map(|&c| self.most_won(c)).collect();
+        most.sort_by(|a, b| b.total_cmp(a));
+        if self.draft.total + lost - most.iter().take(FEW).sum::<f64>() > since.total {
+            return false;
+        }
+        self.settle(since, &around);
+        true
+    }
+
+    /// Classes that were changed, some that read them, and what else the move has touched, before it is added up.
+    fn neighbours(&self, changed: &[At]) -> SmallVec<[At; 16]> {
         let mut around: SmallVec<[At; 16]> = changed.iter().copied().collect();
         for &c in changed {
             for &u in self.draft.users[c].iter().take(NEAR / 2) {
@@ -231,13 +272,11 @@ impl<'a> Search<'a> {
                 around.push(t);
             }
         }
-        if !self.draft.add_up() {
-            return false;
-        }
-        if self.draft.is_better(since) {
-            return true;
-        }
-        let lost = self.draft.lost;
+        around
+    }
+
+    /// The same with some of the streams that they read.
+    fn with_operands(&self, mut around: SmallVec<[At; 16]>) -> SmallVec<[At; 16]> {
         for i in 0..around.len() {
             for &o in self.draft.operands(around[i]) {
                 if around.len() < 2 * NEAR && self.is_open(o) && !around.contains(&o) {
@@ -245,26 +284,109 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        // With what is not legal yet at the price it had, and what storing or inlining a few of these can win, it has to be
-        // cheaper.
-        let mut most: SmallVec<[f64; 32]> = around.iter().map(|&c| self.most_won(c)).collect();
-        most.sort_by(|a, b| b.total_cmp(a));
-        if self.draft.total + lost - most.iter().take(FEW).sum::<f64>() > since.total {
-            return false;
-        }
+        around
+    }
+
+    /// Stores or inlines some classes where that is cheaper than it is.
+    fn settle(&mut self, since: Point, around: &[At]) {
         for _ in 0..PASSES {
             let mut changed = false;
-            for &c in &around {
+            for &c in around {
                 // To store what one kernel computes wins nothing where all kernels are legal.
                 let idle =
                     !self.draft.stored[c] && self.draft.users[c].len() < 2 && self.draft.illegal == since.illegal;
-                changed |= !idle && self.is_open(c) && self.try_stored(c);
+                changed |= !idle && self.is_open(c) && !self.fixed[c] && self.try_stored(c);
             }
             if !changed {
                 break;
             }
         }
-        true
+    }
+
+    /// What can be decided about classes in use otherwise than it is.
+    pub fn open_ways(&self) -> Vec<(At, Way)> {
+        let mut out = vec![];
+        for c in 0..self.draft.choice.len() {
+            if self.is_open(c) && !(self.draft.stored[c] && self.is_pinned(c)) {
+                out.push((c, Way::Stored(!self.draft.stored[c])));
+            }
+            if self.has_choice(c) {
+                let others = (0..self.draft.cs.choices[c].len()).filter(|&k| self.is_alternative(c, k));
+                out.extend(others.map(|k| (c, Way::By(k))));
+            }
+        }
+        out
+    }
+
+    /// Decides about a class, and settles what is around it; the seconds that this adds. It is kept whatever it costs.
+    ///
+    /// # Errors
+    /// Why that cannot be; nothing changes then.
+    pub fn decide(&mut self, c: At, way: Way) -> Result<f64, &'static str> {
+        let before = self.draft.total;
+        self.turn(c, way)?;
+        self.fixed[c] = true;
+        if let Way::By(_) = way {
+            self.draft.rerank();
+        }
+        Ok(self.draft.total - before)
+    }
+
+    /// The seconds that a decision would add, where it can be taken.
+    pub fn price(&mut self, c: At, way: Way) -> Option<f64> {
+        let point = self.draft.point();
+        let seconds = self.turn(c, way).ok().map(|_| self.draft.total - point.total);
+        self.draft.back(point);
+        seconds
+    }
+
+    /// Changes a class that is in use, and stores or inlines what is around it so that every kernel is legal, and cheap.
+    fn turn(&mut self, c: At, way: Way) -> Result<(), &'static str> {
+        if !self.draft.is_live(c) || self.draft.cs.constant[c] {
+            return Err("no run computes it");
+        }
+        let point = self.draft.point();
+        match way {
+            Way::Stored(stored) => {
+                if self.draft.stored[c] == stored {
+                    return Err("it is so already");
+                }
+                if !self.is_open(c) || (!stored && self.is_pinned(c)) {
+                    return Err("it has to be in memory");
+                }
+                self.draft.set_stored(c, stored);
+            }
+            Way::By(k) => {
+                if self.draft.choice[c] == k as u32 {
+                    return Err("it is so already");
+                }
+                let acyclic = |s: &mut Self| {
+                    let cs: &Classes = s.draft.cs;
+                    s.draft.is_acyclic(c, &cs.choices[c][k].distinct)
+                };
+                if !self.is_alternative(c, k) || !acyclic(self) {
+                    return Err("it cannot be computed by that here");
+                }
+                self.draft.set_choice(c, k);
+            }
+        }
+        let around = self.neighbours(&[c]);
+        let fixed = std::mem::replace(&mut self.fixed[c], true);
+        let counted = self.draft.add_up();
+        if counted {
+            self.settle(point, &self.with_operands(around));
+        }
+        self.fixed[c] = fixed;
+        match () {
+            _ if !counted => self.draft.back(point),
+            _ if self.draft.illegal > point.illegal => self.draft.back(point),
+            _ => return Ok(()),
+        }
+        Err(if counted {
+            "it would leave an operator without a kernel"
+        } else {
+            "too many kernels read it"
+        })
     }
 
     /// The most that a class's being stored or not can change for the better.

@@ -144,8 +144,8 @@ impl Builder<'_> {
 }
 
 /// Extents from this on are assumed to be larger than those of any tensor, where a model slices up to them: exporters write
-/// them for "to the end". A run with a larger extent is refused by a guard.
-const BEYOND: i64 = 1_000_000_000;
+/// them for "to the end", and their negatives for "from the begin". A run with a larger extent is refused by a guard.
+const BEYOND: u64 = 1_000_000_000;
 
 /// The first position and the number of elements of `start:end:step` on an extent, as numpy clamps them.
 fn range(graph: &mut Builder<'_>, start: &Dim, end: &Dim, step: i64, n: &Dim) -> Result<(Dim, Dim), Fail> {
@@ -167,24 +167,19 @@ fn range(graph: &mut Builder<'_>, start: &Dim, end: &Dim, step: i64, n: &Dim) ->
     } else {
         (Dim::Const(-1), n - &Dim::ONE)
     };
-    let mut clamp = |d: Dim, low: &Dim| -> Result<Dim, Fail> {
+    let mut clamp = |d: &Dim| -> Result<Dim, Fail> {
         match d.as_const() {
-            Some(c) if c >= BEYOND && n.as_const().is_none() => {
-                // The largest i32 and above mean the end whatever the extent.
-                if c < i32::MAX as i64 {
-                    graph.require_at_most(n, &d)?;
+            Some(c) if c.unsigned_abs() >= BEYOND && n.as_const().is_none() => {
+                // What no i32 is beyond means the end, or the begin, whatever the extent.
+                if (i32::MIN as i64 + 1..i32::MAX as i64).contains(&c) {
+                    graph.require_at_most(n, &Dim::Const(c.abs()))?;
                 }
-                Ok(high.clone())
+                Ok(if c < 0 { low.clone() } else { high.clone() })
             }
-            _ => Ok(Dim::min(&Dim::max(&d, low), &high)),
+            _ => Ok(Dim::min(&Dim::max(&absolute(d), &low), &high)),
         }
     };
-    let first = clamp(absolute(start), &low)?;
-    let last = match end.as_const() {
-        // With a negative step, an end so far below zero that adding the extent does not help is "before the first".
-        Some(c) if step < 0 && c <= i32::MIN as i64 => Dim::Const(-1),
-        _ => clamp(absolute(end), &low)?,
-    };
+    let (first, last) = (clamp(start)?, clamp(end)?);
     let (span, stride) = if step > 0 {
         (&last - &first, step)
     } else {
