@@ -118,6 +118,11 @@ impl Program {
         })
     }
 
+    /// The kernels that runs call, by the keys of their workloads.
+    pub fn kernels(&self) -> impl Iterator<Item = &Found> {
+        self.found.values()
+    }
+
     /// The kernels that this program calls more often than another one, and how often.
     fn beside(&self, other: &Program) -> Vec<(&Found, usize)> {
         let calls = |p: &Program, key: &str| p.found.get(key).map_or(0, |f| f.calls);

@@ -332,7 +332,11 @@ impl<'f> Builder<'f> {
 
     fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, Fail> {
         let origin = self.origin.clone();
-        let out = self.graph.add(op, inputs, &origin).map_err(|e| e.message)?;
+        let types: Vec<Type> = inputs.iter().map(|&v| self.ty(v).clone()).collect();
+        let out = self.graph.add(op.clone(), inputs, &origin).map_err(|e| e.message)?;
+        for (a, b) in op.at_most(&types) {
+            self.require_at_most(&a, &b)?;
+        }
         for &v in &out {
             self.check_size(self.graph.ty(v))?;
         }

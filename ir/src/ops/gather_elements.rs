@@ -4,7 +4,7 @@
 
 use super::{Accuracy, Attr, AttrKind, Coordinate, Gather, Op, OpDef, Role, Sample, SampleType, arity, check_axis, shape};
 use crate::index::Ix;
-use crate::{DType, Tensor, Type};
+use crate::{DType, Dim, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -29,6 +29,9 @@ impl OpDef for Def {
         }
         shape::check_indexable(&data.shape[axis], &indices.shape)?;
         Ok(vec![Type::new(data.dtype, indices.shape.clone())])
+    }
+    fn at_most(&self, op: &Op, inputs: &[Type]) -> Vec<(Dim, Dim)> {
+        shape::but_for(op.axis("axis"), &inputs[1], &inputs[0])
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         let (data, indices, axis) = (&inputs[0], &inputs[1], op.axis("axis"));

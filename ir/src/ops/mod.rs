@@ -148,6 +148,12 @@ pub trait OpDef: Sync + Send {
     /// # Errors
     /// What was found and what was expected, when attributes or operands do not fit.
     fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String>;
+    /// Extents, of which the first has to be at most the second in every run: what [`OpDef::infer`] cannot know of symbols. Whoever makes
+    /// a graph guards it.
+    fn at_most(&self, op: &Op, inputs: &[Type]) -> Vec<(Dim, Dim)> {
+        let _ = (op, inputs);
+        vec![]
+    }
     /// The reference evaluation: naive, obvious, on known attributes; never through the decomposition.
     ///
     /// # Errors
@@ -476,6 +482,10 @@ impl Op {
             Attr::Word(x) => x,
             a => unreachable!("{name} is {a:?}"),
         }
+    }
+    /// Extents that have to be at most others: see [`OpDef::at_most`].
+    pub fn at_most(&self, inputs: &[Type]) -> Vec<(Dim, Dim)> {
+        self.def.at_most(self, inputs)
     }
     /// The results' types.
     ///

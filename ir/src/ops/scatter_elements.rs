@@ -5,7 +5,7 @@
 use super::scatter_nd::{of_word, reduction, updated};
 use super::{Accuracy, Assemble, Assembly, Attr, AttrKind, Coordinate, Op, OpDef, Role, Sample, SampleType, arity, check_axis, gather_elements, shape};
 use crate::index::Ix;
-use crate::{DType, Number, Tensor, Type};
+use crate::{DType, Dim, Number, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -31,6 +31,9 @@ impl OpDef for Def {
         }
         shape::check_type("updates", updates, data.dtype, &indices.shape)?;
         Ok(vec![data.clone()])
+    }
+    fn at_most(&self, op: &Op, inputs: &[Type]) -> Vec<(Dim, Dim)> {
+        shape::but_for(op.axis("axis"), &inputs[1], &inputs[0])
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         let (data, indices, updates, axis) = (&inputs[0], &inputs[1], &inputs[2], op.axis("axis"));

@@ -115,6 +115,13 @@ pub fn is_larger(a: &Dim, b: &Dim) -> bool {
     (a - b).is_at_least(1)
 }
 
+/// The extents of `small` and of `large`, of the same rank, but for an axis.
+pub fn but_for(axis: usize, small: &Type, large: &Type) -> Vec<(Dim, Dim)> {
+    let both = small.shape.iter().cloned().zip(large.shape.iter().cloned());
+    let others = both.enumerate().filter(|(d, _)| *d != axis);
+    others.map(|(_, pair)| pair).collect()
+}
+
 /// The extents, which are all known in an evaluation.
 pub fn known(shape: &[Dim]) -> Vec<usize> {
     crate::dim::constants(shape).expect("an evaluation has known extents")

@@ -156,16 +156,17 @@ impl Counter<'_> {
             } => {
                 let d = self.nest.kernel.buffer(*buffer).dtype;
                 let mut c = self.access(times, lanes, index, d, lane, LOAD);
-                c.add(&self.quotients(index, times, lane, lanes, around));
-                c.add(&self.bounds(guard, times, lane, lanes, registers, around));
+                // These may stand before more loops than the load does.
+                c.add(&self.quotients(index, n.times, lane, lanes, around));
+                c.add(&self.bounds(guard, n.times, lane, lanes, registers, around));
                 return c;
             }
             Expr::Index(ix) => {
-                let mut c = self.quotients(ix, times, lane, lanes, around);
+                let mut c = self.quotients(ix, n.times, lane, lanes, around);
                 c.scalars += 0.5 * registers * times;
                 return c;
             }
-            Expr::InBounds(bounds) => return self.bounds(bounds, times, lane, lanes, registers, around),
+            Expr::InBounds(bounds) => return self.bounds(bounds, n.times, lane, lanes, registers, around),
             Expr::Prim(p, args) => {
                 let d = self.nest.kernel.reg(args[p.typed()]).dtype;
                 let serial = !d.is_float() && throughput(*p, d) > 8.0;

@@ -6,7 +6,7 @@ use super::cpu::tile::Tiling;
 use super::cpu::tree;
 use super::flat::{Flat, FlatRead, FlatStage, local_len, stride_is_one};
 use super::gpu::contract::Blocks;
-use super::knobs::{self, grain};
+use super::knobs::{self, Family, grain};
 use super::parts::{self, Part};
 use super::{Gpu, Machine, Schedule, inline, stretch};
 use brolga_ir::index::{Ix, Var};
@@ -122,7 +122,7 @@ fn part(part: &Part, machine: &Machine, many: bool) -> Schedule {
     let scatters = flat.stages.iter().any(|s| s.scatter);
     match machine {
         Machine::Cpu(target) if scatters => Schedule::InOrder(InOrder {
-            knobs: knobs::defaults(target),
+            knobs: knobs::defaults(target, Family::Points),
         }),
         Machine::Cpu(target) => None
             .or_else(|| tile(flat, target))
@@ -150,7 +150,14 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     let few = vectors.as_const().is_some_and(|n| n < CHAINS);
     let mut sums = flat.stages.iter().filter(|s| s.reduces());
     let steps = sums.clone().filter_map(|s| s.length().as_const()).max().unwrap_or(0);
-    let apart = flat.points().as_const().map(|n| n * (steps / (2 * VECTOR) + LANES_SUM));
+    // What follows the sums is computed for one element at a time then.
+    let behind = flat
+        .stages
+        .iter()
+        .filter(|s| !s.reduces())
+        .map(|s| s.body.usual() as i64);
+    let each = steps / (2 * VECTOR) + LANES_SUM + behind.sum::<i64>();
+    let apart = flat.points().as_const().map(|n| n * each);
     if few && apart.is_some_and(|n| n < ADDITION * steps) && sums.all(FlatStage::reads_contiguously) {
         return None;
     }
@@ -160,7 +167,7 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
         order: if stays { Order::Panel } else { Order::Row },
         lanes: lanes(t.epilogue_size(), target).max(8),
         direct: t.can_write(),
-        knobs: knobs::defaults(target),
+        knobs: knobs::defaults(target, Family::Points),
     }))
 }
 
@@ -183,7 +190,7 @@ fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
         Tree {
             rows,
             stages: flat.stages.iter().enumerate().map(way).collect(),
-            knobs: knobs::defaults(target),
+            knobs: knobs::defaults(target, Family::Points),
         }
     };
     let tiles = |t: &Tree| t.stages.iter().filter(|w| **w == Way::Tile).count();
@@ -251,7 +258,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
             lanes: fitting(width(flat.stages.iter(), target), flat.stages.iter()),
             outside: tasks(flat, flat.outer.iter().map(|(_, d)| d)) as i64,
             inline: vec![],
-            knobs: knobs::defaults(target),
+            knobs: knobs::defaults(target, Family::Rows),
         });
     }
     let Some(along) = along else {
@@ -262,7 +269,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
             chunk: 0,
             across: 0,
             inline: vec![],
-            knobs: knobs::defaults(target),
+            knobs: knobs::defaults(target, Family::Points),
         });
     };
     let extent = &flat.outer[along].1;
@@ -287,6 +294,13 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     let width = match apart {
         true if !long_and_near(flat, along) => width.min(APART),
         _ if fills => 2 * width,
+        _ => width,
+    };
+    // A sum waits for each addition, so there are two of them where points are enough.
+    let waits = reduces && !flat.stages.iter().any(is_window) && columns.is_none();
+    let words = || flat.stages.iter().flat_map(|s| &s.body.inputs).all(|d| d.bytes() == 4);
+    let width = match extent.as_const() {
+        Some(n) if waits && close && n >= 2 * width && words() => 2 * width,
         _ => width,
     };
     // Lanes beyond the extent would leave all of it to the tail.
@@ -317,7 +331,7 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
         chunk: if cut { CHUNK } else { 0 },
         across: if windows { ACROSS } else { 0 },
         inline: vec![],
-        knobs: knobs::defaults(target),
+        knobs: knobs::defaults(target, Family::Points),
     })
 }
 

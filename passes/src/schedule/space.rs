@@ -9,7 +9,7 @@ use super::apply::pieces;
 use super::choose::choose_flat;
 use super::cpu::tile::Tiling;
 use super::flat::Flat;
-use super::knobs::{self, grain};
+use super::knobs::{self, Family, grain};
 use super::parts::{self, Part};
 use super::{Machine, Schedule, inline, stretch};
 use brolga_ir::loops::PANEL;
@@ -82,7 +82,7 @@ fn candidates(part: &Part, machine: &Machine, chosen: &Schedule) -> Vec<Schedule
 }
 
 fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
-    let default = knobs::defaults(target);
+    let [default, of_rows] = [Family::Points, Family::Rows].map(|f| knobs::defaults(target, f));
     let mut out = knobs::variants(chosen);
     for left in [0, 1] {
         let Ok(tiling) = Tiling::of(flat, left) else { continue };
@@ -129,7 +129,7 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
                     lanes,
                     outside,
                     inline: inline.clone(),
-                    knobs: default.clone(),
+                    knobs: of_rows.clone(),
                 }));
             }
         }

@@ -33,33 +33,8 @@ pub fn gather_elements(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(2, 2)?;
     let (x, indices) = (ctx.input(0)?, ctx.input(1)?);
     let axis = node::axis(ctx.int("axis", 0)?, graph.rank(x))?;
-    graph.require_within(x, indices, axis)?;
     graph.check_indices(x, indices, &[axis])?;
     one(graph.op("gather_elements", &[Attr::Int(axis as i64)], &[x, indices]))
-}
-
-impl Builder<'_> {
-    /// Notes that no extent of `indices` is larger than that of `data`, but for an axis.
-    ///
-    /// # Errors
-    /// When one is in every run, or the ranks differ.
-    pub fn require_within(&mut self, data: Value, indices: Value, axis: usize) -> Result<(), Fail> {
-        let (large, small) = (self.shape(data), self.shape(indices));
-        let others = (0..large.len()).filter(|&a| a != axis);
-        let fits = large.len() == small.len()
-            && others
-                .map(|a| self.require_at_most(&small[a], &large[a]))
-                .collect::<Result<Vec<()>, _>>()
-                .is_ok();
-        if fits {
-            return Ok(());
-        }
-        Err(Fail::Bad(format!(
-            "data {} and indices {}, expected no larger extents but for axis {axis}",
-            self.ty(data),
-            self.ty(indices)
-        )))
-    }
 }
 
 /// `GatherND`.

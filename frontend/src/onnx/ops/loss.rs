@@ -23,6 +23,9 @@ impl Builder<'_> {
         if self.rank(p) < 2 || self.rank(classes) + 1 != self.rank(p) {
             return Err(Fail::Bad(format!("{} of classes {}", self.ty(p), self.ty(classes))));
         }
+        let mut shape = self.shape(p);
+        shape.remove(1);
+        let classes = self.fit_shape(classes, &shape)?;
         let dtype = self.dtype(p);
         let ignored = match ctx.opt_int("ignore_index")? {
             Some(i) => Some(self.map_num("equal", classes, i)?),

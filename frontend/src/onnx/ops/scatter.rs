@@ -33,7 +33,6 @@ pub fn elements(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     ctx.arity(3, 3)?;
     let (data, indices) = (ctx.input(0)?, ctx.input(1)?);
     let axis = node::axis(ctx.int("axis", 0)?, graph.rank(data))?;
-    graph.require_within(data, indices, axis)?;
     graph.check_indices(data, indices, &[axis])?;
     let updates = graph.fit_shape(ctx.input(2)?, &graph.shape(indices))?;
     one(graph.op(
@@ -73,7 +72,6 @@ pub fn tensor_scatter(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
         }
         m => return Err(Fail::Bad(format!("mode `{m}`, expected linear or circular"))),
     }
-    graph.require_within(past, index, axis)?;
     let attrs = [Attr::Int(axis as i64), Attr::word("none")];
     one(graph.op("scatter_elements", &attrs, &[past, index, update]))
 }

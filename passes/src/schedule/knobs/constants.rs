@@ -10,7 +10,7 @@ const BUSY_REGISTERS: i64 = 8;
 /// The most float constants of vector loops that stand in registers; with more, all of them stand in memory.
 pub const CONSTANTS: Knob = Knob {
     name: "constants",
-    default: |target| i64::from(target.vector_registers) - BUSY_REGISTERS,
+    default: |target, _| i64::from(target.vector_registers) - BUSY_REGISTERS,
     tries: &[0, i64::MAX],
     apply: |k, most| k.pooled = constants(k) as i64 > most,
 };

@@ -11,7 +11,7 @@ pub const DEFAULT: i64 = 40_000;
 /// Cycles of work from which on the workers are woken for the parallel loop; of one inside of serial loops, in all their rounds.
 pub const GRAIN: Knob = Knob {
     name: "grain",
-    default: |_| DEFAULT,
+    default: |_, _| DEFAULT,
     tries: &[0, 10_000, 160_000, i64::MAX],
     apply: |k, least| {
         let work = work(&k.body);

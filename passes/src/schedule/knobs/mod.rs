@@ -19,8 +19,8 @@ use brolga_ir::schedule::{Knobs, Schedule};
 pub struct Knob {
     /// Its name in the text of schedules.
     pub name: &'static str,
-    /// Its value when nobody says otherwise.
-    pub default: fn(&CpuTarget) -> i64,
+    /// Its value when nobody says otherwise, for schedules of a family.
+    pub default: fn(&CpuTarget, Family) -> i64,
     /// Values that a tuner tries beside that.
     pub tries: &'static [i64],
     /// Writes what a value means into a kernel.
@@ -30,9 +30,19 @@ pub struct Knob {
 /// Every knob, in the order in which they are applied: the work of a loop is that of the loop before it is repeated in code.
 pub static KNOBS: [Knob; 3] = [grain::GRAIN, unroll::UNROLL, constants::CONSTANTS];
 
+/// What the vectors of a schedule run along.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// Rows, so that a loop over vectors is innermost.
+    Rows,
+    /// Points, columns of tiles, or nothing.
+    Points,
+}
+
 /// All knobs at their defaults.
-pub fn defaults(target: &CpuTarget) -> Knobs {
-    Knobs(KNOBS.iter().map(|k| (k.name.into(), (k.default)(target))).collect())
+pub fn defaults(target: &CpuTarget, family: Family) -> Knobs {
+    let all = KNOBS.iter().map(|k| (k.name.into(), (k.default)(target, family)));
+    Knobs(all.collect())
 }
 
 /// A schedule with other values, one knob at a time.
@@ -44,7 +54,7 @@ pub fn variants(schedule: &Schedule) -> Vec<Schedule> {
             let own = other
                 .knobs_mut()
                 .and_then(|k| k.0.iter_mut().find(|(n, _)| **n == *knob.name));
-            if let Some((_, own)) = own {
+            if let Some((_, own)) = own.filter(|(_, own)| *own != value) {
                 *own = value;
                 out.push(other);
             }
@@ -92,7 +102,7 @@ mod tests {
     pub fn settled(body: &str, name: &str, value: i64) -> String {
         let text = format!("loops @k(b0: f32[n] in, b1: f32[n] out) symbols(n) {{ {body} }}");
         let k: Kernel = text.parse().unwrap_or_else(|e| panic!("{e} in {text}"));
-        let mut knobs = defaults(Target::baseline().cpu().expect("it is a CPU"));
+        let mut knobs = defaults(Target::baseline().cpu().expect("it is a CPU"), Family::Points);
         let own = knobs.0.iter_mut().find(|(n, _)| **n == *name);
         own.expect("there is such a knob").1 = value;
         settle(k, &knobs).to_string()
@@ -101,7 +111,7 @@ mod tests {
     #[test]
     fn knobs_are_neither_missing_nor_invented() {
         let error = |knobs: Knobs| check(&knobs).expect_err("it is wrong");
-        let all = defaults(Target::baseline().cpu().expect("it is a CPU"));
+        let all = defaults(Target::baseline().cpu().expect("it is a CPU"), Family::Points);
         assert_eq!(check(&all), Ok(()));
         let fewer = Knobs(all.0[1..].to_vec());
         assert_eq!(

@@ -217,7 +217,6 @@ fn cached(graph: &mut Builder<'_>, new: Value, past: Value, before: &Before, tot
     let mut index = graph.iota(DType::I64, &s, 2)?;
     let first = before.value(graph, 4)?;
     index = graph.map("add", &[index, first])?;
-    graph.require_within(all, index, 2)?;
     let attrs = [Attr::Int(2), Attr::word("none")];
     graph.op("scatter_elements", &attrs, &[all, index, new])
 }
