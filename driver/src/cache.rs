@@ -48,9 +48,14 @@ pub fn key(path: &Path, graph: &Graph, options: &Options) -> Result<Option<[u64;
 /// The folder of what Brolga remembers for a user: `brolga` in `XDG_CACHE_HOME`, else in `.cache` in the home folder. `None` where neither
 /// is an absolute path.
 pub fn folder() -> Option<PathBuf> {
+    of_user("XDG_CACHE_HOME", ".cache")
+}
+
+/// A folder of the user's: `brolga` in what a variable names, else in a folder of the home folder. `None` where neither is an absolute path.
+pub fn of_user(variable: &str, at_home: &str) -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    cache.filter(|c| c.is_absolute()).map(|c| c.join("brolga"))
+    let folder = set(variable).or_else(|| Some(set("HOME")?.join(at_home)));
+    folder.filter(|c| c.is_absolute()).map(|c| c.join("brolga"))
 }
 
 /// The file of a key.

@@ -151,6 +151,7 @@ fn shell_commands_of_documents_work() {
                 .current_dir(dir.path())
                 .env("PATH", &path)
                 .env("XDG_CACHE_HOME", dir.path())
+                .env("XDG_DATA_HOME", dir.path())
                 .output();
             let out = ran(out.expect("there is a shell"));
             if out.status != 0 {

@@ -24,7 +24,7 @@ use brolga::frontend::onnx::Extent;
 use brolga::ir::{Target, is_command, plain};
 use brolga::pins::{self, Pin};
 use brolga::tune::applied::Tuned;
-use brolga::tune::record::Log;
+use brolga::tune::record::{Log, database};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -293,6 +293,9 @@ struct CompileArgs {
     /// Records of `brolga tune`: kernels that have one for this machine get its schedule (may be repeated)
     #[arg(long, value_name = "FILE")]
     tune: Vec<PathBuf>,
+    /// The user's own records as well, to which `brolga tune` adds that has no -o
+    #[arg(long)]
+    tuned: bool,
     /// Say what was optimised, and what was not and why
     #[arg(long)]
     remarks: bool,
@@ -307,12 +310,13 @@ impl CompileArgs {
         };
         let read = self.model.options()?;
         let mut tuned = Log::default();
-        for path in &self.tune {
+        let own = self.tuned.then(database).transpose().map_err(|e| e.to_string())?;
+        for path in self.tune.iter().chain(&own) {
             tuned.lines.extend(Log::read(path).map_err(|e| e.to_string())?.lines);
         }
         Ok(Options {
             target,
-            tuned: (!self.tune.is_empty()).then(|| Arc::new(tuned)),
+            tuned: self.has_records().then(|| Arc::new(tuned)),
             pipeline: self.pipeline.clone(),
             rules: self.rules.clone(),
             add_rules: self.add_rules.clone(),
@@ -330,9 +334,14 @@ impl CompileArgs {
         })
     }
 
+    /// True where records are to be applied.
+    fn has_records(&self) -> bool {
+        self.tuned || !self.tune.is_empty()
+    }
+
     /// Says what became of records, where there are any.
     fn say_tuned(&self, tuned: &Tuned) {
-        if !self.tune.is_empty() {
+        if self.has_records() {
             note(&tuned.to_string());
         }
     }

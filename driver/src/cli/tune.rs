@@ -1,7 +1,7 @@
 //! `brolga tune`: better schedules for a model's kernels; and what is done with its records.
 
 use super::{CompileArgs, Failure, Outcome, note, print, print_to, size, time, warning};
-use brolga::tune::record::{Line, Log, Outcome as Fate, Place};
+use brolga::tune::record::{Line, Log, Outcome as Fate, Place, database};
 use brolga::tune::worker::{Faults, Job, Measure, Worker, serve};
 use brolga::tune::{Event, Home, Model, Sessions, Settings, Task};
 use brolga::{Error, ir};
@@ -30,6 +30,7 @@ where it ended.
 
 Examples:
   brolga tune model.onnx -o model.tune
+  brolga tune model.onnx && brolga compile model.onnx --tuned -o model.o
   brolga tune model.onnx -o model.tune --budget 60s --threads 2 --at batch=8
   brolga tune model.onnx --list
   brolga compile model.onnx --tune model.tune -o model.o
@@ -41,8 +42,8 @@ pub struct Tune {
     /// The model: ONNX, or the printed text of any level down to structured kernels
     #[arg(required = true)]
     model: Option<PathBuf>,
-    /// The records; those that are there already are kept, and the search begins with them
-    #[arg(short, long, value_name = "FILE", required_unless_present = "list")]
+    /// The records, else the user's own ones; those that are there already are kept, and the search begins with them
+    #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Time the kernels and print them, and search nothing
     #[arg(long)]
@@ -86,14 +87,12 @@ pub struct Tune {
 enum LogCommand {
     /// Sum up records: kernels, candidates, what became of them
     Show {
-        /// Records
-        #[arg(required = true)]
+        /// Records, else the user's own ones
         files: Vec<PathBuf>,
     },
     /// Print the best schedule of each kernel on this machine, or on that of the records
     Best {
-        /// Records
-        #[arg(required = true)]
+        /// Records, else the user's own ones
         files: Vec<PathBuf>,
         /// Those of every machine, not of this one alone
         #[arg(long)]
@@ -117,14 +116,12 @@ enum LogCommand {
     },
     /// Compile every kept schedule again, and check and time it
     Verify {
-        /// Records
-        #[arg(required = true)]
+        /// Records, else the user's own ones
         files: Vec<PathBuf>,
     },
     /// Write candidates as comma-separated values
     Export {
-        /// Records
-        #[arg(required = true)]
+        /// Records, else the user's own ones
         files: Vec<PathBuf>,
         /// The file to write instead of standard output
         #[arg(short, long, value_name = "FILE")]
@@ -171,6 +168,23 @@ fn worker(faults: Option<Faults>) -> Result<Worker, Failure> {
     Ok(Worker::new(command, faults.unwrap_or_default()))
 }
 
+/// The file of the user's own records, in a folder that is there.
+fn own_records() -> Result<PathBuf, Failure> {
+    let file = database()?;
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    }
+    Ok(file)
+}
+
+/// The records of some files; of the user's own one where none is named.
+fn read_or_own(files: &[PathBuf]) -> Result<Log, Failure> {
+    match files {
+        [] => read(&[database()?]),
+        files => read(files),
+    }
+}
+
 fn read(files: &[PathBuf]) -> Result<Log, Failure> {
     let mut all = Log::default();
     for path in files {
@@ -188,12 +202,17 @@ impl Tune {
         let Some(model) = &self.model else {
             return Err("give a model".into());
         };
-        if !self.compile.tune.is_empty() {
-            return Err("--tune applies records; to begin with them, give --from".into());
+        if self.compile.has_records() {
+            return Err("--tune and --tuned apply records; to begin with them, give --from".into());
         }
         let options = self.compile.options()?;
+        let output = match &self.output {
+            _ if self.list => None,
+            Some(output) => Some(output.clone()),
+            None => Some(own_records()?),
+        };
         let mut from = read(&self.from)?;
-        if let Some(output) = self.output.as_ref().filter(|o| o.exists()) {
+        if let Some(output) = output.as_ref().filter(|o| o.exists()) {
             from.lines.extend(Log::read(output)?.lines);
         }
         let settings = Settings {
@@ -207,7 +226,7 @@ impl Tune {
         };
         let mut worker = worker(self.inject)?;
         let subject = Model::read(model, &options, &settings)?;
-        let Some(output) = self.output.as_ref().filter(|_| !self.list) else {
+        let Some(output) = &output else {
             let tasks = subject.tasks(&settings, &mut worker)?;
             return print(&if self.json { list_json(&tasks) } else { list(&tasks) });
         };
@@ -249,29 +268,34 @@ impl Tune {
         if self.json {
             let report = serde_json::json!({
                 "model": summary.model, "untuned": summary.untuned, "ratio": summary.ratio, "kept": summary.kept,
-                "candidates": show.tried, "seconds": show.start.elapsed().as_secs_f64(), "output": output,
+                "decided": summary.decided, "candidates": show.tried, "seconds": show.start.elapsed().as_secs_f64(), "output": output,
             });
             return print(&format!("{report:#}\n"));
         }
         let tuned = summary.untuned * summary.ratio;
-        print(&match summary.kept {
+        print(&match summary.kept + summary.decided {
             0 => format!(
                 "{}: {} candidates, none makes the model faster than {}\n",
                 summary.model,
                 show.tried,
                 time(summary.untuned)
             ),
-            n => format!(
-                "{}: {} for {} ({:.3} of the time), {n} kernels of {} with another schedule, {} candidates\n\
-                 apply it: brolga compile {} --tune {} -o model.o\n",
+            _ => format!(
+                "{}: {} for {} ({:.3} of the time), {} kernels of {} with another schedule, {} other decisions, {} candidates\n\
+                 apply it: brolga compile {} {} -o model.o\n",
                 summary.model,
                 time(tuned),
                 time(summary.untuned),
                 summary.ratio,
+                summary.kept,
                 show.kernels,
+                summary.decided,
                 show.tried,
                 model.display(),
-                output.display()
+                match &self.output {
+                    Some(output) => format!("--tune {}", output.display()),
+                    None => "--tuned".into(),
+                }
             ),
         })
     }
@@ -435,8 +459,8 @@ impl Show {
 impl LogCommand {
     fn run(self) -> Outcome {
         match self {
-            LogCommand::Show { files } => print(&show(&read(&files)?)),
-            LogCommand::Best { files, all } => print(&best(&read(&files)?, all)?),
+            LogCommand::Show { files } => print(&show(&read_or_own(&files)?)),
+            LogCommand::Best { files, all } => print(&best(&read_or_own(&files)?, all)?),
             LogCommand::Diff { left, right } => print(&diff(&read(&[left])?, &read(&[right])?)),
             LogCommand::Merge { files, output } => {
                 let mut merged = Log::default();
@@ -451,8 +475,8 @@ impl LogCommand {
                 merged.write(&output)?;
                 Ok(())
             }
-            LogCommand::Verify { files } => verify(&read(&files)?),
-            LogCommand::Export { files, output } => print_to(output.as_deref(), &export(&read(&files)?)),
+            LogCommand::Verify { files } => verify(&read_or_own(&files)?),
+            LogCommand::Export { files, output } => print_to(output.as_deref(), &export(&read_or_own(&files)?)),
         }
     }
 }
@@ -498,14 +522,19 @@ fn show(log: &Log) -> String {
         }
     }
     for line in &log.lines {
+        if let Line::Graph(place, c) = line {
+            let decisions = c.decisions.join("\n  ");
+            let _ = writeln!(out, "graph {}: decided on {}\n  {decisions}", c.graph, place.cpu);
+        }
         if let Line::Model(place, m) = line {
             let _ = writeln!(
                 out,
-                "model {}: {} untuned, {:.3} of it tuned, {} kernels ({}, {} threads)",
+                "model {}: {} untuned, {:.3} of it tuned, {} kernels, {} decisions ({}, {} threads)",
                 m.model,
                 time(m.untuned),
                 m.ratio,
                 m.kept,
+                m.decided,
                 place.cpu,
                 place.threads
             );
@@ -548,6 +577,7 @@ fn diff(left: &Log, right: &Log) -> String {
     let kept = |log: &Log| -> Vec<String> {
         let own = log.lines.iter().filter_map(|l| match l {
             Line::Kept(p, k) => Some(format!("{}  {}  ({}, {})", k.workload, k.schedule, p.target, p.cpu)),
+            Line::Graph(p, c) => Some(format!("{}  {}  ({}, {})", c.graph, c.decisions.join(", "), p.target, p.cpu)),
             _ => None,
         });
         let mut all: Vec<String> = own.collect();

@@ -11,6 +11,7 @@
 //! Every line names its target, its CPU and the compiler. Invariant: a line stands alone, so the order of lines and lines that stand twice
 //! change nothing of what is applied ([`Log::best`]).
 
+use crate::cache::of_user;
 use crate::kernels::Workload;
 use crate::{Error, Result};
 use brolga_abi::artefact::OutputFile;
@@ -20,7 +21,7 @@ use brolga_passes::eqsat::Decision;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The compiler that writes records.
 pub const COMPILER: &str = concat!("brolga ", env!("CARGO_PKG_VERSION"));
@@ -318,6 +319,17 @@ impl Fields<'_> {
         let schedule: Schedule = self.text(name)?.parse().map_err(|e| format!("`{name}`: {e}"))?;
         Ok(schedule.to_string())
     }
+}
+
+/// The user's own records: `brolga/records.tune` in `XDG_DATA_HOME`, else in `.local/share` in the home folder.
+///
+/// # Errors
+/// When neither is an absolute path.
+pub fn database() -> Result<PathBuf> {
+    let folder = of_user("XDG_DATA_HOME", ".local/share");
+    let none = "there is no folder for records: set XDG_DATA_HOME or HOME to an absolute path, or name a file";
+    let folder = folder.ok_or_else(|| Error::Option(none.into()))?;
+    Ok(folder.join("records.tune"))
 }
 
 /// Lines, as a file has them.

@@ -79,6 +79,10 @@ impl OpDef for Def {
 impl Movement for Def {
     /// Dimensions are matched in groups of equal products, so that splits stay affine and only merges divide.
     fn source(&self, _: &Op, from: &Type, to: &Type, at: &[Ix]) -> Access {
+        if from.is_empty() {
+            // Nobody reads it, and there is nothing to divide by.
+            return Access::of(vec![Ix::constant(0); from.rank()]);
+        }
         let (from, to) = (&from.shape, &to.shape);
         let mut out = vec![];
         let (mut i, mut j) = (0, 0);
