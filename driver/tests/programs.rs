@@ -30,8 +30,8 @@ fn other(dir: &Path) -> Decision {
     let rows = listed.as_array().expect("rows");
     assert!(rows.len() > 5, "{listed:#}");
     assert!(rows.iter().all(|r| r["seconds"].is_f64() && r["about"].is_string()));
-    let store = rows.iter().filter_map(|r| r["decisions"][0].as_str());
-    let text = store.filter(|d| d.starts_with("store")).find(|d| d.contains("Gemm"));
+    let kept = rows.iter().filter_map(|r| r["decisions"][0].as_str());
+    let text = kept.filter(|d| d.starts_with("keep")).find(|d| d.contains("Gemm"));
     text.expect("a product may be stored")
         .parse()
         .expect("it is a decision")

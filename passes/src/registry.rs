@@ -241,7 +241,7 @@ mod tests {
         );
         assert_eq!(
             error("eqsat{speed=9}"),
-            "pipeline:1: there is no option `speed`, expected rules, add, nodes, iters"
+            "pipeline:1: there is no option `speed`, expected rules, add, nodes, iters, decide"
         );
         assert_eq!(
             error("eqsat{nodes=many}"),

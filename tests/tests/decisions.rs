@@ -74,7 +74,7 @@ fn alternatives_cost_what_is_said() {
     }
     kinds.sort();
     kinds.dedup();
-    assert_eq!(kinds, ["compute", "inline", "last", "rows", "store"]);
+    assert_eq!(kinds, ["compute", "inline", "keep", "last", "rows"]);
     assert!(compared > 100, "{compared} compared");
 }
 

@@ -577,7 +577,13 @@ fn diff(left: &Log, right: &Log) -> String {
     let kept = |log: &Log| -> Vec<String> {
         let own = log.lines.iter().filter_map(|l| match l {
             Line::Kept(p, k) => Some(format!("{}  {}  ({}, {})", k.workload, k.schedule, p.target, p.cpu)),
-            Line::Graph(p, c) => Some(format!("{}  {}  ({}, {})", c.graph, c.decisions.join(", "), p.target, p.cpu)),
+            Line::Graph(p, c) => Some(format!(
+                "{}  {}  ({}, {})",
+                c.graph,
+                c.decisions.join(", "),
+                p.target,
+                p.cpu
+            )),
             _ => None,
         });
         let mut all: Vec<String> = own.collect();

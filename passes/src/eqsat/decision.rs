@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! inline "Relu_7"                   whoever reads it computes it
-//! store "Conv_3"                    a kernel of its own writes it
+//! keep "Conv_3"                     a kernel of its own writes it
 //! compute "Conv_3" by "winograd"    by this one of its operators
 //! last "Conv_3"                     an image with its channels innermost
 //! rows "Conv_3"                     the same in row-major order
@@ -33,7 +33,7 @@ pub enum To {
     /// Whoever reads it computes it.
     Inline,
     /// It is computed once, and lies in memory.
-    Store,
+    Keep,
     /// It is computed by this operator; of several of one name the second one is `NAME#1`.
     By(String),
     /// It lies in memory with its channels innermost.
@@ -47,7 +47,7 @@ impl fmt::Display for Decision {
         let value = &self.value;
         match &self.to {
             To::Inline => write!(f, "inline {value:?}"),
-            To::Store => write!(f, "store {value:?}"),
+            To::Keep => write!(f, "keep {value:?}"),
             To::By(op) => write!(f, "compute {value:?} by {op:?}"),
             To::Last => write!(f, "last {value:?}"),
             To::Rows => write!(f, "rows {value:?}"),
@@ -70,7 +70,7 @@ impl Decision {
         let value = l.string()?;
         let to = match word {
             "inline" => To::Inline,
-            "store" => To::Store,
+            "keep" => To::Keep,
             "compute" => {
                 l.expect("by")?;
                 To::By(l.string()?)
@@ -78,7 +78,7 @@ impl Decision {
             "last" => To::Last,
             "rows" => To::Rows,
             _ => {
-                let message = format!("found `{word}`, expected inline, store, compute, last or rows");
+                let message = format!("found `{word}`, expected inline, keep, compute, last or rows");
                 return Err(l.error_at(place, message));
             }
         };
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn decisions_print_what_they_are_read_from() {
-        let text = "inline \"a b\"\nstore \"x#1\"\ncompute \"x\" by \"winograd#1\"\nlast \"\\\"\"\nrows \"y\"";
+        let text = "inline \"a b\"\nkeep \"x#1\"\ncompute \"x\" by \"winograd#1\"\nlast \"\\\"\"\nrows \"y\"";
         let all = Decision::all(text).unwrap();
         let printed: Vec<String> = all.iter().map(ToString::to_string).collect();
         assert_eq!(printed.join("\n"), text);
@@ -229,7 +229,7 @@ mod tests {
         let e = Decision::all("inline \"a\"\nfuse \"b\"").unwrap_err();
         assert_eq!(
             e.to_string(),
-            "2:1: found `fuse`, expected inline, store, compute, last or rows"
+            "2:1: found `fuse`, expected inline, keep, compute, last or rows"
         );
         assert!(Decision::all("inline a").is_err() && Decision::all("compute \"a\" with \"b\"").is_err());
     }

@@ -292,7 +292,7 @@ impl Choices {
                 Some(c) => {
                     let way = match &decision.to {
                         To::Inline => Some(Way::Stored(false)),
-                        To::Store => Some(Way::Stored(true)),
+                        To::Keep => Some(Way::Stored(true)),
                         To::By(op) => {
                             let mut all = 0..self.classes.choices[c].len();
                             all.find(|&k| self.way(c, k) == *op).map(Way::By)
@@ -315,7 +315,7 @@ impl Choices {
             let Some(seconds) = search.price(c, way) else { continue };
             let to = match way {
                 Way::Stored(false) => To::Inline,
-                Way::Stored(true) => To::Store,
+                Way::Stored(true) => To::Keep,
                 Way::By(k) => To::By(self.way(c, k)),
             };
             let now = search.chosen(c).map_or_else(String::new, |k| self.way(c, k));
