@@ -295,9 +295,11 @@ impl Model {
             &alternatives,
             recorded.collect(),
             &mut seconds,
-            &mut |t| tell(Event::Decided(&t.decisions, t.gain / whole)),
+            &mut |taken| match taken {
+                Some(t) => tell(Event::Decided(&t.decisions, t.gain / whole)),
+                None => tell(Event::Programs(alternatives.len())),
+            },
         );
-        taken.sort_by(|a, b| b.gain.total_cmp(&a.gain));
         while !taken.is_empty() {
             let decisions = taken.iter().flat_map(|t| t.decisions.clone()).collect();
             if let Ok(other) = Program::of(&self.module, &self.options, decisions) {
@@ -306,7 +308,12 @@ impl Model {
                     return Ok(other);
                 }
             }
-            taken.truncate(taken.len() / 2);
+            // The better half, in the order in which they were taken.
+            let mut best: Vec<usize> = (0..taken.len()).collect();
+            best.sort_by(|&a, &b| taken[b].gain.total_cmp(&taken[a].gain));
+            best.truncate(taken.len() / 2);
+            best.sort_unstable();
+            taken = best.into_iter().map(|i| taken[i].clone()).collect();
         }
         Ok(self.program.clone())
     }

@@ -165,17 +165,14 @@ pub struct Taken {
 
 impl Search<'_> {
     /// Decides otherwise where that makes kernels faster, as `measure` has it, which gives the seconds of a call of one. What was
-    /// recorded is tried first. Gives what was taken in order; it ends early when `told` of one says so.
-    ///
-    /// # Errors
-    /// When the program as it is cannot be made.
+    /// recorded is tried first. Gives what was taken, in order. `go_on` is asked at every step, with what was taken in it.
     pub fn run(
         &self,
         base: &Program,
         alternatives: &[Alternative],
         recorded: Vec<Vec<Decision>>,
         measure: &mut dyn FnMut(&Found) -> Option<f64>,
-        told: &mut dyn FnMut(&Taken) -> bool,
+        go_on: &mut dyn FnMut(Option<&Taken>) -> bool,
     ) -> Vec<Taken> {
         let mut predicted: BTreeMap<String, Option<f64>> = BTreeMap::new();
         let mut predict = |p: &Program, than: &Program| -> Option<f64> {
@@ -188,8 +185,10 @@ impl Search<'_> {
         // What each of them changes by itself, and by how much that is predicted to be slower.
         let mut open: Vec<(f64, Vec<Decision>)> = vec![];
         let mut seen = vec![];
+        let start = Instant::now();
+        let half = start + self.until.saturating_duration_since(start) / 2;
         for a in alternatives.iter().take(MOST) {
-            if Instant::now() > self.until {
+            if Instant::now() > half || !go_on(None) {
                 break;
             }
             let Ok(p) = Program::of(self.module, self.options, a.decisions.clone()) else {
@@ -211,7 +210,7 @@ impl Search<'_> {
         let all: Vec<Vec<Decision>> = recorded.chain(open.into_iter().map(|(_, d)| d)).collect();
         let (mut taken, mut best) = (vec![], base.clone());
         for decisions in all {
-            if Instant::now() > self.until {
+            if Instant::now() > self.until || !go_on(None) {
                 break;
             }
             let mut together = best.decisions.clone();
@@ -223,10 +222,8 @@ impl Search<'_> {
                 continue;
             };
             best = p;
-            let one = Taken { decisions, gain };
-            let go_on = told(&one);
-            taken.push(one);
-            if !go_on {
+            taken.push(Taken { decisions, gain });
+            if !go_on(taken.last()) {
                 break;
             }
         }
