@@ -507,3 +507,21 @@ fn messages_are_short_and_name_the_symbol() {
     .unwrap_err();
     assert!(e.contains("--set c=N"), "{e}");
 }
+
+/// A `Squeeze` without axes takes what a name stands for only where the output is declared so, and would not be a number then that has a
+/// name.
+#[test]
+fn squeezes_take_names_where_outputs_say_so() {
+    let squeeze = |input: &str, output: &str| {
+        let mut m = model(&[input], vec![], &["y = Squeeze(x)"]);
+        let graph = m.graph.as_mut().expect("a graph");
+        graph.output = vec![self::input(output)];
+        load(&m, &Options::default()).expect("a graph")
+    };
+    let rank = |g: &Graph| g.ty(g.outputs[0].1).rank();
+    assert_eq!(rank(&squeeze("x[n, 1, 12]", "y[n, 12]")), 2);
+    let taken = squeeze("x[n, 1, 12]", "y[12]");
+    assert_eq!((rank(&taken), taken.guards.len()), (1, 1));
+    let named = squeeze("x[n, 1, 12]", "y[m]");
+    assert_eq!((rank(&named), named.guards.len()), (2, 0));
+}

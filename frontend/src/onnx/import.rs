@@ -161,7 +161,7 @@ fn with_strings(model: &mut Model, options: &Options, defaults: Defaults) -> Res
 }
 
 /// Imports a model with the first branch of every `If` on sizes whose branches differ in rank, or else with the second one; and without
-/// what a `Squeeze` may take, or else with it, where only that gives a graph, or the ranks that the outputs are declared with.
+/// what a `Squeeze` may take, or else with it, where only that gives a graph, or the outputs as they are declared.
 fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Result<Graph, Error> {
     let assumed = Assumed::default();
     let mut found = import_assuming(model, options, defaults, &assumed);
@@ -172,14 +172,15 @@ fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Resu
         };
         found = import_assuming(model, options, defaults, &second).map_err(|e| found.err().unwrap_or(e));
     }
-    let as_declared = |graph: &Graph, model: &Model| interface::ranks_agree(graph, &model.proto.graph);
-    if assumed.squeezes.get() && !found.as_ref().is_ok_and(|graph| as_declared(graph, model)) {
+    let as_declared = |graph: &Graph, model: &Model, names| interface::outputs_agree(graph, &model.proto.graph, names);
+    if assumed.squeezes.get() && !found.as_ref().is_ok_and(|graph| as_declared(graph, model, false)) {
         let ones = Assumed {
             ones: true,
             ..Assumed::default()
         };
         match import_assuming(model, options, defaults, &ones) {
-            Ok(graph) if found.is_err() || as_declared(&graph, model) => return Ok(graph),
+            // What would be a number by that, and is declared by a name, was not meant so.
+            Ok(graph) if found.is_err() || as_declared(&graph, model, true) => return Ok(graph),
             _ => {}
         }
     }

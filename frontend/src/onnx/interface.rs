@@ -6,8 +6,11 @@ use super::signature::{
     Symbols, contradiction, declares, dims, input_type, is_sequence, leaves_open, map_parts, map_types,
 };
 use super::{Options, tensor};
-use brolga_ir::{DType, Graph, Type};
-use onnx_protobuf::{GraphProto, TensorProto, ValueInfoProto, tensor_shape_proto::dimension::Value as DimValue};
+use brolga_ir::{DType, Dim, Graph, Type};
+use onnx_protobuf::{
+    GraphProto, TensorProto, ValueInfoProto, tensor_shape_proto::Dimension,
+    tensor_shape_proto::dimension::Value as DimValue,
+};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 impl<'m> Importer<'m> {
@@ -195,14 +198,19 @@ impl<'m> Importer<'m> {
     }
 }
 
-/// Whether the outputs of a graph have the ranks that the model declares, where it does.
-pub(super) fn ranks_agree(graph: &Graph, g: &GraphProto) -> bool {
+/// Whether the outputs of a graph have the ranks that the model declares, where it does; and `names` too, no numbers for what it declares
+/// by a name.
+pub(super) fn outputs_agree(graph: &Graph, g: &GraphProto, names: bool) -> bool {
     g.output.iter().all(|o| {
         let declared = o.type_.as_ref().filter(|t| t.has_tensor_type());
         let shape = declared.and_then(|t| t.tensor_type().shape.as_ref());
         let found = graph.outputs.iter().find(|(name, _)| *name == o.name);
         match (shape, found) {
-            (Some(shape), Some((_, v))) => shape.dim.len() == graph.ty(*v).rank(),
+            (Some(shape), Some((_, v))) => {
+                let extents = &graph.ty(*v).shape;
+                let named = |(d, own): (&Dimension, &Dim)| d.has_dim_param() && own.as_const().is_some();
+                shape.dim.len() == extents.len() && !(names && shape.dim.iter().zip(extents).any(named))
+            }
             _ => true,
         }
     })

@@ -107,7 +107,7 @@ fn measure(m: &Model, path: &Path, python: &str, cache: &Path) -> Fallible<Measu
         load: loaded["load_s"].as_f64().unwrap_or(0.0) / load,
     };
     for (k, size) in m.sizes.iter().enumerate() {
-        let mut inputs = feeds(m, size, &types)?;
+        let mut inputs = feeds(m, size, &session, &types)?;
         let own: Vec<(&str, View)> = inputs.iter().map(|(n, t)| (n.as_str(), tensors::view(t))).collect();
         let (outputs, ms) = timed(&session, &own)?;
         // What is a constant here is an input there.
@@ -191,8 +191,8 @@ fn dtype(name: &str, types: &[Value]) -> Fallible<DType> {
     })
 }
 
-/// Reproducible inputs of a size: floats from 0 to 1, integers below the model's bound, true.
-fn feeds(m: &Model, size: &[&str], types: &[Value]) -> Fallible<Vec<(String, Tensor)>> {
+/// Reproducible inputs of a size, and those of one size: floats from 0 to 1, integers below the model's bound, true.
+fn feeds(m: &Model, size: &[&str], session: &Session, types: &[Value]) -> Fallible<Vec<(String, Tensor)>> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = || {
         state ^= state << 13;
@@ -201,7 +201,17 @@ fn feeds(m: &Model, size: &[&str], types: &[Value]) -> Fallible<Vec<(String, Ten
         state >> 11
     };
     let mut out = vec![];
-    for text in size {
+    let named = |name: &str| size.iter().any(|s| s.rsplit_once('=').is_some_and(|(n, _)| n == name));
+    let others = session
+        .inputs()
+        .iter()
+        .filter(|i| i.default.is_none() && !named(&i.name));
+    let others = others.map(|i| {
+        let extents: Vec<String> = i.shape().unwrap_or_default().iter().map(usize::to_string).collect();
+        format!("{}={}", i.name, extents.join(","))
+    });
+    let all: Vec<String> = size.iter().map(|s| (*s).to_owned()).chain(others).collect();
+    for text in &all {
         let (name, extents) = text.rsplit_once('=').ok_or("expected NAME=EXTENTS")?;
         let extents = extents.split(',').filter(|x| !x.is_empty());
         let shape = extents

@@ -286,7 +286,7 @@ pub const MODELS: [Model; 91] = [
         ..model(TASHKEEL, "models/rawi_ensemble.int8.onnx", TEXT)
     },
     Model {
-        below: 60,
+        below: 54,
         ..model(
             TASHKEEL,
             "models/bilstm.int8.onnx",
