@@ -524,4 +524,14 @@ fn squeezes_take_names_where_outputs_say_so() {
     assert_eq!((rank(&taken), taken.guards.len()), (1, 1));
     let named = squeeze("x[n, 1, 12]", "y[m]");
     assert_eq!((rank(&named), named.guards.len()), (2, 0));
+    // What something before has demanded to be 1 is taken.
+    let mut m = model(
+        &["x[n, 12]"],
+        vec![ints("t", &[1, 12])],
+        &["z = Reshape(x, t)", "y = Squeeze(x)"],
+    );
+    let graph = m.graph.as_mut().expect("a graph");
+    graph.output = vec![self::input("y[m]"), self::input("z[1, 12]")];
+    let demanded = load(&m, &Options::default()).expect("a graph");
+    assert_eq!((rank(&demanded), demanded.guards.len()), (1, 1));
 }

@@ -343,6 +343,9 @@ impl Drop for Worker {
 /// # Errors
 /// When the output is closed.
 pub fn serve(faults: Faults, mut tried: u64) -> std::io::Result<()> {
+    // Where memory runs out, Linux ends this process before the tuner.
+    #[cfg(target_os = "linux")]
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let mut bench: Option<Bench> = None;
     for line in std::io::stdin().lock().lines() {
         let message: Value = match serde_json::from_str(&line?) {

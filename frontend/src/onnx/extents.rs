@@ -22,6 +22,14 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether an extent is 1 in every valid run: it is, or something demanded it.
+    pub fn is_one(&self, d: &Dim) -> bool {
+        let demands = |g: &Guard| {
+            g.relation == Relation::Equal && (g.left == *d && g.right.is(1) || g.right == *d && g.left.is(1))
+        };
+        d.is(1) || self.graph.guards.iter().any(demands)
+    }
+
     /// Notes that two extents are equal in every valid run, and returns the simpler one.
     ///
     /// # Errors

@@ -114,15 +114,13 @@ pub fn squeeze(graph: &mut Builder<'_>, ctx: &NodeCtx<'_>) -> Outcome {
     let axes = match axes_of(graph, ctx)? {
         Some(a) => node::axes(&a, shape.len())?,
         None => {
-            let open: Vec<usize> = (0..shape.len()).filter(|&i| shape[i].as_const().is_none()).collect();
+            let is_open = |d: &Dim| d.as_const().is_none() && !graph.is_one(d);
+            let open: Vec<usize> = (0..shape.len()).filter(|&i| is_open(&shape[i])).collect();
             ctx.assumed.squeezes.set(ctx.assumed.squeezes.get() || !open.is_empty());
-            let taken = if ctx.assumed.ones { open } else { vec![] };
-            for &i in &taken {
+            for &i in open.iter().filter(|_| ctx.assumed.ones) {
                 graph.require_equal(&shape[i], &Dim::ONE)?;
             }
-            (0..shape.len())
-                .filter(|i| shape[*i].is(1) || taken.contains(i))
-                .collect()
+            (0..shape.len()).filter(|&i| graph.is_one(&shape[i])).collect()
         }
     };
     one(graph.squeeze(x, &axes))
