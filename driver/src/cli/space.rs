@@ -35,6 +35,9 @@ pub struct Space {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Of a model: its rewrite rules, as `brolga compile` takes them, such as approximate
+    #[arg(long, value_name = "RULES")]
+    rules: Option<String>,
     #[arg(long, alias = "cpu", value_name = "TARGET", value_parser = target, help = super::targets())]
     target: Option<Target>,
 }
@@ -48,7 +51,7 @@ impl Space {
             .or(native)
             .ok_or("this machine's architecture is none that Brolga makes code for")?;
         if !Workload::is_text(&self.file)? {
-            return decisions(&self.file, target, self.json);
+            return decisions(&self.file, target, self.rules, self.json);
         }
         let (workload, _) = Workload::read(&self.file)?;
         let all = space(workload.kernel(), &Machine::of(&target));
@@ -106,9 +109,10 @@ impl Space {
 }
 
 /// Lists what could be decided otherwise about a model.
-fn decisions(file: &Path, target: Target, json: bool) -> Outcome {
+fn decisions(file: &Path, target: Target, rules: Option<String>, json: bool) -> Outcome {
     let options = Options {
         target,
+        rules,
         ..Options::default()
     };
     let module = source::model(file, &options)?;
