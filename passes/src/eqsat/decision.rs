@@ -14,7 +14,7 @@
 
 use brolga_ir::Graph;
 use brolga_ir::text::{Lexer, ParseError, whole};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -193,26 +193,19 @@ impl Decide for Vec<Decision> {
 /// Names for what came from nodes of these names, each its own; nothing has none.
 pub(super) fn names<'a>(nodes: impl Iterator<Item = Option<&'a str>>) -> Vec<Option<String>> {
     let mut taken: FxHashSet<String> = FxHashSet::default();
-    let mut next: rustc_hash::FxHashMap<&str, usize> = rustc_hash::FxHashMap::default();
-    let one = |node: &'a str| loop {
-        let n = next.entry(node).or_insert(0);
-        let name = if *n == 0 {
-            node.to_owned()
-        } else {
-            format!("{node}#{n}")
+    let mut next: FxHashMap<&str, usize> = FxHashMap::default();
+    let mut name = |node: &'a str| loop {
+        let n = next.entry(node).or_default();
+        let name = match *n {
+            0 => node.to_owned(),
+            n => format!("{node}#{n}"),
         };
         *n += 1;
         if taken.insert(name.clone()) {
             return name;
         }
     };
-    nodes
-        .map(|n| n.filter(|n| !n.is_empty()))
-        .map({
-            let mut one = one;
-            move |n| n.map(&mut one)
-        })
-        .collect()
+    nodes.map(|n| n.filter(|n| !n.is_empty()).map(&mut name)).collect()
 }
 
 #[cfg(test)]

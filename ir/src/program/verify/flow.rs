@@ -285,8 +285,11 @@ impl<'p, K: Callable> Flow<'p, K> {
                 self.condition(*cond)?;
                 let mut written = false;
                 for s in super::nested(body) {
-                    let writes = self.p.accesses(s).1;
-                    written |= writes.iter().any(|w| self.p.root(*w) == self.p.root(*cond));
+                    // The block itself is looked at behind this.
+                    for w in self.p.accesses(s).1 {
+                        ensure((w.0 as usize) < self.p.slots.len(), || format!("{w} does not exist"))?;
+                        written |= self.p.root(w) == self.p.root(*cond);
+                    }
                 }
                 ensure(written, || {
                     format!("{cond} is the condition of a loop that never writes it")
