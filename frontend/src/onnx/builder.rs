@@ -332,9 +332,10 @@ impl<'f> Builder<'f> {
 
     fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, Fail> {
         let origin = self.origin.clone();
-        let types: Vec<Type> = inputs.iter().map(|&v| self.ty(v).clone()).collect();
-        let out = self.graph.add(op.clone(), inputs, &origin).map_err(|e| e.message)?;
-        for (a, b) in op.at_most(&types) {
+        // An operator that the graph refuses has no extents to compare.
+        let limits = op.clone();
+        let out = self.graph.add(op, inputs, &origin).map_err(|e| e.message)?;
+        for (a, b) in limits.at_most(&|i| self.ty(inputs[i]).clone()) {
             self.require_at_most(&a, &b)?;
         }
         for &v in &out {

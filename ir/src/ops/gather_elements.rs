@@ -30,8 +30,8 @@ impl OpDef for Def {
         shape::check_indexable(&data.shape[axis], &indices.shape)?;
         Ok(vec![Type::new(data.dtype, indices.shape.clone())])
     }
-    fn at_most(&self, op: &Op, inputs: &[Type]) -> Vec<(Dim, Dim)> {
-        shape::but_for(op.axis("axis"), &inputs[1], &inputs[0])
+    fn at_most(&self, op: &Op, input: &dyn Fn(usize) -> Type) -> Vec<(Dim, Dim)> {
+        shape::but_for(op.axis("axis"), &input(1), &input(0))
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         let (data, indices, axis) = (&inputs[0], &inputs[1], op.axis("axis"));

@@ -150,8 +150,8 @@ pub trait OpDef: Sync + Send {
     fn infer(&self, op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String>;
     /// Extents, of which the first has to be at most the second in every run: what [`OpDef::infer`] cannot know of symbols. Whoever makes
     /// a graph guards it.
-    fn at_most(&self, op: &Op, inputs: &[Type]) -> Vec<(Dim, Dim)> {
-        let _ = (op, inputs);
+    fn at_most(&self, op: &Op, input: &dyn Fn(usize) -> Type) -> Vec<(Dim, Dim)> {
+        let _ = (op, input);
         vec![]
     }
     /// The reference evaluation: naive, obvious, on known attributes; never through the decomposition.
@@ -484,8 +484,8 @@ impl Op {
         }
     }
     /// Extents that have to be at most others: see [`OpDef::at_most`].
-    pub fn at_most(&self, inputs: &[Type]) -> Vec<(Dim, Dim)> {
-        self.def.at_most(self, inputs)
+    pub fn at_most(&self, input: &dyn Fn(usize) -> Type) -> Vec<(Dim, Dim)> {
+        self.def.at_most(self, input)
     }
     /// The results' types.
     ///

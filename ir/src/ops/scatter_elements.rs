@@ -32,8 +32,8 @@ impl OpDef for Def {
         shape::check_type("updates", updates, data.dtype, &indices.shape)?;
         Ok(vec![data.clone()])
     }
-    fn at_most(&self, op: &Op, inputs: &[Type]) -> Vec<(Dim, Dim)> {
-        shape::but_for(op.axis("axis"), &inputs[1], &inputs[0])
+    fn at_most(&self, op: &Op, input: &dyn Fn(usize) -> Type) -> Vec<(Dim, Dim)> {
+        shape::but_for(op.axis("axis"), &input(1), &input(0))
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         let (data, indices, updates, axis) = (&inputs[0], &inputs[1], &inputs[2], op.axis("axis"));
