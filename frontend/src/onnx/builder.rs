@@ -13,7 +13,7 @@ use super::ratio::Ratio;
 use super::region::{Captured, Frame};
 use super::symbolic;
 use brolga_ir::dim::shorten;
-use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Number, Op, Symbol, Tensor, Type, Value};
+use brolga_ir::{Attr, ConstData, Constant, DType, Dim, Graph, Node, Number, Op, Symbol, Tensor, Type, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
@@ -332,10 +332,9 @@ impl<'f> Builder<'f> {
 
     fn add(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, Fail> {
         let origin = self.origin.clone();
-        // An operator that the graph refuses has no extents to compare.
-        let limits = op.clone();
         let out = self.graph.add(op, inputs, &origin).map_err(|e| e.message)?;
-        for (a, b) in limits.at_most(&|i| self.ty(inputs[i]).clone()) {
+        let limits = |n: &Node| n.op.at_most(&|i| self.ty(n.inputs[i]).clone());
+        for (a, b) in self.graph.nodes.last().map_or(vec![], limits) {
             self.require_at_most(&a, &b)?;
         }
         for &v in &out {
