@@ -7,6 +7,7 @@ use brolga::Options;
 use brolga::ir::Target;
 use brolga::levels::Module;
 use brolga::passes::eqsat::Decision;
+use brolga::profile::inside::Inside;
 use brolga::tune::programs::{Program, Search, key};
 use brolga::tune::record::{Choice, Line, Log, Place};
 use brolga::tune::{Model, Settings};
@@ -192,4 +193,22 @@ fn programs_of_faster_kernels_are_found() {
     let all = found.iter().flat_map(|t| t.decisions.clone()).collect();
     let other = Program::of(&module, &options, all).expect("they can be taken together");
     assert!(other.kernels().any(|f| !known.contains(&f.workload.key())));
+}
+
+#[test]
+fn kernels_are_timed_inside_of_models() {
+    let (module, options) = model();
+    let program = Program::of(&module, &options, vec![]).expect("a program");
+    let inside = Inside::new(&program.structured, &options, 1).expect("code");
+    let (images, _) = common::images();
+    let first = images.shape()[1..].iter().product::<usize>();
+    let one = brolga::ir::Tensor::from_fn(images.dtype(), &[&[1], &images.shape()[1..]].concat(), |i| {
+        images.get(i)
+    });
+    assert_eq!(one.len(), first);
+    let name = inside.session().inputs()[0].name.clone();
+    let seconds = inside.run(&[(&name, brolga::tensors::view(&one))]).expect("a run");
+    assert_eq!(seconds.len(), program.structured.kernels.len());
+    let timed = program.kernels().filter(|f| seconds[f.kernel] > 0.0).count();
+    assert!(timed + 1 >= program.kernels().count(), "{seconds:?}");
 }

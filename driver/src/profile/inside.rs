@@ -7,7 +7,7 @@ use crate::{Error, Options, Result, Session};
 use brolga_passes::lower::Structured;
 use brolga_runtime::View;
 
-/// A model whose runs tell what each of its structured kernels takes.
+/// A model whose runs tell what each of its structured kernels takes; nothing of one that is copies, or shares its code with others.
 pub struct Inside {
     session: Session,
     /// The structured kernel that a step is of, by the step's number; none where it is of several, or of none.

@@ -3,7 +3,7 @@
 //!
 //! First the finalists of all kernels are timed inside of the model, each kernel by itself; then the model as a whole, tuned and not.
 
-use super::duel::{Duel, Verdict, median};
+use super::duel::{Duel, MARGIN, Verdict, median};
 use crate::levels::Module;
 use crate::options::Options;
 use crate::profile::inside::Inside;
@@ -46,16 +46,23 @@ pub trait Home {
     fn kernels(&mut self, programs: &[Structured], round: &mut dyn FnMut(&[Vec<f64>]) -> bool) -> Result<()>;
 }
 
-/// Which of some programs, that differ in schedules only, is the best one for a kernel inside of the model, and its time there over that in
-/// the first program; `None` where that is the first one. Of those within a margin of the best one the one that comes first is taken.
+/// What became of a kernel's schedules inside of the model.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Rank {
+    /// That of the first program is the best one.
+    First,
+    /// That of this one is, with its time over that of the first one.
+    Other(usize, f64),
+    /// Its times were not seen there: it is copies, or shares its code with other kernels.
+    Unseen,
+}
+
+/// Which of some programs, that differ in schedules only, is the best one for each kernel inside of the model. Of those within a margin of
+/// the best one the one that comes first is taken.
 ///
 /// # Errors
 /// As [`Home::kernels`].
-pub fn best_inside(
-    home: &mut dyn Home,
-    programs: &[Structured],
-    kernels: &[usize],
-) -> Result<Vec<Option<(usize, f64)>>> {
+pub fn best_inside(home: &mut dyn Home, programs: &[Structured], kernels: &[usize]) -> Result<Vec<Rank>> {
     struct Open {
         duel: Duel,
         verdict: Verdict,
@@ -66,28 +73,41 @@ pub fn best_inside(
     };
     let rivals = programs.len().saturating_sub(1);
     let mut duels: Vec<Vec<Open>> = kernels.iter().map(|_| (0..rivals).map(|_| open()).collect()).collect();
+    let mut unseen = vec![false; kernels.len()];
     let mut rounds = 0;
     home.kernels(programs, &mut |times| {
         rounds += 1;
-        for (&kernel, duels) in kernels.iter().zip(&mut duels) {
+        for ((&kernel, duels), unseen) in kernels.iter().zip(&mut duels).zip(&mut unseen) {
+            *unseen |= times.iter().any(|t| t[kernel] == 0.0);
             for (own, times_of) in duels.iter_mut().zip(&times[1..]) {
                 if own.verdict == Verdict::Open {
                     own.verdict = own.duel.pair(times[0][kernel], times_of[kernel]);
                 }
             }
         }
-        rounds < ROUNDS && duels.iter().flatten().any(|o| o.verdict == Verdict::Open)
+        let open = |(duels, unseen): (&Vec<Open>, &bool)| !unseen && duels.iter().any(|o| o.verdict == Verdict::Open);
+        rounds < ROUNDS && duels.iter().zip(&unseen).any(open)
     })?;
     let decide = |duels: &Vec<Open>| {
         let won = |(n, o): (usize, &Open)| {
-            let ratio = o.duel.ratio().filter(|_| o.verdict == Verdict::Faster)?;
-            Some((n + 1, ratio))
+            // What time has left open is for the whole model to tell.
+            let faster = |r: &f64| match o.verdict {
+                Verdict::Faster => true,
+                Verdict::Open => r * (1.0 + MARGIN) < 1.0,
+                Verdict::NotFaster => false,
+            };
+            Some((n + 1, o.duel.ratio().filter(faster)?))
         };
         let won: Vec<(usize, f64)> = duels.iter().enumerate().filter_map(won).collect();
         let best = won.iter().map(|(_, r)| *r).min_by(f64::total_cmp)?;
-        won.into_iter().find(|(_, r)| *r <= best * (1.0 + super::duel::MARGIN))
+        won.into_iter().find(|(_, r)| *r <= best * (1.0 + MARGIN))
     };
-    Ok(duels.iter().map(decide).collect())
+    let rank = |(duels, unseen): (&Vec<Open>, bool)| match decide(duels) {
+        _ if unseen => Rank::Unseen,
+        Some((n, ratio)) => Rank::Other(n, ratio),
+        None => Rank::First,
+    };
+    Ok(duels.iter().zip(unseen).map(rank).collect())
 }
 
 /// Whole models as sessions of this process, on random inputs.

@@ -40,6 +40,7 @@ use brolga_passes::cost;
 use brolga_passes::eqsat::{Alternative, Decision};
 use brolga_passes::lower::Structured;
 use brolga_passes::schedule::{Machine, choose};
+use home::Rank;
 pub use home::{AtHome, Home, Sessions};
 use programs::Program;
 use record::{Choice, Kept, Line, Log, Outcome, Place, Summary, Trial};
@@ -470,10 +471,14 @@ impl Model {
         }
         let kernels: Vec<usize> = winners.iter().map(|(t, _)| t.found.kernel).collect();
         let best = home::best_inside(home, &programs, &kernels)?;
-        let won = winners.iter().zip(best).filter_map(|((t, w), best)| {
-            let (n, gain) = best?;
-            let winner = w.get(n - 1).or(w.first())?;
-            Some((*t, Winner { gain, ..winner.clone() }))
+        let won = winners.iter().zip(best).filter_map(|((t, w), rank)| match rank {
+            Rank::First => None,
+            // The whole model tells.
+            Rank::Unseen => Some((*t, w.first()?.clone())),
+            Rank::Other(n, gain) => {
+                let schedule = w.get(n - 1).or(w.first())?.schedule.clone();
+                Some((*t, Winner { schedule, gain }))
+            }
         });
         Ok(won.collect())
     }
