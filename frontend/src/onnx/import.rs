@@ -172,16 +172,22 @@ fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Resu
         };
         found = import_assuming(model, options, defaults, &second).map_err(|e| found.err().unwrap_or(e));
     }
-    let as_declared = |graph: &Graph, model: &Model, names| interface::outputs_agree(graph, &model.proto.graph, names);
-    if assumed.squeezes.get() && !found.as_ref().is_ok_and(|graph| as_declared(graph, model, false)) {
+    let agrees = |found: &Result<Graph, Error>, model: &Model| {
+        found
+            .as_ref()
+            .is_ok_and(|graph| interface::ranks_agree(graph, &model.proto.graph))
+    };
+    if assumed.squeezes.get() && !agrees(&found, model) {
         let ones = Assumed {
             ones: true,
             ..Assumed::default()
         };
         match import_assuming(model, options, defaults, &ones) {
-            // What would be a number by that, and is declared by a name, was not meant so.
-            Ok(graph) if found.is_err() || as_declared(&graph, model, true) => return Ok(graph),
-            _ => {}
+            Ok(taken) => match &found {
+                Ok(kept) if !interface::takes_as_declared(&taken, kept, &model.proto.graph) => {}
+                _ => return Ok(taken),
+            },
+            Err(_) => {}
         }
     }
     found

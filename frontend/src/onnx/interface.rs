@@ -198,22 +198,43 @@ impl<'m> Importer<'m> {
     }
 }
 
-/// Whether the outputs of a graph have the ranks that the model declares, where it does; and `names` too, no numbers for what it declares
-/// by a name.
-pub(super) fn outputs_agree(graph: &Graph, g: &GraphProto, names: bool) -> bool {
-    g.output.iter().all(|o| {
-        let declared = o.type_.as_ref().filter(|t| t.has_tensor_type());
-        let shape = declared.and_then(|t| t.tensor_type().shape.as_ref());
-        let found = graph.outputs.iter().find(|(name, _)| *name == o.name);
-        match (shape, found) {
-            (Some(shape), Some((_, v))) => {
-                let extents = &graph.ty(*v).shape;
-                let named = |(d, own): (&Dimension, &Dim)| d.has_dim_param() && own.as_const().is_some();
-                shape.dim.len() == extents.len() && !(names && shape.dim.iter().zip(extents).any(named))
-            }
-            _ => true,
-        }
-    })
+/// What the model declares of an output beside what a graph has for it, where it declares extents.
+fn declared<'g>(graph: &'g Graph, o: &'g ValueInfoProto) -> Option<(&'g [Dimension], &'g [Dim])> {
+    let declared = o.type_.as_ref().filter(|t| t.has_tensor_type())?;
+    let shape = declared.tensor_type().shape.as_ref()?;
+    let (_, v) = graph.outputs.iter().find(|(name, _)| *name == o.name)?;
+    Some((&shape.dim, &graph.ty(*v).shape))
+}
+
+fn rank_agrees(graph: &Graph, o: &ValueInfoProto) -> bool {
+    declared(graph, o).is_none_or(|(declared, own)| declared.len() == own.len())
+}
+
+/// Whether the outputs of a graph have the ranks that the model declares, where it does.
+pub(super) fn ranks_agree(graph: &Graph, g: &GraphProto) -> bool {
+    g.output.iter().all(|o| rank_agrees(graph, o))
+}
+
+/// Whether the model declares its outputs as a graph has them that takes more axes than another one, whose ranks do not agree: by a
+/// number, or at least by no name for what would be a number.
+pub(super) fn takes_as_declared(taken: &Graph, kept: &Graph, g: &GraphProto) -> bool {
+    let disputed = || {
+        g.output
+            .iter()
+            .filter(|o| !rank_agrees(kept, o))
+            .filter_map(|o| declared(taken, o))
+    };
+    let any = |is: &dyn Fn(&Dimension, i64) -> bool| {
+        disputed().any(|(declared, own)| {
+            let mut known = declared
+                .iter()
+                .zip(own)
+                .filter_map(|(d, own)| Some((d, own.as_const()?)));
+            known.any(|(d, own)| is(d, own))
+        })
+    };
+    ranks_agree(taken, g)
+        && (any(&|d, own| d.has_dim_value() && d.dim_value() == own) || !any(&|d, _| d.has_dim_param()))
 }
 
 pub(super) fn group(missing: &[(String, String, String)]) -> Vec<Unsupported> {
