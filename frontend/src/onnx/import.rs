@@ -182,12 +182,11 @@ fn import_with(model: &mut Model, options: &Options, defaults: Defaults) -> Resu
             ones: true,
             ..Assumed::default()
         };
-        match import_assuming(model, options, defaults, &ones) {
-            Ok(taken) => match &found {
-                Ok(kept) if !interface::takes_as_declared(&taken, kept, &model.proto.graph) => {}
-                _ => return Ok(taken),
-            },
-            Err(_) => {}
+        if let Ok(taken) = import_assuming(model, options, defaults, &ones) {
+            let kept = found.as_ref().ok();
+            if kept.is_none_or(|kept| interface::takes_as_declared(&taken, kept, &model.proto.graph)) {
+                return Ok(taken);
+            }
         }
     }
     found
