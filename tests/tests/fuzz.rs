@@ -84,7 +84,15 @@ fn number(variable: &str, default: u64) -> u64 {
 fn smoke(name: &str) {
     let (_, target) = TARGETS.into_iter().find(|t| t.0 == name).expect("it is a target");
     let mut kept = vec![];
-    files(&root().join("tests/fuzz").join(name), "bin", &mut kept);
+    let folder = root().join("tests/fuzz").join(name);
+    files(&folder, "bin", &mut kept);
+    let all = std::fs::read_dir(&folder).map_or(0, Iterator::count);
+    assert_eq!(
+        kept.len(),
+        all,
+        "{}: a file that does not end in .bin",
+        folder.display()
+    );
     for file in &kept {
         run(name, target, &std::fs::read(file).expect("it can be read"));
     }
