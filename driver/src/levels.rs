@@ -57,8 +57,10 @@ impl<'o> Walk<'o> {
     /// When the pipeline's text is wrong, a pass fails, or what it gives is not valid, which is checked where the options ask
     /// for it.
     pub fn new(module: Module, options: &'o Options) -> Result<Walk<'o>> {
-        let here = Place::here(&options.target, 0);
-        let recorded = options.tuned.as_ref().and_then(|log| Recorded::of(log, here));
+        let recorded = options
+            .tuned
+            .as_ref()
+            .and_then(|log| Recorded::of(log, &options.target));
         let decide = recorded.clone().map(|r| r as Arc<dyn Decide>);
         let mut walk = Walk::decided(module, options, decide, false)?;
         walk.tuned = Tuned {

@@ -40,12 +40,16 @@ fn some<T>(all: Vec<T>, n: usize) -> impl Iterator<Item = T> {
 
 #[test]
 fn alternatives_cost_what_is_said() {
-    let (mut compared, mut kinds) = (0, vec![]);
+    let (mut compared, mut exactly, mut kinds) = (0, 0, vec![]);
     for name in SMALL_MODELS {
         let g = graph(name);
         let (best, _, alternatives) = cut(&g, vec![], true);
         let cost = |g: &Graph| account(g, &Target::x86_64_v4()).seconds;
         let base = cost(&best);
+        // Where there are images, layouts are chosen anew for other kernels. Constants that are computed when the model is compiled cost
+        // a little in the search, and nothing here.
+        let images = alternatives.iter().any(|a| a.decisions[0].is_layout());
+        let most = if images { 1e-6 + 0.05 * base } else { 5e-8 };
         for a in some(alternatives, 4 * TRIED) {
             for d in &a.decisions {
                 kinds.push(d.to_string().split(' ').next().expect("a word").to_owned());
@@ -62,11 +66,11 @@ fn alternatives_cost_what_is_said() {
             if a.decisions.len() > 1 || a.decisions[0].is_layout() {
                 continue;
             }
-            // Layouts are chosen anew for other kernels, and constants that are computed when the model is compiled count for nothing here.
             let (told, found) = (a.seconds, cost(&other) - base);
             compared += 1;
+            exactly += usize::from(!images && told > 2.0 * most);
             assert!(
-                (told - found).abs() < 1e-6 + 0.05 * base,
+                (told - found).abs() < most,
                 "{name}: {}: {told:e} s told, {found:e} s found",
                 a.decisions[0]
             );
@@ -75,7 +79,7 @@ fn alternatives_cost_what_is_said() {
     kinds.sort();
     kinds.dedup();
     assert_eq!(kinds, ["compute", "inline", "keep", "last", "rows"]);
-    assert!(compared > 100, "{compared} compared");
+    assert!(compared > 100 && exactly > 30, "{compared} compared, {exactly} exactly");
 }
 
 #[test]

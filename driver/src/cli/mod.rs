@@ -24,7 +24,7 @@ use brolga::frontend::onnx::Extent;
 use brolga::ir::{Target, is_command, plain};
 use brolga::pins::{self, Pin};
 use brolga::tune::applied::Tuned;
-use brolga::tune::record::{Log, database};
+use brolga::tune::record::Log;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -310,9 +310,9 @@ impl CompileArgs {
         };
         let read = self.model.options()?;
         let mut tuned = Log::default();
-        let own = self.tuned.then(database).transpose().map_err(|e| e.to_string())?;
-        for path in self.tune.iter().chain(&own) {
-            tuned.lines.extend(Log::read(path).map_err(|e| e.to_string())?.lines);
+        let own = self.tuned.then(Log::of_user);
+        for log in self.tune.iter().map(|path| Log::read(path)).chain(own) {
+            tuned.lines.extend(log.map_err(|e| e.to_string())?.lines);
         }
         Ok(Options {
             target,

@@ -1,13 +1,14 @@
 //! `brolga space`: the schedules that a kernel may have, and what could be decided otherwise about a model.
 
 use super::{Outcome, print, target};
+use brolga::Options;
 use brolga::ir::Target;
 use brolga::kernels::Workload;
 use brolga::levels::Walk;
 use brolga::passes::eqsat::Alternative;
 use brolga::passes::schedule::genes::Genes;
 use brolga::passes::schedule::{Machine, space};
-use brolga::{Options, source};
+use brolga::source::{self, Kind};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -50,7 +51,7 @@ impl Space {
             .target
             .or(native)
             .ok_or("this machine's architecture is none that Brolga makes code for")?;
-        if !Workload::is_text(&self.file)? {
+        if source::kind(&self.file)? != Kind::Program {
             return decisions(&self.file, target, self.rules, self.json);
         }
         let (workload, _) = Workload::read(&self.file)?;

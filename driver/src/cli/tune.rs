@@ -180,7 +180,7 @@ fn own_records() -> Result<PathBuf, Failure> {
 /// The records of some files; of the user's own one where none is named.
 fn read_or_own(files: &[PathBuf]) -> Result<Log, Failure> {
     match files {
-        [] => read(&[database()?]),
+        [] => Ok(Log::of_user()?),
         files => read(files),
     }
 }

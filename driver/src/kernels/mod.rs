@@ -27,7 +27,6 @@ use brolga_passes::cost;
 use brolga_passes::lower::Structured;
 use brolga_passes::schedule::{Machine, to_loops};
 use std::fmt;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -92,24 +91,6 @@ impl Workload {
         let kernel: Kernel = kernel.join("\n").parse().map_err(|e: ParseError| e.to_string())?;
         let (workload, _) = Workload::new(&kernel, &constants)?;
         Ok((workload, kernel.schedule))
-    }
-
-    /// True for a file that begins as the text of a kernel does.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn is_text(path: &Path) -> Result<bool> {
-        let mut first = vec![];
-        let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-        file.take(4096)
-            .read_to_end(&mut first)
-            .map_err(|e| Error::io(path, e))?;
-        let text = String::from_utf8_lossy(&first);
-        let code = text
-            .lines()
-            .map(str::trim_start)
-            .find(|l| !l.is_empty() && !l.starts_with("//"));
-        Ok(code.is_some_and(|l| l.starts_with("kernel ")))
     }
 
     /// The workload of a file: [`Workload::parse`].

@@ -6,8 +6,8 @@
 use super::programs;
 use super::record::{Line, Log, Missing, Place};
 use crate::kernels;
-use brolga_ir::Graph;
 use brolga_ir::schedule::Schedule;
+use brolga_ir::{Graph, Target};
 use brolga_passes::eqsat::{Decide, Decided, Decision};
 use brolga_passes::lower::Structured;
 use brolga_passes::schedule::{Machine, apply, fits, inlines};
@@ -140,12 +140,12 @@ pub struct Recorded {
 
 impl Recorded {
     /// The decisions of a log for this machine; `None` where it has none for any.
-    pub fn of(log: &Arc<Log>, here: Place) -> Option<Arc<Recorded>> {
+    pub fn of(log: &Arc<Log>, target: &Target) -> Option<Arc<Recorded>> {
         let any = log.lines.iter().any(|l| matches!(l, Line::Graph(..)));
         any.then(|| {
             Arc::new(Recorded {
                 log: log.clone(),
-                here,
+                here: Place::here(target, 0),
                 elsewhere: Mutex::new(None),
             })
         })

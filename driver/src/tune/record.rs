@@ -376,6 +376,21 @@ impl Log {
         Log::parse(whole).map_err(|e| Error::file(path, e))
     }
 
+    /// The user's own records ([`database`]).
+    ///
+    /// # Errors
+    /// As [`Log::read`]; when there are none.
+    pub fn of_user() -> Result<Log> {
+        let path = database()?;
+        if !path.exists() {
+            return Err(Error::file(
+                &path,
+                "there are no records yet; `brolga tune MODEL` without -o makes some",
+            ));
+        }
+        Log::read(&path)
+    }
+
     /// The text of all lines.
     pub fn text(&self) -> String {
         let lines = self.lines.iter().map(|l| l.text() + "\n");

@@ -26,7 +26,6 @@ use brolga_ir::{DType, Def, Dim, Graph, Layout, Node, NodeError, Op, Target, Til
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use std::fmt;
-use std::sync::Arc;
 
 /// Strides in which the register tile sums over the operand that it reads in place.
 const MOST_STRIDES: usize = 3;
@@ -84,13 +83,11 @@ pub(super) fn choose(
     c.spread();
     c.improve();
     if open.is_some() || !decisions.is_empty() {
-        let stores = |g: &Graph| -> Vec<(Value, Arc<str>)> {
-            let stores = g.nodes.iter().filter(|n| matches!(n.op.role(), Role::Store));
-            stores.map(|n| (n.outputs[0], n.origin.clone())).collect()
-        };
-        let all = stores(&parts);
-        let names = decision::names(all.iter().map(|(_, origin)| Some(&**origin)));
-        let named: Vec<(Value, String)> = all.iter().zip(names).filter_map(|((v, _), n)| Some((*v, n?))).collect();
+        let names = decision::names(stores(&parts).map(|n| Some(&*n.origin)));
+        let named = stores(&parts)
+            .zip(names)
+            .filter_map(|(n, name)| Some((n.outputs[0], name?)));
+        let named: Vec<(Value, String)> = named.collect();
         decided.extend(decisions.into_iter().map(|d| c.decide(&named, d)));
         if let Some(open) = open {
             c.explore(&named, open);
@@ -101,15 +98,17 @@ pub(super) fn choose(
         last: c.last.iter().filter(|l| **l).count(),
         seconds: c.total(),
     };
-    let stores = |g: &Graph| -> Vec<Value> {
-        let stores = g.nodes.iter().filter(|n| matches!(n.op.role(), Role::Store));
-        stores.map(|n| n.outputs[0]).collect()
-    };
     // Decomposing adds no stores, and takes none away.
-    let last = stores(graph).into_iter().zip(stores(&parts));
-    let last: FxHashSet<Value> = last.filter(|(_, p)| c.last[p.0 as usize]).map(|(v, _)| v).collect();
+    let last = stores(graph).zip(stores(&parts));
+    let last = last.filter(|(_, part)| c.last[part.outputs[0].0 as usize]);
+    let last: FxHashSet<Value> = last.map(|(n, _)| n.outputs[0]).collect();
     let whole: FxHashSet<Value> = images.difference(&last).copied().collect();
     Ok((with_layouts(graph, &last, &whole)?, Some(chosen)))
+}
+
+/// The stores of a graph.
+fn stores(graph: &Graph) -> impl Iterator<Item = &Node> {
+    graph.nodes.iter().filter(|n| matches!(n.op.role(), Role::Store))
 }
 
 /// The layout of an image with its channels innermost.

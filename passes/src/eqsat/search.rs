@@ -377,11 +377,10 @@ impl<'a> Search<'a> {
             self.settle(point, &self.with_operands(around));
         }
         self.fixed[c] = fixed;
-        match () {
-            _ if !counted => self.draft.back(point),
-            _ if self.draft.illegal > point.illegal => self.draft.back(point),
-            _ => return Ok(()),
+        if counted && self.draft.illegal <= point.illegal {
+            return Ok(());
         }
+        self.draft.back(point);
         Err(if counted {
             "it would leave an operator without a kernel"
         } else {

@@ -206,9 +206,9 @@ fn feeds(m: &Model, size: &[&str], session: &Session, types: &[Value]) -> Fallib
         .inputs()
         .iter()
         .filter(|i| i.default.is_none() && !named(&i.name));
-    let others = others.map(|i| {
-        let extents: Vec<String> = i.shape().unwrap_or_default().iter().map(usize::to_string).collect();
-        format!("{}={}", i.name, extents.join(","))
+    let others = others.filter_map(|i| {
+        let extents: Vec<String> = i.shape()?.iter().map(usize::to_string).collect();
+        Some(format!("{}={}", i.name, extents.join(",")))
     });
     let all: Vec<String> = size.iter().map(|s| (*s).to_owned()).chain(others).collect();
     for text in &all {
