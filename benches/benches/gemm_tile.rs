@@ -87,6 +87,7 @@ fn tiles(c: &mut Criterion) {
                     rows,
                     vectors,
                     unit_k,
+                    ahead: false,
                 };
                 if !key.available() {
                     continue;
@@ -111,6 +112,8 @@ fn tiles(c: &mut Criterion) {
                     cols: key.width() as i64,
                     accumulate: 0,
                     scratch: scratch.at(0).cast(),
+                    ahead: std::ptr::null(),
+                    ahead_step: 0,
                 };
                 group.throughput(Throughput::Elements((2 * usize::from(rows) * key.width() * k) as u64));
                 let function = kernel.function();
@@ -153,6 +156,7 @@ impl Gemm {
                 rows: rows as u8,
                 vectors: 2,
                 unit_k: true,
+                ahead: false,
             })
         };
         let (a_row, c_row) = (k + pad, n + pad);
@@ -195,6 +199,8 @@ impl Gemm {
                 cols: width as i64,
                 accumulate: 0,
                 scratch: std::ptr::null_mut(),
+                ahead: std::ptr::null(),
+                ahead_step: 0,
             };
             function(&args);
         }
@@ -259,6 +265,7 @@ fn assembling(c: &mut Criterion) {
             rows: max_rows(family, kind, 2),
             vectors: 2,
             unit_k: true,
+            ahead: false,
         };
         c.bench_function(&format!("assemble_{}", symbol(key)), |bench| {
             bench.iter(|| assemble_tile(key))

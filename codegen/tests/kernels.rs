@@ -3,7 +3,7 @@
 mod common;
 
 use brolga_ir::index::{Bound, Ix, Reg, Var};
-use brolga_ir::loops::{Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile};
+use brolga_ir::loops::{Ahead, Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile};
 use brolga_ir::scalar::Prim;
 use brolga_ir::{DType, Dim, TileKind};
 use common::*;
@@ -542,6 +542,7 @@ fn matmul(kind: TileKind, [rows, m, k, n]: [i64; 4], cut: bool, extreme: bool) -
             columns.at_most(&Dim::Const(32))
         },
         accumulate: false,
+        ahead: None,
     };
     b.k.body = vec![each(
         0,
@@ -631,6 +632,8 @@ fn a_tile_over_blocks_at_strides() {
                 max_rows: 13,
                 cols: c0(29),
                 accumulate,
+                // Nothing is behind the panel: nothing is read there.
+                ahead: accumulate.then(|| Ahead { turn: c0(1), of: c0(3) }),
             }))
         };
         b.k.body = vec![tile(false), each(0, LoopKind::Serial, 3, vec![tile(true)])];
@@ -669,6 +672,7 @@ fn a_row_over_several_panels() {
             max_rows: 1,
             cols: Ix::constant(n),
             accumulate,
+            ahead: None,
         };
         b.k.body = [false, true].map(|more| Stmt::Tile(Box::new(tile(more)))).to_vec();
         let buffers = parts.map(|(dtype, len, _)| elements(dtype, len as usize, 1, false));

@@ -12,6 +12,7 @@ fn listing_of_a_small_avx512_kernel() {
         rows: 2,
         vectors: 1,
         unit_k: true,
+        ahead: false,
     };
     expect![[r#"
         0000: vpxord %zmm0,%zmm0,%zmm0
@@ -125,6 +126,7 @@ fn listing_of_a_small_avx2_kernel() {
         rows: 1,
         vectors: 1,
         unit_k: false,
+        ahead: false,
     };
     expect![[r#"
         0000: vxorps %ymm0,%ymm0,%ymm0
@@ -242,6 +244,7 @@ fn text_of_the_vector_ir() {
         rows: 1,
         vectors: 1,
         unit_k: true,
+        ahead: false,
     };
     expect![[r#"
         fn brolga_tile_avx2_1x8_k1(g0) avx2 {
@@ -258,19 +261,19 @@ fn text_of_the_vector_ir() {
          L1:
           if g4 < 4 jump L4
          L3:
-          prefetch [g7 + 1024]
+          prefetch.l1 [g7 + 1024]
           v8 = broadcast f32x8 [g5]
           v9 = load f32x8 [g7]
           v1 += f32x8 v9 * v8
-          prefetch [g7 + 1152]
+          prefetch.l1 [g7 + 1152]
           v10 = broadcast f32x8 [g5 + 4]
           v11 = load f32x8 [g7 + 128]
           v1 += f32x8 v11 * v10
-          prefetch [g7 + 1280]
+          prefetch.l1 [g7 + 1280]
           v12 = broadcast f32x8 [g5 + 8]
           v13 = load f32x8 [g7 + 256]
           v1 += f32x8 v13 * v12
-          prefetch [g7 + 1408]
+          prefetch.l1 [g7 + 1408]
           v14 = broadcast f32x8 [g5 + 12]
           v15 = load f32x8 [g7 + 384]
           v1 += f32x8 v15 * v14
@@ -281,7 +284,7 @@ fn text_of_the_vector_ir() {
          L4:
           if g4 < 1 jump L6
          L5:
-          prefetch [g7 + 1024]
+          prefetch.l1 [g7 + 1024]
           v16 = broadcast f32x8 [g5]
           v17 = load f32x8 [g7]
           v1 += f32x8 v17 * v16

@@ -3,7 +3,7 @@
 #![cfg(target_arch = "x86_64")]
 
 use brolga_codegen::x86::vir::{
-    Binary, Comparison, Cond, Dot, Elem, Function, G, K, Logic, Mem, Op, Operand, Scalar, Shift, Type, Unary, V,
+    Binary, Comparison, Cond, Dot, Elem, Function, G, K, Level, Logic, Mem, Op, Operand, Scalar, Shift, Type, Unary, V,
 };
 use brolga_codegen::x86::{Isa, assemble, disassemble};
 use expect_test::expect;
@@ -367,7 +367,10 @@ fn masks_select() {
         f.place(taken);
         let done = f.label();
         f.push(Op::BranchNone { mask: less, to: done });
-        f.push(Op::Prefetch { mem: Mem::at(p, 0) });
+        f.push(Op::Prefetch {
+            mem: Mem::at(p, 0),
+            into: Level::L1,
+        });
         store(&mut f, ty, p, at, a);
         f.place(done);
         f.push(Op::Return);

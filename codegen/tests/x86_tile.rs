@@ -47,12 +47,13 @@ fn kernels(isa: Isa) -> impl Iterator<Item = TileKey> {
     let (family, kind) = (family(isa), TileKind::F32);
     (1..=2u8).flat_map(move |vectors| {
         (1..=max_rows(family, kind, vectors)).flat_map(move |rows| {
-            [true, false].into_iter().map(move |unit_k| TileKey {
+            [(true, false), (true, true), (false, false), (false, true)].map(|(unit_k, ahead)| TileKey {
                 family,
                 kind,
                 rows,
                 vectors,
                 unit_k,
+                ahead,
             })
         })
     })
@@ -212,6 +213,9 @@ fn run(code: &Code, key: TileKey, case: &Case, data: &Data, cols: usize, acc: bo
         cols: cols as i64,
         accumulate: i64::from(acc),
         scratch: std::ptr::null_mut(),
+        // Nothing is there, and nothing is read there.
+        ahead: std::ptr::null(),
+        ahead_step: 64,
     };
     // SAFETY: the bytes are the kernel of `key`, this CPU has its level, and the cases keep every address in its buffer.
     unsafe { code.call(&args) };
@@ -288,6 +292,7 @@ fn a_row_over_several_panels_equals_each_of_them() {
                     rows: 1,
                     vectors: vectors as u8,
                     unit_k,
+                    ahead: false,
                 };
                 let code = Code::new(&assemble_tile(key).unwrap());
                 let case = Case {
@@ -366,6 +371,7 @@ fn levels_agree_bit_for_bit() {
             rows: 6,
             vectors: 2,
             unit_k,
+            ahead: false,
         };
         let wide = TileKey {
             family: TileFamily::Avx512,
@@ -373,6 +379,7 @@ fn levels_agree_bit_for_bit() {
             rows: 6,
             vectors: 1,
             unit_k,
+            ahead: false,
         };
         let tile = |key: TileKey| {
             let code = Code::new(&assemble_tile(key).unwrap());

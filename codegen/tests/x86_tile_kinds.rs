@@ -23,12 +23,14 @@ fn kernels(kind: TileKind) -> Vec<TileKey> {
     for family in FAMILIES {
         for vectors in [1, 2] {
             for rows in 1..=max_rows(family, kind, vectors) {
-                out.extend(strides.iter().map(|&unit_k| TileKey {
+                let both = strides.iter().flat_map(|&unit_k| [(unit_k, false), (unit_k, true)]);
+                out.extend(both.map(|(unit_k, ahead)| TileKey {
                     family,
                     kind,
                     rows,
                     vectors,
                     unit_k,
+                    ahead,
                 }));
             }
         }
@@ -203,6 +205,8 @@ fn check(key: TileKey, case: Case, extreme: bool) {
                 cols: cols as i64,
                 accumulate: i64::from(accumulate),
                 scratch: scratch.as_mut_ptr().cast(),
+                ahead: std::ptr::null(),
+                ahead_step: 64,
             };
             // SAFETY: the bytes are the kernel of `key`, this CPU has its instructions, and cases keep addresses in their buffers.
             let function: extern "sysv64" fn(*const TileArgs) = unsafe { std::mem::transmute(code.as_ptr()) };
@@ -290,6 +294,8 @@ fn every_sixteen_bit_float_is_converted() {
                     cols: key.width() as i64,
                     accumulate: 0,
                     scratch: scratch.as_mut_ptr().cast(),
+                    ahead: std::ptr::null(),
+                    ahead_step: 64,
                 };
                 // SAFETY: the bytes are the kernel of `key`, this CPU has its instructions, and a row of the panel is there.
                 let function: extern "sysv64" fn(*const TileArgs) = unsafe { std::mem::transmute(code.as_ptr()) };

@@ -352,7 +352,7 @@ fn illegal_schedules_say_why() {
     let knobs = "grain=40000, unroll=48, constants=8";
     for (schedule, why) in [
         (
-            format!("tile{{left=0, rows=6, order=panel, lanes=8, direct=false, {knobs}}}"),
+            format!("tile{{left=0, rows=6, order=panel, lanes=8, direct=false, ahead=false, {knobs}}}"),
             "tile: no contraction",
         ),
         (

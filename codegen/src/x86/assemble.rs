@@ -15,7 +15,7 @@ use super::encode::{Address, Base, Encoder, Evex, Opcode, Rm, Vector};
 use super::opcodes;
 use super::regalloc::{Allocation, allocate};
 use super::vir::{
-    self, Class, Cond, Elem, Function, G, GeneralOp, K, Logic, Mem, Op, Operand, Pool, Scalar, Slot, Type, V,
+    self, Class, Cond, Elem, Function, G, GeneralOp, K, Level, Logic, Mem, Op, Operand, Pool, Scalar, Slot, Type, V,
 };
 use super::{Error, Isa};
 
@@ -530,7 +530,13 @@ impl Assembler<'_> {
                 }
                 self.jump_if(Cond::Eq);
             }
-            Op::Prefetch { mem } => self.encoder.general32(&[0x0f, 0x18], 1, self.mem(mem), &[]),
+            Op::Prefetch { mem, into } => {
+                let hint = match into {
+                    Level::L1 => 1,
+                    Level::L2 => 2,
+                };
+                self.encoder.general32(&[0x0f, 0x18], hint, self.mem(mem), &[]);
+            }
             Op::Imm { dst, value } => self.imm(self.g(dst), value),
             Op::Copy { dst, src } => {
                 if self.g(dst) != self.g(src) {

@@ -28,7 +28,7 @@ pub mod tile;
 pub mod vir;
 
 pub use assemble::{assemble, disassemble};
-pub use tile::{MOST_VECTORS, TileArgs, TileKey, assemble_tile, balance_rows, max_rows, symbol};
+pub use tile::{MOST_VECTORS, TileArgs, TileKey, assemble_tile, balance_rows, can_fetch_ahead, max_rows, symbol};
 
 /// The level of vector instructions that a function is assembled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -470,13 +470,16 @@ mod tests {
         {
             for vectors in 1..=2 {
                 for rows in 1..=tile::max_rows(family, kind, vectors) {
-                    for unit_k in [kind.interleave() > 1, true] {
+                    let strides = [kind.interleave() > 1, true].into_iter();
+                    for (unit_k, ahead) in strides.flat_map(|k| [(k, false), (k, true)]) {
+                        let ahead = ahead && tile::can_fetch_ahead(kind, rows, unit_k);
                         let function = tile::build(tile::TileKey {
                             family,
                             kind,
                             rows,
                             vectors,
                             unit_k,
+                            ahead,
                         })
                         .unwrap();
                         let (after, allocation) = allocate(&function).unwrap();
@@ -496,6 +499,7 @@ mod tests {
             rows: 3,
             vectors: 2,
             unit_k: true,
+            ahead: false,
         };
         let function = tile::build(key).unwrap();
         let (_, good) = allocate(&function).unwrap();

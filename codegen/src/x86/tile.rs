@@ -45,7 +45,7 @@ pub use args::TileArgs;
 
 use self::address::{Panels, Rows};
 use super::assemble::assemble;
-use super::vir::{Binary, Cond, Dot, Elem, Function, G, GeneralOp, Mem, Op, Operand, Scalar, Shift, Type, V};
+use super::vir::{Binary, Cond, Dot, Elem, Function, G, GeneralOp, Level, Mem, Op, Operand, Scalar, Shift, Type, V};
 use super::{Error, Isa};
 use brolga_ir::{TileFamily, TileKind};
 
@@ -71,6 +71,8 @@ pub struct TileKey {
     pub vectors: u8,
     /// Whether the steps of A are contiguous, so that they need no pointer of their own.
     pub unit_k: bool,
+    /// Whether it fetches lines for later ones: [`TileArgs::ahead`].
+    pub ahead: bool,
 }
 
 impl TileKey {
@@ -122,6 +124,11 @@ pub fn max_rows(family: TileFamily, kind: TileKind, vectors: u8) -> u8 {
     found.map_or(u8::from(wide), |s| s.rows as u8)
 }
 
+/// Whether a kernel of so many rows has a register left to fetch lines for later ones: strides of steps and scratch take one too.
+pub fn can_fetch_ahead(kind: TileKind, rows: u8, unit_k: bool) -> bool {
+    usize::from(rows) <= 3 * Rows::PER_BASE || unit_k && kind != TileKind::F16
+}
+
 /// Cuts `m` rows into the fewest tiles of at most `max` rows, as equal as can be: `(count_big, big, count_small, small)`,
 /// with `count_big * big + count_small * small == m` and `small == big - 1`, or no small ones (`0, 0`).
 ///
@@ -147,7 +154,8 @@ pub fn balance_rows(m: usize, max: usize) -> (usize, usize, usize, usize) {
 /// The kernel's symbol: `brolga_tile_avx512_14x32_k1` (`_k1` for contiguous steps of A, `_ks` for any stride).
 pub fn symbol(key: TileKey) -> String {
     let k = if key.unit_k { "k1" } else { "ks" };
-    format!("brolga_tile_{}_{}x{}_{k}", name(key), key.rows, key.width())
+    let ahead = if key.ahead { "_ahead" } else { "" };
+    format!("brolga_tile_{}_{}x{}_{k}{ahead}", name(key), key.rows, key.width())
 }
 
 /// What the kernel multiplies and by which instructions, as symbols name it: tiles of floats are the same in both families of
@@ -215,6 +223,9 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
     let b = f.load_general(field(TileArgs::B));
     let panels = Panels::new(&mut f, key, &field);
     let a_k = (!key.unit_k).then(|| f.load_general(field(TileArgs::A_K)));
+    let ahead = key
+        .ahead
+        .then(|| (f.load_general(field(TileArgs::AHEAD)), field(TileArgs::AHEAD_STEP)));
     let body = Body {
         key,
         isa,
@@ -222,6 +233,7 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
         b,
         panels: &panels,
         a_k,
+        ahead,
         acc: &acc,
         low: (kind == TileKind::U8I8 && !key.dots()).then(|| {
             let ty = f.whole(Elem::U32);
@@ -297,6 +309,8 @@ struct Body<'a> {
     b: G,
     panels: &'a Panels,
     a_k: Option<G>,
+    /// The line to fetch for a later tile, and where it says how far on the next one is.
+    ahead: Option<(G, Mem)>,
     acc: &'a [Vec<V>],
     /// [`LOW_BYTES`], for bytes that become words.
     low: Option<V>,
@@ -325,6 +339,7 @@ impl Body<'_> {
             if self.key.width() <= PANEL {
                 self.prefetch(f, b_disp + PREFETCH_BYTES);
             }
+            self.fetch_ahead(f);
             if self.key.kind == TileKind::F32 && self.isa.is_evex() && self.key.vectors == 1 {
                 let Part::One(b) = self.right(f, b_disp, 0, None) else {
                     unreachable!("only bytes become words")
@@ -354,6 +369,9 @@ impl Body<'_> {
     /// broadcast from scratch. A conversion a row and step takes as many cycles as the products do.
     fn chunk(&self, f: &mut Function, scratch: G) {
         let (floats, count) = (self.floats(), self.isa.lanes() as i32);
+        for _ in 0..count {
+            self.fetch_ahead(f);
+        }
         let place = |row: usize, at: i32| Mem::at(scratch, row as i32 * floats.bytes() as i32 + 4 * at);
         for row in 0..self.acc.len() {
             let wide = self.widened(f, Operand::Mem(self.a.at(row, 0)));
@@ -424,7 +442,16 @@ impl Body<'_> {
     fn prefetch(&self, f: &mut Function, disp: i32) {
         for byte in (0..self.key.width() as i32 * self.column()).step_by(64) {
             let mem = self.line(byte, disp);
-            f.push(Op::Prefetch { mem });
+            f.push(Op::Prefetch { mem, into: Level::L1 });
+        }
+    }
+
+    /// Fetches a line for a later tile, once a step or group.
+    fn fetch_ahead(&self, f: &mut Function) {
+        if let Some((line, step)) = self.ahead {
+            let mem = Mem::at(line, 0);
+            f.push(Op::Prefetch { mem, into: Level::L2 });
+            f.general_op(GeneralOp::Add, line, Scalar::Mem(step));
         }
     }
 
@@ -639,6 +666,7 @@ mod tests {
                 rows,
                 vectors,
                 unit_k: true,
+                ahead: false,
             };
             assert!(matches!(assemble_tile(key), Err(Error::NoSuchTile { .. })), "{key:?}");
         }
@@ -648,7 +676,8 @@ mod tests {
                 kind: TileKind::F32,
                 rows: 7,
                 vectors: 2,
-                unit_k: true
+                unit_k: true,
+                ahead: false
             })
             .unwrap_err()
             .to_string(),
@@ -664,6 +693,7 @@ mod tests {
             rows: 14,
             vectors: 2,
             unit_k: true,
+            ahead: false,
         };
         assert_eq!(symbol(key), "brolga_tile_avx512_14x32_k1");
         assert_eq!(
@@ -672,9 +702,10 @@ mod tests {
                 kind: TileKind::F32,
                 rows: 6,
                 vectors: 2,
-                unit_k: false
+                unit_k: false,
+                ahead: true,
             }),
-            "brolga_tile_avx2_6x16_ks"
+            "brolga_tile_avx2_6x16_ks_ahead"
         );
     }
 }

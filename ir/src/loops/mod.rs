@@ -219,6 +219,18 @@ pub struct Tile {
     pub cols: Ix,
     /// Adds to the result instead of replacing it.
     pub accumulate: bool,
+    /// What it fetches for later tiles.
+    pub ahead: Option<Ahead>,
+}
+
+/// Tiles that read the same panel one after the other fetch the next panel meanwhile, each a part of it, so that it is in cache when
+/// the first tile needs it. It changes no result, and may be left out.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Ahead {
+    /// Which part.
+    pub turn: Ix,
+    /// Of how many.
+    pub of: Ix,
 }
 
 impl Tile {

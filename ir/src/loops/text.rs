@@ -20,7 +20,7 @@
 //! Every assignment says its register's type; the assignments of one register must agree. Other expressions are
 //! `index IX`, `inbounds(BOUNDS)`, `copy r0`, `lane r0 3` and the primitives of the scalar language.
 
-use super::{Buf, Buffer, Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile, visit_sets};
+use super::{Ahead, Buf, Buffer, Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile, visit_sets};
 use crate::index::{Reg, Var, bounds_text, parse_bounds, parse_ix, parse_range_start};
 use crate::scalar::{Prim, Scalar};
 use crate::text::{
@@ -279,10 +279,11 @@ impl fmt::Display for Tile {
             rows,
             max_rows,
             cols,
-            ..
+            accumulate,
+            ahead,
         } = self;
         let [(p, p_by), (q, q_by)] = blocks;
-        let set = if self.accumulate { "+=" } else { "=" };
+        let set = if *accumulate { "+=" } else { "=" };
         let kind = match kind {
             TileKind::F32 => String::new(),
             kind => format!("{} ", kind.name()),
@@ -294,7 +295,11 @@ impl fmt::Display for Tile {
         write!(
             f,
             " sum({p} by {p_by}, {q} by {q_by}, {k}) rows {rows} max {max_rows} cols {cols}"
-        )
+        )?;
+        match ahead {
+            Some(Ahead { turn, of }) => write!(f, " ahead {turn} of {of}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -605,6 +610,14 @@ impl Parser<'_, '_> {
         let max_rows = u32::try_from(max).map_err(|_| self.l.error_at(place, format!("{max} rows are too many")))?;
         self.l.expect("cols")?;
         let cols = parse_ix(self.l)?;
+        let ahead = if self.l.eat("ahead") {
+            let turn = parse_ix(self.l)?;
+            self.l.expect("of")?;
+            let of = parse_ix(self.l)?;
+            Some(Ahead { turn, of })
+        } else {
+            None
+        };
         Ok(Tile {
             kind,
             a,
@@ -622,6 +635,7 @@ impl Parser<'_, '_> {
             max_rows,
             cols,
             accumulate,
+            ahead,
         })
     }
 }

@@ -445,7 +445,7 @@ impl Checker<'_> {
         ensure(t.kind.interleave() == 1 || t.a_k.as_const() == Some(1), || {
             format!("a tile of {} with steps {} apart, expected 1", t.kind.name(), t.a_k)
         })?;
-        t.indices().into_iter().try_for_each(|e| self.ix(e))?;
+        t.indices().try_for_each(|e| self.ix(e))?;
         ensure(
             t.rows.as_const().is_none_or(|n| (0..=t.max_rows as i64).contains(&n)),
             || format!("a tile of {} rows, expected at most {}", t.rows, t.max_rows),

@@ -75,7 +75,7 @@ pub fn for_each_dim_mut(stmts: &mut [Stmt], f: &mut dyn FnMut(&mut Dim)) {
                 for_each_dim_mut(then, f);
             }
             Stmt::Store { index, .. } => index.for_each_dim_mut(f),
-            Stmt::Tile(t) => t.indices_mut().into_iter().for_each(|e| e.for_each_dim_mut(f)),
+            Stmt::Tile(t) => t.indices_mut().for_each(|e| e.for_each_dim_mut(f)),
             Stmt::Set(_, Expr::Const(_) | Expr::Prim(..) | Expr::Copy(_) | Expr::Lane(..))
             | Stmt::Check { .. }
             | Stmt::Barrier => {}
@@ -103,7 +103,7 @@ impl Stmt {
             Stmt::Set(_, Expr::Index(i)) => f(i),
             Stmt::Set(_, Expr::InBounds(b)) | Stmt::If { bounds: b, .. } => bounds(b, f),
             Stmt::Store { index, .. } => f(index),
-            Stmt::Tile(t) => t.indices().into_iter().for_each(f),
+            Stmt::Tile(t) => t.indices().for_each(f),
             Stmt::Set(_, Expr::Const(_) | Expr::Prim(..) | Expr::Copy(_) | Expr::Lane(..))
             | Stmt::Check { .. }
             | Stmt::Barrier => {}
@@ -129,9 +129,9 @@ impl Stmt {
 
 impl Tile {
     /// Every index expression of a tile.
-    pub fn indices(&self) -> [&Ix; 13] {
+    pub fn indices(&self) -> impl Iterator<Item = &Ix> {
         let [(n0, s0), (n1, s1)] = &self.blocks;
-        [
+        let all = [
             &self.a_index,
             &self.a_row,
             &self.a_k,
@@ -145,13 +145,14 @@ impl Tile {
             &self.c_row,
             &self.rows,
             &self.cols,
-        ]
+        ];
+        all.into_iter().chain(self.ahead.iter().flat_map(|a| [&a.turn, &a.of]))
     }
 
     /// The same, to be changed.
-    fn indices_mut(&mut self) -> [&mut Ix; 13] {
+    fn indices_mut(&mut self) -> impl Iterator<Item = &mut Ix> {
         let [(n0, s0), (n1, s1)] = &mut self.blocks;
-        [
+        let all = [
             &mut self.a_index,
             &mut self.a_row,
             &mut self.a_k,
@@ -165,7 +166,9 @@ impl Tile {
             &mut self.c_row,
             &mut self.rows,
             &mut self.cols,
-        ]
+        ];
+        let ahead = self.ahead.iter_mut().flat_map(|a| [&mut a.turn, &mut a.of]);
+        all.into_iter().chain(ahead)
     }
 }
 

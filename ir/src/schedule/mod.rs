@@ -9,7 +9,7 @@
 //! "outer dimension 0" is the first that is left.
 //!
 //! ```text
-//! tile{left=0, rows=14, order=panel, lanes=16, direct=true, grain=40000, unroll=48, constants=8}
+//! tile{left=0, rows=14, order=panel, lanes=16, direct=true, ahead=false, grain=40000, unroll=48, constants=8}
 //! points{along=1, lanes=16, outside=1, chunk=0, across=0, inline=[], grain=40000, unroll=48, constants=8}
 //! rows{lanes=8, outside=1, inline=[l1], grain=40000, unroll=48, constants=8}
 //! tree{rows=14, stages=[tile, 8, 16], grain=40000, unroll=48, constants=8}
@@ -101,6 +101,8 @@ pub struct Tile {
     pub lanes: i64,
     /// Whether tiles write the result themselves, without an epilogue.
     pub direct: bool,
+    /// Whether tiles that read the same panel one after the other fetch the next one meanwhile.
+    pub ahead: bool,
     /// The rest.
     pub knobs: Knobs,
 }

@@ -29,6 +29,7 @@ impl Schedule {
                 order: Order::Panel,
                 lanes: 0,
                 direct: false,
+                ahead: false,
                 knobs: knobs.clone(),
             }),
             Schedule::Points(Points {
@@ -102,6 +103,7 @@ impl Schedule {
                     ("order", Order(&mut t.order)),
                     ("lanes", Number(&mut t.lanes)),
                     ("direct", Flag(&mut t.direct)),
+                    ("ahead", Flag(&mut t.ahead)),
                 ]
             }
             Schedule::Points(p) => {

@@ -56,6 +56,9 @@ const LONG: i64 = 8;
 const FEW_PARTS: usize = 16;
 /// How many times higher the tiles of a tree are whose right operands come from memory.
 const STREAMED: i64 = 4;
+/// Tiles that read the same panel up to which they fetch the next one meanwhile. Of ten, each of 768 steps, the first one would wait for
+/// as long as another one takes; of many that is little, and to fetch takes one in a hundred of the cycles.
+const AHEAD: i64 = 64;
 /// Cycles of a stage in a loop from which on workers that are awake share it: to fork and to join takes some hundreds.
 const SHARED: i64 = 3000;
 /// Bytes of a row that a vector loop copies better.
@@ -161,12 +164,14 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     if few && apart.is_some_and(|n| n < ADDITION * steps) && sums.all(FlatStage::reads_contiguously) {
         return None;
     }
+    let rows = i64::from(target.tile.shape(t.kind(), columns).rows);
     Some(Schedule::Tile(Tile {
         left,
-        rows: i64::from(target.tile.shape(t.kind(), columns).rows),
+        rows,
         order: if stays { Order::Panel } else { Order::Row },
         lanes: lanes(t.epilogue_size(), target).max(8),
         direct: t.can_write(),
+        ahead: !stays && t.rereads(rows).as_const().is_none_or(|n| (2..=AHEAD).contains(&n)),
         knobs: knobs::defaults(target, Family::Points),
     }))
 }

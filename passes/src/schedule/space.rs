@@ -88,7 +88,7 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
         let Ok(tiling) = Tiling::of(flat, left) else { continue };
         let height = i64::from(target.tile.shape(tiling.kind(), PANEL as u32).rows);
         for rows in heights(height) {
-            for order in [Order::Panel, Order::Row] {
+            for (order, ahead) in [(Order::Panel, false), (Order::Row, false), (Order::Row, true)] {
                 for (lanes, direct) in [(16, true), (16, false), (8, false), (32, false)] {
                     out.push(Schedule::Tile(Tile {
                         left,
@@ -96,6 +96,7 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
                         order,
                         lanes,
                         direct,
+                        ahead,
                         knobs: default.clone(),
                     }));
                 }

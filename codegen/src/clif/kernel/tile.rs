@@ -12,7 +12,7 @@ use crate::clif::unit::Unit;
 use crate::listing::Listing;
 use crate::x86::{self, Isa, TileArgs, TileKey, balance_rows};
 use brolga_ir::index::{Ix, Term};
-use brolga_ir::loops::{PANEL, Tile};
+use brolga_ir::loops::{Ahead, PANEL, Tile};
 use brolga_ir::{TileFamily, TileKind};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockCall, InstBuilder, JumpTableData, MemFlagsData, StackSlot, Value, types};
@@ -25,6 +25,7 @@ struct Plan {
     kind: TileKind,
     vectors: u8,
     unit_k: bool,
+    ahead: bool,
     limit: u8,
     /// The numbers of rows that occur.
     rows: Vec<u32>,
@@ -63,6 +64,10 @@ struct Pointers {
     c: Value,
     cols: Value,
 }
+
+/// What depends on the first row of a kernel: a field of the arguments, its value for the first row of the tile, and how far on the
+/// next row is.
+type ByRow = (usize, Value, Value);
 
 impl Body<'_, '_, '_> {
     /// Makes a tile's arguments, and fills in what does not depend on loops; for the entry block.
@@ -118,6 +123,10 @@ impl Body<'_, '_, '_> {
         let plan = self.plan(t);
         let width = plan.as_ref().map_or(PANEL, Plan::width);
         let step = PANEL * t.kind.interleave() * b_bytes;
+        let mut by_row = vec![(TileArgs::A, first.a, a_row)];
+        if let (Some(ahead), Some(plan)) = (&t.ahead, &plan) {
+            by_row.push(self.ahead(t, ahead, plan, args, first.b)?);
+        }
         let panel = match t.panels() {
             1 => None,
             _ => Some(self.panel_bytes(t, step)?),
@@ -145,7 +154,10 @@ impl Body<'_, '_, '_> {
             });
             self.point(args, &here);
             match &plan {
-                Some(plan) => self.rows(plan, args, rows, (here.a, a_row), (here.c, c_row))?,
+                Some(plan) => {
+                    let own = (TileArgs::C, here.c, c_row);
+                    self.rows(plan, args, rows, &[&by_row[..], &[own]].concat())?;
+                }
                 None => {
                     let f = self.e.unit.outline(&GenericTile(t.kind))?;
                     self.e.call(f, &[args, rows]);
@@ -156,6 +168,30 @@ impl Body<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Writes how far on a tile fetches at each step, and gives where it begins: in the panel behind its own. All kernels of a tile
+    /// together do its part of that, so that each does a part of the part.
+    fn ahead(&mut self, t: &Tile, ahead: &Ahead, plan: &Plan, args: Value, b: Value) -> Result<ByRow, Error> {
+        let [_, b_bytes, _] = bytes(t);
+        let step = PANEL * t.kind.interleave() * b_bytes;
+        let steps = self.panel_bytes(t, PANEL * b_bytes)?;
+        let (turn, of) = (self.ix(&ahead.turn)?, self.ix(&ahead.of)?);
+        let one = self.e.int(1);
+        let of = self.e.b.ins().smax(of, one);
+        let part = self.e.b.ins().udiv(steps, of);
+        let before = self.e.b.ins().imul(part, turn);
+        let next = self.e.b.ins().iadd(b, steps);
+        let first = self.e.b.ins().iadd(next, before);
+        let kernels = t.max_rows.div_ceil(u32::from(plan.limit)).max(1);
+        let parts = self.e.times(of, i64::from(kernels));
+        let up = self.e.b.ins().iadd_imm_s(parts, step - 1);
+        let each = self.e.b.ins().udiv(up, parts);
+        self.e.b.ins().store(ARGS, each, args, TileArgs::AHEAD_STEP as i32);
+        self.e.b.ins().store(ARGS, first, args, TileArgs::AHEAD as i32);
+        let most = self.e.int(i64::from(t.max_rows.max(1)));
+        let by_row = self.e.b.ins().udiv(part, most);
+        Ok((TileArgs::AHEAD, first, by_row))
     }
 
     /// The kernels of the target's family for a tile; `None` where it has none.
@@ -177,6 +213,7 @@ impl Body<'_, '_, '_> {
             kind: t.kind,
             vectors,
             unit_k: t.a_k.as_const() == Some(1),
+            ahead: t.ahead.is_some(),
             limit,
             rows: self.row_counts(t),
         })
@@ -209,14 +246,7 @@ impl Body<'_, '_, '_> {
     }
 
     /// All rows of a tile, whose arguments stand for the first.
-    fn rows(
-        &mut self,
-        plan: &Plan,
-        args: Value,
-        rows: Value,
-        (a, a_row): (Value, Value),
-        (c, c_row): (Value, Value),
-    ) -> Result<(), Error> {
+    fn rows(&mut self, plan: &Plan, args: Value, rows: Value, by_row: &[ByRow]) -> Result<(), Error> {
         let limit = i64::from(plan.limit);
         if let Some(n) = self.e.known(rows) {
             let n = usize::try_from(n).unwrap_or(0);
@@ -226,7 +256,7 @@ impl Body<'_, '_, '_> {
             for size in sizes {
                 if first > 0 {
                     let r = self.e.int(first);
-                    self.start_at(args, r, (a, a_row), (c, c_row));
+                    self.start_at(args, r, by_row);
                 }
                 let f = self.e.unit.outline(&plan.key(size as u8))?;
                 self.e.call(f, &[args]);
@@ -252,14 +282,14 @@ impl Body<'_, '_, '_> {
         let first = self.e.times(open.i, limit);
         let rest = self.e.b.ins().isub(rows, first);
         let n = self.e.b.ins().smin(rest, by);
-        self.start_at(args, first, (a, a_row), (c, c_row));
+        self.start_at(args, first, by_row);
         self.switch(plan, args, n, &sizes)?;
         self.e.end_loop(open, &[]);
         Ok(())
     }
 
-    fn start_at(&mut self, args: Value, row: Value, (a, a_row): (Value, Value), (c, c_row): (Value, Value)) {
-        for (offset, first, step) in [(TileArgs::A, a, a_row), (TileArgs::C, c, c_row)] {
+    fn start_at(&mut self, args: Value, row: Value, by_row: &[ByRow]) {
+        for &(offset, first, step) in by_row {
             let d = self.e.b.ins().imul(row, step);
             let at = self.e.b.ins().iadd(first, d);
             self.e.b.ins().store(ARGS, at, args, offset as i32);
@@ -335,6 +365,7 @@ impl Plan {
             rows,
             vectors: self.vectors,
             unit_k: self.unit_k,
+            ahead: self.ahead && x86::can_fetch_ahead(self.kind, rows, self.unit_k),
         }
     }
 }

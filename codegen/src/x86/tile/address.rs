@@ -51,7 +51,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    const PER_BASE: usize = 7;
+    pub(super) const PER_BASE: usize = 7;
 
     pub(super) fn new(f: &mut Function, first: G, stride: Mem, rows: u8) -> Rows {
         let stride = f.load_general(stride);

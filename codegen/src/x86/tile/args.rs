@@ -37,6 +37,10 @@ pub struct TileArgs {
     pub accumulate: i64,
     /// [`TileArgs::scratch_bytes`] bytes that the kernel may overwrite, at a multiple of 4.
     pub scratch: *mut c_void,
+    /// What kernels that fetch lines for later ones ask for at the first step. Nothing is read or written there.
+    pub ahead: *const c_void,
+    /// How far on that is at the next step, or group of steps.
+    pub ahead_step: i64,
 }
 
 /// Byte offsets of the fields of [`TileArgs`], for generated code that fills it.
@@ -71,6 +75,10 @@ impl TileArgs {
     pub const ACCUMULATE: usize = offset_of!(TileArgs, accumulate);
     /// Offset of `scratch`.
     pub const SCRATCH: usize = offset_of!(TileArgs, scratch);
+    /// Offset of `ahead`.
+    pub const AHEAD: usize = offset_of!(TileArgs, ahead);
+    /// Offset of `ahead_step`.
+    pub const AHEAD_STEP: usize = offset_of!(TileArgs, ahead_step);
 
     /// How much scratch kernels of a kind need: a vector for each row of A.
     pub const fn scratch_bytes(kind: TileKind) -> usize {
@@ -82,4 +90,4 @@ impl TileArgs {
 }
 
 // The kernels are 64-bit code whatever machine compiles them.
-const _: () = assert!(TileArgs::SIZE == 14 * 8, "TileArgs is laid out for 64-bit pointers");
+const _: () = assert!(TileArgs::SIZE == 16 * 8, "TileArgs is laid out for 64-bit pointers");

@@ -35,8 +35,8 @@ mod types;
 
 pub use function::{Function, Pool};
 pub use types::{
-    Base, Binary, Class, Comparison, Cond, Dot, Elem, G, GeneralOp, K, Label, Logic, Mem, Operand, Role, Scalar, Shift,
-    Slot, Type, Unary, V,
+    Base, Binary, Class, Comparison, Cond, Dot, Elem, G, GeneralOp, K, Label, Level, Logic, Mem, Operand, Role, Scalar,
+    Shift, Slot, Type, Unary, V,
 };
 
 /// One operation. Fields: `dst` is written, `ty` what it works on, `mem` an address, `mask` the lanes that count, `to` where to
@@ -177,8 +177,8 @@ pub enum Op {
     },
     /// Go to `to` if no lane of the mask is set.
     BranchNone { mask: K, to: Label },
-    /// Ask for the cache line of `mem` in L1.
-    Prefetch { mem: Mem },
+    /// Ask for the cache line of `mem` in a cache.
+    Prefetch { mem: Mem, into: Level },
     /// A constant.
     Imm { dst: G, value: i64 },
     /// Copy a register.
@@ -375,7 +375,7 @@ impl Op {
                 see(Mask, &mut dst.0, Def);
             }
             Op::BranchNone { mask, .. } => see(Mask, &mut mask.0, Use),
-            Op::Prefetch { mem: m } => mem(m, see),
+            Op::Prefetch { mem: m, .. } => mem(m, see),
             Op::Imm { dst, .. } => see(General, &mut dst.0, Def),
             Op::Copy { dst, src } => {
                 see(General, &mut src.0, Use);
@@ -431,7 +431,7 @@ impl Op {
             | Op::Broadcast { mem, .. }
             | Op::Gather { mem, .. }
             | Op::Insert { mem, .. }
-            | Op::Prefetch { mem }
+            | Op::Prefetch { mem, .. }
             | Op::LoadGeneral { mem, .. }
             | Op::Lea { mem, .. } => Some(mem),
             Op::Fma { b, .. }

@@ -133,7 +133,7 @@ impl fmt::Display for Op {
             Op::JoinMask { dst, low, high, lanes } => write!(f, "{dst} = join {lanes} of {low}, {high}"),
             Op::FirstLanes { dst, count, skip, .. } => write!(f, "{dst} = first_lanes {count}, skip {skip}"),
             Op::BranchNone { mask, to } => write!(f, "if none of {mask} jump {to}"),
-            Op::Prefetch { mem } => write!(f, "prefetch {mem}"),
+            Op::Prefetch { mem, into } => write!(f, "prefetch.{} {mem}", into.name()),
             Op::Imm { dst, value } => write!(f, "{dst} = {value}"),
             Op::Copy { dst, src } => write!(f, "{dst} = {src}"),
             Op::CopyIf { cond, a, b, dst, src } => write!(f, "if {a} {cond} {b}: {dst} = {src}"),

@@ -317,6 +317,25 @@ pub enum Dot {
     Brain,
 }
 
+/// A cache, for a line that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// The smallest one: for what is needed soon.
+    L1,
+    /// The second one.
+    L2,
+}
+
+impl Level {
+    /// The name in texts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::L1 => "l1",
+            Level::L2 => "l2",
+        }
+    }
+}
+
 /// A comparison of lanes, by the element type. Floats: all but `Ne` and `Unordered` are false with a NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Comparison {

@@ -1,6 +1,6 @@
 use crate::DType;
 use crate::index::Reg;
-use crate::loops::{Expr, Grain, Kernel, Stmt};
+use crate::loops::{Ahead, Expr, Grain, Kernel, Stmt};
 
 fn parse(body: &str) -> Kernel {
     let text = format!("loops @k(b0: f32[n] in, b1: f32[n] out, b2: i64[4] in) symbols(n) {{ {body} }}");
@@ -498,6 +498,10 @@ fn every_construct_reads_back() {
             max_rows: 6,
             cols: Ix::constant(32),
             accumulate,
+            ahead: (!accumulate).then(|| Ahead {
+                turn: i.clone(),
+                of: Ix::constant(4),
+            }),
         })));
     }
     let gpu = (0..3).flat_map(|d| [LoopKind::Block(d), LoopKind::Thread(d)]);

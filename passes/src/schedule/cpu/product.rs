@@ -351,6 +351,7 @@ impl<'f> Product<'f> {
             max_rows: group.most as u32,
             cols,
             accumulate: false,
+            ahead: None,
         }));
         let tiles = match span.shared {
             true => vec![Stmt::For {

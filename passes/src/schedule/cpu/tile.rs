@@ -19,7 +19,7 @@ use super::super::packing::Packing;
 use super::{lanes, parallel};
 use brolga_ir::dim::product;
 use brolga_ir::index::{Ix, Var};
-use brolga_ir::loops::{self, Buf, Expr, Kernel, LoopKind, PANEL, Scope, Stmt};
+use brolga_ir::loops::{self, Ahead, Buf, Expr, Kernel, LoopKind, PANEL, Scope, Stmt};
 use brolga_ir::schedule::{Order, Tile};
 use brolga_ir::{DType, Dim, TileKind};
 
@@ -130,6 +130,14 @@ impl<'f> Tiling<'f> {
         sum
     }
 
+    /// How many tiles of so many rows read the same panel.
+    pub fn rereads(&self, rows: i64) -> Dim {
+        let Some(((_, innermost), others)) = self.rows.split_last() else {
+            return Dim::ONE;
+        };
+        &product(others.iter().map(|(_, d)| d)) * &innermost.ceil_div(&balanced(innermost, rows))
+    }
+
     /// Bytes of the right operand of one batch.
     pub fn panel_bytes(&self) -> Dim {
         let [_, right, _] = self.kind.dtypes();
@@ -208,6 +216,10 @@ impl<'f> Tiling<'f> {
         let height = balanced(&row.1, s.rows);
         let most = height.as_const().unwrap_or(s.rows);
         let tile_var = (nest.var(), row.1.ceil_div(&height));
+        let reread = self.rereads(s.rows);
+        if s.ahead && (s.order == Order::Panel || reread.is(1)) {
+            return Err("ahead=true, but no tiles one after the other read the same panel".into());
+        }
         let panel_var = (nest.var(), panels.clone());
         let mut order = self.batch.clone();
         match s.order {
@@ -224,6 +236,10 @@ impl<'f> Tiling<'f> {
         }
         let p = nest.var();
         let (total, map) = collapse(&order, p);
+        let ahead = s.ahead.then(|| Ahead {
+            turn: Ix::var(p).modulo(&reread),
+            of: Ix::constant(reread.clone()),
+        });
         let look = |v: Var| look_up(&map, v);
         let first_row = look(tile_var.0).scale(&height);
         let panel = look(panel_var.0);
@@ -285,6 +301,7 @@ impl<'f> Tiling<'f> {
             max_rows: most as u32,
             cols: columns.clone(),
             accumulate: false,
+            ahead,
         }))];
         if !s.direct {
             let tile = Computed {
