@@ -4,13 +4,13 @@
 use super::contraction::{Contraction, Moves};
 use super::cpu::tile::Tiling;
 use super::cpu::tree;
-use super::flat::{Flat, FlatRead, FlatStage, local_len, stride_is_one};
+use super::flat::{Flat, FlatRead, FlatStage, Target, local_len, stride_is_one};
 use super::gpu::contract::Blocks;
 use super::knobs::{self, Family, grain};
 use super::parts::{self, Part};
 use super::{Gpu, Machine, Schedule, inline, stretch};
 use brolga_ir::index::{Ix, Var};
-use brolga_ir::loops::PANEL;
+use brolga_ir::loops::{Buf, PANEL};
 use brolga_ir::schedule::{
     Copy, GpuInOrder, GpuPoints, GpuRows, GpuTile, InOrder, Order, Points, Rows, Tile, Tree, Way,
 };
@@ -27,6 +27,8 @@ const FEW_TASKS: i64 = 4;
 const FEWEST_LANES: i64 = 4;
 /// Points that are computed side by side where they are windows.
 const ACROSS: i64 = 4;
+/// Places that a core of the Xeon fetches ahead of at once, as far as windows tell: 12 are faster than 9, 15 are slower.
+const STREAMS: usize = 12;
 /// Lanes of windows of products of bytes, for each lane of 32 bits: those of a register of bytes.
 const BYTES_A_LANE: i64 = 4;
 /// The most elements of a window.
@@ -301,8 +303,11 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
         _ if fills => 2 * width,
         _ => width,
     };
-    // A sum waits for each addition, so there are two of them where points are enough.
-    let waits = reduces && !flat.stages.iter().any(is_window) && columns.is_none();
+    // A sum waits for each addition, so there are two of them where points are enough. Of windows there are several anyway, but two
+    // registers side by side are read a line after the other.
+    let windowed = flat.stages.iter().any(is_window);
+    let register = target.body_lanes().map(i64::from) == Some(width);
+    let waits = columns.is_none() && (reduces && !windowed || windowed && register);
     let words = || flat.stages.iter().flat_map(|s| &s.body.inputs).all(|d| d.bytes() == 4);
     let width = match extent.as_const() {
         Some(n) if waits && close && n >= 2 * width && words() => 2 * width,
@@ -327,17 +332,59 @@ fn vectors(flat: &Flat, target: &CpuTarget) -> Schedule {
     let most: Vec<&Dim> = rest().take((others - 1).max(0) as usize).collect();
     let left = brolga_ir::dim::product(most.iter().copied()).as_const();
     let enough = outside == 0 || columns.is_some() || left.is_none_or(|n| n >= FEW_TASKS);
-    let several = apart || fills || columns.is_some() || flat.stages.iter().any(is_window);
+    let several = apart || fills || columns.is_some() || windowed;
     let windows = others > 0 && enough && target.body_lanes().is_some() && lanes > 1 && several;
     Schedule::Points(Points {
         along: along as i64,
         lanes,
         outside: if windows { outside.min(others - 1) } else { outside },
         chunk: if cut { CHUNK } else { 0 },
-        across: if windows { ACROSS } else { 0 },
+        across: if windows { across(flat, along, target) } else { 0 },
         inline: vec![],
         knobs: knobs::defaults(target, Family::Points),
     })
+}
+
+/// How many points side by side: fewer of windows of what is far away, which the CPU fetches ahead in few places at once.
+fn across(flat: &Flat, along: usize, target: &CpuTarget) -> i64 {
+    let next = flat.outer.iter().enumerate().rev().find(|(i, _)| *i != along);
+    let Some((_, (v, _))) = next else { return ACROSS };
+    let far = |b: Buf| {
+        let buffer = &flat.buffers[b.0 as usize];
+        let bytes = &buffer.len * buffer.dtype.bytes() as i64;
+        bytes.as_const().is_some_and(|n| n > target.l2_bytes as i64)
+    };
+    let windows = || flat.stages.iter().filter(|s| is_window(s));
+    let places = |points: i64| {
+        let of = |s: &FlatStage| {
+            let reads = s.reads.iter().filter_map(|r| match r {
+                FlatRead::Element {
+                    target: Target::Buffer(b),
+                    index,
+                    ..
+                } if far(*b) => Some(index),
+                _ => None,
+            });
+            reads.map(|index| places(s, index, (*v, points))).max()
+        };
+        windows().filter_map(of).max().unwrap_or(0)
+    };
+    // One point is as good as none beside it; where that is too many already, nothing is gained.
+    let fits = |points: &i64| places((*points).max(1)) <= STREAMS;
+    [ACROSS, ACROSS / 2, 0].into_iter().find(fits).unwrap_or(ACROSS)
+}
+
+/// How many places a window reads for so many points along a variable.
+fn places(s: &FlatStage, index: &Ix, (v, points): (Var, i64)) -> usize {
+    let window = s.dims.iter().map(|(u, d)| (*u, d.extent.as_const().unwrap_or(1)));
+    let mut all = vec![0];
+    for (u, n) in window.chain([(v, points)]) {
+        let step = index.stride(u).and_then(|d| d.as_const()).unwrap_or(0);
+        all = (0..n).flat_map(|i| all.iter().map(move |at| at + i * step)).collect();
+    }
+    all.sort_unstable();
+    all.dedup();
+    all.len()
 }
 
 /// True for reductions over a few elements, each of which many points read.
