@@ -24,7 +24,7 @@ use brolga::ir::{Figures, Graph, Target};
 use brolga::kernels::{self, Workload, rig::Rig};
 use brolga::levels::{Module, Walk};
 use brolga::passes::bufferize::Bufferize;
-use brolga::passes::cost::{Model, Time};
+use brolga::passes::cost::{Model, Predictor, Time};
 use brolga::passes::schedule::{Machine, space, to_loops};
 use brolga::runtime::Pool;
 use brolga::{Options, levels, machine, npy, source};
@@ -345,8 +345,12 @@ fn report(records: &[Record], target: &Target, figures: &Figures) {
     let start = Instant::now();
     let machine = Machine::of(target);
     let predict = |r: &Record| {
-        r.workload
-            .predict(&r.schedule, &r.sizes, &machine, &model(r, target, figures)?)
+        r.workload.predict(
+            &r.schedule,
+            &r.sizes,
+            &machine,
+            &Predictor::Cpu(model(r, target, figures)?),
+        )
     };
     let pairs: Vec<Predicted> = records.iter().filter_map(|r| Some((r, predict(r)?))).collect();
     let each = start.elapsed().as_secs_f64() / pairs.len().max(1) as f64;

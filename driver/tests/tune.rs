@@ -14,10 +14,11 @@ use brolga::passes::schedule::{Machine, choose, inlines, space};
 use brolga::runtime::Pool;
 use brolga::tune::agree::agree;
 use brolga::tune::duel::{Duel, Verdict};
+use brolga::tune::ranked::NOT_RUN;
 use brolga::tune::record::{Line, Log, Outcome, Place};
 use brolga::tune::worker::{Job, Measure, Measured};
 use brolga::tune::{AtHome, Home, Model, Settings};
-use common::{arg, brolga, digits, ok};
+use common::{arg, brolga, digits, json, ok};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -696,4 +697,47 @@ fn a_kernel_is_timed_alone_and_its_space_is_listed() {
     let wrong = bench(&["--at", "n0=8", "--schedule", "copy{grain=1}"]);
     assert_eq!(wrong.status, 2);
     assert!(wrong.err.contains("its schedule is not legal: copy: "), "{}", wrong.err);
+}
+
+/// For a GPU nothing is run: what is kept is predicted, says so, and is applied to PTX.
+#[test]
+fn candidates_for_a_gpu_are_ranked() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (dir, model) = (dir.path(), digits());
+    let at = [
+        "--target", "sm_90", "--at", "batch=64", "--budget", "20s", "--trials", "60", "--json",
+    ];
+    let report = json(dir, &[&["tune", arg(&model), "-o", "h100.tune"], &at[..]].concat());
+    assert_eq!(report["predicted"], true, "{report}");
+    assert!(report["candidates"].as_u64() > Some(50), "{report}");
+    assert!(report["kept"].as_u64() > Some(0), "{report}");
+    assert!(report["ratio"].as_f64() < Some(1.0), "{report}");
+    let records = Log::read(&dir.join("h100.tune")).expect("records");
+    for line in &records.lines {
+        match line {
+            Line::Trial(place, t) => {
+                assert!(place.predicted() && place.target == "sm_90", "{place:?}");
+                assert!(t.check == NOT_RUN || t.outcome == Outcome::Refused, "{t:?}");
+            }
+            Line::Kept(place, k) => assert!(place.predicted() && k.schedule.contains("gpu-"), "{k:?}"),
+            _ => {}
+        }
+    }
+    let emit = ["emit", arg(&model), "--stage", "ptx", "--target", "sm_90"];
+    let ptx = |tune: &[&str]| ok(dir, &[&emit[..], tune].concat()).out;
+    let (before, after) = (ptx(&[]), ptx(&["--tune", "h100.tune"]));
+    assert_ne!(before, after);
+    assert_eq!(after, ptx(&["--tune", "h100.tune"]));
+    let verified = ok(dir, &["tune", "verify", "h100.tune"]).out;
+    assert!(
+        verified.ends_with("0 failed, 0 of other machines left out\n"),
+        "{verified}"
+    );
+    // A CPU takes none of it, and says why.
+    let compiled = ok(dir, &["compile", arg(&model), "--tune", "h100.tune", "-o", "model.o"]);
+    assert!(
+        compiled.err.contains("records of another machine only"),
+        "{}",
+        compiled.err
+    );
 }

@@ -4,6 +4,7 @@
 //! are those of one machine with all its cores. They are measured (`brolga machine`), or follow from the target where nothing
 //! was: a wrong one costs speed, never results.
 
+use crate::target::Arch;
 use crate::{Target, TileKind};
 
 /// Figures of a machine. Peaks and speeds are a second's.
@@ -136,6 +137,55 @@ const CORES_OF_MEMORY: usize = 6;
 const CALL: f64 = 30e-9;
 /// Seconds to start a loop on two threads that are awake: some cache lines go from one core to the other and back.
 const FORK: f64 = 400e-9;
+
+/// Figures of a GPU.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct GpuFigures {
+    /// Multiprocessors.
+    pub multiprocessors: i64,
+    /// Cycles a second.
+    pub hertz: f64,
+    /// Threads that a multiprocessor holds at once, and blocks.
+    pub threads: i64,
+    /// See `threads`.
+    pub blocks: i64,
+    /// Registers of 32 bits of a multiprocessor, and bytes of its shared memory.
+    pub registers: i64,
+    /// See `registers`.
+    pub shared_bytes: i64,
+    /// Bytes of L2.
+    pub l2_bytes: f64,
+    /// Bytes a second from L2, and from memory.
+    pub l2_speed: f64,
+    /// See `l2_speed`.
+    pub memory_speed: f64,
+    /// Seconds of a launch behind another one.
+    pub launch: f64,
+}
+
+impl GpuFigures {
+    /// The figures of a target: those of an A100 (NVIDIA A100 Tensor Core GPU Architecture, 2020) or an H100 SXM (NVIDIA H100 Tensor Core
+    /// GPU Architecture, 2022), and what the target says. `None` for a CPU.
+    pub fn of(target: &Target) -> Option<GpuFigures> {
+        let (multiprocessors, shared) = match target.gpu()? {
+            Arch::Sm80 => (108, 164),
+            Arch::Sm90 => (132, 228),
+        };
+        let cost = &target.cost;
+        Some(GpuFigures {
+            multiprocessors,
+            hertz: cost.hertz,
+            threads: 2048,
+            blocks: 32,
+            registers: 64 << 10,
+            shared_bytes: shared << 10,
+            l2_bytes: cost.cache_bytes,
+            l2_speed: cost.cache_speed,
+            memory_speed: cost.memory_speed,
+            launch: cost.per_kernel,
+        })
+    }
+}
 
 #[cfg(test)]
 mod tests {

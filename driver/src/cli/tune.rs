@@ -3,7 +3,7 @@
 use super::{CompileArgs, Failure, Outcome, note, print, print_to, size, time, warning};
 use brolga::tune::record::{Line, Log, Outcome as Fate, Place, database};
 use brolga::tune::worker::{Faults, Job, Measure, Worker, serve};
-use brolga::tune::{Event, Home, Model, Sessions, Settings, Task};
+use brolga::tune::{Event, Home, Model, Ranked, Sessions, Settings, Task};
 use brolga::{Error, ir};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 ///
 /// Every kernel's schedule is data: `brolga emit --stage structured` after the pass `choose` prints it. Tuning tries others, each in
 /// a process of its own, keeps what is faster by more than the noise and computes the same, and writes it down when the whole
-/// model is faster with it. The records are lines of JSON, which `brolga compile --tune` and `brolga run --tune` apply.
+/// model is faster with it. The records are lines of JSON, which `brolga compile --tune` and `brolga run --tune` apply. For a GPU
+/// nothing is run: the cost model ranks candidates.
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -33,6 +34,7 @@ Examples:
   brolga tune model.onnx && brolga compile model.onnx --tuned -o model.o
   brolga tune model.onnx -o model.tune --budget 60s --threads 2 --at batch=8
   brolga tune model.onnx --list
+  brolga tune model.onnx -o h100.tune --target sm_90
   brolga compile model.onnx --tune model.tune -o model.o
   brolga tune show model.tune"
 )]
@@ -224,10 +226,24 @@ impl Tune {
             from,
             seed: self.seed,
         };
-        let mut worker = worker(self.inject)?;
+        let target = options.target.clone();
+        // Of what is timed by nobody the cost model tells, kernels and whole models.
+        let (mut ranked, mut worker) = (Ranked::of(&target, &self.at), worker(self.inject)?);
+        let mut whole_ranked = Ranked::of(&target, &self.at);
+        let is_predicted = ranked.is_some();
+        let measure: &mut dyn Measure = match &mut ranked {
+            Some(r) => r,
+            None => &mut worker,
+        };
+        if is_predicted {
+            note(&format!(
+                "nothing is run: the cost model ranks candidates for {}",
+                target.name
+            ));
+        }
         let subject = Model::read(model, &options, &settings)?;
         let Some(output) = &output else {
-            let tasks = subject.tasks(&settings, &mut worker)?;
+            let tasks = subject.tasks(&settings, measure)?;
             return print(&if self.json { list_json(&tasks) } else { list(&tasks) });
         };
         let interrupted = Arc::new(AtomicBool::new(false));
@@ -246,8 +262,12 @@ impl Tune {
             time: self.budget.mul_f64(0.1).max(Duration::from_secs(2)),
         };
         let mut failed = None;
-        let home: Option<&mut dyn Home> = if self.search_only { None } else { Some(&mut home) };
-        let result = subject.tune(&settings, &mut worker, home, &mut |event| {
+        let home: Option<&mut dyn Home> = match &mut whole_ranked {
+            _ if self.search_only => None,
+            Some(r) => Some(r),
+            None => Some(&mut home),
+        };
+        let result = subject.tune(&settings, measure, home, &mut |event| {
             if let Event::Tried(task, _, line) = &event {
                 let lines = [Line::Workload(task.found.workload.clone()), (*line).clone()];
                 failed = failed.take().or(out.add(&lines).err());
@@ -268,22 +288,24 @@ impl Tune {
         if self.json {
             let report = serde_json::json!({
                 "model": summary.model, "untuned": summary.untuned, "ratio": summary.ratio, "kept": summary.kept,
-                "decided": summary.decided, "candidates": show.tried, "seconds": show.start.elapsed().as_secs_f64(), "output": output,
+                "decided": summary.decided, "predicted": is_predicted, "candidates": show.tried, "seconds": show.start.elapsed().as_secs_f64(), "output": output,
             });
             return print(&format!("{report:#}\n"));
         }
         let tuned = summary.untuned * summary.ratio;
         print(&match summary.kept + summary.decided {
             0 => format!(
-                "{}: {} candidates, none makes the model faster than {}\n",
+                "{}: {} candidates, none {} the model faster than {}\n",
                 summary.model,
                 show.tried,
+                if is_predicted { "is predicted to make" } else { "makes" },
                 time(summary.untuned)
             ),
             _ => format!(
-                "{}: {} for {} ({:.3} of the time), {} kernels of {} with another schedule, {} other decisions, {} candidates\n\
-                 apply it: brolga compile {} {} -o model.o\n",
+                "{}: {}{} for {} ({:.3} of the time), {} kernels of {} with another schedule, {} other decisions, {} candidates\n\
+                 apply it: brolga {} {}\n",
                 summary.model,
+                if is_predicted { "predicted " } else { "" },
                 time(tuned),
                 time(summary.untuned),
                 summary.ratio,
@@ -291,7 +313,10 @@ impl Tune {
                 show.kernels,
                 summary.decided,
                 show.tried,
-                model.display(),
+                match is_predicted {
+                    true => format!("emit {} --target {} --stage ptx", model.display(), target.name),
+                    false => format!("compile {} -o model.o", model.display()),
+                },
                 match &self.output {
                     Some(output) => format!("--tune {}", output.display()),
                     None => "--tuned".into(),
@@ -627,10 +652,15 @@ fn verify(log: &Log) -> Outcome {
             limit: 16 << 30,
             chosen: chosen.clone(),
         };
-        let measured = worker
+        let mut ranked = target.and_then(|t| Ranked::of(&t, &[]));
+        let measure: &mut dyn Measure = match &mut ranked {
+            Some(r) => r,
+            None => &mut worker,
+        };
+        let measured = measure
             .start(&job, &chosen)
             .map_err(|e| format!("{}: {e}", k.workload))
-            .and_then(|_| Ok(worker.trial(&k.schedule.parse().map_err(|e| format!("{}: {e}", k.workload))?)));
+            .and_then(|_| Ok(measure.trial(&k.schedule.parse().map_err(|e| format!("{}: {e}", k.workload))?)));
         let measured = match measured {
             Ok(m) => m,
             Err(e) => {

@@ -165,7 +165,7 @@ impl Workload {
 
     /// Seconds that a call by this schedule takes, as the cost model predicts it for these values of the kernel's symbols; `None` where
     /// the schedule is none for it.
-    pub fn predict(&self, by: &Schedule, sizes: &[i64], machine: &Machine, model: &cost::Model) -> Option<f64> {
+    pub fn predict(&self, by: &Schedule, sizes: &[i64], machine: &Machine, model: &cost::Predictor) -> Option<f64> {
         let program = to_loops(&self.program(Some(by.clone())), machine).ok()?;
         let size = |s: &str| self.kernel.symbols.iter().position(|x| **x == *s).map(|i| sizes[i]);
         Some(model.program(&program, &size)).filter(|s| *s > 0.0)

@@ -32,6 +32,8 @@ pub struct Applied {
     pub kernel: String,
     /// The schedule it got, and its time over what it was in the record; or why it got none.
     pub result: Result<(Schedule, f64), Why>,
+    /// Whether the record is the cost model's word, and nothing was timed.
+    pub predicted: bool,
 }
 
 /// Why a kernel got no schedule.
@@ -49,6 +51,9 @@ impl fmt::Display for Applied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kernel = &self.kernel;
         match &self.result {
+            Ok((s, ratio)) if self.predicted => {
+                write!(f, "kernel @{kernel}: {s} (predicted to take {ratio:.2} of the time)")
+            }
             Ok((s, ratio)) => write!(f, "kernel @{kernel}: tuned, {s} (took {ratio:.2} of the time)"),
             Err(Why::Missing(Missing::None)) => write!(f, "kernel @{kernel}: no record"),
             Err(Why::Missing(Missing::Target(t))) => {
@@ -98,6 +103,7 @@ pub fn apply_log(program: &mut Structured, log: &Log, here: &Place, machine: &Ma
         out.push(Applied {
             kernel: found.name,
             result,
+            predicted: here.predicted(),
         });
     }
     Ok(out)

@@ -15,17 +15,19 @@
 //! | [`duel`] | whether it is faster |
 //! | [`home`] | the whole model decides |
 //! | [`agree`] | whether it computes the same |
+//! | [`ranked`] | for GPUs, the cost model's word instead of all these |
 //! | [`record`] | what is found out, as lines of JSON |
 //! | [`applied`] | records are applied |
 //!
 //! Invariant: what is kept made the whole model faster, by more than the noise of its times, and computes what the chosen schedules
-//! compute. A model that nothing makes faster keeps nothing.
+//! compute. A model that nothing makes faster keeps nothing. For a GPU it is predicted to be faster, and its records say so.
 
 pub mod agree;
 pub mod applied;
 pub mod duel;
 pub mod home;
 pub mod programs;
+pub mod ranked;
 pub mod record;
 pub mod search;
 pub mod worker;
@@ -34,15 +36,16 @@ use crate::kernels::{self, Found, Workload};
 use crate::levels::{Module, Walk};
 use crate::options::Options;
 use crate::{Error, Result, machine, source};
-use brolga_ir::figures::Figures;
+use brolga_ir::figures::{Figures, GpuFigures};
 use brolga_ir::schedule::Schedule;
-use brolga_passes::cost;
+use brolga_passes::cost::{self, GpuModel, Predictor};
 use brolga_passes::eqsat::{Alternative, Decision};
 use brolga_passes::lower::Structured;
 use brolga_passes::schedule::{Machine, choose};
 use home::Rank;
 pub use home::{AtHome, Home, Sessions};
 use programs::Program;
+pub use ranked::Ranked;
 use record::{Choice, Kept, Line, Log, Outcome, Place, Summary, Trial};
 use search::{Limits, Search, Tried, Winner};
 use std::path::Path;
@@ -320,12 +323,16 @@ impl Model {
     }
 
     /// The cost model of the machine.
-    fn cost<'m>(&'m self, figures: &'m Figures) -> Option<cost::Model<'m>> {
-        self.options.target.cpu().map(|cpu| cost::Model {
-            cpu,
-            figures,
-            threads: self.threads as usize,
-            between: 0.0,
+    fn cost<'m>(&'m self, figures: &'m Figures) -> Option<Predictor<'m>> {
+        let target = &self.options.target;
+        let of_gpu = GpuFigures::of(target).map(|figures| Predictor::Gpu(GpuModel { figures }));
+        of_gpu.or_else(|| {
+            Some(Predictor::Cpu(cost::Model {
+                cpu: target.cpu()?,
+                figures,
+                threads: self.threads as usize,
+                between: 0.0,
+            }))
         })
     }
 

@@ -26,6 +26,9 @@ use std::path::{Path, PathBuf};
 /// The compiler that writes records.
 pub const COMPILER: &str = concat!("brolga ", env!("CARGO_PKG_VERSION"));
 
+/// Where nothing was run, in place of a CPU's name.
+const PREDICTED: &str = "predicted";
+
 /// The machine that a record was made on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Place {
@@ -42,9 +45,17 @@ impl Place {
     pub fn here(target: &Target, threads: u32) -> Place {
         Place {
             target: target.name.into(),
-            cpu: crate::machine::Machine::this(target).cpu,
+            cpu: match target.gpu() {
+                Some(_) => PREDICTED.into(),
+                None => crate::machine::Machine::this(target).cpu,
+            },
             threads,
         }
+    }
+
+    /// Whether nothing ran there: the cost model ranked candidates.
+    pub fn predicted(&self) -> bool {
+        self.cpu == PREDICTED
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`mod@work`] | how much it computes, and which bytes of its parameters it must touch: the same for every schedule but for what is padded |
 //! | [`predict`] | how long it takes on a machine of known figures |
 //! | [`cycles`] | cycles of its instructions, by class |
+//! | [`gpu`] | how long it takes on a GPU |
 //! | `traffic` | bytes that come into a cache |
 //! | `constants` | the model's numbers |
 //! | `nest` | a kernel's statements with how often each runs, for known sizes |
@@ -15,10 +16,12 @@
 mod constants;
 pub mod cycles;
 mod footprint;
+pub mod gpu;
 mod nest;
 pub mod predict;
 mod traffic;
 pub mod work;
 
-pub use predict::{Model, Time};
+pub use gpu::GpuModel;
+pub use predict::{Model, Predictor, Time};
 pub use work::{Work, copied, work};

@@ -11,6 +11,7 @@
 
 use super::constants::{CALL, NOT_HIDDEN};
 use super::cycles::{Cycles, cycles};
+use super::gpu::GpuModel;
 use super::nest::{Nest, size};
 use super::traffic::Traffic;
 use super::work::{Work, copied, of_nest};
@@ -30,6 +31,25 @@ pub struct Model<'a> {
     pub threads: usize,
     /// Bytes that others touch between two runs of a kernel: 0 where it is timed alone again and again.
     pub between: f64,
+}
+
+/// What predicts, for any kind of machine.
+#[derive(Clone, Copy, Debug)]
+pub enum Predictor<'a> {
+    /// A CPU.
+    Cpu(Model<'a>),
+    /// A GPU.
+    Gpu(GpuModel),
+}
+
+impl Predictor<'_> {
+    /// Seconds of all that a program's runs call.
+    pub fn program(&self, program: &Program, sizes: &dyn Fn(&str) -> Option<i64>) -> f64 {
+        match self {
+            Predictor::Cpu(m) => m.program(program, sizes),
+            Predictor::Gpu(m) => m.program(program, sizes),
+        }
+    }
 }
 
 /// What a kernel is predicted to take, in seconds.
