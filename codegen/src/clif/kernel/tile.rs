@@ -57,9 +57,8 @@ fn strides(t: &Tile) -> [(usize, &Ix, i64); 8] {
     ]
 }
 
-/// The fields of a tile's arguments that calls may change between them, or that differ with the loops.
+/// The fields of a tile's arguments that differ with its columns.
 struct Pointers {
-    a: Value,
     b: Value,
     c: Value,
     cols: Value,
@@ -110,8 +109,8 @@ impl Body<'_, '_, '_> {
             let (at, offset) = this.address(b, index)?;
             Ok(this.e.b.ins().iadd_imm_s(at, i64::from(offset)))
         };
+        let a = pointer(self, t.a, &t.a_index)?;
         let first = Pointers {
-            a: pointer(self, t.a, &t.a_index)?,
             b: pointer(self, t.b, &t.b_index)?,
             c: pointer(self, t.c, &t.c_index)?,
             cols: self.ix(&t.cols)?,
@@ -123,7 +122,7 @@ impl Body<'_, '_, '_> {
         let plan = self.plan(t);
         let width = plan.as_ref().map_or(PANEL, Plan::width);
         let step = PANEL * t.kind.interleave() * b_bytes;
-        let mut by_row = vec![(TileArgs::A, first.a, a_row)];
+        let mut by_row = vec![(TileArgs::A, a, a_row)];
         if let (Some(ahead), Some(plan)) = (&t.ahead, &plan) {
             by_row.push(self.ahead(t, ahead, plan, args, first.b)?);
         }
@@ -139,7 +138,6 @@ impl Body<'_, '_, '_> {
                 b = self.e.b.ins().iadd(b, before);
             }
             let here = Pointers {
-                a: first.a,
                 b,
                 c: self.e.b.ins().iadd_imm_s(first.c, start * c_bytes),
                 cols: match known {
@@ -153,6 +151,9 @@ impl Body<'_, '_, '_> {
                 self.e.begin_if(more)
             });
             self.point(args, &here);
+            for &(offset, first, _) in &by_row {
+                self.e.b.ins().store(ARGS, first, args, offset as i32);
+            }
             match &plan {
                 Some(plan) => {
                     let own = (TileArgs::C, here.c, c_row);
@@ -188,7 +189,6 @@ impl Body<'_, '_, '_> {
         let up = self.e.b.ins().iadd_imm_s(parts, step - 1);
         let each = self.e.b.ins().udiv(up, parts);
         self.e.b.ins().store(ARGS, each, args, TileArgs::AHEAD_STEP as i32);
-        self.e.b.ins().store(ARGS, first, args, TileArgs::AHEAD as i32);
         let most = self.e.int(i64::from(t.max_rows.max(1)));
         let by_row = self.e.b.ins().udiv(part, most);
         Ok((TileArgs::AHEAD, first, by_row))
@@ -229,12 +229,7 @@ impl Body<'_, '_, '_> {
     }
 
     fn point(&mut self, args: Value, p: &Pointers) {
-        for (offset, v) in [
-            (TileArgs::A, p.a),
-            (TileArgs::B, p.b),
-            (TileArgs::C, p.c),
-            (TileArgs::COLS, p.cols),
-        ] {
+        for (offset, v) in [(TileArgs::B, p.b), (TileArgs::C, p.c), (TileArgs::COLS, p.cols)] {
             self.e.b.ins().store(ARGS, v, args, offset as i32);
         }
     }
