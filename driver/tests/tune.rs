@@ -14,8 +14,7 @@ use brolga::passes::schedule::{Machine, choose, inlines, space};
 use brolga::runtime::Pool;
 use brolga::tune::agree::agree;
 use brolga::tune::duel::{Duel, Verdict};
-use brolga::tune::ranked::NOT_RUN;
-use brolga::tune::record::{Line, Log, Outcome, Place};
+use brolga::tune::record::{Line, Log, Outcome, PREDICTED, Place};
 use brolga::tune::worker::{Job, Measure, Measured};
 use brolga::tune::{AtHome, Home, Model, Settings};
 use common::{arg, brolga, digits, json, ok};
@@ -717,7 +716,7 @@ fn candidates_for_a_gpu_are_ranked() {
         match line {
             Line::Trial(place, t) => {
                 assert!(place.predicted() && place.target == "sm_90", "{place:?}");
-                assert!(t.check == NOT_RUN || t.outcome == Outcome::Refused, "{t:?}");
+                assert!(t.check == PREDICTED || t.outcome == Outcome::Refused, "{t:?}");
             }
             Line::Kept(place, k) => assert!(place.predicted() && k.schedule.contains("gpu-"), "{k:?}"),
             _ => {}

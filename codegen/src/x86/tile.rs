@@ -686,6 +686,25 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_fetched_ahead_at_every_step() {
+        let fetched = |ahead| {
+            let key = TileKey {
+                family: TileFamily::Avx512,
+                kind: TileKind::F32,
+                rows: 14,
+                vectors: 2,
+                unit_k: true,
+                ahead,
+            };
+            let function = build(key).unwrap();
+            let into_l2 = |op: &&Op| matches!(op, Op::Prefetch { into: Level::L2, .. });
+            function.ops.iter().filter(into_l2).count()
+        };
+        // A round of the loop, and a step by itself.
+        assert_eq!([false, true].map(fetched), [0, UNROLL as usize + 1]);
+    }
+
+    #[test]
     fn symbols_name_the_kernel() {
         let key = TileKey {
             family: TileFamily::Avx512,

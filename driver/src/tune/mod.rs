@@ -36,7 +36,7 @@ use crate::kernels::{self, Found, Workload};
 use crate::levels::{Module, Walk};
 use crate::options::Options;
 use crate::{Error, Result, machine, source};
-use brolga_ir::figures::{Figures, GpuFigures};
+use brolga_ir::figures::Figures;
 use brolga_ir::schedule::Schedule;
 use brolga_passes::cost::{self, GpuModel, Predictor};
 use brolga_passes::eqsat::{Alternative, Decision};
@@ -325,7 +325,7 @@ impl Model {
     /// The cost model of the machine.
     fn cost<'m>(&'m self, figures: &'m Figures) -> Option<Predictor<'m>> {
         let target = &self.options.target;
-        let of_gpu = GpuFigures::of(target).map(|figures| Predictor::Gpu(GpuModel { figures }));
+        let of_gpu = GpuModel::of(target).map(Predictor::Gpu);
         of_gpu.or_else(|| {
             Some(Predictor::Cpu(cost::Model {
                 cpu: target.cpu()?,

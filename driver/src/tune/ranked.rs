@@ -5,11 +5,10 @@
 
 use super::duel::MARGIN;
 use super::home::{AtHome, Home};
-use super::record::Outcome;
+use super::record::{Outcome, PREDICTED};
 use super::worker::{Job, Measure, Measured};
 use crate::{Error, Result};
 use brolga_ir::Target;
-use brolga_ir::figures::GpuFigures;
 use brolga_ir::schedule::Schedule;
 use brolga_passes::cost::{GpuModel, Predictor};
 use brolga_passes::lower::Structured;
@@ -25,17 +24,12 @@ pub struct Ranked {
     job: Option<(Job, f64)>,
 }
 
-/// How the results of candidates agree that were not run.
-pub const NOT_RUN: &str = "predicted";
-
 impl Ranked {
     /// For a GPU; `None` for a CPU, where candidates are timed.
     pub fn of(target: &Target, sizes: &[(String, i64)]) -> Option<Ranked> {
         Some(Ranked {
             machine: Machine::of(target),
-            model: GpuModel {
-                figures: GpuFigures::of(target)?,
-            },
+            model: GpuModel::of(target)?,
             sizes: sizes.to_vec(),
             job: None,
         })
@@ -73,7 +67,7 @@ impl Measure for Ranked {
                     true => Outcome::Faster,
                     false => Outcome::NotFaster,
                 },
-                check: NOT_RUN.into(),
+                check: PREDICTED.into(),
                 pairs: vec![(*before, after)],
                 compile: 0.0,
             },

@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 /// The compiler that writes records.
 pub const COMPILER: &str = concat!("brolga ", env!("CARGO_PKG_VERSION"));
 
-/// Where nothing was run, in place of a CPU's name.
-const PREDICTED: &str = "predicted";
+/// Where nothing was run, in place of a CPU's name and of a check.
+pub const PREDICTED: &str = "predicted";
 
 /// The machine that a record was made on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -13,14 +13,14 @@
 //!
 //! The model ranks schedules. It has not been held against a device: none was at hand.
 
-use super::nest::{Integer, Nest, Node, size};
+use super::nest::{Nest, Node, size, value};
 use super::work::of_nest;
+use brolga_ir::Target;
 use brolga_ir::figures::GpuFigures;
-use brolga_ir::index::{Ix, Reg, Term, Var};
+use brolga_ir::index::{Ix, Term, Var};
 use brolga_ir::loops::{Buf, Expr, Kernel, LoopKind, Scope, Stmt};
 use brolga_ir::program::{self, Program, Step};
 use brolga_ir::scalar::Prim;
-use rustc_hash::FxHashMap;
 use std::cell::Cell;
 
 /// Threads that run in lockstep.
@@ -37,8 +37,8 @@ const SHARED: f64 = 30.0;
 const RESULT: f64 = 4.0;
 /// Cycles of a barrier.
 const BARRIER: f64 = 30.0;
-/// Instructions of a quotient or remainder by a number that is not known.
-const QUOTIENT: f64 = 16.0;
+/// Instructions of a quotient or remainder.
+const QUOTIENT: f64 = 4.0;
 /// Registers that a thread has beside those of the loop IR: addresses, counters.
 const OWN: i64 = 24;
 
@@ -65,6 +65,11 @@ pub struct GpuTime {
 }
 
 impl GpuModel {
+    /// For a target; `None` for a CPU.
+    pub fn of(target: &Target) -> Option<GpuModel> {
+        GpuFigures::of(target).map(|figures| GpuModel { figures })
+    }
+
     /// The time of a loop kernel that is scheduled for a GPU.
     pub fn kernel(&self, kernel: &Kernel, sizes: &dyn Fn(&str) -> Option<i64>) -> GpuTime {
         let f = &self.figures;
@@ -77,7 +82,7 @@ impl GpuModel {
             grid: &grid,
             issued: 0.0,
             accesses: 0.0,
-            sectors: FxHashMap::default(),
+            sectors: 0.0,
         };
         let way = c.way(&nest.nodes);
         let warps_of_block = ((threads / WARP as f64).ceil()).max(1.0);
@@ -91,14 +96,14 @@ impl GpuModel {
         let held = warps_of_block * (blocks / f.multiprocessors as f64).ceil().min(resident as f64);
         let wave = [way, issued * held / SCHEDULERS.min(held.max(1.0)), accesses * held];
         let longest = wave.iter().copied().fold(0.0, f64::max);
-        // What a warp touches again its multiprocessor has near, as far as a block's bytes fit there.
-        let work = of_nest(&nest, sizes);
-        let once = work.bytes();
-        let from_l2: f64 = c.sectors.values().map(|n| n * SECTOR as f64).sum::<f64>().max(once);
+        // What a warp touches again comes from L2 again. Where all does not fit there, some of it comes from memory again: as much as all
+        // once more, at most.
+        let once = of_nest(&nest, sizes).bytes();
+        let from_l2 = (c.sectors * SECTOR as f64).max(once);
         let from_memory = if once <= f.l2_bytes {
             once
         } else {
-            once.max(from_l2.min(2.0 * once))
+            from_l2.min(2.0 * once)
         };
         let moved = (from_l2 / f.l2_speed).max(from_memory / f.memory_speed);
         GpuTime {
@@ -221,8 +226,8 @@ struct Counter<'a> {
     issued: f64,
     /// Cycles in which warps access caches and shared memory.
     accesses: f64,
-    /// Sectors of each buffer that come from L2.
-    sectors: FxHashMap<Buf, f64>,
+    /// Sectors that come from L2.
+    sectors: f64,
 }
 
 impl Counter<'_> {
@@ -327,34 +332,24 @@ impl Counter<'_> {
                     None => WARP as f64,
                 };
                 self.accesses += warps * (sectors / 4.0).max(1.0);
-                *self.sectors.entry(buffer).or_default() += warps * sectors;
+                self.sectors += warps * sectors;
             }
         }
     }
 
     /// An index in a thread of the first block, at the first iteration of every loop; `None` where data tell.
     fn at(&self, ix: &Ix, thread: i64) -> Option<i64> {
-        let data = Cell::new(false);
-        let reg = |r: Reg| match self.nest.integers.get(&r) {
-            Some(Integer::Index(e)) => self.at(e, thread).unwrap_or_else(|| {
-                data.set(true);
-                0
-            }),
-            _ => {
-                data.set(true);
-                0
-            }
-        };
         let var = |v: Var| self.grid.at(thread, v).unwrap_or(0);
-        let value = ix.eval(&var, &reg, &|d| Some(size(d, self.sizes, &Cell::new(true))));
-        value.filter(|_| !data.get())
+        value(ix, &self.nest.integers, &var, &|d| {
+            size(d, self.sizes, &Cell::new(true))
+        })
     }
 }
 
 /// Instructions of the quotients and remainders in an index.
 fn quotients(ix: &Ix) -> f64 {
     let of = |(t, _): &(Term, brolga_ir::Dim)| match t {
-        Term::Div(e, _) | Term::Mod(e, _) => QUOTIENT / 4.0 + quotients(e),
+        Term::Div(e, _) | Term::Mod(e, _) => QUOTIENT + quotients(e),
         Term::Min(e, _) => 1.0 + quotients(e),
         Term::Var(_) | Term::Reg(_) => 1.0,
     };
@@ -374,13 +369,12 @@ fn instructions(p: Prim) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use brolga_ir::Target;
 
     fn time(text: &str) -> GpuTime {
         let k: Kernel = text.parse().unwrap_or_else(|e| panic!("{e} in {text}"));
         k.verify().unwrap_or_else(|e| panic!("{e} in {text}"));
-        let figures = GpuFigures::of(&Target::sm_80()).expect("a GPU");
-        GpuModel { figures }.kernel(&k, &|_| None)
+        let model = GpuModel::of(&Target::sm_80()).expect("a GPU");
+        model.kernel(&k, &|_| None)
     }
 
     /// A copy of `n` elements by blocks of `threads`, whose elements are `step` apart.

@@ -106,6 +106,25 @@ impl Node<'_> {
     }
 }
 
+/// The value of an expression where variables and sizes have these; `None` where data tell.
+pub fn value(
+    ix: &Ix,
+    integers: &FxHashMap<Reg, Integer>,
+    var: &dyn Fn(Var) -> i64,
+    size: &dyn Fn(&Dim) -> i64,
+) -> Option<i64> {
+    let data = Cell::new(false);
+    let reg = |r: Reg| match integers.get(&r) {
+        Some(Integer::Index(e)) => value(e, integers, var, size).unwrap_or(0),
+        _ => {
+            data.set(true);
+            0
+        }
+    };
+    let found = ix.eval(var, &reg, &|d| Some(size(d)));
+    found.filter(|_| !data.get())
+}
+
 /// A dim's value; 1 where it has none.
 pub fn size(d: &Dim, sizes: &dyn Fn(&str) -> Option<i64>, exact: &Cell<bool>) -> i64 {
     d.eval(sizes).unwrap_or_else(|| {
@@ -252,17 +271,8 @@ struct Count<'a> {
 impl Count<'_> {
     /// The value of an expression; `None` where data tell.
     fn value(&self, ix: &Ix) -> Option<i64> {
-        let data = Cell::new(false);
-        let reg = |r: Reg| match self.integers.get(&r) {
-            Some(Integer::Index(e)) => self.value(e).unwrap_or(0),
-            _ => {
-                data.set(true);
-                0
-            }
-        };
         let var = |v: Var| self.vars.get(&v).copied().unwrap_or(0);
-        let value = ix.eval(&var, &reg, &|d| Some(size(d, self.sizes, &self.exact)));
-        value.filter(|_| !data.get())
+        value(ix, self.integers, &var, &|d| size(d, self.sizes, &self.exact))
     }
 
     /// An extent: none when negative, 1 where data tell.

@@ -354,23 +354,23 @@ fn across(flat: &Flat, along: usize, target: &CpuTarget) -> i64 {
         let bytes = &buffer.len * buffer.dtype.bytes() as i64;
         bytes.as_const().is_some_and(|n| n > target.l2_bytes as i64)
     };
-    let windows = || flat.stages.iter().filter(|s| is_window(s));
-    let places = |points: i64| {
-        let of = |s: &FlatStage| {
-            let reads = s.reads.iter().filter_map(|r| match r {
-                FlatRead::Element {
-                    target: Target::Buffer(b),
-                    index,
-                    ..
-                } if far(*b) => Some(index),
-                _ => None,
-            });
-            reads.map(|index| places(s, index, (*v, points))).max()
-        };
-        windows().filter_map(of).max().unwrap_or(0)
-    };
+    let mut reads = vec![];
+    for s in flat.stages.iter().filter(|s| is_window(s)) {
+        reads.extend(s.reads.iter().filter_map(|r| match r {
+            FlatRead::Element {
+                target: Target::Buffer(b),
+                index,
+                ..
+            } if far(*b) => Some((s, index)),
+            _ => None,
+        }));
+    }
     // One point is as good as none beside it; where that is too many already, nothing is gained.
-    let fits = |points: &i64| places((*points).max(1)) <= STREAMS;
+    let fits = |points: &i64| {
+        reads
+            .iter()
+            .all(|(s, index)| places(s, index, (*v, (*points).max(1))) <= STREAMS)
+    };
     [ACROSS, ACROSS / 2, 0].into_iter().find(fits).unwrap_or(ACROSS)
 }
 
