@@ -18,6 +18,9 @@ enum Field<'a> {
 
 type Fields<'a> = Vec<(&'static str, Field<'a>)>;
 
+/// Fields that came later: a text without them, such as a record's, means what was done before there were any.
+const LATER: [&str; 1] = ["ahead"];
+
 impl Schedule {
     /// One of each but `split` and `versions`, its fields unset.
     fn blank() -> [Schedule; 10] {
@@ -211,7 +214,8 @@ impl Schedule {
                 }
             }
         })?;
-        let missing: Vec<&str> = fields.iter().filter(|(_, f)| f.is_some()).map(|(n, _)| *n).collect();
+        let missing = fields.iter().filter(|(n, f)| f.is_some() && !LATER.contains(n));
+        let missing: Vec<&str> = missing.map(|(n, _)| *n).collect();
         if !missing.is_empty() {
             return Err(l.error_at(place, format!("`{name}` without {}", missing.join(", "))));
         }
@@ -358,6 +362,9 @@ mod tests {
         let error = |text: &str| text.parse::<Schedule>().expect_err("it is wrong").to_string();
         assert!(error("spiral{}").contains("found `spiral`, expected a schedule: split, versions, tile, points"));
         assert!(error("copy{}").contains("`copy` without grain"));
+        let before = "tile{left=0, rows=14, order=row, lanes=16, direct=false}";
+        let now = before.replace('}', ", ahead=false}");
+        assert_eq!(before.parse::<Schedule>().expect("a text of before").to_string(), now);
         assert!(error("copy{grain=1, grain=2}").contains("`grain` stands twice"));
         assert!(error("in-order{unroll=2, unroll=2}").contains("`unroll` stands twice"));
         assert!(
