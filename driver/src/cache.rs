@@ -1,6 +1,6 @@
 //! The compile cache: a folder of artefacts, each named by what it was made of.
 //!
-//! A key is a hash of the model's file, of the files that its weights lie in, of the options and of the compiler's
+//! A key is a hash of the model's file (of a folder, its `config.json`), of the files that its weights lie in, of the options and of the compiler's
 //! own content. Invariant: an artefact that does not carry its own key, or cannot be opened, counts as absent; it is made
 //! again and replaced.
 
@@ -30,6 +30,11 @@ pub fn key(path: &Path, graph: &Graph, options: &Options) -> Result<Option<[u64;
         parts.push(checksum(bytes));
         sums.write(bytes);
     };
+    let described = match path.is_dir() {
+        true => path.join(brolga_frontend::safetensors::CONFIG),
+        false => path.to_owned(),
+    };
+    let path = described.as_path();
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     // SAFETY: the mapping is private and read-only, and nothing relies on the bytes staying the same: a model that changes
     // while it is hashed is compiled from what it was when it was read, under a key that fits neither.

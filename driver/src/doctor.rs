@@ -23,20 +23,28 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-/// Examines an ONNX model.
+/// Examines an ONNX model, or a model's folder.
 ///
 /// # Errors
 /// When the file cannot be read, is no ONNX model, or the options name what it does not have.
 pub fn examine(path: &Path, options: &Options) -> Result<Report> {
-    if source::kind(path)? != source::Kind::Onnx {
+    let kind = source::kind(path)?;
+    if !matches!(kind, source::Kind::Onnx | source::Kind::Folder) {
         return Err(crate::Error::file(
             path,
-            "expected an ONNX model; what is printed or compiled has been read already",
+            "expected an ONNX model or a model's folder; what is printed or compiled has been read already",
         ));
     }
     // What is wrong with the options is no finding about the model.
     options.passes(Level::Tensor)?;
-    let found = onnx::examine(path, &source::reading(options)?)?;
+    let found = match kind {
+        // What is wrong with a folder is told all at once as it is read.
+        source::Kind::Folder => onnx::Examination {
+            graph: Some(source::graph_for(path, options)?),
+            ..onnx::Examination::default()
+        },
+        _ => onnx::examine(path, &source::reading(options)?)?,
+    };
     let mut findings = found.findings;
     if let Some(graph) = found.graph {
         let options = options.without_sizes();

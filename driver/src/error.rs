@@ -11,6 +11,9 @@ pub enum Error {
     /// The model cannot be read.
     #[error(transparent)]
     Import(#[from] brolga_frontend::onnx::Error),
+    /// The model's folder cannot be read.
+    #[error(transparent)]
+    Folder(#[from] brolga_frontend::safetensors::Error),
     /// The model cannot be optimised or lowered.
     #[error("{model}: {source}")]
     Passes {

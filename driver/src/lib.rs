@@ -31,6 +31,7 @@
 //! | [`machine`] | this machine's figures: measured, kept, read |
 //! | [`kernels`] | kernels of models as things of their own, to be timed |
 //! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |
+//! | [`generate`] | text from language models |
 //! | [`host`] | host operators by their reference evaluation |
 //! | [`tune`] | better schedules, searched on the machine |
 //! | [`random`] | inputs of runs whose results nobody looks at |
@@ -48,6 +49,7 @@ pub mod compile;
 pub mod cuda;
 pub mod doctor;
 pub mod error;
+pub mod generate;
 pub mod host;
 mod identity;
 pub mod kernels;

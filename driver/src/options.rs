@@ -5,6 +5,7 @@ use crate::tune::record::Log;
 use crate::verdicts::Remembered;
 use crate::{Error, Result};
 use brolga_frontend::onnx::Extent;
+use brolga_frontend::safetensors;
 use brolga_ir::Target;
 use brolga_passes::eqsat::{EqSat, Verdicts};
 use brolga_passes::module::Level;
@@ -49,6 +50,8 @@ pub struct Options {
     /// Makes inputs constants that have an initializer, which is their default otherwise: nobody can give them then, and
     /// what is computed from constants only is computed once.
     pub constant_defaults: bool,
+    /// How a folder of safetensors is read.
+    pub folder: safetensors::Options,
     /// Records of tuning: kernels that have one get its schedule.
     pub tuned: Option<Arc<Log>>,
     /// Tells `perf` the names of kernels that are compiled into this process, see [`crate::perf_map`].
@@ -88,6 +91,7 @@ impl Default for Options {
             shapes: vec![],
             aliases: vec![],
             constant_defaults: false,
+            folder: safetensors::Options::default(),
             tuned: None,
             perf_map: false,
             threads: 0,
@@ -165,12 +169,13 @@ impl Options {
         let passes = (&self.pipeline, &self.rules, &self.add_rules);
         let pins: Vec<String> = self.pins.iter().map(|(n, p)| format!("{n}={}", p.describe())).collect();
         format!(
-            "{:?} {passes:?} {:?} {:?} {} {pins:?} {:?} {:?}",
+            "{:?} {passes:?} {:?} {:?} {} {pins:?} {:?} {:?} {:?}",
             self.target.name,
             self.sizes,
             self.aliases,
             self.constant_defaults,
             self.shapes,
+            self.folder,
             self.tuned.as_ref().map(|log| log.text())
         )
     }

@@ -1,22 +1,23 @@
-//! Models from files: ONNX, or the printed text of any level.
+//! Models from files: ONNX, folders of safetensors, or the printed text of any level.
 
 use crate::levels::{self, Module};
 use crate::options::Options;
 use crate::pins::Pin;
 use crate::{Error, Result};
-use brolga_frontend::onnx;
+use brolga_frontend::{mapped, onnx, safetensors};
 use brolga_ir::{Graph, Source, plain};
-use memmap2::Mmap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a file holds, by its first bytes.
+/// What a file holds, by its first bytes; or that it is a folder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// An ONNX model (or anything else: ONNX files have no magic).
     Onnx,
+    /// A folder with a `config.json` and weights in safetensors.
+    Folder,
     /// A compiled artefact.
     Artefact,
     /// A printed tensor graph.
@@ -31,6 +32,15 @@ pub enum Kind {
 /// When it cannot be read.
 pub fn kind(path: &Path) -> Result<Kind> {
     let io = |e| Error::io(path, e);
+    if path.is_dir() {
+        return match path.join(safetensors::CONFIG).is_file() {
+            true => Ok(Kind::Folder),
+            false => Err(Error::file(
+                path,
+                "a folder without config.json; a model's folder has that, and its weights in model.safetensors",
+            )),
+        };
+    }
     let mut head = vec![];
     let mut file = File::open(path).map_err(io)?;
     file.by_ref().take(64).read_to_end(&mut head).map_err(io)?;
@@ -96,7 +106,7 @@ pub fn parse(text: &str, path: &Path, options: &Options) -> Result<Module> {
 /// Reads a tensor graph. Weights stay in the file, which is mapped for as long as the graph refers to it.
 ///
 /// # Errors
-/// When the file is no model, or uses operators that are not supported.
+/// When it is no model, or uses what is not supported.
 pub fn graph(path: &Path, memory_limit: u64) -> Result<Graph> {
     graph_for(
         path,
@@ -118,6 +128,11 @@ pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
             let mut graph = onnx::load(path, &reading(compile)?)?;
             graph.name = name(path);
             Ok(graph)
+        }
+        Kind::Folder => {
+            let graph = safetensors::load(path, &compile.folder)?;
+            settled(path, compile, "an ONNX model is read; a folder's are those of its family")?;
+            levels::specialise(&graph, &compile.sizes)
         }
         Kind::Text => {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
@@ -167,15 +182,17 @@ pub fn reading(compile: &Options) -> Result<onnx::Options> {
 /// # Errors
 /// When it is asked for.
 pub fn as_declared(path: &Path, options: &Options) -> Result<()> {
+    settled(path, options, "an ONNX model is read; this one has been read already")
+}
+
+fn settled(path: &Path, options: &Options, when: &str) -> Result<()> {
     let shapes = options.shapes.iter().map(|s| &s.0);
     if let Some(name) = options.pins.iter().map(|p| &p.0).chain(shapes).next() {
-        let message = format!(
-            "values and shapes of inputs (of `{name}`) are settled when an ONNX model is read; this one has been read already"
-        );
+        let message = format!("values and shapes of inputs (of `{name}`) are settled when {when}");
         return Err(Error::file(path, message));
     }
     if options.constant_defaults {
-        let message = "defaults become constants when an ONNX model is read; this one has been read already";
+        let message = format!("defaults become constants when {when}");
         return Err(Error::file(path, message));
     }
     Ok(())
@@ -212,29 +229,9 @@ pub fn name(path: &Path) -> String {
         .map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned())
 }
 
-struct Mapped {
-    map: Mmap,
-    name: String,
-}
-
-impl Source for Mapped {
-    fn bytes(&self) -> &[u8] {
-        &self.map
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-}
-
 /// Maps the file `name`, as it stands or beside `path`.
 pub fn map_beside(path: &Path, name: &str) -> Option<Arc<dyn Source>> {
     let beside: Option<PathBuf> = path.parent().map(|p| p.join(name));
-    let file = File::open(name).or_else(|e| beside.map_or(Err(e), File::open)).ok()?;
-    // SAFETY: the mapping is private and read-only; as for every mapped file, a process that truncates it while it is in
-    // use faults this one, and nothing relies on the bytes staying the same after a check.
-    let map = unsafe { Mmap::map(&file) }.ok()?;
-    Some(Arc::new(Mapped {
-        map,
-        name: name.to_owned(),
-    }))
+    let here = mapped::map_as(Path::new(name), name);
+    here.or_else(|e| beside.map_or(Err(e), |path| mapped::map_as(&path, name))).ok()
 }

@@ -14,7 +14,7 @@ Examples:
   brolga doctor model.onnx --pin sr=16000 --input-shape x=1,?
   brolga doctor model.onnx --json")]
 pub struct Doctor {
-    /// The model: ONNX
+    /// The model: ONNX, or a folder of safetensors
     model: PathBuf,
     /// Print JSON
     #[arg(long)]

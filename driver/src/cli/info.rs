@@ -1,9 +1,10 @@
 //! `brolga info`: what a model holds, supported or not.
 
 use super::{ModelArgs, Outcome, print, print_json};
-use brolga::Error;
+use brolga::{Error, Options};
 use brolga::abi::artefact::{BLOCK, checksum};
 use brolga::frontend::onnx::{self, Port, Summary};
+use brolga::frontend::safetensors;
 use brolga::ir::{Dim, Graph, plain};
 use brolga::source::{self, Kind};
 use clap::Args;
@@ -17,7 +18,7 @@ Examples:
   brolga info model.onnx
   brolga info model.onnx --set seq=128 --json")]
 pub struct Info {
-    /// The model: ONNX, or a compiled artefact
+    /// The model: ONNX, a folder of safetensors, or a compiled artefact
     model: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -32,6 +33,7 @@ impl Info {
         let options = self.read.options()?;
         match source::kind(&self.model)? {
             Kind::Onnx => {}
+            Kind::Folder => return self.folder(&options),
             Kind::Artefact => {
                 source::as_declared(&self.model, &options)?;
                 source::without_sizes(&self.model, &options)?;
@@ -52,6 +54,36 @@ impl Info {
             return print_json(&json(&summary, flops.as_ref(), problem.as_deref()));
         }
         print(&text(&summary, flops.as_ref(), problem.as_deref()))
+    }
+
+    fn folder(&self, options: &Options) -> Outcome {
+        let summary = safetensors::summary(&self.model, &options.folder)?;
+        let graph = source::graph_for(&self.model, options)?;
+        let port = |name: &str, v: brolga::ir::Value| format!("{}: {}", plain(name), graph.ty(v));
+        let inputs: Vec<String> = graph.inputs.iter().map(|i| port(&i.name, i.value)).collect();
+        let outputs: Vec<String> = graph.outputs.iter().map(|(name, v)| port(name, *v)).collect();
+        let flops = flops(&graph);
+        if self.json {
+            let report = serde_json::json!({
+                "name": graph.name, "family": summary.family, "tensors": summary.tensors, "parameters": summary.parameters,
+                "weights_bytes": summary.bytes, "inputs": inputs, "outputs": outputs, "flops": flops.to_string(),
+            });
+            return print_json(&report);
+        }
+        let dtypes: Vec<&str> = summary.bytes.keys().map(String::as_str).collect();
+        let bytes: u64 = summary.bytes.values().sum();
+        let mut out = format!(
+            "folder       {}, a model of the family {}\nweights      {} tensors of {}, {} parameters, {bytes} bytes\n",
+            plain(&graph.name),
+            plain(&summary.family),
+            summary.tensors,
+            dtypes.join(" and "),
+            summary.parameters
+        );
+        list(&mut out, "inputs", inputs.into_iter());
+        list(&mut out, "outputs", outputs.into_iter());
+        let _ = writeln!(out, "flops        {flops}");
+        print(&out)
     }
 
     fn artefact(&self) -> Outcome {

@@ -2,6 +2,7 @@
 
 use super::{Failure, ModelArgs, note};
 use brolga::abi::Input;
+use brolga::frontend::safetensors::OPTIONAL;
 use brolga::ir::{Strings, Tensor, plain};
 use brolga::{Error, npy, random, tensors};
 use clap::Args;
@@ -36,6 +37,17 @@ impl InputArgs {
             false => self.read(model)?,
         };
         typed(ports, inputs)
+    }
+
+    /// Those that are given of what a folder's model may do without, beside these.
+    pub fn optional(&self, with: &[String]) -> Result<Vec<String>, Failure> {
+        let mut names: Vec<String> = match &self.inputs {
+            Some(path) => npy::read_npz(path)?.into_iter().map(|(name, _)| name).collect(),
+            None => vec![],
+        };
+        names.extend(self.input.iter().map(|(name, _)| name.clone()));
+        names.retain(|n| OPTIONAL.contains(&n.as_str()) && !with.contains(n));
+        Ok(names)
     }
 
     fn read(&self, model: &ModelArgs) -> Result<Vec<(String, Tensor)>, Failure> {

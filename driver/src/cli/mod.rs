@@ -232,6 +232,15 @@ struct ModelArgs {
     /// Make inputs constants that have an initializer, which is their default otherwise; the code may be faster
     #[arg(long)]
     constant_defaults: bool,
+    /// The family of a model's folder, in place of what its config.json says
+    #[arg(long, value_name = "NAME")]
+    family: Option<String>,
+    /// A field of a folder's config.json in place of the file's, such as sliding_window=null (may be repeated)
+    #[arg(long = "config", value_name = "FIELD=JSON", value_parser = field)]
+    fields: Vec<(String, String)>,
+    /// An input of a folder's model beside those that it needs: attention_mask, position_ids, token_type_ids (may be repeated)
+    #[arg(long = "with", value_name = "INPUT")]
+    with: Vec<String>,
     /// Most memory for constants and for a run, such as 512M or 16G
     #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = bytes)]
     memory_limit: u64,
@@ -256,6 +265,12 @@ impl ModelArgs {
             pins: self.pins.clone(),
             shapes: self.shapes.clone(),
             constant_defaults: self.constant_defaults,
+            folder: brolga::frontend::safetensors::Options {
+                family: self.family.clone(),
+                config: self.fields.clone(),
+                with: self.with.clone(),
+                ..Default::default()
+            },
             memory_limit: self.memory_limit,
             ..Options::default()
         })
@@ -393,6 +408,11 @@ fn target(name: &str) -> Result<Target, String> {
             let names: Vec<&str> = Target::all().map(|t| t.name).collect();
             format!("expected native, one of {}, or a CPU's triple", names.join(", "))
         })
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected FIELD=JSON")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn size(text: &str) -> Result<(String, i64), String> {

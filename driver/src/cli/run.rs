@@ -25,9 +25,10 @@ Examples:
   brolga run model.onnx --input image=image.npy --input mask=mask.pb
   brolga run model.onnx --inputs inputs.npz --expect reference.npz --tolerance 1e-5
   brolga run model.onnx --set batch=8 --threads 1 --time 50
+  brolga run folder --input input_ids=tokens.npy --output logits.npz
   brolga run model.brolga --inputs inputs.npz")]
 pub struct Run {
-    /// The model: ONNX, the printed text of any level, or a compiled artefact
+    /// The model: ONNX, a folder of safetensors, the printed text of any level, or a compiled artefact
     model: PathBuf,
     #[command(flatten)]
     inputs: InputArgs,
@@ -72,6 +73,9 @@ impl Run {
         let mut options = self.compile.options()?;
         options.perf_map = self.perf_map;
         let kind = source::kind(&self.model)?;
+        if kind == Kind::Folder {
+            options.folder.with.extend(self.inputs.optional(&options.folder.with)?);
+        }
         let lowered = matches!(kind, Kind::Artefact | Kind::Program);
         if lowered {
             // Symbols are settled; what is said of their sizes is compared with the inputs' below.

@@ -3,6 +3,7 @@
 
 use super::error::Error;
 use super::{Options, model, tensor, wire};
+use crate::mapped;
 use brolga_ir::{Source, Tensor};
 use std::path::Path;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ fn optional(source: &Arc<dyn Source>, options: &Options) -> Result<Contents, Str
 
 /// A tensor within another message.
 fn one(source: &Arc<dyn Source>, body: &[u8], options: &Options) -> Result<Tensor, String> {
-    let source = model::bytes(body.to_vec(), source.name());
+    let source = mapped::bytes(body.to_vec(), source.name());
     let proto = model::parse_tensor(&source)?;
     let mut files = model::Files::new(source, None);
     files.strings = options.strings.clone();

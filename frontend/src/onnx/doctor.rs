@@ -96,6 +96,7 @@ pub struct Quantised {
 }
 
 /// What is found in a model.
+#[derive(Default)]
 pub struct Examination {
     /// All there is to say, what stands in the way first.
     pub findings: Vec<Finding>,

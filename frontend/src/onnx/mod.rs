@@ -47,6 +47,7 @@ pub use error::{Error, Unsupported};
 pub use redeclare::numbers;
 pub use summary::{OperatorCount, Port, Summary, summary};
 
+use crate::mapped;
 use brolga_ir::{Graph, Source, Strings, Tensor, Type};
 use std::path::Path;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Graph, Error> {
 /// # Errors
 /// See [`load`].
 pub fn load_bytes(bytes: Vec<u8>, name: &str, options: &Options) -> Result<Graph, Error> {
-    import(model::bytes(bytes, name), None, options)
+    import(mapped::bytes(bytes, name), None, options)
 }
 
 fn import(source: Arc<dyn Source>, folder: Option<std::path::PathBuf>, options: &Options) -> Result<Graph, Error> {

@@ -4,11 +4,10 @@
 //! external-data location never leads out of the model's folder.
 
 use super::{Error, looks, wire};
+use crate::mapped;
 use brolga_ir::{Source, Strings};
-use memmap2::Mmap;
 use onnx_protobuf::{Message, ModelProto, TensorProto};
 use rustc_hash::FxHashMap;
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -17,70 +16,14 @@ use std::sync::Arc;
 const SAVE_AGAIN: &str =
     "put the file there and save the model again, with onnx.save_model(..., save_as_external_data=True)";
 
-/// A mapped file.
-struct Mapped {
-    map: Mmap,
-    name: String,
-}
-
-impl Source for Mapped {
-    fn bytes(&self) -> &[u8] {
-        &self.map
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-/// Bytes in memory, under a name.
-struct Owned {
-    bytes: Vec<u8>,
-    name: String,
-}
-
-impl Source for Owned {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-}
-
 /// Maps a file.
 ///
 /// # Errors
 /// When it cannot be opened or mapped, or is no regular file.
 pub fn map(path: &Path) -> Result<Arc<dyn Source>, Error> {
-    let name = path.display().to_string();
-    let io = |source| Error::Io {
-        file: name.clone(),
+    mapped::map(path).map_err(|source| Error::Io {
+        file: path.display().to_string(),
         source,
-    };
-    let file = File::open(path).map_err(io)?;
-    let meta = file.metadata().map_err(io)?;
-    if !meta.is_file() {
-        return Err(Error::Model {
-            file: name,
-            message: "not a file".into(),
-        });
-    }
-    if meta.len() == 0 {
-        // An empty range cannot be mapped.
-        return Ok(bytes(vec![], &name));
-    }
-    // SAFETY: the mapping is private and read-only. As for every mapped file, another process that truncates it while
-    // it is in use faults this one; nothing here relies on the bytes staying the same after a check, except for their
-    // number.
-    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-    Ok(Arc::new(Mapped { map, name }))
-}
-
-/// Bytes in memory as a source.
-pub fn bytes(bytes: Vec<u8>, name: &str) -> Arc<dyn Source> {
-    Arc::new(Owned {
-        bytes,
-        name: name.to_string(),
     })
 }
 

@@ -1,0 +1,5 @@
+//! Text from language models.
+
+pub mod model;
+
+pub use model::{Cache, Model};

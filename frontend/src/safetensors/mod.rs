@@ -1,0 +1,178 @@
+//! Folders of Hugging Face's transformers to the tensor IR: `config.json` and `model.safetensors`, or its shards.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `file`, `weights` | tensors in mapped files; as constants of a graph |
+//! | `config` | fields of `config.json`, and which nobody understood |
+//! | `net` | a network under construction: linear layers, norms, embeddings, attention |
+//! | `rope` | rotary position embeddings and their scalings |
+//! | `layer` | layers of attention and an inner layer, as encoders have them |
+//! | `decoder` | what decoder-only language models have in common |
+//! | `families` | one file a family, and the table of them |
+//!
+//! Attention, rotary embeddings and norms are operators of the IR; what they become is decided later.
+
+mod config;
+mod decoder;
+mod error;
+mod families;
+mod facts;
+mod file;
+mod layer;
+mod net;
+mod rope;
+mod weights;
+
+pub use error::{Error, Problems};
+pub use facts::{Facts, facts};
+pub use families::known;
+
+use brolga_ir::Graph;
+use config::Config;
+use error::Fail;
+use families::Family;
+use net::Net;
+use std::collections::BTreeMap;
+use std::path::Path;
+use weights::Weights;
+
+/// The file that makes a folder a model's.
+pub const CONFIG: &str = "config.json";
+
+/// Inputs that a model can do without.
+pub const OPTIONAL: &[&str] = &["attention_mask", "position_ids", "token_type_ids"];
+
+/// How a folder is read.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The family in place of what `model_type` says.
+    pub family: Option<String>,
+    /// Fields of `config.json` in place of the file's: names, with dots for those inside of others, and values in JSON, or texts.
+    /// `null` takes one out.
+    pub config: Vec<(String, String)>,
+    /// Inputs beside those that a family needs, of [`OPTIONAL`].
+    pub with: Vec<String>,
+    /// What the graph is for.
+    pub form: Form,
+}
+
+/// What a graph is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// All tokens at once, and nothing kept.
+    #[default]
+    Whole,
+    /// Generation: some tokens behind others, whose keys and values are kept in memory that the caller gives.
+    Steps {
+        /// Whether several sequences are computed at once, with lengths of their own.
+        batched: bool,
+    },
+}
+
+/// Reads a model's folder. Weights stay in its files, which are mapped for as long as the graph refers to them.
+///
+/// # Errors
+/// When a file is missing or corrupt, the family is not known, fields of the configuration are not understood, or tensors are not those
+/// that it speaks of; all tensors are listed.
+pub fn load(folder: impl AsRef<Path>, options: &Options) -> Result<Graph, Error> {
+    let folder = folder.as_ref();
+    let (config, family) = described(folder, options)?;
+    let weights = Weights::new(file::tensors(folder)?);
+    let title = folder.canonicalize().ok();
+    let title = title.as_deref().unwrap_or(folder).file_name();
+    let title = title.map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    let mut net = Net::new(&title, weights, &options.with, options.form);
+    let built = (family.build)(&config, &mut net);
+    let folder = folder.display().to_string();
+    match built {
+        Err(Fail::Config(e)) => return Err(e),
+        // A tensor that is missing is the better reason.
+        Err(Fail::Module(message)) => {
+            let problems = net.weights.problems();
+            return Err(match problems.missing.is_empty() && problems.wrong.is_empty() {
+                true => Error::Module {
+                    folder,
+                    module: net.module.to_string(),
+                    message,
+                },
+                false => Error::Tensors { folder, problems },
+            });
+        }
+        Ok(()) => {}
+    }
+    config.finish()?;
+    let problems = net.weights.problems();
+    if !problems.is_empty() {
+        return Err(Error::Tensors { folder, problems });
+    }
+    if let Some(name) = net.with.first() {
+        let message = format!("its family, {name_of}, has no input `{name}`", name_of = family.types[0]);
+        return Err(Error::File { file: folder, message });
+    }
+    let mut graph = net.graph;
+    graph.prune();
+    tracing::debug!(model = graph.name, nodes = graph.nodes.len(), "imported");
+    Ok(graph)
+}
+
+/// A folder's configuration, and the family that it is of.
+fn described(folder: &Path, options: &Options) -> Result<(Config, &'static Family), Error> {
+    let config = Config::read(&folder.join(CONFIG), &options.config)?;
+    let name = match &options.family {
+        Some(name) => Some(name.as_str()),
+        None => config.opt_word("model_type").map_err(plain)?,
+    };
+    let found = name.and_then(families::find);
+    let what = || match name {
+        None => "is missing".to_owned(),
+        Some(name) => format!("`{name}` is not known"),
+    };
+    match found {
+        Some(family) => Ok((config, family)),
+        None => Err(plain(config.wrong("model_type", families::unknown(&what())))),
+    }
+}
+
+/// What a folder holds.
+pub struct Summary {
+    /// The first name of its family.
+    pub family: String,
+    /// The number of tensors.
+    pub tensors: usize,
+    /// The number of their elements.
+    pub parameters: u64,
+    /// Bytes of tensors, by element type.
+    pub bytes: BTreeMap<String, u64>,
+}
+
+/// What a folder holds, whether its tensors fit its configuration or not.
+///
+/// # Errors
+/// When a file is missing or corrupt, or the family is not known.
+pub fn summary(folder: impl AsRef<Path>, options: &Options) -> Result<Summary, Error> {
+    let folder = folder.as_ref();
+    let (_, family) = described(folder, options)?;
+    let mut s = Summary {
+        family: family.types[0].to_owned(),
+        tensors: 0,
+        parameters: 0,
+        bytes: BTreeMap::new(),
+    };
+    for stored in file::tensors(folder)?.values() {
+        let n = stored.shape.iter().map(|&d| d as u64).product::<u64>();
+        s.tensors += 1;
+        s.parameters += n;
+        *s.bytes.entry(stored.dtype.to_string()).or_default() += n * stored.dtype.bytes() as u64;
+    }
+    Ok(s)
+}
+
+fn plain(fail: Fail) -> Error {
+    match fail {
+        Fail::Config(e) => e,
+        Fail::Module(message) => Error::File {
+            file: CONFIG.into(),
+            message,
+        },
+    }
+}
