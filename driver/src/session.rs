@@ -278,6 +278,21 @@ impl Session {
         &self.executor
     }
 
+    /// The same program with another number of threads; 0 is one for each core.
+    ///
+    /// # Errors
+    /// When threads cannot be started.
+    pub fn with_threads(&self, threads: usize) -> Result<Session> {
+        Ok(Session {
+            executor: self.executor.with_threads(threads)?,
+            versions: None,
+            strings: self.strings.fresh(),
+            timings: self.timings,
+            remarks: self.remarks.clone(),
+            tuned: Tuned::default(),
+        })
+    }
+
     /// The strings of a run, for models that take or give any: elements of the type `str` are their numbers. The run goes inside of
     /// [`Strings::scope`], and what it makes is read with [`Strings::texts`]; with the last clone they are gone.
     ///

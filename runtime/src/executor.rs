@@ -97,6 +97,15 @@ impl Executor {
         })
     }
 
+    /// The same program with another number of threads; 0 is one for each core.
+    pub fn with_threads(&self, threads: usize) -> Result<Executor> {
+        let options = Options {
+            threads,
+            ..self.options.clone()
+        };
+        Executor::with_options(self.program.clone(), options)
+    }
+
     /// The program.
     pub fn program(&self) -> &Arc<Program> {
         &self.program

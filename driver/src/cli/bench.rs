@@ -1,6 +1,6 @@
-//! `brolga bench`: one kernel alone, by one schedule or by two in turn.
+//! `brolga bench`: one kernel alone, by one schedule or by two in turn; or a folder's language model (`bench_folder`).
 
-use super::{Failure, Outcome, note, print, target, time};
+use super::{Failure, ModelArgs, Outcome, note, print, target, time};
 use brolga::ir::program::Step;
 use brolga::ir::schedule::Schedule;
 use brolga::ir::{Symbol, Target};
@@ -15,7 +15,10 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Time one kernel alone
+/// Time one kernel alone, or what a language model takes
+///
+/// Of a folder of safetensors, a prompt and the tokens behind it are timed with 1, 2, 4 … threads, in turn with a loop that reads memory:
+/// decoding a token reads all weights, so that its share of that is how near it is to what the machine can do.
 ///
 /// The kernel is a structured one, as `brolga emit --stage structured` prints it, with a line `constant o1` where an operand is a
 /// constant of the model, which is packed once. It runs on random data of its types.
@@ -24,10 +27,11 @@ use std::time::{Duration, Instant};
 Examples:
   brolga bench kernel.txt
   brolga bench kernel.txt --at n0=128 --threads 1
-  brolga bench kernel.txt --schedule 'copy{grain=40000}' --schedule 'copy{grain=0}'")]
+  brolga bench kernel.txt --schedule 'copy{grain=40000}' --schedule 'copy{grain=0}'
+  brolga bench folder --prompt 512 --tokens 32")]
 pub struct Bench {
-    /// The kernel's text
-    kernel: PathBuf,
+    /// The kernel's text, or a folder of safetensors
+    pub(super) kernel: PathBuf,
     /// Its schedule, in place of the one in the text or the one that is chosen; a second one is run in turn with the first
     #[arg(long, value_name = "SCHEDULE")]
     schedule: Vec<String>,
@@ -36,7 +40,13 @@ pub struct Bench {
     at: Vec<(String, i64)>,
     /// Threads; 0 is one for each core
     #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    pub(super) threads: usize,
+    /// Tokens of a language model's prompt
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(super) prompt: usize,
+    /// Tokens behind it that are timed
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(super) tokens: usize,
     /// How long to go on
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
@@ -45,7 +55,9 @@ pub struct Bench {
     spread: u64,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) read: ModelArgs,
     #[arg(long, alias = "cpu", value_name = "TARGET", value_parser = target, help = super::targets())]
     target: Option<Target>,
 }
@@ -67,6 +79,9 @@ impl Bench {
             .clone()
             .or(native)
             .ok_or("this machine's architecture is none that Brolga makes code for")?;
+        if self.kernel.is_dir() {
+            return super::bench_folder::run(&self, &target);
+        }
         if self.schedule.len() > 2 {
             return Err("at most two schedules are run in turn".into());
         }

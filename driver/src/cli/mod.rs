@@ -5,6 +5,7 @@
 //! Results go to standard output, everything else to standard error; colours only to a terminal.
 
 mod bench;
+mod bench_folder;
 mod compare;
 mod compile;
 mod device;
@@ -65,7 +66,7 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Search better schedules for a model's kernels, on this machine
     Tune(tune::Tune),
-    /// Time one kernel alone
+    /// Time one kernel alone, or what a language model takes
     Bench(bench::Bench),
     /// List the schedules that a kernel may have
     Space(space::Space),
@@ -241,6 +242,9 @@ struct ModelArgs {
     /// An input of a folder's model beside those that it needs: attention_mask, position_ids, token_type_ids (may be repeated)
     #[arg(long = "with", value_name = "INPUT")]
     with: Vec<String>,
+    /// A LoRA adapter's folder that is merged into a folder's weights, with a factor: FOLDER or FOLDER=0.5 (may be repeated)
+    #[arg(long = "lora", value_name = "FOLDER[=SCALE]", value_parser = adapter)]
+    lora: Vec<(PathBuf, f64)>,
     /// Most memory for constants and for a run, such as 512M or 16G
     #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = bytes)]
     memory_limit: u64,
@@ -269,6 +273,7 @@ impl ModelArgs {
                 family: self.family.clone(),
                 config: self.fields.clone(),
                 with: self.with.clone(),
+                lora: self.lora.clone(),
                 ..Default::default()
             },
             memory_limit: self.memory_limit,
@@ -408,6 +413,18 @@ fn target(name: &str) -> Result<Target, String> {
             let names: Vec<&str> = Target::all().map(|t| t.name).collect();
             format!("expected native, one of {}, or a CPU's triple", names.join(", "))
         })
+}
+
+fn adapter(text: &str) -> Result<(PathBuf, f64), String> {
+    match text.rsplit_once('=') {
+        None => Ok((text.into(), 1.0)),
+        Some((folder, scale)) => match scale.parse::<f64>() {
+            Ok(x) if x.is_finite() => Ok((folder.into(), x)),
+            // A folder's name may have the sign, too.
+            _ if Path::new(text).is_dir() => Ok((text.into(), 1.0)),
+            _ => Err("expected FOLDER or FOLDER=SCALE".into()),
+        },
+    }
 }
 
 fn field(text: &str) -> Result<(String, String), String> {

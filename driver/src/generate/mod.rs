@@ -1,5 +1,6 @@
 //! Text from language models.
 
+pub mod bench;
 pub mod model;
 
 pub use model::{Cache, Model};

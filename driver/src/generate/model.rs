@@ -6,6 +6,7 @@ use crate::session::Session;
 use crate::{Error, Result, source};
 use brolga_abi::Dim;
 use brolga_frontend::safetensors::{self, Facts, Form};
+use brolga_ir::{ConstData, Constant, Def, Graph};
 use brolga_runtime::{Buffer, DType, View, ViewMut};
 use std::path::Path;
 use std::time::Instant;
@@ -24,6 +25,8 @@ pub struct Model {
     /// Heads of a cache, and their size.
     kept: [usize; 2],
     vocabulary: usize,
+    /// Bytes of weights that each token reads, as they are stored.
+    streamed: u64,
     facts: Facts,
 }
 
@@ -52,6 +55,29 @@ impl Cache {
     }
 }
 
+/// What is known of a model from its graph.
+struct Made {
+    layers: usize,
+    streamed: u64,
+}
+
+/// Bytes of constants that anything but a gather reads.
+fn streamed(graph: &Graph) -> u64 {
+    let mut read = vec![false; graph.constants.len()];
+    for node in graph.nodes.iter().filter(|n| n.op.name() != "gather") {
+        for v in &node.inputs {
+            if let Def::Const(c) = graph.def(*v) {
+                read[c as usize] = true;
+            }
+        }
+    }
+    let bytes = |c: &Constant| match c.data {
+        ConstData::File { .. } => c.ty.len().as_const().unwrap_or(0) as u64 * c.ty.dtype.bytes() as u64,
+        _ => 0,
+    };
+    graph.constants.iter().zip(read).filter(|(_, read)| *read).map(|(c, _)| bytes(c)).sum()
+}
+
 impl Model {
     /// Reads and compiles the model of a folder.
     ///
@@ -74,10 +100,14 @@ impl Model {
         draft.timings.load = load;
         let session = draft.session(threads)?;
         let facts = safetensors::facts(folder, &options.folder)?;
-        Model::of(session, layers, facts).map_err(|message| Error::file(folder, message))
+        let made = Made {
+            layers,
+            streamed: streamed(&graph),
+        };
+        Model::of(session, made, facts).map_err(|message| Error::file(folder, message))
     }
 
-    fn of(session: Session, layers: usize, facts: Facts) -> std::result::Result<Model, String> {
+    fn of(session: Session, made: Made, facts: Facts) -> std::result::Result<Model, String> {
         let meta = session.meta();
         let keys = meta.inputs.iter().find(|i| i.name == "keys.0");
         let kept = match keys.map(|i| &i.dims[..]) {
@@ -88,9 +118,10 @@ impl Model {
             return Err("its first output is not `logits`: a model without a head generates nothing".into());
         }
         Ok(Model {
-            layers,
+            layers: made.layers,
             kept,
             vocabulary: facts.vocabulary,
+            streamed: made.streamed,
             facts,
             session,
         })
@@ -99,6 +130,22 @@ impl Model {
     /// What the folder says of the model.
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// Bytes of weights that each token reads, as they are stored: all but tables of which it takes rows.
+    pub fn streamed(&self) -> u64 {
+        self.streamed
+    }
+
+    /// The same with another number of threads; 0 is one for each core.
+    ///
+    /// # Errors
+    /// When threads cannot be started.
+    pub fn with_threads(self, threads: usize) -> Result<Model> {
+        Ok(Model {
+            session: self.session.with_threads(threads)?,
+            ..self
+        })
     }
 
     /// The session of its steps.
@@ -125,7 +172,7 @@ impl Model {
         if rows <= cache.rows {
             return Ok(());
         }
-        let rows = rows.next_power_of_two();
+        let rows = rows.next_power_of_two().max(FIRST_ROWS);
         let [heads, size] = self.kept;
         let row = size * size_of::<f32>();
         let used = cache.tokens.len() * row;
@@ -142,6 +189,43 @@ impl Model {
         Ok(())
     }
 
+    /// A cache of the first tokens of another.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn copy(&self, other: &Cache, tokens: usize) -> Result<Cache> {
+        let [heads, size] = self.kept;
+        let row = size * size_of::<f32>();
+        let tokens = &other.tokens[..tokens.min(other.tokens.len())];
+        let mut copy = self.cache()?;
+        self.grow(&mut copy, tokens.len())?;
+        for (new, old) in copy.sides.iter_mut().zip(&other.sides) {
+            let news = new.bytes_mut().chunks_exact_mut(copy.rows * row);
+            let olds = old.bytes().chunks_exact(other.rows * row);
+            for (new, old) in news.zip(olds).take(heads) {
+                new[..tokens.len() * row].copy_from_slice(&old[..tokens.len() * row]);
+            }
+        }
+        copy.tokens = tokens.to_vec();
+        Ok(copy)
+    }
+
+    /// Checks that a sequence of so many tokens fits, and that these are of the vocabulary.
+    ///
+    /// # Errors
+    /// When not.
+    pub fn check(&self, length: usize, tokens: &[i64]) -> Result<()> {
+        if let Some(context) = self.facts.context
+            && length > context
+        {
+            return Err(Error::Option(format!("{length} tokens, beyond the model's context of {context}")));
+        }
+        match tokens.iter().find(|t| !(0..self.vocabulary as i64).contains(*t)) {
+            Some(t) => Err(Error::Option(format!("token {t}, of a vocabulary of {}", self.vocabulary))),
+            None => Ok(()),
+        }
+    }
+
     /// Computes tokens behind those of a cache, and keeps them; logits of the last `shown` of them, `[shown, vocabulary]`.
     ///
     /// # Errors
@@ -152,14 +236,7 @@ impl Model {
         if shown == 0 || tokens.len() < shown {
             return Err(Error::Option(format!("logits of {shown} tokens of {}", tokens.len())));
         }
-        if let Some(context) = self.facts.context
-            && all > context
-        {
-            return Err(Error::Option(format!("{all} tokens, beyond the model's context of {context}")));
-        }
-        if let Some(t) = tokens.iter().find(|t| !(0..self.vocabulary as i64).contains(*t)) {
-            return Err(Error::Option(format!("token {t}, of a vocabulary of {}", self.vocabulary)));
-        }
+        self.check(all, tokens)?;
         self.grow(cache, all)?;
         // What is shown is in the last run.
         let (before, last) = tokens.split_at(tokens.len() - shown);

@@ -130,6 +130,48 @@ pub fn measure(target: &Target) -> Result<Figures> {
     })
 }
 
+/// Reads of memory by so many threads: what streams of weights are compared with.
+pub struct Stream {
+    probe: Probe,
+    repetitions: Vec<u8>,
+    bytes: Buffer,
+}
+
+impl Stream {
+    /// Bytes that are read, of all threads.
+    const BYTES: usize = MEMORY[1];
+
+    /// Makes ready to read.
+    ///
+    /// # Errors
+    /// When code for the target does not run here, or there is no memory.
+    pub fn new(target: &Target, threads: usize) -> Result<Stream> {
+        let cpu = brolga_codegen::target::cpu(target).map_err(|e| Error::Option(e.to_string()))?;
+        let mut bytes = Buffer::zeroed(DType::F32, vec![Stream::BYTES / 4])?;
+        // What was never written is one page of zeros everywhere.
+        bytes.bytes_mut().fill(0x3c);
+        Ok(Stream {
+            probe: Probe::read(target, cpu, threads, Stream::BYTES / threads, What::Memory(threads))?,
+            repetitions: vec![0],
+            bytes,
+        })
+    }
+
+    /// Reads all once more; bytes a second.
+    ///
+    /// # Errors
+    /// When the run fails.
+    pub fn sample(&mut self) -> Result<f64> {
+        let given = Given {
+            repetitions: &self.repetitions,
+            bytes: self.bytes.bytes(),
+        };
+        self.probe.sample(&given)?;
+        let last = self.probe.times.last().copied().unwrap_or(f64::INFINITY);
+        Ok(self.probe.amount / last)
+    }
+}
+
 /// Runs all probes in turn, until there are enough times.
 fn run(probes: &mut [Probe], given: &Given) -> Result<()> {
     let begin = Instant::now();

@@ -14,7 +14,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 pub use file::{json, read};
-pub use measure::measure;
+pub use measure::{Stream, measure};
 
 /// A machine as its figures are named.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `file`, `weights` | tensors in mapped files; as constants of a graph |
 //! | `config` | fields of `config.json`, and which nobody understood |
+//! | `lora` | adapters that are merged into the weights |
 //! | `net` | a network under construction: linear layers, norms, embeddings, attention |
 //! | `rope` | rotary position embeddings and their scalings |
 //! | `layer` | layers of attention and an inner layer, as encoders have them |
@@ -19,6 +20,7 @@ mod families;
 mod facts;
 mod file;
 mod layer;
+mod lora;
 mod net;
 mod rope;
 mod weights;
@@ -31,9 +33,10 @@ use brolga_ir::Graph;
 use config::Config;
 use error::Fail;
 use families::Family;
+use lora::Adapter;
 use net::Net;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use weights::Weights;
 
 /// The file that makes a folder a model's.
@@ -52,6 +55,8 @@ pub struct Options {
     pub config: Vec<(String, String)>,
     /// Inputs beside those that a family needs, of [`OPTIONAL`].
     pub with: Vec<String>,
+    /// Folders of LoRA adapters that are merged into the weights, in order, and factors of what they add.
+    pub lora: Vec<(PathBuf, f64)>,
     /// What the graph is for.
     pub form: Form,
 }
@@ -77,7 +82,8 @@ pub enum Form {
 pub fn load(folder: impl AsRef<Path>, options: &Options) -> Result<Graph, Error> {
     let folder = folder.as_ref();
     let (config, family) = described(folder, options)?;
-    let weights = Weights::new(file::tensors(folder)?);
+    let adapters = options.lora.iter().map(|(path, strength)| Adapter::read(path, *strength));
+    let weights = Weights::new(file::tensors(folder)?, adapters.collect::<Result<_, _>>()?);
     let title = folder.canonicalize().ok();
     let title = title.as_deref().unwrap_or(folder).file_name();
     let title = title.map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());

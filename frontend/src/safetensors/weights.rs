@@ -3,6 +3,7 @@
 
 use super::error::Problems;
 use super::file::Stored;
+use super::lora::Adapter;
 use brolga_ir::{ConstData, Constant, DType, Graph, Number, Type, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,16 +14,19 @@ pub struct Weights {
     values: BTreeMap<String, Value>,
     /// Names that a model may have without a use.
     unused: BTreeSet<String>,
+    /// What is added to tensors, in order.
+    adapters: Vec<Adapter>,
     problems: Problems,
 }
 
 impl Weights {
     /// The weights of a folder.
-    pub fn new(tensors: BTreeMap<String, Stored>) -> Weights {
+    pub fn new(tensors: BTreeMap<String, Stored>, adapters: Vec<Adapter>) -> Weights {
         Weights {
             tensors,
             values: BTreeMap::new(),
             unused: BTreeSet::new(),
+            adapters,
             problems: Problems::default(),
         }
     }
@@ -85,7 +89,13 @@ impl Weights {
                 }
             }
         };
-        let v = graph.constant(constant);
+        let mut v = graph.constant(constant);
+        for adapter in &mut self.adapters {
+            match adapter.merge(graph, name, v) {
+                Ok(merged) => v = merged,
+                Err(message) => self.problems.wrong.push((name.to_owned(), message)),
+            }
+        }
         self.values.insert(name.to_owned(), v);
         v
     }
@@ -96,7 +106,7 @@ impl Weights {
         problems.missing.sort_unstable();
         problems.missing.dedup();
         let extra = self.tensors.keys().filter(|n| !self.values.contains_key(*n) && !self.unused.contains(*n));
-        problems.extra = extra.cloned().collect();
+        problems.extra = extra.cloned().chain(self.adapters.iter().flat_map(Adapter::left)).collect();
         problems
     }
 }

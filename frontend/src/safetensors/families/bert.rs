@@ -43,6 +43,8 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     };
     config.only("position_embedding_type", &[json!("absolute")])?;
     config.only("is_decoder", &[json!(false)])?;
+    // Only a head of words can be tied.
+    config.without_effect(&["tie_word_embeddings"]);
     net.weights.may_end_with(&["embeddings.position_ids"]);
     let hidden = config.size("hidden_size")?;
     let norm = Norm::Layer {

@@ -31,6 +31,9 @@ fn tower(config: &Config, vision: &Config, net: &mut Net) -> Result<(), Fail> {
     net.weights.may_end_with(&["embeddings.position_ids"]);
     let hidden = vision.size("hidden_size")?;
     let patches = Patches::of(vision)?;
+    // Only a head of words can be tied.
+    vision.without_effect(&["tie_word_embeddings"]);
+    config.without_effect(&["tie_word_embeddings"]);
     let norm = Norm::Layer {
         eps: vision.float("layer_norm_eps", 1e-5)?,
     };

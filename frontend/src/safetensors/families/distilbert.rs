@@ -16,6 +16,8 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     net.weights.may_end_with(&["embeddings.position_ids"]);
     // The table that is made of sines is stored as any other.
     config.without_effect(&["sinusoidal_pos_embds"]);
+    // Only a head of words can be tied.
+    config.without_effect(&["tie_word_embeddings"]);
     let hidden = config.size("dim")?;
     let norm = Norm::Layer { eps: 1e-12 };
     let activation = config.word("activation", "gelu")?;

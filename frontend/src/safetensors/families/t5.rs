@@ -98,15 +98,15 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         x = t5.mlp(net, x, &format!("{at}.2"))?;
     }
     let mut x = net.norm(x, "decoder.final_layer_norm", t5.norm)?;
-    let name = match config.flag("tie_word_embeddings", true)? {
-        true => {
-            net.weights.may_begin_with(&["lm_head."]);
-            x = net.map_num("mul", x, 1.0 / (t5.hidden as f64).sqrt())?;
-            "shared"
-        }
-        false => "lm_head",
-    };
-    config.without_effect(&["scale_decoder_outputs"]);
+    let tied = config.flag("tie_word_embeddings", true)?;
+    // Before it had a field of its own, whether the head was tied told it.
+    if config.flag("scale_decoder_outputs", tied)? {
+        x = net.map_num("mul", x, 1.0 / (t5.hidden as f64).sqrt())?;
+    }
+    let name = if tied { "shared" } else { "lm_head" };
+    if tied {
+        net.weights.may_begin_with(&["lm_head."]);
+    }
     let logits = net.linear(x, name, [words, t5.hidden], false)?;
     net.output("logits", logits);
     Ok(())

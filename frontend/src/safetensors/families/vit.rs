@@ -16,6 +16,8 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     let root = net.weights.root("vit.");
     let hidden = config.size("hidden_size")?;
     let patches = Patches::of(config)?;
+    // Only a head of words can be tied.
+    config.without_effect(&["tie_word_embeddings"]);
     let norm = Norm::Layer {
         eps: config.float("layer_norm_eps", 1e-12)?,
     };
