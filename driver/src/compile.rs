@@ -36,6 +36,8 @@ pub struct Compiled {
     pub remarks: Vec<String>,
     /// What became of the records of the options.
     pub tuned: Tuned,
+    /// Texts that an artefact of it carries: kinds, names, and themselves.
+    pub texts: Vec<(String, String, String)>,
     /// Threads that make machine code.
     pub threads: usize,
     /// Whether sessions of it tell `perf` the names of their kernels ([`Options::perf_map`]).
@@ -197,7 +199,7 @@ impl Draft {
     }
 
     /// Evaluates the constants, by all threads.
-    fn finish(self) -> Result<Compiled> {
+    pub fn finish(self) -> Result<Compiled> {
         let threads = self.threads;
         let (compiled, ()) = self.evaluate(|_, _, work| native::with_help(threads, work, |_| work()))?;
         Ok(compiled)
@@ -236,6 +238,7 @@ impl Draft {
             timings: self.timings,
             remarks: self.remarks,
             tuned: self.tuned,
+            texts: vec![],
             threads: self.threads,
             perf_map: self.perf_map,
         };

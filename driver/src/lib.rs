@@ -81,6 +81,7 @@ pub use brolga_runtime as runtime;
 pub use brolga_runtime::{Buffer, DType, Element, View, ViewMut};
 pub use compile::{Compiled, compile, compile_file};
 pub use error::Error;
+pub use generate::Generator;
 pub use options::{Options, Timings};
 pub use session::{Session, SessionOptions};
 pub use versions::Specialise;

@@ -161,6 +161,9 @@ impl Compiled {
             let mut writer = Writer::create(path)?;
             writer.meta(&meta)?;
             writer.code(&image.bytes)?;
+            for (kind, name, body) in &self.texts {
+                writer.text(kind, name, body)?;
+            }
             writer.weights(|out| out.write_all(self.packed.bytes()))?;
             writer.commit()
         };

@@ -1,8 +1,34 @@
-//! Pseudo-random inputs, for runs whose results nobody looks at.
+//! Pseudo-random numbers, and inputs made of them for runs whose results nobody looks at.
 
 use crate::{Error, Result, tensors};
 use brolga_abi::{Dim, Input};
 use brolga_ir::{DType, Number, Strings, Tensor, plain};
+
+/// A generator: xorshift64 (Marsaglia, 2003).
+pub struct Random(u64);
+
+impl Random {
+    /// One whose numbers a seed tells. Seeds that are near each other give other numbers, since splitmix64 (Steele et al., 2014) is between.
+    pub fn new(seed: u64) -> Random {
+        let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Random((x ^ (x >> 31)).max(1))
+    }
+
+    /// 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A number from 0 on, below 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
 
 /// Inputs of these ports: floats from -1 to 1, integers and booleans 0 and 1, empty strings. Symbolic dimensions have the sizes given.
 ///
@@ -14,14 +40,7 @@ pub fn inputs<'p>(
     sizes: &[(String, i64)],
     limit: u64,
 ) -> Result<Vec<(String, Tensor)>> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = move || {
-        // xorshift64 (Marsaglia, 2003).
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let fail = |input: &Input, what: String| Error::Option(format!("input `{}` {what}", plain(&input.name)));
     let mut out = vec![];
     for input in ports {
@@ -47,7 +66,7 @@ pub fn inputs<'p>(
             _ => Number::Int(0),
         };
         let tensor = Tensor::from_fn(dtype, &shape, |_| {
-            let x = next();
+            let x = random.bits();
             if dtype == DType::Str {
                 empty
             } else if dtype.is_real() {

@@ -4,7 +4,8 @@ use crate::levels::{self, Module};
 use crate::options::Options;
 use crate::pins::Pin;
 use crate::{Error, Result};
-use brolga_frontend::{mapped, onnx, safetensors};
+use brolga_frontend::safetensors::{self, Facts};
+use brolga_frontend::{mapped, onnx};
 use brolga_ir::{Graph, Source, plain};
 use std::fs::File;
 use std::io::Read;
@@ -129,11 +130,7 @@ pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
             graph.name = name(path);
             Ok(graph)
         }
-        Kind::Folder => {
-            let graph = safetensors::load(path, &compile.folder)?;
-            settled(path, compile, "an ONNX model is read; a folder's are those of its family")?;
-            levels::specialise(&graph, &compile.sizes)
-        }
+        Kind::Folder => Ok(folder(path, compile)?.0),
         Kind::Text => {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
             let graph = parse_graph(&text, path)?;
@@ -149,6 +146,16 @@ pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
             "a program, expected a tensor graph: symbols have their sizes and operators their kernels there already",
         )),
     }
+}
+
+/// The model of a folder of safetensors with the options' sizes, and what else the folder says of it.
+///
+/// # Errors
+/// As [`graph`]; when an option is for models of other kinds.
+pub fn folder(path: &Path, compile: &Options) -> Result<(Graph, Facts)> {
+    settled(path, compile, "an ONNX model is read; a folder's are those of its family")?;
+    let (graph, facts) = safetensors::read(path, &compile.folder)?;
+    Ok((levels::specialise(&graph, &compile.sizes)?, facts))
 }
 
 /// How an ONNX model is read for these options.

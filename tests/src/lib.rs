@@ -22,9 +22,10 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// The archives of `tests/data`.
-const ARCHIVES: [&str; 8] = [
+const ARCHIVES: [&str; 9] = [
     "classical-models",
     "dynamic",
+    "families",
     "small-models",
     "microsoft",
     "onnx-light",

@@ -38,7 +38,7 @@ fn text(bench: &Bench, model: &Model, all: &[Measured]) -> String {
     let mut out = format!(
         "{} reads {:.2} GB of weights for each token\n\n{:>7}  {:>22}  {:>24}  {:>12}  {:>10}  {:>8}\n",
         model.session().meta().name,
-        model.streamed() as f64 / GIGA,
+        model.facts().streamed as f64 / GIGA,
         "threads",
         format!("prompt of {}", bench.prompt),
         "each token behind it",
@@ -71,6 +71,6 @@ fn json(bench: &Bench, model: &Model, all: &[Measured]) -> serde_json::Value {
     });
     serde_json::json!({
         "model": model.session().meta().name, "prompt": bench.prompt, "tokens": bench.tokens,
-        "weights_bytes_per_token": model.streamed(), "threads": rows.collect::<Vec<_>>(),
+        "weights_bytes_per_token": model.facts().streamed, "threads": rows.collect::<Vec<_>>(),
     })
 }

@@ -3,7 +3,7 @@
 use super::{CompileArgs, Outcome, is_stdout, note, print, print_json, time, warning};
 use brolga::output::{Outputs, WeightsIn};
 use brolga::report::{self, Report};
-use brolga::source;
+use brolga::{Options, source};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
@@ -48,9 +48,9 @@ pub struct Compile {
     /// Write a C header
     #[arg(long, value_name = "FILE")]
     header: Option<PathBuf>,
-    /// Write the weights to a file of their own instead of into the object
-    #[arg(long, value_name = "FILE")]
-    weights: Option<PathBuf>,
+    /// Compile a folder's language model for generation: in steps, with its tokenizer and template of chats, into an artefact
+    #[arg(long)]
+    generator: bool,
     /// What symbols begin with, instead of the model's name
     #[arg(long, value_name = "NAME")]
     prefix: Option<String>,
@@ -69,14 +69,15 @@ pub struct Compile {
 
 impl Compile {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub fn run(mut self) -> Outcome {
         let kind = self.kind()?;
-        if kind == Kind::Artefact && (self.header.is_some() || self.weights.is_some() || self.prefix.is_some()) {
+        let weights = self.compile.model.take_weights_file()?;
+        if kind == Kind::Artefact && (self.header.is_some() || weights.is_some() || self.prefix.is_some()) {
             let message = "an artefact holds its weights, and has no C header and no symbols; leave out --header, --weights \
                 and --prefix";
             return Err(message.into());
         }
-        let outputs = [Some(&self.output), self.header.as_ref(), self.weights.as_ref()];
+        let outputs = [Some(&self.output), self.header.as_ref(), weights.as_ref()];
         let to_stdout = outputs.into_iter().flatten().filter(|p| is_stdout(p)).count();
         if to_stdout + usize::from(self.json) > 1 {
             return Err("standard output can take one of --output, --header, --weights and --json; give files".into());
@@ -88,6 +89,9 @@ impl Compile {
         }
         self.no_overwriting(&outputs)?;
         let options = self.compile.options()?;
+        if self.generator {
+            return self.generator(kind, &options);
+        }
         let start = std::time::Instant::now();
         let module = source::model(&self.model, &options)?;
         let load = start.elapsed();
@@ -101,7 +105,7 @@ impl Compile {
         if let Some(p) = &self.prefix {
             c.prefix = brolga::abi::symbol_prefix(p);
         }
-        let place = if self.weights.is_some() {
+        let place = if weights.is_some() {
             WeightsIn::File
         } else {
             WeightsIn::Object
@@ -112,7 +116,7 @@ impl Compile {
         if let Some(path) = &self.header {
             files.add(path, c.header(place).as_bytes())?;
         }
-        if let Some(path) = &self.weights {
+        if let Some(path) = &weights {
             files.add(path, c.packed.bytes())?;
         }
         let size = match kind {
@@ -159,6 +163,26 @@ impl Compile {
             time(t.constants.as_secs_f64()),
             time(t.codegen.as_secs_f64()),
         ));
+        Ok(())
+    }
+
+    /// Writes an artefact that generates.
+    fn generator(&self, kind: Kind, options: &Options) -> Outcome {
+        if kind != Kind::Artefact {
+            return Err("--generator makes an artefact; give --output FILE.brolga, or --kind artefact".into());
+        }
+        let c = brolga::generate::model::compile(&self.model, options)?;
+        self.compile.say_tuned(&c.tuned);
+        self.compile.remark(&c.remarks);
+        let size = c.write_artefact(&self.output)?;
+        let t = c.timings;
+        if self.json {
+            return print_json(&serde_json::json!({
+                "output": self.output.display().to_string(), "bytes": size,
+                "seconds": { "load": t.load.as_secs_f64(), "compile": t.compile().as_secs_f64() },
+            }));
+        }
+        note(&format!("{}: {size} bytes, compiled in {}", self.output.display(), time(t.compile().as_secs_f64())));
         Ok(())
     }
 

@@ -6,11 +6,15 @@
 
 mod bench;
 mod bench_folder;
+#[cfg(feature = "text")]
+mod chat;
 mod compare;
 mod compile;
 mod device;
 mod doctor;
 mod emit;
+#[cfg(feature = "text")]
+mod generate;
 mod info;
 mod inputs;
 mod machine;
@@ -22,6 +26,7 @@ mod tune;
 
 use brolga::Options;
 use brolga::frontend::onnx::Extent;
+use brolga::frontend::safetensors::WeightType;
 use brolga::ir::{Target, is_command, plain};
 use brolga::pins::{self, Pin};
 use brolga::tune::applied::Tuned;
@@ -60,6 +65,12 @@ enum Command {
     Emit(emit::Emit),
     /// Tell what a model holds
     Info(info::Info),
+    /// Go on from a prompt, with a language model
+    #[cfg(feature = "text")]
+    Generate(generate::Generate),
+    /// Talk to a language model
+    #[cfg(feature = "text")]
+    Chat(chat::Chat),
     /// Tell what each kernel of a model takes
     Profile(profile::Profile),
     /// Say what keeps a model from being compiled, all at once
@@ -111,6 +122,10 @@ pub fn main() -> ExitCode {
         Command::Opt(c) => c.run(),
         Command::Emit(c) => c.run(),
         Command::Info(c) => c.run(),
+        #[cfg(feature = "text")]
+        Command::Generate(c) => c.run(),
+        #[cfg(feature = "text")]
+        Command::Chat(c) => c.run(),
         Command::Profile(c) => c.run(),
         Command::Doctor(c) => c.run(),
         Command::Tune(c) => c.run(),
@@ -245,12 +260,39 @@ struct ModelArgs {
     /// A LoRA adapter's folder that is merged into a folder's weights, with a factor: FOLDER or FOLDER=0.5 (may be repeated)
     #[arg(long = "lora", value_name = "FOLDER[=SCALE]", value_parser = adapter)]
     lora: Vec<(PathBuf, f64)>,
+    /// What a folder's matrices become: f32, bf16, f16, or int8 or int4 in blocks of 32. Of `compile`, another value is a file that the
+    /// weights are written to, instead of into the object
+    #[arg(long, value_name = "TYPE|FILE")]
+    weights: Vec<String>,
     /// Most memory for constants and for a run, such as 512M or 16G
     #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = bytes)]
     memory_limit: u64,
 }
 
 impl ModelArgs {
+    /// The file that weights are written to, where one is given. What is left of the option are types.
+    fn take_weights_file(&mut self) -> Result<Option<PathBuf>, String> {
+        let (types, files): (Vec<_>, Vec<_>) = std::mem::take(&mut self.weights)
+            .into_iter()
+            .partition(|w| WeightType::named(w).is_some());
+        self.weights = types;
+        match &files[..] {
+            [] => Ok(None),
+            [file] => Ok(Some(file.into())),
+            [a, b, ..] => Err(format!("--weights is given the files {a} and {b}")),
+        }
+    }
+
+    fn weights_type(&self) -> Result<Option<WeightType>, String> {
+        let known = || WeightType::ALL.map(WeightType::name).join(", ");
+        let each = |w: &String| WeightType::named(w).ok_or_else(|| format!("--weights {w}: expected one of {}", known()));
+        match &self.weights.iter().map(each).collect::<Result<Vec<_>, _>>()?[..] {
+            [] => Ok(None),
+            [one] => Ok(Some(*one)),
+            _ => Err(format!("--weights is given {}, expected one", self.weights.join(" and "))),
+        }
+    }
+
     fn options(&self) -> Result<Options, String> {
         for (i, (symbol, n)) in self.sizes.iter().enumerate() {
             if let Some((_, other)) = self.sizes[..i].iter().find(|(s, m)| s == symbol && m != n) {
@@ -274,6 +316,7 @@ impl ModelArgs {
                 config: self.fields.clone(),
                 with: self.with.clone(),
                 lora: self.lora.clone(),
+                weights: self.weights_type()?,
                 ..Default::default()
             },
             memory_limit: self.memory_limit,

@@ -1,7 +1,8 @@
 //! What a language model takes: a prompt, and each token behind it, beside what memory gives. Runs of all three are taken in turn, and
 //! medians count.
 
-use super::model::{Cache, Model};
+use super::cache::Cache;
+use super::model::Model;
 use crate::Result;
 use crate::machine::Stream;
 use brolga_ir::Target;
@@ -25,7 +26,7 @@ pub struct Measured {
 impl Measured {
     /// Bytes of weights that decoding reads in a second.
     pub fn weights(&self, model: &Model) -> f64 {
-        model.streamed() as f64 / self.decode
+        model.facts().streamed as f64 / self.decode
     }
 }
 
@@ -41,11 +42,12 @@ pub fn measure(model: &Model, target: &Target, threads: usize, [prompt, behind]:
     let (mut prefill, mut decode, mut memory) = (vec![], vec![], vec![]);
     let seconds = |cache: &mut Cache, tokens: &[i64]| -> Result<f64> {
         let start = Instant::now();
-        model.step(cache, tokens, 1)?;
+        model.step(cache, 0, tokens, 1)?;
         Ok(start.elapsed().as_secs_f64())
     };
     for round in 0..=ROUNDS {
-        let mut cache = model.cache()?;
+        let mut cache = model.cache(1)?;
+        cache.begin(None, &[])?;
         let first = seconds(&mut cache, &tokens[..prompt])?;
         let share = behind.div_ceil(ROUNDS);
         let each = tokens[prompt..].iter().take(share).map(|t| seconds(&mut cache, &[*t]));

@@ -1,6 +1,7 @@
 //! Tokens behind a prompt, one after the other; and caches that are kept for prompts that begin alike.
 
-use super::model::{Cache, Model};
+use super::cache::{Cache, shared};
+use super::model::Model;
 use super::sampling::{Sampler, Sampling};
 use crate::{Error, Result};
 use brolga_runtime::Buffer;
@@ -55,29 +56,33 @@ impl Prefixes {
         }
     }
 
-    /// A cache that holds as much of the beginning of these tokens as any, and nothing else.
+    /// A cache with one sequence, which is as much of the beginning of these tokens as any has.
     ///
     /// # Errors
     /// When there is no memory.
     pub fn take(&self, model: &Model, tokens: &[i64]) -> Result<Cache> {
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = |c: &Cache| c.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        let best = (0..caches.len()).max_by_key(|&i| (shared(&caches[i]), std::cmp::Reverse(i)));
-        let Some((i, n)) = best.map(|i| (i, shared(&caches[i]))).filter(|(_, n)| *n > 0) else {
-            return model.cache();
+        let has = |c: &Cache| shared(c.tokens(0), tokens);
+        let best = (0..caches.len()).max_by_key(|&i| (has(&caches[i]), std::cmp::Reverse(i)));
+        let Some((i, n)) = best.map(|i| (i, has(&caches[i]))).filter(|(_, n)| *n > 0) else {
+            let mut cache = model.cache(1)?;
+            cache.begin(None, &[])?;
+            return Ok(cache);
         };
         // A sequence that has much of its own stays for those that go on from its end.
-        if caches[i].tokens().len() > 2 * n && caches.len() < self.most {
-            return model.copy(&caches[i], n);
+        if caches[i].tokens(0).len() > 2 * n && caches.len() < self.most {
+            let mut cache = model.cache(1)?;
+            cache.begin(Some((&caches[i], 0)), tokens)?;
+            return Ok(cache);
         }
         let mut cache = caches.remove(i);
-        cache.truncate(n);
+        cache.truncate(0, n);
         Ok(cache)
     }
 
     /// Keeps a cache.
     pub fn put(&self, cache: Cache) {
-        if cache.tokens().is_empty() || self.most == 0 {
+        if cache.is_empty() || cache.tokens(0).is_empty() || self.most == 0 {
             return;
         }
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,10 +123,10 @@ impl<'m> Generator<'m> {
         let (before, _) = prompt.split_at(prompt.len() - 1);
         let mut cache = match prefixes {
             Some(p) => p.take(model, before)?,
-            None => model.cache()?,
+            None => Prefixes::new(0).take(model, before)?,
         };
-        let computed = prompt.len() - cache.tokens().len();
-        let logits = model.step(&mut cache, &prompt[prompt.len() - computed..], 1)?;
+        let computed = prompt.len() - cache.tokens(0).len();
+        let logits = model.step(&mut cache, 0, &prompt[prompt.len() - computed..], 1)?;
         Ok(Generator {
             model,
             prefixes,
@@ -163,7 +168,7 @@ impl<'m> Generator<'m> {
         };
         let logits = match self.logits.take() {
             Some(logits) => logits,
-            None => self.model.step(cache, &self.tokens[self.tokens.len() - 1..], 1)?,
+            None => self.model.step(cache, 0, &self.tokens[self.tokens.len() - 1..], 1)?,
         };
         let logits = logits.as_slice::<f32>().expect("logits are f32");
         let token = self.sampler.next(logits, &self.tokens);

@@ -1,6 +1,27 @@
 //! Text from language models.
+//!
+//! | module | what stands there |
+//! | --- | --- |
+//! | [`model`], [`cache`] | a compiled model; what it keeps of sequences |
+//! | [`generator`] | tokens behind a prompt, and caches of prompts that begin alike |
+//! | [`sampling`], [`stop`] | how tokens are chosen, and what ends a text |
+//! | `text`, `reply` | with the feature `text` (on by default): tokenizers and templates of chats; replies as text |
+//! | [`files`] | what a model has beside its graph and weights |
+//! | [`bench`] | what a prompt takes, and each token behind it |
 
 pub mod bench;
+pub mod cache;
+pub mod files;
+pub mod generator;
 pub mod model;
+pub mod sampling;
+pub mod stop;
+#[cfg(feature = "text")]
+pub mod reply;
+#[cfg(feature = "text")]
+pub mod text;
 
-pub use model::{Cache, Model};
+pub use cache::Cache;
+pub use generator::{End, Generator, Prefixes, Settings};
+pub use model::Model;
+pub use sampling::Sampling;

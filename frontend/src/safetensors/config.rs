@@ -10,9 +10,9 @@ use std::path::Path;
 /// (`null`, `false`, an empty list) says nothing either.
 const WITHOUT_EFFECT: &[&str] = &[
     // Saving and loading.
-    "_name_or_path", "architectures", "auto_map", "custom_pipelines", "dtype", "model_type", "tokenizer_class", "torch_dtype", "transformers_version",
+    "_from_model_config", "_name_or_path", "architectures", "auto_map", "custom_pipelines", "dtype", "model_type", "tokenizer_class", "torch_dtype", "transformers_version",
     "transformers.js_config", "bf16", "fp16", "fp32", "use_flash_attn", "_attn_implementation", "_attn_implementation_autoset", "attn_implementation",
-    "model_max_length", "onnx_safe", "_remove_final_layer_norm", "gradient_checkpointing", "name", "license", "language", "unsloth_version",
+    "max_sequence_length", "model_max_length", "onnx_safe", "_remove_final_layer_norm", "gradient_checkpointing", "name", "license", "language", "unsloth_version",
     "unsloth_fixed", "precision", "tokenizer_name",
     // What a call returns.
     "return_dict", "use_cache", "output_past", "chunk_size_feed_forward", "problem_type", "num_labels", "id2label", "label2id",
@@ -22,12 +22,12 @@ const WITHOUT_EFFECT: &[&str] = &[
     "attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "hidden_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob",
     "dropout", "dropout_rate", "activation_dropout", "classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "qa_dropout",
     "attn_dropout_prob", "emb_dropout_prob", "encoder_layerdrop", "decoder_layerdrop", "summary_type", "summary_use_proj", "summary_activation",
-    "summary_first_dropout", "summary_proj_to_labels", "classifier_proj_size", "sinusoidal_pos_embds", "z_loss", "mask_time_prob",
+    "summary_first_dropout", "summary_proj_to_labels", "classifier_proj_size", "sinusoidal_pos_embds", "tie_weights_", "z_loss", "mask_time_prob",
     "mask_time_length", "mask_time_min_masks", "mask_feature_prob", "mask_feature_length", "mask_feature_min_masks", "encoder_stride",
     "lm_head_multiplier_used", "logit_scale_init_value", "median_filter_width", "router_aux_loss_coef", "output_router_logits_used",
     // Sampling.
     "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id", "decoder_start_token_id",
-    "forced_bos_token_id", "forced_eos_token_id", "begin_suppress_tokens", "suppress_tokens", "max_length", "min_length", "max_new_tokens",
+    "forced_bos_token_id", "forced_decoder_ids", "forced_eos_token_id", "begin_suppress_tokens", "suppress_tokens", "max_length", "min_length", "max_new_tokens",
     "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p",
     "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences",
     "max_context_size", "chat_format", "user_token_id", "assistant_token_id", "cache_implementation", "prefix",

@@ -195,7 +195,7 @@ impl Decoder {
     pub fn build(&self, net: &mut Net) -> Result<(), Fail> {
         match net.form {
             Form::Whole => self.whole(net),
-            Form::Steps { batched } => self.steps(net, batched),
+            Form::Steps => self.steps(net),
         }
     }
 
@@ -236,10 +236,9 @@ impl Decoder {
     /// keys and values of layer `i` are written to `keys.i` and `values.i` `[batch, heads, capacity, size]`, which become outputs of the same
     /// memory, `next_keys.i` and `next_values.i`. `logits` `[batch, wanted, vocabulary]` are those of the tokens of this run that
     /// `wanted` `[batch, wanted]` names.
-    fn steps(&self, net: &mut Net, batched: bool) -> Result<(), Fail> {
+    fn steps(&self, net: &mut Net) -> Result<(), Fail> {
         net.enter("cache");
-        let batch = if batched { Dim::sym("batch") } else { Dim::ONE };
-        let [seq, capacity, wanted] = ["sequence", "capacity", "wanted"].map(Dim::sym);
+        let [batch, seq, capacity, wanted] = ["batch", "sequence", "capacity", "wanted"].map(Dim::sym);
         let ids = net.input("input_ids", DType::I64, &[batch.clone(), seq.clone()]);
         let lengths = net.input("lengths", DType::I64, std::slice::from_ref(&batch));
         let shown = net.input("wanted", DType::I64, &[batch.clone(), wanted.clone()]);
@@ -247,10 +246,7 @@ impl Decoder {
         let past: Vec<[Value; 2]> = (0..self.layers.len())
             .map(|i| ["keys", "values"].map(|side| net.input(&format!("{side}.{i}"), DType::F32, &kept)))
             .collect();
-        let longest = match batched {
-            true => net.call("reduce", &[Attr::word("max"), Attr::axes(&[0])], &[lengths])?,
-            false => lengths,
-        };
+        let longest = net.call("reduce", &[Attr::word("max"), Attr::axes(&[0])], &[lengths])?;
         let before = net.read("past", longest, &capacity - &seq)?;
         let plane = [batch.clone(), seq.clone()];
         let first = net.reshaped(lengths, &[batch.clone(), Dim::ONE])?;
@@ -258,23 +254,21 @@ impl Decoder {
         let positions = net.map("add", &[places, first])?;
         let rows = net.reshaped(positions, &[batch.clone(), Dim::ONE, seq.clone(), Dim::ONE])?;
         let rows = net.spread(rows, &[batch.clone(), self.kv_heads.into(), seq.clone(), self.head.into()])?;
-        let mut run = Run {
+        // A shorter sequence does not see what stands in its cache beyond it.
+        let all = [batch.clone(), Dim::ONE, seq.clone(), &before + &seq];
+        let keys = net.iota(&all, 3)?;
+        let own = net.reshaped(positions, &[batch.clone(), Dim::ONE, seq.clone(), Dim::ONE])?;
+        let seen = net.map("less_or_equal", &[keys, own])?;
+        let run = Run {
             queries: seq.clone(),
             past: before,
             positions,
-            seen: None,
+            seen: Some(seen),
             angles: vec![],
             alibi: None,
             windows: vec![],
             cache: Some(Cache { rows, past }),
         };
-        if batched {
-            // A shorter sequence does not see what stands in its cache beyond it.
-            let plane = [batch.clone(), Dim::ONE, seq.clone(), run.keys()];
-            let keys = net.iota(&plane, 3)?;
-            let own = net.reshaped(positions, &[batch.clone(), Dim::ONE, seq.clone(), Dim::ONE])?;
-            run.seen = Some(net.map("less_or_equal", &[keys, own])?);
-        }
         let x = self.body(net, ids, run)?;
         net.enter("wanted");
         let shown = net.reshaped(shown, &[batch.clone(), wanted.clone(), Dim::ONE])?;
@@ -303,19 +297,21 @@ impl Decoder {
     /// What layers share: angles, slopes, masks of windows.
     fn prepare(&self, net: &mut Net, run: &mut Run) -> Result<(), Fail> {
         net.enter("positions");
-        let (positions, given) = (run.positions, !net.shape(run.positions)[0].is(1));
         let keys = run.keys();
-        // The number of positions so far: what the largest of them says, where a caller gives them.
+        let (positions, given) = (run.positions, !net.shape(run.positions)[0].is(1));
+        // In steps each sequence has a length of its own; otherwise the largest position of all counts, as in modelling code.
+        let axes: &[usize] = if run.cache.is_some() { &[1] } else { &[0, 1] };
         let length = |net: &mut Net| -> One {
             let n = match given {
                 true => {
-                    let most = net.call("reduce", &[Attr::word("max"), Attr::axes(&[0, 1])], &[positions])?;
+                    let most = net.call("reduce", &[Attr::word("max"), Attr::axes(axes)], &[positions])?;
                     net.map_num("add", most, 1.0)?
                 }
                 false => net.size(&keys)?,
             };
             let n = net.cast(n, DType::F32)?;
-            Ok(net.reshaped(n, &[Dim::ONE; 4])?)
+            let batch = net.shape(n).first().cloned().unwrap_or(Dim::ONE);
+            Ok(net.reshaped(n, &[batch, Dim::ONE, Dim::ONE, Dim::ONE])?)
         };
         for rope in &self.ropes {
             run.angles.push(rope.angles(net, positions, &length)?);
@@ -472,21 +468,18 @@ impl Decoder {
             }
             Mlp::Gated([gate, up, down]) => {
                 let gate = self.linear(net, x, &at(gate), [inner, self.hidden], bias)?;
+                let gate = net.activation(&self.activation, gate)?;
                 let up = self.linear(net, x, &at(up), [inner, self.hidden], bias)?;
-                (self.gated(net, gate, up)?, down)
+                (net.map("mul", &[gate, up])?, down)
             }
             Mlp::Fused([both, down]) => {
                 let both = self.linear(net, x, &at(both), [2 * inner, self.hidden], bias)?;
                 let [gate, up] = net.split(both, [inner, inner])?;
-                (self.gated(net, gate, up)?, down)
+                let gate = net.activation(&self.activation, gate)?;
+                (net.map("mul", &[gate, up])?, down)
             }
         };
         self.linear(net, y, &at(down), [self.hidden, inner], bias)
-    }
-
-    fn gated(&self, net: &mut Net, gate: Value, up: Value) -> One {
-        let gate = net.activation(&self.activation, gate)?;
-        net.map("mul", &[gate, up])
     }
 
     /// Logits of hidden states; `None` without a head.

@@ -1,7 +1,7 @@
 //! What a folder says of its model beside the graph: how many tokens it is for, and which of them end a text.
 
 use super::config::Config;
-use super::{CONFIG, Error, Options, plain};
+use super::{Error, plain};
 use serde_json::Value as Json;
 use std::path::Path;
 
@@ -19,15 +19,17 @@ pub struct Facts {
     pub end: Vec<i64>,
     /// The token that begins a text.
     pub begin: Option<i64>,
+    /// How tokens are chosen where a caller says nothing: fields of `generation_config.json` and their numbers.
+    pub sampling: Vec<(String, f64)>,
+    /// Bytes of weights that each run reads, as they are kept: all but tables of which it takes rows.
+    pub streamed: u64,
 }
 
-/// What a folder says of its model.
+/// What a folder says of its model, by its configuration.
 ///
 /// # Errors
-/// When `config.json` cannot be read, or a field is wrong.
-pub fn facts(folder: impl AsRef<Path>, options: &Options) -> Result<Facts, Error> {
-    let folder = folder.as_ref();
-    let config = Config::read(&folder.join(CONFIG), &options.config)?;
+/// When a field is wrong, or the folder's settings of generation are no JSON.
+pub fn facts(folder: &Path, config: &Config) -> Result<Facts, Error> {
     let generation = match folder.join(GENERATION) {
         path if path.exists() => Some(Config::read(&path, &[])?),
         _ => None,
@@ -53,5 +55,19 @@ pub fn facts(folder: impl AsRef<Path>, options: &Options) -> Result<Facts, Error
         context: first(&["max_position_embeddings", "n_positions", "model_max_length", "seq_length"])?,
         end: ids("eos_token_id"),
         begin: ids("bos_token_id").first().copied(),
+        sampling: sampling(generation.as_ref()),
+        streamed: 0,
     })
+}
+
+/// Fields that say how tokens are drawn, where they are drawn.
+fn sampling(generation: Option<&Config>) -> Vec<(String, f64)> {
+    let draws = |g: &Config| g.get("do_sample").and_then(Json::as_bool) == Some(true);
+    let number = |g: &Config, field: &str| Some((field.to_owned(), g.get(field)?.as_f64()?));
+    let Some(g) = generation else { return vec![] };
+    let drawn: &[&str] = if draws(g) { &["temperature", "top_k", "top_p", "min_p"] } else { &[] };
+    // The default of a temperature is 1.
+    let warm = draws(g) && !g.has("temperature");
+    let fields = drawn.iter().chain(&["repetition_penalty"]).filter_map(|f| number(g, f));
+    fields.chain(warm.then(|| ("temperature".to_owned(), 1.0))).collect()
 }

@@ -25,6 +25,7 @@ const ROOT: &str = "base_model.model.";
 const WITHOUT_EFFECT: &[&str] = &[
     "r",
     "rank_pattern",
+    "auto_mapping",
     "base_model_name_or_path",
     "exclude_modules",
     "inference_mode",
@@ -98,20 +99,30 @@ impl Adapter {
         Some(stored.clone())
     }
 
-    /// The tensor `name` of a model with what this adapter adds to it, or in its place.
+    /// What was saved with the adapter in place of the tensor `name` of a model, or that.
     ///
     /// # Errors
-    /// When the adapter's tensors do not fit.
-    pub fn merge(&mut self, graph: &mut Graph, name: &str, w: Value) -> Result<Value, String> {
+    /// When it is of another type.
+    pub fn replace(&mut self, graph: &mut Graph, name: &str, w: Value) -> Result<Value, String> {
         let Some((module, which)) = name.rsplit_once('.') else {
             return Ok(w);
         };
-        if let Some(other) = self.tensor(module, which) {
-            return self.whole(graph, name, w, &other);
+        // Embeddings may have been saved with what is added to them.
+        let whole = self.tensor(module, which);
+        match whole.or_else(|| self.tensor(module, &format!("base_layer.{which}"))) {
+            Some(other) => self.whole(graph, name, w, &other),
+            None => Ok(w),
         }
-        if which != "weight" {
+    }
+
+    /// The tensor `name` of a model with what this adapter adds to it.
+    ///
+    /// # Errors
+    /// When the adapter's factors do not fit.
+    pub fn add(&mut self, graph: &mut Graph, name: &str, w: Value) -> Result<Value, String> {
+        let Some(module) = name.strip_suffix(".weight") else {
             return Ok(w);
-        }
+        };
         let pair = match self.tensor(module, "lora_A.weight") {
             Some(a) => Some((a, self.tensor(module, "lora_B.weight"))),
             None => self.tensor(module, "lora_embedding_A").map(|a| (a, self.tensor(module, "lora_embedding_B"))),
@@ -155,7 +166,6 @@ impl Adapter {
         cast(&mut g, sum, ty.dtype)
     }
 
-    /// A tensor that was saved with the adapter in place of the model's.
     fn whole(&self, graph: &mut Graph, name: &str, w: Value, other: &Stored) -> Result<Value, String> {
         let ty = graph.ty(w).clone();
         if ty != Type::fixed(ty.dtype, &other.shape) {

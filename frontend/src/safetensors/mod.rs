@@ -5,6 +5,7 @@
 //! | `file`, `weights` | tensors in mapped files; as constants of a graph |
 //! | `config` | fields of `config.json`, and which nobody understood |
 //! | `lora` | adapters that are merged into the weights |
+//! | `compress` | matrices of few bits |
 //! | `net` | a network under construction: linear layers, norms, embeddings, attention |
 //! | `rope` | rotary position embeddings and their scalings |
 //! | `layer` | layers of attention and an inner layer, as encoders have them |
@@ -13,6 +14,7 @@
 //!
 //! Attention, rotary embeddings and norms are operators of the IR; what they become is decided later.
 
+mod compress;
 mod config;
 mod decoder;
 mod error;
@@ -25,8 +27,9 @@ mod net;
 mod rope;
 mod weights;
 
+pub use compress::WeightType;
 pub use error::{Error, Problems};
-pub use facts::{Facts, facts};
+pub use facts::Facts;
 pub use families::known;
 
 use brolga_ir::Graph;
@@ -57,6 +60,8 @@ pub struct Options {
     pub with: Vec<String>,
     /// Folders of LoRA adapters that are merged into the weights, in order, and factors of what they add.
     pub lora: Vec<(PathBuf, f64)>,
+    /// What matrices become; `None` as they are stored.
+    pub weights: Option<WeightType>,
     /// What the graph is for.
     pub form: Form,
 }
@@ -67,11 +72,8 @@ pub enum Form {
     /// All tokens at once, and nothing kept.
     #[default]
     Whole,
-    /// Generation: some tokens behind others, whose keys and values are kept in memory that the caller gives.
-    Steps {
-        /// Whether several sequences are computed at once, with lengths of their own.
-        batched: bool,
-    },
+    /// Generation: some tokens of several sequences, each behind others, whose keys and values are kept in memory that the caller gives.
+    Steps,
 }
 
 /// Reads a model's folder. Weights stay in its files, which are mapped for as long as the graph refers to them.
@@ -80,6 +82,14 @@ pub enum Form {
 /// When a file is missing or corrupt, the family is not known, fields of the configuration are not understood, or tensors are not those
 /// that it speaks of; all tensors are listed.
 pub fn load(folder: impl AsRef<Path>, options: &Options) -> Result<Graph, Error> {
+    Ok(read(folder, options)?.0)
+}
+
+/// [`load`], with what else the folder says of the model.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(folder: impl AsRef<Path>, options: &Options) -> Result<(Graph, Facts), Error> {
     let folder = folder.as_ref();
     let (config, family) = described(folder, options)?;
     let adapters = options.lora.iter().map(|(path, strength)| Adapter::read(path, *strength));
@@ -88,7 +98,12 @@ pub fn load(folder: impl AsRef<Path>, options: &Options) -> Result<Graph, Error>
     let title = title.as_deref().unwrap_or(folder).file_name();
     let title = title.map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let mut net = Net::new(&title, weights, &options.with, options.form);
+    net.weights_as = options.weights;
     let built = (family.build)(&config, &mut net);
+    let facts = Facts {
+        streamed: net.streamed.values().sum(),
+        ..facts::facts(folder, &config)?
+    };
     let folder = folder.display().to_string();
     match built {
         Err(Fail::Config(e)) => return Err(e),
@@ -112,13 +127,18 @@ pub fn load(folder: impl AsRef<Path>, options: &Options) -> Result<Graph, Error>
         return Err(Error::Tensors { folder, problems });
     }
     if let Some(name) = net.with.first() {
-        let message = format!("its family, {name_of}, has no input `{name}`", name_of = family.types[0]);
+        let message = format!("its family, {}, has no input `{name}`", family.types[0]);
         return Err(Error::File { file: folder, message });
     }
     let mut graph = net.graph;
+    let kept = graph.inputs.iter().any(|i| i.name.starts_with("keys."));
+    if options.form != Form::Whole && !kept {
+        let message = format!("models of its family, {}, do not generate in steps", family.types[0]);
+        return Err(Error::File { file: folder, message });
+    }
     graph.prune();
     tracing::debug!(model = graph.name, nodes = graph.nodes.len(), "imported");
-    Ok(graph)
+    Ok((graph, facts))
 }
 
 /// A folder's configuration, and the family that it is of.

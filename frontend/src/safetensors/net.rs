@@ -4,10 +4,12 @@
 //! in bf16 does; weights of other types are widened.
 
 use super::Form;
+use super::compress::{Compressed, WeightType};
 use super::error::Fail;
 use super::weights::Weights;
 use brolga_ir::graph::Read;
 use brolga_ir::{Attr, Build, DType, Dim, Graph, Number, Op, Tensor, Type, Value};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A value, or why there is none.
@@ -23,6 +25,12 @@ pub struct Net {
     pub with: Vec<String>,
     /// What the graph is for.
     pub form: Form,
+    /// What matrices become, where they do not stay as they are stored.
+    pub weights_as: Option<WeightType>,
+    /// Those that were, by the stored matrix and the dimension that is summed over.
+    pub packed: HashMap<(Value, usize), Compressed>,
+    /// Bytes of the matrices that products read, as they are kept.
+    pub streamed: HashMap<Value, u64>,
     /// The module that is being built, named as its tensors are.
     pub module: Arc<str>,
 }
@@ -91,6 +99,9 @@ impl Net {
             weights,
             with: with.to_vec(),
             form,
+            weights_as: None,
+            packed: HashMap::new(),
+            streamed: HashMap::new(),
             module: "".into(),
         }
     }
@@ -208,7 +219,10 @@ impl Net {
             "tanh" => "tanh",
             "sigmoid" => "sigmoid",
             "linear" => return Ok(x),
-            _ => return Err(Fail::Module(format!("activation `{name}`, which is not supported"))),
+            _ => {
+                let known = "gelu, gelu_new, gelu_pytorch_tanh, relu, relu2, silu, quick_gelu, mish, tanh, sigmoid or linear";
+                return Err(Fail::Module(format!("activation `{name}` is not supported, expected {known}")));
+            }
         };
         self.map(function, &[x])
     }
@@ -218,6 +232,14 @@ impl Net {
     /// # Errors
     /// When extents differ.
     pub fn product(&mut self, x: Value, w: Value, over: usize) -> One {
+        if let Some(compressed) = self.compressed(w, over)? {
+            self.streamed.insert(w, compressed.bytes());
+            return self.compressed_product(x, &compressed);
+        }
+        let w = self.floats(w)?;
+        let ty = self.type_of(w);
+        let kept = if ty.dtype == DType::BF16 { 2 } else { 4 };
+        self.streamed.insert(w, kept * ty.len().as_const().unwrap_or(0) as u64);
         let (x, w) = match self.graph.ty(w).dtype {
             DType::BF16 => (self.cast(x, DType::BF16)?, w),
             _ => (x, self.cast(w, DType::F32)?),
@@ -266,7 +288,12 @@ impl Net {
         self.enter(name);
         let last = self.graph.ty(x).rank() - 1;
         let size = self.shape(x)[last].as_const().unwrap_or(0) as usize;
-        let mut scale = self.vector(&format!("{name}.weight"), &[size])?;
+        // Early folders have names that TensorFlow gave.
+        let [weight, bias] = match self.weights.has(&format!("{name}.gamma")) {
+            true => ["gamma", "beta"],
+            false => ["weight", "bias"],
+        };
+        let mut scale = self.vector(&format!("{name}.{weight}"), &[size])?;
         let axis = Attr::Int(last as i64);
         Ok(match norm {
             Norm::Rms { eps, plus } => {
@@ -276,7 +303,7 @@ impl Net {
                 self.call("rms_norm", &[axis, Attr::num(eps)], &[x, scale])?
             }
             Norm::Layer { eps } => {
-                let bias = self.vector(&format!("{name}.bias"), &[size])?;
+                let bias = self.vector(&format!("{name}.{bias}"), &[size])?;
                 self.call("layer_norm", &[axis, Attr::num(eps)], &[x, scale, bias])?
             }
         })
@@ -289,6 +316,10 @@ impl Net {
     pub fn embedding(&mut self, ids: Value, name: &str, [rows, size]: [usize; 2]) -> One {
         self.enter(name);
         let table = self.weight(&format!("{name}.weight"), &[rows, size]);
+        if let Some(compressed) = self.compressed(table, 1)? {
+            return self.compressed_rows(ids, &compressed);
+        }
+        let table = self.floats(table)?;
         let v = self.call("gather", &[Attr::Int(0)], &[table, ids])?;
         self.cast(v, DType::F32)
     }

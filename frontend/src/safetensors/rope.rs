@@ -66,6 +66,8 @@ impl Rope {
             Some(n) => Some(n),
             None => config.opt_size("max_position_embeddings")?,
         };
+        // Only scalings ask for it.
+        config.without_effect(&["original_max_position_embeddings"]);
         let mut section = match config.section("rope_parameters")? {
             Some(s) => Some(s),
             None => config.section("rope_scaling")?,
@@ -98,7 +100,6 @@ impl Rope {
             None => Ok(context()? as f64 / original()? as f64),
         };
         s.without_effect(&["factor", "original_max_position_embeddings", "finetuned"]);
-        config.without_effect(&["original_max_position_embeddings"]);
         let base = powers(theta, dim);
         let mut scale = 1.0;
         let frequencies = match kind {

@@ -90,10 +90,13 @@ impl Weights {
             }
         };
         let mut v = graph.constant(constant);
-        for adapter in &mut self.adapters {
-            match adapter.merge(graph, name, v) {
-                Ok(merged) => v = merged,
-                Err(message) => self.problems.wrong.push((name.to_owned(), message)),
+        // What stands in a tensor's place does not take away what other adapters add to it.
+        for step in [Adapter::replace, Adapter::add] {
+            for adapter in &mut self.adapters {
+                match step(adapter, graph, name, v) {
+                    Ok(merged) => v = merged,
+                    Err(message) => self.problems.wrong.push((name.to_owned(), message)),
+                }
             }
         }
         self.values.insert(name.to_owned(), v);

@@ -52,7 +52,9 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     };
     d.softcap = cap("attn_logit_softcapping", caps[0])?;
     d.logits_softcap = cap("final_logit_softcapping", caps[1])?;
-    let window = config.opt_size("sliding_window")?.or(Some(4096));
+    // Some folders say it a second time.
+    let second = config.opt_size("sliding_window_size")?;
+    let window = config.opt_size("sliding_window")?.or(second).or(Some(4096));
     // Every so manieth layer sees all.
     let pattern = config.opt_size("_sliding_window_pattern")?;
     let pattern = config.opt_size("sliding_window_pattern")?.or(pattern).unwrap_or(if third { 6 } else { 2 });

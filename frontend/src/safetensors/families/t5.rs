@@ -45,7 +45,7 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         buckets: config.opt_size("relative_attention_num_buckets")?.unwrap_or(32),
         farthest: config.opt_size("relative_attention_max_distance")?.unwrap_or(128),
     };
-    if t5.buckets < 4 || t5.farthest <= t5.buckets {
+    if t5.buckets < 4 || t5.farthest <= t5.buckets / 2 {
         let message = format!("{} for a distance of {}", t5.buckets, t5.farthest);
         return Err(config.wrong("relative_attention_num_buckets", message));
     }

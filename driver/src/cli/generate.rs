@@ -1,0 +1,209 @@
+//! `brolga generate`: a text that goes on from a prompt.
+
+use super::inputs::threads;
+use super::{ModelArgs, Outcome, note, print_json, time};
+use brolga::generate::reply::{Finish, Reply};
+use brolga::generate::text::{ChatTemplate, Tokenizer};
+use brolga::generate::{Generator, Model, Prefixes, Sampling, Settings};
+use clap::Args;
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Go on from a prompt
+#[derive(Args)]
+#[command(after_help = "\
+Without --temperature and the like, tokens are chosen as the model's generation_config.json says, or else the best one always. The same
+seed gives the same text.
+
+Examples:
+  brolga generate folder \"It was a fine morning, and\"
+  brolga generate folder --chat \"Which birds dance?\" --temperature 0.7 --seed 1
+  brolga generate model.brolga --max-tokens 64 --json < prompt.txt")]
+pub struct Generate {
+    /// The model: a folder of safetensors, or an artefact that `brolga compile --generator` made
+    model: PathBuf,
+    /// The prompt; standard input without one
+    prompt: Option<String>,
+    /// Make the prompt a message to the model, by its template of chats
+    #[arg(long)]
+    chat: bool,
+    /// Print the prompt before what follows it
+    #[arg(long)]
+    echo: bool,
+    /// Say how long it took
+    #[arg(long)]
+    stats: bool,
+    /// Print JSON, when all is there
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    how: GenerateArgs,
+}
+
+/// Options of every command that generates.
+#[derive(Args, Clone)]
+pub struct GenerateArgs {
+    /// Tokens at most
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_tokens: usize,
+    /// Divides logits before a token is drawn; 0 takes the best one
+    #[arg(long, value_name = "X")]
+    temperature: Option<f32>,
+    /// Draw from so many of the best tokens; 0 is no limit
+    #[arg(long, value_name = "N")]
+    top_k: Option<usize>,
+    /// Draw from the best tokens that together have this probability
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Draw from tokens that have this share of the best one's probability
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Make tokens that were there less likely, above 1
+    #[arg(long, value_name = "X")]
+    repetition_penalty: Option<f32>,
+    /// Take this from logits of tokens that were generated
+    #[arg(long, value_name = "X")]
+    presence_penalty: Option<f32>,
+    /// Take this from them as often as they were generated
+    #[arg(long, value_name = "X")]
+    frequency_penalty: Option<f32>,
+    /// Add a bias to a token's logit (may be repeated)
+    #[arg(long, value_name = "TOKEN=X", value_parser = bias, allow_hyphen_values = true)]
+    logit_bias: Vec<(i64, f32)>,
+    /// What draws begin with
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// A text that ends the reply, and is not shown (may be repeated)
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Go on behind tokens that end a text
+    #[arg(long)]
+    ignore_end: bool,
+    /// Threads; 0 is one for each core
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
+    threads: usize,
+    #[command(flatten)]
+    read: ModelArgs,
+}
+
+impl GenerateArgs {
+    /// Reads and compiles the model.
+    pub fn model(&self, path: &Path) -> Result<Model, super::Failure> {
+        Ok(Model::load(path, &self.read.options()?, self.threads)?)
+    }
+
+    /// How a model's tokens are chosen, and how many.
+    pub fn settings(&self, model: &Model) -> Settings {
+        let own = Sampling::of(model.facts());
+        Settings {
+            sampling: Sampling {
+                temperature: self.temperature.unwrap_or(own.temperature),
+                top_k: self.top_k.unwrap_or(own.top_k),
+                top_p: self.top_p.unwrap_or(own.top_p),
+                min_p: self.min_p.unwrap_or(own.min_p),
+                repetition_penalty: self.repetition_penalty.unwrap_or(own.repetition_penalty),
+                presence_penalty: self.presence_penalty.unwrap_or(own.presence_penalty),
+                frequency_penalty: self.frequency_penalty.unwrap_or(own.frequency_penalty),
+                logit_bias: self.logit_bias.clone(),
+                seed: self.seed,
+            },
+            max_tokens: self.max_tokens,
+            ignore_end: self.ignore_end,
+        }
+    }
+
+    /// A reply to a prompt.
+    pub fn reply<'m, 't>(
+        &self,
+        model: &'m Model,
+        tokenizer: &'t Tokenizer,
+        prefixes: Option<&'m Prefixes>,
+        prompt: &[i64],
+    ) -> brolga::Result<Reply<'m, 't>> {
+        let generator = Generator::new(model, prefixes, prompt, self.settings(model))?;
+        Ok(Reply::new(generator, tokenizer, &self.stop))
+    }
+}
+
+impl Generate {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let prompt = match &self.prompt {
+            Some(p) => p.clone(),
+            None => {
+                if std::io::stdin().is_terminal() {
+                    note("reading the prompt from standard input; end it with ctrl-D");
+                }
+                let mut text = String::new();
+                std::io::stdin().read_to_string(&mut text)?;
+                text.trim_end_matches('\n').to_owned()
+            }
+        };
+        let start = Instant::now();
+        let model = self.how.model(&self.model)?;
+        let tokenizer = Tokenizer::of(model.files(), model.facts().vocabulary)?;
+        let tokens = if self.chat {
+            let message = serde_json::json!({ "role": "user", "content": prompt });
+            let text = ChatTemplate::of(model.files())?.render(&[message], None)?;
+            tokenizer.encode(&text, false)?
+        } else {
+            tokenizer.encode(&prompt, true)?
+        };
+        let loaded = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        let mut reply = self.how.reply(&model, &tokenizer, None, &tokens)?;
+        let read = start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        let mut text = String::new();
+        let shows = !self.json;
+        if shows && self.echo {
+            show(&prompt)?;
+        }
+        for piece in reply.by_ref() {
+            let piece = piece?;
+            if shows {
+                show(&piece)?;
+            }
+            text += &piece;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let n = reply.generator().generated().len();
+        if self.json {
+            return print_json(&serde_json::json!({
+                "text": text, "tokens": reply.generator().generated(), "prompt_tokens": tokens.len(),
+                "finish": reply.finish().map(Finish::name),
+                "seconds": { "load": loaded, "prompt": read, "generate": seconds },
+            }));
+        }
+        if !text.ends_with('\n') {
+            show("\n")?;
+        }
+        if self.stats {
+            note(&format!(
+                "loaded in {}; a prompt of {} tokens in {}; {n} tokens in {} ({:.1} a second)",
+                time(loaded),
+                tokens.len(),
+                time(read),
+                time(seconds),
+                n as f64 / seconds
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Writes a piece of text at once. What a model says is no command to a terminal.
+pub fn show(piece: &str) -> Outcome {
+    let safe = |c: char| c == '\n' || c == '\t' || !brolga::ir::is_command(c);
+    let text: String = piece.chars().filter(|c| safe(*c)).collect();
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn bias(text: &str) -> Result<(i64, f32), String> {
+    let wrong = || "expected TOKEN=X, a token's number and what is added to its logit".to_owned();
+    let (token, x) = text.split_once('=').ok_or_else(wrong)?;
+    Ok((token.parse().map_err(|_| wrong())?, x.parse().map_err(|_| wrong())?))
+}
