@@ -54,6 +54,7 @@ mod tests {
         assert_eq!(s.rest(), "");
         let mut s = Stops::new(&["abab".into()]);
         assert_eq!(s.push("xaba"), ("x".into(), false));
+        assert_eq!(s.push("ab"), ("aba".into(), false));
         assert_eq!(s.push("ab"), (String::new(), true));
         let mut s = Stops::new(&["stop".into()]);
         s.push("st");
