@@ -153,7 +153,11 @@ pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
 /// # Errors
 /// As [`graph`]; when an option is for models of other kinds.
 pub fn folder(path: &Path, compile: &Options) -> Result<(Graph, Facts)> {
-    settled(path, compile, "an ONNX model is read; a folder's are those of its family")?;
+    settled(
+        path,
+        compile,
+        "an ONNX model is read; a folder's are those of its family",
+    )?;
     let (graph, facts) = safetensors::read(path, &compile.folder)?;
     Ok((levels::specialise(&graph, &compile.sizes)?, facts))
 }
@@ -240,5 +244,6 @@ pub fn name(path: &Path) -> String {
 pub fn map_beside(path: &Path, name: &str) -> Option<Arc<dyn Source>> {
     let beside: Option<PathBuf> = path.parent().map(|p| p.join(name));
     let here = mapped::map_as(Path::new(name), name);
-    here.or_else(|e| beside.map_or(Err(e), |path| mapped::map_as(&path, name))).ok()
+    here.or_else(|e| beside.map_or(Err(e), |path| mapped::map_as(&path, name)))
+        .ok()
 }

@@ -33,7 +33,10 @@ fn weights(tensors: &[(&str, &[usize])], change: impl Fn(String) -> String) -> V
     let (mut entries, mut at) = (vec![], 0);
     for (name, shape) in tensors {
         let n = shape.iter().product::<usize>();
-        entries.push(format!(r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{at},{}]}}"#, at + 4 * n));
+        entries.push(format!(
+            r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{at},{}]}}"#,
+            at + 4 * n
+        ));
         at += 4 * n;
     }
     let header = change(format!("{{{}}}", entries.join(",")));
@@ -76,7 +79,10 @@ fn the_folder_itself_is_right() {
     let ran = brolga(dir.path(), &["run", ".", "--set", "batch=1", "--set", "sequence=3"]);
     assert_eq!(ran.status, 0, "{}", ran.err);
     let info = brolga(dir.path(), &["info", "."]);
-    says(&info.out, &["family llama", "11 tensors of f32", "input_ids: i64[batch, sequence]"]);
+    says(
+        &info.out,
+        &["family llama", "11 tensors of f32", "input_ids: i64[batch, sequence]"],
+    );
 }
 
 #[test]
@@ -92,15 +98,38 @@ fn headers_that_are_wrong() {
     says(&of(b""), &["0 bytes, expected the 8"]);
     says(&of(b"abc"), &["3 bytes, expected the 8"]);
     says(&of(&whole[..40]), &["cut off"]);
-    says(&of(&u64::MAX.to_le_bytes()), &["a header of 18446744073709551615 bytes"]);
-    says(&of(&whole[..whole.len() - 8]), &["tensor `model.norm.weight`", "cut off"]);
+    says(
+        &of(&u64::MAX.to_le_bytes()),
+        &["a header of 18446744073709551615 bytes"],
+    );
+    says(
+        &of(&whole[..whole.len() - 8]),
+        &["tensor `model.norm.weight`", "cut off"],
+    );
     says(&of(&[&whole[..], &[0; 4]].concat()), &["bytes of tensors"]);
     says(&of(&weights(&TENSORS, |h| h.replace('{', "["))), &["no JSON object"]);
-    says(&of(&weights(&TENSORS, |h| h.replacen("[0,512]", "[0,516]", 1))), &["`model.embed_tokens.weight`", "bytes 0 to 516"]);
-    says(&of(&weights(&TENSORS, |h| h.replacen("[512,544]", "[508,540]", 1))), &["input_layernorm.weight`", "overlaps `model.embed_tokens.weight`"]);
-    says(&of(&weights(&TENSORS, |h| h.replacen("F32", "F31", 1))), &["`model.embed_tokens.weight`", "element type F31"]);
-    says(&of(&weights(&TENSORS, |h| h.replacen("[16, 8]", "[18446744073709551615, 8]", 1))), &["`model.embed_tokens.weight`"]);
-    says(&of(&weights(&TENSORS, |h| h.replacen("[0,512]", "[512,0]", 1))), &["`model.embed_tokens.weight`", "bytes 512 to 0"]);
+    says(
+        &of(&weights(&TENSORS, |h| h.replacen("[0,512]", "[0,516]", 1))),
+        &["`model.embed_tokens.weight`", "bytes 0 to 516"],
+    );
+    says(
+        &of(&weights(&TENSORS, |h| h.replacen("[512,544]", "[508,540]", 1))),
+        &["input_layernorm.weight`", "overlaps `model.embed_tokens.weight`"],
+    );
+    says(
+        &of(&weights(&TENSORS, |h| h.replacen("F32", "F31", 1))),
+        &["`model.embed_tokens.weight`", "element type F31"],
+    );
+    says(
+        &of(&weights(&TENSORS, |h| {
+            h.replacen("[16, 8]", "[18446744073709551615, 8]", 1)
+        })),
+        &["`model.embed_tokens.weight`"],
+    );
+    says(
+        &of(&weights(&TENSORS, |h| h.replacen("[0,512]", "[512,0]", 1))),
+        &["`model.embed_tokens.weight`", "bytes 512 to 0"],
+    );
 }
 
 #[test]
@@ -114,17 +143,30 @@ fn tensors_that_do_not_fit_are_all_listed() {
     says(
         &refused(dir.path(), &[]),
         &[
-            "2 missing", "model.layers.0.input_layernorm.weight", "model.norm.weight",
-            "1 wrong", "model.embed_tokens.weight: f32[15, 8] where config.json wants floats of [16, 8]",
-            "2 without a use", "model.layers.{0..1}.other",
+            "2 missing",
+            "model.layers.0.input_layernorm.weight",
+            "model.norm.weight",
+            "1 wrong",
+            "model.embed_tokens.weight: f32[15, 8] where config.json wants floats of [16, 8]",
+            "2 without a use",
+            "model.layers.{0..1}.other",
         ],
     );
     let more = CONFIG.replace(r#""num_hidden_layers": 1"#, r#""num_hidden_layers": 3"#);
     write(dir.path(), &more, &weights(&TENSORS, same));
-    says(&refused(dir.path(), &[]), &["18 missing", "model.layers.{1..2}.mlp.down_proj.weight"]);
+    says(
+        &refused(dir.path(), &[]),
+        &["18 missing", "model.layers.{1..2}.mlp.down_proj.weight"],
+    );
     let other = CONFIG.replace(r#""hidden_size": 8"#, r#""hidden_size": 10"#);
     write(dir.path(), &other, &weights(&TENSORS, same));
-    says(&refused(dir.path(), &[]), &["wrong", "model.norm.weight: f32[8] where config.json wants floats of [10]"]);
+    says(
+        &refused(dir.path(), &[]),
+        &[
+            "wrong",
+            "model.norm.weight: f32[8] where config.json wants floats of [10]",
+        ],
+    );
 }
 
 #[test]
@@ -136,29 +178,74 @@ fn configurations_that_are_wrong() {
         write(dir.path(), &CONFIG.replacen(from, to, 1), &bytes);
         refused(dir.path(), &[])
     };
-    says(&with(r#""llama""#, r#""llamalike""#), &["config.json: `model_type`: `llamalike` is not known", "gpt2", "whisper", "--family"]);
+    says(
+        &with(r#""llama""#, r#""llamalike""#),
+        &[
+            "config.json: `model_type`: `llamalike` is not known",
+            "gpt2",
+            "whisper",
+            "--family",
+        ],
+    );
     says(&with(r#""model_type": "llama","#, ""), &["`model_type`: is missing"]);
     says(&with(r#""hidden_size": 8,"#, ""), &["`hidden_size`: is missing"]);
-    says(&with(r#""hidden_size": 8"#, r#""hidden_size": -8"#), &["`hidden_size`: -8, expected a whole number"]);
-    says(&with(r#""hidden_size": 8"#, r#""hidden_size": "8""#), &["`hidden_size`"]);
-    says(&with(r#""num_attention_heads": 2"#, r#""num_attention_heads": 3"#), &["`num_attention_heads`: 3 for a hidden_size of 8"]);
-    says(&with(r#""num_hidden_layers": 1"#, r#""num_hidden_layers": 1000000"#), &["at most 4096 layers"]);
-    says(&with(r#""LlamaForCausalLM""#, r#""LlamaForSequenceClassification""#), &["`architectures`", "ForCausalLM"]);
-    says(&with("1e-5", r#"1e-5, "residual_multiplier": 0.5"#), &["`residual_multiplier`: 0.5", "--config residual_multiplier=null"]);
-    says(&with("1e-5", r#"1e-5, "hidden_act": "gelu_twice""#), &["`model.layers.0.mlp.gate_proj`", "`gelu_twice`", "quick_gelu"]);
+    says(
+        &with(r#""hidden_size": 8"#, r#""hidden_size": -8"#),
+        &["`hidden_size`: -8, expected a whole number"],
+    );
+    says(
+        &with(r#""hidden_size": 8"#, r#""hidden_size": "8""#),
+        &["`hidden_size`"],
+    );
+    says(
+        &with(r#""num_attention_heads": 2"#, r#""num_attention_heads": 3"#),
+        &["`num_attention_heads`: 3 for a hidden_size of 8"],
+    );
+    says(
+        &with(r#""num_hidden_layers": 1"#, r#""num_hidden_layers": 1000000"#),
+        &["at most 4096 layers"],
+    );
+    says(
+        &with(r#""LlamaForCausalLM""#, r#""LlamaForSequenceClassification""#),
+        &["`architectures`", "ForCausalLM"],
+    );
+    says(
+        &with("1e-5", r#"1e-5, "residual_multiplier": 0.5"#),
+        &["`residual_multiplier`: 0.5", "--config residual_multiplier=null"],
+    );
+    says(
+        &with("1e-5", r#"1e-5, "hidden_act": "gelu_twice""#),
+        &["`model.layers.0.mlp.gate_proj`", "`gelu_twice`", "quick_gelu"],
+    );
     says(
         &with("1e-5", r#"1e-5, "rope_scaling": {"type": "warped", "factor": 2}"#),
         &["`rope_scaling.rope_type`: `warped` is not supported", "yarn"],
     );
-    says(&with("1e-5", r#"1e-5, "rope_scaling": {"type": "linear", "factor": 0}"#), &["`rope_scaling.factor`: 0"]);
-    says(&with("1e-5", r#"1e-5, "rope_scaling": {"type": "linear", "factor": 2, "wobble": 3}"#), &["`rope_scaling.wobble`: 3"]);
+    says(
+        &with("1e-5", r#"1e-5, "rope_scaling": {"type": "linear", "factor": 0}"#),
+        &["`rope_scaling.factor`: 0"],
+    );
+    says(
+        &with(
+            "1e-5",
+            r#"1e-5, "rope_scaling": {"type": "linear", "factor": 2, "wobble": 3}"#,
+        ),
+        &["`rope_scaling.wobble`: 3"],
+    );
     says(&with("1e-5", "1e-5,"), &["no JSON"]);
     // A field that is taken out, and a family that is said, are no errors.
-    write(dir.path(), &CONFIG.replacen("1e-5", r#"1e-5, "residual_multiplier": 0.5"#, 1), &bytes);
+    write(
+        dir.path(),
+        &CONFIG.replacen("1e-5", r#"1e-5, "residual_multiplier": 0.5"#, 1),
+        &bytes,
+    );
     assert_eq!(emit(dir.path(), &["--config", "residual_multiplier=null"]).status, 0);
     write(dir.path(), &CONFIG.replacen(r#""llama""#, r#""llamalike""#, 1), &bytes);
     assert_eq!(emit(dir.path(), &["--family", "llama"]).status, 0);
-    says(&refused(dir.path(), &["--family", "llama", "--with", "token_type_ids"]), &["no input `token_type_ids`"]);
+    says(
+        &refused(dir.path(), &["--family", "llama", "--with", "token_type_ids"]),
+        &["no input `token_type_ids`"],
+    );
 }
 
 #[test]
@@ -166,16 +253,28 @@ fn folders_that_are_none() {
     let dir = tempfile::tempdir().expect("there is room");
     says(&refused(dir.path(), &[]), &["a folder without config.json"]);
     fs::write(dir.path().join("config.json"), CONFIG).expect("it can be written");
-    says(&refused(dir.path(), &[]), &["expected model.safetensors, or model.safetensors.index.json"]);
+    says(
+        &refused(dir.path(), &[]),
+        &["expected model.safetensors, or model.safetensors.index.json"],
+    );
     fs::write(dir.path().join("pytorch_model.bin"), b"").expect("it can be written");
-    says(&refused(dir.path(), &[]), &["the weights in pytorch_model.bin have to be converted"]);
+    says(
+        &refused(dir.path(), &[]),
+        &["the weights in pytorch_model.bin have to be converted"],
+    );
     let index = |map: &str| {
         fs::write(dir.path().join("model.safetensors.index.json"), map).expect("it can be written");
         refused(dir.path(), &[])
     };
     says(&index("{}"), &["index.json", "no `weight_map`"]);
-    says(&index(r#"{"weight_map": {"a": "../b.safetensors"}}"#), &["`a`", "without folders"]);
+    says(
+        &index(r#"{"weight_map": {"a": "../b.safetensors"}}"#),
+        &["`a`", "without folders"],
+    );
     says(&index(r#"{"weight_map": {"a": "b.safetensors"}}"#), &["b.safetensors"]);
     fs::write(dir.path().join("b.safetensors"), weights(&TENSORS, same)).expect("it can be written");
-    says(&index(r#"{"weight_map": {"a": "b.safetensors"}}"#), &["b.safetensors", "does not hold `a`"]);
+    says(
+        &index(r#"{"weight_map": {"a": "b.safetensors"}}"#),
+        &["b.safetensors", "does not hold `a`"],
+    );
 }

@@ -5,11 +5,11 @@
 
 mod common;
 
+use brolga::Options;
 use brolga::frontend::safetensors::WeightType;
 use brolga::generate::reply::{Finish, Reply};
-use brolga::generate::text::{ChatTemplate, Tokenizer};
+use brolga::generate::text::Tokenizer;
 use brolga::generate::{End, Generator, Model, Prefixes, Sampling, Settings};
-use brolga::Options;
 use common::brolga as command;
 use serde_json::{Value as Json, json};
 use std::fs;
@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// What follows "Emma was" by the best token, as transformers 5.24 computes it in f32. The smallest gap between the two best is 0.08.
 const EMMA: [i64; 32] = [
-    314, 356, 387, 261, 284, 515, 330, 392, 358, 878, 632, 321, 14, 513, 305, 314, 292, 267, 423, 526, 267, 278, 289, 69, 12, 789,
-    12, 273, 286, 734, 14, 513,
+    314, 356, 387, 261, 284, 515, 330, 392, 358, 878, 632, 321, 14, 513, 305, 314, 292, 267, 423, 526, 267, 278, 289,
+    69, 12, 789, 12, 273, 286, 734, 14, 513,
 ];
 
 fn folder() -> PathBuf {
@@ -58,7 +58,12 @@ fn a_prefix_is_computed_once() {
     let m = model();
     let kept = Prefixes::new(2);
     let t = tokenizer(&m);
-    let prompt = t.encode("It was a truth that Mr. Weston had long wished to have acknowledged, and", true).unwrap();
+    let prompt = t
+        .encode(
+            "It was a truth that Mr. Weston had long wished to have acknowledged, and",
+            true,
+        )
+        .unwrap();
     let run = |prompt: &[i64], n| {
         let mut g = Generator::new(&m, Some(&kept), prompt, greedy(n)).unwrap();
         let computed = g.computed();
@@ -89,16 +94,25 @@ fn texts_end() {
     let t = tokenizer(&m);
     let prompt = t.encode("Emma was", true).unwrap();
     let all = t.decode(&EMMA).unwrap();
-    assert_eq!(all, " not so very sorry she could have supposed it. She was not in the least the case, however, to be sure. She");
+    assert_eq!(
+        all,
+        " not so very sorry she could have supposed it. She was not in the least the case, however, to be sure. She"
+    );
     let reply = |stops: &[&str], n| {
         let g = Generator::new(&m, None, &prompt, greedy(n)).unwrap();
         let stops: Vec<String> = stops.iter().map(|s| s.to_string()).collect();
-        let mut r = Reply::new(g, &t, &stops);
+        let mut r = Reply::new(g, &t, &prompt, &stops);
         let text: String = r.by_ref().map(|p| p.unwrap()).collect();
         (text, r.finish())
     };
     assert_eq!(reply(&[], 32), (all, Some(Finish::Length)));
-    assert_eq!(reply(&[". S", "zebra"], 32), (" not so very sorry she could have supposed it".into(), Some(Finish::Stop)));
+    assert_eq!(
+        reply(&[". S", "zebra"], 32),
+        (
+            " not so very sorry she could have supposed it".into(),
+            Some(Finish::Stop)
+        )
+    );
     // Until the context ends; its own end of a text is left out.
     let long = Settings {
         max_tokens: 1000,
@@ -138,10 +152,17 @@ fn artefacts_carry_all_of_it() {
     let prompt = tokenizer(&m).encode("Emma was", true).unwrap();
     assert_eq!(tokens(Generator::new(&m, None, &prompt, greedy(32)).unwrap()), EMMA);
     // One that does not generate says how to make one that does.
-    let ran = command(dir.path(), &["compile", &folder().display().to_string(), "-o", "whole.brolga"]);
+    let ran = command(
+        dir.path(),
+        &["compile", &folder().display().to_string(), "-o", "whole.brolga"],
+    );
     assert_eq!(ran.status, 0, "{}", ran.err);
     let ran = command(dir.path(), &["generate", "whole.brolga", "Emma"]);
-    assert!(ran.status == 2 && ran.err.contains("brolga compile FOLDER --generator"), "{}", ran.err);
+    assert!(
+        ran.status == 2 && ran.err.contains("brolga compile FOLDER --generator"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
@@ -157,7 +178,11 @@ fn few_bits_write_nearly_the_same() {
         // As few rows, which have a kernel of their own.
         cache.truncate(0, prompt.len() - 1);
         let last = m.step(&mut cache, 0, &prompt[prompt.len() - 1..], 1).unwrap();
-        (y.as_slice::<f32>().unwrap().to_vec(), last.as_slice::<f32>().unwrap().to_vec(), m.facts().streamed)
+        (
+            y.as_slice::<f32>().unwrap().to_vec(),
+            last.as_slice::<f32>().unwrap().to_vec(),
+            m.facts().streamed,
+        )
     };
     let (whole, _, bytes) = logits(Some(WeightType::F32));
     let largest = whole.iter().fold(0f32, |m, x| m.max(x.abs()));
@@ -167,14 +192,20 @@ fn few_bits_write_nearly_the_same() {
         (WeightType::Bf16, 0.02, 0.51),
         (WeightType::F16, 0.002, 1.01),
         (WeightType::Int8, 0.03, 0.34),
-        (WeightType::Int4, 0.3, 0.25),
+        (WeightType::Int4, 0.3, 0.26),
     ] {
         let (found, last, fewer) = logits(Some(kind));
         let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest;
         let error = off(&found, &whole);
         assert!(error > 0.0 && error < least, "{kind:?} is off by {error}");
-        assert!(off(&last, &found[found.len() - last.len()..]) < 1e-4, "{kind:?}: one row and many differ");
-        assert!(fewer as f64 <= share * bytes as f64, "{kind:?} reads {fewer} of {bytes} bytes");
+        assert!(
+            off(&last, &found[found.len() - last.len()..]) < 1e-4,
+            "{kind:?}: one row and many differ"
+        );
+        assert!(
+            fewer as f64 <= share * bytes as f64,
+            "{kind:?} reads {fewer} of {bytes} bytes"
+        );
     }
 }
 
@@ -195,7 +226,12 @@ fn prompts_that_cannot_be_gone_on_from() {
     // Tokenizers that do not fit.
     let copy = dir.path().join("copy");
     fs::create_dir(&copy).unwrap();
-    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+    for name in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
         fs::copy(folder().join(name), copy.join(name)).unwrap();
     }
     let with = |text: Option<&str>| {
@@ -212,54 +248,11 @@ fn prompts_that_cannot_be_gone_on_from() {
     let mut json: Json = serde_json::from_str(&own).unwrap();
     json["model"]["vocab"]["zebra"] = 5000.into();
     let e = with(Some(&json.to_string()));
-    assert!(e.contains("tokenizer.json: token `zebra` has the number 5000, and the model 1024 tokens"), "{e}");
+    assert!(
+        e.contains("tokenizer.json: token `zebra` has the number 5000, and the model 1024 tokens"),
+        "{e}"
+    );
     assert!(with(None).contains("tokenizer.json: there is none"));
-}
-
-/// Templates as families have them.
-#[test]
-fn chats_are_rendered_as_templates_say() {
-    let dir = tempfile::tempdir().unwrap();
-    let render = |settings: Json, messages: &[Json], tools: Option<&Json>| {
-        fs::write(dir.path().join("tokenizer_config.json"), settings.to_string()).unwrap();
-        let files = brolga::generate::files::Files::of_folder(dir.path()).unwrap();
-        ChatTemplate::of(&files).and_then(|t| t.render(messages, tools)).map_err(|e| e.to_string())
-    };
-    let hello = [
-        json!({ "role": "system", "content": "Be brief." }),
-        json!({ "role": "user", "content": " Hi there " }),
-        json!({ "role": "assistant", "content": "Hello" }),
-        json!({ "role": "user", "content": "<b> & 'c'" }),
-    ];
-    let chatml = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}\
-        {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
-    assert_eq!(
-        render(json!({ "chat_template": chatml }), &hello, None).unwrap(),
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n Hi there <|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n\
-         <|im_start|>user\n<b> & 'c'<|im_end|>\n<|im_start|>assistant\n"
-    );
-    // Methods of texts, loop variables, namespaces, special tokens that are objects, blocks on lines of their own.
-    let llama = "{%- set ns = namespace(system='') -%}\n{%- if messages[0]['role'] == 'system' -%}\n    {%- set ns.system = \
-        messages[0]['content'] | trim -%}\n    {%- set messages = messages[1:] -%}\n{%- endif -%}\n{% for m in messages %}\n    \
-        {% if m.role == 'user' %}\n{{ bos_token if loop.first }}[INST] {{ ns.system + ': ' if loop.first and ns.system }}{{ m.content.strip() }} [/INST]\n\
-        {%- else %}\n {{ m.content.strip() + eos_token -}}\n    {% endif %}\n{% endfor %}\n";
-    let settings = json!({ "chat_template": [{ "name": "other", "template": "x" }, { "name": "default", "template": llama }],
-        "bos_token": { "content": "<s>", "lstrip": false }, "eos_token": "</s>" });
-    assert_eq!(
-        render(settings, &hello, None).unwrap(),
-        "<s>[INST] Be brief.: Hi there [/INST] Hello</s>[INST] <b> & 'c' [/INST]"
-    );
-    // Tools are JSON as Python writes it.
-    let tools = json!([{ "type": "function", "function": { "name": "f", "parameters": { "a": [1, 2.5, null, true] } } }]);
-    assert_eq!(
-        render(json!({ "chat_template": "{{ tools | tojson }}" }), &hello, Some(&tools)).unwrap(),
-        r#"[{"type": "function", "function": {"name": "f", "parameters": {"a": [1, 2.5, null, true]}}}]"#
-    );
-    let e = render(json!({ "chat_template": "a\n{{ raise_exception('no system here') }}" }), &hello, None).unwrap_err();
-    assert!(e.contains("tokenizer_config.json: its template of chats: no system here"), "{e}");
-    let e = render(json!({ "chat_template": "{% for %}" }), &hello, None).unwrap_err();
-    assert!(e.contains("tokenizer_config.json: its template of chats"), "{e}");
-    assert!(render(json!({}), &hello, None).unwrap_err().contains("there is no template of chats"));
 }
 
 #[test]
@@ -267,11 +260,20 @@ fn a_chat_goes_line_by_line() {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("copy");
     fs::create_dir(&copy).unwrap();
-    for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"] {
+    for name in [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ] {
         fs::copy(folder().join(name), copy.join(name)).unwrap();
     }
     let template = "{% for m in messages %}{{ m.content }}{{ '\n' }}{% endfor %}";
-    fs::write(copy.join("tokenizer_config.json"), json!({ "chat_template": template }).to_string()).unwrap();
+    fs::write(
+        copy.join("tokenizer_config.json"),
+        json!({ "chat_template": template }).to_string(),
+    )
+    .unwrap();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_brolga"))
         .args(["chat", "copy", "--temperature", "0", "--max-tokens", "5"])
         .current_dir(dir.path())
@@ -291,5 +293,9 @@ fn a_chat_goes_line_by_line() {
     let third = text.len() / 3;
     assert_eq!(text[..third], text[third..2 * third], "{replies:?}");
     assert_eq!(text[..third], text[2 * third..], "{replies:?}");
-    assert!(String::from_utf8(out.stderr).unwrap().contains("/nonsense is no command"));
+    assert!(
+        String::from_utf8(out.stderr)
+            .unwrap()
+            .contains("/nonsense is no command")
+    );
 }

@@ -12,7 +12,9 @@ use std::io::Write;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny_llama");
-    let prompt = std::env::args().nth(1).unwrap_or_else(|| "It was a fine morning, and".into());
+    let prompt = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "It was a fine morning, and".into());
 
     let model = Model::load(folder, &brolga::Options::default(), 1)?;
     let tokenizer = Tokenizer::of(model.files(), model.facts().vocabulary)?;
@@ -25,10 +27,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         max_tokens: 200,
         ..Settings::default()
     };
-    let generator = Generator::new(&model, None, &tokenizer.encode(&prompt, true)?, settings)?;
+    let tokens = tokenizer.encode(&prompt, true)?;
+    let generator = Generator::new(&model, None, &tokens, settings)?;
 
     print!("{prompt}");
-    for piece in Reply::new(generator, &tokenizer, &[]) {
+    for piece in Reply::new(generator, &tokenizer, &tokens, &[]) {
         print!("{}", piece?);
         std::io::stdout().flush()?;
     }

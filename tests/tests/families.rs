@@ -16,7 +16,10 @@ const TOLERANCE_BF16: f64 = 1e-2;
 fn folders() -> Vec<PathBuf> {
     let home = data("families").join("families");
     let entries = std::fs::read_dir(home).expect("it was unpacked").flatten();
-    let mut all: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| p.join("outputs.npz").exists()).collect();
+    let mut all: Vec<PathBuf> = entries
+        .map(|e| e.path())
+        .filter(|p| p.join("outputs.npz").exists())
+        .collect();
     all.sort();
     all
 }
@@ -89,15 +92,24 @@ fn every_family_computes_what_transformers_does() {
 #[test]
 fn adapters_are_merged_as_peft_does() {
     let home = data("families").join("families");
-    for (name, base) in [("lora", "llama"), ("lora_stabilised", "llama"), ("lora_transposed", "gpt2")] {
+    for (name, base) in [
+        ("lora", "llama"),
+        ("lora_stabilised", "llama"),
+        ("lora_transposed", "gpt2"),
+    ] {
         let (folder, adapter) = (home.join(base), home.join(name));
         let mut options = Options::default();
         options.folder.lora = vec![(adapter.clone(), 1.0)];
         let logits = |options: &Options| {
             let g = source::graph_for(&folder, options).unwrap_or_else(|e| panic!("{e}"));
-            let session = compile(&g, options).and_then(|c| c.session()).unwrap_or_else(|e| panic!("{e}"));
+            let session = compile(&g, options)
+                .and_then(|c| c.session())
+                .unwrap_or_else(|e| panic!("{e}"));
             let inputs = arrays(&folder, "inputs.npz").into_iter().collect();
-            run(&session, &inputs).unwrap_or_else(|e| panic!("{e}")).swap_remove(0).1
+            run(&session, &inputs)
+                .unwrap_or_else(|e| panic!("{e}"))
+                .swap_remove(0)
+                .1
         };
         let wanted = &arrays(&adapter, "adapted.npz")[0].1;
         let error = relative_error(&logits(&options), wanted);
@@ -117,13 +129,19 @@ fn families_are_right_as_imported() {
         let graph = source::graph_for(folder, &options(&inputs)).unwrap_or_else(|e| panic!("{e}"));
         let of = |name: &str| inputs.iter().find(|(n, _)| n == name).expect("it is given").1.clone();
         let args: Vec<Tensor> = graph.inputs.iter().map(|i| of(&i.name)).collect();
-        let found = graph.eval(&args).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let found = graph
+            .eval(&args)
+            .unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         for ((name, _), found) in graph.outputs.iter().zip(&found) {
             let Some((_, reference)) = wanted.iter().find(|(n, _)| n == name) else {
                 continue;
             };
             let error = relative_error(&unmasked(found, &inputs), reference);
-            assert!(error <= tolerance(folder), "{}: `{name}` is off by {error:e}", folder.display());
+            assert!(
+                error <= tolerance(folder),
+                "{}: `{name}` is off by {error:e}",
+                folder.display()
+            );
         }
     }
 }
@@ -172,7 +190,10 @@ impl Decoder {
         let wrong = found.iter().zip(&self.logits[start..]).map(|(f, e)| f - e);
         let error = largest(&mut wrong.into_iter()) / largest(&mut self.logits.iter().copied());
         let what = self.folder.display();
-        assert!(error <= tolerance(&self.folder), "{what}: row {row}, token {at}: off by {error:e}");
+        assert!(
+            error <= tolerance(&self.folder),
+            "{what}: row {row}, token {at}: off by {error:e}"
+        );
     }
 }
 
@@ -223,7 +244,9 @@ fn sequences_together_are_each_alone() {
         let y = d.model.step_all(&mut cache, &[d.rows[1][5]]).expect("it runs");
         d.check(1, 5, y.as_slice().expect("f32"));
         let mut other = d.model.cache(1).expect("there is memory");
-        other.begin(Some((&cache, 0)), &d.rows[1][..4]).expect("there is memory");
+        other
+            .begin(Some((&cache, 0)), &d.rows[1][..4])
+            .expect("there is memory");
         assert_eq!(other.tokens(0), &d.rows[1][..4]);
         let y = d.model.step(&mut other, 0, &d.rows[1][4..6], 2).expect("it runs");
         d.check(1, 4, y.as_slice().expect("f32"));

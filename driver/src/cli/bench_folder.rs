@@ -12,7 +12,11 @@ pub fn run(bench: &Bench, target: &Target) -> Outcome {
     options.target = target.clone();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let counts: Vec<usize> = match bench.threads {
-        0 => (0..).map(|i| 1 << i).take_while(|n| *n < cores).chain([cores]).collect(),
+        0 => (0..)
+            .map(|i| 1 << i)
+            .take_while(|n| *n < cores)
+            .chain([cores])
+            .collect(),
         n => vec![n],
     };
     let mut model = Model::load(&bench.kernel, &options, cores)?;

@@ -40,7 +40,12 @@ impl Chat {
         let stopped = Arc::new(AtomicBool::new(false));
         let flag = stopped.clone();
         ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).map_err(|e| e.to_string())?;
-        let system = || self.system.iter().map(|s| json!({ "role": "system", "content": s })).collect::<Vec<Json>>();
+        let system = || {
+            self.system
+                .iter()
+                .map(|s| json!({ "role": "system", "content": s }))
+                .collect::<Vec<Json>>()
+        };
         let mut messages = system();
         let asks = std::io::stdin().is_terminal();
         let mut lines = std::io::stdin().lock().lines();
@@ -75,7 +80,7 @@ impl Chat {
             stopped.store(false, Ordering::Relaxed);
             let text = template.render(&messages, None)?;
             let tokens = tokenizer.encode(&text, false)?;
-            let mut reply = match self.how.reply(&model, &tokenizer, Some(&prefixes), &tokens) {
+            let mut reply = match self.how.reply(&model, &tokenizer, Some(&prefixes), &tokens, false) {
                 Ok(reply) => reply,
                 Err(e) => {
                     note(&e.to_string());

@@ -182,7 +182,11 @@ impl Compile {
                 "seconds": { "load": t.load.as_secs_f64(), "compile": t.compile().as_secs_f64() },
             }));
         }
-        note(&format!("{}: {size} bytes, compiled in {}", self.output.display(), time(t.compile().as_secs_f64())));
+        note(&format!(
+            "{}: {size} bytes, compiled in {}",
+            self.output.display(),
+            time(t.compile().as_secs_f64())
+        ));
         Ok(())
     }
 

@@ -113,16 +113,18 @@ impl GenerateArgs {
         }
     }
 
-    /// A reply to a prompt.
+    /// A reply to a prompt, as a text of its own or one that goes on.
     pub fn reply<'m, 't>(
         &self,
         model: &'m Model,
         tokenizer: &'t Tokenizer,
         prefixes: Option<&'m Prefixes>,
         prompt: &[i64],
+        goes_on: bool,
     ) -> brolga::Result<Reply<'m, 't>> {
         let generator = Generator::new(model, prefixes, prompt, self.settings(model))?;
-        Ok(Reply::new(generator, tokenizer, &self.stop))
+        let before = if goes_on { prompt } else { &[] };
+        Ok(Reply::new(generator, tokenizer, before, &self.stop))
     }
 }
 
@@ -152,7 +154,7 @@ impl Generate {
         };
         let loaded = start.elapsed().as_secs_f64();
         let start = Instant::now();
-        let mut reply = self.how.reply(&model, &tokenizer, None, &tokens)?;
+        let mut reply = self.how.reply(&model, &tokenizer, None, &tokens, !self.chat)?;
         let read = start.elapsed().as_secs_f64();
         let start = Instant::now();
         let mut text = String::new();

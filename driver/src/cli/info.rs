@@ -1,12 +1,12 @@
 //! `brolga info`: what a model holds, supported or not.
 
 use super::{ModelArgs, Outcome, print, print_json};
-use brolga::{Error, Options};
 use brolga::abi::artefact::{BLOCK, checksum};
 use brolga::frontend::onnx::{self, Port, Summary};
 use brolga::frontend::safetensors;
 use brolga::ir::{Dim, Graph, plain};
 use brolga::source::{self, Kind};
+use brolga::{Error, Options};
 use clap::Args;
 use std::fmt::Write;
 use std::path::PathBuf;

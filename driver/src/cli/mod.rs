@@ -285,11 +285,15 @@ impl ModelArgs {
 
     fn weights_type(&self) -> Result<Option<WeightType>, String> {
         let known = || WeightType::ALL.map(WeightType::name).join(", ");
-        let each = |w: &String| WeightType::named(w).ok_or_else(|| format!("--weights {w}: expected one of {}", known()));
+        let each =
+            |w: &String| WeightType::named(w).ok_or_else(|| format!("--weights {w}: expected one of {}", known()));
         match &self.weights.iter().map(each).collect::<Result<Vec<_>, _>>()?[..] {
             [] => Ok(None),
             [one] => Ok(Some(*one)),
-            _ => Err(format!("--weights is given {}, expected one", self.weights.join(" and "))),
+            _ => Err(format!(
+                "--weights is given {}, expected one",
+                self.weights.join(" and ")
+            )),
         }
     }
 

@@ -38,7 +38,9 @@ impl Cache {
             sequences: vec![],
         };
         for _ in 0..2 * layers {
-            cache.sides.push(Buffer::zeroed(DType::F32, vec![slots, heads, 0, size])?);
+            cache
+                .sides
+                .push(Buffer::zeroed(DType::F32, vec![slots, heads, 0, size])?);
         }
         cache.reserve(FIRST_ROWS)?;
         Ok(cache)
@@ -89,12 +91,18 @@ impl Cache {
         let Some((other, at)) = from else {
             return Ok(slot);
         };
-        assert!(other.sides.len() == self.sides.len() && other.row == self.row, "a cache of another model");
+        assert!(
+            other.sides.len() == self.sides.len() && other.row == self.row,
+            "a cache of another model"
+        );
         let n = shared(other.tokens(at), tokens);
         self.reserve(n)?;
         let used = n * self.row;
         for (new, old) in self.sides.iter_mut().zip(&other.sides) {
-            let news = new.bytes_mut().chunks_exact_mut(self.rows * self.row).skip(slot * self.heads);
+            let news = new
+                .bytes_mut()
+                .chunks_exact_mut(self.rows * self.row)
+                .skip(slot * self.heads);
             let olds = old.bytes().chunks_exact(other.rows * other.row).skip(at * self.heads);
             let heads = news.zip(olds).take(self.heads);
             heads.for_each(|(new, old)| new[..used].copy_from_slice(&old[..used]));
@@ -156,7 +164,11 @@ impl Cache {
     }
 
     /// The memory of these slots, each layer's keys and then its values; of the shape that [`Cache::shape`] gives for them.
-    pub(super) fn views<'a>(&'a mut self, slots: Range<usize>, shape: &'a [usize; 4]) -> impl Iterator<Item = ViewMut<'a>> {
+    pub(super) fn views<'a>(
+        &'a mut self,
+        slots: Range<usize>,
+        shape: &'a [usize; 4],
+    ) -> impl Iterator<Item = ViewMut<'a>> {
         let slot = self.heads * self.rows * self.row;
         self.sides.iter_mut().map(move |side| ViewMut {
             dtype: DType::F32,

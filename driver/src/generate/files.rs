@@ -40,7 +40,10 @@ impl Files {
         for name in NAMES {
             let path = folder.join(name);
             if path.exists() {
-                texts.insert(name.to_owned(), std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?);
+                texts.insert(
+                    name.to_owned(),
+                    std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?,
+                );
             }
         }
         Ok(Files {
@@ -101,7 +104,11 @@ fn parsed(text: &str) -> Option<Facts> {
     Some(Facts {
         vocabulary: json["vocabulary"].as_u64()? as usize,
         context: json["context"].as_u64().map(|n| n as usize),
-        end: json["end"].as_array()?.iter().map(Json::as_i64).collect::<Option<_>>()?,
+        end: json["end"]
+            .as_array()?
+            .iter()
+            .map(Json::as_i64)
+            .collect::<Option<_>>()?,
         begin: json["begin"].as_i64(),
         streamed: json["streamed"].as_u64()?,
         sampling: serde_json::from_value(json["sampling"].clone()).ok()?,

@@ -5,19 +5,23 @@
 //! | [`model`], [`cache`] | a compiled model; what it keeps of sequences |
 //! | [`generator`] | tokens behind a prompt, and caches of prompts that begin alike |
 //! | [`sampling`], [`stop`] | how tokens are chosen, and what ends a text |
-//! | `text`, `reply` | with the feature `text` (on by default): tokenizers and templates of chats; replies as text |
+//! | `text`, `chat`, `reply` | with the feature `text` (on by default): tokenizers, templates of chats; replies as text |
 //! | [`files`] | what a model has beside its graph and weights |
 //! | [`bench`] | what a prompt takes, and each token behind it |
 
 pub mod bench;
 pub mod cache;
+#[cfg(feature = "text")]
+pub mod chat;
 pub mod files;
 pub mod generator;
+#[cfg(feature = "text")]
+mod jinja;
 pub mod model;
-pub mod sampling;
-pub mod stop;
 #[cfg(feature = "text")]
 pub mod reply;
+pub mod sampling;
+pub mod stop;
 #[cfg(feature = "text")]
 pub mod text;
 

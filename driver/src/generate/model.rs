@@ -46,7 +46,10 @@ pub fn compile(folder: impl AsRef<Path>, options: &Options) -> Result<Compiled> 
     let (draft, facts) = drafted(folder, options)?;
     let mut compiled = draft.finish()?;
     let texts = Files::of_folder(folder)?.texts(&facts);
-    compiled.texts = texts.into_iter().map(|(name, body)| (KIND.to_owned(), name, body)).collect();
+    compiled.texts = texts
+        .into_iter()
+        .map(|(name, body)| (KIND.to_owned(), name, body))
+        .collect();
     Ok(compiled)
 }
 
@@ -79,7 +82,12 @@ impl Model {
                 let session = Session::options().threads(threads).memory_limit(options.memory_limit);
                 (session.load(path)?, files, facts)
             }
-            _ => return Err(Error::file(path, "expected a folder of safetensors, or an artefact of one")),
+            _ => {
+                return Err(Error::file(
+                    path,
+                    "expected a folder of safetensors, or an artefact of one",
+                ));
+            }
         };
         Model::of(session, files, facts).map_err(|message| Error::file(path, message))
     }
@@ -147,10 +155,15 @@ impl Model {
         if let Some(context) = self.facts.context
             && length > context
         {
-            return Err(Error::Option(format!("{length} tokens, beyond the model's context of {context}")));
+            return Err(Error::Option(format!(
+                "{length} tokens, beyond the model's context of {context}"
+            )));
         }
         match tokens.iter().find(|t| !(0..self.vocabulary as i64).contains(*t)) {
-            Some(t) => Err(Error::Option(format!("token {t}, of a vocabulary of {}", self.vocabulary))),
+            Some(t) => Err(Error::Option(format!(
+                "token {t}, of a vocabulary of {}",
+                self.vocabulary
+            ))),
             None => Ok(()),
         }
     }
@@ -182,7 +195,11 @@ impl Model {
     /// As [`Model::step`].
     pub fn step_all(&self, cache: &mut Cache, tokens: &[i64]) -> Result<Buffer> {
         if tokens.len() != cache.len() {
-            return Err(Error::Option(format!("{} tokens for {} sequences", tokens.len(), cache.len())));
+            return Err(Error::Option(format!(
+                "{} tokens for {} sequences",
+                tokens.len(),
+                cache.len()
+            )));
         }
         let longest = (0..cache.len()).map(|s| cache.tokens(s).len() + 1).max().unwrap_or(0);
         self.check(longest, tokens)?;

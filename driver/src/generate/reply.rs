@@ -33,11 +33,12 @@ pub struct Reply<'m, 't> {
 }
 
 impl<'m, 't> Reply<'m, 't> {
-    /// The text of what a generator gives, which ends before any of these texts.
-    pub fn new(generator: Generator<'m>, tokenizer: &'t Tokenizer, stops: &[String]) -> Reply<'m, 't> {
+    /// The text of what a generator gives, which ends before any of these texts. It goes on behind the text of `before`, which is empty where
+    /// the reply is a text of its own.
+    pub fn new(generator: Generator<'m>, tokenizer: &'t Tokenizer, before: &[i64], stops: &[String]) -> Reply<'m, 't> {
         Reply {
             generator,
-            stream: tokenizer.stream(),
+            stream: tokenizer.stream_behind(before),
             stops: Stops::new(stops),
             finish: None,
         }

@@ -269,7 +269,8 @@ impl Net {
         let zeros = w.zeros.map(&mut take).transpose()?;
         let shape = self.shape(ids);
         let blocks = w.shape[1] / BLOCK;
-        let with = |more: &[usize]| -> Vec<Dim> { shape.iter().cloned().chain(more.iter().map(|&n| n.into())).collect() };
+        let with =
+            |more: &[usize]| -> Vec<Dim> { shape.iter().cloned().chain(more.iter().map(|&n| n.into())).collect() };
         let q = match w.bits {
             Bits::Eight => q,
             Bits::Four => {
@@ -311,7 +312,11 @@ fn attrs(w: &Compressed, few: bool) -> [Attr; 3] {
 /// The product alone, of operands of these types.
 fn region(w: &Compressed, few: bool, types: &[Type], module: &std::sync::Arc<str>) -> Result<Region, String> {
     let mut graph = Graph::new(if few { "few" } else { "many" });
-    let inputs: Vec<Value> = types.iter().enumerate().map(|(i, ty)| graph.input(&format!("x{i}"), ty.clone())).collect();
+    let inputs: Vec<Value> = types
+        .iter()
+        .enumerate()
+        .map(|(i, ty)| graph.input(&format!("x{i}"), ty.clone()))
+        .collect();
     let mut b = GraphBuilder {
         graph: &mut graph,
         origin: module.clone(),

@@ -8,11 +8,11 @@
 //!
 //! A family is a [`Decoder`] that is filled from its `config.json`; what differs between families is a field here.
 
+use super::Form;
 use super::config::Config;
 use super::error::Fail;
 use super::net::{Net, Norm, One, Scores};
 use super::rope::Rope;
-use super::Form;
 use brolga_ir::{Attr, Build, DType, Dim, Tensor, Value};
 
 /// A model's description.
@@ -142,13 +142,20 @@ impl Head {
     /// When the architecture is another one.
     pub fn of(config: &Config, with: &[&str], tied: bool) -> Result<Head, Fail> {
         let architectures = config.words("architectures")?.unwrap_or_default();
-        let own = if config.flag("tie_word_embeddings", tied)? { Head::Tied } else { Head::Own };
+        let own = if config.flag("tie_word_embeddings", tied)? {
+            Head::Tied
+        } else {
+            Head::Own
+        };
         match architectures[..] {
             [] => Ok(own),
             [a] if with.iter().any(|w| a.ends_with(w)) => Ok(own),
             [a] if a.ends_with("Model") => Ok(Head::None),
             _ => {
-                let message = format!("{architectures:?}, expected one that ends in {} or Model", with.join(", "));
+                let message = format!(
+                    "{architectures:?}, expected one that ends in {} or Model",
+                    with.join(", ")
+                );
                 Err(config.wrong("architectures", message))
             }
         }
@@ -253,7 +260,10 @@ impl Decoder {
         let places = net.iota(&plane, 1)?;
         let positions = net.map("add", &[places, first])?;
         let rows = net.reshaped(positions, &[batch.clone(), Dim::ONE, seq.clone(), Dim::ONE])?;
-        let rows = net.spread(rows, &[batch.clone(), self.kv_heads.into(), seq.clone(), self.head.into()])?;
+        let rows = net.spread(
+            rows,
+            &[batch.clone(), self.kv_heads.into(), seq.clone(), self.head.into()],
+        )?;
         // A shorter sequence does not see what stands in its cache beyond it.
         let all = [batch.clone(), Dim::ONE, seq.clone(), &before + &seq];
         let keys = net.iota(&all, 3)?;
@@ -279,7 +289,12 @@ impl Decoder {
             None => net.output("last_hidden_state", x),
         }
         // The caches stand behind what a caller looks at.
-        let caches = net.graph.outputs.iter().filter(|(name, _)| name.starts_with("next_")).count();
+        let caches = net
+            .graph
+            .outputs
+            .iter()
+            .filter(|(name, _)| name.starts_with("next_"))
+            .count();
         net.graph.outputs.rotate_left(caches);
         Ok(())
     }
@@ -339,7 +354,12 @@ impl Decoder {
             }
             false => net.iota(&plane, 2)?,
         };
-        let plane = [net.shape(row)[0].clone(), plane[1].clone(), plane[2].clone(), plane[3].clone()];
+        let plane = [
+            net.shape(row)[0].clone(),
+            plane[1].clone(),
+            plane[2].clone(),
+            plane[3].clone(),
+        ];
         let column = net.iota(&plane, 3)?;
         let first = net.map_num("sub", row, window as f64)?;
         net.map("greater", &[column, first])
@@ -418,7 +438,10 @@ impl Decoder {
             }
         };
         let v = net.heads(v, self.kv_heads, self.head)?;
-        let mut sides = [net.heads(q, self.heads, self.head)?, net.heads(k, self.kv_heads, self.head)?];
+        let mut sides = [
+            net.heads(q, self.heads, self.head)?,
+            net.heads(k, self.kv_heads, self.head)?,
+        ];
         for (side, norm) in sides.iter_mut().zip(self.names.head_norms) {
             if self.head_norms {
                 *side = net.norm(*side, &at(norm), self.norm)?;
@@ -427,7 +450,10 @@ impl Decoder {
                 *side = rotate(net, *side, run.angles[rope], self.ropes[rope].interleaved)?;
             }
         }
-        let window = layer.window.and_then(|w| run.windows.iter().find(|(n, _)| *n == w)).map(|(_, m)| *m);
+        let window = layer
+            .window
+            .and_then(|w| run.windows.iter().find(|(n, _)| *n == w))
+            .map(|(_, m)| *m);
         let scores = Scores {
             scale: layer.scale,
             softcap: self.softcap,

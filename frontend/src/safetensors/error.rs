@@ -172,7 +172,14 @@ mod tests {
 
     #[test]
     fn layers_are_listed_on_one_line() {
-        let names = ["layers.0.a", "layers.1.a", "layers.2.a", "layers.0.b", "layers.2.b", "norm"];
+        let names = [
+            "layers.0.a",
+            "layers.1.a",
+            "layers.2.a",
+            "layers.0.b",
+            "layers.2.b",
+            "norm",
+        ];
         let list: Vec<(String, String)> = names.iter().map(|n| (n.to_string(), String::new())).collect();
         let lines: Vec<String> = folded(&list).into_iter().map(|l| l.0).collect();
         assert_eq!(lines, ["layers.{0..2}.a", "layers.{0,2}.b", "norm"]);

@@ -43,7 +43,10 @@ pub fn facts(folder: &Path, config: &Config) -> Result<Facts, Error> {
         Ok(None)
     };
     let ids = |field: &str| -> Vec<i64> {
-        let said = generation.as_ref().and_then(|g| g.get(field)).or_else(|| config.get(field));
+        let said = generation
+            .as_ref()
+            .and_then(|g| g.get(field))
+            .or_else(|| config.get(field));
         match said {
             Some(Json::Array(list)) => list.iter().filter_map(Json::as_i64).collect(),
             Some(one) => one.as_i64().into_iter().collect(),
@@ -52,7 +55,12 @@ pub fn facts(folder: &Path, config: &Config) -> Result<Facts, Error> {
     };
     Ok(Facts {
         vocabulary: first(&["padded_vocab_size", "vocab_size"])?.unwrap_or(0),
-        context: first(&["max_position_embeddings", "n_positions", "model_max_length", "seq_length"])?,
+        context: first(&[
+            "max_position_embeddings",
+            "n_positions",
+            "model_max_length",
+            "seq_length",
+        ])?,
         end: ids("eos_token_id"),
         begin: ids("bos_token_id").first().copied(),
         sampling: sampling(generation.as_ref()),
@@ -65,7 +73,11 @@ fn sampling(generation: Option<&Config>) -> Vec<(String, f64)> {
     let draws = |g: &Config| g.get("do_sample").and_then(Json::as_bool) == Some(true);
     let number = |g: &Config, field: &str| Some((field.to_owned(), g.get(field)?.as_f64()?));
     let Some(g) = generation else { return vec![] };
-    let drawn: &[&str] = if draws(g) { &["temperature", "top_k", "top_p", "min_p"] } else { &[] };
+    let drawn: &[&str] = if draws(g) {
+        &["temperature", "top_k", "top_p", "min_p"]
+    } else {
+        &[]
+    };
     // The default of a temperature is 1.
     let warm = draws(g) && !g.has("temperature");
     let fields = drawn.iter().chain(&["repetition_penalty"]).filter_map(|f| number(g, f));

@@ -69,20 +69,26 @@ fn sharded(folder: &Path, index: &Path) -> Result<BTreeMap<String, Stored>, Erro
     let mut all = BTreeMap::new();
     for (name, shard) in map {
         let Some(shard) = shard.as_str() else {
-            return Err(wrong(index, format!("the file of `{name}` is {shard}, expected a name")));
+            return Err(wrong(
+                index,
+                format!("the file of `{name}` is {shard}, expected a name"),
+            ));
         };
         let mut parts = Path::new(shard).components();
         if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-            return Err(wrong(index, format!("the file of `{name}` is `{shard}`, expected a name without folders")));
+            return Err(wrong(
+                index,
+                format!("the file of `{name}` is `{shard}`, expected a name without folders"),
+            ));
         }
         let path = folder.join(shard);
         let here = match shards.entry(shard) {
             std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
             std::collections::btree_map::Entry::Vacant(e) => e.insert(file(&path)?),
         };
-        let stored = here.get(name).ok_or_else(|| {
-            wrong(&path, format!("it does not hold `{name}`, which {INDEX} says is there"))
-        })?;
+        let stored = here
+            .get(name)
+            .ok_or_else(|| wrong(&path, format!("it does not hold `{name}`, which {INDEX} says is there")))?;
         all.insert(name.clone(), stored.clone());
     }
     for (shard, here) in shards {
@@ -90,7 +96,10 @@ fn sharded(folder: &Path, index: &Path) -> Result<BTreeMap<String, Stored>, Erro
             if let Some(other) = all.insert(name.clone(), stored.clone())
                 && !Arc::ptr_eq(&other.source, &stored.source)
             {
-                return Err(wrong(&folder.join(shard), format!("`{name}` stands in another shard, too")));
+                return Err(wrong(
+                    &folder.join(shard),
+                    format!("`{name}` stands in another shard, too"),
+                ));
             }
         }
     }
@@ -99,10 +108,17 @@ fn sharded(folder: &Path, index: &Path) -> Result<BTreeMap<String, Stored>, Erro
 
 /// What is wrong with a folder without weights.
 fn nothing(folder: &Path) -> Error {
-    let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"];
+    let other = [
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+        "tf_model.h5",
+        "flax_model.msgpack",
+    ];
     let found = other.iter().find(|f| folder.join(f).exists());
     let hint = match found {
-        Some(f) => format!("; the weights in {f} have to be converted: load the model in transformers, and save it with save_pretrained"),
+        Some(f) => format!(
+            "; the weights in {f} have to be converted: load the model in transformers, and save it with save_pretrained"
+        ),
         None => String::new(),
     };
     wrong(folder, format!("expected {SINGLE}, or {INDEX} and its files{hint}"))
@@ -112,12 +128,17 @@ fn nothing(folder: &Path) -> Error {
 fn header(source: &Arc<dyn Source>) -> Result<BTreeMap<String, Stored>, String> {
     let bytes = source.bytes();
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
-        return Err(format!("{} bytes, expected the 8 of a safetensors header's length", bytes.len()));
+        return Err(format!(
+            "{} bytes, expected the 8 of a safetensors header's length",
+            bytes.len()
+        ));
     };
     let length = u64::from_le_bytes(*length);
     if length > MOST_HEADER.min(rest.len() as u64) {
         let of = rest.len();
-        return Err(format!("a header of {length} bytes in a file with {of} behind its length: no safetensors file, or cut off"));
+        return Err(format!(
+            "a header of {length} bytes in a file with {of} behind its length: no safetensors file, or cut off"
+        ));
     }
     let (text, data) = rest.split_at(length as usize);
     let fields: Map<String, Json> =
@@ -129,23 +150,39 @@ fn header(source: &Arc<dyn Source>) -> Result<BTreeMap<String, Stored>, String> 
         if name == "__metadata__" {
             continue;
         }
-        let (stored, [begin, end]) = tensor(&entry).map_err(|e| format!("tensor `{name}`: {e}"))?;
+        let (dtype, shape, [begin, end]) = tensor(&entry).map_err(|e| format!("tensor `{name}`: {e}"))?;
         if end > data.len() as u64 {
             let of = data.len();
-            return Err(format!("tensor `{name}`: bytes {begin} to {end} of {of}: the file is cut off, or its header wrong"));
+            return Err(format!(
+                "tensor `{name}`: bytes {begin} to {end} of {of}: the file is cut off, or its header wrong"
+            ));
         }
         ranges.push((begin, end, name.clone()));
-        let (dtype, shape) = stored;
         let offset = first + begin as usize;
         let source = source.clone();
-        tensors.insert(name, Stored { dtype, shape, source, offset });
+        tensors.insert(
+            name,
+            Stored {
+                dtype,
+                shape,
+                source,
+                offset,
+            },
+        );
     }
     ranges.sort_unstable();
     let mut last = (0, "the header");
     for (begin, end, name) in &ranges {
         if *begin != last.0 {
-            let what = if *begin < last.0 { "overlaps" } else { "leaves a gap behind" };
-            return Err(format!("tensor `{name}`: bytes {begin} to {end}: it {what} `{}`, which ends at {}", last.1, last.0));
+            let what = if *begin < last.0 {
+                "overlaps"
+            } else {
+                "leaves a gap behind"
+            };
+            return Err(format!(
+                "tensor `{name}`: bytes {begin} to {end}: it {what} `{}`, which ends at {}",
+                last.1, last.0
+            ));
         }
         last = (*end, name);
     }
@@ -156,7 +193,7 @@ fn header(source: &Arc<dyn Source>) -> Result<BTreeMap<String, Stored>, String> 
 }
 
 /// What a header says of a tensor: its type, and where it lies in the data.
-fn tensor(entry: &Json) -> Result<((DType, Vec<usize>), [u64; 2]), String> {
+fn tensor(entry: &Json) -> Result<(DType, Vec<usize>, [u64; 2]), String> {
     let name = entry.get("dtype").and_then(Json::as_str).ok_or("it has no `dtype`")?;
     let dtype = dtype(name).ok_or_else(|| format!("element type {name}, which is not supported"))?;
     let list = |field: &str| -> Option<Vec<u64>> { entry.get(field)?.as_array()?.iter().map(Json::as_u64).collect() };
@@ -168,7 +205,7 @@ fn tensor(entry: &Json) -> Result<((DType, Vec<usize>), [u64; 2]), String> {
         return Err(format!("bytes {begin} to {end} for {name} {shape:?}"));
     }
     let shape = shape.iter().map(|&d| d as usize).collect();
-    Ok(((dtype, shape), [begin, end]))
+    Ok((dtype, shape, [begin, end]))
 }
 
 fn dtype(name: &str) -> Option<DType> {

@@ -36,7 +36,10 @@ impl Block<'_> {
     pub fn head(&self) -> Result<usize, Fail> {
         match self.hidden.is_multiple_of(self.heads) {
             true => Ok(self.hidden / self.heads),
-            false => Err(Fail::Module(format!("{} heads of {} elements", self.heads, self.hidden))),
+            false => Err(Fail::Module(format!(
+                "{} heads of {} elements",
+                self.heads, self.hidden
+            ))),
         }
     }
 

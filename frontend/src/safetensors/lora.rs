@@ -125,26 +125,40 @@ impl Adapter {
         };
         let pair = match self.tensor(module, "lora_A.weight") {
             Some(a) => Some((a, self.tensor(module, "lora_B.weight"))),
-            None => self.tensor(module, "lora_embedding_A").map(|a| (a, self.tensor(module, "lora_embedding_B"))),
+            None => self
+                .tensor(module, "lora_embedding_A")
+                .map(|a| (a, self.tensor(module, "lora_embedding_B"))),
         };
         let Some((a, b)) = pair else {
             return Ok(w);
         };
-        let embedding = !self.tensors.keys().any(|n| n.ends_with(&format!("{module}.lora_A.weight")));
+        let embedding = !self
+            .tensors
+            .keys()
+            .any(|n| n.ends_with(&format!("{module}.lora_A.weight")));
         let Some(b) = b else {
             return Err(format!("{}: `{module}` has one factor without the other", self.file));
         };
         let ([rank, inner], [out, same]) = (&a.shape[..], &b.shape[..]) else {
-            return Err(format!("{}: `{module}`: {:?} and {:?}, expected matrices", self.file, a.shape, b.shape));
+            return Err(format!(
+                "{}: `{module}`: {:?} and {:?}, expected matrices",
+                self.file, a.shape, b.shape
+            ));
         };
         if rank != same {
-            return Err(format!("{}: `{module}`: factors {:?} and {:?} of other ranks", self.file, b.shape, a.shape));
+            return Err(format!(
+                "{}: `{module}`: factors {:?} and {:?} of other ranks",
+                self.file, b.shape, a.shape
+            ));
         }
         let turned = embedding || self.transposed;
         let ty = graph.ty(w).clone();
         let shape = if turned { [*inner, *out] } else { [*out, *inner] };
         if ty != Type::fixed(ty.dtype, &shape) {
-            return Err(format!("{}: `{module}`: factors of a matrix {shape:?} for {ty}", self.file));
+            return Err(format!(
+                "{}: `{module}`: factors of a matrix {shape:?} for {ty}",
+                self.file
+            ));
         }
         let scale = self.scale(module, *rank);
         let mut g = GraphBuilder {
@@ -157,7 +171,14 @@ impl Adapter {
         let none = || Attr::axes(&[]);
         // Over the rank: B A, or its transpose.
         let (operands, over) = if turned { ([a, b], [0, 1]) } else { ([b, a], [1, 0]) };
-        let attrs = [none(), none(), Attr::axes(&[over[0]]), Attr::axes(&[over[1]]), f32(), f32()];
+        let attrs = [
+            none(),
+            none(),
+            Attr::axes(&[over[0]]),
+            Attr::axes(&[over[1]]),
+            f32(),
+            f32(),
+        ];
         let delta = g.call("contract", &attrs, &operands)?;
         let scale = g.splat(DType::F32, &ty.shape, scale)?;
         let delta = g.call("mul", &[], &[delta, scale])?;
@@ -208,7 +229,10 @@ fn patterns(config: &Config, field: &str) -> Result<Vec<(String, f64)>, Fail> {
     let plain = |key: &str| key.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
     let one = |(key, v): (&String, &Json)| match v.as_f64() {
         Some(x) if plain(key) => Ok((key.clone(), x)),
-        Some(_) => Err(config.wrong(field, format_args!("`{key}` is a pattern; names of modules are supported"))),
+        Some(_) => Err(config.wrong(
+            field,
+            format_args!("`{key}` is a pattern; names of modules are supported"),
+        )),
         None => Err(config.wrong(field, format_args!("{v}, expected a number"))),
     };
     map.iter().map(one).collect()

@@ -18,8 +18,8 @@ mod compress;
 mod config;
 mod decoder;
 mod error;
-mod families;
 mod facts;
+mod families;
 mod file;
 mod layer;
 mod lora;
@@ -92,7 +92,10 @@ pub fn load(folder: impl AsRef<Path>, options: &Options) -> Result<Graph, Error>
 pub fn read(folder: impl AsRef<Path>, options: &Options) -> Result<(Graph, Facts), Error> {
     let folder = folder.as_ref();
     let (config, family) = described(folder, options)?;
-    let adapters = options.lora.iter().map(|(path, strength)| Adapter::read(path, *strength));
+    let adapters = options
+        .lora
+        .iter()
+        .map(|(path, strength)| Adapter::read(path, *strength));
     let weights = Weights::new(file::tensors(folder)?, adapters.collect::<Result<_, _>>()?);
     let title = folder.canonicalize().ok();
     let title = title.as_deref().unwrap_or(folder).file_name();

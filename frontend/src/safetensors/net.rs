@@ -220,8 +220,11 @@ impl Net {
             "sigmoid" => "sigmoid",
             "linear" => return Ok(x),
             _ => {
-                let known = "gelu, gelu_new, gelu_pytorch_tanh, relu, relu2, silu, quick_gelu, mish, tanh, sigmoid or linear";
-                return Err(Fail::Module(format!("activation `{name}` is not supported, expected {known}")));
+                let known =
+                    "gelu, gelu_new, gelu_pytorch_tanh, relu, relu2, silu, quick_gelu, mish, tanh, sigmoid or linear";
+                return Err(Fail::Module(format!(
+                    "activation `{name}` is not supported, expected {known}"
+                )));
             }
         };
         self.map(function, &[x])
@@ -329,7 +332,11 @@ impl Net {
     /// # Errors
     /// When there is no such axis.
     pub fn iota(&mut self, shape: &[Dim], axis: usize) -> One {
-        let attrs = [Attr::DType(DType::I64), Attr::Dims(shape.to_vec()), Attr::Int(axis as i64)];
+        let attrs = [
+            Attr::DType(DType::I64),
+            Attr::Dims(shape.to_vec()),
+            Attr::Int(axis as i64),
+        ];
         Ok(self.call("iota", &attrs, &[])?)
     }
 
@@ -425,7 +432,12 @@ impl Net {
             return Ok(a.or(b));
         };
         let wider = |a: &Dim, b: &Dim| if a.is(1) { b.clone() } else { a.clone() };
-        let shape: Vec<Dim> = self.shape(a).iter().zip(&self.shape(b)).map(|(a, b)| wider(a, b)).collect();
+        let shape: Vec<Dim> = self
+            .shape(a)
+            .iter()
+            .zip(&self.shape(b))
+            .map(|(a, b)| wider(a, b))
+            .collect();
         let (a, b) = (self.spread(a, &shape)?, self.spread(b, &shape)?);
         Ok(Some(self.call("and", &[], &[a, b])?))
     }

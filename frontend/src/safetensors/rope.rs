@@ -35,9 +35,17 @@ pub struct Rope {
 enum Frequencies {
     Fixed(Vec<f64>),
     /// The second beyond a number of positions.
-    Switched { short: Vec<f64>, long: Vec<f64>, beyond: usize },
+    Switched {
+        short: Vec<f64>,
+        long: Vec<f64>,
+        beyond: usize,
+    },
     /// Divided by `r^(2 i / (dim - 2))` with `r = factor · length / context - (factor - 1)`, beyond the context.
-    Dynamic { base: Vec<f64>, factor: f64, context: usize },
+    Dynamic {
+        base: Vec<f64>,
+        factor: f64,
+        context: usize,
+    },
 }
 
 /// `theta^(-2 i / dim)`.
@@ -119,7 +127,10 @@ impl Rope {
                     let list = s.floats(field)?.ok_or_else(|| s.wrong(field, "is missing"))?;
                     match list.len() == base.len() && list.iter().all(|f| *f > 0.0) {
                         true => Ok(base.iter().zip(&list).map(|(b, f)| b / f).collect()),
-                        false => Err(s.wrong(field, format_args!("{} numbers, expected {} above 0", list.len(), base.len()))),
+                        false => Err(s.wrong(
+                            field,
+                            format_args!("{} numbers, expected {} above 0", list.len(), base.len()),
+                        )),
                     }
                 };
                 let (factor, original) = (factor()?, original()?);
@@ -141,7 +152,10 @@ impl Rope {
             }
             other => {
                 let known = "default, linear, dynamic, yarn, longrope or llama3";
-                return Err(s.wrong("rope_type", format_args!("`{other}` is not supported, expected {known}")));
+                return Err(s.wrong(
+                    "rope_type",
+                    format_args!("`{other}` is not supported, expected {known}"),
+                ));
             }
         };
         s.finish()?;
@@ -165,7 +179,12 @@ impl Rope {
     ///
     /// # Errors
     /// Never for such operands.
-    pub fn angles(&self, net: &mut Net, positions: Value, length: &dyn Fn(&mut Net) -> One) -> Result<[Value; 2], Fail> {
+    pub fn angles(
+        &self,
+        net: &mut Net,
+        positions: Value,
+        length: &dyn Fn(&mut Net) -> One,
+    ) -> Result<[Value; 2], Fail> {
         let constant = |net: &mut Net, list: &[f64]| {
             let list: Vec<f32> = list.iter().map(|&x| x as f32).collect();
             let v = net.graph.dense(Tensor::from_f32(&[1, 1, 1, list.len()], &list));
@@ -246,7 +265,13 @@ fn llama3(s: &Config, base: &[f64], factor: f64, original: usize) -> Result<Vec<
 /// Frequencies, and the factor of cosines and sines.
 fn yarn(s: &Config, base: &[f64], theta: f64, factor: f64, original: usize) -> Result<(Vec<f64>, f64), Fail> {
     let dim = 2.0 * base.len() as f64;
-    let magnitude = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+    let magnitude = |m: f64| {
+        if factor <= 1.0 {
+            1.0
+        } else {
+            0.1 * m * factor.ln() + 1.0
+        }
+    };
     // A number that is there, and not 0.
     let given = |field: &str| Ok::<_, Fail>(s.opt_float(field)?.filter(|x| *x != 0.0));
     let scale = match (given("mscale")?, given("mscale_all_dim")?) {

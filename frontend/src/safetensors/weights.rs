@@ -108,8 +108,14 @@ impl Weights {
         let mut problems = std::mem::take(&mut self.problems);
         problems.missing.sort_unstable();
         problems.missing.dedup();
-        let extra = self.tensors.keys().filter(|n| !self.values.contains_key(*n) && !self.unused.contains(*n));
-        problems.extra = extra.cloned().chain(self.adapters.iter().flat_map(Adapter::left)).collect();
+        let extra = self
+            .tensors
+            .keys()
+            .filter(|n| !self.values.contains_key(*n) && !self.unused.contains(*n));
+        problems.extra = extra
+            .cloned()
+            .chain(self.adapters.iter().flat_map(Adapter::left))
+            .collect();
         problems
     }
 }

@@ -59,7 +59,12 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         norm,
         behind: true,
         biases: [true; 3],
-        attention: ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"],
+        attention: [
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+            "attention.output.dense",
+        ],
         mlp: ["intermediate.dense", "output.dense"],
         norms: ["attention.output.LayerNorm", "output.LayerNorm"],
     };
@@ -80,7 +85,10 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     let positions = match positions {
         Some(p) => p,
         None if roberta => {
-            let padding = config.get("pad_token_id").and_then(serde_json::Value::as_i64).unwrap_or(1);
+            let padding = config
+                .get("pad_token_id")
+                .and_then(serde_json::Value::as_i64)
+                .unwrap_or(1);
             counted(net, ids, padding)?
         }
         None => net.iota(&[Dim::ONE, shape[1].clone()], 1)?,
@@ -118,7 +126,12 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         }
         Head::Words => {
             // A second objective of training may have been saved as well.
-            net.weights.may_begin_with(&[&pooler, "cls.seq_relationship.", "cls.predictions.decoder.", "lm_head.decoder."]);
+            net.weights.may_begin_with(&[
+                &pooler,
+                "cls.seq_relationship.",
+                "cls.predictions.decoder.",
+                "lm_head.decoder.",
+            ]);
             let names = match roberta {
                 true => ["lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", "lm_head"],
                 false => [
@@ -132,7 +145,11 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
             let x = net.activation(if roberta { "gelu" } else { activation }, x)?;
             let x = net.norm(x, names[1], norm)?;
             let tied = config.flag("tie_word_embeddings", true)?;
-            let table = if tied { at("word_embeddings") } else { names[2].to_owned() };
+            let table = if tied {
+                at("word_embeddings")
+            } else {
+                names[2].to_owned()
+            };
             let logits = vocabulary(net, x, &table, &format!("{}.bias", names[3]), [words, hidden])?;
             net.output("logits", logits);
         }

@@ -27,14 +27,26 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     }
     config.only("pre_seq_len", &[json!(null)])?;
     // How products are scaled and rounded on the way; the result is the same.
-    config.without_effect(&["apply_query_key_layer_scaling", "attention_softmax_in_fp32", "fp32_residual_connection", "bias_dropout_fusion"]);
+    config.without_effect(&[
+        "apply_query_key_layer_scaling",
+        "attention_softmax_in_fp32",
+        "fp32_residual_connection",
+        "bias_dropout_fusion",
+    ]);
     config.without_effect(&["seq_length", "quantization_bit", "vocab_size", "prefix_projection"]);
     let (hidden, heads) = (config.size("hidden_size")?, config.size("num_attention_heads")?);
     let head = config.opt_size("kv_channels")?.unwrap_or(hidden / heads);
     let groups = config.opt_size("multi_query_group_num")?.unwrap_or(1);
-    let kv_heads = if config.flag("multi_query_attention", false)? { groups } else { heads };
+    let kv_heads = if config.flag("multi_query_attention", false)? {
+        groups
+    } else {
+        heads
+    };
     if !heads.is_multiple_of(kv_heads) {
-        return Err(config.wrong("multi_query_group_num", format_args!("{kv_heads} for {heads} heads of queries")));
+        return Err(config.wrong(
+            "multi_query_group_num",
+            format_args!("{kv_heads} for {heads} heads of queries"),
+        ));
     }
     let vocabulary = match config.opt_size("padded_vocab_size")? {
         Some(n) => n,
@@ -78,7 +90,11 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         activation: "silu".into(),
         mlp_bias: false,
         transposed: false,
-        head_kind: Head::of(config, &["ForConditionalGeneration", "ChatGLMModel", "ForCausalLM"], false)?,
+        head_kind: Head::of(
+            config,
+            &["ForConditionalGeneration", "ChatGLMModel", "ForCausalLM"],
+            false,
+        )?,
         normalised_head: false,
         logits_softcap: 0.0,
     };

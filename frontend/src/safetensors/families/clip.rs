@@ -16,7 +16,8 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     if whole.is_some() {
         // The other tower: who wants texts has them elsewhere.
         config.without_effect(&["text_config", "text_config_dict", "vision_config_dict"]);
-        net.weights.may_begin_with(&["text_model.", "text_projection.", "logit_scale"]);
+        net.weights
+            .may_begin_with(&["text_model.", "text_projection.", "logit_scale"]);
     }
     let vision = whole.as_ref().unwrap_or(config);
     tower(config, vision, net)?;
@@ -55,7 +56,12 @@ fn tower(config: &Config, vision: &Config, net: &mut Net) -> Result<(), Fail> {
         norm,
         behind: false,
         biases: [true; 3],
-        attention: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"],
+        attention: [
+            "self_attn.q_proj",
+            "self_attn.k_proj",
+            "self_attn.v_proj",
+            "self_attn.out_proj",
+        ],
         mlp: ["mlp.fc1", "mlp.fc2"],
         norms: ["layer_norm1", "layer_norm2"],
     };

@@ -29,7 +29,12 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         norm,
         behind: true,
         biases: [true; 3],
-        attention: ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"],
+        attention: [
+            "attention.q_lin",
+            "attention.k_lin",
+            "attention.v_lin",
+            "attention.out_lin",
+        ],
         mlp: ["ffn.lin1", "ffn.lin2"],
         norms: ["sa_layer_norm", "output_layer_norm"],
     };
@@ -65,7 +70,11 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
             if tied {
                 net.weights.may_begin_with(&["vocab_projector.weight"]);
             }
-            let table = if tied { at("word_embeddings") } else { "vocab_projector".to_owned() };
+            let table = if tied {
+                at("word_embeddings")
+            } else {
+                "vocab_projector".to_owned()
+            };
             let logits = vocabulary(net, x, &table, "vocab_projector.bias", [words, hidden])?;
             net.output("logits", logits);
         }

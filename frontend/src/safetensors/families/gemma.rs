@@ -25,7 +25,11 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     }
     // Early configurations name an activation that the models were not trained with; the second name counts.
     let named = config.word("hidden_act", "gelu_pytorch_tanh")?;
-    let named = if kind == "gemma" && named == "gelu" { "gelu_pytorch_tanh" } else { named };
+    let named = if kind == "gemma" && named == "gelu" {
+        "gelu_pytorch_tanh"
+    } else {
+        named
+    };
     d.activation = config.word("hidden_activation", named)?.to_owned();
     d.qkv_bias = config.flag("attention_bias", false)?;
     d.out_bias = d.qkv_bias;
@@ -57,7 +61,10 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     let window = config.opt_size("sliding_window")?.or(second).or(Some(4096));
     // Every so manieth layer sees all.
     let pattern = config.opt_size("_sliding_window_pattern")?;
-    let pattern = config.opt_size("sliding_window_pattern")?.or(pattern).unwrap_or(if third { 6 } else { 2 });
+    let pattern = config
+        .opt_size("sliding_window_pattern")?
+        .or(pattern)
+        .unwrap_or(if third { 6 } else { 2 });
     if third {
         d.head_norms = true;
         let local = config.float("rope_local_base_freq", 1e4)?;
@@ -72,7 +79,9 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     }
     llama::windows(config, &mut d, window, |i| (i + 1) % pattern != 0)?;
     if third {
-        d.layers.iter_mut().for_each(|l| l.rope = Some(usize::from(l.window.is_some())));
+        d.layers
+            .iter_mut()
+            .for_each(|l| l.rope = Some(usize::from(l.window.is_some())));
     }
     d.build(net)
 }

@@ -10,7 +10,10 @@ use brolga_ir::Value;
 /// # Errors
 /// When it is none.
 pub fn labels(config: &Config) -> Result<usize, Fail> {
-    let named = config.get("id2label").and_then(|v| v.as_object()).map(serde_json::Map::len);
+    let named = config
+        .get("id2label")
+        .and_then(|v| v.as_object())
+        .map(serde_json::Map::len);
     match named {
         Some(n) => Ok(n),
         None => Ok(config.opt_size("num_labels")?.unwrap_or(2)),

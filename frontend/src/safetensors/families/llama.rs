@@ -46,11 +46,19 @@ pub fn shared(config: &Config, net: &mut Net, eps: f64, tied: bool) -> Result<De
     let head = match config.opt_size("head_dim")? {
         Some(n) => n,
         None if hidden.is_multiple_of(heads) => hidden / heads,
-        None => return Err(config.wrong("num_attention_heads", format_args!("{heads} for a hidden_size of {hidden}"))),
+        None => {
+            return Err(config.wrong(
+                "num_attention_heads",
+                format_args!("{heads} for a hidden_size of {hidden}"),
+            ));
+        }
     };
     let kv_heads = config.opt_size("num_key_value_heads")?.unwrap_or(heads);
     if !heads.is_multiple_of(kv_heads) {
-        return Err(config.wrong("num_key_value_heads", format_args!("{kv_heads} for {heads} heads of queries")));
+        return Err(config.wrong(
+            "num_key_value_heads",
+            format_args!("{kv_heads} for {heads} heads of queries"),
+        ));
     }
     // The context is for who generates; frequencies ask for it where they depend on it.
     config.without_effect(&["max_position_embeddings"]);
@@ -98,7 +106,12 @@ pub fn shared(config: &Config, net: &mut Net, eps: f64, tied: bool) -> Result<De
 ///
 /// # Errors
 /// When there are other types, or not as many as layers.
-pub fn windows(config: &Config, d: &mut Decoder, window: Option<usize>, has: impl Fn(usize) -> bool) -> Result<(), Fail> {
+pub fn windows(
+    config: &Config,
+    d: &mut Decoder,
+    window: Option<usize>,
+    has: impl Fn(usize) -> bool,
+) -> Result<(), Fail> {
     let types = config.words("layer_types")?;
     if let Some(types) = &types
         && types.len() != d.layers.len()
@@ -147,7 +160,10 @@ fn describe(config: &Config, net: &mut Net) -> Result<Decoder, Fail> {
         let listed = config.floats("no_rope_layers")?;
         for (i, layer) in d.layers.iter_mut().enumerate() {
             // 1 where there is one, in spite of the field's name.
-            let turns = listed.as_ref().and_then(|l| l.get(i)).map_or((i + 1) % every != 0, |x| *x != 0.0);
+            let turns = listed
+                .as_ref()
+                .and_then(|l| l.get(i))
+                .map_or((i + 1) % every != 0, |x| *x != 0.0);
             layer.rope = turns.then_some(0);
         }
     }
@@ -157,8 +173,13 @@ fn describe(config: &Config, net: &mut Net) -> Result<Decoder, Fail> {
         "llama" => {}
         _ => {
             let used = config.flag("use_sliding_window", false)?;
-            let first = config.get("max_window_layers").and_then(serde_json::Value::as_u64).unwrap_or(28);
-            windows(config, &mut d, window, |i| used && window.is_some() && i as u64 >= first)?;
+            let first = config
+                .get("max_window_layers")
+                .and_then(serde_json::Value::as_u64)
+                .unwrap_or(28);
+            windows(config, &mut d, window, |i| {
+                used && window.is_some() && i as u64 >= first
+            })?;
         }
     }
     Ok(d)

@@ -96,5 +96,8 @@ pub fn known() -> impl Iterator<Item = &'static str> {
 /// What is said of a family that is not known.
 pub fn unknown(what: &str) -> String {
     let all: Vec<&str> = known().collect();
-    format!("{what}; known are {}; --family NAME reads it as one of them", all.join(", "))
+    format!(
+        "{what}; known are {}; --family NAME reads it as one of them",
+        all.join(", ")
+    )
 }

@@ -57,7 +57,11 @@ impl Patches {
         let [h, w] = self.size;
         let [ph, pw] = self.patch;
         let (batch, hidden) = (Dim::sym("batch"), Dim::from(self.hidden));
-        let image = net.input("pixel_values", DType::F32, &[batch.clone(), self.channels.into(), h.into(), w.into()]);
+        let image = net.input(
+            "pixel_values",
+            DType::F32,
+            &[batch.clone(), self.channels.into(), h.into(), w.into()],
+        );
         net.enter(names.weight.trim_end_matches(".weight"));
         let weight = net.vector(&names.weight, &[self.hidden, self.channels, ph, pw])?;
         let f32 = || Attr::DType(DType::F32);

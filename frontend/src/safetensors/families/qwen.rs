@@ -21,8 +21,18 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     config.only("no_bias", &[json!(true)])?;
     config.only("scale_attn_weights", &[json!(true)])?;
     // Both act beyond the context that the model was trained with, `seq_length`, which generation stays in.
-    config.without_effect(&["use_dynamic_ntk", "use_logn_attn", "seq_length", "max_position_embeddings"]);
-    config.without_effect(&["softmax_in_fp32", "use_cache_quantization", "use_cache_kernel", "apply_residual_connection_post_layernorm"]);
+    config.without_effect(&[
+        "use_dynamic_ntk",
+        "use_logn_attn",
+        "seq_length",
+        "max_position_embeddings",
+    ]);
+    config.without_effect(&[
+        "softmax_in_fp32",
+        "use_cache_quantization",
+        "use_cache_kernel",
+        "apply_residual_connection_post_layernorm",
+    ]);
     let layer = Layer {
         rope: Some(0),
         window: None,

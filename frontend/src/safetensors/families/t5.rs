@@ -29,7 +29,11 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         None => (false, named),
     };
     // A gate's `gelu` is the approximation.
-    let activation = if gated && activation == "gelu" { "gelu_new" } else { activation };
+    let activation = if gated && activation == "gelu" {
+        "gelu_new"
+    } else {
+        activation
+    };
     config.without_effect(&["dense_act_fn", "is_gated_act", "n_positions", "output_past"]);
     let t5 = T5 {
         hidden: config.size("d_model")?,
@@ -55,7 +59,8 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     let ids = net.input("input_ids", DType::I64, &[batch.clone(), seq.clone()]);
     let mask = net.optional_input("attention_mask", DType::I64, &[batch.clone(), seq.clone()]);
     let decoder_ids = net.input("decoder_input_ids", DType::I64, &[batch, target.clone()]);
-    net.weights.may_begin_with(&["encoder.embed_tokens.", "decoder.embed_tokens."]);
+    net.weights
+        .may_begin_with(&["encoder.embed_tokens.", "decoder.embed_tokens."]);
     let seen = match mask {
         Some(m) => Some(net.padding(m)?),
         None => None,

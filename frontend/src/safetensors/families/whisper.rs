@@ -23,17 +23,31 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
             norm,
             behind: false,
             biases: [true, false, true],
-            attention: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"],
+            attention: [
+                "self_attn.q_proj",
+                "self_attn.k_proj",
+                "self_attn.v_proj",
+                "self_attn.out_proj",
+            ],
             mlp: ["fc1", "fc2"],
             norms: ["self_attn_layer_norm", "final_layer_norm"],
         })
     };
     config.only("scale_embedding", &[false.into()])?;
     // Layers of the encoder, as some versions say it.
-    config.without_effect(&["num_hidden_layers", "median_filter_width", "apply_spec_augment", "use_weighted_layer_sum"]);
+    config.without_effect(&[
+        "num_hidden_layers",
+        "median_filter_width",
+        "apply_spec_augment",
+        "use_weighted_layer_sum",
+    ]);
     let (mels, frames) = (config.size("num_mel_bins")?, config.size("max_source_positions")?);
     let batch = Dim::sym("batch");
-    let features = net.input("input_features", DType::F32, &[batch.clone(), mels.into(), (2 * frames).into()]);
+    let features = net.input(
+        "input_features",
+        DType::F32,
+        &[batch.clone(), mels.into(), (2 * frames).into()],
+    );
     let target = Dim::sym("decoder_sequence");
     let ids = net.input("decoder_input_ids", DType::I64, &[batch, target.clone()]);
 
@@ -82,7 +96,12 @@ fn layer(net: &mut Net, block: &Block<'_>, x: Value, memory: Value, at: &str) ->
     let y = block.attend(net, y, y, at, block.attention, causal)?;
     let x = net.map("add", &[x, y])?;
     let y = net.norm(x, &format!("{at}.encoder_attn_layer_norm"), block.norm)?;
-    let names = ["encoder_attn.q_proj", "encoder_attn.k_proj", "encoder_attn.v_proj", "encoder_attn.out_proj"];
+    let names = [
+        "encoder_attn.q_proj",
+        "encoder_attn.k_proj",
+        "encoder_attn.v_proj",
+        "encoder_attn.out_proj",
+    ];
     let y = block.attend(net, y, memory, at, names, Scores::scaled(1.0))?;
     let x = net.map("add", &[x, y])?;
     let y = net.norm(x, &format!("{at}.final_layer_norm"), block.norm)?;
@@ -96,7 +115,15 @@ fn convolution(net: &mut Net, x: Value, name: &str, [out, channels]: [usize; 2],
     let weight = net.vector(&format!("{name}.weight"), &[out, channels, 3])?;
     let one = || Attr::Dims(vec![Dim::ONE]);
     let f32 = || Attr::DType(DType::F32);
-    let attrs = [Attr::Ints(vec![stride]), Attr::Ints(vec![1]), one(), one(), Attr::Int(1), f32(), f32()];
+    let attrs = [
+        Attr::Ints(vec![stride]),
+        Attr::Ints(vec![1]),
+        one(),
+        one(),
+        Attr::Int(1),
+        f32(),
+        f32(),
+    ];
     let y = net.call("conv", &attrs, &[x, weight])?;
     let bias = net.vector(&format!("{name}.bias"), &[out])?;
     let bias = net.reshaped(bias, &[out.into(), Dim::ONE])?;
