@@ -95,6 +95,21 @@ fn fixture(block: &str) -> tempfile::TempDir {
         ],
     );
     assert_eq!(made.status, 0, "{}", made.err);
+    if block.contains(" folder") {
+        let from = root().join("examples/tiny_llama");
+        std::fs::create_dir(at("folder")).expect("a folder is made");
+        for name in [
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ] {
+            std::fs::copy(from.join(name), at("folder").join(name)).expect("a file is copied");
+        }
+        let tokens = brolga::ir::Tensor::from_i64(&[1, 3], &[37, 690, 305]);
+        brolga::npy::write_npz(&at("tokens.npz"), &[("input_ids".into(), tokens)]).expect("a file is written");
+    }
     text("my-own.rules", "rule abs-abs [exact]\n  (abs (abs ?x)) => (abs ?x)\n");
     text(
         "my.rules",

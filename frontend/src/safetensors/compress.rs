@@ -73,6 +73,11 @@ impl WeightType {
     }
 }
 
+/// True for weights that products read as they are, with the other operand in the same type: it has the range of f32, and activations fit.
+pub fn products_take(dtype: DType) -> bool {
+    dtype == DType::BF16
+}
+
 /// Bits of an element.
 #[derive(Clone, Copy, PartialEq)]
 enum Bits {

@@ -4,7 +4,7 @@
 //! in bf16 does; weights of other types are widened.
 
 use super::Form;
-use super::compress::{Compressed, WeightType};
+use super::compress::{Compressed, WeightType, products_take};
 use super::error::Fail;
 use super::weights::Weights;
 use brolga_ir::graph::Read;
@@ -241,10 +241,11 @@ impl Net {
         }
         let w = self.floats(w)?;
         let ty = self.type_of(w);
-        let kept = if ty.dtype == DType::BF16 { 2 } else { 4 };
-        self.streamed.insert(w, kept * ty.len().as_const().unwrap_or(0) as u64);
+        let kept = if products_take(ty.dtype) { ty.dtype } else { DType::F32 };
+        let elements = ty.len().as_const().unwrap_or(0) as u64;
+        self.streamed.insert(w, elements * kept.bytes() as u64);
         let (x, w) = match self.graph.ty(w).dtype {
-            DType::BF16 => (self.cast(x, DType::BF16)?, w),
+            dtype if products_take(dtype) => (self.cast(x, dtype)?, w),
             _ => (x, self.cast(w, DType::F32)?),
         };
         let last = self.graph.ty(x).rank() - 1;
