@@ -107,6 +107,10 @@ fn fixture(block: &str) -> tempfile::TempDir {
         ] {
             std::fs::copy(from.join(name), at("folder").join(name)).expect("a file is copied");
         }
+        text(
+            "text.txt",
+            "She was not so very sorry that he had been sent for. It was a fine morning.",
+        );
         let tokens = brolga::ir::Tensor::from_i64(&[1, 3], &[37, 690, 305]);
         brolga::npy::write_npz(&at("tokens.npz"), &[("input_ids".into(), tokens)]).expect("a file is written");
     }

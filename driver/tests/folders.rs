@@ -85,6 +85,42 @@ fn the_folder_itself_is_right() {
     );
 }
 
+/// Blocks whose elements are all the same have no range that integers could be of.
+#[test]
+fn blocks_of_one_value_keep_it() {
+    let dir = tempfile::tempdir().expect("there is room");
+    let wide = |shape: &'static [usize]| -> &'static [usize] {
+        match shape {
+            [8] => &[32],
+            [16, _] => &[16, 32],
+            _ => &[32, 32],
+        }
+    };
+    let tensors = TENSORS.map(|(name, shape)| (name, wide(shape)));
+    let config = CONFIG.replace(
+        r#""hidden_size": 8, "intermediate_size": 12"#,
+        r#""hidden_size": 32, "intermediate_size": 32"#,
+    );
+    for value in [0.0f32, 9.0, -1e-30, 1e15] {
+        let mut bytes = weights(&tensors, same);
+        let at = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+        // The embedding; what is computed of it is the same for every token.
+        bytes[at..at + 4 * 16 * 32].copy_from_slice(&value.to_le_bytes().repeat(16 * 32));
+        write(dir.path(), &config, &bytes);
+        let run = |args: &[&str]| {
+            let ran = brolga(
+                dir.path(),
+                &[&["run", ".", "--set", "batch=1", "--set", "sequence=2"], args].concat(),
+            );
+            assert_eq!(ran.status, 0, "{}", ran.err);
+        };
+        run(&["--output", "whole.npz"]);
+        for kind in ["int8", "int4"] {
+            run(&["--weights", kind, "--expect", "whole.npz", "--tolerance", "1e-5"]);
+        }
+    }
+}
+
 #[test]
 fn headers_that_are_wrong() {
     let dir = tempfile::tempdir().expect("there is room");

@@ -165,6 +165,35 @@ fn artefacts_carry_all_of_it() {
     );
 }
 
+/// Against transformers 5.24 in f32: 66 tokens of a window of 256, and 62 of windows of 16.
+#[test]
+fn texts_cost_what_they_cost_transformers() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "She was not so very sorry that he had been sent for. It was a fine morning, and Mr. Weston, who had always been fond of a \
+        walk, was persuaded to go with them to the Abbey; but Emma could not think of it without a sigh.";
+    fs::write(dir.path().join("text.txt"), text).unwrap();
+    let model = folder().display().to_string();
+    let run = |args: &[&str]| {
+        command(
+            dir.path(),
+            &[&["perplexity", model.as_str(), "text.txt"], args].concat(),
+        )
+    };
+    for (window, perplexity, tokens) in [("512", 9.956382054910659, 66), ("16", 11.822881280233787, 62)] {
+        let ran = run(&["--window", window, "--json", "--weights", "f32"]);
+        let json: Json = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {}", ran.err));
+        assert_eq!(json["tokens"], tokens);
+        let found = json["perplexity"].as_f64().unwrap();
+        assert!((found / perplexity - 1.0).abs() < 1e-5, "{found} for {perplexity}");
+    }
+    let ran = run(&["--window", "1"]);
+    assert!(
+        ran.status == 2 && ran.err.contains("in windows of 1: expected two or more"),
+        "{}",
+        ran.err
+    );
+}
+
 #[test]
 fn few_bits_write_nearly_the_same() {
     let logits = |weights| {

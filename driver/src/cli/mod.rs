@@ -19,6 +19,8 @@ mod info;
 mod inputs;
 mod machine;
 mod opt;
+#[cfg(feature = "text")]
+mod perplexity;
 mod profile;
 mod run;
 mod space;
@@ -71,6 +73,9 @@ enum Command {
     /// Talk to a language model
     #[cfg(feature = "text")]
     Chat(chat::Chat),
+    /// Tell how well a language model foretells a text
+    #[cfg(feature = "text")]
+    Perplexity(perplexity::Perplexity),
     /// Tell what each kernel of a model takes
     Profile(profile::Profile),
     /// Say what keeps a model from being compiled, all at once
@@ -126,6 +131,8 @@ pub fn main() -> ExitCode {
         Command::Generate(c) => c.run(),
         #[cfg(feature = "text")]
         Command::Chat(c) => c.run(),
+        #[cfg(feature = "text")]
+        Command::Perplexity(c) => c.run(),
         Command::Profile(c) => c.run(),
         Command::Doctor(c) => c.run(),
         Command::Tune(c) => c.run(),

@@ -7,6 +7,7 @@
 //! | [`sampling`], [`stop`] | how tokens are chosen, and what ends a text |
 //! | `text`, `chat`, `reply` | with the feature `text` (on by default): tokenizers, templates of chats; replies as text |
 //! | [`files`] | what a model has beside its graph and weights |
+//! | [`perplexity`] | how well a model foretells a text |
 //! | [`bench`] | what a prompt takes, and each token behind it |
 
 pub mod bench;
@@ -18,6 +19,7 @@ pub mod generator;
 #[cfg(feature = "text")]
 mod jinja;
 pub mod model;
+pub mod perplexity;
 #[cfg(feature = "text")]
 pub mod reply;
 pub mod sampling;

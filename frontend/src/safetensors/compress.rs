@@ -212,11 +212,14 @@ impl Net {
         let scale = self.map("div", &[both, own])?;
         let least = self.map("mul", &[middle, scale])?;
         let least = self.map("sub", &[mean, least])?;
+        // `scale (q - zero)` with a zero that is no integer, and finite: a block without a range is its mean, to the last digits.
+        let size = self.map("abs", &[least])?;
+        let digits = self.map_num("mul", size, f64::from(f32::EPSILON))?;
+        let scale = self.map("max", &[scale, digits])?;
+        let scale = self.map_num("max", scale, f64::from(f32::MIN_POSITIVE))?;
         let q = self.rounded(v, scale, Some(least), MOST, 0.0)?;
         let q = self.cast(q, DType::U8)?;
-        // `scale (q - zero)` with a zero that is no integer; a block without a range is its mean.
-        let smallest = self.map_num("max", scale, f64::from(f32::MIN_POSITIVE))?;
-        let zeros = self.map("div", &[least, smallest])?;
+        let zeros = self.map("div", &[least, scale])?;
         let zeros = self.map("neg", &[zeros])?;
         let each = [rows, blocks].map(Dim::from);
         // The first half of a block is in the lower bits.
@@ -231,7 +234,7 @@ impl Net {
         Ok(Compressed {
             bits: Bits::Four,
             q: self.reshaped(bytes, &[rows, blocks, BLOCK / 2].map(Dim::from))?,
-            scale: self.reshaped(smallest, &each)?,
+            scale: self.reshaped(scale, &each)?,
             zeros: Some(self.reshaped(zeros, &each)?),
             shape: [rows, blocks * BLOCK],
         })
