@@ -151,6 +151,12 @@ fn artefacts_carry_all_of_it() {
     assert_eq!(m.facts(), model().facts());
     let prompt = tokenizer(&m).encode("Emma was", true).unwrap();
     assert_eq!(tokens(Generator::new(&m, None, &prompt, greedy(32)).unwrap()), EMMA);
+    let ran = command(dir.path(), &["generate", "tiny.brolga", "Emma", "--weights", "int4"]);
+    assert!(
+        ran.status == 2 && ran.err.contains("an artefact is compiled already"),
+        "{}",
+        ran.err
+    );
     // One that does not generate says how to make one that does.
     let ran = command(
         dir.path(),

@@ -78,6 +78,10 @@ impl Model {
                 (draft.session(threads)?, Files::of_folder(path)?, facts)
             }
             Kind::Artefact => {
+                if options.folder != Default::default() || !options.sizes.is_empty() {
+                    let message = "an artefact is compiled already; --family, --config, --with, --lora, --weights and --set are for its folder";
+                    return Err(Error::file(path, message));
+                }
                 let (files, facts) = Files::of_artefact(path)?;
                 let session = Session::options().threads(threads).memory_limit(options.memory_limit);
                 (session.load(path)?, files, facts)

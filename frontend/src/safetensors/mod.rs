@@ -49,7 +49,7 @@ pub const CONFIG: &str = "config.json";
 pub const OPTIONAL: &[&str] = &["attention_mask", "position_ids", "token_type_ids"];
 
 /// How a folder is read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     /// The family in place of what `model_type` says.
     pub family: Option<String>,
