@@ -126,6 +126,7 @@ pub fn graph(path: &Path, memory_limit: u64) -> Result<Graph> {
 pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
     match kind(path)? {
         Kind::Onnx => {
+            no_folder(path, compile)?;
             let mut graph = onnx::load(path, &reading(compile)?)?;
             graph.name = name(path);
             Ok(graph)
@@ -193,7 +194,19 @@ pub fn reading(compile: &Options) -> Result<onnx::Options> {
 /// # Errors
 /// When it is asked for.
 pub fn as_declared(path: &Path, options: &Options) -> Result<()> {
+    no_folder(path, options)?;
     settled(path, options, "an ONNX model is read; this one has been read already")
+}
+
+/// Checks that nothing is said of a folder, where the model is none.
+fn no_folder(path: &Path, options: &Options) -> Result<()> {
+    match options.folder == safetensors::Options::default() {
+        true => Ok(()),
+        false => Err(Error::file(
+            path,
+            "--family, --config, --with, --lora and --weights are for folders of safetensors",
+        )),
+    }
 }
 
 fn settled(path: &Path, options: &Options, when: &str) -> Result<()> {

@@ -206,8 +206,7 @@ fn few_bits_write_nearly_the_same() {
         let mut options = Options::default();
         options.folder.weights = weights;
         let m = Model::load(folder(), &options, 1).unwrap_or_else(|e| panic!("{e}"));
-        let mut cache = m.cache(1).unwrap();
-        cache.begin(None, &[]).unwrap();
+        let mut cache = m.sequence().unwrap();
         let prompt = tokenizer(&m).encode("Emma was not in the", true).unwrap();
         let y = m.step(&mut cache, 0, &prompt, prompt.len()).unwrap();
         // As few rows, which have a kernel of their own.

@@ -203,8 +203,7 @@ impl Decoder {
 fn steps_are_the_whole() {
     for d in &Decoder::all() {
         for (r, row) in d.rows.iter().enumerate() {
-            let mut cache = d.model.cache(1).expect("there is memory");
-            cache.begin(None, &[]).expect("there is memory");
+            let mut cache = d.model.sequence().expect("there is memory");
             for round in 0..2 {
                 let kept = cache.tokens(0).len();
                 let y = d.model.step(&mut cache, 0, &row[kept..5], 5 - kept).expect("it runs");
@@ -228,7 +227,7 @@ fn sequences_together_are_each_alone() {
         let mut cache = d.model.cache(3).expect("there is memory");
         let lengths = [7, 3];
         for (row, n) in lengths.into_iter().enumerate() {
-            let slot = cache.begin(None, &[]).expect("there is memory");
+            let slot = cache.begin();
             let y = d.model.step(&mut cache, slot, &d.rows[row][..n], 1).expect("it runs");
             d.check(row, n - 1, y.as_slice().expect("f32"));
         }
@@ -244,9 +243,7 @@ fn sequences_together_are_each_alone() {
         let y = d.model.step_all(&mut cache, &[d.rows[1][5]]).expect("it runs");
         d.check(1, 5, y.as_slice().expect("f32"));
         let mut other = d.model.cache(1).expect("there is memory");
-        other
-            .begin(Some((&cache, 0)), &d.rows[1][..4])
-            .expect("there is memory");
+        other.begin_as((&cache, 0), &d.rows[1][..4]).expect("there is memory");
         assert_eq!(other.tokens(0), &d.rows[1][..4]);
         let y = d.model.step(&mut other, 0, &d.rows[1][4..6], 2).expect("it runs");
         d.check(1, 4, y.as_slice().expect("f32"));

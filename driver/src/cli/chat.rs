@@ -6,7 +6,7 @@ use brolga::generate::Prefixes;
 use brolga::generate::text::{ChatTemplate, Tokenizer};
 use clap::Args;
 use serde_json::{Value as Json, json};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,8 +51,7 @@ impl Chat {
         let mut lines = std::io::stdin().lock().lines();
         loop {
             if asks {
-                print!("> ");
-                std::io::stdout().flush()?;
+                show("> ")?;
             }
             let Some(line) = lines.next() else {
                 return Ok(());

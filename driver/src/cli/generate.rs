@@ -1,12 +1,12 @@
 //! `brolga generate`: a text that goes on from a prompt.
 
 use super::inputs::threads;
-use super::{ModelArgs, Outcome, note, print_json, time};
+use super::{ModelArgs, Outcome, note, print_json, print_raw, time};
 use brolga::generate::reply::{Finish, Reply};
 use brolga::generate::text::{ChatTemplate, Tokenizer};
 use brolga::generate::{Generator, Model, Prefixes, Sampling, Settings};
 use clap::Args;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -199,9 +199,7 @@ impl Generate {
 pub fn show(piece: &str) -> Outcome {
     let safe = |c: char| c == '\n' || c == '\t' || !brolga::ir::is_command(c);
     let text: String = piece.chars().filter(|c| safe(*c)).collect();
-    let mut out = std::io::stdout();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    print_raw(&text)
 }
 
 fn bias(text: &str) -> Result<(i64, f32), String> {

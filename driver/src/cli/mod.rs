@@ -218,7 +218,8 @@ fn print_json(report: &serde_json::Value) -> Outcome {
 
 /// Writes to standard output; a reader that has gone away (`| head`) ends the program quietly.
 fn print_raw(text: &str) -> Outcome {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
     }

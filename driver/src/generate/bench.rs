@@ -46,8 +46,7 @@ pub fn measure(model: &Model, target: &Target, threads: usize, [prompt, behind]:
         Ok(start.elapsed().as_secs_f64())
     };
     for round in 0..=ROUNDS {
-        let mut cache = model.cache(1)?;
-        cache.begin(None, &[])?;
+        let mut cache = model.sequence()?;
         let first = seconds(&mut cache, &tokens[..prompt])?;
         let share = behind.div_ceil(ROUNDS);
         let each = tokens[prompt..].iter().take(share).map(|t| seconds(&mut cache, &[*t]));

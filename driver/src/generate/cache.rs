@@ -77,24 +77,29 @@ impl Cache {
         self.sequences[slot].truncate(tokens);
     }
 
-    /// Begins a sequence with what another cache has of the beginning of these tokens; gives its slot.
+    /// Begins a sequence without tokens; gives its slot.
+    ///
+    /// # Panics
+    /// When all slots are taken.
+    pub fn begin(&mut self) -> usize {
+        assert!(self.sequences.len() < self.slots, "all slots are taken");
+        self.sequences.push(vec![]);
+        self.sequences.len() - 1
+    }
+
+    /// Begins a sequence with what another one has of the beginning of these tokens; gives its slot.
     ///
     /// # Errors
     /// When there is no memory.
     ///
     /// # Panics
     /// When all slots are taken, or the other cache is of another model.
-    pub fn begin(&mut self, from: Option<(&Cache, usize)>, tokens: &[i64]) -> Result<usize> {
-        assert!(self.sequences.len() < self.slots, "all slots are taken");
-        let slot = self.sequences.len();
-        self.sequences.push(vec![]);
-        let Some((other, at)) = from else {
-            return Ok(slot);
-        };
+    pub fn begin_as(&mut self, (other, at): (&Cache, usize), tokens: &[i64]) -> Result<usize> {
         assert!(
             other.sides.len() == self.sides.len() && other.row == self.row,
             "a cache of another model"
         );
+        let slot = self.begin();
         let n = shared(other.tokens(at), tokens);
         self.reserve(n)?;
         let used = n * self.row;

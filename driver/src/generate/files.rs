@@ -93,7 +93,7 @@ impl Files {
 
 fn printed(f: &Facts) -> String {
     json!({
-        "vocabulary": f.vocabulary, "context": f.context, "end": f.end, "begin": f.begin, "streamed": f.streamed,
+        "vocabulary": f.vocabulary, "context": f.context, "end": f.end, "streamed": f.streamed,
         "sampling": f.sampling,
     })
     .to_string()
@@ -109,7 +109,6 @@ fn parsed(text: &str) -> Option<Facts> {
             .iter()
             .map(Json::as_i64)
             .collect::<Option<_>>()?,
-        begin: json["begin"].as_i64(),
         streamed: json["streamed"].as_u64()?,
         sampling: serde_json::from_value(json["sampling"].clone()).ok()?,
     })

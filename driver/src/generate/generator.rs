@@ -65,14 +65,12 @@ impl Prefixes {
         let has = |c: &Cache| shared(c.tokens(0), tokens);
         let best = (0..caches.len()).max_by_key(|&i| (has(&caches[i]), std::cmp::Reverse(i)));
         let Some((i, n)) = best.map(|i| (i, has(&caches[i]))).filter(|(_, n)| *n > 0) else {
-            let mut cache = model.cache(1)?;
-            cache.begin(None, &[])?;
-            return Ok(cache);
+            return model.sequence();
         };
         // A sequence that has much of its own stays for those that go on from its end.
         if caches[i].tokens(0).len() > 2 * n && caches.len() < self.most {
             let mut cache = model.cache(1)?;
-            cache.begin(Some((&caches[i], 0)), tokens)?;
+            cache.begin_as((&caches[i], 0), tokens)?;
             return Ok(cache);
         }
         let mut cache = caches.remove(i);
@@ -123,7 +121,7 @@ impl<'m> Generator<'m> {
         let (before, _) = prompt.split_at(prompt.len() - 1);
         let mut cache = match prefixes {
             Some(p) => p.take(model, before)?,
-            None => Prefixes::new(0).take(model, before)?,
+            None => model.sequence()?,
         };
         let computed = prompt.len() - cache.tokens(0).len();
         let logits = model.step(&mut cache, 0, &prompt[prompt.len() - computed..], 1)?;

@@ -25,7 +25,6 @@ pub struct Model {
     layers: usize,
     /// Heads of a cache, and their size.
     kept: [usize; 2],
-    vocabulary: usize,
     facts: Facts,
     files: Files,
 }
@@ -82,6 +81,7 @@ impl Model {
                     let message = "an artefact is compiled already; --family, --config, --with, --lora, --weights and --set are for its folder";
                     return Err(Error::file(path, message));
                 }
+                source::as_declared(path, options)?;
                 let (files, facts) = Files::of_artefact(path)?;
                 let session = Session::options().threads(threads).memory_limit(options.memory_limit);
                 (session.load(path)?, files, facts)
@@ -110,7 +110,6 @@ impl Model {
         Ok(Model {
             layers,
             kept,
-            vocabulary: facts.vocabulary,
             facts,
             files,
             session,
@@ -151,6 +150,16 @@ impl Model {
         Cache::new(slots, self.layers, self.kept)
     }
 
+    /// A cache of one sequence, without tokens.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn sequence(&self) -> Result<Cache> {
+        let mut cache = self.cache(1)?;
+        cache.begin();
+        Ok(cache)
+    }
+
     /// Checks that a sequence of so many tokens fits, and that these are of the vocabulary.
     ///
     /// # Errors
@@ -163,11 +172,9 @@ impl Model {
                 "{length} tokens, beyond the model's context of {context}"
             )));
         }
-        match tokens.iter().find(|t| !(0..self.vocabulary as i64).contains(*t)) {
-            Some(t) => Err(Error::Option(format!(
-                "token {t}, of a vocabulary of {}",
-                self.vocabulary
-            ))),
+        let vocabulary = self.facts.vocabulary;
+        match tokens.iter().find(|t| !(0..vocabulary as i64).contains(*t)) {
+            Some(t) => Err(Error::Option(format!("token {t}, of a vocabulary of {vocabulary}"))),
             None => Ok(()),
         }
     }
@@ -217,7 +224,7 @@ impl Model {
         let n = tokens.len() / batch.max(1);
         let lengths: Vec<i64> = slots.clone().map(|s| cache.tokens(s).len() as i64).collect();
         let wanted: Vec<i64> = (0..batch).flat_map(|_| n - shown..n).map(|i| i as i64).collect();
-        let mut logits = Buffer::zeroed(DType::F32, vec![batch, shown, self.vocabulary])?;
+        let mut logits = Buffer::zeroed(DType::F32, vec![batch, shown, self.facts.vocabulary])?;
         let shapes = [[batch, n], [batch, shown]];
         let inputs = [
             View::of(tokens, &shapes[0]),

@@ -33,8 +33,7 @@ pub fn cost(model: &Model, tokens: &[i64], window: usize, mut seen: impl FnMut(u
     }
     model.check(window.min(tokens.len()), tokens)?;
     let mut all = Cost { nats: 0.0, tokens: 0 };
-    let mut cache = model.cache(1)?;
-    cache.begin(None, &[])?;
+    let mut cache = model.sequence()?;
     for (w, part) in tokens.chunks(window).enumerate() {
         cache.truncate(0, 0);
         for at in (0..part.len() - 1).step_by(ROWS) {

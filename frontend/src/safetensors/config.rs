@@ -51,7 +51,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "label2id",
     "finetuning_task",
     "task_specific_params",
-    "interpolate_mode_used",
     "return_loss",
     "is_encoder_decoder",
     "is_decoder",
@@ -97,11 +96,9 @@ const WITHOUT_EFFECT: &[&str] = &[
     "mask_feature_length",
     "mask_feature_min_masks",
     "encoder_stride",
-    "lm_head_multiplier_used",
     "logit_scale_init_value",
     "median_filter_width",
     "router_aux_loss_coef",
-    "output_router_logits_used",
     // Sampling.
     "bos_token_id",
     "eos_token_id",
@@ -166,7 +163,6 @@ impl Config {
             file: file.clone(),
             message,
         };
-        // Python's writer of JSON has these where a number is none.
         let json: Json = serde_json::from_str(&text).map_err(|e| wrong(format!("no JSON: {e}")))?;
         let Json::Object(mut fields) = json else {
             return Err(wrong("expected an object of fields".into()));

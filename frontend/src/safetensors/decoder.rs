@@ -288,14 +288,8 @@ impl Decoder {
             Some(logits) => net.output("logits", logits),
             None => net.output("last_hidden_state", x),
         }
-        // The caches stand behind what a caller looks at.
-        let caches = net
-            .graph
-            .outputs
-            .iter()
-            .filter(|(name, _)| name.starts_with("next_"))
-            .count();
-        net.graph.outputs.rotate_left(caches);
+        // What a caller looks at stands before the caches.
+        net.graph.outputs.rotate_right(1);
         Ok(())
     }
 
@@ -343,24 +337,16 @@ impl Decoder {
         Ok(())
     }
 
-    /// Keys that lie in the window of each query, `[1, 1, queries, keys]`.
+    /// Keys that lie in the window of each query, `[batch or 1, 1, queries, keys]`.
     fn window(&self, net: &mut Net, run: &Run, window: usize, keys: &Dim) -> One {
-        let plane = [Dim::ONE, Dim::ONE, run.queries.clone(), keys.clone()];
         let row = match run.cache.is_some() {
             // Positions count from each sequence's own beginning.
-            true => {
-                let s = net.shape(run.positions);
-                net.reshaped(run.positions, &[s[0].clone(), Dim::ONE, s[1].clone(), Dim::ONE])?
-            }
-            false => net.iota(&plane, 2)?,
+            true => run.positions,
+            false => net.iota(&[Dim::ONE, run.queries.clone()], 1)?,
         };
-        let plane = [
-            net.shape(row)[0].clone(),
-            plane[1].clone(),
-            plane[2].clone(),
-            plane[3].clone(),
-        ];
-        let column = net.iota(&plane, 3)?;
+        let batch = net.shape(row)[0].clone();
+        let row = net.reshaped(row, &[batch.clone(), Dim::ONE, run.queries.clone(), Dim::ONE])?;
+        let column = net.iota(&[batch, Dim::ONE, run.queries.clone(), keys.clone()], 3)?;
         let first = net.map_num("sub", row, window as f64)?;
         net.map("greater", &[column, first])
     }

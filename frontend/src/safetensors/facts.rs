@@ -17,8 +17,6 @@ pub struct Facts {
     pub context: Option<usize>,
     /// Tokens that end a text.
     pub end: Vec<i64>,
-    /// The token that begins a text.
-    pub begin: Option<i64>,
     /// How tokens are chosen where a caller says nothing: fields of `generation_config.json` and their numbers.
     pub sampling: Vec<(String, f64)>,
     /// Bytes of weights that each run reads, as they are kept: all but tables of which it takes rows.
@@ -42,17 +40,10 @@ pub fn facts(folder: &Path, config: &Config) -> Result<Facts, Error> {
         }
         Ok(None)
     };
-    let ids = |field: &str| -> Vec<i64> {
-        let said = generation
-            .as_ref()
-            .and_then(|g| g.get(field))
-            .or_else(|| config.get(field));
-        match said {
-            Some(Json::Array(list)) => list.iter().filter_map(Json::as_i64).collect(),
-            Some(one) => one.as_i64().into_iter().collect(),
-            None => vec![],
-        }
-    };
+    let generation = generation.as_ref();
+    let end = generation
+        .and_then(|g| g.get("eos_token_id"))
+        .or_else(|| config.get("eos_token_id"));
     Ok(Facts {
         vocabulary: first(&["padded_vocab_size", "vocab_size"])?.unwrap_or(0),
         context: first(&[
@@ -61,9 +52,12 @@ pub fn facts(folder: &Path, config: &Config) -> Result<Facts, Error> {
             "model_max_length",
             "seq_length",
         ])?,
-        end: ids("eos_token_id"),
-        begin: ids("bos_token_id").first().copied(),
-        sampling: sampling(generation.as_ref()),
+        end: match end {
+            Some(Json::Array(list)) => list.iter().filter_map(Json::as_i64).collect(),
+            Some(one) => one.as_i64().into_iter().collect(),
+            None => vec![],
+        },
+        sampling: sampling(generation),
         streamed: 0,
     })
 }

@@ -41,13 +41,13 @@ pub struct Stored {
 pub fn tensors(folder: &Path) -> Result<BTreeMap<String, Stored>, Error> {
     let index = folder.join(INDEX);
     let single = folder.join(SINGLE);
-    if single.exists() || !index.exists() {
-        return match single.exists() {
-            true => file(&single),
-            false => Err(nothing(folder)),
-        };
+    if single.exists() {
+        file(&single)
+    } else if index.exists() {
+        sharded(folder, &index)
+    } else {
+        Err(nothing(folder))
     }
-    sharded(folder, &index)
 }
 
 /// The tensors of one file.

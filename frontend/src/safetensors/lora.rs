@@ -123,19 +123,17 @@ impl Adapter {
         let Some(module) = name.strip_suffix(".weight") else {
             return Ok(w);
         };
-        let pair = match self.tensor(module, "lora_A.weight") {
-            Some(a) => Some((a, self.tensor(module, "lora_B.weight"))),
-            None => self
-                .tensor(module, "lora_embedding_A")
-                .map(|a| (a, self.tensor(module, "lora_embedding_B"))),
-        };
-        let Some((a, b)) = pair else {
+        let names = [
+            ["lora_A.weight", "lora_B.weight"],
+            ["lora_embedding_A", "lora_embedding_B"],
+        ];
+        let found = names
+            .iter()
+            .find_map(|pair| Some((self.tensor(module, pair[0])?, pair)));
+        let Some((a, pair)) = found else {
             return Ok(w);
         };
-        let embedding = !self
-            .tensors
-            .keys()
-            .any(|n| n.ends_with(&format!("{module}.lora_A.weight")));
+        let (b, embedding) = (self.tensor(module, pair[1]), *pair == names[1]);
         let Some(b) = b else {
             return Err(format!("{}: `{module}` has one factor without the other", self.file));
         };

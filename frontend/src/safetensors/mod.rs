@@ -30,7 +30,6 @@ mod weights;
 pub use compress::WeightType;
 pub use error::{Error, Problems};
 pub use facts::Facts;
-pub use families::known;
 
 use brolga_ir::Graph;
 use config::Config;

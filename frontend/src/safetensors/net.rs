@@ -365,6 +365,16 @@ impl Net {
         Ok(self.call("slice", &[Attr::Dims(starts), Attr::Dims(sizes), steps], &[v])?)
     }
 
+    /// The first token of `[batch, sequence, hidden]`, as `[batch, hidden]`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn first(&mut self, x: Value) -> One {
+        let s = self.shape(x);
+        let first = self.slice(x, 1, Dim::ZERO, Dim::ONE)?;
+        Ok(self.reshaped(first, &[s[0].clone(), s[2].clone()])?)
+    }
+
     /// Parts of the last dimension, of these sizes.
     ///
     /// # Errors

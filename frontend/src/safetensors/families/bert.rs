@@ -1,26 +1,13 @@
 //! BERT, and RoBERTa and its relatives, which count positions from the padding token's on. Sources: Devlin et al., arXiv 1810.04805; Liu et
 //! al., arXiv 1907.11692.
 
-use super::heads::{labels, last, vocabulary};
+use super::heads::{Head, labels, vocabulary};
 use crate::safetensors::config::Config;
 use crate::safetensors::error::Fail;
 use crate::safetensors::layer::Block;
 use crate::safetensors::net::{Net, Norm, One, Scores};
 use brolga_ir::{Attr, Build, DType, Dim, Value};
 use serde_json::json;
-
-/// What becomes of the last layer.
-#[derive(Clone, Copy, PartialEq)]
-enum Head {
-    /// The hidden state is the result; where the folder has a pooler, it is one, too.
-    None,
-    /// Logits of the vocabulary.
-    Words,
-    /// Logits of classes, of whole texts.
-    Texts,
-    /// Logits of classes, of tokens.
-    Tokens,
-}
 
 /// Builds the graph.
 ///
@@ -30,17 +17,7 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     let kind = config.word("model_type", "bert")?;
     let roberta = kind != "bert";
     let root = net.weights.root(if roberta { "roberta." } else { "bert." });
-    let architectures = config.words("architectures")?.unwrap_or_default();
-    let head = match architectures.first().copied().unwrap_or("Model") {
-        a if a.ends_with("ForMaskedLM") || a.ends_with("ForPreTraining") => Head::Words,
-        a if a.ends_with("ForSequenceClassification") => Head::Texts,
-        a if a.ends_with("ForTokenClassification") => Head::Tokens,
-        a if a.ends_with("Model") => Head::None,
-        a => {
-            let known = "…Model, …ForMaskedLM, …ForSequenceClassification or …ForTokenClassification";
-            return Err(config.wrong("architectures", format_args!("`{a}`, expected {known}")));
-        }
-    };
+    let head = Head::of(config)?;
     config.only("position_embedding_type", &[json!("absolute")])?;
     config.only("is_decoder", &[json!(false)])?;
     // Only a head of words can be tied.
@@ -111,8 +88,7 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     }
     let pooler = format!("{root}pooler.dense");
     let pooled = |net: &mut Net, x: Value| -> One {
-        let first = net.slice(x, 1, Dim::ZERO, Dim::ONE)?;
-        let first = net.reshaped(first, &[shape[0].clone(), Dim::from(hidden)])?;
+        let first = net.first(x)?;
         let y = net.linear(first, &pooler, [hidden, hidden], true)?;
         net.map("tanh", &[y])
     };
@@ -156,8 +132,7 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         Head::Texts => {
             let n = labels(config)?;
             let y = if roberta {
-                let first = net.slice(x, 1, Dim::ZERO, Dim::ONE)?;
-                let first = net.reshaped(first, &[shape[0].clone(), Dim::from(hidden)])?;
+                let first = net.first(x)?;
                 let y = net.linear(first, "classifier.dense", [hidden, hidden], true)?;
                 let y = net.map("tanh", &[y])?;
                 net.linear(y, "classifier.out_proj", [n, hidden], true)?
@@ -169,7 +144,7 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         }
         Head::Tokens => {
             net.weights.may_begin_with(&[&pooler]);
-            let y = last(net, x, "classifier", [labels(config)?, hidden])?;
+            let y = net.linear(x, "classifier", [labels(config)?, hidden], true)?;
             net.output("logits", y);
         }
     }

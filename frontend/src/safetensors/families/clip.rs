@@ -5,7 +5,6 @@ use crate::safetensors::config::Config;
 use crate::safetensors::error::Fail;
 use crate::safetensors::layer::Block;
 use crate::safetensors::net::{Net, Norm, Scores};
-use brolga_ir::{Build, Dim};
 
 /// Builds the graph.
 ///
@@ -68,8 +67,7 @@ fn tower(config: &Config, vision: &Config, net: &mut Net) -> Result<(), Fail> {
     for i in 0..vision.layers("num_hidden_layers")? {
         x = block.layer(net, x, &format!("{root}encoder.layers.{i}"), Scores::scaled(1.0))?;
     }
-    let first = net.slice(x, 1, Dim::ZERO, Dim::ONE)?;
-    let first = net.reshaped(first, &[Dim::sym("batch"), Dim::from(hidden)])?;
+    let first = net.first(x)?;
     let pooled = net.norm(first, &format!("{root}post_layernorm"), norm)?;
     // The size of the space that both towers project to.
     let field = |c: &Config| c.opt_size("projection_dim");

@@ -1,11 +1,11 @@
 //! DistilBERT: BERT's layers, half as many, without types of tokens. Source: Sanh et al., arXiv 1910.01108.
 
-use super::heads::{labels, vocabulary};
+use super::heads::{Head, labels, vocabulary};
 use crate::safetensors::config::Config;
 use crate::safetensors::error::Fail;
 use crate::safetensors::layer::Block;
 use crate::safetensors::net::{Net, Norm, Scores};
-use brolga_ir::{Build, DType, Dim};
+use brolga_ir::{DType, Dim};
 
 /// Builds the graph.
 ///
@@ -60,9 +60,8 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         };
         x = block.layer(net, x, &format!("{root}transformer.layer.{i}"), scores)?;
     }
-    let architectures = config.words("architectures")?.unwrap_or_default();
-    match architectures.first().copied().unwrap_or("Model") {
-        a if a.ends_with("ForMaskedLM") => {
+    match Head::of(config)? {
+        Head::Words => {
             let x = net.linear(x, "vocab_transform", [hidden, hidden], true)?;
             let x = net.activation(activation, x)?;
             let x = net.norm(x, "vocab_layer_norm", norm)?;
@@ -78,23 +77,18 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
             let logits = vocabulary(net, x, &table, "vocab_projector.bias", [words, hidden])?;
             net.output("logits", logits);
         }
-        a if a.ends_with("ForSequenceClassification") => {
-            let first = net.slice(x, 1, Dim::ZERO, Dim::ONE)?;
-            let first = net.reshaped(first, &[shape[0].clone(), Dim::from(hidden)])?;
+        Head::Texts => {
+            let first = net.first(x)?;
             let y = net.linear(first, "pre_classifier", [hidden, hidden], true)?;
             let y = net.activation("relu", y)?;
             let y = net.linear(y, "classifier", [labels(config)?, hidden], true)?;
             net.output("logits", y);
         }
-        a if a.ends_with("ForTokenClassification") => {
+        Head::Tokens => {
             let y = net.linear(x, "classifier", [labels(config)?, hidden], true)?;
             net.output("logits", y);
         }
-        a if a.ends_with("Model") => net.output("last_hidden_state", x),
-        a => {
-            let known = "…Model, …ForMaskedLM, …ForSequenceClassification or …ForTokenClassification";
-            return Err(config.wrong("architectures", format_args!("`{a}`, expected {known}")));
-        }
+        Head::None => net.output("last_hidden_state", x),
     }
     Ok(())
 }

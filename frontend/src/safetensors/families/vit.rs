@@ -6,7 +6,6 @@ use crate::safetensors::config::Config;
 use crate::safetensors::error::Fail;
 use crate::safetensors::layer::Block;
 use crate::safetensors::net::{Net, Norm, Scores};
-use brolga_ir::{Build, Dim};
 
 /// Builds the graph.
 ///
@@ -51,8 +50,7 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
         x = block.layer(net, x, &format!("{root}encoder.layer.{i}"), Scores::scaled(1.0))?;
     }
     let x = net.norm(x, &format!("{root}layernorm"), norm)?;
-    let first = net.slice(x, 1, Dim::ZERO, Dim::ONE)?;
-    let first = net.reshaped(first, &[Dim::sym("batch"), Dim::from(hidden)])?;
+    let first = net.first(x)?;
     let pooler = format!("{root}pooler.dense");
     let pooled = config.opt_size("pooler_output_size")?.unwrap_or(hidden);
     let activation = config.word("pooler_act", "tanh")?;
