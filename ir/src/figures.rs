@@ -95,6 +95,8 @@ impl Figures {
             cores,
             hertz: cost.hertz,
             tiles: TileKind::ALL.map(|k| match k.dtypes()[0].bytes() {
+                // Scales take about as long as a third of the products.
+                1 if k.has_scales() => 0.75 * cost.tile_flops * cost.byte_tiles,
                 1 => cost.tile_flops * cost.byte_tiles,
                 _ => cost.tile_flops,
             }),

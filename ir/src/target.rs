@@ -33,11 +33,23 @@ pub enum TileKind {
     Bf16,
     /// u8 by i8, summed in i32, which wraps. Other pairs of bytes are such a one but for an offset.
     U8I8,
+    /// i8 by u8 in blocks of [`BLOCK`](crate::loops::BLOCK) steps, of which each row and each column has a scale: blocks are summed in i32,
+    /// and their sums in f32.
+    Q8,
+    /// The same by 4 bits: a byte holds a step of each half of a block, that of the first half in its lower bits.
+    Q4,
 }
 
 impl TileKind {
     /// Every kind.
-    pub const ALL: [TileKind; 4] = [TileKind::F32, TileKind::F16, TileKind::Bf16, TileKind::U8I8];
+    pub const ALL: [TileKind; 6] = [
+        TileKind::F32,
+        TileKind::F16,
+        TileKind::Bf16,
+        TileKind::U8I8,
+        TileKind::Q8,
+        TileKind::Q4,
+    ];
 
     /// The dtypes of the left operand, the right one and the sums.
     pub const fn dtypes(self) -> [DType; 3] {
@@ -46,19 +58,40 @@ impl TileKind {
             TileKind::F16 => [DType::F16, DType::F16, DType::F32],
             TileKind::Bf16 => [DType::BF16, DType::BF16, DType::F32],
             TileKind::U8I8 => [DType::U8, DType::I8, DType::I32],
+            TileKind::Q8 | TileKind::Q4 => [DType::I8, DType::U8, DType::F32],
         }
     }
 
-    /// The kind of tiles with these operands and sums; `None` where there is none.
+    /// The kind of tiles with these operands and sums, of which every step counts alike; `None` where there is none.
     pub fn of(dtypes: [DType; 3]) -> Option<TileKind> {
-        TileKind::ALL.into_iter().find(|k| k.dtypes() == dtypes)
+        let all = TileKind::ALL.into_iter();
+        all.filter(|k| !k.has_scales()).find(|k| k.dtypes() == dtypes)
+    }
+
+    /// True where blocks of steps have scales.
+    pub const fn has_scales(self) -> bool {
+        matches!(self, TileKind::Q8 | TileKind::Q4)
+    }
+
+    /// Steps in an element of the right operand.
+    pub const fn packed(self) -> i64 {
+        match self {
+            TileKind::Q4 => 2,
+            _ => 1,
+        }
+    }
+
+    /// Elements of a panel that so many steps take, in whole groups.
+    pub const fn panel_elements(self, steps: i64) -> i64 {
+        let by = self.interleave();
+        crate::loops::PANEL * by * ((steps + by * self.packed() - 1) / (by * self.packed()))
     }
 
     /// Steps of the sum that lie side by side in a panel, column by column: as many as an instruction multiplies at once.
     pub const fn interleave(self) -> i64 {
         match self {
             TileKind::F32 | TileKind::F16 | TileKind::Bf16 => 1,
-            TileKind::U8I8 => 4,
+            TileKind::U8I8 | TileKind::Q8 | TileKind::Q4 => 4,
         }
     }
 
@@ -69,6 +102,8 @@ impl TileKind {
             TileKind::F16 => "f16",
             TileKind::Bf16 => "bf16",
             TileKind::U8I8 => "u8i8",
+            TileKind::Q8 => "q8",
+            TileKind::Q4 => "q4",
         }
     }
 }
@@ -108,6 +143,10 @@ impl TileFamily {
             // Bytes become words here: pairs of steps take two vectors where others take one, and a sum of its own.
             (Avx512, TileKind::U8I8) => const { &[shape(12, 32), shape(24, 16)] },
             (Avx2, TileKind::U8I8) => const { &[shape(4, 16), shape(8, 8)] },
+            // Sums of a block stand in registers, those of all blocks in memory.
+            (Avx512Vnni, TileKind::Q8 | TileKind::Q4) => const { &[shape(12, 32), shape(24, 16)] },
+            (Avx512, TileKind::Q8 | TileKind::Q4) => const { &[shape(10, 32), shape(20, 16)] },
+            (Avx2, TileKind::Q8 | TileKind::Q4) => const { &[shape(3, 16), shape(6, 8)] },
             (Avx512Vnni | Avx512, _) => const { &[shape(14, 32), shape(28, 16)] },
             (Avx2, _) => const { &[shape(6, 16), shape(12, 8)] },
             (Generic, _) => const { &[shape(4, 8)] },

@@ -21,6 +21,7 @@
 //! | bf16 | converted by a load | broadcast and converted | the same |
 //! | u8 by i8, VNNI | `[k/4][32][4]` | four bytes broadcast | `vpdpbusd`: four steps |
 //! | u8 by i8 | the same; even and odd bytes made words | the same | `vpmaddwd`, `vpaddd`, twice: four steps |
+//! | i8 by 8 or 4 bits with scales | module `blocks` | | the same two |
 //!
 //! Invariants: every `C[r][j]` of floats is one chain of fused multiply-adds from +0 in the order of the steps, then one addition of
 //! the old `C` if asked. So the result does not depend on the ISA level, the tile's shape, or how rows are balanced: all
@@ -40,6 +41,7 @@
 
 mod address;
 mod args;
+mod blocks;
 
 pub use args::TileArgs;
 
@@ -95,9 +97,14 @@ impl TileKey {
         matches!(self.family, TileFamily::Avx512Vnni)
     }
 
+    /// Whether bytes are multiplied.
+    const fn is_bytes(self) -> bool {
+        matches!(self.kind, TileKind::U8I8 | TileKind::Q8 | TileKind::Q4)
+    }
+
     /// Whether the CPU that this runs on has the instructions.
     pub fn available(self) -> bool {
-        self.isa().is_ok_and(Isa::available) && (self.kind != TileKind::U8I8 || !self.dots() || has_vnni())
+        self.isa().is_ok_and(Isa::available) && (!self.is_bytes() || !self.dots() || has_vnni())
     }
 
     /// Columns that the kernel computes; 0 in the compiled family.
@@ -162,7 +169,7 @@ pub fn symbol(key: TileKey) -> String {
 /// AVX-512.
 fn name(key: TileKey) -> String {
     let family = match (key.family, key.kind) {
-        (TileFamily::Avx512Vnni, TileKind::U8I8) => "avx512vnni",
+        (TileFamily::Avx512Vnni, _) if key.is_bytes() => "avx512vnni",
         (TileFamily::Avx512Vnni | TileFamily::Avx512, _) => "avx512",
         (TileFamily::Avx2, _) => "avx2",
         (TileFamily::Generic, _) => "generic",
@@ -204,6 +211,9 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
             vectors,
             max_rows,
         });
+    }
+    if kind.has_scales() {
+        return Ok(blocks::build(key, isa));
     }
     let mut f = Function::new(symbol(key), isa);
     let args = f.param();
@@ -468,6 +478,7 @@ impl Body<'_> {
         match (self.key.kind, mask) {
             (TileKind::F32, _) => Part::One(f.load(self.floats(), mem, None)),
             (TileKind::F16 | TileKind::Bf16, _) => Part::One(self.widened(f, Operand::Mem(mem))),
+            (TileKind::Q8 | TileKind::Q4, _) => unreachable!("kinds with scales have kernels of their own"),
             (TileKind::U8I8, mask) => {
                 let bytes = match mask {
                     None => f.load(group, mem, None),
@@ -519,6 +530,7 @@ impl Body<'_> {
                 let bits = f.broadcast(f.whole(Elem::U16), mem);
                 Part::One(shifted(f, Shift::Left, group, bits, 16))
             }
+            (TileKind::Q8 | TileKind::Q4, _) => unreachable!("kinds with scales have kernels of their own"),
         }
     }
 
@@ -567,7 +579,7 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     let lanes = isa.lanes();
     let ty = f.whole(match key.kind {
         TileKind::U8I8 => Elem::I32,
-        TileKind::F32 | TileKind::F16 | TileKind::Bf16 => Elem::F32,
+        TileKind::F32 | TileKind::F16 | TileKind::Bf16 | TileKind::Q8 | TileKind::Q4 => Elem::F32,
     });
     let first = f.load_general(field(TileArgs::C));
     let c = Rows::new(f, first, field(TileArgs::C_ROW), key.rows);

@@ -1,7 +1,7 @@
 //! The file of a machine's figures: JSON, in units of a second.
 //!
 //! ```text
-//! {"format": 1, "version": "0.1.0", "machine": {"cpu": …, "cores": 2, "target": …}, "hertz": 2.6e9, "tiles": {"f32": …}, …}
+//! {"format": 2, "version": "0.1.0", "machine": {"cpu": …, "cores": 2, "target": …}, "hertz": 2.6e9, "tiles": {"f32": …}, …}
 //! ```
 
 use super::Machine;
@@ -10,7 +10,7 @@ use brolga_ir::{Figures, TileKind};
 use serde_json::{Map, Value, json};
 
 /// The file's format; what it holds or means changes with it.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// Figures as JSON.
 pub fn json(machine: &Machine, f: &Figures) -> Value {

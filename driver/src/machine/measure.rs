@@ -16,6 +16,7 @@ use crate::levels::Module;
 use crate::{Error, Options, Result, Session, compile};
 use brolga_abi::DType;
 use brolga_ir::figures::{Cache, Origin, Speeds};
+use brolga_ir::loops::BLOCK;
 use brolga_ir::{CpuTarget, Figures, Target, TileKind};
 use brolga_runtime::{Buffer, View};
 use std::fmt::Write;
@@ -337,25 +338,39 @@ impl Probe {
         let shape = cpu.tile.shapes(kind)[0];
         let (rows, cols) = (shape.rows as usize, shape.cols as usize);
         let [left, right, sum] = kind.dtypes().map(crate::tensors::abi_dtype);
-        let [lefts, rights] = [rows * STEPS, 32 * STEPS].map(|n| n.to_string());
         let name = match kind {
             TileKind::F32 => String::new(),
             k => format!("{} ", k.name()),
         };
+        let mut inputs = vec![(left, rows * STEPS), (right, 32 * STEPS)];
+        let mut scales = String::new();
+        if kind.has_scales() {
+            let blocks = STEPS / BLOCK as usize;
+            inputs.extend([
+                (DType::F32, rows * blocks),
+                (DType::I32, rows * blocks),
+                (DType::F16, 32 * blocks),
+            ]);
+            scales = format!(" scales b3[0; block {rows}] * b5[0] offset b4");
+        }
         let body = format!(
             "for i0 serial 0..r {{
-                tile {name}b3[0; row 32] = b1[0; row {STEPS}, k 1] * b2[0]
-                    sum(1 by 0, 1 by 0, {STEPS}) rows {rows} max {rows} cols {cols}
-            }}"
+                tile {name}b{out}[0; row 32] = b1[0; row {STEPS}, k 1] * b2[0]
+                    sum(1 by 0, 1 by 0, {STEPS}) rows {rows} max {rows} cols {cols}{scales}
+            }}",
+            out = inputs.len() + 1,
         );
+        let extents: Vec<String> = inputs.iter().map(|(_, n)| n.to_string()).collect();
+        let extents: Vec<[&str; 1]> = extents.iter().map(|n| [&n[..]]).collect();
+        let declared: Vec<(DType, &[&str])> = inputs.iter().zip(&extents).map(|((d, _), n)| (*d, &n[..])).collect();
         let text = Text {
             symbols: &[],
-            inputs: &[(left, &[&lefts]), (right, &[&rights])],
+            inputs: &declared,
             output: (sum, &(32 * rows).to_string()),
             body: &body,
             calls: 1,
         };
-        let inputs = vec![(left, vec![rows * STEPS]), (right, vec![32 * STEPS])];
+        let inputs = inputs.into_iter().map(|(dtype, n)| (dtype, vec![n])).collect();
         let amount = (2 * rows * cols * STEPS) as f64;
         Probe::new(
             What::Tile(kind),

@@ -96,6 +96,9 @@ pub struct Buffer {
 /// are interleaved, `[batch…, ceil(N/32), ceil(K/4), 32, 4]`, whatever the target. Everything that knows panels reads this number.
 pub const PANEL: i64 = 32;
 
+/// Steps of a block that has a scale, in tiles of such ([`Scales`]).
+pub const BLOCK: i64 = 32;
+
 /// The most columns of a [`Tile`] of one row: whole panels, side by side. A row of one panel has too few sums to hide how long an
 /// addition takes.
 pub const WIDEST: i64 = 4 * PANEL;
@@ -185,6 +188,8 @@ pub enum Expr {
 ///
 /// A sum of floats is in f32, to which 16-bit operands are converted, with fused multiply-adds from 0 in the order of `p, q, t`; one
 /// of integers is in i32 and wraps. With `accumulate`, what `C` held is added to it at the end.
+///
+/// Where the kind has scales, [`Scales`] says what is summed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Tile {
     /// The dtypes of `A`, `B` and `C`, and how many steps of a panel are interleaved.
@@ -221,6 +226,54 @@ pub struct Tile {
     pub accumulate: bool,
     /// What it fetches for later tiles.
     pub ahead: Option<Ahead>,
+    /// The scales, of a kind that has some.
+    pub scales: Option<Box<Scales>>,
+}
+
+/// Scales of a tile's blocks of [`BLOCK`] steps, which are contiguous in `A` and all in the innermost sum. With `S` the sum of a block's
+/// products in i32, and rows and columns counted from the tile's first, the result is from 0 on, block by block,
+/// `C = fma(f32(S + offset[r, block]), a[r, block] * b[block, j], C)`, then, where there are minima,
+/// `C = fma(minimum[block, j], total[r, block], C)`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Scales {
+    /// Of rows, f32: row `r` of a block at `a_index + r + block*a_block`.
+    pub a: Buf,
+    /// What is added to the sums, i32, at the same places.
+    pub offset: Buf,
+    /// Where those of the first row and block are.
+    pub a_index: Ix,
+    /// From a block to the next.
+    pub a_block: Ix,
+    /// Of columns, f16, in panels: column `j` of a block at `b_index + PANEL*block + j`.
+    pub b: Buf,
+    /// Where those of the first block are.
+    pub b_index: Ix,
+    /// What columns have added to each step's value.
+    pub minima: Option<Minima>,
+}
+
+/// Minima of blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Minima {
+    /// Of columns, f16, at the places of their scales.
+    pub b: Buf,
+    /// The sum of a row's values in a block, f32, at the places of its scales.
+    pub total: Buf,
+}
+
+impl Scales {
+    /// Every buffer, with its element type and what it holds.
+    pub fn buffers(&self) -> impl Iterator<Item = (Buf, DType, &'static str)> {
+        let minima = self.minima.iter();
+        let more = minima.flat_map(|m| [(m.b, DType::F16, "minima"), (m.total, DType::F32, "totals")]);
+        [
+            (self.a, DType::F32, "scales of rows"),
+            (self.offset, DType::I32, "offsets"),
+            (self.b, DType::F16, "scales of columns"),
+        ]
+        .into_iter()
+        .chain(more)
+    }
 }
 
 /// Tiles that read the same panel one after the other fetch the next panel meanwhile, each a part of it, so that it is in cache when

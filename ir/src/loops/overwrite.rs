@@ -18,7 +18,7 @@ impl Kernel {
         let (mut plain, mut loads, mut tiles) = (true, false, false);
         visit(&self.body, &mut |s, _| match s {
             Stmt::Tile(t) => {
-                plain &= t.a != read && t.b != read;
+                plain &= t.reads().all(|b| b != read);
                 tiles |= t.c == written;
             }
             Stmt::Set(_, Expr::Load { buffer, index, .. }) if *buffer == read => {

@@ -20,7 +20,9 @@
 //! Every assignment says its register's type; the assignments of one register must agree. Other expressions are
 //! `index IX`, `inbounds(BOUNDS)`, `copy r0`, `lane r0 3` and the primitives of the scalar language.
 
-use super::{Ahead, Buf, Buffer, Expr, Grain, Kernel, LoopKind, RegInfo, Scope, Stmt, Tile, visit_sets};
+use super::{
+    Ahead, Buf, Buffer, Expr, Grain, Kernel, LoopKind, Minima, RegInfo, Scales, Scope, Stmt, Tile, visit_sets,
+};
 use crate::index::{Reg, Var, bounds_text, parse_bounds, parse_ix, parse_range_start};
 use crate::scalar::{Prim, Scalar};
 use crate::text::{
@@ -281,6 +283,7 @@ impl fmt::Display for Tile {
             cols,
             accumulate,
             ahead,
+            scales,
         } = self;
         let [(p, p_by), (q, q_by)] = blocks;
         let set = if *accumulate { "+=" } else { "=" };
@@ -296,8 +299,22 @@ impl fmt::Display for Tile {
             f,
             " sum({p} by {p_by}, {q} by {q_by}, {k}) rows {rows} max {max_rows} cols {cols}"
         )?;
-        match ahead {
-            Some(Ahead { turn, of }) => write!(f, " ahead {turn} of {of}"),
+        if let Some(Ahead { turn, of }) = ahead {
+            write!(f, " ahead {turn} of {of}")?;
+        }
+        let Some(s) = scales else { return Ok(()) };
+        let Scales {
+            a,
+            offset,
+            a_index,
+            a_block,
+            b,
+            b_index,
+            minima,
+        } = &**s;
+        write!(f, " scales {a}[{a_index}; block {a_block}] * {b}[{b_index}] offset {offset}")?;
+        match minima {
+            Some(Minima { b, total }) => write!(f, " minima {b} total {total}"),
             None => Ok(()),
         }
     }
@@ -618,6 +635,11 @@ impl Parser<'_, '_> {
         } else {
             None
         };
+        let scales = if self.l.eat("scales") {
+            Some(Box::new(self.scales()?))
+        } else {
+            None
+        };
         Ok(Tile {
             kind,
             a,
@@ -636,6 +658,41 @@ impl Parser<'_, '_> {
             cols,
             accumulate,
             ahead,
+            scales,
+        })
+    }
+
+    fn scales(&mut self) -> Result<Scales> {
+        let a = self.buf()?;
+        self.l.expect("[")?;
+        let a_index = parse_ix(self.l)?;
+        self.l.expect(";")?;
+        self.l.expect("block")?;
+        let a_block = parse_ix(self.l)?;
+        self.l.expect("]")?;
+        self.l.expect("*")?;
+        let b = self.buf()?;
+        self.l.expect("[")?;
+        let b_index = parse_ix(self.l)?;
+        self.l.expect("]")?;
+        self.l.expect("offset")?;
+        let offset = self.buf()?;
+        let minima = if self.l.eat("minima") {
+            let b = self.buf()?;
+            self.l.expect("total")?;
+            let total = self.buf()?;
+            Some(Minima { b, total })
+        } else {
+            None
+        };
+        Ok(Scales {
+            a,
+            offset,
+            a_index,
+            a_block,
+            b,
+            b_index,
+            minima,
         })
     }
 }

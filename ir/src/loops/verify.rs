@@ -14,7 +14,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Buf, Expr, Kernel, LoopKind, PANEL, Scope, Stmt, Tile, visit_sets};
+use super::{BLOCK, Buf, Expr, Kernel, LoopKind, PANEL, Scope, Stmt, Tile, visit_sets};
 use crate::index::{Bound, Ix, Reg, Term, Var};
 use crate::{DType, Dim};
 
@@ -430,6 +430,28 @@ impl Checker<'_> {
         )
     }
 
+    /// The scales of a tile, where its kind has some.
+    fn scales(&mut self, t: &Tile) -> Check {
+        let kind = t.kind.name();
+        let Some(s) = &t.scales else {
+            return ensure(!t.kind.has_scales(), || format!("a tile of {kind} without scales"));
+        };
+        ensure(t.kind.has_scales(), || format!("a tile of {kind} with scales"))?;
+        let alone = t.blocks.iter().all(|(n, _)| n.as_const() == Some(1));
+        let whole = t.k.modulo(&Dim::Const(BLOCK)).as_const() == Some(0);
+        ensure(alone && whole && !t.accumulate && t.ahead.is_none(), || {
+            format!("a tile of {kind} is of one sum over whole blocks of {BLOCK} steps, adds to nothing and fetches nothing ahead")
+        })?;
+        for (b, expected, what) in s.buffers() {
+            let found = self.buffer(b)?.dtype;
+            ensure(found == expected, || {
+                format!("{what} {b} of a tile are {found}, expected {expected}")
+            })?;
+            ensure(t.c != b, || format!("a tile reads its result {}", t.c))?;
+        }
+        Ok(())
+    }
+
     fn tile(&mut self, t: &Tile) -> Check {
         let parts = [(t.a, "left operand"), (t.b, "right operand"), (t.c, "result")];
         for ((b, what), expected) in parts.into_iter().zip(t.kind.dtypes()) {
@@ -445,6 +467,7 @@ impl Checker<'_> {
         ensure(t.kind.interleave() == 1 || t.a_k.as_const() == Some(1), || {
             format!("a tile of {} with steps {} apart, expected 1", t.kind.name(), t.a_k)
         })?;
+        self.scales(t)?;
         t.indices().try_for_each(|e| self.ix(e))?;
         ensure(
             t.rows.as_const().is_none_or(|n| (0..=t.max_rows as i64).contains(&n)),

@@ -7,7 +7,7 @@
 //! }
 //! ```
 
-use super::{Expr, LoopKind, Stmt, Tile};
+use super::{Buf, Expr, LoopKind, Stmt, Tile};
 use crate::Dim;
 use crate::index::{Bound, Ix, Reg};
 
@@ -128,6 +128,12 @@ impl Stmt {
 }
 
 impl Tile {
+    /// Every buffer that a tile reads.
+    pub fn reads(&self) -> impl Iterator<Item = Buf> {
+        let scales = self.scales.iter().flat_map(|s| s.buffers()).map(|(b, ..)| b);
+        [self.a, self.b].into_iter().chain(scales)
+    }
+
     /// Every index expression of a tile.
     pub fn indices(&self) -> impl Iterator<Item = &Ix> {
         let [(n0, s0), (n1, s1)] = &self.blocks;
@@ -146,7 +152,9 @@ impl Tile {
             &self.rows,
             &self.cols,
         ];
-        all.into_iter().chain(self.ahead.iter().flat_map(|a| [&a.turn, &a.of]))
+        let ahead = self.ahead.iter().flat_map(|a| [&a.turn, &a.of]);
+        let scales = self.scales.iter().flat_map(|s| [&s.a_index, &s.a_block, &s.b_index]);
+        all.into_iter().chain(ahead).chain(scales)
     }
 
     /// The same, to be changed.
@@ -168,7 +176,9 @@ impl Tile {
             &mut self.cols,
         ];
         let ahead = self.ahead.iter_mut().flat_map(|a| [&mut a.turn, &mut a.of]);
-        all.into_iter().chain(ahead)
+        let scales = self.scales.iter_mut();
+        let scales = scales.flat_map(|s| [&mut s.a_index, &mut s.a_block, &mut s.b_index]);
+        all.into_iter().chain(ahead).chain(scales)
     }
 }
 

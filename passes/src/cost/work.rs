@@ -14,7 +14,7 @@
 use super::footprint::Footprint;
 use super::nest::{Nest, Node, size};
 use brolga_ir::index::{Ix, Var};
-use brolga_ir::loops::{self, Buf, Expr, LoopKind, PANEL, Scope, Stmt};
+use brolga_ir::loops::{self, BLOCK, Buf, Expr, LoopKind, PANEL, Scope, Stmt};
 use brolga_ir::program::Rows;
 use brolga_ir::scalar::Prim;
 use brolga_ir::{DType, Dim};
@@ -174,10 +174,18 @@ pub(super) fn for_each_access(
             let left = [(by(&t.a_row), rows), (by(&t.a_k), k), (by(by0), n0), (by(by1), n1)];
             operand(t.a, &t.a_index, &left);
             // A panel as it lies: groups of steps one behind the other, as often as there are outer sums.
-            let s = t.kind.interleave();
-            let panel = PANEL * s * ((k + s - 1) / s);
+            let panel = t.kind.panel_elements(k);
             operand(t.b, &t.b_index, &[(1, panel * n0 * n1 * t.panels())]);
             operand(t.c, &t.c_index, &[(by(&t.c_row), rows), (1, cols)]);
+            if let Some(s) = &t.scales {
+                let blocks = k / BLOCK;
+                for b in [s.a, s.offset].into_iter().chain(s.minima.map(|m| m.total)) {
+                    operand(b, &s.a_index, &[(1, rows), (by(&s.a_block), blocks)]);
+                }
+                for b in [s.b].into_iter().chain(s.minima.map(|m| m.b)) {
+                    operand(b, &s.b_index, &[(1, PANEL * blocks)]);
+                }
+            }
         }
         _ => {}
     }

@@ -3,6 +3,8 @@
 //! Bytes are multiplied as words, whose products and sums of two fit in 32 bits: of four steps side by side the even ones and the
 //! odd ones each make a vector of words, so that nothing has to change its place.
 
+mod blocks;
+
 use crate::Error;
 use crate::clif::emit::{CONSTANT, Emit, element};
 use crate::clif::outline::Outline;
@@ -80,6 +82,18 @@ struct Fields<'t> {
     blocks: [(Value, Value); 2],
     cols: Value,
     accumulate: Value,
+    scales: Scales,
+}
+
+/// Where scales and what belongs to them are; see [`TileArgs`].
+#[derive(Clone, Copy)]
+struct Scales {
+    a: Value,
+    offset: Value,
+    total: Value,
+    block: Value,
+    b: Value,
+    minima: Value,
 }
 
 impl Fields<'_> {
@@ -100,6 +114,14 @@ impl Fields<'_> {
             ],
             cols: get(TileArgs::COLS),
             accumulate: get(TileArgs::ACCUMULATE),
+            scales: Scales {
+                a: get(TileArgs::A_SCALE),
+                offset: get(TileArgs::A_OFFSET),
+                total: get(TileArgs::A_TOTAL),
+                block: get(TileArgs::A_SCALE_BLOCK),
+                b: get(TileArgs::B_SCALE),
+                minima: get(TileArgs::B_MINIMA),
+            },
         }
     }
 }
@@ -124,7 +146,13 @@ fn columns(e: &mut Emit, f: &Fields, row: Value, rows: usize) -> Result<(), Erro
     e.counted(zero, groups, &[], |e, i, _| {
         let (to_b, to_c) = (e.times(i, f.tile.column() * width), e.times(i, 4 * width));
         let (b, c) = (e.b.ins().iadd(f.b, to_b), e.b.ins().iadd(c, to_c));
-        let acc = sums(e, f, a, b, rows)?;
+        let acc = match f.tile.0.has_scales() {
+            true => {
+                let scales = f.scales.from(e, row, i);
+                blocks::sums(e, f, [a, b], &scales, rows)?
+            }
+            false => sums(e, f, a, b, rows)?,
+        };
         let taken = e.times(i, width);
         let left = e.b.ins().isub(f.cols, taken);
         let full = e.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, left, width);
@@ -136,6 +164,29 @@ fn columns(e: &mut Emit, f: &Fields, row: Value, rows: usize) -> Result<(), Erro
         Ok(vec![])
     })?;
     Ok(())
+}
+
+impl Scales {
+    /// The same from a row on, and a group of columns.
+    fn from(&self, e: &mut Emit, row: Value, group: Value) -> Scales {
+        let rows = e.times(row, 4);
+        let columns = e.times(group, 2 * 4 * BLOCK.1 as i64);
+        let mut add = |to: Value, by: Value| e.b.ins().iadd(to, by);
+        let (a, offset, total) = (add(self.a, rows), add(self.offset, rows), add(self.total, rows));
+        let b = add(self.b, columns);
+        // None of all columns is none of these.
+        let none = e.b.ins().icmp_imm_s(IntCC::Equal, self.minima, 0);
+        let own = e.b.ins().iadd(self.minima, columns);
+        let minima = e.b.ins().select(none, self.minima, own);
+        Scales {
+            a,
+            offset,
+            total,
+            b,
+            minima,
+            ..*self
+        }
+    }
 }
 
 /// The sums of a block: `rows` times [`BLOCK`]`.1` vectors.
@@ -197,17 +248,21 @@ fn step(e: &mut Emit, f: &Fields, carried: &[Value], rows: usize) -> Vec<Value> 
         let x = e.b.ins().splat(types::F32X4, x);
         for (v, y) in panel.iter().enumerate() {
             let acc = carried[r * BLOCK.1 + v];
-            out.push(if e.unit.target.has_fma {
-                e.b.ins().fma(x, *y, acc)
-            } else {
-                let p = e.b.ins().fmul(x, *y);
-                e.b.ins().fadd(acc, p)
-            });
+            out.push(plus_product(e, x, *y, acc));
         }
     }
     out.push(e.b.ins().iadd_imm_s(b, f.tile.column() * PANEL));
     out.push(e.b.ins().iadd(a, f.a_k));
     out
+}
+
+/// `x * y + acc`, rounded once where the CPU can.
+fn plus_product(e: &mut Emit, x: Value, y: Value, acc: Value) -> Value {
+    if e.unit.target.has_fma {
+        return e.b.ins().fma(x, y, acc);
+    }
+    let p = e.b.ins().fmul(x, y);
+    e.b.ins().fadd(acc, p)
 }
 
 /// A run of a sum of bytes: groups of four steps, then those that are left, one at a time.

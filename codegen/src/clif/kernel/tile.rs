@@ -12,7 +12,7 @@ use crate::clif::unit::Unit;
 use crate::listing::Listing;
 use crate::x86::{self, Isa, TileArgs, TileKey, balance_rows};
 use brolga_ir::index::{Ix, Term};
-use brolga_ir::loops::{Ahead, PANEL, Tile};
+use brolga_ir::loops::{Ahead, Buf, PANEL, Scales, Tile};
 use brolga_ir::{TileFamily, TileKind};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockCall, InstBuilder, JumpTableData, MemFlagsData, StackSlot, Value, types};
@@ -71,11 +71,14 @@ type ByRow = (usize, Value, Value);
 impl Body<'_, '_, '_> {
     /// Makes a tile's arguments, and fills in what does not depend on loops; for the entry block.
     pub fn prepare_tile(&mut self, t: &Tile) -> Result<StackSlot, Error> {
+        const LINE: usize = 64;
         let scratch = TileArgs::scratch_bytes(t.kind);
-        let slot = self.e.slot((TileArgs::SIZE + scratch) as u32, 3);
+        let aligned = if scratch > 0 { LINE - 8 } else { 0 };
+        let slot = self.e.slot((TileArgs::SIZE + scratch + aligned) as u32, 3);
         let args = self.e.slot_addr(slot);
         if scratch > 0 {
-            let at = self.e.b.ins().iadd_imm_s(args, TileArgs::SIZE as i64);
+            let at = self.e.b.ins().iadd_imm_s(args, (TileArgs::SIZE + aligned) as i64);
+            let at = self.e.b.ins().band_imm_s(at, -(LINE as i64));
             self.e.b.ins().store(ARGS, at, args, TileArgs::SCRATCH as i32);
         }
         for (offset, e, scale) in strides(t) {
@@ -105,14 +108,10 @@ impl Body<'_, '_, '_> {
                 self.store_field(args, offset, e, scale)?;
             }
         }
-        let pointer = |this: &mut Self, b, index: &Ix| -> Result<Value, Error> {
-            let (at, offset) = this.address(b, index)?;
-            Ok(this.e.b.ins().iadd_imm_s(at, i64::from(offset)))
-        };
-        let a = pointer(self, t.a, &t.a_index)?;
+        let a = self.pointer(t.a, &t.a_index)?;
         let first = Pointers {
-            b: pointer(self, t.b, &t.b_index)?,
-            c: pointer(self, t.c, &t.c_index)?,
+            b: self.pointer(t.b, &t.b_index)?,
+            c: self.pointer(t.c, &t.c_index)?,
             cols: self.ix(&t.cols)?,
         };
         let [a_bytes, b_bytes, c_bytes] = bytes(t);
@@ -123,6 +122,9 @@ impl Body<'_, '_, '_> {
         let width = plan.as_ref().map_or(PANEL, Plan::width);
         let step = PANEL * t.kind.interleave() * b_bytes;
         let mut by_row = vec![(TileArgs::A, a, a_row)];
+        if let Some(s) = &t.scales {
+            by_row.extend(self.scales(s, args)?);
+        }
         if let (Some(ahead), Some(plan)) = (&t.ahead, &plan) {
             by_row.push(self.ahead(t, ahead, plan, args, first.b)?);
         }
@@ -151,6 +153,9 @@ impl Body<'_, '_, '_> {
                 self.e.begin_if(more)
             });
             self.point(args, &here);
+            if let Some(s) = &t.scales {
+                self.column_scales(s, args, start)?;
+            }
             for &(offset, first, _) in &by_row {
                 self.e.b.ins().store(ARGS, first, args, offset as i32);
             }
@@ -169,6 +174,41 @@ impl Body<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Writes from a block of the scales of rows to the next, and gives those of the first one.
+    fn scales(&mut self, s: &Scales, args: Value) -> Result<Vec<ByRow>, Error> {
+        self.store_field(args, TileArgs::A_SCALE_BLOCK, &s.a_block, 4)?;
+        let next = self.e.int(4);
+        let total = s.minima.map_or(s.a, |m| m.total);
+        let fields = [
+            (TileArgs::A_SCALE, s.a),
+            (TileArgs::A_OFFSET, s.offset),
+            (TileArgs::A_TOTAL, total),
+        ];
+        let one = |(field, b)| Ok((field, self.pointer(b, &s.a_index)?, next));
+        fields.into_iter().map(one).collect()
+    }
+
+    /// Writes where the scales of columns are, from this one on.
+    fn column_scales(&mut self, s: &Scales, args: Value, start: i64) -> Result<(), Error> {
+        let fields = [(TileArgs::B_SCALE, Some(s.b)), (TileArgs::B_MINIMA, s.minima.map(|m| m.b))];
+        for (field, b) in fields {
+            let at = match b {
+                Some(b) => {
+                    let first = self.pointer(b, &s.b_index)?;
+                    self.e.b.ins().iadd_imm_s(first, 2 * start)
+                }
+                None => self.e.int(0),
+            };
+            self.e.b.ins().store(ARGS, at, args, field as i32);
+        }
+        Ok(())
+    }
+
+    fn pointer(&mut self, b: Buf, index: &Ix) -> Result<Value, Error> {
+        let (at, offset) = self.address(b, index)?;
+        Ok(self.e.b.ins().iadd_imm_s(at, i64::from(offset)))
     }
 
     /// Writes how far on a tile fetches at each step, and gives where it begins: in the panel behind its own. All kernels of a tile

@@ -41,6 +41,18 @@ pub struct TileArgs {
     pub ahead: *const c_void,
     /// How far on that is at the next step, or group of steps.
     pub ahead_step: i64,
+    /// Of kinds with scales: those of the first block, of rows.
+    pub a_scale: *const c_void,
+    /// What is added to the sums of rows.
+    pub a_offset: *const c_void,
+    /// The totals of rows; any pointer where there are no minima.
+    pub a_total: *const c_void,
+    /// From a block of these three to the next.
+    pub a_scale_block: i64,
+    /// The scales of columns.
+    pub b_scale: *const c_void,
+    /// The minima of columns; null where there are none.
+    pub b_minima: *const c_void,
 }
 
 /// Byte offsets of the fields of [`TileArgs`], for generated code that fills it.
@@ -79,15 +91,28 @@ impl TileArgs {
     pub const AHEAD: usize = offset_of!(TileArgs, ahead);
     /// Offset of `ahead_step`.
     pub const AHEAD_STEP: usize = offset_of!(TileArgs, ahead_step);
+    /// Offset of `a_scale`.
+    pub const A_SCALE: usize = offset_of!(TileArgs, a_scale);
+    /// Offset of `a_offset`.
+    pub const A_OFFSET: usize = offset_of!(TileArgs, a_offset);
+    /// Offset of `a_total`.
+    pub const A_TOTAL: usize = offset_of!(TileArgs, a_total);
+    /// Offset of `a_scale_block`.
+    pub const A_SCALE_BLOCK: usize = offset_of!(TileArgs, a_scale_block);
+    /// Offset of `b_scale`.
+    pub const B_SCALE: usize = offset_of!(TileArgs, b_scale);
+    /// Offset of `b_minima`.
+    pub const B_MINIMA: usize = offset_of!(TileArgs, b_minima);
 
-    /// How much scratch kernels of a kind need: a vector for each row of A.
+    /// How much scratch kernels of a kind need: a vector for each row of A, or all accumulators. It is best at a multiple of 64.
     pub const fn scratch_bytes(kind: TileKind) -> usize {
         match kind {
             TileKind::F16 => 28 * 64,
+            TileKind::Q8 | TileKind::Q4 => super::blocks::SCRATCH_BYTES,
             _ => 0,
         }
     }
 }
 
 // The kernels are 64-bit code whatever machine compiles them.
-const _: () = assert!(TileArgs::SIZE == 16 * 8, "TileArgs is laid out for 64-bit pointers");
+const _: () = assert!(TileArgs::SIZE == 22 * 8, "TileArgs is laid out for 64-bit pointers");

@@ -1,9 +1,10 @@
 //! The statements, one at a time: each runs on all its lanes before the next one does.
 
-use super::lower::{Lanes, SetCode, StoreCode, TileCode, Value};
+use super::lower::{Lanes, ScalesCode, SetCode, StoreCode, TileCode, Value};
 use super::{Machine, Thread};
 use crate::DType;
-use crate::loops::{PANEL, WIDEST};
+use crate::index::IxCode;
+use crate::loops::{BLOCK, PANEL, WIDEST};
 use crate::scalar::eval_rows;
 use std::num::Wrapping;
 
@@ -129,15 +130,15 @@ impl Machine<'_> {
 
     pub(super) fn tile(&mut self, t: &mut Thread, c: &TileCode) -> Result<(), String> {
         let [_, _, sum] = c.kind.dtypes();
-        match sum.is_float() {
-            true => self.tile_of::<f32>(t, c),
-            false => self.tile_of::<Wrapping<i32>>(t, c),
+        match (&c.scales, sum.is_float()) {
+            (Some(scales), _) => self.tile_of_blocks(t, c, scales),
+            (None, true) => self.tile_of::<f32>(t, c),
+            (None, false) => self.tile_of::<Wrapping<i32>>(t, c),
         }
     }
 
-    fn tile_of<T: Sum>(&mut self, t: &mut Thread, c: &TileCode) -> Result<(), String> {
-        let [left, right, sum] = c.kind.dtypes();
-        let group = c.kind.interleave();
+    /// The number of rows and columns.
+    fn extents(t: &Thread, c: &TileCode) -> Result<[usize; 2], String> {
         let (rows, cols) = (c.rows.at(&t.vars, &t.regs, 0), c.cols.at(&t.vars, &t.regs, 0));
         let most = if c.panels > 1 { WIDEST } else { PANEL };
         if !(0..=c.max_rows).contains(&rows) || !(0..=most).contains(&cols) {
@@ -146,7 +147,61 @@ impl Machine<'_> {
                 c.max_rows
             ));
         }
-        let (rows, cols) = (rows as usize, cols as usize);
+        Ok([rows as usize, cols as usize])
+    }
+
+    fn tile_of_blocks(&mut self, t: &mut Thread, c: &TileCode, s: &ScalesCode) -> Result<(), String> {
+        let [rows, cols] = Self::extents(t, c)?;
+        let at = |ix: &IxCode| ix.at(&t.vars, &t.regs, 0);
+        let (k, a_row, c_row) = (at(&c.k), at(&c.a_row), at(&c.c_row));
+        let (a, b, out) = (at(&c.a_index), at(&c.b_index), at(&c.c_index));
+        let (a_scale, a_block, b_scale) = (at(&s.a_index), at(&s.a_block), at(&s.b_index));
+        let group = c.kind.interleave();
+        let values = c.kind.packed();
+        let bits = 8 / values;
+        let block_size = c.kind.panel_elements(BLOCK);
+        let mut sums = vec![0f32; rows * cols];
+        for block in 0..k.max(0) / BLOCK {
+            for (r, row) in (0..).zip(sums.chunks_exact_mut(cols.max(1))) {
+                let of_row = a_scale.wrapping_add(r).wrapping_add(block.wrapping_mul(a_block));
+                let scale = f32::from_bits(self.memory.load(s.a, t.who, of_row)? as u32);
+                let offset = self.memory.load(s.offset, t.who, of_row)? as i32;
+                for (j, sum) in (0..).zip(row) {
+                    let mut whole = Wrapping(offset);
+                    for step in 0..BLOCK {
+                        let first = a.wrapping_add(a_row.wrapping_mul(r));
+                        let x = self.memory.load(c.a, t.who, first.wrapping_add(block * BLOCK + step))? as i8;
+                        let (half, own) = (step / (BLOCK / values), step % (BLOCK / values));
+                        let place = block * block_size + (own / group * PANEL + j) * group + own % group;
+                        let byte = self.memory.load(c.b, t.who, b.wrapping_add(place))?;
+                        let w = byte >> (half * bits) & ((1 << bits) - 1);
+                        whole += Wrapping(i32::from(x) * w as i32);
+                    }
+                    let column = b_scale.wrapping_add(block * PANEL + j);
+                    let half = |bits: u64| DType::F16.from_half(bits as u16);
+                    let of_column = half(self.memory.load(s.b, t.who, column)?);
+                    *sum = (whole.0 as f32).mul_add(scale * of_column, *sum);
+                    if let Some([minima, totals]) = s.minima {
+                        let least = half(self.memory.load(minima, t.who, column)?);
+                        let total = f32::from_bits(self.memory.load(totals, t.who, of_row)? as u32);
+                        *sum = least.mul_add(total, *sum);
+                    }
+                }
+            }
+        }
+        for (r, row) in (0..).zip(sums.chunks_exact(cols.max(1))) {
+            let first = out.wrapping_add(c_row.wrapping_mul(r));
+            for (j, x) in (0..).zip(row) {
+                self.memory.store(c.c, t.who, first.wrapping_add(j), x.bits())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tile_of<T: Sum>(&mut self, t: &mut Thread, c: &TileCode) -> Result<(), String> {
+        let [left, right, sum] = c.kind.dtypes();
+        let group = c.kind.interleave();
+        let [rows, cols] = Self::extents(t, c)?;
         let [ps, qs] = [0, 1].map(|i| {
             (
                 c.blocks[i].0.at(&t.vars, &t.regs, 0),

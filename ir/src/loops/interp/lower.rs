@@ -1,7 +1,7 @@
 //! Lowering of a kernel, under known symbols, to a flat program with jumps.
 
 use crate::index::{Bound, BoundCode, Ix, IxCode, Reg, Slots, Src, Var};
-use crate::loops::{Expr, Kernel, LoopKind, Stmt, Tile, visit, visit_sets};
+use crate::loops::{Expr, Kernel, LoopKind, Scales, Stmt, Tile, visit, visit_sets};
 use crate::scalar::Prim;
 use crate::{DType, Dim, Fault, TileKind};
 use rustc_hash::FxHashMap;
@@ -61,6 +61,19 @@ pub(super) struct TileCode {
     pub cols: IxCode,
     pub panels: i64,
     pub accumulate: bool,
+    pub scales: Option<ScalesCode>,
+}
+
+/// The scales of a tile.
+pub(super) struct ScalesCode {
+    pub a: usize,
+    pub offset: usize,
+    pub a_index: IxCode,
+    pub a_block: IxCode,
+    pub b: usize,
+    pub b_index: IxCode,
+    /// Of columns, and the totals of rows.
+    pub minima: Option<[usize; 2]>,
 }
 
 /// An instruction.
@@ -397,6 +410,19 @@ impl Lowering<'_> {
             cols: self.ix(&t.cols)?,
             panels: t.panels(),
             accumulate: t.accumulate,
+            scales: t.scales.as_deref().map(|s| self.scales(s)).transpose()?,
+        })
+    }
+
+    fn scales(&mut self, s: &Scales) -> Result<ScalesCode, String> {
+        Ok(ScalesCode {
+            a: s.a.0 as usize,
+            offset: s.offset.0 as usize,
+            a_index: self.ix(&s.a_index)?,
+            a_block: self.ix(&s.a_block)?,
+            b: s.b.0 as usize,
+            b_index: self.ix(&s.b_index)?,
+            minima: s.minima.map(|m| [m.b, m.total].map(|b| b.0 as usize)),
         })
     }
 }

@@ -394,7 +394,7 @@ fn every_construct_reads_back() {
     use crate::Dim;
     use crate::TileKind;
     use crate::index::{Bound, Ix, Var};
-    use crate::loops::{Buf, Buffer, LoopKind, RegInfo, Scope, Tile};
+    use crate::loops::{Buf, Buffer, LoopKind, Minima, RegInfo, Scales, Scope, Tile};
     use crate::scalar::Prim;
     let symbols = ["n", "seq len", "i0", "r7", "min"];
     let i = Ix::var(Var(0));
@@ -501,6 +501,20 @@ fn every_construct_reads_back() {
             ahead: (!accumulate).then(|| Ahead {
                 turn: i.clone(),
                 of: Ix::constant(4),
+            }),
+            scales: kind.has_scales().then(|| {
+                Box::new(Scales {
+                    a: Buf(0),
+                    offset: Buf(1),
+                    a_index: odd.clone(),
+                    a_block: i.clone(),
+                    b: Buf(1),
+                    b_index: i.scale(&Dim::Const(3)),
+                    minima: accumulate.then_some(Minima {
+                        b: Buf(0),
+                        total: Buf(1),
+                    }),
+                })
             }),
         })));
     }

@@ -352,6 +352,7 @@ impl<'f> Product<'f> {
             cols,
             accumulate: false,
             ahead: None,
+            scales: None,
         }));
         let tiles = match span.shared {
             true => vec![Stmt::For {

@@ -302,6 +302,7 @@ impl<'f> Tiling<'f> {
             cols: columns.clone(),
             accumulate: false,
             ahead,
+            scales: None,
         }))];
         if !s.direct {
             let tile = Computed {
