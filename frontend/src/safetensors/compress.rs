@@ -1,25 +1,28 @@
 //! Weights of 8 or 4 bits: blocks of 32 elements along the inner dimension of a matrix with a scale each, and of 4 bits a minimum. They are made
-//! of the stored ones by operators of the IR, once, when the model is compiled; products and embeddings read them as they are packed.
+//! of the stored ones by operators of the IR, once, when the model is compiled. Products read them as they are packed, and their other
+//! operand as integers of 8 bits in blocks of as many.
 //!
 //! ```text
-//! w[n, 32 b + k] = scale[n, b] · (q[n, b, k] - zero[n, b])
+//! w[n, 32 b + k] = scale[n, b] · (q[n, b, k] - zero) + minimum[n, b]
 //! ```
 //!
-//! Of 8 bits the zero is 128, and the scale takes the largest magnitude to 127. Of 4 bits, integers are rounded on the block's range; scale and zero are
+//! Scales and minima are f16, and integers are rounded by what these are then. Of 8 bits the zero is 128, there is no minimum, and the scale
+//! takes the largest magnitude to 127. Of 4 bits the zero is 8. Integers are rounded on the block's range; scale and minimum are
 //! those of the straight line that fits them with the least squared error, on which they are rounded again. On normally distributed weights the error
 //! is 7.5 % of them so (7.8 % on the range alone, 8.6 % with a scale alone; 7.3 % for the best of six shrunken ranges, which took fifteen times as long).
 
 use super::error::Fail;
 use super::net::{Net, One};
-use brolga_ir::graph::Graph;
-use brolga_ir::ops::Region;
-use brolga_ir::{Attr, Build, DType, Dim, GraphBuilder, Tensor, Type, Value};
+use brolga_ir::{Attr, Build, DType, Dim, Op, Tensor, Value};
 
 /// Elements of a block.
-const BLOCK: usize = 32;
+const BLOCK: usize = brolga_ir::loops::BLOCK as usize;
 
-/// Rows up to which each of them unpacks the weights.
-const FEW: i64 = 8;
+/// The largest number of 16 bits.
+const LARGEST: f64 = 65504.0;
+
+/// A block of 4 bits has at least this share of its elements' mean as a scale, so that one without a range keeps its value.
+const FINEST: f64 = 1.0 / 16384.0;
 
 /// What matrices become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,16 +94,26 @@ pub struct Compressed {
     bits: Bits,
     /// u8 `[rows, blocks, bytes]`.
     q: Value,
-    /// f32 `[rows, blocks]`.
+    /// f16 `[rows, blocks]`.
     scale: Value,
-    /// f32 `[rows, blocks]`, where they are not all the same.
-    zeros: Option<Value>,
+    /// f16 `[rows, blocks]`, of 4 bits.
+    minima: Option<Value>,
     /// Rows and columns.
     shape: [usize; 2],
 }
 
+impl Bits {
+    /// The integer of a zero.
+    fn zero(self) -> i64 {
+        match self {
+            Bits::Eight => 128,
+            Bits::Four => 8,
+        }
+    }
+}
+
 impl Compressed {
-    /// Bytes of its integers, scales and zeros.
+    /// Bytes of its integers, scales and minima.
     pub fn bytes(&self) -> u64 {
         let [rows, columns] = self.shape.map(|n| n as u64);
         let blocks = rows * columns / BLOCK as u64;
@@ -108,7 +121,7 @@ impl Compressed {
             Bits::Eight => BLOCK as u64,
             Bits::Four => BLOCK as u64 / 2,
         };
-        blocks * (block + if self.zeros.is_some() { 8 } else { 4 })
+        blocks * (block + if self.minima.is_some() { 4 } else { 2 })
     }
 }
 
@@ -162,44 +175,51 @@ impl Net {
         Ok(self.call("reduce", &[Attr::word(kind), Attr::axes(&[2])], &[v])?)
     }
 
+    /// Numbers in 16 bits, and what they are then.
+    fn halves(&mut self, v: Value) -> Result<[Value; 2], Fail> {
+        let v = self.map_num("min", v, LARGEST)?;
+        let v = self.map_num("max", v, -LARGEST)?;
+        let short = self.cast(v, DType::F16)?;
+        Ok([short, self.cast(short, DType::F32)?])
+    }
+
     fn eight(&mut self, v: Value, [rows, blocks]: [usize; 2]) -> Result<Compressed, Fail> {
         let size = self.map("abs", &[v])?;
         let most = self.over_block("max", size)?;
         let scale = self.map_num("div", most, 127.0)?;
-        let q = self.rounded(v, scale, None, 255.0, 128.0)?;
+        let [short, scale] = self.halves(scale)?;
+        let q = self.rounded(v, scale, 255.0, Bits::Eight.zero())?;
         Ok(Compressed {
             bits: Bits::Eight,
             q: self.cast(q, DType::U8)?,
-            scale: self.reshaped(scale, &[rows, blocks].map(Dim::from))?,
-            zeros: None,
+            scale: self.reshaped(short, &[rows, blocks].map(Dim::from))?,
+            minima: None,
             shape: [rows, blocks * BLOCK],
         })
     }
 
-    /// `round((v - low) / scale) + zero`, from 0 to the largest integer; zeros where the scale is.
-    fn rounded(&mut self, v: Value, scale: Value, low: Option<Value>, most: f64, zero: f64) -> One {
-        let up = match low {
-            Some(low) => self.map("sub", &[v, low])?,
-            None => v,
-        };
-        // A block of equal elements has no range.
+    /// `round(v / scale) + zero`, from 0 to the largest integer.
+    fn rounded(&mut self, v: Value, scale: Value, most: f64, zero: i64) -> One {
+        // A block of zeros has no scale.
         let least = self.map_num("max", scale, f64::from(f32::MIN_POSITIVE))?;
-        let q = self.map("div", &[up, least])?;
+        let q = self.map("div", &[v, least])?;
         let q = self.map("round", &[q])?;
-        let q = self.map_num("add", q, zero)?;
+        let q = self.map_num("add", q, zero as f64)?;
         let q = self.map_num("max", q, 0.0)?;
         self.map_num("min", q, most)
     }
 
     fn four(&mut self, v: Value, [rows, blocks]: [usize; 2]) -> Result<Compressed, Fail> {
         const MOST: f64 = 15.0;
+        let zero = Bits::Four.zero();
         let (low, high) = (self.over_block("min", v)?, self.over_block("max", v)?);
         let range = self.map("sub", &[high, low])?;
         let mean = self.over_block("sum", v)?;
         let mean = self.map_num("div", mean, BLOCK as f64)?;
         let away = self.map("sub", &[v, mean])?;
         let scale = self.map_num("div", range, MOST)?;
-        let q = self.rounded(v, scale, Some(low), MOST, 0.0)?;
+        let up = self.map("sub", &[v, low])?;
+        let q = self.rounded(up, scale, MOST, 0)?;
         // The line that fits best: the covariance of both over the variance of the integers.
         let middle = self.over_block("sum", q)?;
         let middle = self.map_num("div", middle, BLOCK as f64)?;
@@ -210,17 +230,17 @@ impl Net {
         let own = self.over_block("sum", own)?;
         let own = self.map_num("max", own, f64::from(f32::MIN_POSITIVE))?;
         let scale = self.map("div", &[both, own])?;
+        let size = self.map("abs", &[mean])?;
+        let finest = self.map_num("mul", size, FINEST)?;
+        let scale = self.map("max", &[scale, finest])?;
+        let [short, scale] = self.halves(scale)?;
+        let middle = self.map_num("sub", middle, zero as f64)?;
         let least = self.map("mul", &[middle, scale])?;
         let least = self.map("sub", &[mean, least])?;
-        // `scale (q - zero)` with a zero that is no integer, and finite: a block without a range is its mean, to the last digits.
-        let size = self.map("abs", &[least])?;
-        let digits = self.map_num("mul", size, f64::from(f32::EPSILON))?;
-        let scale = self.map("max", &[scale, digits])?;
-        let scale = self.map_num("max", scale, f64::from(f32::MIN_POSITIVE))?;
-        let q = self.rounded(v, scale, Some(least), MOST, 0.0)?;
+        let [minima, least] = self.halves(least)?;
+        let up = self.map("sub", &[v, least])?;
+        let q = self.rounded(up, scale, MOST, zero)?;
         let q = self.cast(q, DType::U8)?;
-        let zeros = self.map("div", &[least, scale])?;
-        let zeros = self.map("neg", &[zeros])?;
         let each = [rows, blocks].map(Dim::from);
         // The first half of a block is in the lower bits.
         let halves = self.reshaped(q, &[rows, blocks, 2, BLOCK / 2].map(Dim::from))?;
@@ -234,8 +254,8 @@ impl Net {
         Ok(Compressed {
             bits: Bits::Four,
             q: self.reshaped(bytes, &[rows, blocks, BLOCK / 2].map(Dim::from))?,
-            scale: self.reshaped(scale, &each)?,
-            zeros: Some(self.reshaped(zeros, &each)?),
+            scale: self.reshaped(short, &each)?,
+            minima: Some(self.reshaped(minima, &each)?),
             shape: [rows, blocks * BLOCK],
         })
     }
@@ -248,23 +268,31 @@ impl Net {
         let mut shape = self.shape(x);
         shape.pop();
         let rows = brolga_ir::dim::product(&shape);
-        let x = self.reshaped(x, &[rows.clone(), w.shape[1].into()])?;
-        let operands: Vec<Value> = [x, w.q, w.scale].into_iter().chain(w.zeros).collect();
-        let y = match rows.as_const() {
-            Some(n) => self.call("packed_product", &attrs(w, n <= FEW), &operands)?,
-            // Many rows are a prompt, and few what follows it.
-            None => {
-                let n = self.size(&rows)?;
-                let most = self.splat(DType::I64, &[], FEW as f64)?;
-                let few = self.map("less_or_equal", &[n, most])?;
-                let types: Vec<Type> = operands.iter().map(|&v| self.type_of(v)).collect();
-                let [then, other] = [true, false].map(|few| region(w, few, &types, &self.module));
-                let regions = [Attr::Region(then?), Attr::Region(other?)];
-                self.call("if", &regions, &[&[few], &operands[..]].concat())?
-            }
+        let bits = match w.bits {
+            Bits::Eight => 8,
+            Bits::Four => 4,
         };
+        let [q, scale, offset, total] = self.quantized(x, [rows, w.shape[1].into()], w.bits.zero())?;
+        let minima = w.minima.map(|m| [total, m]);
+        let operands: Vec<Value> = [q, scale, offset, w.q, w.scale]
+            .into_iter()
+            .chain(minima.into_iter().flatten())
+            .collect();
+        let y = self.call("block_product", &[Attr::Int(bits)], &operands)?;
         shape.push(w.shape[0].into());
         Ok(self.reshaped(y, &shape)?)
+    }
+
+    /// `x` as rows of integers, with what belongs to them; once for all products of it.
+    fn quantized(&mut self, x: Value, shape: [Dim; 2], zero: i64) -> Result<[Value; 4], Fail> {
+        if let Some(known) = self.quantized.get(&(x, zero)) {
+            return Ok(*known);
+        }
+        let rows = self.reshaped(x, &shape)?;
+        let all = self.add(Op::new("quantize_blocks", &[Attr::Int(zero)])?, &[rows])?;
+        let all = all.try_into().expect("it has four results");
+        self.quantized.insert((x, zero), all);
+        Ok(all)
     }
 
     /// Rows of such a matrix, in f32.
@@ -274,7 +302,7 @@ impl Net {
     pub fn compressed_rows(&mut self, ids: Value, w: &Compressed) -> One {
         let mut take = |v: Value| self.call("gather", &[Attr::Int(0)], &[v, ids]);
         let (q, scale) = (take(w.q)?, take(w.scale)?);
-        let zeros = w.zeros.map(&mut take).transpose()?;
+        let minima = w.minima.map(&mut take).transpose()?;
         let shape = self.shape(ids);
         let blocks = w.shape[1] / BLOCK;
         let with =
@@ -292,44 +320,17 @@ impl Net {
             }
         };
         let q = self.cast(q, DType::F32)?;
-        let scale = self.reshaped(scale, &with(&[blocks, 1]))?;
-        let less = match zeros {
-            Some(z) => {
-                let z = self.reshaped(z, &with(&[blocks, 1]))?;
-                self.map("sub", &[q, z])?
-            }
-            None => self.map_num("sub", q, 128.0)?,
+        let mut of_block = |v: Value| -> One {
+            let v = self.cast(v, DType::F32)?;
+            Ok(self.reshaped(v, &with(&[blocks, 1]))?)
         };
-        let v = self.map("mul", &[less, scale])?;
+        let scale = of_block(scale)?;
+        let minima = minima.map(of_block).transpose()?;
+        let q = self.map_num("sub", q, w.bits.zero() as f64)?;
+        let mut v = self.map("mul", &[q, scale])?;
+        if let Some(least) = minima {
+            v = self.map("add", &[v, least])?;
+        }
         Ok(self.reshaped(v, &with(&[w.shape[1]]))?)
     }
-}
-
-fn attrs(w: &Compressed, few: bool) -> [Attr; 3] {
-    let zero = match w.zeros {
-        Some(_) => 0.0,
-        None => 128.0,
-    };
-    let bits = match w.bits {
-        Bits::Eight => 8,
-        Bits::Four => 4,
-    };
-    [Attr::Int(bits), Attr::num(zero), Attr::Bool(few)]
-}
-
-/// The product alone, of operands of these types.
-fn region(w: &Compressed, few: bool, types: &[Type], module: &std::sync::Arc<str>) -> Result<Region, String> {
-    let mut graph = Graph::new(if few { "few" } else { "many" });
-    let inputs: Vec<Value> = types
-        .iter()
-        .enumerate()
-        .map(|(i, ty)| graph.input(&format!("x{i}"), ty.clone()))
-        .collect();
-    let mut b = GraphBuilder {
-        graph: &mut graph,
-        origin: module.clone(),
-    };
-    let y = b.call("packed_product", &attrs(w, few), &inputs)?;
-    graph.outputs.push(("y".into(), y));
-    Region::new(graph).map_err(|e| e.to_string())
 }

@@ -29,6 +29,8 @@ pub struct Net {
     pub weights_as: Option<WeightType>,
     /// Those that were, by the stored matrix and the dimension that is summed over.
     pub packed: HashMap<(Value, usize), Compressed>,
+    /// Operands of products with them in integers, by the value and the zero of the weights.
+    pub quantized: HashMap<(Value, i64), [Value; 4]>,
     /// Bytes of the matrices that products read, as they are kept.
     pub streamed: HashMap<Value, u64>,
     /// The module that is being built, named as its tensors are.
@@ -101,6 +103,7 @@ impl Net {
             form,
             weights_as: None,
             packed: HashMap::new(),
+            quantized: HashMap::new(),
             streamed: HashMap::new(),
             module: "".into(),
         }

@@ -274,6 +274,7 @@ operators! {
     arg_reduce
     attention
     batch_norm
+    block_product
     broadcast
     concat
     contract
@@ -297,6 +298,7 @@ operators! {
     packed_product
     pad
     pool
+    quantize_blocks
     recurrence
     reduce
     reshape

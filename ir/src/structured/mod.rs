@@ -38,6 +38,7 @@
 //!
 //! The module `text` describes the text form, [`interp`] what a kernel means in every detail.
 
+pub mod blocks;
 pub mod build;
 mod canonical;
 pub mod interp;

@@ -121,7 +121,6 @@ fn piece(part: Part, schedule: &Schedule, runs: Option<&Dim>) -> Result<Piece, S
                 knobs: s.knobs.clone(),
             })
         }),
-        _ if flat.has_loops() => Err("the kernel has loops, which only a tree keeps in order".into()),
         _ if flat.stages.iter().any(|s| !s.guard.is_empty()) => {
             Err("a stage has only some of its points, which only a tree leaves out".into())
         }
@@ -132,10 +131,11 @@ fn piece(part: Part, schedule: &Schedule, runs: Option<&Dim>) -> Result<Piece, S
             knobs::check(&s.knobs)?;
             Ok(Code::Packed {
                 kernel: settle(t.kernel(s)?, &s.knobs),
-                operands: vec![(t.packed().0 as usize, t.packing())],
+                operands: t.packed().into_iter().map(|(b, p)| (b.0 as usize, p)).collect(),
                 knobs: s.knobs.clone(),
             })
         }),
+        _ if flat.has_loops() => Err("the kernel has loops, which only a tree keeps in order".into()),
         Schedule::Points(s) => inlined(flat, &s.inline).and_then(|f| settled(points::kernel(&f, s), &s.knobs)),
         Schedule::Rows(s) => inlined(flat, &s.inline).and_then(|f| settled(rows::kernel(&f, s), &s.knobs)),
         Schedule::InOrder(s) => settled(cpu::in_order(flat), &s.knobs),

@@ -98,7 +98,8 @@ pub fn choose_flat(kernel: &structured::Kernel, flat: &Flat, machine: &Machine) 
         return of_parts(flat, machine, true);
     };
     if needs_tree(flat) {
-        return tree(flat, target);
+        let tiled = if flat.has_loops() { tile(flat, target) } else { None };
+        return tiled.unwrap_or_else(|| tree(flat, target));
     }
     if tile(flat, target).is_none()
         && let Some(plain) = stretch::plain(kernel, flat)
@@ -163,7 +164,7 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
         .map(|s| s.body.usual() as i64);
     let each = steps / (2 * VECTOR) + LANES_SUM + behind.sum::<i64>();
     let apart = flat.points().as_const().map(|n| n * each);
-    if few && apart.is_some_and(|n| n < ADDITION * steps) && sums.all(FlatStage::reads_contiguously) {
+    if few && !t.kind().has_scales() && apart.is_some_and(|n| n < ADDITION * steps) && sums.all(FlatStage::reads_contiguously) {
         return None;
     }
     let rows = i64::from(target.tile.shape(t.kind(), columns).rows);
@@ -173,7 +174,7 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
         order: if stays { Order::Panel } else { Order::Row },
         lanes: lanes(t.epilogue_size(), target).max(8),
         direct: t.can_write(),
-        ahead: !stays && t.rereads(rows).as_const().is_none_or(|n| (2..=AHEAD).contains(&n)),
+        ahead: !stays && !t.kind().has_scales() && t.rereads(rows).as_const().is_none_or(|n| (2..=AHEAD).contains(&n)),
         knobs: knobs::defaults(target, Family::Points),
     }))
 }

@@ -1,5 +1,6 @@
 //! Loop nests for CPUs: register tiles, points, rows, trees, and scatters in order.
 
+mod blocks;
 pub mod points;
 mod product;
 pub mod rows;

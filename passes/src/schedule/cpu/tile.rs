@@ -16,6 +16,7 @@ use super::super::contraction::{Contraction, Moves};
 use super::super::flat::{Flat, Target, is_affine, look_up, stride_is_one};
 use super::super::nest::{Nest, collapse};
 use super::super::packing::Packing;
+use super::blocks::{self, Scaled};
 use super::{lanes, parallel};
 use brolga_ir::dim::product;
 use brolga_ir::index::{Ix, Var};
@@ -30,6 +31,9 @@ pub const MAX_ROWS: i64 = 1024;
 pub struct Tiling<'f> {
     flat: &'f Flat,
     kind: TileKind,
+    /// The stage that writes the sums; those behind it are the epilogue.
+    summed: usize,
+    scaled: Option<Scaled<'f>>,
     /// The left operand.
     a: (Buf, &'f Ix),
     /// The right one.
@@ -46,6 +50,9 @@ impl<'f> Tiling<'f> {
     /// # Errors
     /// Why tiles cannot do it.
     pub fn of(flat: &'f Flat, left: i64) -> Result<Tiling<'f>, String> {
+        if flat.has_loops() {
+            return Tiling::of_blocks(flat, left);
+        }
         let c = Contraction::of(flat, left)?;
         let kind = TileKind::of(c.dtypes).ok_or_else(|| {
             let [left, right, sum] = c.dtypes;
@@ -83,6 +90,8 @@ impl<'f> Tiling<'f> {
         let t = Tiling {
             flat,
             kind,
+            summed: 0,
+            scaled: None,
             a: (c.left.buffer, c.left.index),
             b: (c.right.buffer, c.right.index),
             batch,
@@ -101,6 +110,46 @@ impl<'f> Tiling<'f> {
             return Err("tiles that interleave steps take them side by side from the left operand".into());
         }
         Ok(t)
+    }
+
+    /// A product over blocks with scales.
+    fn of_blocks(flat: &'f Flat, left: i64) -> Result<Tiling<'f>, String> {
+        let fail = |why: &str| Err(format!("no product over blocks: {why}"));
+        if left != 0 {
+            return fail(&format!("left={left}, expected 0"));
+        }
+        let Some(found) = blocks::find(flat) else {
+            return fail("the kernel has loops, which only a tree keeps in order");
+        };
+        let moved = |v: Var| match (found.a.1.uses(v), found.b.1.uses(v)) {
+            (true, false) => Moves::Left,
+            (false, true) => Moves::Right,
+            (true, true) => Moves::Both,
+            (false, false) => Moves::Neither,
+        };
+        let that = |all: &[Moves]| -> Vec<(Var, Dim)> {
+            let dims = flat.outer.iter().filter(|(v, _)| all.contains(&moved(*v)));
+            dims.cloned().collect()
+        };
+        let mut columns = that(&[Moves::Right]);
+        let Some(column) = columns.pop() else {
+            return fail("no dimension moves the right operand alone: there are no columns");
+        };
+        if !that(&[Moves::Both, Moves::Neither]).is_empty() {
+            return fail("a batch of them");
+        }
+        Ok(Tiling {
+            flat,
+            kind: found.kind,
+            summed: found.summed,
+            a: found.a,
+            b: found.b,
+            batch: columns,
+            rows: that(&[Moves::Left]),
+            column,
+            steps: found.steps,
+            scaled: Some(found.scaled),
+        })
     }
 
     /// What is multiplied, and summed in what.
@@ -146,40 +195,51 @@ impl<'f> Tiling<'f> {
 
     /// How much the epilogue does at a point, in instructions and reads.
     pub fn epilogue_size(&self) -> usize {
-        let rest = &self.flat.stages[1..];
+        let rest = &self.flat.stages[self.summed + 1..];
         rest.iter().map(|s| s.body.usual() + s.reads.len()).sum()
     }
 
+    /// The parameters that are panels, and how each is packed: the right operand, and what belongs to its columns.
+    pub fn packed(&self) -> Vec<(Buf, Packing)> {
+        let scales = self.scaled.iter().flat_map(|s| &s.of_columns);
+        let steps = &self.steps[..1];
+        let scales = scales.map(|&(b, index)| (b, self.panels_of(TileKind::F32, index, steps, steps.len())));
+        [(self.b.0, self.packing())].into_iter().chain(scales).collect()
+    }
+
     /// How the right operand is packed.
-    pub fn packing(&self) -> Packing {
-        let b = self.b.1;
-        let of = |(v, d): &(Var, Dim)| (d.clone(), b.stride(*v).expect("affine"));
+    fn packing(&self) -> Packing {
+        if self.scaled.is_some() {
+            return self.panels_of(self.kind, self.b.1, &self.steps, 1);
+        }
         // Of the last run are the dimensions along which the left operand's strides go on as one.
         let (run, _) = runs(self.a.1, &self.steps).pop().expect("at least one");
         let steps = self.steps.len();
         let is_run = |n: &usize| product(self.steps[steps - n..].iter().map(|s| &s.1)) == run;
         let last = (0..=steps).find(is_run).expect("a run is made of the last dimensions");
+        // Without groups of steps it does not matter where runs end.
+        let run = if self.kind.interleave() > 1 { last } else { steps };
+        self.panels_of(self.kind, self.b.1, &self.steps, run)
+    }
+
+    /// Panels for tiles of a kind, of what lies at an index.
+    fn panels_of(&self, kind: TileKind, b: &Ix, steps: &[(Var, Dim)], run: usize) -> Packing {
+        let of = |(v, d): &(Var, Dim)| (d.clone(), b.stride(*v).expect("affine"));
         Packing {
-            kind: self.kind,
-            // Without groups of steps it does not matter where runs end.
-            run: if self.kind.interleave() > 1 { last } else { steps },
+            kind,
+            run,
             batch: self.batch.iter().map(of).collect(),
-            steps: self.steps.iter().map(of).collect(),
+            steps: steps.iter().map(of).collect(),
             column: of(&self.column),
             offset: b.offset.clone(),
         }
-    }
-
-    /// The right operand's parameter, which is its panels in the kernel.
-    pub fn packed(&self) -> Buf {
-        self.b.0
     }
 
     /// Whether tiles can write the result themselves: no epilogue computes, and the columns are contiguous there.
     pub fn can_write(&self) -> bool {
         let last = self.flat.stages.last().expect("a contraction has a stage");
         let (out, write) = (&last.writes[0].0, &last.writes[0].1);
-        self.flat.stages.len() <= 2
+        self.flat.stages.len() <= self.summed + 2
             && last.body.insts.is_empty()
             && out.buffer().is_some()
             && is_affine(write)
@@ -204,9 +264,10 @@ impl<'f> Tiling<'f> {
         let flat = self.flat;
         let mut nest = Nest::new(flat);
         let panels = self.column.1.ceil_div(&Dim::Const(PANEL));
-        let panel_size = self.packing().panel_size();
         let batches = product(self.batch.iter().map(|b| &b.1));
-        nest.kernel.buffers[self.b.0.0 as usize].len = &(&batches * &panels) * &panel_size;
+        for (b, packing) in self.packed() {
+            nest.kernel.buffers[b.0 as usize].len = &(&batches * &panels) * &packing.panel_size();
+        }
 
         // Rows: the innermost row dimension is cut into tiles of balanced height.
         let (row, outer_rows) = match self.rows.split_last() {
@@ -219,6 +280,9 @@ impl<'f> Tiling<'f> {
         let reread = self.rereads(s.rows);
         if s.ahead && (s.order == Order::Panel || reread.is(1)) {
             return Err("ahead=true, but no tiles one after the other read the same panel".into());
+        }
+        if s.ahead && self.scaled.is_some() {
+            return Err("ahead=true, but tiles of blocks fetch nothing ahead".into());
         }
         let panel_var = (nest.var(), panels.clone());
         let mut order = self.batch.clone();
@@ -262,7 +326,10 @@ impl<'f> Tiling<'f> {
         };
 
         let (a_buf, a) = self.a;
-        let runs = runs(self.a.1, &self.steps);
+        let runs = match &self.scaled {
+            Some(s) => vec![(s.depth.clone(), Dim::ONE)],
+            None => runs(self.a.1, &self.steps),
+        };
         let (run, blocks) = runs.split_last().expect("at least one");
         let block = |i: usize| match blocks.len().checked_sub(2 - i).and_then(|j| blocks.get(j)) {
             Some((n, s)) => (Ix::constant(n.clone()), Ix::constant(s.clone())),
@@ -272,7 +339,12 @@ impl<'f> Tiling<'f> {
             .batch
             .iter()
             .fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &look(*v));
-        let b_index = (&batch_index.scale(&panels) + &panel).scale(&panel_size);
+        let in_panels = |packing: &Packing| (&batch_index.scale(&panels) + &panel).scale(&packing.panel_size());
+        let b_index = in_panels(&self.packing());
+        let scales = self.scaled.as_ref().map(|s| {
+            let (_, packing) = self.packed().pop().expect("the scales of columns");
+            Box::new(s.of_tile(self.steps[0].0, &base, in_panels(&packing)))
+        });
         let row_stride = |ix: &Ix| Ix::constant(ix.stride(row.0).expect("affine"));
 
         let last = flat.stages.last().expect("a contraction has a stage");
@@ -302,7 +374,7 @@ impl<'f> Tiling<'f> {
             cols: columns.clone(),
             accumulate: false,
             ahead,
-            scales: None,
+            scales,
         }))];
         if !s.direct {
             let tile = Computed {
@@ -313,6 +385,7 @@ impl<'f> Tiling<'f> {
                 row: row.0,
                 column: &self.column,
                 base: &base,
+                stage: self.summed,
             };
             tile.epilogue(&mut nest, &mut body, lanes);
         }
@@ -348,6 +421,8 @@ struct Computed<'t> {
     column: &'t (Var, Dim),
     /// What variables are at its first row and column.
     base: &'t dyn Fn(Var) -> Ix,
+    /// The stage that writes the sums.
+    stage: usize,
 }
 
 impl Computed<'_> {
@@ -383,8 +458,8 @@ impl Computed<'_> {
                     fill: 0,
                 },
             );
-            nest.writes(&mut body, &flat.stages[0], &[sum], &[], &at);
-            for stage in &flat.stages[1..] {
+            nest.writes(&mut body, &flat.stages[self.stage], &[sum], &[], &at);
+            for stage in &flat.stages[self.stage + 1..] {
                 let reads = nest.reads(&mut body, stage, &at);
                 let values = nest.body(&mut body, &stage.body, &reads);
                 nest.writes(&mut body, stage, &values, &reads, &at);
