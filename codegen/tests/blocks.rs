@@ -21,7 +21,9 @@ struct Case {
 }
 
 fn product(c: Case) -> (Build, Vec<Vec<u8>>) {
-    let Case { kind, rows, m, k, n, .. } = c;
+    let Case {
+        kind, rows, m, k, n, ..
+    } = c;
     let mut b = Build::new("product", if c.cut { &["m"] } else { &[] });
     let md = if c.cut { Dim::sym("m") } else { Dim::Const(m) };
     let (blocks, panels) = (k / BLOCK, (n + PANEL - 1) / PANEL);
@@ -79,9 +81,7 @@ fn product(c: Case) -> (Build, Vec<Vec<u8>>) {
     let bytes = |r: &mut Random, n: i64| (0..n).map(|_| r.next() as u8).collect::<Vec<u8>>();
     let floats = |r: &mut Random, n: i64| f32s(&(0..n).map(|_| r.f32()).collect::<Vec<_>>());
     let halves = |r: &mut Random, n: i64| -> Vec<u8> {
-        (0..n)
-            .flat_map(|_| DType::F16.to_half(r.f32()).to_le_bytes())
-            .collect()
+        (0..n).flat_map(|_| DType::F16.to_half(r.f32()).to_le_bytes()).collect()
     };
     let of_columns = panels * blocks * PANEL;
     let buffers = vec![

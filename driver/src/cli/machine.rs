@@ -95,7 +95,11 @@ fn table(name: &Name, f: &Figures) -> String {
         f.hertz / 1e9
     );
     for kind in TileKind::ALL {
-        let unit = if kind == TileKind::U8I8 || kind.has_scales() { "GOP/s" } else { "GFLOP/s" };
+        let unit = if kind == TileKind::U8I8 || kind.has_scales() {
+            "GOP/s"
+        } else {
+            "GFLOP/s"
+        };
         let _ = writeln!(
             out,
             "{:<24}{:>9.1} {unit}",

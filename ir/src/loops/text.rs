@@ -312,7 +312,10 @@ impl fmt::Display for Tile {
             b_index,
             minima,
         } = &**s;
-        write!(f, " scales {a}[{a_index}; block {a_block}] * {b}[{b_index}] offset {offset}")?;
+        write!(
+            f,
+            " scales {a}[{a_index}; block {a_block}] * {b}[{b_index}] offset {offset}"
+        )?;
         match minima {
             Some(Minima { b, total }) => write!(f, " minima {b} total {total}"),
             None => Ok(()),

@@ -440,7 +440,9 @@ impl Checker<'_> {
         let alone = t.blocks.iter().all(|(n, _)| n.as_const() == Some(1));
         let whole = t.k.modulo(&Dim::Const(BLOCK)).as_const() == Some(0);
         ensure(alone && whole && !t.accumulate && t.ahead.is_none(), || {
-            format!("a tile of {kind} is of one sum over whole blocks of {BLOCK} steps, adds to nothing and fetches nothing ahead")
+            format!(
+                "a tile of {kind} is of one sum over whole blocks of {BLOCK} steps, adds to nothing and fetches nothing ahead"
+            )
         })?;
         for (b, expected, what) in s.buffers() {
             let found = self.buffer(b)?.dtype;

@@ -276,6 +276,7 @@ operators! {
     batch_norm
     block_product
     broadcast
+    compress_blocks
     concat
     contract
     conv

@@ -23,7 +23,11 @@ pub fn products(bits: i64, to: Place) -> Stage {
     let mut reads = Reads::default();
     for v in 0..values {
         let first = &Ix::var(OF).scale(&Dim::Const(BLOCK)) + &Ix::constant(v * bytes);
-        reads.element(Place::Operand(0), vec![Ix::var(ROW), &first + &Ix::var(BYTE)], DType::I8);
+        reads.element(
+            Place::Operand(0),
+            vec![Ix::var(ROW), &first + &Ix::var(BYTE)],
+            DType::I8,
+        );
     }
     let w = [COLUMN, OF, BYTE].map(Ix::var).to_vec();
     reads.element(Place::Operand(3), w, DType::U8);

@@ -164,7 +164,11 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
         .map(|s| s.body.usual() as i64);
     let each = steps / (2 * VECTOR) + LANES_SUM + behind.sum::<i64>();
     let apart = flat.points().as_const().map(|n| n * each);
-    if few && !t.kind().has_scales() && apart.is_some_and(|n| n < ADDITION * steps) && sums.all(FlatStage::reads_contiguously) {
+    if few
+        && !t.kind().has_scales()
+        && apart.is_some_and(|n| n < ADDITION * steps)
+        && sums.all(FlatStage::reads_contiguously)
+    {
         return None;
     }
     let rows = i64::from(target.tile.shape(t.kind(), columns).rows);

@@ -192,7 +192,10 @@ impl Body<'_, '_, '_> {
 
     /// Writes where the scales of columns are, from this one on.
     fn column_scales(&mut self, s: &Scales, args: Value, start: i64) -> Result<(), Error> {
-        let fields = [(TileArgs::B_SCALE, Some(s.b)), (TileArgs::B_MINIMA, s.minima.map(|m| m.b))];
+        let fields = [
+            (TileArgs::B_SCALE, Some(s.b)),
+            (TileArgs::B_MINIMA, s.minima.map(|m| m.b)),
+        ];
         for (field, b) in fields {
             let at = match b {
                 Some(b) => {

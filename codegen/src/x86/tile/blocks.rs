@@ -15,7 +15,9 @@
 
 use super::{LOW_BYTES, Part, Rows, TileArgs, TileKey, shifted, store, symbol};
 use crate::x86::Isa;
-use crate::x86::vir::{Binary, Cond, Dot, Elem, Function, G, GeneralOp, Level, Mem, Op, Operand, Scalar, Shift, Type, V};
+use crate::x86::vir::{
+    Binary, Cond, Dot, Elem, Function, G, GeneralOp, Level, Mem, Op, Operand, Scalar, Shift, Type, V,
+};
 use brolga_ir::TileKind;
 use brolga_ir::loops::{BLOCK, PANEL};
 

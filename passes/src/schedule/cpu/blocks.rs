@@ -56,7 +56,17 @@ pub struct Found<'f> {
 
 /// The product that a kernel is.
 pub fn find(flat: &Flat) -> Option<Found<'_>> {
-    let [Node::Stage(0), Node::Loop { var, extent, needed, body }, behind @ ..] = &flat.tree[..] else {
+    let [
+        Node::Stage(0),
+        Node::Loop {
+            var,
+            extent,
+            needed,
+            body,
+        },
+        behind @ ..,
+    ] = &flat.tree[..]
+    else {
         return None;
     };
     let rest = || 3..flat.stages.len();
@@ -74,9 +84,13 @@ pub fn find(flat: &Flat) -> Option<Found<'_>> {
     }
     // The sum starts from 0, in the local that the scaled blocks are added to.
     let starts = zero.reads.is_empty() && zero.body == zero_body() && zero.writes == scaled.writes;
-    let bits = [8, 4].into_iter().find(|bits| products.body == blocks::products_body(*bits))?;
+    let bits = [8, 4]
+        .into_iter()
+        .find(|bits| products.body == blocks::products_body(*bits))?;
     let kind = if bits == 8 { TileKind::Q8 } else { TileKind::Q4 };
-    let minima = [false, true].into_iter().find(|m| scaled.body == blocks::scaled_body(*m))?;
+    let minima = [false, true]
+        .into_iter()
+        .find(|m| scaled.body == blocks::scaled_body(*m))?;
     let [(byte, dim)] = &products.dims[..] else { return None };
     let bytes = BLOCK / kind.packed();
     let sums = products.combine.as_ref().is_some_and(super::super::contraction::is_sum);
@@ -87,12 +101,16 @@ pub fn find(flat: &Flat) -> Option<Found<'_>> {
     let (w, rows) = operands.split_last()?;
     let a = rows[0];
     // The halves of a block lie one behind the other, as blocks do.
-    let halves = (0..).zip(rows).all(|(i, (b, index))| *b == a.0 && **index == &a.1.clone() + &Dim::Const(i * bytes));
+    let halves = (0..)
+        .zip(rows)
+        .all(|(i, (b, index))| *b == a.0 && **index == &a.1.clone() + &Dim::Const(i * bytes));
     let contiguous = stride_is_one(a.1, *byte) && a.1.stride(*var).is_some_and(|d| d.is(BLOCK));
     let reads: Vec<(Buf, &Ix)> = scaled.reads[2..].iter().map(element).collect::<Option<_>>()?;
     let locals = [&scaled.reads[0], &scaled.reads[1]].map(local);
     let own = locals == [scaled.writes[0].0, products.writes[0].0].map(Some);
-    let &[scale, offset, w_scale, ..] = &reads[..] else { return None };
+    let &[scale, offset, w_scale, ..] = &reads[..] else {
+        return None;
+    };
     let mut of_rows = vec![scale, offset];
     let mut of_columns = vec![w_scale];
     if minima {
