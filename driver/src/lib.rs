@@ -45,6 +45,7 @@ mod archive;
 pub mod backend;
 pub mod cache;
 pub mod compile;
+pub mod compression;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod doctor;

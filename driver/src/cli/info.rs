@@ -2,6 +2,7 @@
 
 use super::{ModelArgs, Outcome, print, print_json};
 use brolga::abi::artefact::{BLOCK, checksum};
+use brolga::compression::Matrix;
 use brolga::frontend::onnx::{self, Port, Summary};
 use brolga::frontend::safetensors;
 use brolga::ir::{Dim, Graph, plain};
@@ -16,7 +17,8 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Examples:
   brolga info model.onnx
-  brolga info model.onnx --set seq=128 --json")]
+  brolga info model.onnx --set seq=128 --json
+  brolga info folder --weights int4                     what each matrix takes then, and loses")]
 pub struct Info {
     /// The model: ONNX, a folder of safetensors, or a compiled artefact
     model: PathBuf,
@@ -63,10 +65,14 @@ impl Info {
         let inputs: Vec<String> = graph.inputs.iter().map(|i| port(&i.name, i.value)).collect();
         let outputs: Vec<String> = graph.outputs.iter().map(|(name, v)| port(name, *v)).collect();
         let flops = flops(&graph);
+        let matrices = brolga::compression::matrices(&graph);
         if self.json {
             let report = serde_json::json!({
                 "name": graph.name, "family": summary.family, "tensors": summary.tensors, "parameters": summary.parameters,
                 "weights_bytes": summary.bytes, "inputs": inputs, "outputs": outputs, "flops": flops.to_string(),
+                "compressed": matrices.iter().map(|m| serde_json::json!({
+                    "module": m.module, "shape": m.shape, "stored_bytes": m.stored, "bytes": m.kept, "error": m.error,
+                })).collect::<Vec<_>>(),
             });
             return print_json(&report);
         }
@@ -83,6 +89,7 @@ impl Info {
         list(&mut out, "inputs", inputs.into_iter());
         list(&mut out, "outputs", outputs.into_iter());
         let _ = writeln!(out, "flops        {flops}");
+        compressed(&mut out, &matrices);
         print(&out)
     }
 
@@ -149,6 +156,32 @@ fn flops(g: &Graph) -> Dim {
         sum = &sum + &(&products * 2);
     }
     sum
+}
+
+/// What each matrix takes in fewer bits, and loses.
+fn compressed(out: &mut String, matrices: &[Matrix]) {
+    if matrices.is_empty() {
+        return;
+    }
+    let [stored, kept] =
+        [|m: &Matrix| m.stored, |m: &Matrix| m.kept].map(|bytes| matrices.iter().map(bytes).sum::<u64>());
+    let _ = writeln!(
+        out,
+        "compressed   {} matrices of {stored} bytes in {kept}, {:.1} %\n\n{:>12}{:>14}{:>12}{:>9}  module",
+        matrices.len(),
+        100.0 * kept as f64 / stored as f64,
+        "extents",
+        "stored bytes",
+        "bytes",
+        "error"
+    );
+    for m in matrices {
+        let [a, b] = m.shape;
+        let error = m.error.map_or("computed".into(), |e| format!("{:.2} %", 100.0 * e));
+        let extents = format!("{a} x {b}");
+        let module = plain(&m.module);
+        let _ = writeln!(out, "{extents:>12}{:>14}{:>12}{error:>9}  {module}", m.stored, m.kept);
+    }
 }
 
 fn shape(p: &Port) -> String {

@@ -79,8 +79,8 @@ fn half(x: f32) -> f32 {
     DType::F16.from_half(DType::F16.to_half(x.clamp(-LARGEST, LARGEST)))
 }
 
-/// A block's integers, scale and minimum.
-fn compressed(block: &[f32], four: bool) -> (Vec<u8>, f32, f32) {
+/// The bytes, scale and minimum of a block's elements, of 4 bits or of 8; see the operator `compress_blocks`.
+pub fn compress_block(block: &[f32], four: bool) -> (Vec<u8>, f32, f32) {
     let [most_four, most_eight] = MOST;
     if !four {
         let most = block.iter().fold(0f32, |m, v| m.max(v.abs()));
@@ -109,6 +109,18 @@ fn compressed(block: &[f32], four: bool) -> (Vec<u8>, f32, f32) {
     (lower.iter().zip(upper).map(|(l, u)| l | u << 4).collect(), scale, least)
 }
 
+/// The elements of a block, of its bytes, scale and minimum.
+pub fn restore_block(q: &[u8], scale: f32, minimum: f32, four: bool) -> Vec<f32> {
+    let value = |q: u8, zero: u8| scale * (f32::from(q) - f32::from(zero)) + minimum;
+    match four {
+        true => {
+            let halves = [0, 4].into_iter().flat_map(|by| q.iter().map(move |q| q >> by & 15));
+            halves.map(|q| value(q, 8)).collect()
+        }
+        false => q.iter().map(|q| value(*q, 128)).collect(),
+    }
+}
+
 impl OpDef for Def {
     fn name(&self) -> &'static str {
         "compress_blocks"
@@ -134,7 +146,7 @@ impl OpDef for Def {
         for n in 0..columns {
             for b in 0..blocks {
                 let block: Vec<f32> = (0..size).map(|k| at(n, b * size + k)).collect();
-                let (own, scale, least) = compressed(&block, four);
+                let (own, scale, least) = compress_block(&block, four);
                 q.extend(own);
                 scales.push(scale);
                 minima.push(least);

@@ -327,6 +327,8 @@ operators! {
     winograd_weights
 }
 
+pub use compress_blocks::{compress_block, restore_block};
+
 /// Every operator, the element-wise ones included, sorted by name.
 pub fn all() -> &'static [&'static dyn OpDef] {
     static ALL: LazyLock<Vec<&'static dyn OpDef>> = LazyLock::new(|| {
