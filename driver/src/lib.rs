@@ -32,6 +32,7 @@
 //! | [`kernels`] | kernels of models as things of their own, to be timed |
 //! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |
 //! | [`generate`] | text from language models |
+//! | `serve` | with the feature `serve` (on by default): a server that speaks OpenAI's interface |
 //! | [`host`] | host operators by their reference evaluation |
 //! | [`tune`] | better schedules, searched on the machine |
 //! | [`random`] | inputs of runs whose results nobody looks at |
@@ -64,6 +65,8 @@ pub mod pins;
 pub mod profile;
 pub mod random;
 pub mod report;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod session;
 pub mod source;
 pub mod tensors;

@@ -88,6 +88,39 @@ fn a_prefix_is_computed_once() {
     assert_eq!(run(&prompt, 8), (1, first));
 }
 
+/// Bit by bit: what draws tokens must not depend on who else is there.
+#[test]
+fn sequences_together_have_the_logits_that_they_have_alone() {
+    let prompt: Vec<i64> = (0..200).map(|i| (i * 37 + 11) % 1000).collect();
+    for weights in [None, Some(WeightType::F32)] {
+        let mut options = Options::default();
+        options.folder.weights = weights;
+        let m = Model::load(folder(), &options, 1).unwrap_or_else(|e| panic!("{e}"));
+        let lengths = [5, 32, 47, 150];
+        let mut together = m.cache(lengths.len()).unwrap();
+        for (slot, n) in lengths.into_iter().enumerate() {
+            assert_eq!(together.begin(), slot);
+            m.step(&mut together, slot, &prompt[..n], 1).unwrap();
+        }
+        // Alone, and in two parts.
+        let mut alone = lengths.map(|n| {
+            let mut cache = m.sequence().unwrap();
+            m.step(&mut cache, 0, &prompt[..n / 2], 1).unwrap();
+            m.step(&mut cache, 0, &prompt[n / 2..n], 1).unwrap();
+            cache
+        });
+        for i in 0..20 {
+            let next = lengths.map(|n| prompt[n + i]);
+            let all = m.step_all(&mut together, &next).unwrap();
+            let rows = all.as_slice::<f32>().unwrap().chunks_exact(m.facts().vocabulary);
+            for ((cache, token), row) in alone.iter_mut().zip(next).zip(rows) {
+                let own = m.step(cache, 0, &[token], 1).unwrap();
+                assert!(own.as_slice::<f32>().unwrap() == row, "{weights:?}, token {i}");
+            }
+        }
+    }
+}
+
 #[test]
 fn texts_end() {
     let m = model();

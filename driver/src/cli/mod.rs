@@ -23,6 +23,8 @@ mod opt;
 mod perplexity;
 mod profile;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod space;
 mod tune;
 
@@ -73,6 +75,9 @@ enum Command {
     /// Talk to a language model
     #[cfg(feature = "text")]
     Chat(chat::Chat),
+    /// Answer requests over HTTP, as OpenAI's interface has them
+    #[cfg(feature = "serve")]
+    Serve(serve::Serve),
     /// Tell how well a language model foretells a text
     #[cfg(feature = "text")]
     Perplexity(perplexity::Perplexity),
@@ -131,6 +136,8 @@ pub fn main() -> ExitCode {
         Command::Generate(c) => c.run(),
         #[cfg(feature = "text")]
         Command::Chat(c) => c.run(),
+        #[cfg(feature = "serve")]
+        Command::Serve(c) => c.run(),
         #[cfg(feature = "text")]
         Command::Perplexity(c) => c.run(),
         Command::Profile(c) => c.run(),

@@ -1,44 +1,12 @@
 //! Tokens behind a prompt, one after the other; and caches that are kept for prompts that begin alike.
 
 use super::cache::{Cache, shared};
+use super::continuation::{Continuation, End, Settings};
 use super::model::Model;
-use super::sampling::{Sampler, Sampling};
-use crate::{Error, Result};
+use crate::Result;
 use brolga_runtime::Buffer;
+use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
-
-/// How much is generated, and how.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Tokens at most; the context ends a text, too.
-    pub max_tokens: usize,
-    /// Goes on behind tokens that end a text.
-    pub ignore_end: bool,
-}
-
-impl Default for Settings {
-    /// Greedy, at most 256 tokens.
-    fn default() -> Settings {
-        Settings {
-            sampling: Sampling::default(),
-            max_tokens: 256,
-            ignore_end: false,
-        }
-    }
-}
-
-/// Why there are no more tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The model ended the text.
-    Token,
-    /// As many as were asked for.
-    Length,
-    /// The context is full.
-    Context,
-}
 
 /// Caches of sequences that ended, the last used first. A prompt that begins as one of them goes on from there: what both have is not
 /// computed again.
@@ -61,21 +29,46 @@ impl Prefixes {
     /// # Errors
     /// When there is no memory.
     pub fn take(&self, model: &Model, tokens: &[i64]) -> Result<Cache> {
+        self.take_beside(model, None, tokens)
+    }
+
+    /// The same, of sequences that are not at their end as well.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn take_beside(&self, model: &Model, running: Option<&Cache>, tokens: &[i64]) -> Result<Cache> {
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
-        let has = |c: &Cache| shared(c.tokens(0), tokens);
-        let best = (0..caches.len()).max_by_key(|&i| (has(&caches[i]), std::cmp::Reverse(i)));
-        let Some((i, n)) = best.map(|i| (i, has(&caches[i]))).filter(|(_, n)| *n > 0) else {
+        let kept = (0..caches.len()).map(|i| (shared(caches[i].tokens(0), tokens), Reverse(i)));
+        let (n, Reverse(i)) = kept.max().unwrap_or((0, Reverse(0)));
+        let beside = running
+            .into_iter()
+            .flat_map(|c| (0..c.len()).map(move |slot| (c, slot)));
+        let of = |&(c, slot): &(&Cache, usize)| shared(c.tokens(slot), tokens);
+        if let Some(from) = beside.max_by_key(of).filter(|from| of(from) > n) {
+            return copy(model, from, tokens);
+        }
+        if n == 0 {
             return model.sequence();
-        };
+        }
         // A sequence that has much of its own stays for those that go on from its end.
-        if caches[i].tokens(0).len() > 2 * n && caches.len() < self.most {
-            let mut cache = model.cache(1)?;
-            cache.begin_as((&caches[i], 0), tokens)?;
-            return Ok(cache);
+        if caches[i].tokens(0).len() > 2 * n {
+            caches[..=i].rotate_right(1);
+            return copy(model, (&caches[0], 0), tokens);
         }
         let mut cache = caches.remove(i);
         cache.truncate(0, n);
         Ok(cache)
+    }
+
+    /// Keeps a copy of a sequence of a cache that goes on.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn put_copy(&self, model: &Model, cache: &Cache, slot: usize) -> Result<()> {
+        if self.most > 0 {
+            self.put(copy(model, (cache, slot), cache.tokens(slot))?);
+        }
+        Ok(())
     }
 
     /// Keeps a cache.
@@ -89,21 +82,23 @@ impl Prefixes {
     }
 }
 
+/// A cache with one sequence, which is as much of the beginning of these tokens as the other one has.
+fn copy(model: &Model, from: (&Cache, usize), tokens: &[i64]) -> Result<Cache> {
+    let mut cache = model.cache(1)?;
+    cache.begin_as(from, tokens)?;
+    Ok(cache)
+}
+
 /// An iterator of the tokens behind a prompt. It ends after an error.
 pub struct Generator<'m> {
     model: &'m Model,
     prefixes: Option<&'m Prefixes>,
     /// `None` when it was given back.
     cache: Option<Cache>,
-    sampler: Sampler,
-    settings: Settings,
-    /// The prompt, and what was generated.
-    tokens: Vec<i64>,
-    prompt: usize,
+    text: Continuation,
     /// Tokens of the prompt that were computed.
     computed: usize,
     logits: Option<Buffer>,
-    end: Option<End>,
 }
 
 impl<'m> Generator<'m> {
@@ -112,10 +107,7 @@ impl<'m> Generator<'m> {
     /// # Errors
     /// When the prompt is empty or beyond the context, a setting is out of range, or there is no memory.
     pub fn new(model: &'m Model, prefixes: Option<&'m Prefixes>, prompt: &[i64], settings: Settings) -> Result<Self> {
-        settings.sampling.validate().map_err(Error::Option)?;
-        if prompt.is_empty() {
-            return Err(Error::Option("an empty prompt: there is nothing to go on from".into()));
-        }
+        let text = Continuation::new(model.facts(), prompt, settings)?;
         model.check(prompt.len(), prompt)?;
         // The last token is computed for its logits.
         let (before, _) = prompt.split_at(prompt.len() - 1);
@@ -129,19 +121,15 @@ impl<'m> Generator<'m> {
             model,
             prefixes,
             cache: Some(cache),
-            sampler: Sampler::new(settings.sampling.clone(), prompt.len()),
-            settings,
-            tokens: prompt.to_vec(),
-            prompt: prompt.len(),
+            text,
             computed,
             logits: Some(logits),
-            end: None,
         })
     }
 
     /// The tokens that were generated.
     pub fn generated(&self) -> &[i64] {
-        &self.tokens[self.prompt..]
+        self.text.generated()
     }
 
     /// How many tokens of the prompt were computed; the others were kept from texts before.
@@ -151,31 +139,21 @@ impl<'m> Generator<'m> {
 
     /// Why there are no more tokens; `None` while there are.
     pub fn end(&self) -> Option<End> {
-        self.end
+        self.text.end()
     }
 
     fn advance(&mut self) -> Result<Option<i64>> {
-        let full = self.model.facts().context.is_some_and(|c| self.tokens.len() >= c);
-        if self.generated().len() >= self.settings.max_tokens {
-            self.end = Some(End::Length);
-        } else if full {
-            self.end = Some(End::Context);
-        }
-        let (None, Some(cache)) = (self.end, &mut self.cache) else {
+        let (None, Some(cache)) = (self.text.end(), &mut self.cache) else {
             return Ok(None);
         };
         let logits = match self.logits.take() {
             Some(logits) => logits,
-            None => self.model.step(cache, 0, &self.tokens[self.tokens.len() - 1..], 1)?,
+            None => {
+                let tokens = self.text.tokens();
+                self.model.step(cache, 0, &tokens[tokens.len() - 1..], 1)?
+            }
         };
-        let logits = logits.as_slice::<f32>().expect("logits are f32");
-        let token = self.sampler.next(logits, &self.tokens);
-        if !self.settings.ignore_end && self.model.facts().end.contains(&token) {
-            self.end = Some(End::Token);
-            return Ok(None);
-        }
-        self.tokens.push(token);
-        Ok(Some(token))
+        Ok(self.text.choose(logits.as_slice::<f32>().expect("logits are f32")))
     }
 }
 

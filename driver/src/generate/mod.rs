@@ -3,6 +3,7 @@
 //! | module | what stands there |
 //! | --- | --- |
 //! | [`model`], [`cache`] | a compiled model; what it keeps of sequences |
+//! | [`continuation`] | what is chosen behind a prompt, and when it ends |
 //! | [`generator`] | tokens behind a prompt, and caches of prompts that begin alike |
 //! | [`sampling`], [`stop`] | how tokens are chosen, and what ends a text |
 //! | `text`, `chat`, `reply` | with the feature `text` (on by default): tokenizers, templates of chats; replies as text |
@@ -14,6 +15,7 @@ pub mod bench;
 pub mod cache;
 #[cfg(feature = "text")]
 pub mod chat;
+pub mod continuation;
 pub mod files;
 pub mod generator;
 #[cfg(feature = "text")]
@@ -28,6 +30,7 @@ pub mod stop;
 pub mod text;
 
 pub use cache::Cache;
-pub use generator::{End, Generator, Prefixes, Settings};
+pub use continuation::{Continuation, End, Settings};
+pub use generator::{Generator, Prefixes};
 pub use model::Model;
 pub use sampling::Sampling;

@@ -1,6 +1,7 @@
 //! A text behind a prompt, piece by piece as it is generated.
 
-use super::generator::{End, Generator};
+use super::continuation::End;
+use super::generator::Generator;
 use super::stop::Stops;
 use super::text::{TextStream, Tokenizer};
 use crate::Result;
@@ -24,11 +25,47 @@ impl Finish {
     }
 }
 
+/// The text of tokens that come one after the other, which ends before any of some texts.
+pub struct Pieces<'t> {
+    stream: TextStream<'t>,
+    stops: Stops,
+}
+
+impl<'t> Pieces<'t> {
+    /// Nothing yet, behind the text of `before`, which is empty where it is a text of its own.
+    pub fn new(tokenizer: &'t Tokenizer, before: &[i64], stops: &[String]) -> Pieces<'t> {
+        Pieces {
+            stream: tokenizer.stream_behind(before),
+            stops: Stops::new(stops),
+        }
+    }
+
+    /// Takes a token: what can be shown now, and whether the text ends behind that.
+    ///
+    /// # Errors
+    /// When the tokenizer does not take it.
+    pub fn push(&mut self, token: i64) -> Result<(String, bool)> {
+        Ok(self.stops.push(&self.stream.push(token)?))
+    }
+
+    /// What was held back, which is a text after all where tokens ended for this reason; and why the text ended.
+    ///
+    /// # Errors
+    /// As [`Pieces::push`].
+    pub fn rest(&mut self, end: Option<End>) -> Result<(String, Finish)> {
+        let (mut last, stopped) = self.stops.push(&self.stream.rest()?);
+        if !stopped {
+            last += &self.stops.rest();
+        }
+        let length = matches!(end, Some(End::Length | End::Context)) && !stopped;
+        Ok((last, if length { Finish::Length } else { Finish::Stop }))
+    }
+}
+
 /// An iterator of pieces of text, none of them empty. It ends after an error.
 pub struct Reply<'m, 't> {
     generator: Generator<'m>,
-    stream: TextStream<'t>,
-    stops: Stops,
+    pieces: Pieces<'t>,
     finish: Option<Finish>,
 }
 
@@ -38,8 +75,7 @@ impl<'m, 't> Reply<'m, 't> {
     pub fn new(generator: Generator<'m>, tokenizer: &'t Tokenizer, before: &[i64], stops: &[String]) -> Reply<'m, 't> {
         Reply {
             generator,
-            stream: tokenizer.stream_behind(before),
-            stops: Stops::new(stops),
+            pieces: Pieces::new(tokenizer, before, stops),
             finish: None,
         }
     }
@@ -57,17 +93,11 @@ impl<'m, 't> Reply<'m, 't> {
     fn advance(&mut self) -> Result<Option<String>> {
         while self.finish.is_none() {
             let Some(token) = self.generator.next() else {
-                // What was held back is a text after all.
-                let rest = self.stream.rest()?;
-                let (mut last, stopped) = self.stops.push(&rest);
-                if !stopped {
-                    last += &self.stops.rest();
-                }
-                let length = matches!(self.generator.end(), Some(End::Length | End::Context)) && !stopped;
-                self.finish = Some(if length { Finish::Length } else { Finish::Stop });
+                let (last, finish) = self.pieces.rest(self.generator.end())?;
+                self.finish = Some(finish);
                 return Ok(Some(last).filter(|l| !l.is_empty()));
             };
-            let (piece, stopped) = self.stops.push(&self.stream.push(token?)?);
+            let (piece, stopped) = self.pieces.push(token?)?;
             if stopped {
                 self.finish = Some(Finish::Stop);
             }

@@ -15,6 +15,9 @@ use super::net::{Net, Norm, One, Scores};
 use super::rope::Rope;
 use brolga_ir::{Attr, Build, DType, Dim, Tensor, Value};
 
+/// Keys that attention reads in steps are a multiple of it: the widest vectors of any CPU, in f32.
+const ATTENDED: f64 = 16.0;
+
 /// A model's description.
 pub struct Decoder {
     /// The size of the residual stream.
@@ -254,7 +257,7 @@ impl Decoder {
             .map(|i| ["keys", "values"].map(|side| net.input(&format!("{side}.{i}"), DType::F32, &kept)))
             .collect();
         let longest = net.call("reduce", &[Attr::word("max"), Attr::axes(&[0])], &[lengths])?;
-        let before = net.read("past", longest, &capacity - &seq)?;
+        let before = self.past(net, longest, &seq, &capacity)?;
         let plane = [batch.clone(), seq.clone()];
         let first = net.reshaped(lengths, &[batch.clone(), Dim::ONE])?;
         let places = net.iota(&plane, 1)?;
@@ -291,6 +294,21 @@ impl Decoder {
         // What a caller looks at stands before the caches.
         net.graph.outputs.rotate_right(1);
         Ok(())
+    }
+
+    /// Tokens before those of a run, of so many in the longest sequence, and as many more as make the keys that attention reads whole
+    /// [`ATTENDED`]: so each key has its place in the sums, however long the other sequences are, and a sequence has the same logits alone
+    /// and beside others.
+    fn past(&self, net: &mut Net, longest: Value, seq: &Dim, capacity: &Dim) -> Result<Dim, Fail> {
+        let longest = net.reshaped(longest, &[])?;
+        let (new, most) = (net.size(seq)?, net.size(&(capacity - seq))?);
+        let all = net.map("add", &[longest, new])?;
+        let all = net.map_num("add", all, ATTENDED - 1.0)?;
+        let all = net.map_num("div", all, ATTENDED)?;
+        let all = net.map_num("mul", all, ATTENDED)?;
+        let past = net.map("sub", &[all, new])?;
+        let past = net.map("min", &[past, most])?;
+        net.read("past", past, capacity - seq)
     }
 
     /// The layers and the last norm.

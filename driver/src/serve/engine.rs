@@ -1,0 +1,394 @@
+//! The engine: one thread that computes all sequences, together.
+//!
+//! It goes in rounds. In each, prompts of waiting texts are computed, in chunks, for as long as there are free slots and less than a chunk's
+//! tokens were computed; then one token of every running sequence. A prompt is computed in a cache of its own, which joins the others when it
+//! is whole, so that those that run wait for a chunk at most. A sequence that ended leaves at once, and what it kept stays for prompts that
+//! begin alike.
+//!
+//! Invariant: `running[i]` is the sequence in slot `i` of the cache.
+
+use super::queue::{Event, Queue, Sink, Wanted};
+use super::refusal::{PANICKED, told};
+use crate::Result;
+use crate::generate::reply::{Finish, Pieces};
+use crate::generate::text::Tokenizer;
+use crate::generate::{Cache, Continuation, Model, Prefixes};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Tokens of prompts that are computed in a round, and at once: as many as [`Model::step`] computes at once.
+const CHUNK: usize = 512;
+
+/// The model and its sequences.
+pub struct Engine<'m> {
+    model: &'m Model,
+    tokenizer: &'m Tokenizer,
+    prefixes: Prefixes,
+    /// Tokens of prompts that are computed in a round, and at once.
+    chunk: usize,
+    cache: Cache,
+    running: Vec<Text<'m>>,
+    starting: Option<Starting<'m>>,
+}
+
+/// A sequence.
+struct Text<'m> {
+    tokens: Continuation,
+    pieces: Pieces<'m>,
+    sink: Sink,
+}
+
+/// A sequence whose prompt is not whole yet.
+struct Starting<'m> {
+    text: Text<'m>,
+    /// One sequence: what is computed.
+    cache: Cache,
+    /// Tokens that were there before.
+    kept: usize,
+}
+
+impl<'m> Engine<'m> {
+    /// An engine of so many slots, which keeps so many sequences that ended.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn new(model: &'m Model, tokenizer: &'m Tokenizer, slots: usize, kept: usize) -> Result<Engine<'m>> {
+        Ok(Engine {
+            model,
+            tokenizer,
+            prefixes: Prefixes::new(kept),
+            chunk: CHUNK,
+            cache: model.cache(slots)?,
+            running: vec![],
+            starting: None,
+        })
+    }
+
+    /// Computes what the queue has until it is closed and nothing runs any more.
+    pub fn run(&mut self, queue: &Queue) {
+        while !self.is_idle() || queue.wait() {
+            self.guarded_round(queue);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.starting.is_none()
+    }
+
+    /// A round, whose failure ends what runs and nothing else.
+    fn guarded_round(&mut self, queue: &Queue) {
+        match catch_unwind(AssertUnwindSafe(|| self.round(queue))) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => self.fail(&told(&e)),
+            Err(_) => self.fail(PANICKED),
+        }
+    }
+
+    fn round(&mut self, queue: &Queue) -> Result<()> {
+        let mut computed = 0;
+        while computed < self.chunk && self.running.len() < self.cache.slots() {
+            if self.starting.is_none() {
+                self.starting = queue.pop().and_then(|(wanted, sink)| self.start(wanted, sink));
+            }
+            match self.starting.take() {
+                Some(starting) => computed += self.prefill(starting)?,
+                None => break,
+            }
+        }
+        self.leave(|text| text.sink.gone());
+        if self.running.is_empty() {
+            return Ok(());
+        }
+        let last = self.running.iter().map(|text| text.tokens.tokens().last().copied());
+        let last: Vec<i64> = last.flatten().collect();
+        let logits = self.model.step_all(&mut self.cache, &last)?;
+        let logits = logits.as_slice::<f32>().expect("logits are f32");
+        let rows = logits.chunks_exact(self.model.facts().vocabulary);
+        let ended: Vec<bool> = self
+            .running
+            .iter_mut()
+            .zip(rows)
+            .map(|(text, row)| text.advance(row))
+            .collect();
+        let mut ended = ended.into_iter();
+        self.leave(|_| ended.next() == Some(true));
+        Ok(())
+    }
+
+    /// What a text begins with, kept from others or empty; `None` where it cannot begin.
+    fn start(&self, wanted: Wanted, sink: Sink) -> Option<Starting<'m>> {
+        let prompt = &wanted.prompt[..];
+        let begin = || -> Result<(Continuation, Cache)> {
+            let tokens = Continuation::new(self.model.facts(), prompt, wanted.settings.clone())?;
+            self.model.check(prompt.len(), prompt)?;
+            // The last token is computed for its logits.
+            let before = &prompt[..prompt.len() - 1];
+            Ok((
+                tokens,
+                self.prefixes.take_beside(self.model, Some(&self.cache), before)?,
+            ))
+        };
+        match begin() {
+            Ok((tokens, cache)) => {
+                let before = if wanted.goes_on { prompt } else { &[] };
+                let pieces = Pieces::new(self.tokenizer, before, &wanted.stops);
+                let kept = cache.tokens(0).len();
+                Some(Starting {
+                    text: Text { tokens, pieces, sink },
+                    cache,
+                    kept,
+                })
+            }
+            Err(e) => {
+                sink.send(Event::Failed(told(&e)));
+                None
+            }
+        }
+    }
+
+    /// Computes a chunk of a prompt, and its first token where that was the last; how many tokens that were.
+    fn prefill(&mut self, mut starting: Starting<'m>) -> Result<usize> {
+        if starting.text.sink.gone() {
+            self.prefixes.put(starting.cache);
+            return Ok(0);
+        }
+        let done = starting.cache.tokens(0).len();
+        let rest = &starting.text.tokens.tokens()[done..];
+        let (n, whole) = (rest.len().min(self.chunk), rest.len() <= self.chunk);
+        // One prompt that fails is not the others' fault.
+        let logits = match self.model.step(&mut starting.cache, 0, &rest[..n], 1) {
+            Ok(logits) => logits,
+            Err(e) => {
+                starting.text.sink.send(Event::Failed(told(&e)));
+                return Ok(n);
+            }
+        };
+        if !whole {
+            self.starting = Some(starting);
+            return Ok(n);
+        }
+        let Starting { mut text, cache, kept } = starting;
+        text.sink.send(Event::Begun { kept });
+        if text.advance(logits.as_slice::<f32>().expect("logits are f32")) {
+            self.prefixes.put(cache);
+        } else {
+            self.cache.begin_as((&cache, 0), cache.tokens(0))?;
+            self.running.push(text);
+        }
+        Ok(n)
+    }
+
+    /// Ends the sequences that it is true of.
+    fn leave(&mut self, ends: impl FnMut(&Text<'m>) -> bool) {
+        let ended: Vec<bool> = self.running.iter().map(ends).collect();
+        // From the last one on: the one that takes an ended one's slot stays.
+        for slot in (0..ended.len()).rev().filter(|&slot| ended[slot]) {
+            // Without memory nothing is kept, and nothing lost but time.
+            let _ = self.prefixes.put_copy(self.model, &self.cache, slot);
+            self.cache.end(slot);
+            self.running.swap_remove(slot);
+        }
+    }
+
+    /// Ends all sequences: what a failed run left is not to be gone on from.
+    fn fail(&mut self, message: &str) {
+        let starting = self.starting.take().map(|s| s.text);
+        for text in self.running.drain(..).chain(starting) {
+            text.sink.send(Event::Failed(message.to_owned()));
+        }
+        while !self.cache.is_empty() {
+            self.cache.end(self.cache.len() - 1);
+        }
+    }
+}
+
+impl Text<'_> {
+    /// Takes logits; true when it ended.
+    fn advance(&mut self, logits: &[f32]) -> bool {
+        match self.next(logits) {
+            Ok(None) => false,
+            Ok(Some(finish)) => {
+                let tokens = self.tokens.generated().len();
+                self.sink.send(Event::Ended { finish, tokens });
+                true
+            }
+            Err(e) => {
+                self.sink.send(Event::Failed(told(&e)));
+                true
+            }
+        }
+    }
+
+    fn next(&mut self, logits: &[f32]) -> Result<Option<Finish>> {
+        if let Some(token) = self.tokens.choose(logits) {
+            let (piece, stopped) = self.pieces.push(token)?;
+            self.show(piece);
+            if stopped {
+                return Ok(Some(Finish::Stop));
+            }
+        }
+        if self.tokens.end().is_none() {
+            return Ok(None);
+        }
+        let (rest, finish) = self.pieces.rest(self.tokens.end())?;
+        self.show(rest);
+        Ok(Some(finish))
+    }
+
+    fn show(&self, piece: String) {
+        if !piece.is_empty() {
+            self.sink.send(Event::Piece(piece));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::queue::Events;
+    use super::super::writer::Writer;
+    use super::*;
+    use crate::Options;
+    use crate::generate::{Generator, Settings};
+    use std::sync::Arc;
+
+    fn writer() -> Writer {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny_llama");
+        let model = Model::load(folder, &Options::default(), 1).unwrap_or_else(|e| panic!("{e}"));
+        Writer::new(model).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn wanted(prompt: &[i64], max_tokens: usize) -> Wanted {
+        Wanted {
+            prompt: Arc::from(prompt),
+            settings: Settings {
+                max_tokens,
+                ignore_end: true,
+                ..Settings::default()
+            },
+            stops: vec![],
+            goes_on: true,
+        }
+    }
+
+    fn push(queue: &Queue, prompt: &[i64], max_tokens: usize) -> Events {
+        queue.push(vec![wanted(prompt, max_tokens)]).expect("there is room")
+    }
+
+    /// The text that events tell of, and how many tokens its prompt had from others.
+    fn text(mut events: Events) -> Result<(String, usize), String> {
+        let (mut text, mut found) = (String::new(), 0);
+        while let Some((_, event)) = events.blocking_recv() {
+            match event {
+                Event::Begun { kept } => found = kept,
+                Event::Piece(piece) => text += &piece,
+                Event::Ended { .. } => return Ok((text, found)),
+                Event::Failed(message) => return Err(message),
+            }
+        }
+        Err("it was given up".into())
+    }
+
+    fn alone(w: &Writer, prompt: &[i64], n: usize) -> String {
+        let settings = wanted(prompt, n).settings;
+        let all = Generator::new(&w.model, None, prompt, settings).expect("it begins");
+        let all: Vec<i64> = all.map(|t| t.expect("it runs")).collect();
+        w.tokenizer.decode(&all).expect("it decodes")
+    }
+
+    /// Prompts that begin alike, of which the third has to wait for a slot; long ones come in between.
+    #[test]
+    fn sequences_come_and_go() {
+        let w = writer();
+        let mut engine = Engine::new(&w.model, &w.tokenizer, 2, 4).expect("there is memory");
+        let queue = Queue::new(8);
+        let prompts = ["Emma was", "Emma was not in the", "She had", "Emma was not"]
+            .map(|p| w.tokenizer.encode(p, true).expect("it encodes"));
+        let lengths = [20, 3, 12, 7];
+        let asked: Vec<Events> = prompts.iter().zip(lengths).map(|(p, n)| push(&queue, p, n)).collect();
+        let mut most = 0;
+        queue.close();
+        while !engine.is_idle() || queue.wait() {
+            engine.guarded_round(&queue);
+            most = most.max(engine.running.len());
+            let lengths = engine.running.iter().map(|t| t.tokens.tokens().len() - 1);
+            let kept = (0..engine.cache.len()).map(|slot| engine.cache.tokens(slot).len());
+            assert!(lengths.eq(kept), "a sequence and its slot");
+        }
+        assert_eq!(most, 2);
+        let found: Vec<_> = asked.into_iter().map(|e| text(e).expect("it ends")).collect();
+        for ((found, prompt), n) in found.iter().zip(&prompts).zip(lengths) {
+            assert_eq!(found.0, alone(&w, prompt, n));
+        }
+        // Of one that runs, of none, of one that ended or runs: all but what is new and the last token.
+        let kept = found.iter().map(|f| f.1).collect::<Vec<_>>();
+        assert_eq!(kept, [0, prompts[0].len(), 0, prompts[3].len() - 1]);
+    }
+
+    #[test]
+    fn long_prompts_let_others_run() {
+        let w = writer();
+        let mut engine = Engine::new(&w.model, &w.tokenizer, 3, 0).expect("there is memory");
+        engine.chunk = 64;
+        let queue = Queue::new(8);
+        let short = push(&queue, &[37, 690, 305], 20);
+        engine.guarded_round(&queue);
+        let long: Vec<i64> = (0..200).map(|i| 300 + i).collect();
+        let asked = [push(&queue, &long, 4), push(&queue, &long[1..], 4)];
+        let mut tokens = vec![];
+        while !engine.is_idle() {
+            engine.guarded_round(&queue);
+            let done = |s: &Starting| s.cache.tokens(0).len();
+            tokens.push((engine.running.len(), engine.starting.as_ref().map_or(0, done)));
+        }
+        // Chunks of the one that starts beside those that run; what is left of a round begins the next.
+        assert_eq!(tokens[..4], [(1, 64), (1, 128), (1, 192), (2, 64)]);
+        assert_eq!(tokens.len(), 18, "the short one goes on in every round");
+        assert_eq!(text(short), Ok((alone(&w, &[37, 690, 305], 20), 0)));
+        for (events, prompt) in asked.into_iter().zip([&long[..], &long[1..]]) {
+            assert_eq!(text(events), Ok((alone(&w, prompt, 4), 0)));
+        }
+    }
+
+    #[test]
+    fn who_goes_away_ends_the_sequence() {
+        let w = writer();
+        let mut engine = Engine::new(&w.model, &w.tokenizer, 1, 1).expect("there is memory");
+        let queue = Queue::new(8);
+        let first = push(&queue, &[37, 690, 305], 200);
+        let second = push(&queue, &[37, 690], 200);
+        let third = push(&queue, &[37, 690, 305, 314], 1);
+        engine.guarded_round(&queue);
+        assert_eq!(engine.running.len(), 1);
+        drop((first, second));
+        queue.close();
+        engine.run(&queue);
+        assert_eq!(text(third), Ok((alone(&w, &[37, 690, 305, 314], 1), 3)));
+    }
+
+    #[test]
+    fn a_panic_ends_what_runs_and_nothing_else() {
+        let w = writer();
+        let mut engine = Engine::new(&w.model, &w.tokenizer, 2, 1).expect("there is memory");
+        let queue = Queue::new(8);
+        let [gone, stays] = [200, 201].map(|n| push(&queue, &[37, 690, 305], n));
+        engine.guarded_round(&queue);
+        assert_eq!(engine.running.len(), 2);
+        // Slots that are lost panic when a sequence leaves.
+        engine.cache.end(1);
+        engine.cache.end(0);
+        drop(gone);
+        engine.guarded_round(&queue);
+        assert!(engine.is_idle());
+        assert_eq!(text(stays), Err(PANICKED.to_owned()));
+        let next = push(&queue, &[37, 690, 305], 3);
+        queue.close();
+        engine.run(&queue);
+        assert_eq!(text(next), Ok((alone(&w, &[37, 690, 305], 3), 0)));
+        // A run that fails without a panic.
+        let queue = Queue::new(1);
+        let fails = push(&queue, &[37, 690, 305], 200);
+        engine.guarded_round(&queue);
+        engine.cache.end(0);
+        engine.guarded_round(&queue);
+        assert_eq!(text(fails), Err("1 tokens for 0 sequences".into()));
+    }
+}
