@@ -32,6 +32,7 @@
 //! | [`kernels`] | kernels of models as things of their own, to be timed |
 //! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |
 //! | [`generate`] | text from language models |
+//! | `speech` | with the feature `audio` (on by default): text from speech |
 //! | [`host`] | host operators by their reference evaluation |
 //! | [`tune`] | better schedules, searched on the machine |
 //! | [`random`] | inputs of runs whose results nobody looks at |
@@ -65,6 +66,8 @@ pub mod random;
 pub mod report;
 pub mod session;
 pub mod source;
+#[cfg(feature = "audio")]
+pub mod speech;
 pub mod tensors;
 pub mod tune;
 mod verdicts;

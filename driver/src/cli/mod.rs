@@ -24,6 +24,8 @@ mod perplexity;
 mod profile;
 mod run;
 mod space;
+#[cfg(feature = "audio")]
+mod transcribe;
 mod tune;
 
 use brolga::Options;
@@ -73,6 +75,9 @@ enum Command {
     /// Talk to a language model
     #[cfg(feature = "text")]
     Chat(chat::Chat),
+    /// Write what is said in a sound, with a model of speech
+    #[cfg(feature = "audio")]
+    Transcribe(transcribe::Transcribe),
     /// Tell how well a language model foretells a text
     #[cfg(feature = "text")]
     Perplexity(perplexity::Perplexity),
@@ -131,6 +136,8 @@ pub fn main() -> ExitCode {
         Command::Generate(c) => c.run(),
         #[cfg(feature = "text")]
         Command::Chat(c) => c.run(),
+        #[cfg(feature = "audio")]
+        Command::Transcribe(c) => c.run(),
         #[cfg(feature = "text")]
         Command::Perplexity(c) => c.run(),
         Command::Profile(c) => c.run(),

@@ -3,17 +3,21 @@
 //! | module | what stands there |
 //! | --- | --- |
 //! | [`model`], [`cache`] | a compiled model; what it keeps of sequences |
+//! | [`encoder`] | what models with an encoder say of a source |
 //! | [`generator`] | tokens behind a prompt, and caches of prompts that begin alike |
+//! | [`beams`] | the best of several texts side by side |
 //! | [`sampling`], [`stop`] | how tokens are chosen, and what ends a text |
 //! | `text`, `chat`, `reply` | with the feature `text` (on by default): tokenizers, templates of chats; replies as text |
 //! | [`files`] | what a model has beside its graph and weights |
 //! | [`perplexity`] | how well a model foretells a text |
 //! | [`bench`] | what a prompt takes, and each token behind it |
 
+pub mod beams;
 pub mod bench;
 pub mod cache;
 #[cfg(feature = "text")]
 pub mod chat;
+pub mod encoder;
 pub mod files;
 pub mod generator;
 #[cfg(feature = "text")]
@@ -27,7 +31,9 @@ pub mod stop;
 #[cfg(feature = "text")]
 pub mod text;
 
+pub use beams::Beams;
 pub use cache::Cache;
+pub use encoder::{Encoded, Encoder};
 pub use generator::{End, Generator, Prefixes, Settings};
 pub use model::Model;
 pub use sampling::Sampling;
