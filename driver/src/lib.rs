@@ -33,6 +33,7 @@
 //! | [`cache`] | artefacts by what they were made of, for models that are loaded again and again |
 //! | [`generate`] | text from language models |
 //! | `serve` | with the feature `serve` (on by default): a server that speaks OpenAI's interface |
+//! | `speech` | with the feature `audio` (on by default): text from speech |
 //! | [`host`] | host operators by their reference evaluation |
 //! | [`tune`] | better schedules, searched on the machine |
 //! | [`random`] | inputs of runs whose results nobody looks at |
@@ -69,6 +70,8 @@ pub mod report;
 pub mod serve;
 pub mod session;
 pub mod source;
+#[cfg(feature = "audio")]
+pub mod speech;
 pub mod tensors;
 pub mod tune;
 mod verdicts;

@@ -92,7 +92,12 @@ fn a_prefix_is_computed_once() {
 #[test]
 fn sequences_together_have_the_logits_that_they_have_alone() {
     let prompt: Vec<i64> = (0..200).map(|i| (i * 37 + 11) % 1000).collect();
-    for weights in [None, Some(WeightType::F32)] {
+    for weights in [
+        None,
+        Some(WeightType::F32),
+        Some(WeightType::Int8),
+        Some(WeightType::Int4),
+    ] {
         let mut options = Options::default();
         options.folder.weights = weights;
         let m = Model::load(folder(), &options, 1).unwrap_or_else(|e| panic!("{e}"));

@@ -249,3 +249,66 @@ fn sequences_together_are_each_alone() {
         d.check(1, 4, y.as_slice().expect("f32"));
     }
 }
+
+/// A decoder behind an encoder gives the same logits in steps as in one graph: a prompt in parts and behind a cache that was cut, and several
+/// sequences together that share a source.
+#[test]
+fn steps_behind_an_encoder_are_the_whole() {
+    let behind = |f: &PathBuf| {
+        arrays(f, "inputs.npz")
+            .iter()
+            .any(|(name, _)| name == "decoder_input_ids")
+    };
+    let all: Vec<PathBuf> = folders().into_iter().filter(behind).collect();
+    assert!(all.len() >= 3, "{} models have an encoder and a decoder", all.len());
+    for folder in all {
+        let (inputs, wanted) = (arrays(&folder, "inputs.npz"), arrays(&folder, "outputs.npz"));
+        let of = |name: &str| inputs.iter().find(|(n, _)| n == name).map(|(_, t)| t);
+        let ids = of("decoder_input_ids").expect("it is given");
+        let logits = &wanted.iter().find(|(n, _)| n == "logits").expect("it is given").1;
+        let d = Decoder {
+            model: Model::load(&folder, &Options::default(), 1).unwrap_or_else(|e| panic!("{e}")),
+            rows: ids.to_i64s().chunks(ids.shape()[1]).map(<[i64]>::to_vec).collect(),
+            words: logits.shape()[2],
+            logits: logits.to_f32s(),
+            folder: folder.clone(),
+        };
+        let encoder = d.model.encoder().expect("it has one");
+        for (r, row) in d.rows.iter().enumerate() {
+            let encoded = match of("input_ids") {
+                Some(text) => encoder.tokens(&text.to_i64s()[r * text.shape()[1]..][..text.shape()[1]]),
+                None => {
+                    let sound = of("input_features").expect("it is given");
+                    let size = sound.shape()[1] * sound.shape()[2];
+                    encoder.features(&sound.to_f32s()[r * size..][..size], sound.shape()[1])
+                }
+            };
+            let mut cache = d.model.cache(2).expect("there is memory");
+            cache.begin();
+            assert!(
+                d.model.step(&mut cache, 0, &row[..1], 1).is_err(),
+                "there is no source yet"
+            );
+            cache.attend_to(encoded.unwrap_or_else(|e| panic!("{e}")));
+            for round in 0..2 {
+                let kept = cache.tokens(0).len();
+                let y = d.model.step(&mut cache, 0, &row[kept..3], 3 - kept).expect("it runs");
+                d.check(r, kept, y.as_slice().expect("f32"));
+                for at in 3..row.len() {
+                    let y = d.model.step(&mut cache, 0, &row[at..=at], 1).expect("it runs");
+                    d.check(r, at, y.as_slice().expect("f32"));
+                }
+                if round == 0 {
+                    cache.truncate(0, 2);
+                }
+            }
+            cache.truncate(0, 4);
+            let slot = cache.begin();
+            d.model.step(&mut cache, slot, &row[..2], 1).expect("it runs");
+            let y = d.model.step_all(&mut cache, &[row[4], row[2]]).expect("it runs");
+            let y = y.as_slice::<f32>().expect("f32");
+            d.check(r, 4, &y[..d.words]);
+            d.check(r, 2, &y[d.words..]);
+        }
+    }
+}

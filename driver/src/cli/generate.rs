@@ -2,10 +2,12 @@
 
 use super::inputs::threads;
 use super::{ModelArgs, Outcome, note, print_json, print_raw, time};
+use brolga::generate::beams::{self, Beams, Early};
 use brolga::generate::reply::{Finish, Reply};
+use brolga::generate::stop::Stops;
 use brolga::generate::text::{ChatTemplate, Tokenizer};
-use brolga::generate::{Generator, Model, Prefixes, Sampling, Settings};
-use clap::Args;
+use brolga::generate::{End, Generator, Model, Prefixes, Sampling, Settings};
+use clap::{Args, ValueEnum};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,6 +20,7 @@ seed gives the same text.
 
 Examples:
   brolga generate folder \"It was a fine morning, and\"
+  brolga generate folder \"A text to translate\" --beams 4
   brolga generate folder --chat \"Which birds dance?\" --temperature 0.7 --seed 1
   brolga generate model.brolga --max-tokens 64 --json < prompt.txt")]
 pub struct Generate {
@@ -28,6 +31,15 @@ pub struct Generate {
     /// Make the prompt a message to the model, by its template of chats
     #[arg(long)]
     chat: bool,
+    /// Search the best text as a whole, with so many that grow side by side; 1 is no search
+    #[arg(long, value_name = "N")]
+    beams: Option<usize>,
+    /// Scores of beams are divided by the length to this power: above 0 it favours long texts
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    length_penalty: Option<f64>,
+    /// When a search ends that has as many finished texts as beams
+    #[arg(long, value_enum)]
+    early_stopping: Option<EarlyStopping>,
     /// Print the prompt before what follows it
     #[arg(long)]
     echo: bool,
@@ -39,6 +51,26 @@ pub struct Generate {
     json: bool,
     #[command(flatten)]
     how: GenerateArgs,
+}
+
+/// As transformers calls it.
+#[derive(Clone, Copy, ValueEnum)]
+enum EarlyStopping {
+    /// At once
+    True,
+    /// When no beam is better, as long as they are
+    False,
+    /// When no beam could become better
+    Never,
+}
+
+/// What was generated, and what it took.
+struct Done {
+    text: String,
+    tokens: Vec<i64>,
+    finish: Option<Finish>,
+    /// Seconds until the model was there, for the prompt, and for the text.
+    seconds: [f64; 3],
 }
 
 /// Options of every command that generates.
@@ -153,39 +185,114 @@ impl Generate {
             tokenizer.encode(&prompt, true)?
         };
         let loaded = start.elapsed().as_secs_f64();
+        let beams = self.beams(&model)?;
+        if !self.json && self.echo {
+            show(&prompt)?;
+        }
+        // A model with an encoder writes a text of its own.
+        let goes_on = !self.chat && model.encoder().is_none();
+        let done = match beams.width {
+            1 => self.grow(&model, &tokenizer, &tokens, goes_on, loaded)?,
+            _ => self.search(&model, &tokenizer, &tokens, goes_on, (&beams, loaded))?,
+        };
+        self.report(&done, tokens.len())
+    }
+
+    fn beams(&self, model: &Model) -> Result<Beams, super::Failure> {
+        let own = Beams::of(model.files())?;
+        Ok(Beams {
+            width: self.beams.unwrap_or(own.width),
+            length_penalty: self.length_penalty.unwrap_or(own.length_penalty),
+            early: match self.early_stopping {
+                None => own.early,
+                Some(EarlyStopping::True) => Early::Yes,
+                Some(EarlyStopping::False) => Early::No,
+                Some(EarlyStopping::Never) => Early::Never,
+            },
+        })
+    }
+
+    /// A text token by token, shown as it grows.
+    fn grow(
+        &self,
+        model: &Model,
+        tokenizer: &Tokenizer,
+        prompt: &[i64],
+        goes_on: bool,
+        loaded: f64,
+    ) -> Result<Done, super::Failure> {
         let start = Instant::now();
-        let mut reply = self.how.reply(&model, &tokenizer, None, &tokens, !self.chat)?;
+        let mut reply = self.how.reply(model, tokenizer, None, prompt, goes_on)?;
         let read = start.elapsed().as_secs_f64();
         let start = Instant::now();
         let mut text = String::new();
-        let shows = !self.json;
-        if shows && self.echo {
-            show(&prompt)?;
-        }
         for piece in reply.by_ref() {
             let piece = piece?;
-            if shows {
+            if !self.json {
                 show(&piece)?;
             }
             text += &piece;
         }
-        let seconds = start.elapsed().as_secs_f64();
-        let n = reply.generator().generated().len();
+        Ok(Done {
+            text,
+            tokens: reply.generator().generated().to_vec(),
+            finish: reply.finish(),
+            seconds: [loaded, read, start.elapsed().as_secs_f64()],
+        })
+    }
+
+    /// The best text by beams, shown when it is there.
+    fn search(
+        &self,
+        model: &Model,
+        tokenizer: &Tokenizer,
+        prompt: &[i64],
+        goes_on: bool,
+        (beams, loaded): (&Beams, f64),
+    ) -> Result<Done, super::Failure> {
+        let start = Instant::now();
+        let found = beams::search(model, prompt, beams, &self.how.settings(model))?;
+        let mut stream = tokenizer.stream_behind(if goes_on { prompt } else { &[] });
+        let mut text = String::new();
+        for &token in &found.tokens {
+            text += &stream.push(token)?;
+        }
+        text += &stream.rest()?;
+        let mut stops = Stops::new(&self.how.stop);
+        let (mut text, stopped) = stops.push(&text);
+        text += &stops.rest();
+        if !self.json {
+            show(&text)?;
+        }
+        Ok(Done {
+            text,
+            tokens: found.tokens,
+            finish: Some(match stopped || found.end == End::Token {
+                true => Finish::Stop,
+                false => Finish::Length,
+            }),
+            seconds: [loaded, 0.0, start.elapsed().as_secs_f64()],
+        })
+    }
+
+    /// What is printed behind the text, or JSON in its place.
+    fn report(&self, done: &Done, prompt: usize) -> Outcome {
+        let [loaded, read, seconds] = done.seconds;
         if self.json {
             return print_json(&serde_json::json!({
-                "text": text, "tokens": reply.generator().generated(), "prompt_tokens": tokens.len(),
-                "finish": reply.finish().map(Finish::name),
+                "text": done.text, "tokens": done.tokens, "prompt_tokens": prompt,
+                "finish": done.finish.map(Finish::name),
                 "seconds": { "load": loaded, "prompt": read, "generate": seconds },
             }));
         }
-        if !text.ends_with('\n') {
+        if !done.text.ends_with('\n') {
             show("\n")?;
         }
         if self.stats {
+            let n = done.tokens.len();
             note(&format!(
-                "loaded in {}; a prompt of {} tokens in {}; {n} tokens in {} ({:.1} a second)",
+                "loaded in {}; a prompt of {prompt} tokens in {}; {n} tokens in {} ({:.1} a second)",
                 time(loaded),
-                tokens.len(),
                 time(read),
                 time(seconds),
                 n as f64 / seconds

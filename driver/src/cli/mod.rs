@@ -26,6 +26,8 @@ mod run;
 #[cfg(feature = "serve")]
 mod serve;
 mod space;
+#[cfg(feature = "audio")]
+mod transcribe;
 mod tune;
 
 use brolga::Options;
@@ -78,6 +80,9 @@ enum Command {
     /// Answer requests over HTTP, as OpenAI's interface has them
     #[cfg(feature = "serve")]
     Serve(serve::Serve),
+    /// Write what is said in a sound, with a model of speech
+    #[cfg(feature = "audio")]
+    Transcribe(transcribe::Transcribe),
     /// Tell how well a language model foretells a text
     #[cfg(feature = "text")]
     Perplexity(perplexity::Perplexity),
@@ -138,6 +143,8 @@ pub fn main() -> ExitCode {
         Command::Chat(c) => c.run(),
         #[cfg(feature = "serve")]
         Command::Serve(c) => c.run(),
+        #[cfg(feature = "audio")]
+        Command::Transcribe(c) => c.run(),
         #[cfg(feature = "text")]
         Command::Perplexity(c) => c.run(),
         Command::Profile(c) => c.run(),

@@ -1,8 +1,10 @@
 //! What a model keeps of sequences: their tokens, and the keys and values of each.
 
+use super::encoder::Encoded;
 use crate::Result;
 use brolga_runtime::{Buffer, DType, ViewMut};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows that a cache has at first.
 const FIRST_ROWS: usize = 256;
@@ -20,6 +22,8 @@ pub struct Cache {
     size: usize,
     /// The tokens of each sequence whose keys and values are kept.
     sequences: Vec<Vec<i64>>,
+    /// What an encoder says, which all sequences attend to.
+    encoded: Option<Arc<Encoded>>,
 }
 
 impl Cache {
@@ -36,6 +40,7 @@ impl Cache {
             row: size * DType::F32.size(),
             size,
             sequences: vec![],
+            encoded: None,
         };
         for _ in 0..2 * layers {
             cache
@@ -67,6 +72,17 @@ impl Cache {
     /// When there is no such sequence.
     pub fn tokens(&self, slot: usize) -> &[i64] {
         &self.sequences[slot]
+    }
+
+    /// What all sequences attend to from now on, of a model with an encoder. Forgets their tokens, of which what is kept depends on it.
+    pub fn attend_to(&mut self, encoded: Arc<Encoded>) {
+        self.sequences.iter_mut().for_each(Vec::clear);
+        self.encoded = Some(encoded);
+    }
+
+    /// What all sequences attend to.
+    pub(super) fn encoded(&self) -> Option<&Arc<Encoded>> {
+        self.encoded.as_ref()
     }
 
     /// Forgets all tokens of a sequence but the first ones.

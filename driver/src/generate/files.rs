@@ -15,8 +15,14 @@ pub const KIND: &str = "generator";
 /// The name of the text that holds the facts.
 const FACTS: &str = "facts.json";
 
+/// The file of what generation does where a caller says nothing.
+pub const GENERATION: &str = "generation_config.json";
+
 /// Files of a folder that generation reads.
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 7] = [
+    GENERATION,
+    "preprocessor_config.json",
+    "processor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -93,7 +99,7 @@ impl Files {
 
 fn printed(f: &Facts) -> String {
     json!({
-        "vocabulary": f.vocabulary, "context": f.context, "end": f.end, "streamed": f.streamed,
+        "vocabulary": f.vocabulary, "context": f.context, "end": f.end, "start": f.start, "streamed": f.streamed,
         "sampling": f.sampling,
     })
     .to_string()
@@ -109,6 +115,7 @@ fn parsed(text: &str) -> Option<Facts> {
             .iter()
             .map(Json::as_i64)
             .collect::<Option<_>>()?,
+        start: json["start"].as_i64(),
         streamed: json["streamed"].as_u64()?,
         sampling: serde_json::from_value(json["sampling"].clone()).ok()?,
     })

@@ -3,7 +3,7 @@
 use super::cache::{Cache, shared};
 use super::continuation::{Continuation, End, Settings};
 use super::model::Model;
-use crate::Result;
+use crate::{Error, Result};
 use brolga_runtime::Buffer;
 use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
@@ -102,24 +102,21 @@ pub struct Generator<'m> {
 }
 
 impl<'m> Generator<'m> {
-    /// Computes a prompt, but for what a kept cache has of it.
+    /// Computes a prompt, but for what a kept cache has of it. Of a model with an encoder the prompt is what the encoder reads, and what is
+    /// generated is a text of its own.
     ///
     /// # Errors
     /// When the prompt is empty or beyond the context, a setting is out of range, or there is no memory.
     pub fn new(model: &'m Model, prefixes: Option<&'m Prefixes>, prompt: &[i64], settings: Settings) -> Result<Self> {
-        let text = Continuation::new(model.facts(), prompt, settings)?;
-        model.check(prompt.len(), prompt)?;
-        // The last token is computed for its logits.
-        let (before, _) = prompt.split_at(prompt.len() - 1);
-        let mut cache = match prefixes {
-            Some(p) => p.take(model, before)?,
-            None => model.sequence()?,
-        };
-        let computed = prompt.len() - cache.tokens(0).len();
-        let logits = model.step(&mut cache, 0, &prompt[prompt.len() - computed..], 1)?;
+        settings.sampling.validate().map_err(Error::Option)?;
+        let (mut cache, tokens) = begin(model, prefixes, prompt)?;
+        let text = Continuation::new(model.facts(), &tokens, settings)?;
+        let computed = tokens.len() - cache.tokens(0).len();
+        let logits = model.step(&mut cache, 0, &tokens[tokens.len() - computed..], 1)?;
         Ok(Generator {
             model,
-            prefixes,
+            // What is kept behind a source is of no use behind another.
+            prefixes: prefixes.filter(|_| model.encoder().is_none()),
             cache: Some(cache),
             text,
             computed,
@@ -155,6 +152,26 @@ impl<'m> Generator<'m> {
         };
         Ok(self.text.choose(logits.as_slice::<f32>().expect("logits are f32")))
     }
+}
+
+/// A cache with one sequence, and the tokens that generating goes on from, of which it has some, but not the last one.
+pub(super) fn begin(model: &Model, prefixes: Option<&Prefixes>, prompt: &[i64]) -> Result<(Cache, Vec<i64>)> {
+    let Some((_, before)) = prompt.split_last() else {
+        return Err(Error::Option("an empty prompt: there is nothing to go on from".into()));
+    };
+    if let Some(encoder) = model.encoder() {
+        model.check(0, prompt)?;
+        let mut cache = model.sequence()?;
+        cache.attend_to(encoder.tokens(prompt)?);
+        return Ok((cache, vec![model.start()?]));
+    }
+    model.check(prompt.len(), prompt)?;
+    // The last token is computed for its logits.
+    let cache = match prefixes {
+        Some(p) => p.take(model, before)?,
+        None => model.sequence()?,
+    };
+    Ok((cache, prompt.to_vec()))
 }
 
 impl Iterator for Generator<'_> {

@@ -4,18 +4,22 @@
 //! | --- | --- |
 //! | [`model`], [`cache`] | a compiled model; what it keeps of sequences |
 //! | [`continuation`] | what is chosen behind a prompt, and when it ends |
+//! | [`encoder`] | what models with an encoder say of a source |
 //! | [`generator`] | tokens behind a prompt, and caches of prompts that begin alike |
+//! | [`beams`] | the best of several texts side by side |
 //! | [`sampling`], [`stop`] | how tokens are chosen, and what ends a text |
 //! | `text`, `chat`, `reply` | with the feature `text` (on by default): tokenizers, templates of chats; replies as text |
 //! | [`files`] | what a model has beside its graph and weights |
 //! | [`perplexity`] | how well a model foretells a text |
 //! | [`bench`] | what a prompt takes, and each token behind it |
 
+pub mod beams;
 pub mod bench;
 pub mod cache;
 #[cfg(feature = "text")]
 pub mod chat;
 pub mod continuation;
+pub mod encoder;
 pub mod files;
 pub mod generator;
 #[cfg(feature = "text")]
@@ -29,8 +33,10 @@ pub mod stop;
 #[cfg(feature = "text")]
 pub mod text;
 
+pub use beams::Beams;
 pub use cache::Cache;
 pub use continuation::{Continuation, End, Settings};
+pub use encoder::{Encoded, Encoder};
 pub use generator::{Generator, Prefixes};
 pub use model::Model;
 pub use sampling::Sampling;

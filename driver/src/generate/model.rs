@@ -1,6 +1,7 @@
 //! A compiled language model: tokens behind those of sequences whose keys and values are kept.
 
 use super::cache::Cache;
+use super::encoder::Encoder;
 use super::files::{Files, KIND};
 use crate::compile::{Compiled, Draft, draft};
 use crate::options::Options;
@@ -27,6 +28,8 @@ pub struct Model {
     kept: [usize; 2],
     facts: Facts,
     files: Files,
+    /// Of a model whose decoder attends to what an encoder says.
+    encoder: Option<Encoder>,
 }
 
 /// Caches are updated where they are.
@@ -43,6 +46,10 @@ fn aliases(graph: &Graph) -> Vec<(String, String)> {
 pub fn compile(folder: impl AsRef<Path>, options: &Options) -> Result<Compiled> {
     let folder = folder.as_ref();
     let (draft, facts) = drafted(folder, options)?;
+    if attends(draft.meta.inputs.iter().map(|i| &i.name)) {
+        let message = "a model with an encoder and a decoder is no artefact that generates; give its folder to `brolga generate` or `transcribe`";
+        return Err(Error::file(folder, message));
+    }
     let mut compiled = draft.finish()?;
     let texts = Files::of_folder(folder)?.texts(&facts);
     compiled.texts = texts
@@ -50,6 +57,11 @@ pub fn compile(folder: impl AsRef<Path>, options: &Options) -> Result<Compiled> 
         .map(|(name, body)| (KIND.to_owned(), name, body))
         .collect();
     Ok(compiled)
+}
+
+/// Whether these are inputs of a decoder that attends to what an encoder says.
+fn attends<'a>(mut inputs: impl Iterator<Item = &'a String>) -> bool {
+    inputs.any(|name| name.starts_with("cross_keys."))
 }
 
 fn drafted(folder: &Path, options: &Options) -> Result<(Draft, Facts)> {
@@ -71,10 +83,13 @@ impl Model {
     /// When it cannot be read, does not generate, or does not compile.
     pub fn load(path: impl AsRef<Path>, options: &Options, threads: usize) -> Result<Model> {
         let path = path.as_ref();
-        let (session, files, facts) = match source::kind(path)? {
+        let (session, files, facts, encoder) = match source::kind(path)? {
             Kind::Folder => {
                 let (draft, facts) = drafted(path, options)?;
-                (draft.session(threads)?, Files::of_folder(path)?, facts)
+                let encoder = attends(draft.meta.inputs.iter().map(|i| &i.name))
+                    .then(|| Encoder::load(path, options, threads))
+                    .transpose()?;
+                (draft.session(threads)?, Files::of_folder(path)?, facts, encoder)
             }
             Kind::Artefact => {
                 if options.folder != Default::default() || !options.sizes.is_empty() {
@@ -84,7 +99,7 @@ impl Model {
                 source::as_declared(path, options)?;
                 let (files, facts) = Files::of_artefact(path)?;
                 let session = Session::options().threads(threads).memory_limit(options.memory_limit);
-                (session.load(path)?, files, facts)
+                (session.load(path)?, files, facts, None)
             }
             _ => {
                 return Err(Error::file(
@@ -93,7 +108,8 @@ impl Model {
                 ));
             }
         };
-        Model::of(session, files, facts).map_err(|message| Error::file(path, message))
+        let model = Model::of(session, files, facts).map_err(|message| Error::file(path, message))?;
+        Ok(Model { encoder, ..model })
     }
 
     fn of(session: Session, files: Files, facts: Facts) -> std::result::Result<Model, String> {
@@ -113,12 +129,27 @@ impl Model {
             facts,
             files,
             session,
+            encoder: None,
         })
+    }
+
+    /// The encoder that its decoder attends to.
+    pub fn encoder(&self) -> Option<&Encoder> {
+        self.encoder.as_ref()
     }
 
     /// What the folder says of the model.
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// The token that its decoder begins with, of a model with an encoder.
+    ///
+    /// # Errors
+    /// When the folder does not say.
+    pub fn start(&self) -> Result<i64> {
+        let message = "decoder_start_token_id is missing: neither generation_config.json nor config.json says what a decoder begins with";
+        self.facts.start.ok_or_else(|| Error::Option(message.into()))
     }
 
     /// What it has beside its graph and weights.
@@ -133,6 +164,7 @@ impl Model {
     pub fn with_threads(self, threads: usize) -> Result<Model> {
         Ok(Model {
             session: self.session.with_threads(threads)?,
+            encoder: self.encoder.map(|e| e.with_threads(threads)).transpose()?,
             ..self
         })
     }
@@ -226,11 +258,18 @@ impl Model {
         let wanted: Vec<i64> = (0..batch).flat_map(|_| n - shown..n).map(|i| i as i64).collect();
         let mut logits = Buffer::zeroed(DType::F32, vec![batch, shown, self.facts.vocabulary])?;
         let shapes = [[batch, n], [batch, shown]];
-        let inputs = [
+        let mut inputs = vec![
             View::of(tokens, &shapes[0]),
             View::of(&lengths, &shapes[0][..1]),
             View::of(&wanted, &shapes[1]),
         ];
+        let encoded = cache.encoded().cloned();
+        match (&encoded, &self.encoder) {
+            (Some(encoded), Some(_)) => inputs.extend(encoded.views()),
+            (None, None) => {}
+            (None, Some(_)) => return Err(Error::Option("the decoder has nothing that an encoder says".into())),
+            (Some(_), None) => return Err(Error::Option("a model without an encoder attends to no source".into())),
+        }
         let shape = cache.shape(batch);
         let mut outputs: Vec<ViewMut<'_>> = vec![logits.view_mut()];
         outputs.extend(cache.views(slots.clone(), &shape));

@@ -159,14 +159,7 @@ impl Sampler {
 
     /// Chooses a token by its logits, behind these: the prompt and what was generated. Token 0 where there are no logits.
     pub fn next(&mut self, logits: &[f32], tokens: &[i64]) -> i64 {
-        self.scores.clear();
-        self.scores.extend_from_slice(logits);
-        self.penalise(tokens);
-        for &(token, bias) in &self.sampling.logit_bias {
-            if let Some(s) = usize::try_from(token).ok().and_then(|t| self.scores.get_mut(t)) {
-                *s += bias;
-            }
-        }
+        self.adjusted(logits, tokens);
         let Some(best) = best(&self.scores) else { return 0 };
         let warm = self.sampling.temperature > 0.0;
         // Beside an infinite logit nothing has a probability.
@@ -175,6 +168,19 @@ impl Sampler {
         } else {
             best.token()
         }
+    }
+
+    /// Logits, or logarithms of probabilities, with penalties and biases.
+    pub(super) fn adjusted(&mut self, logits: &[f32], tokens: &[i64]) -> &[f32] {
+        self.scores.clear();
+        self.scores.extend_from_slice(logits);
+        self.penalise(tokens);
+        for &(token, bias) in &self.sampling.logit_bias {
+            if let Some(s) = usize::try_from(token).ok().and_then(|t| self.scores.get_mut(t)) {
+                *s += bias;
+            }
+        }
+        &self.scores
     }
 
     fn penalise(&mut self, tokens: &[i64]) {

@@ -6,9 +6,9 @@ use super::prompts;
 use super::queue::Wanted;
 use super::refusal::{Refusal, told};
 use super::wishes::Wishes;
-use crate::Result;
 use crate::generate::Model;
 use crate::generate::text::{ChatTemplate, Ordered, Tokenizer};
+use crate::{Error, Result};
 use serde_json::{Value as Json, json};
 
 /// Tokens of a completion where a request does not say how many: OpenAI's.
@@ -38,8 +38,13 @@ impl Writer {
     /// A model with its tokenizer, and its template of chats where there is one.
     ///
     /// # Errors
-    /// When there is no tokenizer, or it does not fit the model.
+    /// When there is no tokenizer, or it does not fit the model; when this has an encoder, whose sources differ from request to request.
     pub fn new(model: Model) -> Result<Writer> {
+        if model.encoder().is_some() {
+            let message =
+                "a model with an encoder and a decoder is not served: `brolga generate` and `transcribe` run it";
+            return Err(Error::Option(message.into()));
+        }
         Ok(Writer {
             tokenizer: Tokenizer::of(model.files(), model.facts().vocabulary)?,
             template: ChatTemplate::of(model.files()).map_err(|e| told(&e)),

@@ -63,6 +63,17 @@ pub fn json(dir: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&ok(dir, args).out).expect("it prints JSON and nothing else")
 }
 
+/// The folder of small models with an encoder and a decoder, a sound, and references.
+pub fn speech_data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/encoder-decoder")
+}
+
+/// What transformers computes of them.
+pub fn references() -> Value {
+    let text = std::fs::read_to_string(speech_data().join("references.json")).expect("it is in the repository");
+    serde_json::from_str(&text).expect("it is JSON")
+}
+
 /// The repository's test images, and the right digits.
 pub fn images() -> (Tensor, Vec<i64>) {
     let all = read_npz(&digits().with_extension("npz")).expect("it is in the repository");

@@ -13,10 +13,8 @@ use super::config::Config;
 use super::error::Fail;
 use super::net::{Net, Norm, One, Scores};
 use super::rope::Rope;
+use super::steps::{Cache, Steps, attend};
 use brolga_ir::{Attr, Build, DType, Dim, Tensor, Value};
-
-/// Keys that attention reads in steps are a multiple of it: the widest vectors of any CPU, in f32.
-const ATTENDED: f64 = 16.0;
 
 /// A model's description.
 pub struct Decoder {
@@ -189,14 +187,6 @@ impl Run {
     }
 }
 
-/// Where keys and values are kept between runs.
-struct Cache {
-    /// The rows of a layer's cache that are written, `[batch, heads, queries, size]`.
-    rows: Value,
-    /// The caches of each layer before the run.
-    past: Vec<[Value; 2]>,
-}
-
 impl Decoder {
     /// Builds the graph, in the form that is asked for.
     ///
@@ -204,7 +194,7 @@ impl Decoder {
     /// When heads do not fit, or an activation is not known.
     pub fn build(&self, net: &mut Net) -> Result<(), Fail> {
         match net.form {
-            Form::Whole => self.whole(net),
+            Form::Whole | Form::Encoder => self.whole(net),
             Form::Steps => self.steps(net),
         }
     }
@@ -242,73 +232,26 @@ impl Decoder {
         Ok(())
     }
 
-    /// Some tokens behind those whose keys and values are kept. `input_ids` `[batch, sequence]` stand behind `lengths` `[batch]` others;
-    /// keys and values of layer `i` are written to `keys.i` and `values.i` `[batch, heads, capacity, size]`, which become outputs of the same
-    /// memory, `next_keys.i` and `next_values.i`. `logits` `[batch, wanted, vocabulary]` are those of the tokens of this run that
-    /// `wanted` `[batch, wanted]` names.
+    /// Some tokens behind those whose keys and values are kept ([`Steps`]), to `logits` `[batch, wanted, vocabulary]`.
     fn steps(&self, net: &mut Net) -> Result<(), Fail> {
-        net.enter("cache");
-        let [batch, seq, capacity, wanted] = ["batch", "sequence", "capacity", "wanted"].map(Dim::sym);
-        let ids = net.input("input_ids", DType::I64, &[batch.clone(), seq.clone()]);
-        let lengths = net.input("lengths", DType::I64, std::slice::from_ref(&batch));
-        let shown = net.input("wanted", DType::I64, &[batch.clone(), wanted.clone()]);
-        let kept = [batch.clone(), self.kv_heads.into(), capacity.clone(), self.head.into()];
-        let past: Vec<[Value; 2]> = (0..self.layers.len())
-            .map(|i| ["keys", "values"].map(|side| net.input(&format!("{side}.{i}"), DType::F32, &kept)))
-            .collect();
-        let longest = net.call("reduce", &[Attr::word("max"), Attr::axes(&[0])], &[lengths])?;
-        let before = self.past(net, longest, &seq, &capacity)?;
-        let plane = [batch.clone(), seq.clone()];
-        let first = net.reshaped(lengths, &[batch.clone(), Dim::ONE])?;
-        let places = net.iota(&plane, 1)?;
-        let positions = net.map("add", &[places, first])?;
-        let rows = net.reshaped(positions, &[batch.clone(), Dim::ONE, seq.clone(), Dim::ONE])?;
-        let rows = net.spread(
-            rows,
-            &[batch.clone(), self.kv_heads.into(), seq.clone(), self.head.into()],
-        )?;
-        // A shorter sequence does not see what stands in its cache beyond it.
-        let all = [batch.clone(), Dim::ONE, seq.clone(), &before + &seq];
-        let keys = net.iota(&all, 3)?;
-        let own = net.reshaped(positions, &[batch.clone(), Dim::ONE, seq.clone(), Dim::ONE])?;
-        let seen = net.map("less_or_equal", &[keys, own])?;
+        let steps = Steps::new(net, self.layers.len(), [self.kv_heads, self.head])?;
         let run = Run {
-            queries: seq.clone(),
-            past: before,
-            positions,
-            seen: Some(seen),
+            queries: steps.queries.clone(),
+            past: steps.past.clone(),
+            positions: steps.positions,
+            seen: Some(steps.seen),
             angles: vec![],
             alibi: None,
             windows: vec![],
-            cache: Some(Cache { rows, past }),
+            cache: Some(steps.cache()),
         };
-        let x = self.body(net, ids, run)?;
-        net.enter("wanted");
-        let shown = net.reshaped(shown, &[batch.clone(), wanted.clone(), Dim::ONE])?;
-        let shown = net.spread(shown, &[batch, wanted, self.hidden.into()])?;
-        let x = net.call("gather_elements", &[Attr::Int(1)], &[x, shown])?;
+        let x = self.body(net, steps.ids, run)?;
+        let x = steps.wanted(net, x)?;
         match self.logits(net, x)? {
-            Some(logits) => net.output("logits", logits),
-            None => net.output("last_hidden_state", x),
+            Some(logits) => net.result("logits", logits),
+            None => net.result("last_hidden_state", x),
         }
-        // What a caller looks at stands before the caches.
-        net.graph.outputs.rotate_right(1);
         Ok(())
-    }
-
-    /// Tokens before those of a run, of so many in the longest sequence, and as many more as make the keys that attention reads whole
-    /// [`ATTENDED`]: so each key has its place in the sums, however long the other sequences are, and a sequence has the same logits alone
-    /// and beside others.
-    fn past(&self, net: &mut Net, longest: Value, seq: &Dim, capacity: &Dim) -> Result<Dim, Fail> {
-        let longest = net.reshaped(longest, &[])?;
-        let (new, most) = (net.size(seq)?, net.size(&(capacity - seq))?);
-        let all = net.map("add", &[longest, new])?;
-        let all = net.map_num("add", all, ATTENDED - 1.0)?;
-        let all = net.map_num("div", all, ATTENDED)?;
-        let all = net.map_num("mul", all, ATTENDED)?;
-        let past = net.map("sub", &[all, new])?;
-        let past = net.map("min", &[past, most])?;
-        net.read("past", past, capacity - seq)
     }
 
     /// The layers and the last norm.
@@ -466,27 +409,8 @@ impl Decoder {
             mask: net.both(run.seen, window)?,
         };
         let [q, k] = sides;
-        let y = match &run.cache {
-            Some(cache) => {
-                let kept = self.keep(net, [k, v], i, run, cache)?;
-                net.attention_in(q, kept, [0, 1, 2, 3], &scores)?
-            }
-            None => net.attention(q, k, v, &scores)?,
-        };
+        let y = attend(net, [q, k, v], &scores, run.cache.as_ref().map(|c| (c, i)))?;
         self.linear(net, y, &at(self.names.out), [self.hidden, wide], self.out_bias)
-    }
-
-    /// Writes keys and values `[batch, sequence, heads, size]` to a layer's cache; all that it has then, `[batch, heads, keys, size]`.
-    fn keep(&self, net: &mut Net, new: [Value; 2], i: usize, run: &Run, cache: &Cache) -> Result<[Value; 2], Fail> {
-        let mut all = new;
-        for ((side, past), name) in all.iter_mut().zip(cache.past[i]).zip(["next_keys", "next_values"]) {
-            let rows = net.call("transpose", &[Attr::axes(&[0, 2, 1, 3])], &[*side])?;
-            let attrs = [Attr::Int(2), Attr::word("none")];
-            let next = net.call("scatter_elements", &attrs, &[past, cache.rows, rows])?;
-            net.output(&format!("{name}.{i}"), next);
-            *side = net.slice(next, 2, Dim::ZERO, run.keys())?;
-        }
-        Ok(all)
     }
 
     fn mlp(&self, net: &mut Net, x: Value, at: &dyn Fn(&str) -> String) -> One {

@@ -17,6 +17,8 @@ pub struct Facts {
     pub context: Option<usize>,
     /// Tokens that end a text.
     pub end: Vec<i64>,
+    /// The token that a decoder begins with, of models with an encoder.
+    pub start: Option<i64>,
     /// How tokens are chosen where a caller says nothing: fields of `generation_config.json` and their numbers.
     pub sampling: Vec<(String, f64)>,
     /// Bytes of weights that each run reads, as they are kept: all but tables of which it takes rows.
@@ -41,18 +43,22 @@ pub fn facts(folder: &Path, config: &Config) -> Result<Facts, Error> {
         Ok(None)
     };
     let generation = generation.as_ref();
-    let end = generation
-        .and_then(|g| g.get("eos_token_id"))
-        .or_else(|| config.get("eos_token_id"));
+    let either = |field: &str| generation.and_then(|g| g.get(field)).or_else(|| config.get(field));
     Ok(Facts {
         vocabulary: first(&["padded_vocab_size", "vocab_size"])?.unwrap_or(0),
-        context: first(&[
-            "max_position_embeddings",
-            "n_positions",
-            "model_max_length",
-            "seq_length",
-        ])?,
-        end: match end {
+        // Scores by the distance of keys have no limit, whatever texts a model was trained with.
+        context: match config.has("relative_attention_num_buckets") {
+            true => None,
+            false => first(&[
+                "max_target_positions",
+                "max_position_embeddings",
+                "n_positions",
+                "model_max_length",
+                "seq_length",
+            ])?,
+        },
+        start: either("decoder_start_token_id").and_then(Json::as_i64),
+        end: match either("eos_token_id") {
             Some(Json::Array(list)) => list.iter().filter_map(Json::as_i64).collect(),
             Some(one) => one.as_i64().into_iter().collect(),
             None => vec![],

@@ -43,25 +43,46 @@ impl Block<'_> {
         }
     }
 
+    /// The product of attention for queries, keys or values (0, 1 or 2) of the module `at`, as heads `[batch, tokens, heads, size]`.
+    ///
+    /// # Errors
+    /// When extents do not fit.
+    pub fn heads(&self, net: &mut Net, x: Value, at: &str, names: [&str; 4], which: usize) -> One {
+        let name = format!("{at}.{}", names[which]);
+        let y = net.linear(x, &name, [self.hidden; 2], self.biases[which])?;
+        net.heads(y, self.heads, self.head()?)
+    }
+
+    /// A factor of scores: products are divided by the root of the size of a head.
+    ///
+    /// # Errors
+    /// When there is no such size.
+    pub fn scale(&self) -> Result<f64, Fail> {
+        Ok(1.0 / (self.head()? as f64).sqrt())
+    }
+
+    /// The product behind attention.
+    ///
+    /// # Errors
+    /// When extents do not fit.
+    pub fn out(&self, net: &mut Net, y: Value, at: &str, names: [&str; 4]) -> One {
+        net.linear(y, &format!("{at}.{}", names[3]), [self.hidden; 2], true)
+    }
+
     /// Attention of `x` `[batch, queries, hidden]` to `to` `[batch, keys, hidden]`, by the products of these names in the module `at`.
-    /// Products are divided by the root of the size of a head.
     ///
     /// # Errors
     /// When extents do not fit.
     pub fn attend(&self, net: &mut Net, x: Value, to: Value, at: &str, names: [&str; 4], scores: Scores) -> One {
-        let head = self.head()?;
-        let mut parts = [x, to, to];
-        for ((part, name), bias) in parts.iter_mut().zip(names).zip(self.biases) {
-            let y = net.linear(*part, &format!("{at}.{name}"), [self.hidden; 2], bias)?;
-            *part = net.heads(y, self.heads, head)?;
-        }
-        let [q, k, v] = parts;
+        let q = self.heads(net, x, at, names, 0)?;
+        let k = self.heads(net, to, at, names, 1)?;
+        let v = self.heads(net, to, at, names, 2)?;
         let scores = Scores {
-            scale: 1.0 / (head as f64).sqrt(),
+            scale: self.scale()?,
             ..scores
         };
         let y = net.attention(q, k, v, &scores)?;
-        net.linear(y, &format!("{at}.{}", names[3]), [self.hidden; 2], true)
+        self.out(net, y, at, names)
     }
 
     /// The inner layer.

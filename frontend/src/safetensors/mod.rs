@@ -10,6 +10,7 @@
 //! | `rope` | rotary position embeddings and their scalings |
 //! | `layer` | layers of attention and an inner layer, as encoders have them |
 //! | `decoder` | what decoder-only language models have in common |
+//! | `steps` | what graphs have in common that are computed in steps, of caches |
 //! | `families` | one file a family, and the table of them |
 //!
 //! Attention, rotary embeddings and norms are operators of the IR; what they become is decided later.
@@ -25,6 +26,7 @@ mod layer;
 mod lora;
 mod net;
 mod rope;
+mod steps;
 mod weights;
 
 pub use compress::WeightType;
@@ -71,8 +73,11 @@ pub enum Form {
     /// All tokens at once, and nothing kept.
     #[default]
     Whole,
-    /// Generation: some tokens of several sequences, each behind others, whose keys and values are kept in memory that the caller gives.
+    /// Generation: some tokens of several sequences, each behind others, whose keys and values are kept in memory that the caller gives. Of
+    /// models with an encoder, what [`Form::Encoder`] gives is an input.
     Steps,
+    /// The encoder of a model that has a decoder as well: keys and values of one source, for each layer of the decoder.
+    Encoder,
 }
 
 /// Reads a model's folder. Weights stay in its files, which are mapped for as long as the graph refers to them.
@@ -133,9 +138,15 @@ pub fn read(folder: impl AsRef<Path>, options: &Options) -> Result<(Graph, Facts
         return Err(Error::File { file: folder, message });
     }
     let mut graph = net.graph;
-    let kept = graph.inputs.iter().any(|i| i.name.starts_with("keys."));
-    if options.form != Form::Whole && !kept {
-        let message = format!("models of its family, {}, do not generate in steps", family.types[0]);
+    let missing = match options.form {
+        Form::Steps if !graph.inputs.iter().any(|i| i.name.starts_with("keys.")) => Some("do not generate in steps"),
+        Form::Encoder if !graph.outputs.iter().any(|(n, _)| n.starts_with("cross_keys.")) => {
+            Some("have no encoder for a decoder")
+        }
+        _ => None,
+    };
+    if let Some(missing) = missing {
+        let message = format!("models of its family, {}, {missing}", family.types[0]);
         return Err(Error::File { file: folder, message });
     }
     graph.prune();

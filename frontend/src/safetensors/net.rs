@@ -131,6 +131,11 @@ impl Net {
         self.graph.outputs.push((name.to_owned(), v));
     }
 
+    /// Adds a result that a caller looks at: it stands before caches.
+    pub fn result(&mut self, name: &str, v: Value) {
+        self.graph.outputs.insert(0, (name.to_owned(), v));
+    }
+
     /// The extents of a value.
     pub fn shape(&self, v: Value) -> Vec<Dim> {
         self.graph.ty(v).shape.clone()
