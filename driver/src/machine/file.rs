@@ -176,7 +176,7 @@ mod tests {
         let text = text();
         refused("", "no figures: EOF");
         refused("{}", "`format` is missing");
-        refused(&text.replace("\"format\":1", "\"format\":2"), "format 2, expected 1");
+        refused(&text.replace("\"format\":2", "\"format\":1"), "format 1, expected 2");
         let version = format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
         refused(&text.replace(&version, "\"version\":\"0.0.1\""), "of brolga 0.0.1");
         refused(

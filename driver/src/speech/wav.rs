@@ -3,10 +3,10 @@
 use crate::{Error, Result};
 use hound::{SampleFormat, WavReader};
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{Fft, FixedSync, Resampler};
+use rubato::{Fft, FixedSync, Resampler, WindowFunction};
 use std::path::Path;
 
-/// Samples that are resampled at once.
+/// Samples that are resampled at once, at least.
 const CHUNK: usize = 1024;
 
 /// The samples of a file at this rate, the mean of its channels, from -1 to 1.
@@ -55,10 +55,19 @@ pub fn read(path: &Path, rate: u32) -> Result<Vec<f32>> {
 /// Samples at another rate.
 fn resampled(samples: &[f32], [from, to]: [usize; 2]) -> std::result::Result<Vec<f32>, String> {
     let n = samples.len();
-    let mut resampler = Fft::<f32>::new(from, to, CHUNK, 1, FixedSync::Input).map_err(|e| e.to_string())?;
+    // Of an even number of periods the filter's middle is a sample, and what comes out is not shifted by a part of one.
+    let periods = 2 * (from / gcd(from, to));
+    let chunk = CHUNK.next_multiple_of(periods);
+    let window = WindowFunction::BlackmanHarris2;
+    let mut resampler =
+        Fft::<f32>::new_custom(from, to, chunk, 1, 1, window, FixedSync::Input).map_err(|e| e.to_string())?;
     let input = InterleavedSlice::new(samples, 1, n).map_err(|e| e.to_string())?;
     let output = resampler.process_all(&input, n, None).map_err(|e| e.to_string())?;
     Ok(output.take_data())
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]
