@@ -6,7 +6,7 @@ mod common;
 use brolga::ir::{DType, Number, Tensor};
 use brolga::npy::write_npz;
 use common::{Ran, arg, brolga, digits, files, floats, ints, model, node};
-use onnx_protobuf::{Message, ModelProto};
+use onnx_protobuf::{Message, ModelProto, TensorProto};
 use std::path::Path;
 
 /// Checks that a run failed as it should, with all of `needles` in the message.
@@ -461,6 +461,35 @@ fn texts_and_artefacts_that_are_damaged() {
     altered[9] ^= 0xff;
     std::fs::write(&artefact, &altered).expect("a file is written");
     check("an artefact of another version", "digits.brolga", &["digits.brolga"]);
+}
+
+/// Large weights are checked beside the first run, which then has no results.
+#[test]
+fn large_weights_that_are_damaged() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    const N: usize = 10 << 20;
+    let w = TensorProto {
+        name: "w".into(),
+        dims: vec![N as i64],
+        data_type: 1,
+        raw_data: vec![0x3f; 4 * N],
+        ..Default::default()
+    };
+    let model = model(&[1], vec![node("Mul", &["x", "w"], "y")], vec![w]);
+    let bytes = model.write_to_bytes().expect("it encodes");
+    std::fs::write(dir.path().join("large.onnx"), bytes).expect("a file is written");
+    let compiled = brolga(dir.path(), &["compile", "large.onnx", "-o", "large.brolga"]);
+    assert_eq!(compiled.status, 0, "{}", compiled.err);
+    let run = || brolga(dir.path(), &["run", "large.brolga", "--output", "y.npz"]);
+    assert_eq!(run().status, 0);
+    std::fs::remove_file(dir.path().join("y.npz")).expect("it was written");
+    let file = dir.path().join("large.brolga");
+    let mut bytes = std::fs::read(&file).expect("it was written");
+    let last = bytes.len() - 5000;
+    bytes[last] ^= 1;
+    std::fs::write(&file, bytes).expect("a file is written");
+    failed("damaged weights", &run(), &["large.brolga", "the weights", "checksum"]);
+    assert!(!files(dir.path()).contains(&"y.npz".to_owned()));
 }
 
 /// A rule file that is wrong is told with its line.

@@ -9,7 +9,7 @@ use brolga::Options;
 use brolga::frontend::safetensors::WeightType;
 use brolga::generate::reply::{Finish, Reply};
 use brolga::generate::text::Tokenizer;
-use brolga::generate::{End, Generator, Model, Prefixes, Sampling, Settings};
+use brolga::generate::{Draft, End, Generator, Model, Prefixes, Sampling, Settings};
 use common::brolga as command;
 use serde_json::{Value as Json, json};
 use std::fs;
@@ -86,6 +86,80 @@ fn a_prefix_is_computed_once() {
     assert_eq!(found, tokens(Generator::new(&m, None, &other, greedy(8)).unwrap()));
     // And the first one is still there.
     assert_eq!(run(&prompt, 8), (1, first));
+}
+
+/// Drafts that are always right, nearly always, and hardly ever: the texts are the same, best tokens or drawn ones, also where they end early.
+#[test]
+fn drafts_change_no_text() {
+    let m = model();
+    let few = Model::load(folder(), &int4(), 1).unwrap_or_else(|e| panic!("{e}"));
+    let prompt = tokenizer(&m).encode("It was a fine morning, and", true).unwrap();
+    let drawn = Sampling {
+        temperature: 1.5,
+        seed: 3,
+        ..Sampling::default()
+    };
+    for sampling in [Sampling::default(), drawn] {
+        for n in [1, 2, 7, 60] {
+            let settings = Settings {
+                sampling: sampling.clone(),
+                max_tokens: n,
+                ignore_end: true,
+            };
+            let alone = tokens(Generator::new(&m, None, &prompt, settings.clone()).unwrap());
+            for (small, most) in [(&m, 4), (&few, 4), (&few, 1), (&m, 9)] {
+                let kept = Prefixes::new(1);
+                let draft = Draft::new(small, &m, most).unwrap();
+                let g = Generator::new(&m, Some(&kept), &prompt, settings.clone()).unwrap();
+                let mut g = g.with_draft(draft);
+                let found: Vec<i64> = g.by_ref().map(|t| t.unwrap()).collect();
+                assert_eq!(found, alone, "{n} tokens, {most} at once, {sampling:?}");
+                let [proposed, accepted] = g.draft().unwrap().counts();
+                assert!(accepted <= proposed && proposed < n.max(2) * most);
+                if sampling.temperature == 0.0 && std::ptr::eq(small, &m) {
+                    assert_eq!(proposed, accepted, "its own tokens");
+                    assert!(accepted + accepted.div_ceil(most) + 1 >= n, "{accepted} of {n}");
+                }
+                drop(g);
+                // What is kept is the text, whatever was proposed behind it.
+                let again = Generator::new(&m, Some(&kept), &[&prompt[..], &alone].concat(), greedy(1)).unwrap();
+                assert!(again.computed() <= 2);
+            }
+        }
+    }
+    assert_eq!(
+        tokens(
+            Generator::new(&m, None, &prompt, greedy(1))
+                .unwrap()
+                .with_draft(Draft::new(&few, &m, 4).unwrap())
+        )
+        .len(),
+        1
+    );
+    let refused = Draft::new(&m, &m, 0).err().unwrap().to_string();
+    assert!(refused.contains("a draft of no tokens"), "{refused}");
+}
+
+#[test]
+fn a_draft_on_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = folder().display().to_string();
+    let run = |more: &[&str]| {
+        let args = [&["generate", &folder, "Emma was", "--max-tokens", "24", "--json"], more].concat();
+        let ran = command(dir.path(), &args);
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        let all: Json = serde_json::from_str(&ran.out).unwrap();
+        all["tokens"].clone()
+    };
+    assert_eq!(run(&["--draft", &folder]), run(&[]));
+    let ran = command(dir.path(), &["generate", &folder, "Emma", "--draft", "nowhere"]);
+    assert!(ran.status == 2 && ran.err.contains("nowhere"), "{}", ran.err);
+}
+
+fn int4() -> Options {
+    let mut options = Options::default();
+    options.folder.weights = Some(WeightType::Int4);
+    options
 }
 
 /// Bit by bit: what draws tokens must not depend on who else is there.

@@ -36,6 +36,7 @@ impl Chat {
         let model = self.how.model(&self.model)?;
         let tokenizer = Tokenizer::of(model.files(), model.facts().vocabulary)?;
         let template = ChatTemplate::of(model.files())?;
+        let draft = self.how.draft()?;
         let prefixes = Prefixes::new(1);
         let stopped = Arc::new(AtomicBool::new(false));
         let flag = stopped.clone();
@@ -79,7 +80,10 @@ impl Chat {
             stopped.store(false, Ordering::Relaxed);
             let text = template.render(&messages, None)?;
             let tokens = tokenizer.encode(&text, false)?;
-            let mut reply = match self.how.reply(&model, &tokenizer, Some(&prefixes), &tokens, false) {
+            let mut reply = match self
+                .how
+                .reply(&model, draft.as_ref(), &tokenizer, Some(&prefixes), &tokens, false)
+            {
                 Ok(reply) => reply,
                 Err(e) => {
                     note(&e.to_string());

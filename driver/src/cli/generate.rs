@@ -6,7 +6,7 @@ use brolga::generate::beams::{self, Beams, Early};
 use brolga::generate::reply::{Finish, Reply};
 use brolga::generate::stop::Stops;
 use brolga::generate::text::{ChatTemplate, Tokenizer};
-use brolga::generate::{End, Generator, Model, Prefixes, Sampling, Settings};
+use brolga::generate::{Draft, End, Generator, Model, Prefixes, Sampling, Settings};
 use clap::{Args, ValueEnum};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ seed gives the same text.
 Examples:
   brolga generate folder \"It was a fine morning, and\"
   brolga generate folder \"A text to translate\" --beams 4
+  brolga generate large \"Emma was\" --draft small
   brolga generate folder --chat \"Which birds dance?\" --temperature 0.7 --seed 1
   brolga generate model.brolga --max-tokens 64 --json < prompt.txt")]
 pub struct Generate {
@@ -112,6 +113,12 @@ pub struct GenerateArgs {
     /// Go on behind tokens that end a text
     #[arg(long)]
     ignore_end: bool,
+    /// A smaller model of the same vocabulary, which proposes tokens that are checked together: the text is the same, and sooner there
+    #[arg(long, value_name = "MODEL")]
+    draft: Option<PathBuf>,
+    /// Tokens that it proposes at once
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    draft_tokens: usize,
     /// Threads; 0 is one for each core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
@@ -123,6 +130,14 @@ impl GenerateArgs {
     /// Reads and compiles the model.
     pub fn model(&self, path: &Path) -> Result<Model, super::Failure> {
         Ok(Model::load(path, &self.read.options()?, self.threads)?)
+    }
+
+    /// Reads and compiles the model that proposes tokens, as its folder has it.
+    pub fn draft(&self) -> Result<Option<Model>, super::Failure> {
+        let mut options = self.read.options()?;
+        options.folder = Default::default();
+        let load = |path| Model::load(path, &options, self.threads);
+        Ok(self.draft.as_ref().map(load).transpose()?)
     }
 
     /// How a model's tokens are chosen, and how many.
@@ -149,12 +164,16 @@ impl GenerateArgs {
     pub fn reply<'m, 't>(
         &self,
         model: &'m Model,
+        draft: Option<&'m Model>,
         tokenizer: &'t Tokenizer,
         prefixes: Option<&'m Prefixes>,
         prompt: &[i64],
         goes_on: bool,
     ) -> brolga::Result<Reply<'m, 't>> {
-        let generator = Generator::new(model, prefixes, prompt, self.settings(model))?;
+        let mut generator = Generator::new(model, prefixes, prompt, self.settings(model))?;
+        if let Some(draft) = draft {
+            generator = generator.with_draft(Draft::new(draft, model, self.draft_tokens)?);
+        }
         let before = if goes_on { prompt } else { &[] };
         Ok(Reply::new(generator, tokenizer, before, &self.stop))
     }
@@ -221,8 +240,11 @@ impl Generate {
         goes_on: bool,
         loaded: f64,
     ) -> Result<Done, super::Failure> {
+        let draft = self.how.draft()?;
         let start = Instant::now();
-        let mut reply = self.how.reply(model, tokenizer, None, prompt, goes_on)?;
+        let mut reply = self
+            .how
+            .reply(model, draft.as_ref(), tokenizer, None, prompt, goes_on)?;
         let read = start.elapsed().as_secs_f64();
         let start = Instant::now();
         let mut text = String::new();

@@ -88,6 +88,12 @@ impl Continuation {
         self.end
     }
 
+    /// How many tokens may follow.
+    pub fn left(&self) -> usize {
+        let context = self.context.unwrap_or(usize::MAX).saturating_sub(self.tokens.len());
+        (self.max_tokens - self.generated().len().min(self.max_tokens)).min(context)
+    }
+
     /// Takes logits behind the tokens that there are; the token that was chosen, where it goes on.
     pub fn choose(&mut self, logits: &[f32]) -> Option<i64> {
         if self.end.is_some() {

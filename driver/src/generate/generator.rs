@@ -2,9 +2,9 @@
 
 use super::cache::{Cache, shared};
 use super::continuation::{Continuation, End, Settings};
+use super::draft::{Checked, Draft};
 use super::model::Model;
 use crate::{Error, Result};
-use brolga_runtime::Buffer;
 use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
 
@@ -98,7 +98,9 @@ pub struct Generator<'m> {
     text: Continuation,
     /// Tokens of the prompt that were computed.
     computed: usize,
-    logits: Option<Buffer>,
+    /// Logits behind the text, where there are some.
+    checked: Option<Checked>,
+    draft: Option<Draft<'m>>,
 }
 
 impl<'m> Generator<'m> {
@@ -120,8 +122,20 @@ impl<'m> Generator<'m> {
             cache: Some(cache),
             text,
             computed,
-            logits: Some(logits),
+            checked: Some(Checked::new(logits, vec![])),
+            draft: None,
         })
+    }
+
+    /// The same tokens, of which a smaller model proposes some that are checked together.
+    pub fn with_draft(mut self, draft: Draft<'m>) -> Self {
+        self.draft = Some(draft);
+        self
+    }
+
+    /// What proposes tokens.
+    pub fn draft(&self) -> Option<&Draft<'m>> {
+        self.draft.as_ref()
     }
 
     /// The tokens that were generated.
@@ -143,14 +157,33 @@ impl<'m> Generator<'m> {
         let (None, Some(cache)) = (self.text.end(), &mut self.cache) else {
             return Ok(None);
         };
-        let logits = match self.logits.take() {
-            Some(logits) => logits,
+        let mut checked = match self.checked.take() {
+            Some(checked) => checked,
             None => {
                 let tokens = self.text.tokens();
-                self.model.step(cache, 0, &tokens[tokens.len() - 1..], 1)?
+                let proposed = match &mut self.draft {
+                    Some(draft) => draft.propose(tokens, self.text.left().saturating_sub(1))?,
+                    None => vec![],
+                };
+                let last = &tokens[tokens.len() - 1..];
+                let logits = self
+                    .model
+                    .step(cache, 0, &[last, &proposed].concat(), proposed.len() + 1)?;
+                Checked::new(logits, proposed)
             }
         };
-        Ok(self.text.choose(logits.as_slice::<f32>().expect("logits are f32")))
+        let Some(token) = self.text.choose(checked.row()) else {
+            cache.truncate(0, self.text.tokens().len());
+            return Ok(None);
+        };
+        if checked.goes_on(token) {
+            self.draft.iter_mut().for_each(Draft::accept);
+            self.checked = Some(checked);
+        } else {
+            // Behind another token nothing that was proposed is of use.
+            cache.truncate(0, self.text.tokens().len() - 1);
+        }
+        Ok(Some(token))
     }
 }
 

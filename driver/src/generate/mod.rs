@@ -5,6 +5,7 @@
 //! | [`model`], [`cache`] | a compiled model; what it keeps of sequences |
 //! | [`continuation`] | what is chosen behind a prompt, and when it ends |
 //! | [`encoder`] | what models with an encoder say of a source |
+//! | [`draft`] | tokens that a smaller model proposes |
 //! | [`generator`] | tokens behind a prompt, and caches of prompts that begin alike |
 //! | [`beams`] | the best of several texts side by side |
 //! | [`sampling`], [`stop`] | how tokens are chosen, and what ends a text |
@@ -19,6 +20,7 @@ pub mod cache;
 #[cfg(feature = "text")]
 pub mod chat;
 pub mod continuation;
+pub mod draft;
 pub mod encoder;
 pub mod files;
 pub mod generator;
@@ -36,6 +38,7 @@ pub mod text;
 pub use beams::Beams;
 pub use cache::Cache;
 pub use continuation::{Continuation, End, Settings};
+pub use draft::Draft;
 pub use encoder::{Encoded, Encoder};
 pub use generator::{Generator, Prefixes};
 pub use model::Model;
