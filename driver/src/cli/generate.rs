@@ -3,6 +3,8 @@
 use super::inputs::threads;
 use super::{ModelArgs, Outcome, note, print_json, print_raw, time};
 use brolga::generate::beams::{self, Beams, Early};
+#[cfg(feature = "grammar")]
+use brolga::generate::grammar::{Grammar, Grammars};
 use brolga::generate::reply::{Finish, Reply};
 use brolga::generate::stop::Stops;
 use brolga::generate::text::{ChatTemplate, Tokenizer};
@@ -22,6 +24,7 @@ Examples:
   brolga generate folder \"It was a fine morning, and\"
   brolga generate folder \"A text to translate\" --beams 4
   brolga generate large \"Emma was\" --draft small
+  brolga generate folder \"A person:\" --json-schema person.json
   brolga generate folder --chat \"Which birds dance?\" --temperature 0.7 --seed 1
   brolga generate model.brolga --max-tokens 64 --json < prompt.txt")]
 pub struct Generate {
@@ -113,6 +116,18 @@ pub struct GenerateArgs {
     /// Go on behind tokens that end a text
     #[arg(long)]
     ignore_end: bool,
+    /// Hold the text to a JSON schema: a file
+    #[cfg(feature = "grammar")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["regex", "grammar"])]
+    json_schema: Option<PathBuf>,
+    /// Hold it to a regular expression
+    #[cfg(feature = "grammar")]
+    #[arg(long, value_name = "REGEX", conflicts_with = "grammar")]
+    regex: Option<String>,
+    /// Hold it to a grammar in Lark's syntax: a file
+    #[cfg(feature = "grammar")]
+    #[arg(long, value_name = "FILE")]
+    grammar: Option<PathBuf>,
     /// A smaller model of the same vocabulary, which proposes tokens that are checked together: the text is the same, and sooner there
     #[arg(long, value_name = "MODEL")]
     draft: Option<PathBuf>,
@@ -160,6 +175,20 @@ impl GenerateArgs {
         }
     }
 
+    /// What the text is held to.
+    #[cfg(feature = "grammar")]
+    fn grammar(&self) -> brolga::Result<Option<Grammar>> {
+        let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|e| brolga::Error::io(path, e));
+        if let Some(path) = &self.json_schema {
+            let schema = serde_json::from_str(&read(path)?).map_err(|e| brolga::Error::file(path, e.to_string()))?;
+            return Ok(Some(Grammar::Schema(schema)));
+        }
+        if let Some(path) = &self.grammar {
+            return Ok(Some(Grammar::Lark(read(path)?)));
+        }
+        Ok(self.regex.clone().map(Grammar::Regex))
+    }
+
     /// A reply to a prompt, as a text of its own or one that goes on.
     pub fn reply<'m, 't>(
         &self,
@@ -170,7 +199,16 @@ impl GenerateArgs {
         prompt: &[i64],
         goes_on: bool,
     ) -> brolga::Result<Reply<'m, 't>> {
+        #[cfg(feature = "grammar")]
+        let constraint = match self.grammar()? {
+            Some(grammar) => Some(Grammars::of(tokenizer, model.facts())?.constraint(&grammar)?),
+            None => None,
+        };
         let mut generator = Generator::new(model, prefixes, prompt, self.settings(model))?;
+        #[cfg(feature = "grammar")]
+        if let Some(constraint) = constraint {
+            generator = generator.held_to(constraint);
+        }
         if let Some(draft) = draft {
             generator = generator.with_draft(Draft::new(draft, model, self.draft_tokens)?);
         }
@@ -205,6 +243,12 @@ impl Generate {
         };
         let loaded = start.elapsed().as_secs_f64();
         let beams = self.beams(&model)?;
+        #[cfg(feature = "grammar")]
+        if beams.width > 1 && self.how.grammar()?.is_some() {
+            return Err("beams are not held to grammars; --beams 1 goes on token by token"
+                .to_owned()
+                .into());
+        }
         if !self.json && self.echo {
             show(&prompt)?;
         }

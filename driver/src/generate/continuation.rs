@@ -1,5 +1,7 @@
 //! What follows a prompt, token by token as logits come: which token is chosen, and when there are no more.
 
+#[cfg(feature = "grammar")]
+use super::grammar::Constraint;
 use super::sampling::{Sampler, Sampling};
 use crate::{Error, Result};
 use brolga_frontend::safetensors::Facts;
@@ -48,6 +50,9 @@ pub struct Continuation {
     tokens: Vec<i64>,
     prompt: usize,
     end: Option<End>,
+    /// What it is held to.
+    #[cfg(feature = "grammar")]
+    constraint: Option<Constraint>,
 }
 
 impl Continuation {
@@ -68,6 +73,8 @@ impl Continuation {
             tokens: prompt.to_vec(),
             prompt: prompt.len(),
             end: None,
+            #[cfg(feature = "grammar")]
+            constraint: None,
         };
         new.measure();
         Ok(new)
@@ -94,19 +101,58 @@ impl Continuation {
         (self.max_tokens - self.generated().len().min(self.max_tokens)).min(context)
     }
 
+    /// Holds what follows to a grammar.
+    #[cfg(feature = "grammar")]
+    pub fn hold_to(&mut self, constraint: Constraint) {
+        self.constraint = Some(constraint);
+    }
+
     /// Takes logits behind the tokens that there are; the token that was chosen, where it goes on.
-    pub fn choose(&mut self, logits: &[f32]) -> Option<i64> {
+    ///
+    /// # Errors
+    /// When a grammar cannot be followed any further.
+    pub fn choose(&mut self, logits: &[f32]) -> Result<Option<i64>> {
         if self.end.is_some() {
-            return None;
+            return Ok(None);
         }
-        let token = self.sampler.next(logits, &self.tokens);
+        let token = self.next(logits)?;
         if self.enders.contains(&token) {
             self.end = Some(End::Token);
-            return None;
+            return Ok(None);
         }
+        let whole = self.is_whole(token)?;
         self.tokens.push(token);
         self.measure();
-        Some(token)
+        if whole {
+            self.end = Some(End::Token);
+        }
+        Ok(Some(token))
+    }
+
+    #[cfg(feature = "grammar")]
+    fn next(&mut self, logits: &[f32]) -> Result<i64> {
+        let Some(constraint) = &mut self.constraint else {
+            return Ok(self.sampler.next(logits, &self.tokens));
+        };
+        let mut left = logits.to_vec();
+        constraint.mask(&mut left)?;
+        Ok(self.sampler.next(&left, &self.tokens))
+    }
+
+    #[cfg(not(feature = "grammar"))]
+    fn next(&mut self, logits: &[f32]) -> Result<i64> {
+        Ok(self.sampler.next(logits, &self.tokens))
+    }
+
+    /// True where nothing may follow a token.
+    #[cfg(feature = "grammar")]
+    fn is_whole(&mut self, token: i64) -> Result<bool> {
+        self.constraint.as_mut().map_or(Ok(false), |c| c.push(token))
+    }
+
+    #[cfg(not(feature = "grammar"))]
+    fn is_whole(&mut self, _: i64) -> Result<bool> {
+        Ok(false)
     }
 
     /// Ends what is as long as it may be.

@@ -133,6 +133,13 @@ impl<'m> Generator<'m> {
         self
     }
 
+    /// The same, held to a grammar.
+    #[cfg(feature = "grammar")]
+    pub fn held_to(mut self, constraint: super::grammar::Constraint) -> Self {
+        self.text.hold_to(constraint);
+        self
+    }
+
     /// What proposes tokens.
     pub fn draft(&self) -> Option<&Draft<'m>> {
         self.draft.as_ref()
@@ -172,7 +179,7 @@ impl<'m> Generator<'m> {
                 Checked::new(logits, proposed)
             }
         };
-        let Some(token) = self.text.choose(checked.row()) else {
+        let Some(token) = self.text.choose(checked.row())? else {
             cache.truncate(0, self.text.tokens().len());
             return Ok(None);
         };

@@ -6,6 +6,7 @@
 //! | [`continuation`] | what is chosen behind a prompt, and when it ends |
 //! | [`encoder`] | what models with an encoder say of a source |
 //! | [`draft`] | tokens that a smaller model proposes |
+//! | `grammar` | with the feature `grammar` (on by default): texts of a form |
 //! | [`generator`] | tokens behind a prompt, and caches of prompts that begin alike |
 //! | [`beams`] | the best of several texts side by side |
 //! | [`sampling`], [`stop`] | how tokens are chosen, and what ends a text |
@@ -24,6 +25,8 @@ pub mod draft;
 pub mod encoder;
 pub mod files;
 pub mod generator;
+#[cfg(feature = "grammar")]
+pub mod grammar;
 #[cfg(feature = "text")]
 mod jinja;
 pub mod model;

@@ -103,6 +103,29 @@ impl Tokenizer {
         self.inner.token_to_id(text).map(i64::from)
     }
 
+    /// The bytes that each token stands for; none of special tokens, and those that there are not.
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder is none whose tokens stand for bytes.
+    pub fn bytes(&self) -> Result<Vec<Vec<u8>>> {
+        let text = self.files.get(TOKENIZER).unwrap_or_default();
+        let all: Json = serde_json::from_str(text).map_err(|e| self.files.wrong(TOKENIZER, e))?;
+        let coding = Coding::of(&all["decoder"]).ok_or_else(|| {
+            let message = "which bytes tokens stand for is not known: its decoder is neither ByteLevel, ByteFallback nor Metaspace";
+            self.files.wrong(TOKENIZER, message)
+        })?;
+        let added = self.inner.get_added_tokens_decoder();
+        let one = |id: u32| -> Vec<u8> {
+            match (added.get(&id), self.inner.id_to_token(id)) {
+                (Some(t), _) if t.special => vec![],
+                (Some(t), _) => t.content.clone().into_bytes(),
+                (None, Some(token)) => coding.bytes(&token),
+                (None, None) => vec![],
+            }
+        };
+        Ok((0..=self.highest.0).map(one).collect())
+    }
+
     /// The text of tokens that come one after the other, as [`Tokenizer::decode`] gives it.
     pub fn stream(&self) -> TextStream<'_> {
         self.stream_behind(&[])
@@ -178,6 +201,61 @@ impl TextStream<'_> {
     }
 }
 
+/// How tokens stand for bytes.
+enum Coding {
+    /// A character of each byte (GPT-2's).
+    ByteLevel,
+    /// Text, in which a character stands for a space, and `<0x0A>` for a byte.
+    Spaces(char),
+}
+
+impl Coding {
+    /// That of a decoder.
+    fn of(decoder: &Json) -> Option<Coding> {
+        match decoder["type"].as_str()? {
+            "ByteLevel" => Some(Coding::ByteLevel),
+            "Metaspace" => Some(Coding::Spaces(decoder["replacement"].as_str()?.chars().next()?)),
+            "Replace" if decoder["content"] == " " => {
+                let pattern = decoder["pattern"]["String"].as_str()?;
+                Some(Coding::Spaces(pattern.chars().next()?))
+            }
+            "Sequence" => decoder["decoders"].as_array()?.iter().find_map(Coding::of),
+            _ => None,
+        }
+    }
+
+    fn bytes(&self, token: &str) -> Vec<u8> {
+        match self {
+            Coding::ByteLevel => {
+                let all: Option<Vec<u8>> = token.chars().map(byte_of).collect();
+                all.unwrap_or_default()
+            }
+            Coding::Spaces(space) => {
+                let hex = token.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
+                match hex
+                    .filter(|h| h.len() == 2)
+                    .and_then(|h| u8::from_str_radix(h, 16).ok())
+                {
+                    Some(byte) => vec![byte],
+                    None => token.replace(*space, " ").into_bytes(),
+                }
+            }
+        }
+    }
+}
+
+/// The byte of a character: printable ones of Latin-1 are themselves, the others follow each other from U+0100 on.
+fn byte_of(c: char) -> Option<u8> {
+    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    match u8::try_from(u32::from(c)) {
+        Ok(b) => printable(b).then_some(b),
+        Err(_) => {
+            let nth = (u32::from(c) - 0x100) as usize;
+            (0..=255u8).filter(|b| !printable(*b)).nth(nth)
+        }
+    }
+}
+
 /// The crate panics at some files that are no tokenizers, at others when they are used.
 fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
     match catch_unwind(AssertUnwindSafe(call)) {
@@ -211,4 +289,30 @@ fn marked(settings: &Json) -> impl Iterator<Item = AddedToken> {
                 .single_word(is("single_word")),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn tokens_stand_for_bytes() {
+        let of = |decoder: Json| Coding::of(&decoder).expect("it is known");
+        let level = of(json!({"type": "ByteLevel"}));
+        // GPT-2's: a space is U+0120, a line's end U+010A, and every byte has a character of its own.
+        assert_eq!(level.bytes("\u{120}a\u{e9}\u{10a}"), b" a\xe9\n");
+        let all: Vec<u8> = (0..0x200).filter_map(char::from_u32).filter_map(byte_of).collect();
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 256);
+        assert_eq!(all.len(), 256);
+        let replace = json!({"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "});
+        let fallback = of(json!({"type": "Sequence", "decoders": [replace, {"type": "ByteFallback"}]}));
+        assert_eq!(fallback.bytes("\u{2581}Emma"), b" Emma");
+        assert_eq!(fallback.bytes("<0x0A>"), b"\n");
+        assert_eq!(fallback.bytes("<0xZZ>"), b"<0xZZ>");
+        let metaspace = of(json!({"type": "Metaspace", "replacement": "_"}));
+        assert_eq!(metaspace.bytes("_a"), b" a");
+        assert!(Coding::of(&json!({"type": "WordPiece"})).is_none());
+        assert!(Coding::of(&Json::Null).is_none());
+    }
 }

@@ -219,7 +219,7 @@ impl Text<'_> {
     }
 
     fn next(&mut self, logits: &[f32]) -> Result<Option<Finish>> {
-        if let Some(token) = self.tokens.choose(logits) {
+        if let Some(token) = self.tokens.choose(logits)? {
             let (piece, stopped) = self.pieces.push(token)?;
             self.show(piece);
             if stopped {
