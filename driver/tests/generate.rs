@@ -118,7 +118,8 @@ fn drafts_change_no_text() {
                 assert!(accepted <= proposed && proposed < n.max(2) * most);
                 if sampling.temperature == 0.0 && std::ptr::eq(small, &m) {
                     assert_eq!(proposed, accepted, "its own tokens");
-                    assert!(accepted + accepted.div_ceil(most) + 1 >= n, "{accepted} of {n}");
+                    // Of each run one token more than was proposed, and of the prompt's.
+                    assert!(accepted + accepted.div_ceil(most) + 2 >= n, "{accepted} of {n}");
                 }
                 drop(g);
                 // What is kept is the text, whatever was proposed behind it.
