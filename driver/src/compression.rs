@@ -73,7 +73,7 @@ fn matrix(graph: &Graph, node: &Node) -> Matrix {
 fn error(c: &Constant, axis: usize, four: bool) -> Option<f64> {
     let bytes = match &c.data {
         ConstData::Dense(t) => t.bytes(),
-        ConstData::File { source, offset } => source.bytes().get(*offset as usize..)?,
+        ConstData::File { source, offset } => source.bytes().get(*offset..)?,
         ConstData::Splat(_) => return None,
     };
     let extents = brolga_ir::dim::constants(&c.ty.shape)?;

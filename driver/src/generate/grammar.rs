@@ -9,7 +9,7 @@ use crate::{Error, Result};
 use brolga_frontend::safetensors::Facts;
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
@@ -62,7 +62,7 @@ impl Grammars {
     /// When it cannot: what is wrong with the grammar, and where.
     pub fn constraint(&self, grammar: &Grammar) -> Result<Constraint> {
         let top = match grammar {
-            Grammar::Schema(schema) => TopLevelGrammar::from_json_schema(schema.clone()),
+            Grammar::Schema(schema) => TopLevelGrammar::from_json_schema(written(schema)),
             Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),
             Grammar::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
         };
@@ -72,6 +72,18 @@ impl Grammars {
             None => Ok(Constraint { matcher }),
         }
     }
+}
+
+/// A schema that says where spaces are, if it does not say so itself: as Python's `json.dumps` has them. Where any may be, small models
+/// write nothing else.
+fn written(schema: &Json) -> Json {
+    const HOW: &str = "x-guidance";
+    let mut schema = schema.clone();
+    if let Some(fields) = schema.as_object_mut().filter(|fields| !fields.contains_key(HOW)) {
+        let how = json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+        fields.insert(HOW.to_owned(), how);
+    }
+    schema
 }
 
 impl Grammar {

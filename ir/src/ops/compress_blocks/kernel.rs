@@ -54,6 +54,9 @@ pub(super) fn kernel(m: &Matrix, inputs: &[Type], results: &[Type]) -> OwnStages
     }
 }
 
+/// What is merged, of an element and of locals.
+type Each<'a> = dyn Fn(&mut Builder, V, &[V]) -> Vec<V> + 'a;
+
 /// How a block is read.
 struct Block {
     axis: usize,
@@ -114,7 +117,7 @@ impl Block {
     fn over(
         &self,
         of: &[u32],
-        each: &dyn Fn(&mut Builder, V, &[V]) -> Vec<V>,
+        each: &Each<'_>,
         by: &[(f32, Binary)],
         first: u32,
     ) -> Stage {
