@@ -4,12 +4,13 @@
 //! stage { s = 0 }  loop(B) { stage reduce(L) { d = Σ … }  stage { s = fma(…, s) } }  epilogue…
 //! ```
 
+use super::super::contraction::is_sum;
 use super::super::flat::{Flat, FlatRead, FlatStage, Node, Target, is_affine, stride_is_one};
 use brolga_ir::index::{Ix, Var};
 use brolga_ir::loops::{BLOCK, Buf, Minima, Scales};
-use brolga_ir::scalar::Body;
+use brolga_ir::scalar::{Body, Builder};
 use brolga_ir::structured::{IterKind, blocks};
-use brolga_ir::{Dim, TileKind};
+use brolga_ir::{DType, Dim, Number, TileKind};
 
 /// Scales, and what belongs to them.
 pub struct Scaled<'f> {
@@ -69,19 +70,18 @@ pub fn find(flat: &Flat) -> Option<Found<'_>> {
     else {
         return None;
     };
-    let rest = || 3..flat.stages.len();
+    let inside = matches!(body[..], [Node::Stage(1), Node::Stage(2)]) && needed.is_empty();
+    let epilogue = &flat.stages[flat.stages.len().min(3)..];
     let in_order = behind
         .iter()
-        .map(|n| matches!(n, Node::Stage(i) if flat.stages[*i].dims.is_empty()).then_some(()))
-        .collect::<Option<Vec<()>>>()?;
-    if !matches!(body[..], [Node::Stage(1), Node::Stage(2)]) || !needed.is_empty() || in_order.len() != rest().len() {
+        .zip(3..)
+        .all(|(n, i)| matches!(n, Node::Stage(j) if *j == i));
+    let plain = |s: &FlatStage| s.guard.is_empty() && s.checks.is_empty() && !s.scan && !s.scatter;
+    let points = epilogue.iter().all(|s| s.dims.is_empty() && s.combine.is_none());
+    if !(inside && in_order && behind.len() == epilogue.len() && points && flat.stages.iter().all(plain)) {
         return None;
     }
     let [zero, products, scaled] = [0, 1, 2].map(|i| &flat.stages[i]);
-    let plain = |s: &FlatStage| s.guard.is_empty() && s.checks.is_empty() && !s.scan && !s.scatter;
-    if !flat.stages.iter().all(plain) || flat.stages[3..].iter().any(|s| s.combine.is_some()) {
-        return None;
-    }
     // The sum starts from 0, in the local that the scaled blocks are added to.
     let starts = zero.reads.is_empty() && zero.body == zero_body() && zero.writes == scaled.writes;
     let bits = [8, 4]
@@ -93,7 +93,7 @@ pub fn find(flat: &Flat) -> Option<Found<'_>> {
         .find(|m| scaled.body == blocks::scaled_body(*m))?;
     let [(byte, dim)] = &products.dims[..] else { return None };
     let bytes = BLOCK / kind.packed();
-    let sums = products.combine.as_ref().is_some_and(super::super::contraction::is_sum);
+    let sums = products.combine.as_ref().is_some_and(is_sum);
     if !starts || !sums || dim.kind != IterKind::Reduction || !dim.extent.is(bytes) || !scaled.dims.is_empty() {
         return None;
     }
@@ -118,13 +118,13 @@ pub fn find(flat: &Flat) -> Option<Found<'_>> {
         of_columns.push(reads[4]);
     }
     let together = of_rows.iter().all(|(_, index)| *index == scale.1);
-    // Rows lie side by side in the scales, whatever dimension they are of.
-    let moved = |v: Var| scale.1.stride(v).is_none_or(|d| d.is(0));
-    let innermost = flat.outer.iter().rev().find(|(v, _)| a.1.uses(*v));
-    let beside = innermost.is_none_or(|(v, d)| d.is(1) || stride_is_one(scale.1, *v));
-    let columns_apart = flat.outer.iter().filter(|(v, _)| w.1.uses(*v)).all(|(v, _)| moved(*v));
+    // Rows lie side by side in their scales, whatever dimension they are of, and each side has its own.
+    let moves = |index: &Ix| -> Vec<Var> { flat.outer.iter().map(|(v, _)| *v).filter(|v| index.uses(*v)).collect() };
+    let (row_dims, column_dims) = (moves(a.1), moves(w.1));
+    let beside = row_dims.last().is_none_or(|v| stride_is_one(scale.1, *v));
+    let apart = moves(scale.1) == row_dims && of_columns.iter().all(|(_, index)| moves(index) == column_dims);
     let affine = operands.iter().chain(&reads).all(|(_, index)| is_affine(index));
-    if !(halves && contiguous && own && together && beside && columns_apart && affine) {
+    if !(halves && contiguous && own && together && beside && apart && affine) {
         return None;
     }
     Some(Found {
@@ -144,8 +144,8 @@ pub fn find(flat: &Flat) -> Option<Found<'_>> {
 
 /// A zero, in f32.
 fn zero_body() -> Body {
-    let mut b = brolga_ir::scalar::Builder::new(&[]);
-    let zero = b.constant(brolga_ir::DType::F32, brolga_ir::Number::Float(0.0));
+    let mut b = Builder::new(&[]);
+    let zero = b.constant(DType::F32, Number::Float(0.0));
     b.finish(&[zero])
 }
 
