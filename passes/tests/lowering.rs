@@ -236,6 +236,30 @@ fn a_concatenation_is_linear_in_its_operands() {
     assert_eq!(concatenated(500, "[64, 2]", 1), (1000, 500, 0));
 }
 
+/// Products over blocks with scales are loops as all trees are, and register tiles on every CPU: prompts and single rows, of 8 and 4 bits.
+#[test]
+fn products_over_blocks_are_tiles() {
+    let def = ops::lookup("block_product").expect("there is one");
+    let mut found = 0;
+    for sample in def.samples() {
+        let op = Op::new(def.name(), &sample.attrs).expect("samples are valid");
+        let graph = graph_of(&op, &sample, in_order).unwrap_or_else(|e| panic!("{e}"));
+        let structured = lower::to_structured(&graph).unwrap_or_else(|e| panic!("{e}"));
+        for target in Target::CPUS {
+            for k in chosen(&structured, &Machine::of(&target)).kernels {
+                let looped = k.list().is_none();
+                assert!(
+                    !looped || matches!(k.schedule, Some(Schedule::Tile(_))),
+                    "{}: {k}",
+                    target.name
+                );
+                found += usize::from(looped);
+            }
+        }
+    }
+    assert!(found >= 4 * Target::CPUS.len(), "{found} products");
+}
+
 /// What every operator may be scheduled as, on a CPU and on a GPU: schedules read back from the text of their kernels, their
 /// loops are valid, and they mean the same.
 #[test]
