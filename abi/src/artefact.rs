@@ -167,11 +167,6 @@ impl<'a> Artefact<'a> {
         })
     }
 
-    /// The checksum of the weights, as they were written: [`checksum_of_blocks`].
-    pub fn weights_checksum(&self) -> u64 {
-        self.weights_checksum
-    }
-
     /// What the program says of itself.
     pub fn meta(&self) -> &Meta {
         &self.meta
@@ -222,8 +217,8 @@ pub fn checksum(bytes: &[u8]) -> u64 {
     step(step(hash, word(&last)), bytes.len() as u64)
 }
 
-/// The checksum of weights, from those of their blocks of [`BLOCK`] bytes.
-pub fn checksum_of_blocks(blocks: impl Iterator<Item = u64>) -> u64 {
+/// The checksum of weights, from those of their blocks.
+fn checksum_of_blocks(blocks: impl Iterator<Item = u64>) -> u64 {
     let sums: Vec<u8> = blocks.flat_map(u64::to_le_bytes).collect();
     checksum(&sums)
 }

@@ -463,7 +463,7 @@ fn texts_and_artefacts_that_are_damaged() {
     check("an artefact of another version", "digits.brolga", &["digits.brolga"]);
 }
 
-/// Large weights are checked beside the first run, which then has no results.
+/// A bit that is wrong in large weights is found before anything runs.
 #[test]
 fn large_weights_that_are_damaged() {
     let dir = tempfile::tempdir().expect("there is room for temporary files");

@@ -9,13 +9,12 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use brolga_abi::artefact::{Artefact, FormatError, checksum};
+use brolga_abi::artefact::{Artefact, BLOCK, FormatError, checksum};
 use brolga_abi::{Dim, Entries, ErrorCode, Meta, Output, PlanFn, RunFn, ShapesFn};
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
 use crate::features;
 use crate::memory::ALIGN;
-use crate::soundness::Soundness;
 use crate::{AlignedBytes, Error, Result};
 
 /// The functions of a program.
@@ -66,8 +65,6 @@ pub struct Program {
     meta: Meta,
     functions: Functions,
     weights: Weights,
-    /// Of an artefact: whether its weights are as they were written.
-    soundness: Option<Soundness>,
     /// Keeps the functions alive.
     _code: Box<dyn Code>,
 }
@@ -98,13 +95,12 @@ impl Program {
             functions: code.functions(),
             meta,
             weights,
-            soundness: None,
             _code: code,
         })
     }
 
-    /// Maps an artefact. Nothing is compiled, packed or copied; every byte is read once to find damage, large weights beside the first run,
-    /// which gives no results before ([`Program::check_weights`]).
+    /// Maps an artefact. Nothing is compiled, packed or copied; every byte is read once, by as many threads as there are
+    /// cores, to find damage.
     ///
     /// # Safety
     /// The file must come from a compiler that is trusted: its code will run. It must not be changed or shortened in
@@ -125,40 +121,26 @@ impl Program {
             return Err(damaged(FormatError::Magic));
         }
         // SAFETY: the caller promises that the file does not change.
-        let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(io)?);
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         let artefact = Artefact::parse(&map).map_err(damaged)?;
         check_machine(path, artefact.meta())?;
         let (code, weights) = (artefact.code(), artefact.weights());
-        let soundness = Soundness::of(path, &map, &artefact);
-        if soundness.is_known() {
-            soundness.wait()?;
-        }
+        let sums = block_sums(&map[weights.clone()]);
+        artefact.check_weights(sums.into_iter()).map_err(damaged)?;
         let meta = artefact.into_meta();
         let code = MappedCode::map(&file, &map[code.clone()], code.start as u64, meta.entries).map_err(io)?;
         let weights = if weights.is_empty() {
             Weights::Empty
         } else {
-            Weights::Mapped(map.clone(), weights)
+            Weights::Mapped(Arc::new(map), weights)
         };
         // SAFETY: the caller trusts the file, whose metadata describes its code.
-        let program = unsafe { Program::new(meta, Box::new(code), weights) }?;
-        Ok(Program {
-            soundness: Some(soundness),
-            ..program
-        })
+        unsafe { Program::new(meta, Box::new(code), weights) }
     }
 
     /// What the program says of itself.
     pub fn meta(&self) -> &Meta {
         &self.meta
-    }
-
-    /// Waits until it is known that the weights of an artefact are as they were written. Every run does.
-    ///
-    /// # Errors
-    /// When they are not.
-    pub fn check_weights(&self) -> Result<()> {
-        self.soundness.as_ref().map_or(Ok(()), Soundness::wait)
     }
 
     /// The packed weights.
@@ -343,6 +325,25 @@ fn check_machine(path: &Path, meta: &Meta) -> Result<()> {
     Err(Error::CpuFeatures {
         path: path.to_owned(),
         features: missing.join(", "),
+    })
+}
+
+/// The checksums of the blocks of weights. Threads share the work from a few blocks on: one reads about as fast as it sums,
+/// and pages that are not in memory yet are waited for side by side.
+fn block_sums(weights: &[u8]) -> Vec<u64> {
+    let blocks: Vec<&[u8]> = weights.chunks(BLOCK).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = blocks.len().div_ceil(threads).max(4);
+    let sum = |part: &[&[u8]]| part.iter().map(|b| checksum(b)).collect::<Vec<u64>>();
+    let mut parts = blocks.chunks(share);
+    let first = parts.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        let others: Vec<_> = parts.map(|part| scope.spawn(move || sum(part))).collect();
+        let mut sums = sum(first);
+        for other in others {
+            sums.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        sums
     })
 }
 
