@@ -114,12 +114,7 @@ fn tiles(c: &mut Criterion) {
                     scratch: scratch.at(0).cast(),
                     ahead: std::ptr::null(),
                     ahead_step: 0,
-                    a_scale: std::ptr::null(),
-                    a_offset: std::ptr::null(),
-                    a_total: std::ptr::null(),
-                    a_scale_block: 0,
-                    b_scale: std::ptr::null(),
-                    b_minima: std::ptr::null(),
+                    ..TileArgs::NONE
                 };
                 group.throughput(Throughput::Elements((2 * usize::from(rows) * key.width() * k) as u64));
                 let function = kernel.function();
@@ -207,12 +202,7 @@ impl Gemm {
                 scratch: std::ptr::null_mut(),
                 ahead: std::ptr::null(),
                 ahead_step: 0,
-                a_scale: std::ptr::null(),
-                a_offset: std::ptr::null(),
-                a_total: std::ptr::null(),
-                a_scale_block: 0,
-                b_scale: std::ptr::null(),
-                b_minima: std::ptr::null(),
+                ..TileArgs::NONE
             };
             function(&args);
         }

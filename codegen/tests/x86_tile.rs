@@ -216,12 +216,7 @@ fn run(code: &Code, key: TileKey, case: &Case, data: &Data, cols: usize, acc: bo
         // Nothing is there, and nothing is read there.
         ahead: std::ptr::null(),
         ahead_step: 64,
-        a_scale: std::ptr::null(),
-        a_offset: std::ptr::null(),
-        a_total: std::ptr::null(),
-        a_scale_block: 0,
-        b_scale: std::ptr::null(),
-        b_minima: std::ptr::null(),
+        ..TileArgs::NONE
     };
     // SAFETY: the bytes are the kernel of `key`, this CPU has its level, and the cases keep every address in its buffer.
     unsafe { code.call(&args) };

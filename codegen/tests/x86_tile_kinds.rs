@@ -207,12 +207,7 @@ fn check(key: TileKey, case: Case, extreme: bool) {
                 scratch: scratch.as_mut_ptr().cast(),
                 ahead: std::ptr::null(),
                 ahead_step: 64,
-                a_scale: std::ptr::null(),
-                a_offset: std::ptr::null(),
-                a_total: std::ptr::null(),
-                a_scale_block: 0,
-                b_scale: std::ptr::null(),
-                b_minima: std::ptr::null(),
+                ..TileArgs::NONE
             };
             // SAFETY: the bytes are the kernel of `key`, this CPU has its instructions, and cases keep addresses in their buffers.
             let function: extern "sysv64" fn(*const TileArgs) = unsafe { std::mem::transmute(code.as_ptr()) };
@@ -302,12 +297,7 @@ fn every_sixteen_bit_float_is_converted() {
                     scratch: scratch.as_mut_ptr().cast(),
                     ahead: std::ptr::null(),
                     ahead_step: 64,
-                    a_scale: std::ptr::null(),
-                    a_offset: std::ptr::null(),
-                    a_total: std::ptr::null(),
-                    a_scale_block: 0,
-                    b_scale: std::ptr::null(),
-                    b_minima: std::ptr::null(),
+                    ..TileArgs::NONE
                 };
                 // SAFETY: the bytes are the kernel of `key`, this CPU has its instructions, and a row of the panel is there.
                 let function: extern "sysv64" fn(*const TileArgs) = unsafe { std::mem::transmute(code.as_ptr()) };

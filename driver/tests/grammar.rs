@@ -166,6 +166,7 @@ fn the_command_line() {
         (&["--grammar", "nowhere.lark"], "nowhere.lark"),
         (&["--regex", "yes", "--grammar", "yes.lark"], "cannot be used with"),
         (&["--regex", "yes", "--beams", "2", "--temperature", "0"], "beams"),
+        (&["--draft", &folder, "--beams", "2", "--temperature", "0"], "beams"),
     ] {
         let ran = run(args);
         assert!(ran.status == 2 && ran.err.contains(needle), "{}", ran.err);

@@ -537,33 +537,41 @@ impl Body<'_> {
     /// Adds a product.
     fn multiply(&self, f: &mut Function, acc: V, a: Part, b: Part) {
         match (a, b) {
-            (Part::One(a), Part::One(b)) if self.key.kind == TileKind::U8I8 => f.push(Op::Dot {
-                op: Dot::U8I8,
-                ty: f.whole(Elem::I32),
-                acc,
-                a,
-                b: Operand::Reg(b),
-            }),
-            (Part::One(a), Part::One(b)) => f.push(Op::Fma {
+            (Part::One(a), Part::One(b)) if !self.key.is_bytes() => f.push(Op::Fma {
                 ty: self.floats(),
                 acc,
                 a: b,
                 b: Operand::Reg(a),
             }),
-            (Part::Words(a), Part::Words(b)) => {
-                for (a, b) in a.into_iter().zip(b) {
-                    let pairs = f.binary(Binary::PairSum, f.whole(Elem::I16), a, Operand::Reg(b));
-                    f.push(Op::Binary {
-                        op: Binary::Add,
-                        ty: f.whole(Elem::I32),
-                        dst: acc,
-                        a: acc,
-                        b: Operand::Reg(pairs),
-                    });
-                }
-            }
-            _ => unreachable!("both operands are words or neither is"),
+            _ => add_bytes(f, acc, a, b),
         }
+    }
+}
+
+/// Adds four products of bytes without signs by bytes with signs on each lane.
+fn add_bytes(f: &mut Function, acc: V, unsigned: Part, signed: Part) {
+    let ty = f.whole(Elem::I32);
+    match (unsigned, signed) {
+        (Part::One(a), Part::One(b)) => f.push(Op::Dot {
+            op: Dot::U8I8,
+            ty,
+            acc,
+            a,
+            b: Operand::Reg(b),
+        }),
+        (Part::Words(a), Part::Words(b)) => {
+            for (a, b) in a.into_iter().zip(b) {
+                let pairs = f.binary(Binary::PairSum, f.whole(Elem::I16), a, Operand::Reg(b));
+                f.push(Op::Binary {
+                    op: Binary::Add,
+                    ty,
+                    dst: acc,
+                    a: acc,
+                    b: Operand::Reg(pairs),
+                });
+            }
+        }
+        _ => unreachable!("both operands are words or neither is"),
     }
 }
 

@@ -36,7 +36,7 @@ impl Chat {
         let model = self.how.model(&self.model)?;
         let tokenizer = Tokenizer::of(model.files(), model.facts().vocabulary)?;
         let template = ChatTemplate::of(model.files())?;
-        let draft = self.how.draft()?;
+        let aids = self.how.aids(&model, &tokenizer)?;
         let prefixes = Prefixes::new(1);
         let stopped = Arc::new(AtomicBool::new(false));
         let flag = stopped.clone();
@@ -82,7 +82,7 @@ impl Chat {
             let tokens = tokenizer.encode(&text, false)?;
             let mut reply = match self
                 .how
-                .reply(&model, draft.as_ref(), &tokenizer, Some(&prefixes), &tokens, false)
+                .reply(&model, &aids, &tokenizer, Some(&prefixes), &tokens, false)
             {
                 Ok(reply) => reply,
                 Err(e) => {

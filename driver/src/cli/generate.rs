@@ -4,7 +4,7 @@ use super::inputs::threads;
 use super::{ModelArgs, Outcome, note, print_json, print_raw, time};
 use brolga::generate::beams::{self, Beams, Early};
 #[cfg(feature = "grammar")]
-use brolga::generate::grammar::{Grammar, Grammars};
+use brolga::generate::grammar::{Constraint, Grammar, Grammars};
 use brolga::generate::reply::{Finish, Reply};
 use brolga::generate::stop::Stops;
 use brolga::generate::text::{ChatTemplate, Tokenizer};
@@ -77,6 +77,26 @@ struct Done {
     seconds: [f64; 3],
 }
 
+/// What stands beside a model while it writes.
+pub struct Aids {
+    /// A model that proposes tokens.
+    draft: Option<Model>,
+    /// What texts are held to.
+    #[cfg(feature = "grammar")]
+    constraint: Option<Constraint>,
+}
+
+impl Aids {
+    /// True without any.
+    fn is_empty(&self) -> bool {
+        #[cfg(feature = "grammar")]
+        if self.constraint.is_some() {
+            return false;
+        }
+        self.draft.is_none()
+    }
+}
+
 /// Options of every command that generates.
 #[derive(Args, Clone)]
 pub struct GenerateArgs {
@@ -147,12 +167,24 @@ impl GenerateArgs {
         Ok(Model::load(path, &self.read.options()?, self.threads)?)
     }
 
-    /// Reads and compiles the model that proposes tokens, as its folder has it.
-    pub fn draft(&self) -> Result<Option<Model>, super::Failure> {
+    /// What stands beside the model, once for all replies.
+    pub fn aids(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Aids, super::Failure> {
+        #[cfg(feature = "grammar")]
+        let constraint = match self.grammar()? {
+            Some(grammar) => Some(Grammars::of(tokenizer, model.facts())?.constraint(&grammar)?),
+            None => None,
+        };
+        #[cfg(not(feature = "grammar"))]
+        let _ = (model, tokenizer);
+        // A draft is as its folder has it.
         let mut options = self.read.options()?;
         options.folder = Default::default();
         let load = |path| Model::load(path, &options, self.threads);
-        Ok(self.draft.as_ref().map(load).transpose()?)
+        Ok(Aids {
+            draft: self.draft.as_ref().map(load).transpose()?,
+            #[cfg(feature = "grammar")]
+            constraint,
+        })
     }
 
     /// How a model's tokens are chosen, and how many.
@@ -193,23 +225,18 @@ impl GenerateArgs {
     pub fn reply<'m, 't>(
         &self,
         model: &'m Model,
-        draft: Option<&'m Model>,
+        aids: &'m Aids,
         tokenizer: &'t Tokenizer,
         prefixes: Option<&'m Prefixes>,
         prompt: &[i64],
         goes_on: bool,
     ) -> brolga::Result<Reply<'m, 't>> {
-        #[cfg(feature = "grammar")]
-        let constraint = match self.grammar()? {
-            Some(grammar) => Some(Grammars::of(tokenizer, model.facts())?.constraint(&grammar)?),
-            None => None,
-        };
         let mut generator = Generator::new(model, prefixes, prompt, self.settings(model))?;
         #[cfg(feature = "grammar")]
-        if let Some(constraint) = constraint {
-            generator = generator.held_to(constraint);
+        if let Some(constraint) = &aids.constraint {
+            generator = generator.held_to(constraint.clone());
         }
-        if let Some(draft) = draft {
+        if let Some(draft) = &aids.draft {
             generator = generator.with_draft(Draft::new(draft, model, self.draft_tokens)?);
         }
         let before = if goes_on { prompt } else { &[] };
@@ -243,11 +270,10 @@ impl Generate {
         };
         let loaded = start.elapsed().as_secs_f64();
         let beams = self.beams(&model)?;
-        #[cfg(feature = "grammar")]
-        if beams.width > 1 && self.how.grammar()?.is_some() {
-            return Err("beams are not held to grammars; --beams 1 goes on token by token"
-                .to_owned()
-                .into());
+        let aids = self.how.aids(&model, &tokenizer)?;
+        if beams.width > 1 && !aids.is_empty() {
+            let message = "beams are not held to grammars, and have no draft; --beams 1 goes on token by token";
+            return Err(message.to_owned().into());
         }
         if !self.json && self.echo {
             show(&prompt)?;
@@ -255,7 +281,7 @@ impl Generate {
         // A model with an encoder writes a text of its own.
         let goes_on = !self.chat && model.encoder().is_none();
         let done = match beams.width {
-            1 => self.grow(&model, &tokenizer, &tokens, goes_on, loaded)?,
+            1 => self.grow(&model, &aids, &tokenizer, &tokens, (goes_on, loaded))?,
             _ => self.search(&model, &tokenizer, &tokens, goes_on, (&beams, loaded))?,
         };
         self.report(&done, tokens.len())
@@ -279,16 +305,13 @@ impl Generate {
     fn grow(
         &self,
         model: &Model,
+        aids: &Aids,
         tokenizer: &Tokenizer,
         prompt: &[i64],
-        goes_on: bool,
-        loaded: f64,
+        (goes_on, loaded): (bool, f64),
     ) -> Result<Done, super::Failure> {
-        let draft = self.how.draft()?;
         let start = Instant::now();
-        let mut reply = self
-            .how
-            .reply(model, draft.as_ref(), tokenizer, None, prompt, goes_on)?;
+        let mut reply = self.how.reply(model, aids, tokenizer, None, prompt, goes_on)?;
         let read = start.elapsed().as_secs_f64();
         let start = Instant::now();
         let mut text = String::new();

@@ -23,7 +23,7 @@
 use super::{
     Ahead, Buf, Buffer, Expr, Grain, Kernel, LoopKind, Minima, RegInfo, Scales, Scope, Stmt, Tile, visit_sets,
 };
-use crate::index::{Reg, Var, bounds_text, parse_bounds, parse_ix, parse_range_start};
+use crate::index::{Ix, Reg, Var, bounds_text, parse_bounds, parse_ix, parse_range_start};
 use crate::scalar::{Prim, Scalar};
 use crate::text::{
     Lexer, MAX_DEPTH, ParseError, Result, Token, global, parse_dim, parse_global, parse_id, symbol, whole,
@@ -584,13 +584,7 @@ impl Parser<'_, '_> {
         // A tile of f32 does not say so.
         let named = TileKind::ALL.into_iter().find(|k| self.l.eat(k.name()));
         let kind = named.unwrap_or(TileKind::F32);
-        let c = self.buf()?;
-        self.l.expect("[")?;
-        let c_index = parse_ix(self.l)?;
-        self.l.expect(";")?;
-        self.l.expect("row")?;
-        let c_row = parse_ix(self.l)?;
-        self.l.expect("]")?;
+        let (c, c_index, c_row) = self.strided("row")?;
         let accumulate = self.l.eat("+=");
         if !accumulate {
             self.l.expect("=")?;
@@ -606,10 +600,7 @@ impl Parser<'_, '_> {
         let a_k = parse_ix(self.l)?;
         self.l.expect("]")?;
         self.l.expect("*")?;
-        let b = self.buf()?;
-        self.l.expect("[")?;
-        let b_index = parse_ix(self.l)?;
-        self.l.expect("]")?;
+        let (b, b_index) = self.element()?;
         self.l.expect("sum")?;
         self.l.expect("(")?;
         let mut block = || {
@@ -665,19 +656,31 @@ impl Parser<'_, '_> {
         })
     }
 
-    fn scales(&mut self) -> Result<Scales> {
-        let a = self.buf()?;
-        self.l.expect("[")?;
-        let a_index = parse_ix(self.l)?;
-        self.l.expect(";")?;
-        self.l.expect("block")?;
-        let a_block = parse_ix(self.l)?;
-        self.l.expect("]")?;
-        self.l.expect("*")?;
+    /// `b0[index]`.
+    fn element(&mut self) -> Result<(Buf, Ix)> {
         let b = self.buf()?;
         self.l.expect("[")?;
-        let b_index = parse_ix(self.l)?;
+        let index = parse_ix(self.l)?;
         self.l.expect("]")?;
+        Ok((b, index))
+    }
+
+    /// `b0[index; by distance]`.
+    fn strided(&mut self, by: &str) -> Result<(Buf, Ix, Ix)> {
+        let b = self.buf()?;
+        self.l.expect("[")?;
+        let index = parse_ix(self.l)?;
+        self.l.expect(";")?;
+        self.l.expect(by)?;
+        let distance = parse_ix(self.l)?;
+        self.l.expect("]")?;
+        Ok((b, index, distance))
+    }
+
+    fn scales(&mut self) -> Result<Scales> {
+        let (a, a_index, a_block) = self.strided("block")?;
+        self.l.expect("*")?;
+        let (b, b_index) = self.element()?;
         self.l.expect("offset")?;
         let offset = self.buf()?;
         let minima = if self.l.eat("minima") {

@@ -12,7 +12,7 @@
 //! are rounded again. On normally distributed weights the error is 7.5 % of them so (7.8 % on the range alone, 8.6 % with a scale
 //! alone; 7.3 % for the best of six shrunken ranges, which took fifteen times as long).
 //!
-//! Sources: Q8_0 and Q4_1 of llama.cpp; for the fit, Dettmers, Zettlemoyer, "The case for 4-bit precision", arXiv 2212.09720.
+//! Source of the forms: Q8_0 and Q4_1 of llama.cpp.
 
 mod kernel;
 

@@ -24,6 +24,18 @@ pub enum Moves {
     Neither,
 }
 
+impl Moves {
+    /// Of a dimension that moves the left operand, and the right one, or not.
+    pub const fn of(left: bool, right: bool) -> Moves {
+        match (left, right) {
+            (true, false) => Moves::Left,
+            (false, true) => Moves::Right,
+            (true, true) => Moves::Both,
+            (false, false) => Moves::Neither,
+        }
+    }
+}
+
 /// An operand: a buffer, and where and under which conditions it is read. Where one fails, the value is 0.
 #[derive(Clone, Copy)]
 pub struct Access<'f> {
@@ -109,12 +121,7 @@ impl<'f> Contraction<'f> {
             return fail("an operand is gathered, is no buffer, or is not 0 out of bounds");
         };
         let dims = flat.outer.iter().map(|(v, d)| {
-            let moves = match (left.moved_by(*v), right.moved_by(*v)) {
-                (true, false) => Moves::Left,
-                (false, true) => Moves::Right,
-                (true, true) => Moves::Both,
-                (false, false) => Moves::Neither,
-            };
+            let moves = Moves::of(left.moved_by(*v), right.moved_by(*v));
             (*v, d.clone(), moves)
         });
         let inputs = &s.body.inputs;

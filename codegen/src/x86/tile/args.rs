@@ -55,6 +55,34 @@ pub struct TileArgs {
     pub b_minima: *const c_void,
 }
 
+impl TileArgs {
+    /// Nothing anywhere: for what a kernel of a kind does not look at.
+    pub const NONE: TileArgs = TileArgs {
+        a: std::ptr::null(),
+        b: std::ptr::null(),
+        c: std::ptr::null_mut(),
+        a_row: 0,
+        a_k: 0,
+        c_row: 0,
+        k: 0,
+        blocks0: 0,
+        a_block0: 0,
+        blocks1: 0,
+        a_block1: 0,
+        cols: 0,
+        accumulate: 0,
+        scratch: std::ptr::null_mut(),
+        ahead: std::ptr::null(),
+        ahead_step: 0,
+        a_scale: std::ptr::null(),
+        a_offset: std::ptr::null(),
+        a_total: std::ptr::null(),
+        a_scale_block: 0,
+        b_scale: std::ptr::null(),
+        b_minima: std::ptr::null(),
+    };
+}
+
 /// Byte offsets of the fields of [`TileArgs`], for generated code that fills it.
 impl TileArgs {
     /// Bytes of the whole structure; its alignment is 8.

@@ -39,12 +39,13 @@ impl Scaled<'_> {
     }
 }
 
+/// The stage that writes the sums.
+pub const SUMMED: usize = 2;
+
 /// Such a product.
 pub struct Found<'f> {
     /// The kind of its tiles.
     pub kind: TileKind,
-    /// The stage that writes the sums.
-    pub summed: usize,
     /// The rows' integers.
     pub a: (Buf, &'f Ix),
     /// The columns' integers.
@@ -129,7 +130,6 @@ pub fn find(flat: &Flat) -> Option<Found<'_>> {
     }
     Some(Found {
         kind,
-        summed: 2,
         a,
         b: *w,
         steps: vec![(*var, extent.clone()), (*byte, Dim::Const(bytes))],

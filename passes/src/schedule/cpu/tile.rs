@@ -121,12 +121,7 @@ impl<'f> Tiling<'f> {
         let Some(found) = blocks::find(flat) else {
             return fail("the kernel has loops, which only a tree keeps in order");
         };
-        let moved = |v: Var| match (found.a.1.uses(v), found.b.1.uses(v)) {
-            (true, false) => Moves::Left,
-            (false, true) => Moves::Right,
-            (true, true) => Moves::Both,
-            (false, false) => Moves::Neither,
-        };
+        let moved = |v: Var| Moves::of(found.a.1.uses(v), found.b.1.uses(v));
         let that = |all: &[Moves]| -> Vec<(Var, Dim)> {
             let dims = flat.outer.iter().filter(|(v, _)| all.contains(&moved(*v)));
             dims.cloned().collect()
@@ -141,7 +136,7 @@ impl<'f> Tiling<'f> {
         Ok(Tiling {
             flat,
             kind: found.kind,
-            summed: found.summed,
+            summed: blocks::SUMMED,
             a: found.a,
             b: found.b,
             batch: columns,
