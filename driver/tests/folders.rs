@@ -122,6 +122,30 @@ fn blocks_of_one_value_keep_it() {
     }
 }
 
+/// What few bits cost is told of each matrix, and as much is computed as without.
+#[test]
+fn what_few_bits_cost() {
+    let dir = tempfile::tempdir().expect("there is room");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny_llama");
+    let info = |args: &[&str]| -> serde_json::Value {
+        let ran = brolga(dir.path(), &[&["info", folder, "--json"], args].concat());
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        serde_json::from_str(&ran.out).expect("it is JSON")
+    };
+    let plain = info(&[]);
+    assert_eq!(plain["compressed"], serde_json::json!([]));
+    for (kind, errors) in [("int8", 0.001..0.02), ("int4", 0.03..0.15)] {
+        let found = info(&["--weights", kind]);
+        assert_eq!(found["flops"], plain["flops"]);
+        let matrices = found["compressed"].as_array().expect("a list");
+        assert!(matrices.len() > 20, "{matrices:?}");
+        for m in matrices {
+            assert!(m["bytes"].as_u64() < m["stored_bytes"].as_u64(), "{m}");
+            assert!(m["error"].as_f64().is_some_and(|e| errors.contains(&e)), "{m}");
+        }
+    }
+}
+
 #[test]
 fn headers_that_are_wrong() {
     let dir = tempfile::tempdir().expect("there is room");

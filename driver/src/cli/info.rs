@@ -149,6 +149,7 @@ fn flops(g: &Graph) -> Dim {
                 let summed = n.op.axes("lhs_contract").into_iter().map(|a| ty(0).shape[a].clone());
                 summed.fold(g.ty(n.outputs[0]).len(), |p, d| &p * &d)
             }
+            "block_product" | "packed_product" => &ty(0).len() * &g.ty(n.outputs[0]).shape[1],
             // Weights are [out, in / groups, window…].
             "conv" => brolga::ir::dim::product(ty(1).shape.iter().skip(1)) * g.ty(n.outputs[0]).len(),
             _ => continue,

@@ -12,6 +12,7 @@ use crate::options::Options;
 use crate::session::Session;
 use crate::source;
 use crate::{Error, Result};
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine};
 use brolga_frontend::safetensors::Facts;
 use brolga_runtime::View;
 use serde_json::{Value as Json, json};
@@ -19,9 +20,6 @@ use std::path::Path;
 
 /// What an encoder gives.
 const HIDDEN: &str = "last_hidden_state";
-
-/// Three bytes as four letters.
-const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// An encoder with its tokenizer.
 pub struct Encoder {
@@ -78,7 +76,9 @@ impl Encoder {
         for (index, tokens) in texts.iter().enumerate() {
             let vector = self.embed(tokens).map_err(|e| Refusal::failed(told(&e)))?;
             let embedding = match packed {
-                true => base64(&vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).into(),
+                true => STANDARD
+                    .encode(vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+                    .into(),
                 false => Json::from(vector),
             };
             data.push(json!({ "object": "embedding", "index": index, "embedding": embedding }));
@@ -121,36 +121,5 @@ impl Encoder {
         // Zeros have no direction.
         let scale = if length > 0.0 { length.recip() } else { 0.0 };
         Ok(sum.iter().map(|x| (x * scale) as f32).collect())
-    }
-}
-
-/// Bytes as text (RFC 4648).
-fn base64(bytes: &[u8]) -> String {
-    let group = |three: &[u8]| {
-        let at = |i: usize| u32::from(three.get(i).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        let letter = move |i: usize| char::from(LETTERS[(bits >> (18 - 6 * i) & 63) as usize]);
-        let given = three.len() + 1;
-        (0..4).map(move |i| if i < given { letter(i) } else { '=' })
-    };
-    bytes.chunks(3).flat_map(group).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn bytes_as_text() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(base64(&[0xff, 0xfb, 0xf0]), "//vw");
     }
 }
