@@ -6,6 +6,7 @@
 //! | [`error`] | the codes that generated functions return, and their texts |
 //! | [`dtype`] | element types as they cross the boundary |
 //! | [`meta`] | what a compiled program says of itself: inputs, outputs, symbols, entry points |
+//! | [`has_matrices`] | whether this process may run code that uses registers of matrices |
 //! | [`artefact`] | the `.brolga` file: code, metadata and packed weights, ready to be memory-mapped |
 //! | [`mod@header`] | the C header of a program compiled ahead of time |
 //!
@@ -24,6 +25,7 @@
 //! elsewhere; [`abi_fn!`] defines a Rust function with it.
 
 pub mod artefact;
+mod cpu;
 pub mod ctx;
 pub mod dtype;
 pub mod error;
@@ -31,6 +33,7 @@ pub mod header;
 pub mod meta;
 mod wire;
 
+pub use cpu::has_matrices;
 pub use ctx::{
     ABI_VERSION, Alias, AllocFn, Body, Ctx, HostFn, NO_NODE, ParallelFor, PlanFn, RunFn, ShapesFn, StepHook,
 };

@@ -96,7 +96,7 @@ fn tiles(c: &mut Criterion) {
                 let [left, ..] = kind.dtypes().map(|d| d.bytes() as i64);
                 let (mut a, mut b, mut out) =
                     (Floats::new(28 * (k + 16)), Floats::new(k * PANEL), Floats::new(28 * 48));
-                let mut scratch = Floats::new(TileArgs::scratch_bytes(kind) / 4);
+                let mut scratch = Floats::new(TileArgs::scratch_bytes(family, kind) / 4);
                 let args = TileArgs {
                     a: a.at(0).cast(),
                     b: b.at(0).cast(),

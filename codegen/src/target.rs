@@ -108,7 +108,10 @@ pub fn native() -> Option<Target> {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl");
         let vnni = v4 && is_x86_feature_detected!("avx512vnni");
+        let bf16 = vnni && is_x86_feature_detected!("avx512bf16");
         Some(match (vnni, v4, v3) {
+            _ if bf16 && brolga_abi::has_matrices() => Target::x86_64_v4_amx(),
+            _ if bf16 => Target::x86_64_v4_bf16(),
             (true, ..) => Target::x86_64_v4_vnni(),
             (_, true, _) => Target::x86_64_v4(),
             (.., true) => Target::x86_64_v3(),

@@ -138,12 +138,12 @@ fn blocks_are_summed_in_integers_and_then_in_floats() {
 #[test]
 fn any_number_of_rows() {
     for kind in [TileKind::Q8, TileKind::Q4] {
-        for rows in 1..=25 {
+        for rows in 1..=33 {
             let (b, buffers) = product(Case {
                 kind,
                 rows,
                 m: rows,
-                k: 64,
+                k: 224,
                 n: 45,
                 minima: true,
                 cut: false,

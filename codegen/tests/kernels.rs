@@ -575,8 +575,27 @@ fn check_tile(kind: TileKind, b: &Build, symbols: &[i64], buffers: &[Vec<u8>]) {
     }
 }
 
+/// Those of any runs of steps.
 fn plain_kinds() -> impl Iterator<Item = TileKind> {
-    TileKind::ALL.into_iter().filter(|kind| !kind.has_scales())
+    TileKind::ALL
+        .into_iter()
+        .filter(|kind| !kind.has_scales() && *kind != TileKind::Bf16Pairs)
+}
+
+#[test]
+fn tiles_of_pairs() {
+    for shape in [
+        [4, 8, 32, 32],
+        [32, 70, 96, 70],
+        [6, 20, 64, 16],
+        [28, 30, 0, 9],
+        [17, 17, 160, 64],
+    ] {
+        let (b, buffers) = matmul(TileKind::Bf16Pairs, shape, false, false);
+        check_tile(TileKind::Bf16Pairs, &b, &[], &buffers);
+        let (b, buffers) = matmul(TileKind::Bf16Pairs, shape, true, false);
+        check_tile(TileKind::Bf16Pairs, &b, &[shape[1]], &buffers);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The register tiles that are not of f32, run on this CPU against a loop in Rust: 16-bit floats bit for bit as `f32::mul_add` of the
-//! converted operands in the order of the steps, bytes as exact sums that wrap in 32 bits.
+//! converted operands in the order of the steps, or, by pairs, in that of the family's instruction; bytes as exact sums that wrap in 32
+//! bits.
 //!
 //! A family that this CPU lacks is skipped with a word.
 
@@ -10,7 +11,13 @@ use brolga_codegen::x86::{TileArgs, TileKey, assemble_tile, max_rows, symbol};
 use brolga_ir::{DType, TileFamily, TileKind};
 use memmap2::MmapMut;
 
-const FAMILIES: [TileFamily; 3] = [TileFamily::Avx2, TileFamily::Avx512, TileFamily::Avx512Vnni];
+const FAMILIES: [TileFamily; 5] = [
+    TileFamily::Avx2,
+    TileFamily::Avx512,
+    TileFamily::Avx512Vnni,
+    TileFamily::Avx512Bf16,
+    TileFamily::Amx,
+];
 
 /// Every kernel of a kind that this CPU runs.
 fn kernels(kind: TileKind) -> Vec<TileKey> {
@@ -125,14 +132,42 @@ trait Sum {
 enum Chain {
     Float(f32),
     Int(i32),
+    /// `VDPBF16PS`: the odd step of a pair comes first. The even one waits.
+    Pairs(f32, f32),
+    /// `TDPBF16PS`: even and odd ones of 32 steps each have a sum; how many steps there were.
+    Matrix(f32, [f32; 2], usize),
 }
 
 impl Chain {
+    fn new(key: TileKey) -> Chain {
+        match (key.kind, key.family) {
+            (TileKind::U8I8, _) => Chain::Int(0),
+            (TileKind::Bf16Pairs, TileFamily::Avx512Bf16) => Chain::Pairs(0.0, f32::NAN),
+            (TileKind::Bf16Pairs, TileFamily::Amx) => Chain::Matrix(0.0, [0.0; 2], 0),
+            _ => Chain::Float(0.0),
+        }
+    }
+
     fn add(&mut self, kind: TileKind, a: u64, b: u64) {
         let [left, right, _] = kind.dtypes();
+        // Two bf16 have a product that is a number of f32.
+        let product = || left.from_half(a as u16) * right.from_half(b as u16);
         match self {
             Chain::Float(s) => *s = left.from_half(a as u16).mul_add(right.from_half(b as u16), *s),
             Chain::Int(s) => *s = s.wrapping_add(i32::from(a as u8) * i32::from(b as i8)),
+            Chain::Pairs(_, even) if even.is_nan() => *even = product(),
+            Chain::Pairs(s, even) => {
+                *s += product();
+                *s += std::mem::replace(even, f32::NAN);
+            }
+            Chain::Matrix(s, halves, steps) => {
+                halves[*steps % 2] += product();
+                *steps += 1;
+                if steps.is_multiple_of(32) {
+                    let [even, odd] = std::mem::take(halves);
+                    *s += even + odd;
+                }
+            }
         }
     }
 }
@@ -140,8 +175,10 @@ impl Chain {
 impl Sum for Chain {
     fn bits(&self, old: u32, accumulate: bool) -> u32 {
         match *self {
-            Chain::Float(s) if accumulate => (s + f32::from_bits(old)).to_bits(),
-            Chain::Float(s) => s.to_bits(),
+            Chain::Float(s) | Chain::Pairs(s, _) | Chain::Matrix(s, ..) if accumulate => {
+                (s + f32::from_bits(old)).to_bits()
+            }
+            Chain::Float(s) | Chain::Pairs(s, _) | Chain::Matrix(s, ..) => s.to_bits(),
             Chain::Int(s) if accumulate => s.wrapping_add(old as i32) as u32,
             Chain::Int(s) => s as u32,
         }
@@ -154,7 +191,7 @@ fn check(key: TileKey, case: Case, extreme: bool) {
     let [left, right, _] = key.kind.dtypes();
     let (by, rows) = (key.kind.interleave() as usize, usize::from(key.rows));
     let step: i64 = if key.unit_k { 1 } else { -3 };
-    let a: Vec<u64> = (0..2400 + case.k).map(|_| r.element(left, extreme)).collect();
+    let a: Vec<u64> = (0..2400 + 32 * case.k).map(|_| r.element(left, extreme)).collect();
     let filled = case.k.div_ceil(by) * by;
     let mut panel = vec![0u64; case.blocks[0] * case.blocks[1] * filled * PANEL];
     let place = |block: usize, t: usize, j: usize| (block * filled + t / by * by) * PANEL + j * by + t % by;
@@ -176,7 +213,7 @@ fn check(key: TileKey, case: Case, extreme: bool) {
         map.make_exec().expect("executable memory")
     };
     let size = left.bytes() as i64;
-    let mut scratch = vec![0u32; TileArgs::scratch_bytes(key.kind) / 4];
+    let mut scratch = vec![0u32; TileArgs::scratch_bytes(key.family, key.kind) / 4];
     for cols in [1, key.width() / 2 + 1, key.width()] {
         for accumulate in [false, true] {
             let old: Vec<u32> = (0..rows * cols)
@@ -217,10 +254,7 @@ fn check(key: TileKey, case: Case, extreme: bool) {
                 let inside = (1..=rows).contains(&row) && (2..2 + cols).contains(&col);
                 let want = if inside {
                     let (r, j) = (row - 1, col - 2);
-                    let mut sum = match key.kind {
-                        TileKind::U8I8 => Chain::Int(0),
-                        _ => Chain::Float(0.0),
-                    };
+                    let mut sum = Chain::new(key);
                     for block in 0..case.blocks[0] * case.blocks[1] {
                         let (p, q) = ((block / case.blocks[1]) as i64, (block % case.blocks[1]) as i64);
                         for t in 0..case.k {
@@ -245,6 +279,14 @@ fn sixteen_bit_floats_are_chains_of_fused_multiply_adds() {
         for key in kernels(kind) {
             CASES.into_iter().for_each(|case| check(key, case, false));
         }
+    }
+}
+
+/// Their tiles are of one run of whole blocks of 32 steps.
+#[test]
+fn pairs_of_bf16_are_summed_as_their_instructions_do() {
+    for key in kernels(TileKind::Bf16Pairs).into_iter().filter(|k| !k.ahead) {
+        [0, 32, 64, 160].into_iter().for_each(|k| check(key, plain(k), false));
     }
 }
 
@@ -276,7 +318,7 @@ fn every_sixteen_bit_float_is_converted() {
             let bytes = assemble_tile(key).expect("a kernel of the family");
             map[..bytes.len()].copy_from_slice(&bytes);
             let code = map.make_exec().expect("executable memory");
-            let mut scratch = vec![0u32; TileArgs::scratch_bytes(kind) / 4];
+            let mut scratch = vec![0u32; TileArgs::scratch_bytes(key.family, kind) / 4];
             for first in (0..=u16::MAX).step_by(PANEL) {
                 let b: Vec<u16> = (0..PANEL as u16).map(|j| first + j).collect();
                 let mut c = vec![0f32; PANEL];

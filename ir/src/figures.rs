@@ -98,6 +98,7 @@ impl Figures {
                 // Scales take about as long as a third of the products.
                 1 if k.has_scales() => 0.75 * cost.tile_flops * cost.byte_tiles,
                 1 => cost.tile_flops * cost.byte_tiles,
+                _ if k == TileKind::Bf16Pairs => cost.tile_flops * cost.pair_tiles,
                 _ => cost.tile_flops,
             }),
             vectors: cost.tile_flops,

@@ -31,6 +31,9 @@ pub enum TileKind {
     F16,
     /// bf16 by bf16, converted in registers and summed in f32.
     Bf16,
+    /// bf16 by bf16, summed in f32 by pairs of steps: by instructions that add up in an order of their own and take what is below the
+    /// smallest normal number for 0, where there are some. Of one run of whole [`BLOCK`](crate::loops::BLOCK)s of steps.
+    Bf16Pairs,
     /// u8 by i8, summed in i32, which wraps. Other pairs of bytes are such a one but for an offset.
     U8I8,
     /// i8 by u8 in blocks of [`BLOCK`](crate::loops::BLOCK) steps, of which each row and each column has a scale: blocks are summed in i32,
@@ -42,10 +45,11 @@ pub enum TileKind {
 
 impl TileKind {
     /// Every kind.
-    pub const ALL: [TileKind; 6] = [
+    pub const ALL: [TileKind; 7] = [
         TileKind::F32,
         TileKind::F16,
         TileKind::Bf16,
+        TileKind::Bf16Pairs,
         TileKind::U8I8,
         TileKind::Q8,
         TileKind::Q4,
@@ -56,16 +60,17 @@ impl TileKind {
         match self {
             TileKind::F32 => [DType::F32; 3],
             TileKind::F16 => [DType::F16, DType::F16, DType::F32],
-            TileKind::Bf16 => [DType::BF16, DType::BF16, DType::F32],
+            TileKind::Bf16 | TileKind::Bf16Pairs => [DType::BF16, DType::BF16, DType::F32],
             TileKind::U8I8 => [DType::U8, DType::I8, DType::I32],
             TileKind::Q8 | TileKind::Q4 => [DType::I8, DType::U8, DType::F32],
         }
     }
 
-    /// The kind of tiles with these operands and sums, of which every step counts alike; `None` where there is none.
+    /// The kind of tiles with these operands and sums, of which every step counts alike, on any machine; `None` where there is none.
     pub fn of(dtypes: [DType; 3]) -> Option<TileKind> {
         let all = TileKind::ALL.into_iter();
-        all.filter(|k| !k.has_scales()).find(|k| k.dtypes() == dtypes)
+        all.filter(|k| !k.has_scales() && *k != TileKind::Bf16Pairs)
+            .find(|k| k.dtypes() == dtypes)
     }
 
     /// True where blocks of steps have scales.
@@ -91,6 +96,7 @@ impl TileKind {
     pub const fn interleave(self) -> i64 {
         match self {
             TileKind::F32 | TileKind::F16 | TileKind::Bf16 => 1,
+            TileKind::Bf16Pairs => 2,
             TileKind::U8I8 | TileKind::Q8 | TileKind::Q4 => 4,
         }
     }
@@ -101,6 +107,7 @@ impl TileKind {
             TileKind::F32 => "f32",
             TileKind::F16 => "f16",
             TileKind::Bf16 => "bf16",
+            TileKind::Bf16Pairs => "bf16x2",
             TileKind::U8I8 => "u8i8",
             TileKind::Q8 => "q8",
             TileKind::Q4 => "q4",
@@ -111,6 +118,10 @@ impl TileKind {
 /// The family of kernels that a register-tile contraction becomes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum TileFamily {
+    /// As the one with products of bf16, and matrices of 16 rows by 16 columns in registers of their own (AMX).
+    Amx,
+    /// As the one with products of bytes, and sums of two products of bf16 in one instruction.
+    Avx512Bf16,
     /// Assembled, 512-bit vectors, sums of four products of bytes in one instruction.
     Avx512Vnni,
     /// Assembled, 512-bit vectors.
@@ -138,25 +149,45 @@ const fn shape(rows: u32, cols: u32) -> TileShape {
 impl TileFamily {
     /// The kernels of the family, the widest first. The cost model, the schedules and the assembler of tiles read this table.
     pub const fn shapes(self, kind: TileKind) -> &'static [TileShape] {
-        use TileFamily::{Avx2, Avx512, Avx512Vnni, Generic};
+        use TileFamily::{Amx, Avx2, Avx512, Avx512Bf16, Avx512Vnni, Generic};
         match (self, kind) {
-            // Bytes become words here: pairs of steps take two vectors where others take one, and a sum of its own.
-            (Avx512, TileKind::U8I8) => const { &[shape(12, 32), shape(24, 16)] },
-            (Avx2, TileKind::U8I8) => const { &[shape(4, 16), shape(8, 8)] },
+            // Two matrices of rows by two of columns; sums of a block are scaled in vectors.
+            (Amx, TileKind::Q8 | TileKind::Q4 | TileKind::Bf16Pairs) => const { &[shape(32, 32), shape(32, 16)] },
+            // Bytes become words here, and bf16 f32: pairs of steps take two vectors where others take one, and a sum of its own.
+            (Avx512, TileKind::U8I8) | (Avx512Vnni | Avx512, TileKind::Bf16Pairs) => {
+                const { &[shape(12, 32), shape(24, 16)] }
+            }
+            (Avx2, TileKind::U8I8 | TileKind::Bf16Pairs) => const { &[shape(4, 16), shape(8, 8)] },
             // Sums of a block stand in registers, those of all blocks in memory.
-            (Avx512Vnni, TileKind::Q8 | TileKind::Q4) => const { &[shape(12, 32), shape(24, 16)] },
+            (Avx512Bf16 | Avx512Vnni, TileKind::Q8 | TileKind::Q4) => const { &[shape(12, 32), shape(24, 16)] },
             (Avx512, TileKind::Q8 | TileKind::Q4) => const { &[shape(10, 32), shape(20, 16)] },
             (Avx2, TileKind::Q8 | TileKind::Q4) => const { &[shape(3, 16), shape(6, 8)] },
-            (Avx512Vnni | Avx512, _) => const { &[shape(14, 32), shape(28, 16)] },
+            (Amx | Avx512Bf16 | Avx512Vnni | Avx512, _) => const { &[shape(14, 32), shape(28, 16)] },
             (Avx2, _) => const { &[shape(6, 16), shape(12, 8)] },
             (Generic, _) => const { &[shape(4, 8)] },
         }
     }
+
+    /// Whether sums of four products of bytes are one instruction.
+    pub const fn sums_bytes(self) -> bool {
+        matches!(self, TileFamily::Amx | TileFamily::Avx512Bf16 | TileFamily::Avx512Vnni)
+    }
+
+    /// Whether sums of two products of bf16 are one instruction.
+    pub const fn sums_pairs(self) -> bool {
+        matches!(self, TileFamily::Amx | TileFamily::Avx512Bf16)
+    }
+
+    /// Whether registers have 512 bits.
+    const fn is_avx512(self) -> bool {
+        self.sums_bytes() || matches!(self, TileFamily::Avx512)
+    }
+
     /// The kernel for tiles of this many columns. A tile may have more rows or columns; it is then cut.
     pub const fn shape(self, kind: TileKind, cols: u32) -> TileShape {
         match (self, self.shapes(kind)) {
             // On AVX2 the wide kernel does tiles of few columns as well.
-            (TileFamily::Avx512Vnni | TileFamily::Avx512, [_, narrow]) if cols <= narrow.cols => *narrow,
+            (family, [_, narrow]) if family.is_avx512() && cols <= narrow.cols => *narrow,
             (_, shapes) => shapes[0],
         }
     }
@@ -235,6 +266,8 @@ pub struct Cost {
     pub tile_flops: f64,
     /// How much faster tiles of bytes are than those of f32.
     pub byte_tiles: f64,
+    /// How much faster tiles of pairs of bf16 are than those of f32.
+    pub pair_tiles: f64,
     /// f32 operations a second in loops over vectors.
     pub vector_flops: f64,
     /// Bytes that are read fast once they have been read.
@@ -268,6 +301,7 @@ impl Cost {
             tile_flops: tile_flops * hertz,
             // Where bytes become words.
             byte_tiles: 1.1,
+            pair_tiles: 0.9,
             vector_flops: vector_flops * hertz,
             cache_bytes: l2_bytes as f64,
             cache_speed: 16.0 * hertz,
@@ -302,11 +336,13 @@ pub struct Target {
 
 impl Target {
     /// Every CPU.
-    pub const CPUS: [Target; 5] = [
+    pub const CPUS: [Target; 7] = [
         Target::baseline(),
         Target::x86_64_v3(),
         Target::x86_64_v4(),
         Target::x86_64_v4_vnni(),
+        Target::x86_64_v4_bf16(),
+        Target::x86_64_v4_amx(),
         Target::aarch64(),
     ];
 
@@ -380,6 +416,32 @@ impl Target {
             },
         }
     }
+    /// x86-64 with AVX-512, VNNI and products of bf16 among it (Zen 4, Cooper Lake).
+    pub const fn x86_64_v4_bf16() -> Target {
+        Target::like_vnni("x86-64-v4+bf16", TileFamily::Avx512Bf16, 1.9, 1 << 20)
+    }
+    /// The same with AMX for bytes and bf16 (Sapphire Rapids).
+    pub const fn x86_64_v4_amx() -> Target {
+        Target::like_vnni("x86-64-v4+amx", TileFamily::Amx, 7.0, 2 << 20)
+    }
+    const fn like_vnni(name: &'static str, tile: TileFamily, pair_tiles: f64, l2_bytes: u64) -> Target {
+        Target {
+            name,
+            kind: Kind::Cpu(CpuTarget {
+                cpu: Cpu::X86_64V4,
+                triple: X86_64,
+                vector_registers: 16,
+                has_fma: true,
+                tile,
+                l2_bytes,
+            }),
+            cost: Cost {
+                pair_tiles,
+                cache_bytes: l2_bytes as f64,
+                ..Target::x86_64_v4_vnni().cost
+            },
+        }
+    }
     /// AArch64.
     pub const fn aarch64() -> Target {
         const L2: u64 = 1 << 20;
@@ -409,6 +471,7 @@ impl Target {
                 hertz: 1.41e9,
                 tile_flops: 19.5e12,
                 byte_tiles: 0.5,
+                pair_tiles: 1.0,
                 vector_flops: 9.7e12,
                 cache_bytes: (40u64 << 20) as f64,
                 cache_speed: 4.0e12,
@@ -470,13 +533,35 @@ impl Target {
 
 const X86_64: &str = "x86_64-unknown-linux-gnu";
 
+/// Features of the levels with AVX-512: those that all have, then VNNI, bf16, and what matrices take.
+const AMX: &[&str] = &[
+    "avx2",
+    "avx512bw",
+    "avx512cd",
+    "avx512dq",
+    "avx512f",
+    "avx512vl",
+    "bmi1",
+    "bmi2",
+    "f16c",
+    "fma",
+    "lzcnt",
+    "popcnt",
+    "sse4.2",
+    "avx512vnni",
+    "avx512bf16",
+    "amx-tile",
+    "amx-int8",
+    "amx-bf16",
+];
+
 impl CpuTarget {
     /// Lanes of 32 bits that the registers of assembled bodies have; `None` where vector loops are compiled from 128-bit
     /// vectors.
     pub const fn body_lanes(&self) -> Option<u32> {
         match self.tile {
             TileFamily::Avx2 => Some(8),
-            TileFamily::Avx512Vnni | TileFamily::Avx512 => Some(16),
+            TileFamily::Amx | TileFamily::Avx512Bf16 | TileFamily::Avx512Vnni | TileFamily::Avx512 => Some(16),
             TileFamily::Generic => None,
         }
     }
@@ -486,26 +571,12 @@ impl CpuTarget {
         match self.cpu {
             Cpu::X86_64 => &[],
             Cpu::X86_64V3 => &["avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "popcnt", "sse4.2"],
-            Cpu::X86_64V4 if matches!(self.tile, TileFamily::Avx512Vnni) => &[
-                "avx2",
-                "avx512bw",
-                "avx512cd",
-                "avx512dq",
-                "avx512f",
-                "avx512vl",
-                "avx512vnni",
-                "bmi1",
-                "bmi2",
-                "f16c",
-                "fma",
-                "lzcnt",
-                "popcnt",
-                "sse4.2",
-            ],
-            Cpu::X86_64V4 => &[
-                "avx2", "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl", "bmi1", "bmi2", "f16c", "fma",
-                "lzcnt", "popcnt", "sse4.2",
-            ],
+            Cpu::X86_64V4 => match self.tile {
+                TileFamily::Amx => AMX,
+                TileFamily::Avx512Bf16 => AMX.split_at(AMX.len() - 3).0,
+                TileFamily::Avx512Vnni => AMX.split_at(AMX.len() - 4).0,
+                _ => AMX.split_at(AMX.len() - 5).0,
+            },
             Cpu::Aarch64 => &[],
         }
     }

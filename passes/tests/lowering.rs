@@ -376,7 +376,9 @@ fn illegal_schedules_say_why() {
     let knobs = "grain=40000, unroll=48, constants=8";
     for (schedule, why) in [
         (
-            format!("tile{{left=0, rows=6, order=panel, lanes=8, direct=false, ahead=false, {knobs}}}"),
+            format!(
+                "tile{{left=0, rows=6, order=panel, lanes=8, direct=false, ahead=false, pairs=false, resident=0, {knobs}}}"
+            ),
             "tile: no contraction",
         ),
         (

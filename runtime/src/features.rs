@@ -15,6 +15,9 @@ macro_rules! detect {
 /// Whether this CPU has the feature. A name that this build does not know counts as absent: then the code that needs it
 /// is refused instead of tried.
 pub fn has(feature: &str) -> bool {
+    if ["amx-tile", "amx-int8", "amx-bf16"].contains(&feature) {
+        return brolga_abi::has_matrices();
+    }
     #[cfg(target_arch = "x86_64")]
     return detect!(
         is_x86_feature_detected, feature, "sse" "sse2" "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "lzcnt" "bmi1" "bmi2"

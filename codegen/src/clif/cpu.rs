@@ -28,7 +28,7 @@ impl Unit<'_> {
             return Ok(());
         }
         let name = format!("{}_cpu", self.prefix);
-        let bytes = cpu::probe(features)?;
+        let bytes = cpu::probe(features, self.target.triple)?;
         let signature = self.signature(&[], Some(types::I32));
         let probe = self.declare(&name, Linkage::Local, &signature)?;
         self.define_bytes(probe, bytes)?;

@@ -10,7 +10,7 @@ mod sequences;
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
 
 use super::encode::Map::{M0F, M0F3A, M0F38};
-use super::encode::Prefix::{None as NP, P66};
+use super::encode::Prefix::{F2, F3, None as NP, P66};
 use super::encode::{Address, Base, Encoder, Evex, Opcode, Rm, Vector};
 use super::opcodes;
 use super::regalloc::{Allocation, allocate};
@@ -222,6 +222,15 @@ impl Assembler<'_> {
         self.put(opcode, ty.bits(), reg, second, rm, Extra { broadcast, bytes, ..x });
     }
 
+    /// An instruction on matrices, which are in VEX of 128 bits.
+    fn matrix(&mut self, opcode: Opcode, reg: u32, second: u32, rm: Rm) -> Done {
+        if !self.isa.is_evex() {
+            return Err(format!("{} has no matrices", self.isa));
+        }
+        self.put_vex(opcode, 128, reg as u8, second as u8, rm, None);
+        Ok(())
+    }
+
     fn zero(&mut self, dst: u8) {
         let opcode = if self.isa.is_evex() {
             Opcode::new(P66, M0F, 0xef)
@@ -390,6 +399,14 @@ impl Assembler<'_> {
                     return Err(none(op, ty, isa));
                 }
                 self.with(opcodes::dot(op), ty, self.v(acc), self.v(a), b, plain);
+            }
+            Op::MatrixShapes { mem } => self.matrix(Opcode::new(NP, M0F38, 0x49), 0, 0, self.mem(mem))?,
+            Op::MatrixRelease => self.matrix(Opcode::new(NP, M0F38, 0x49), 0, 0, Rm::Register(0))?,
+            Op::MatrixZero { dst } => self.matrix(Opcode::new(F2, M0F38, 0x49), dst.0, 0, Rm::Register(0))?,
+            Op::MatrixLoad { dst, mem } => self.matrix(Opcode::new(F2, M0F38, 0x4b), dst.0, 0, self.mem(mem))?,
+            Op::MatrixStore { mem, src } => self.matrix(Opcode::new(F3, M0F38, 0x4b), src.0, 0, self.mem(mem))?,
+            Op::MatrixDot { op, acc, a, b } => {
+                self.matrix(opcodes::matrix_dot(op), acc.0, b.0, Rm::Register(a.0 as u8))?;
             }
             Op::Binary { op, ty, dst, a, b } => {
                 let opcode = opcodes::binary(op, ty.elem, evex).ok_or_else(|| none(op, ty, isa))?;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Source: Intel's Software Developer's Manual, volume 2, CPUID; volume 1, 14.3 and 15.2, for the order of the questions.
-//! Invariant: the function touches no memory but its stack.
+//! Invariant: the function touches no memory but its stack. Registers of matrices are asked for as well, since Linux gives them to who asks.
 //!
 //! Decided: it is written in bytes. iced's assembler by methods, which no other function needs, has one for every
 //! instruction and kind of operand: a third of what building iced takes.
@@ -20,6 +20,9 @@ pub const FITS: i32 = 1;
 /// What [`probe`]'s function returns where something is missing; never 0.
 pub const LACKS: i32 = 2;
 
+/// The state of matrix registers, in XCR0: their shapes and what is in them.
+const MATRICES: u32 = 0b11 << 17;
+
 /// Bits that must be set, by where CPUID and XGETBV tell them.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Bits {
@@ -29,6 +32,10 @@ struct Bits {
     extended: u32,
     /// CPUID 7.0, ecx.
     further: u32,
+    /// CPUID 7.0, edx.
+    matrices: u32,
+    /// CPUID 7.1, eax.
+    later: u32,
     /// CPUID 8000_0001, ecx.
     amd: u32,
     /// XCR0: register states that the system saves.
@@ -53,6 +60,14 @@ impl Bits {
             state: 0b1110_0110,
             ..avx(Bits {
                 extended: 1 << bit,
+                ..none
+            })
+        };
+        // The registers' shapes and what is in them.
+        let matrices = |bit: u32| Bits {
+            state: MATRICES,
+            ..avx(Bits {
+                matrices: 1 << bit,
                 ..none
             })
         };
@@ -83,6 +98,13 @@ impl Bits {
                 further: 1 << 11,
                 ..avx512(16)
             },
+            "avx512bf16" => Bits {
+                later: 1 << 5,
+                ..avx512(16)
+            },
+            "amx-bf16" => matrices(22),
+            "amx-tile" => matrices(24),
+            "amx-int8" => matrices(25),
             _ => return None,
         })
     }
@@ -92,6 +114,8 @@ impl Bits {
             basic: self.basic | o.basic,
             extended: self.extended | o.extended,
             further: self.further | o.further,
+            matrices: self.matrices | o.matrices,
+            later: self.later | o.later,
             amd: self.amd | o.amd,
             state: self.state | o.state,
         }
@@ -104,27 +128,31 @@ impl Bits {
         let mut code = PUSH_RBX.to_vec();
         let mut to_lacks = vec![];
         let registers = [
-            (1, [0, self.basic]),
-            (7, [self.extended, self.further]),
-            (0x8000_0001u32, [0, self.amd]),
+            (1, 0, [0, 0, self.basic, 0]),
+            (7, 0, [0, self.extended, self.further, self.matrices]),
+            (7, 1, [self.later, 0, 0, 0]),
+            (0x8000_0001u32, 0, [0, 0, self.amd, 0]),
         ];
-        for (leaf, [ebx, ecx]) in registers {
-            if ebx == 0 && ecx == 0 {
+        for (leaf, part, bits) in registers {
+            if bits == [0; 4] {
                 continue;
             }
             // The highest leaf of the range; beyond it an answer means nothing.
             code.extend(with(&MOV_EAX, leaf & 0x8000_0000));
             code.extend(CPUID);
-            code.extend(with(&CMP_EAX, leaf));
+            code.extend(with(CMP[0], leaf));
             code.extend(with(&JB, 0));
             to_lacks.push(code.len());
             code.extend(with(&MOV_EAX, leaf));
-            code.extend(XOR_ECX_ECX);
+            match part {
+                0 => code.extend(XOR_ECX_ECX),
+                part => code.extend(with(&MOV_ECX, part)),
+            }
             code.extend(CPUID);
-            for (and, cmp, bits) in [(AND_EBX, CMP_EBX, ebx), (AND_ECX, CMP_ECX, ecx)] {
+            for (register, bits) in bits.into_iter().enumerate() {
                 if bits != 0 {
-                    code.extend(with(&and, bits));
-                    code.extend(with(&cmp, bits));
+                    code.extend(with(AND[register], bits));
+                    code.extend(with(CMP[register], bits));
                     code.extend(with(&JNE, 0));
                     to_lacks.push(code.len());
                 }
@@ -132,11 +160,21 @@ impl Bits {
             if leaf == 1 && self.state != 0 {
                 code.extend(XOR_ECX_ECX);
                 code.extend(XGETBV);
-                code.extend(with(&AND_EAX, self.state));
-                code.extend(with(&CMP_EAX, self.state));
+                code.extend(with(AND[0], self.state));
+                code.extend(with(CMP[0], self.state));
                 code.extend(with(&JNE, 0));
                 to_lacks.push(code.len());
             }
+        }
+        if self.state & MATRICES != 0 {
+            // Linux lets a process use them that asks for it: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA).
+            code.extend(with(&MOV_EAX, 158));
+            code.extend(with(&MOV_EDI, 0x1023));
+            code.extend(with(&MOV_ESI, 18));
+            code.extend(SYSCALL);
+            code.extend(with(CMP[0], 0));
+            code.extend(with(&JNE, 0));
+            to_lacks.push(code.len());
         }
         let mut leave = |result: i32| {
             code.extend(with(&MOV_EAX, result as u32));
@@ -161,20 +199,21 @@ const CPUID: [u8; 2] = [0x0f, 0xa2];
 const XGETBV: [u8; 3] = [0x0f, 0x01, 0xd0];
 const XOR_ECX_ECX: [u8; 2] = [0x31, 0xc9];
 const MOV_EAX: [u8; 1] = [0xb8];
-const AND_EAX: [u8; 1] = [0x25];
-const CMP_EAX: [u8; 1] = [0x3d];
-const AND_EBX: [u8; 2] = [0x81, 0xe3];
-const CMP_EBX: [u8; 2] = [0x81, 0xfb];
-const AND_ECX: [u8; 2] = [0x81, 0xe1];
-const CMP_ECX: [u8; 2] = [0x81, 0xf9];
+const MOV_ECX: [u8; 1] = [0xb9];
+const MOV_ESI: [u8; 1] = [0xbe];
+const MOV_EDI: [u8; 1] = [0xbf];
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// Of eax, ebx, ecx and edx, with what follows.
+const AND: [&[u8]; 4] = [&[0x25], &[0x81, 0xe3], &[0x81, 0xe1], &[0x81, 0xe2]];
+const CMP: [&[u8]; 4] = [&[0x3d], &[0x81, 0xfb], &[0x81, 0xf9], &[0x81, 0xfa]];
 const JB: [u8; 2] = [0x0f, 0x82];
 const JNE: [u8; 2] = [0x0f, 0x85];
 
-/// A function without arguments that returns [`FITS`] or [`LACKS`].
+/// A function without arguments that returns [`FITS`] or [`LACKS`], on systems of a triple.
 ///
 /// # Errors
-/// For a feature that is not in the table above.
-pub fn probe(features: &[&str]) -> Result<Vec<u8>, Error> {
+/// For a feature that is not in the table above, and matrices on a system other than Linux, of which nobody knows how to ask for them.
+pub fn probe(features: &[&str], triple: &str) -> Result<Vec<u8>, Error> {
     let mut all = Bits::default();
     for feature in features {
         let bits = Bits::of(feature).ok_or_else(|| Error::Encoding {
@@ -182,6 +221,12 @@ pub fn probe(features: &[&str]) -> Result<Vec<u8>, Error> {
             what: format!("no test for the CPU feature `{feature}`"),
         })?;
         all = all.and(bits);
+    }
+    if all.state & MATRICES != 0 && !triple.contains("linux") {
+        return Err(Error::Encoding {
+            function: "cpu".into(),
+            what: format!("matrices (AMX) are there on Linux only, not on {triple}; take the target x86-64-v4+bf16"),
+        });
     }
     Ok(all.assemble())
 }
@@ -207,7 +252,12 @@ mod tests {
                 continue;
             }
             let expected = if crate::target::runs_here(&target) { FITS } else { LACKS };
-            assert_eq!(run(&probe(cpu.features()).unwrap()), expected, "{}", target.name);
+            assert_eq!(
+                run(&probe(cpu.features(), cpu.triple).unwrap()),
+                expected,
+                "{}",
+                target.name
+            );
         }
     }
 
@@ -281,6 +331,6 @@ mod tests {
 
     #[test]
     fn a_feature_without_a_test_is_an_error() {
-        assert!(probe(&["avx2", "avx1024"]).is_err());
+        assert!(probe(&["avx2", "avx1024"], "x86_64-unknown-linux-gnu").is_err());
     }
 }

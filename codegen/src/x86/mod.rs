@@ -46,7 +46,7 @@ impl Isa {
     /// The level that a family of tiles is assembled for, where it is assembled.
     pub const fn of(family: TileFamily) -> Option<Isa> {
         match family {
-            TileFamily::Avx512Vnni | TileFamily::Avx512 => Some(Isa::Avx512),
+            TileFamily::Amx | TileFamily::Avx512Bf16 | TileFamily::Avx512Vnni | TileFamily::Avx512 => Some(Isa::Avx512),
             TileFamily::Avx2 => Some(Isa::Avx2),
             TileFamily::Generic => None,
         }

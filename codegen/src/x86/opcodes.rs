@@ -6,7 +6,7 @@
 use super::encode::Map::{M0F, M0F3A, M0F38};
 use super::encode::Opcode;
 use super::encode::Prefix::{self, F2, F3, None as NP, P66};
-use super::vir::{Binary, Comparison, Dot, Elem, Logic, Shift, Unary};
+use super::vir::{Binary, Comparison, Dot, Elem, Logic, MatrixDot, Shift, Unary};
 
 /// An opcode that operates on floats: `ps` without a prefix, `pd` with 66 and, in EVEX, W.
 fn float(elem: Elem, code: u8, evex: bool) -> Opcode {
@@ -138,6 +138,14 @@ pub fn interleave(elem: Elem, high: bool, evex: bool) -> Opcode {
 /// What multiplies and adds, by which operand is which (`132`, `213`, `231`).
 pub fn fused(elem: Elem, code: u8) -> Option<Opcode> {
     matches!(elem, Elem::F32 | Elem::F64).then(|| by_width(elem, P66, M0F38, code))
+}
+
+/// Of two matrices: their register, in the byte behind the opcode and in the prefix.
+pub fn matrix_dot(op: MatrixDot) -> Opcode {
+    match op {
+        MatrixDot::I8U8 => Opcode::new(F3, M0F38, 0x5e),
+        MatrixDot::Brain => Opcode::new(F3, M0F38, 0x5c),
+    }
 }
 
 pub fn dot(op: Dot) -> Opcode {

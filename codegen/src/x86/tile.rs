@@ -19,13 +19,17 @@
 //! | f32 | as it lies | broadcast | `vfmadd231ps` |
 //! | f16 | converted by a load | a vector of steps converted, then broadcast | the same |
 //! | bf16 | converted by a load | broadcast and converted | the same |
+//! | bf16 in pairs | `[k/2][32][2]` | two steps broadcast | `vdpbf16ps`: two steps |
+//! | bf16 in pairs | the same; even and odd steps made f32 | the same | `vfmadd231ps`, twice: two steps |
 //! | u8 by i8, VNNI | `[k/4][32][4]` | four bytes broadcast | `vpdpbusd`: four steps |
 //! | u8 by i8 | the same; even and odd bytes made words | the same | `vpmaddwd`, `vpaddd`, twice: four steps |
 //! | i8 by 8 or 4 bits with scales | module `blocks` | | the same two |
+//! | these and bf16 in pairs, AMX | module `matrix` | | |
 //!
 //! Invariants: every `C[r][j]` of floats is one chain of fused multiply-adds from +0 in the order of the steps, then one addition of
 //! the old `C` if asked. So the result does not depend on the ISA level, the tile's shape, or how rows are balanced: all
-//! kernels agree with `f32::mul_add` in a loop, bit for bit (NaN payloads excepted). Sums of bytes are exact but that they wrap in
+//! kernels agree with `f32::mul_add` in a loop, bit for bit (NaN payloads excepted). Of pairs of bf16 that holds for families without an
+//! instruction for them; on each of the others all kernels agree, whatever their rows. Sums of bytes are exact but that they wrap in
 //! 32 bits. Nothing behind the steps of A is read: what is left of a group of four is taken a byte at a time.
 //!
 //! Decided, by measurement on Zen 4: two-vector kernels of f32 load a broadcast of A once and use it twice, one-vector kernels on
@@ -42,6 +46,7 @@
 mod address;
 mod args;
 mod blocks;
+mod matrix;
 
 pub use args::TileArgs;
 
@@ -92,9 +97,18 @@ impl TileKey {
         })
     }
 
-    /// Whether four products of bytes are one instruction.
+    /// Whether the products of a group of steps are one instruction.
     const fn dots(self) -> bool {
-        matches!(self.family, TileFamily::Avx512Vnni)
+        match self.kind {
+            TileKind::Bf16Pairs => self.family.sums_pairs(),
+            _ => self.is_bytes() && self.family.sums_bytes(),
+        }
+    }
+
+    /// Whether matrix registers are used: for bytes from some rows on, since all kernels of them agree.
+    const fn is_matrix(self) -> bool {
+        let some = matches!(self.kind, TileKind::Bf16Pairs) || self.kind.has_scales() && self.rows >= matrix::SOME_ROWS;
+        matches!(self.family, TileFamily::Amx) && some
     }
 
     /// Whether bytes are multiplied.
@@ -104,7 +118,13 @@ impl TileKey {
 
     /// Whether the CPU that this runs on has the instructions.
     pub fn available(self) -> bool {
-        self.isa().is_ok_and(Isa::available) && (!self.is_bytes() || !self.dots() || has_vnni())
+        let own = match self.kind {
+            _ if self.is_matrix() => brolga_abi::has_matrices(),
+            _ if !self.dots() => true,
+            TileKind::Bf16Pairs => has("avx512bf16"),
+            _ => has("avx512vnni"),
+        };
+        self.isa().is_ok_and(Isa::available) && own
     }
 
     /// Columns that the kernel computes; 0 in the compiled family.
@@ -116,11 +136,17 @@ impl TileKey {
 /// The most vectors in a row: as many sums as hide the latency of an addition, four cycles of two each.
 pub const MOST_VECTORS: u8 = 8;
 
-fn has_vnni() -> bool {
+fn has(feature: &str) -> bool {
     #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512vnni");
+    return match feature {
+        "avx512vnni" => is_x86_feature_detected!("avx512vnni"),
+        _ => is_x86_feature_detected!("avx512bf16"),
+    };
     #[cfg(not(target_arch = "x86_64"))]
-    false
+    {
+        let _ = feature;
+        false
+    }
 }
 
 /// The most rows of a tile with this many vectors in a row, as [`TileFamily`] has them; 0 where there is no such tile.
@@ -165,14 +191,16 @@ pub fn symbol(key: TileKey) -> String {
     format!("brolga_tile_{}_{}x{}_{k}{ahead}", name(key), key.rows, key.width())
 }
 
-/// What the kernel multiplies and by which instructions, as symbols name it: tiles of floats are the same in both families of
+/// What the kernel multiplies and by which instructions, as symbols name it: tiles of f32 are the same in all families of
 /// AVX-512.
 fn name(key: TileKey) -> String {
-    let family = match (key.family, key.kind) {
-        (TileFamily::Avx512Vnni, _) if key.is_bytes() => "avx512vnni",
-        (TileFamily::Avx512Vnni | TileFamily::Avx512, _) => "avx512",
-        (TileFamily::Avx2, _) => "avx2",
-        (TileFamily::Generic, _) => "generic",
+    let family = match key.family {
+        TileFamily::Generic => "generic",
+        TileFamily::Avx2 => "avx2",
+        _ if key.is_matrix() => "amx",
+        _ if key.kind == TileKind::Bf16Pairs && key.dots() => "avx512bf16",
+        _ if key.dots() => "avx512vnni",
+        _ => "avx512",
     };
     match key.kind {
         TileKind::F32 => family.to_owned(),
@@ -212,6 +240,9 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
             max_rows,
         });
     }
+    if key.is_matrix() {
+        return Ok(matrix::build(key, isa));
+    }
     if kind.has_scales() {
         return Ok(blocks::build(key, isa));
     }
@@ -245,9 +276,10 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
         a_k,
         ahead,
         acc: &acc,
-        low: (kind == TileKind::U8I8 && !key.dots()).then(|| {
+        low: (grouped && !key.dots()).then(|| {
             let ty = f.whole(Elem::U32);
-            f.constant_register(ty, LOW_BYTES)
+            let low = if kind == TileKind::U8I8 { LOW_BYTES } else { HIGH_HALF };
+            f.constant_register(ty, low)
         }),
     };
     let scratch = (kind == TileKind::F16 && key.unit_k).then(|| f.load_general(field(TileArgs::SCRATCH)));
@@ -267,7 +299,7 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
         None => f.counted_loop(steps, UNROLL * group, |f| body.groups(f, UNROLL)),
     }
     f.counted_loop(steps, group, |f| body.groups(f, 1));
-    if grouped {
+    if kind == TileKind::U8I8 {
         body.rest(&mut f, steps);
     }
     f.push(Op::LoadGeneral {
@@ -304,7 +336,10 @@ pub fn build(key: TileKey) -> Result<Function, Error> {
 /// The even bytes of words.
 const LOW_BYTES: u64 = 0x00ff_00ff;
 
-/// An operand of a step, or of a group of four: a vector; of bytes that become words the even ones and the odd ones.
+/// The odd one of two bf16.
+const HIGH_HALF: u64 = 0xffff_0000;
+
+/// An operand of a step, or of a group: a vector; of bytes that become words, or bf16 that become f32, the even ones and the odd ones.
 #[derive(Clone, Copy)]
 enum Part {
     One(V),
@@ -322,7 +357,7 @@ struct Body<'a> {
     /// The line to fetch for a later tile, and where it says how far on the next one is.
     ahead: Option<(G, Mem)>,
     acc: &'a [Vec<V>],
-    /// [`LOW_BYTES`], for bytes that become words.
+    /// [`LOW_BYTES`] for bytes that become words, [`HIGH_HALF`] for bf16 that become f32.
     low: Option<V>,
 }
 
@@ -479,6 +514,10 @@ impl Body<'_> {
             (TileKind::F32, _) => Part::One(f.load(self.floats(), mem, None)),
             (TileKind::F16 | TileKind::Bf16, _) => Part::One(self.widened(f, Operand::Mem(mem))),
             (TileKind::Q8 | TileKind::Q4, _) => unreachable!("kinds with scales have kernels of their own"),
+            (TileKind::Bf16Pairs, _) => {
+                let pairs = f.load(group, mem, None);
+                self.pair(f, pairs)
+            }
             (TileKind::U8I8, mask) => {
                 let bytes = match mask {
                     None => f.load(group, mem, None),
@@ -530,21 +569,51 @@ impl Body<'_> {
                 let bits = f.broadcast(f.whole(Elem::U16), mem);
                 Part::One(shifted(f, Shift::Left, group, bits, 16))
             }
+            (TileKind::Bf16Pairs, _) => {
+                let pairs = f.broadcast(group, mem);
+                self.pair(f, pairs)
+            }
             (TileKind::Q8 | TileKind::Q4, _) => unreachable!("kinds with scales have kernels of their own"),
+        }
+    }
+
+    /// Pairs of bf16 as their instruction takes them, or as f32.
+    fn pair(&self, f: &mut Function, pairs: V) -> Part {
+        let group = f.whole(Elem::U32);
+        match self.low {
+            None => Part::One(pairs),
+            Some(high) => {
+                let even = shifted(f, Shift::Left, group, pairs, 16);
+                Part::Words([even, f.binary(Binary::And, group, pairs, Operand::Reg(high))])
+            }
         }
     }
 
     /// Adds a product.
     fn multiply(&self, f: &mut Function, acc: V, a: Part, b: Part) {
         match (a, b) {
-            (Part::One(a), Part::One(b)) if !self.key.is_bytes() => f.push(Op::Fma {
+            (Part::One(a), Part::One(b)) if self.key.kind == TileKind::Bf16Pairs => f.push(Op::Dot {
+                op: Dot::Brain,
                 ty: self.floats(),
                 acc,
                 a: b,
                 b: Operand::Reg(a),
             }),
+            (Part::One(a), Part::One(b)) if !self.key.is_bytes() => self.fma(f, acc, a, b),
+            (Part::Words(a), Part::Words(b)) if self.key.kind == TileKind::Bf16Pairs => {
+                a.into_iter().zip(b).for_each(|(a, b)| self.fma(f, acc, a, b));
+            }
             _ => add_bytes(f, acc, a, b),
         }
+    }
+
+    fn fma(&self, f: &mut Function, acc: V, a: V, b: V) {
+        f.push(Op::Fma {
+            ty: self.floats(),
+            acc,
+            a: b,
+            b: Operand::Reg(a),
+        });
     }
 }
 
@@ -587,7 +656,7 @@ fn store(f: &mut Function, key: TileKey, isa: Isa, args: G, acc: &[Vec<V>]) {
     let lanes = isa.lanes();
     let ty = f.whole(match key.kind {
         TileKind::U8I8 => Elem::I32,
-        TileKind::F32 | TileKind::F16 | TileKind::Bf16 | TileKind::Q8 | TileKind::Q4 => Elem::F32,
+        _ => Elem::F32,
     });
     let first = f.load_general(field(TileArgs::C));
     let c = Rows::new(f, first, field(TileArgs::C_ROW), key.rows);

@@ -9,7 +9,7 @@
 //! "outer dimension 0" is the first that is left.
 //!
 //! ```text
-//! tile{left=0, rows=14, order=panel, lanes=16, direct=true, ahead=false, grain=40000, unroll=48, constants=8}
+//! tile{left=0, rows=14, order=panel, lanes=16, direct=true, ahead=false, pairs=false, resident=0, grain=40000, unroll=48, constants=8}
 //! points{along=1, lanes=16, outside=1, chunk=0, across=0, inline=[], grain=40000, unroll=48, constants=8}
 //! rows{lanes=8, outside=1, inline=[l1], grain=40000, unroll=48, constants=8}
 //! tree{rows=14, stages=[tile, 8, 16], grain=40000, unroll=48, constants=8}
@@ -103,6 +103,10 @@ pub struct Tile {
     pub direct: bool,
     /// Whether tiles that read the same panel one after the other fetch the next one meanwhile.
     pub ahead: bool,
+    /// Whether steps of bf16 are summed by pairs ([`TileKind::Bf16Pairs`](crate::TileKind::Bf16Pairs)).
+    pub pairs: bool,
+    /// Of [`Order::Row`]: about how many rows of the left operand are to stay in L2 while all panels pass, before the next ones; 0: all.
+    pub resident: i64,
     /// The rest.
     pub knobs: Knobs,
 }

@@ -19,7 +19,7 @@ enum Field<'a> {
 type Fields<'a> = Vec<(&'static str, Field<'a>)>;
 
 /// Fields that came later: a text without them, such as a record's, means what was done before there were any.
-const LATER: [&str; 1] = ["ahead"];
+const LATER: [&str; 3] = ["ahead", "pairs", "resident"];
 
 impl Schedule {
     /// One of each but `split` and `versions`, its fields unset.
@@ -33,6 +33,8 @@ impl Schedule {
                 lanes: 0,
                 direct: false,
                 ahead: false,
+                pairs: false,
+                resident: 0,
                 knobs: knobs.clone(),
             }),
             Schedule::Points(Points {
@@ -107,6 +109,8 @@ impl Schedule {
                     ("lanes", Number(&mut t.lanes)),
                     ("direct", Flag(&mut t.direct)),
                     ("ahead", Flag(&mut t.ahead)),
+                    ("pairs", Flag(&mut t.pairs)),
+                    ("resident", Number(&mut t.resident)),
                 ]
             }
             Schedule::Points(p) => {
@@ -363,7 +367,7 @@ mod tests {
         assert!(error("spiral{}").contains("found `spiral`, expected a schedule: split, versions, tile, points"));
         assert!(error("copy{}").contains("`copy` without grain"));
         let before = "tile{left=0, rows=14, order=row, lanes=16, direct=false}";
-        let now = before.replace('}', ", ahead=false}");
+        let now = before.replace('}', ", ahead=false, pairs=false, resident=0}");
         assert_eq!(before.parse::<Schedule>().expect("a text of before").to_string(), now);
         assert!(error("copy{grain=1, grain=2}").contains("`grain` stands twice"));
         assert!(error("in-order{unroll=2, unroll=2}").contains("`unroll` stands twice"));

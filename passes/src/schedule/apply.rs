@@ -127,7 +127,7 @@ fn piece(part: Part, schedule: &Schedule, runs: Option<&Dim>) -> Result<Piece, S
         schedule if runs.is_some() && !matches!(schedule, Schedule::Points(_) | Schedule::Rows(_)) => {
             Err("a version is rows or points".into())
         }
-        Schedule::Tile(s) => Tiling::of(flat, s.left).and_then(|t| {
+        Schedule::Tile(s) => Tiling::scheduled(flat, s).and_then(|t| {
             knobs::check(&s.knobs)?;
             Ok(Code::Packed {
                 kernel: settle(t.kernel(s)?, &s.knobs),

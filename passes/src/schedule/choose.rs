@@ -143,7 +143,7 @@ fn part(part: &Part, machine: &Machine, many: bool) -> Schedule {
 fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     let both = [0, 1]
         .into_iter()
-        .filter_map(|left| Some((left, Tiling::of(flat, left).ok()?)));
+        .filter_map(|left| Some((left, Tiling::best(flat, left, target.tile).ok()?)));
     // Best is the orientation whose columns are contiguous in the result, then the one with more columns.
     let (left, t) = both.max_by_key(|(_, t)| (t.writes_columns(), t.columns().as_const().unwrap_or(64)))?;
     // Half of L2 for the right operand, the rest for what streams by.
@@ -172,13 +172,20 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
         return None;
     }
     let rows = i64::from(target.tile.shape(t.kind(), columns).rows);
+    let resident = t.resident(rows, target.l2_bytes);
     Some(Schedule::Tile(Tile {
         left,
         rows,
         order: if stays { Order::Panel } else { Order::Row },
+        resident: if stays { 0 } else { resident },
         lanes: lanes(t.epilogue_size(), target).max(8),
         direct: t.can_write(),
-        ahead: !stays && !t.kind().has_scales() && t.rereads(rows).as_const().is_none_or(|n| (2..=AHEAD).contains(&n)),
+        ahead: !stays
+            && !t.in_blocks()
+            && t.rereads(rows, if stays { 0 } else { resident })
+                .as_const()
+                .is_none_or(|n| (2..=AHEAD).contains(&n)),
+        pairs: t.kind() == TileKind::Bf16Pairs,
         knobs: knobs::defaults(target, Family::Points),
     }))
 }

@@ -111,11 +111,13 @@ mod tests {
     #[test]
     fn every_value_has_its_place() {
         let tile = genes(&format!(
-            "tile{{left=0, rows=14, order=panel, lanes=16, direct=true, ahead=false, {KNOBS}}}"
+            "tile{{left=0, rows=14, order=panel, lanes=16, direct=true, ahead=false, pairs=false, resident=0, {KNOBS}}}"
         ));
         assert_eq!(
             tile.values,
-            ["0", "14", "panel", "16", "true", "false", "40000", "48", "8"]
+            [
+                "0", "14", "panel", "16", "true", "false", "false", "0", "40000", "48", "8"
+            ]
         );
         let tree = genes(&format!("tree{{rows=14, stages=[tile, 8, 16], {KNOBS}}}"));
         assert_eq!(tree.values, ["14", "tile", "8", "16", "40000", "48", "8"]);

@@ -85,7 +85,9 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
     let [default, of_rows] = [Family::Points, Family::Rows].map(|f| knobs::defaults(target, f));
     let mut out = knobs::variants(chosen);
     for left in [0, 1] {
-        let Ok(tiling) = Tiling::of(flat, left) else { continue };
+        let Ok(tiling) = Tiling::best(flat, left, target.tile) else {
+            continue;
+        };
         let height = i64::from(target.tile.shape(tiling.kind(), PANEL as u32).rows);
         for rows in heights(height) {
             for (order, ahead) in [(Order::Panel, false), (Order::Row, false), (Order::Row, true)] {
@@ -97,6 +99,11 @@ fn cpu(flat: &Flat, target: &CpuTarget, chosen: &Schedule) -> Vec<Schedule> {
                         lanes,
                         direct,
                         ahead,
+                        pairs: tiling.kind() == TileKind::Bf16Pairs,
+                        resident: match order {
+                            Order::Panel => 0,
+                            Order::Row => tiling.resident(rows, target.l2_bytes),
+                        },
                         knobs: default.clone(),
                     }));
                 }

@@ -208,6 +208,10 @@ fn sums(e: &mut Emit, f: &Fields, a: Value, b: Value, rows: usize) -> Result<Vec
             carried.push(a);
             let mut out = match f.tile.0 {
                 TileKind::U8I8 => groups(e, f, &carried, rows)?,
+                TileKind::Bf16Pairs => {
+                    let pairs = e.floor_div_const(f.k, 2);
+                    e.counted(zero, pairs, &carried, |e, _, carried| Ok(pair(e, f, carried, rows)))?
+                }
                 _ => e.counted(zero, f.k, &carried, |e, _, carried| Ok(step(e, f, carried, rows)))?,
             };
             out.pop();
@@ -253,6 +257,41 @@ fn step(e: &mut Emit, f: &Fields, carried: &[Value], rows: usize) -> Vec<Value> 
     }
     out.push(e.b.ins().iadd_imm_s(b, f.tile.column() * PANEL));
     out.push(e.b.ins().iadd(a, f.a_k));
+    out
+}
+
+/// A pair of steps of bf16, as [`step`].
+fn pair(e: &mut Emit, f: &Fields, carried: &[Value], rows: usize) -> Vec<Value> {
+    let n = rows * BLOCK.1;
+    let (b, a) = (carried[n], carried[n + 1]);
+    // The even step in the upper half of its f32, the odd one where it is.
+    let both = |e: &mut Emit, bits: Value| {
+        let high = e.int_const(types::I32X4, 0xffff_0000);
+        let steps = [e.b.ins().ishl_imm_u(bits, 16), e.b.ins().band(bits, high)];
+        steps.map(|v| e.bits_as(v, types::F32X4))
+    };
+    let panel: Vec<[Value; 2]> = (0..BLOCK.1 as i32)
+        .map(|v| {
+            let bits = e.b.ins().load(types::I32X4, element(), b, 16 * v);
+            both(e, bits)
+        })
+        .collect();
+    let mut out = vec![];
+    let mut row = a;
+    for r in 0..rows {
+        if r > 0 {
+            row = e.b.ins().iadd(row, f.a_row);
+        }
+        let bits = e.b.ins().load(types::I32, element(), row, 0);
+        let bits = e.b.ins().splat(types::I32X4, bits);
+        let x = both(e, bits);
+        for (v, y) in panel.iter().enumerate() {
+            let acc = plus_product(e, x[0], y[0], carried[r * BLOCK.1 + v]);
+            out.push(plus_product(e, x[1], y[1], acc));
+        }
+    }
+    out.push(e.b.ins().iadd_imm_s(b, f.tile.column() * PANEL));
+    out.push(e.b.ins().iadd_imm_s(a, 4));
     out
 }
 

@@ -13,7 +13,7 @@ use crate::listing::Listing;
 use crate::x86::{self, Isa, TileArgs, TileKey, balance_rows};
 use brolga_ir::index::{Ix, Term};
 use brolga_ir::loops::{Ahead, Buf, PANEL, Scales, Tile};
-use brolga_ir::{TileFamily, TileKind};
+use brolga_ir::{Dim, TileFamily, TileKind};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockCall, InstBuilder, JumpTableData, MemFlagsData, StackSlot, Value, types};
 use cranelift_module::{FuncId, Linkage};
@@ -72,7 +72,7 @@ impl Body<'_, '_, '_> {
     /// Makes a tile's arguments, and fills in what does not depend on loops; for the entry block.
     pub fn prepare_tile(&mut self, t: &Tile) -> Result<StackSlot, Error> {
         const LINE: usize = 64;
-        let scratch = TileArgs::scratch_bytes(t.kind);
+        let scratch = TileArgs::scratch_bytes(self.e.unit.target.tile, t.kind);
         let aligned = if scratch > 0 { LINE - 8 } else { 0 };
         let slot = self.e.slot((TileArgs::SIZE + scratch + aligned) as u32, 3);
         let args = self.e.slot_addr(slot);
@@ -370,10 +370,16 @@ impl Body<'_, '_, '_> {
         Ok(())
     }
 
-    /// The numbers of rows that a tile may have. Of `min(K - d*x, d)` with constants these are `d` and the remainder of
-    /// `K`, whatever `x` is; otherwise all up to the most.
+    /// The numbers of rows that a tile may have beside 0. Of `min(K - d*x, d)` with constants these are `d` and the remainder of
+    /// `K`, whatever `x` is, also where what is below 0 is none (`-min(-…, 0)`); otherwise all up to the most.
     fn row_counts(&self, t: &Tile) -> Vec<u32> {
-        let rows = self.settled(&t.rows);
+        let mut rows = self.settled(&t.rows);
+        if let [(Term::Min(minus, d), one)] = &rows.terms[..]
+            && d.is(0)
+            && one.is(-1)
+        {
+            rows = minus.scale(&Dim::Const(-1));
+        }
         if let [(Term::Min(e, d), one)] = &rows.terms[..]
             && one.is(1)
             && rows.offset.is(0)

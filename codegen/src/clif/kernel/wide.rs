@@ -53,7 +53,7 @@ impl Wide {
         let planner = Planner {
             k,
             isa,
-            dots: matches!(family, TileFamily::Avx512Vnni),
+            dots: family.sums_bytes(),
             name,
             reads: Reads::of(&k.body),
             uses: Uses::of(k),

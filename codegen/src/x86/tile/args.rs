@@ -1,6 +1,6 @@
 //! What a tile is called with.
 
-use brolga_ir::TileKind;
+use brolga_ir::{TileFamily, TileKind};
 use std::ffi::c_void;
 use std::mem::offset_of;
 
@@ -132,11 +132,13 @@ impl TileArgs {
     /// Offset of `b_minima`.
     pub const B_MINIMA: usize = offset_of!(TileArgs, b_minima);
 
-    /// How much scratch kernels of a kind need: a vector for each row of A, or all accumulators. It is best at a multiple of 64.
-    pub const fn scratch_bytes(kind: TileKind) -> usize {
-        match kind {
-            TileKind::F16 => 28 * 64,
-            TileKind::Q8 | TileKind::Q4 => super::blocks::SCRATCH_BYTES,
+    /// How much scratch kernels of a kind need: a vector for each row of A, or all accumulators and what becomes a part of them. It is best at
+    /// a multiple of 64.
+    pub const fn scratch_bytes(family: TileFamily, kind: TileKind) -> usize {
+        match (family, kind) {
+            (TileFamily::Amx, TileKind::Q8 | TileKind::Q4 | TileKind::Bf16Pairs) => super::matrix::SCRATCH_BYTES,
+            (_, TileKind::F16) => 28 * 64,
+            (_, TileKind::Q8 | TileKind::Q4) => super::blocks::SCRATCH_BYTES,
             _ => 0,
         }
     }

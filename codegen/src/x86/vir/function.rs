@@ -325,6 +325,9 @@ impl Function {
                 }
                 broadcasts(b) || broadcasts(c)
             }
+            Op::MatrixLoad { mem, .. } | Op::MatrixStore { mem, .. } if mem.index.is_none() => {
+                return Some("a matrix without an index, which says how far apart its rows are".into());
+            }
             Op::FirstLanes { skip, .. } if *skip > 63 => return Some(format!("skip {skip} is above 63")),
             _ => false,
         };

@@ -4,7 +4,8 @@
 //! loads, stores, typed arithmetic on all lanes, masks, conversions, a little pointer arithmetic and loops. A [`Function`] has
 //! one ISA level; what an operation works on is said by its [`Type`], elements times lanes, of 128, 256 or (on AVX-512) 512
 //! bits. Registers are mutable (this is not SSA: an accumulator is updated in place) and each belongs to one of three classes,
-//! told apart by their Rust types: [`V`] vectors, [`G`] 64-bit general registers, [`K`] lane masks.
+//! told apart by their Rust types: [`V`] vectors, [`G`] 64-bit general registers, [`K`] lane masks. Registers of matrices ([`M`]) are the
+//! machine's own.
 //! [`regalloc`](super::regalloc) maps them to the machine's, and keeps in the frame what it has no room for;
 //! [`assemble`](super::assemble) writes the bytes.
 //!
@@ -35,8 +36,8 @@ mod types;
 
 pub use function::{Function, Pool};
 pub use types::{
-    Base, Binary, Class, Comparison, Cond, Dot, Elem, G, GeneralOp, K, Label, Level, Logic, Mem, Operand, Role, Scalar,
-    Shift, Slot, Type, Unary, V,
+    Base, Binary, Class, Comparison, Cond, Dot, Elem, G, GeneralOp, K, Label, Level, Logic, M, MatrixDot, Mem, Operand,
+    Role, Scalar, Shift, Slot, Type, Unary, V,
 };
 
 /// One operation. Fields: `dst` is written, `ty` what it works on, `mem` an address, `mask` the lanes that count, `to` where to
@@ -203,6 +204,18 @@ pub enum Op {
     Jump { to: Label },
     /// Go to `to` if `a cond b`, else on to the next operation.
     Branch { cond: Cond, a: G, b: Scalar, to: Label },
+    /// What the matrix registers are from now on, as 64 bytes say (`LDTILECFG`); all are zero.
+    MatrixShapes { mem: Mem },
+    /// Nothing is in the matrix registers (`TILERELEASE`).
+    MatrixRelease,
+    /// A matrix of zeros.
+    MatrixZero { dst: M },
+    /// Load a matrix, whose rows lie as far apart as the index of the address says.
+    MatrixLoad { dst: M, mem: Mem },
+    /// Store a matrix, the same way.
+    MatrixStore { mem: Mem, src: M },
+    /// `acc += a · b`.
+    MatrixDot { op: MatrixDot, acc: M, a: M, b: M },
     /// A general register to the frame.
     SpillGeneral { slot: Slot, src: G },
     /// And back.
@@ -375,7 +388,10 @@ impl Op {
                 see(Mask, &mut dst.0, Def);
             }
             Op::BranchNone { mask, .. } => see(Mask, &mut mask.0, Use),
-            Op::Prefetch { mem: m, .. } => mem(m, see),
+            Op::Prefetch { mem: m, .. }
+            | Op::MatrixShapes { mem: m }
+            | Op::MatrixLoad { mem: m, .. }
+            | Op::MatrixStore { mem: m, .. } => mem(m, see),
             Op::Imm { dst, .. } => see(General, &mut dst.0, Def),
             Op::Copy { dst, src } => {
                 see(General, &mut src.0, Use);
@@ -405,6 +421,7 @@ impl Op {
             Op::ReloadVector { dst, .. } => see(Vector, &mut dst.0, Def),
             Op::SpillMask { src, .. } => see(Mask, &mut src.0, Use),
             Op::ReloadMask { dst, .. } => see(Mask, &mut dst.0, Def),
+            Op::MatrixRelease | Op::MatrixZero { .. } | Op::MatrixDot { .. } => {}
             Op::Label(_) | Op::Jump { .. } | Op::Return => {}
         }
     }
@@ -432,6 +449,9 @@ impl Op {
             | Op::Gather { mem, .. }
             | Op::Insert { mem, .. }
             | Op::Prefetch { mem, .. }
+            | Op::MatrixShapes { mem }
+            | Op::MatrixLoad { mem, .. }
+            | Op::MatrixStore { mem, .. }
             | Op::LoadGeneral { mem, .. }
             | Op::Lea { mem, .. } => Some(mem),
             Op::Fma { b, .. }

@@ -1,7 +1,8 @@
 //! The text form.
 
 use super::{
-    Base, Binary, Comparison, Cond, Dot, Function, G, GeneralOp, Logic, Mem, Op, Operand, Scalar, Shift, Type, Unary,
+    Base, Binary, Comparison, Cond, Dot, Function, G, GeneralOp, Logic, MatrixDot, Mem, Op, Operand, Scalar, Shift,
+    Type, Unary,
 };
 use std::fmt;
 
@@ -68,6 +69,7 @@ words! {
     Unary { Sqrt = "sqrt", Floor = "floor", Ceil = "ceil", Trunc = "trunc", Round = "round", Abs = "abs" }
     Shift { Left = "shl", Right = "shr" }
     Dot { U8I8 = "u8·i8", I16 = "i16·i16", Brain = "bf16·bf16" }
+    MatrixDot { I8U8 = "i8·u8", Brain = "bf16·bf16" }
     Comparison { Eq = "==", Ne = "!=", Lt = "<", Le = "<=", Unordered = "unordered" }
     Logic { And = "and", Or = "or", Xor = "xor", AndNot = "andnot" }
     GeneralOp { Add = "+=", Sub = "-=", Mul = "*=" }
@@ -143,6 +145,12 @@ impl fmt::Display for Op {
             Op::Label(l) => write!(f, "{l}:"),
             Op::Jump { to } => write!(f, "jump {to}"),
             Op::Branch { cond, a, b, to } => write!(f, "if {a} {cond} {b} jump {to}"),
+            Op::MatrixShapes { mem } => write!(f, "shapes of matrices {mem}"),
+            Op::MatrixRelease => write!(f, "release matrices"),
+            Op::MatrixZero { dst } => write!(f, "{dst} = zero"),
+            Op::MatrixLoad { dst, mem } => write!(f, "{dst} = load {mem}"),
+            Op::MatrixStore { mem, src } => write!(f, "store {mem}, {src}"),
+            Op::MatrixDot { op, acc, a, b } => write!(f, "{acc} += {op} {a}, {b}"),
             Op::SpillGeneral { slot, src } => write!(f, "{slot} = {src}"),
             Op::SpillVector { slot, src } => write!(f, "{slot} = {src}"),
             Op::SpillMask { slot, src } => write!(f, "{slot} = {src}"),

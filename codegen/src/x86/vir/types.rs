@@ -32,6 +32,11 @@ register!(
     "k"
 );
 register!(
+    /// A matrix register of AMX, by the machine's number: there are [`M::COUNT`], and generators say themselves what is in which.
+    M,
+    "m"
+);
+register!(
     /// A place in the code that a branch can name.
     Label,
     "L"
@@ -314,6 +319,29 @@ pub enum Dot {
     /// Two of `i16`, as `i32`; AVX-512 VNNI.
     I16,
     /// Two of brain floats, as `f32`; AVX-512's instructions for them.
+    Brain,
+}
+
+impl M {
+    /// Matrix registers of the machine.
+    pub const COUNT: u32 = 8;
+
+    /// The register of a number below [`M::COUNT`].
+    ///
+    /// # Panics
+    /// For another number.
+    pub fn number(n: u32) -> M {
+        assert!(n < M::COUNT, "matrix register {n}, expected one below {}", M::COUNT);
+        M(n)
+    }
+}
+
+/// Sums of products of a row of one matrix by a column of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MatrixDot {
+    /// `i8` by `u8` in groups of four, as `i32`.
+    I8U8,
+    /// Brain floats in pairs, as `f32`: even and odd ones each in their order from +0, both sums added, and that to what there was.
     Brain,
 }
 

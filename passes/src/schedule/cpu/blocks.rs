@@ -13,6 +13,7 @@ use brolga_ir::structured::{IterKind, blocks};
 use brolga_ir::{DType, Dim, Number, TileKind};
 
 /// Scales, and what belongs to them.
+#[derive(Clone)]
 pub struct Scaled<'f> {
     /// Summed steps.
     pub depth: Dim,

@@ -6,7 +6,7 @@
 //! the tile while it is in L1.
 //!
 //! ```text
-//! parallel (batch, panel, outer rows, row tile) {
+//! parallel (batch, panel, outer rows, row tile) {     or (batch, outer rows, block of rows, panel, row tile)
 //!   tile C[rows × 32] = Σ A[…] · B[panel]
 //!   for r in rows { for j in vector lanes { epilogue } }
 //! }
@@ -20,14 +20,18 @@ use super::blocks::{self, Scaled};
 use super::{lanes, parallel};
 use brolga_ir::dim::product;
 use brolga_ir::index::{Ix, Var};
-use brolga_ir::loops::{self, Ahead, Buf, Expr, Kernel, LoopKind, PANEL, Scope, Stmt};
+use brolga_ir::loops::{self, Ahead, BLOCK, Buf, Expr, Kernel, LoopKind, PANEL, Scope, Stmt};
 use brolga_ir::schedule::{Order, Tile};
-use brolga_ir::{DType, Dim, TileKind};
+use brolga_ir::{DType, Dim, TileFamily, TileKind};
 
 /// The most rows of a tile: its sums take 128 bytes of scratch a row.
 pub const MAX_ROWS: i64 = 1024;
 
+/// The part of L2 that rows of a left operand take while panels pass, in eighths.
+const RESIDENT_EIGHTHS: i64 = 5;
+
 /// A contraction that register tiles can do.
+#[derive(Clone)]
 pub struct Tiling<'f> {
     flat: &'f Flat,
     kind: TileKind,
@@ -147,9 +151,57 @@ impl<'f> Tiling<'f> {
         })
     }
 
+    /// The same with steps of bf16 summed by pairs.
+    ///
+    /// # Errors
+    /// Why they cannot be.
+    pub fn in_pairs(self) -> Result<Tiling<'f>, String> {
+        let runs = runs(self.a.1, &self.steps);
+        let whole = matches!(&runs[..], [(n, stride)] if stride.is(1) && n.modulo(&Dim::Const(BLOCK)).is(0));
+        match self.kind {
+            TileKind::Bf16 if whole => Ok(Tiling {
+                kind: TileKind::Bf16Pairs,
+                ..self
+            }),
+            TileKind::Bf16 => Err(format!(
+                "pairs=true, but the left operand is not summed over whole blocks of {BLOCK} steps side by side"
+            )),
+            kind => Err(format!(
+                "pairs=true, but what is multiplied is {}, not bf16",
+                kind.name()
+            )),
+        }
+    }
+
+    /// A contraction as a schedule has it.
+    ///
+    /// # Errors
+    /// Why tiles cannot do it.
+    pub fn scheduled(flat: &'f Flat, s: &Tile) -> Result<Tiling<'f>, String> {
+        let tiling = Tiling::of(flat, s.left)?;
+        if s.pairs { tiling.in_pairs() } else { Ok(tiling) }
+    }
+
+    /// A contraction in the kind of tiles that a family does it best with.
+    ///
+    /// # Errors
+    /// Why tiles cannot do it.
+    pub fn best(flat: &'f Flat, left: i64, family: TileFamily) -> Result<Tiling<'f>, String> {
+        let tiling = Tiling::of(flat, left)?;
+        if family.sums_pairs() && tiling.kind == TileKind::Bf16 {
+            return tiling.clone().in_pairs().or(Ok(tiling));
+        }
+        Ok(tiling)
+    }
+
     /// What is multiplied, and summed in what.
     pub fn kind(&self) -> TileKind {
         self.kind
+    }
+
+    /// Whether tiles are over whole blocks of steps, and fetch nothing ahead.
+    pub fn in_blocks(&self) -> bool {
+        self.scaled.is_some() || self.kind == TileKind::Bf16Pairs
     }
 
     /// Whether the columns are contiguous in the result.
@@ -174,12 +226,49 @@ impl<'f> Tiling<'f> {
         sum
     }
 
-    /// How many tiles of so many rows read the same panel.
-    pub fn rereads(&self, rows: i64) -> Dim {
+    /// About how many rows of the left operand stay in L2 beside panels that pass, in tiles of so many: 0 where all of them do, or where rows
+    /// overlap (windows).
+    pub fn resident(&self, rows: i64, l2_bytes: u64) -> i64 {
+        let [left, ..] = self.kind.dtypes();
+        let steps = match (&self.scaled, &runs(self.a.1, &self.steps)[..]) {
+            (Some(s), _) => s.depth.as_const(),
+            (None, [(run, _)]) => run.as_const(),
+            _ => None,
+        };
+        let Some(steps) = steps.filter(|n| *n > 0) else {
+            return 0;
+        };
+        let fit = (l2_bytes as i64 * RESIDENT_EIGHTHS / 8) / (steps * left.bytes() as i64);
+        match self.rows.last().map(|(_, n)| n.as_const()) {
+            None => 0,
+            Some(Some(n)) if n <= fit => 0,
+            Some(_) => (fit / rows * rows).max(rows),
+        }
+    }
+
+    /// How the innermost row dimension is cut.
+    fn cut(&self, n: &Dim, rows: i64, resident: i64) -> Cut {
+        let block = if resident > 0 { balanced(n, resident) } else { n.clone() };
+        let height = balanced(&block, rows);
+        let tiles = block.ceil_div(&height);
+        // Tiles behind the last row do nothing.
+        let blocks = match resident {
+            0 => Dim::ONE,
+            _ => n.ceil_div(&(&tiles * &height)),
+        };
+        Cut { height, tiles, blocks }
+    }
+
+    /// How many tiles of so many rows read the same panel one after the other.
+    pub fn rereads(&self, rows: i64, resident: i64) -> Dim {
         let Some(((_, innermost), others)) = self.rows.split_last() else {
             return Dim::ONE;
         };
-        &product(others.iter().map(|(_, d)| d)) * &innermost.ceil_div(&balanced(innermost, rows))
+        let tiles = self.cut(innermost, rows, resident).tiles;
+        match resident {
+            0 => &product(others.iter().map(|(_, d)| d)) * &tiles,
+            _ => tiles,
+        }
     }
 
     /// Bytes of the right operand of one batch.
@@ -264,19 +353,25 @@ impl<'f> Tiling<'f> {
             nest.kernel.buffers[b.0 as usize].len = &(&batches * &panels) * &packing.panel_size();
         }
 
-        // Rows: the innermost row dimension is cut into tiles of balanced height.
+        // Rows: the innermost row dimension is cut into tiles of balanced height, and these into blocks that stay in L2.
         let (row, outer_rows) = match self.rows.split_last() {
             Some(((v, d), rest)) => ((*v, d.clone()), rest.to_vec()),
             None => ((nest.var(), Dim::ONE), vec![]),
         };
-        let height = balanced(&row.1, s.rows);
+        if s.resident < 0 || s.resident > 0 && s.order == Order::Panel {
+            return Err(format!(
+                "resident={}, expected 0, or with order=row a number of rows",
+                s.resident
+            ));
+        }
+        let Cut { height, tiles, blocks } = self.cut(&row.1, s.rows, s.resident);
         let most = height.as_const().unwrap_or(s.rows);
-        let tile_var = (nest.var(), row.1.ceil_div(&height));
-        let reread = self.rereads(s.rows);
+        let (block_var, tile_var) = ((nest.var(), blocks), (nest.var(), tiles.clone()));
+        let reread = self.rereads(s.rows, s.resident);
         if s.ahead && (s.order == Order::Panel || reread.is(1)) {
             return Err("ahead=true, but no tiles one after the other read the same panel".into());
         }
-        if s.ahead && self.scaled.is_some() {
+        if s.ahead && self.in_blocks() {
             return Err("ahead=true, but tiles of blocks fetch nothing ahead".into());
         }
         let panel_var = (nest.var(), panels.clone());
@@ -286,6 +381,10 @@ impl<'f> Tiling<'f> {
                 order.extend(outer_rows);
                 order.push(tile_var.clone());
                 order.push(panel_var.clone());
+            }
+            Order::Row if s.resident > 0 => {
+                order.extend(outer_rows);
+                order.extend([block_var.clone(), panel_var.clone(), tile_var.clone()]);
             }
             Order::Row => {
                 order.push(panel_var.clone());
@@ -300,7 +399,11 @@ impl<'f> Tiling<'f> {
             of: Ix::constant(reread.clone()),
         });
         let look = |v: Var| look_up(&map, v);
-        let first_row = look(tile_var.0).scale(&height);
+        let first_row = match s.resident {
+            0 => look(tile_var.0),
+            _ => &look(block_var.0).scale(&tiles) + &look(tile_var.0),
+        }
+        .scale(&height);
         let panel = look(panel_var.0);
         let first_column = panel.scale(&Dim::Const(PANEL));
         let left_in = |first: &Ix, n: &Dim, most: &Dim| {
@@ -311,7 +414,17 @@ impl<'f> Tiling<'f> {
                 rest.at_most(most)
             }
         };
-        let rows = left_in(&first_row, &row.1, &height);
+        // Of the last block some tiles may lie behind the last row.
+        let last = &(&(&block_var.1 * &tiles) - 1) * &height;
+        let rows = match last.as_const().zip(row.1.as_const()) {
+            Some((last, n)) if last < n => left_in(&first_row, &row.1, &height),
+            _ if s.resident == 0 => left_in(&first_row, &row.1, &height),
+            _ => {
+                let minus = Dim::Const(-1);
+                let rest = &first_row.scale(&minus) + &row.1;
+                rest.at_most(&height).scale(&minus).at_most(&Dim::ZERO).scale(&minus)
+            }
+        };
         let columns = left_in(&first_column, &self.column.1, &Dim::Const(PANEL));
         let base = |v: Var| match v {
             v if v == row.0 => first_row.clone(),
@@ -387,6 +500,13 @@ impl<'f> Tiling<'f> {
         nest.kernel.body = vec![parallel(p, total, body)];
         Ok(nest.kernel)
     }
+}
+
+/// How rows are cut: tiles of a height, so many in each of some blocks.
+struct Cut {
+    height: Dim,
+    tiles: Dim,
+    blocks: Dim,
 }
 
 /// The summed dimensions as the left operand sees them, which lies at an affine index: (extent, stride), merged where
