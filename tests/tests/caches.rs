@@ -2,11 +2,13 @@
 
 use brolga::generate::{Beams, Cache, Draft, Generator, Model, Prefixes, Settings, beams};
 use brolga::ir::Tensor;
+use brolga::options::Observer;
 use brolga::{Options, compile, source};
 use brolga_frontend::safetensors::{self, CacheType};
 use brolga_tests::{data, run};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 fn folder(family: &str) -> PathBuf {
     data("families").join("families").join(family)
@@ -311,5 +313,36 @@ fn beams_and_drafts_go_around() {
             (score - own).abs() < 1e-3 * own.abs(),
             "{kv:?}: beams say {own}, and alone it is {score}"
         );
+    }
+}
+
+/// Attention of a token reads what is kept where it lies, with the conversion in the kernel; many queries have panels of f32 that are made once,
+/// and none in runs of few.
+#[test]
+fn a_token_reads_caches_in_place() {
+    for (kv, name) in [
+        (CacheType::F32, "f32"),
+        (CacheType::F16, "f16"),
+        (CacheType::Int8, "i8"),
+    ] {
+        let loops = Arc::new(Mutex::new(String::new()));
+        let seen = loops.clone();
+        let observer: Observer = Arc::new(move |_: &str, text: &str| *seen.lock().expect("no panic") += text);
+        let options = Options {
+            folder: folder_options("llama", kv, None),
+            print_after: Some(("schedule".into(), observer)),
+            ..Options::default()
+        };
+        Model::load(folder("llama"), &options, 1).unwrap_or_else(|e| panic!("{e}"));
+        let text = loops.lock().expect("no panic").clone();
+        let kernels: Vec<&str> = text.split("\nloops @").filter(|k| k.starts_with("attention")).collect();
+        // The cache's own size is told by its capacity, that of panels by the keys that are read.
+        let in_place = |k: &&&str| {
+            let head = k.lines().next().unwrap_or_default();
+            let whole = |b: &&str| b.contains(&format!(": {name}[")) && b.contains("capacity");
+            head.split(", b").filter(whole).count() >= 2 && !k.contains("  tile ")
+        };
+        assert!(kernels.iter().filter(in_place).count() >= 1, "{kv:?}: {text}");
+        assert!(kernels.iter().any(|k| k.contains("  tile ")), "{kv:?}");
     }
 }

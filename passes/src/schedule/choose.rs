@@ -223,7 +223,8 @@ fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
         let on_tiles: Vec<usize> = (0..many.stages.len())
             .filter(|&i| many.stages[i] == Way::Tile)
             .collect();
-        let fits = !flat.has_loops()
+        let fits = target.has_fma
+            && !flat.has_loops()
             && !on_tiles.is_empty()
             && tree::many(flat, many.rows).is_ok()
             && on_tiles.iter().all(|&i| tree::in_place(flat, many.rows, i));

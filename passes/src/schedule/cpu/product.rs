@@ -100,6 +100,18 @@ fn factors(stage: &FlatStage) -> Option<[V; 2]> {
     }
 }
 
+/// A body with other values as its results, and no more than they need.
+fn results(body: &Body, values: &[V]) -> Body {
+    let mut b = Builder::new(&body.inputs);
+    let args: Vec<V> = (0..body.inputs.len()).map(|i| b.input(i)).collect();
+    let whole = Body {
+        outputs: values.to_vec(),
+        ..body.clone()
+    };
+    let out = b.inline(&whole, &args);
+    b.finish(&out)
+}
+
 /// How many variables move a read.
 fn uses(read: &FlatRead) -> usize {
     match read {
@@ -373,10 +385,7 @@ impl<'f> Product<'f> {
     pub fn columns(&self, nest: &mut Nest, stage: &FlatStage, lanes: u32, at: &Point) -> Vec<Stmt> {
         let (column, extent) = &self.column;
         let own = |u: Var| self.around.iter().chain(&self.steps).any(|d| d.0 == u);
-        let factors = Body {
-            outputs: factors(stage).expect("a product").to_vec(),
-            ..stage.body.clone()
-        };
+        let factors = results(&stage.body, &factors(stage).expect("a product"));
         let loops = |dims: &[(Var, Dim)]| -> Vec<(Var, Ix)> {
             dims.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect()
         };

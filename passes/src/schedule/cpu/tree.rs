@@ -33,7 +33,7 @@ use brolga_ir::structured::{IterDim, IterKind, Local};
 use brolga_ir::{DType, Dim};
 
 /// Points that read a right operand in place: to pack it takes as long as some of them do, and writes as much memory as it reads, or more.
-const FEW: i64 = 4;
+const FEW: i64 = 2;
 
 /// The points that go through the tree together, at a point of its loops.
 pub struct Group<'a> {
