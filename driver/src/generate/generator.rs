@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
 
 /// Tokens of a sequence that are given up for another one which begins alike, rather than all that both have is copied.
-const LITTLE: usize = 64;
+const LITTLE: usize = 16;
 
 /// Caches of sequences that ended, the last used first. A prompt that begins as one of them goes on from there: what both have is not
 /// computed again.
