@@ -147,8 +147,10 @@ fn rings_say_what_windows_say() {
     for family in ["mistral", "gemma2", "gemma3", "phi3", "qwen2_window"] {
         let m = model(family, CacheType::F32, Some(100), 2);
         let tokens = text(&m, AROUND, 3);
-        let mut options = Options::default();
-        options.folder = folder_options(family, CacheType::F32, Some(100));
+        let options = Options {
+            folder: folder_options(family, CacheType::F32, Some(100)),
+            ..Options::default()
+        };
         let graph = source::graph_for(&folder(family), &options).unwrap_or_else(|e| panic!("{family}: {e}"));
         let session = compile(&graph, &options).and_then(|c| c.session());
         let session = session.unwrap_or_else(|e| panic!("{family}: {e}"));
