@@ -204,7 +204,7 @@ fn no_folder(path: &Path, options: &Options) -> Result<()> {
         true => Ok(()),
         false => Err(Error::file(
             path,
-            "--family, --config, --with, --lora and --weights are for folders of safetensors",
+            "--family, --config, --with, --lora, --weights and --kv are for folders of safetensors",
         )),
     }
 }

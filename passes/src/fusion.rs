@@ -9,7 +9,8 @@
 //! | `Tensor` | memory: an input, a constant, a `store`, a host result, a reshape of one | anything |
 //! | `Access` | movement of a tensor: an index map | anything |
 //! | `Padded` | the same with fills: there is no element everywhere | anything but a tree |
-//! | `Pointwise` | arithmetic on accesses | anything but a contraction's or window's operand |
+//! | `Mapped` | arithmetic on tensors and accesses | anything but a contraction's operand; of a tree an operand that it may compute |
+//! | `Pointwise` | the same with what is padded, gathered or counted | anything but a contraction's or a tree's operand |
 //! | `Rows` | contains reductions, all along the same axes: a row at a time | arithmetic, broadcasts and reductions along the same axes |
 //! | `Anchor` | contains one contraction, window reduction or operator with a kernel of its own | arithmetic, any number of times on the same one; a transpose, where it is no matrix product |
 //! | `Final` | concatenation, scan, scatter, a tree of stages | nothing: it is stored |
@@ -28,6 +29,8 @@ pub enum Form {
     Access,
     /// Movement of a tensor with fills.
     Padded,
+    /// Arithmetic on tensors and accesses.
+    Mapped,
     /// Arithmetic.
     Pointwise,
     /// Reductions along these axes.
@@ -157,11 +160,11 @@ impl Part {
     /// # Errors
     /// Why it cannot: which operand has to be stored first.
     pub fn form(&self, anchor: u32, forms: &[Form]) -> Result<Form, &'static str> {
-        use Form::{Access, Anchor, Final, Padded, Pointwise, Rows, Tensor};
+        use Form::{Access, Anchor, Final, Mapped, Padded, Pointwise, Rows, Tensor};
         if forms.contains(&Final) && !matches!(self.role, Role::Store) {
             return Err("a concatenation, scan, scatter or tree is stored before it is used");
         }
-        let movable = |f: &Form| matches!(f, Tensor | Access | Padded | Pointwise);
+        let movable = |f: &Form| matches!(f, Tensor | Access | Mapped | Padded | Pointwise);
         match self.role {
             Role::Store => Ok(Tensor),
             Role::Source(_) => Ok(Pointwise),
@@ -179,14 +182,20 @@ impl Part {
                     Err("a host operator, a region or a kernel of its own reads tensors in memory")
                 }
             }
-            Role::Tree(_) => {
-                if forms.iter().all(|f| matches!(f, Tensor | Access)) {
+            Role::Tree(tree) => {
+                let fits = |(i, f): (usize, &Form)| match f {
+                    Tensor | Access => true,
+                    Mapped => tree.may_compute(i),
+                    _ => false,
+                };
+                if forms.iter().enumerate().all(fits) {
                     Ok(Final)
                 } else {
                     Err("an operand of a tree is computed in the same kernel, or has fills")
                 }
             }
             Role::Composite => Err("a composite operator without a kernel of its own is decomposed first"),
+            Role::Map(_) if forms.iter().all(|f| matches!(f, Tensor | Access | Mapped)) => Ok(Mapped),
             Role::Map(_) => forms.iter().try_fold(Pointwise, |a, &b| match (a, b) {
                 (Anchor(a, _), Anchor(b, _)) if a != b => Err("two contractions or windows in one kernel"),
                 (Anchor(_, o), Anchor(_, p)) if o != p => Err("a window's result in two orders"),
@@ -200,7 +209,8 @@ impl Part {
                 Tensor if matches!(self.role, Role::Reshape(_)) => Ok(Tensor),
                 Tensor | Access if !self.fills => Ok(Access),
                 Tensor | Access | Padded => Ok(Padded),
-                Pointwise => Ok(Pointwise),
+                Mapped if !self.fills => Ok(Mapped),
+                Mapped | Pointwise => Ok(Pointwise),
                 Rows(axes) if self.spreads => match self.axes {
                     Some(spread) if axes.restored_by(spread) => Ok(Rows(axes)),
                     _ => Err("a row result spread across rows, or to rows of another length"),
@@ -220,7 +230,7 @@ impl Part {
             Role::Rows(_) => {
                 let axes = self.axes.ok_or("a reduction along an axis beyond the 64th")?;
                 forms.iter().enumerate().try_fold((), |(), (i, f)| match f {
-                    Tensor | Access | Padded | Pointwise => Ok(()),
+                    Tensor | Access | Mapped | Padded | Pointwise => Ok(()),
                     Rows(a) if i == 0 && *a == axes => Ok(()),
                     Rows(_) => Err("reductions along different axes"),
                     Anchor(..) => Err("a reduction of a contraction or window"),

@@ -40,9 +40,10 @@ pub fn run(bench: &Bench, target: &Target) -> Outcome {
 fn text(bench: &Bench, model: &Model, all: &[Measured]) -> String {
     const GIGA: f64 = 1e9;
     let mut out = format!(
-        "{} reads {:.2} GB of weights for each token\n\n{:>7}  {:>22}  {:>24}  {:>12}  {:>10}  {:>8}\n",
+        "{} reads {:.2} GB of weights for each token, and keeps keys and values in {:.2} GB\n\n{:>7}  {:>22}  {:>24}  {:>12}  {:>10}  {:>8}\n",
         model.session().meta().name,
         model.facts().streamed as f64 / GIGA,
+        all.iter().map(|m| m.cache).max().unwrap_or(0) as f64 / GIGA,
         "threads",
         format!("prompt of {}", bench.prompt),
         "each token behind it",
@@ -70,7 +71,7 @@ fn json(bench: &Bench, model: &Model, all: &[Measured]) -> serde_json::Value {
     let rows = all.iter().map(|m| {
         serde_json::json!({
             "threads": m.threads, "prefill_seconds": m.prefill, "decode_seconds": m.decode,
-            "weights_bytes_per_second": m.weights(model), "memory_bytes_per_second": m.memory,
+            "cache_bytes": m.cache, "weights_bytes_per_second": m.weights(model), "memory_bytes_per_second": m.memory,
         })
     });
     serde_json::json!({

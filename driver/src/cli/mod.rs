@@ -32,7 +32,7 @@ mod tune;
 
 use brolga::Options;
 use brolga::frontend::onnx::Extent;
-use brolga::frontend::safetensors::WeightType;
+use brolga::frontend::safetensors::{CacheType, WeightType};
 use brolga::ir::{Target, is_command, plain};
 use brolga::pins::{self, Pin};
 use brolga::tune::applied::Tuned;
@@ -286,6 +286,9 @@ struct ModelArgs {
     /// weights are written to, instead of into the object
     #[arg(long, value_name = "TYPE|FILE")]
     weights: Vec<String>,
+    /// What a model that generates keeps of each token: keys and values in f32, f16, or int8 with a scale for each token of each head
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = cache_type)]
+    kv: CacheType,
     /// Most memory for constants and for a run, such as 512M or 16G
     #[arg(long, value_name = "BYTES", default_value = "16G", value_parser = bytes)]
     memory_limit: u64,
@@ -343,12 +346,18 @@ impl ModelArgs {
                 with: self.with.clone(),
                 lora: self.lora.clone(),
                 weights: self.weights_type()?,
+                kv: self.kv,
                 ..Default::default()
             },
             memory_limit: self.memory_limit,
             ..Options::default()
         })
     }
+}
+
+fn cache_type(name: &str) -> Result<CacheType, String> {
+    let known = || CacheType::ALL.map(CacheType::name).join(", ");
+    CacheType::named(name).ok_or_else(|| format!("expected one of {}", known()))
 }
 
 /// Options of every command that compiles.

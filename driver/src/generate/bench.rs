@@ -21,6 +21,8 @@ pub struct Measured {
     pub decode: f64,
     /// Bytes a second that a plain loop reads from memory.
     pub memory: f64,
+    /// Bytes of keys and values of all tokens.
+    pub cache: usize,
 }
 
 impl Measured {
@@ -39,7 +41,7 @@ pub fn measure(model: &Model, target: &Target, threads: usize, [prompt, behind]:
     let tokens: Vec<i64> = (0..prompt + behind).map(|i| (i * 7919 % words) as i64).collect();
     model.check(tokens.len(), &tokens)?;
     let mut stream = Stream::new(target, threads)?;
-    let (mut prefill, mut decode, mut memory) = (vec![], vec![], vec![]);
+    let (mut prefill, mut decode, mut memory, mut kept) = (vec![], vec![], vec![], 0);
     let seconds = |cache: &mut Cache, tokens: &[i64]| -> Result<f64> {
         let start = Instant::now();
         model.step(cache, 0, tokens, 1)?;
@@ -51,6 +53,7 @@ pub fn measure(model: &Model, target: &Target, threads: usize, [prompt, behind]:
         let share = behind.div_ceil(ROUNDS);
         let each = tokens[prompt..].iter().take(share).map(|t| seconds(&mut cache, &[*t]));
         let each = each.collect::<Result<Vec<f64>>>()?;
+        kept = cache.bytes();
         let read = stream.sample()?;
         // The first round touches memory for the first time.
         if round > 0 {
@@ -64,6 +67,7 @@ pub fn measure(model: &Model, target: &Target, threads: usize, [prompt, behind]:
         prefill: median(&mut prefill),
         decode: median(&mut decode),
         memory: median(&mut memory),
+        cache: kept,
     })
 }
 

@@ -61,7 +61,7 @@ impl<'m> Draft<'m> {
         let most = most.min(self.most).min(context.saturating_sub(tokens.len()));
         let mut proposed = vec![];
         let kept = shared(self.cache.tokens(0), &tokens[..tokens.len() - 1]);
-        self.cache.truncate(0, kept);
+        let kept = self.cache.truncate(0, kept);
         let mut next = tokens[kept..].to_vec();
         while proposed.len() < most {
             let logits = self.model.step(&mut self.cache, 0, &next, 1)?;

@@ -100,7 +100,7 @@ impl Files {
 fn printed(f: &Facts) -> String {
     json!({
         "vocabulary": f.vocabulary, "context": f.context, "end": f.end, "start": f.start, "streamed": f.streamed,
-        "sampling": f.sampling,
+        "window": f.window, "sampling": f.sampling,
     })
     .to_string()
 }
@@ -117,6 +117,7 @@ fn parsed(text: &str) -> Option<Facts> {
             .collect::<Option<_>>()?,
         start: json["start"].as_i64(),
         streamed: json["streamed"].as_u64()?,
+        window: json["window"].as_u64().map(|n| n as usize),
         sampling: serde_json::from_value(json["sampling"].clone()).ok()?,
     })
 }

@@ -8,6 +8,9 @@ use crate::{Error, Result};
 use std::cmp::Reverse;
 use std::sync::{Mutex, PoisonError};
 
+/// Tokens of a sequence that are given up for another one which begins alike, rather than all that both have is copied.
+const LITTLE: usize = 16;
+
 /// Caches of sequences that ended, the last used first. A prompt that begins as one of them goes on from there: what both have is not
 /// computed again.
 pub struct Prefixes {
@@ -38,12 +41,39 @@ impl Prefixes {
     /// When there is no memory.
     pub fn take_beside(&self, model: &Model, running: Option<&Cache>, tokens: &[i64]) -> Result<Cache> {
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = (0..caches.len()).map(|i| (shared(caches[i].tokens(0), tokens), Reverse(i)));
+        let mut cache = self.longest(model, &mut caches, running, tokens)?;
+        // Where others parted from these, more will.
+        let beside = running
+            .into_iter()
+            .flat_map(|c| (0..c.len()).map(|slot| c.tokens(slot)));
+        let most = caches
+            .iter()
+            .map(|c| c.tokens(0))
+            .chain(beside)
+            .map(|t| shared(t, tokens))
+            .max();
+        if let Some(n) = most.filter(|n| *n > cache.tokens(0).len()) {
+            cache.mark(0, n);
+        }
+        // A text may be told anew behind its prompt, or a prompt asked again.
+        cache.mark(0, tokens.len());
+        Ok(cache)
+    }
+
+    /// A cache with one sequence, which is as much of the beginning of these tokens as can be gone on from.
+    fn longest(
+        &self,
+        model: &Model,
+        caches: &mut Vec<Cache>,
+        running: Option<&Cache>,
+        tokens: &[i64],
+    ) -> Result<Cache> {
+        let kept = (0..caches.len()).map(|i| (caches[i].common(0, tokens), Reverse(i)));
         let (n, Reverse(i)) = kept.max().unwrap_or((0, Reverse(0)));
         let beside = running
             .into_iter()
             .flat_map(|c| (0..c.len()).map(move |slot| (c, slot)));
-        let of = |&(c, slot): &(&Cache, usize)| shared(c.tokens(slot), tokens);
+        let of = |&(c, slot): &(&Cache, usize)| c.common(slot, tokens);
         if let Some(from) = beside.max_by_key(of).filter(|from| of(from) > n) {
             return copy(model, from, tokens);
         }
@@ -51,7 +81,8 @@ impl Prefixes {
             return model.sequence();
         }
         // A sequence that has much of its own stays for those that go on from its end.
-        if caches[i].tokens(0).len() > 2 * n {
+        let own = caches[i].tokens(0).len() - n;
+        if own > LITTLE.max(n / 16) {
             caches[..=i].rotate_right(1);
             return copy(model, (&caches[0], 0), tokens);
         }
@@ -172,10 +203,10 @@ impl<'m> Generator<'m> {
                     Some(draft) => draft.propose(tokens, self.text.left().saturating_sub(1))?,
                     None => vec![],
                 };
-                let last = &tokens[tokens.len() - 1..];
+                let new = &tokens[cache.tokens(0).len()..];
                 let logits = self
                     .model
-                    .step(cache, 0, &[last, &proposed].concat(), proposed.len() + 1)?;
+                    .step(cache, 0, &[new, &proposed].concat(), proposed.len() + 1)?;
                 Checked::new(logits, proposed)
             }
         };

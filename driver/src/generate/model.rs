@@ -1,6 +1,6 @@
 //! A compiled language model: tokens behind those of sequences whose keys and values are kept.
 
-use super::cache::Cache;
+use super::cache::{CHUNK, Cache, Kept};
 use super::encoder::Encoder;
 use super::files::{Files, KIND};
 use crate::compile::{Compiled, Draft, draft};
@@ -8,24 +8,19 @@ use crate::options::Options;
 use crate::session::Session;
 use crate::source::{self, Kind};
 use crate::{Error, Result};
-use brolga_abi::Dim;
 use brolga_frontend::safetensors::{Facts, Form};
 use brolga_ir::Graph;
 use brolga_runtime::{Buffer, DType, View, ViewMut};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
-
-/// Tokens that are computed at once of a long prompt.
-const CHUNK: usize = 512;
 
 /// A compiled language model. Any number of sequences may be computed with it, in a [`Cache`] each or together in one.
 pub struct Model {
     session: Session,
-    /// Layers that keep keys and values.
-    layers: usize,
-    /// Heads of a cache, and their size.
-    kept: [usize; 2],
+    /// What caches keep of a token.
+    kept: Arc<Kept>,
     facts: Facts,
     files: Files,
     /// Of a model whose decoder attends to what an encoder says.
@@ -34,9 +29,10 @@ pub struct Model {
 
 /// Caches are updated where they are.
 fn aliases(graph: &Graph) -> Vec<(String, String)> {
-    let kept = |name: &str| name.starts_with("keys.") || name.starts_with("values.");
-    let names = graph.inputs.iter().map(|i| &i.name).filter(|n| kept(n));
-    names.map(|n| (n.clone(), format!("next_{n}"))).collect()
+    let next = |name: &str| (name.to_owned(), format!("next_{name}"));
+    let all = graph.inputs.iter().map(|i| next(&i.name));
+    all.filter(|(_, next)| graph.outputs.iter().any(|(n, _)| n == next))
+        .collect()
 }
 
 /// Compiles the model of a folder for generation. An artefact of it carries all that [`Model::load`] needs.
@@ -93,7 +89,7 @@ impl Model {
             }
             Kind::Artefact => {
                 if options.folder != Default::default() || !options.sizes.is_empty() {
-                    let message = "an artefact is compiled already; --family, --config, --with, --lora, --weights and --set are for its folder";
+                    let message = "an artefact is compiled already; --family, --config, --with, --lora, --weights, --kv and --set are for its folder";
                     return Err(Error::file(path, message));
                 }
                 source::as_declared(path, options)?;
@@ -114,18 +110,12 @@ impl Model {
 
     fn of(session: Session, files: Files, facts: Facts) -> std::result::Result<Model, String> {
         let meta = session.meta();
-        let layers = meta.inputs.iter().filter(|i| i.name.starts_with("keys.")).count();
-        let keys = meta.inputs.iter().find(|i| i.name == "keys.0");
-        let kept = match keys.map(|i| &i.dims[..]) {
-            Some([_, Dim::Const(heads), _, Dim::Const(size)]) => [*heads as usize, *size as usize],
-            _ => return Err("it keeps no keys and values".into()),
-        };
+        let kept = Kept::of(meta, facts.window)?;
         if meta.outputs.first().is_none_or(|o| o.name != "logits") {
             return Err("its first output is not `logits`: a model without a head generates nothing".into());
         }
         Ok(Model {
-            layers,
-            kept,
+            kept: Arc::new(kept),
             facts,
             files,
             session,
@@ -179,7 +169,7 @@ impl Model {
     /// # Errors
     /// When there is no memory.
     pub fn cache(&self, slots: usize) -> Result<Cache> {
-        Cache::new(slots, self.layers, self.kept)
+        Cache::new(slots, self.kept.clone())
     }
 
     /// A cache of one sequence, without tokens.
@@ -223,13 +213,22 @@ impl Model {
         }
         self.check(all, tokens)?;
         cache.reserve(all)?;
-        // What is shown is in the last run.
-        let before = tokens.len() - shown;
-        let (whole, rest) = tokens.split_at(before - before % CHUNK);
-        for chunk in whole.chunks(CHUNK) {
-            self.run(cache, slot..slot + 1, chunk, 1)?;
+        let hidden = tokens.len() - shown;
+        let (mut rows, mut done) = (vec![], 0);
+        for chunk in tokens.chunks(CHUNK) {
+            done += chunk.len();
+            let own = done.saturating_sub(hidden).min(chunk.len());
+            let logits = self.run(cache, slot..slot + 1, chunk, own.max(1))?;
+            if own == shown {
+                return Ok(logits);
+            }
+            if own > 0 {
+                rows.extend_from_slice(logits.bytes());
+            }
         }
-        self.run(cache, slot..slot + 1, rest, shown)
+        let mut all = Buffer::zeroed(DType::F32, vec![1, shown, self.facts.vocabulary])?;
+        all.bytes_mut().copy_from_slice(&rows);
+        Ok(all)
     }
 
     /// Computes one token behind each sequence, and keeps them; logits `[sequences, 1, vocabulary]`.
@@ -254,6 +253,7 @@ impl Model {
     fn run(&self, cache: &mut Cache, slots: Range<usize>, tokens: &[i64], shown: usize) -> Result<Buffer> {
         let batch = slots.len();
         let n = tokens.len() / batch.max(1);
+        slots.clone().for_each(|slot| cache.prepare(slot, n));
         let lengths: Vec<i64> = slots.clone().map(|s| cache.tokens(s).len() as i64).collect();
         let wanted: Vec<i64> = (0..batch).flat_map(|_| n - shown..n).map(|i| i as i64).collect();
         let mut logits = Buffer::zeroed(DType::F32, vec![batch, shown, self.facts.vocabulary])?;
@@ -263,6 +263,10 @@ impl Model {
             View::of(&lengths, &shapes[0][..1]),
             View::of(&wanted, &shapes[1]),
         ];
+        let laps: Vec<i64> = slots.clone().filter_map(|slot| cache.lap(slot)).collect();
+        if !laps.is_empty() {
+            inputs.push(View::of(&laps, &shapes[0][..1]));
+        }
         let encoded = cache.encoded().cloned();
         match (&encoded, &self.encoder) {
             (Some(encoded), Some(_)) => inputs.extend(encoded.views()),
@@ -270,9 +274,9 @@ impl Model {
             (None, Some(_)) => return Err(Error::Option("the decoder has nothing that an encoder says".into())),
             (Some(_), None) => return Err(Error::Option("a model without an encoder attends to no source".into())),
         }
-        let shape = cache.shape(batch);
+        let kept = cache.shapes(batch);
         let mut outputs: Vec<ViewMut<'_>> = vec![logits.view_mut()];
-        outputs.extend(cache.views(slots.clone(), &shape));
+        outputs.extend(cache.views(slots.clone(), &kept));
         self.session.run_in_place(&inputs, &mut outputs)?;
         for (slot, own) in slots.zip(tokens.chunks(n.max(1))) {
             cache.extend(slot, own);

@@ -166,8 +166,10 @@ impl Head {
 /// What layers share in a run.
 struct Run {
     queries: Dim,
-    /// Tokens before those of this run, in the longest sequence.
-    past: Dim,
+    /// Keys that attention reads, of layers that keep all of them.
+    keys: Dim,
+    /// Hides keys behind the query by their order; where keys are kept, a mask does.
+    causal: Option<Dim>,
     /// Positions of the tokens, `[batch, queries]`, the batch perhaps 1.
     positions: Value,
     /// Keys that are no padding.
@@ -175,16 +177,10 @@ struct Run {
     /// Cosines and sines of each kind.
     angles: Vec<[Value; 2]>,
     alibi: Option<Value>,
-    /// Masks of windows that layers have.
+    /// What queries see in windows that layers have.
     windows: Vec<(usize, Value)>,
     /// Where keys and values are kept between runs.
     cache: Option<Cache>,
-}
-
-impl Run {
-    fn keys(&self) -> Dim {
-        &self.past + &self.queries
-    }
 }
 
 impl Decoder {
@@ -215,8 +211,9 @@ impl Decoder {
             None => net.iota(&[Dim::ONE, seq.clone()], 1)?,
         };
         let run = Run {
+            keys: seq.clone(),
             queries: seq,
-            past: Dim::ZERO,
+            causal: Some(Dim::ZERO),
             positions,
             seen,
             angles: vec![],
@@ -234,16 +231,19 @@ impl Decoder {
 
     /// Some tokens behind those whose keys and values are kept ([`Steps`]), to `logits` `[batch, wanted, vocabulary]`.
     fn steps(&self, net: &mut Net) -> Result<(), Fail> {
-        let steps = Steps::new(net, self.layers.len(), [self.kv_heads, self.head])?;
+        let windows: Vec<Option<usize>> = self.layers.iter().map(|l| l.window.filter(|_| !self.alibi)).collect();
+        let steps = Steps::new(net, &windows, [self.kv_heads, self.head])?;
+        let cache = steps.cache();
         let run = Run {
             queries: steps.queries.clone(),
-            past: steps.past.clone(),
+            keys: cache.keys(),
+            causal: None,
             positions: steps.positions,
-            seen: Some(steps.seen),
+            seen: cache.seen(),
             angles: vec![],
             alibi: None,
             windows: vec![],
-            cache: Some(steps.cache()),
+            cache: Some(cache),
         };
         let x = self.body(net, steps.ids, run)?;
         let x = steps.wanted(net, x)?;
@@ -267,7 +267,7 @@ impl Decoder {
     /// What layers share: angles, slopes, masks of windows.
     fn prepare(&self, net: &mut Net, run: &mut Run) -> Result<(), Fail> {
         net.enter("positions");
-        let keys = run.keys();
+        let keys = run.keys.clone();
         let (positions, given) = (run.positions, !net.shape(run.positions)[0].is(1));
         // In steps each sequence has a length of its own; otherwise the largest position of all counts, as in modelling code.
         let axes: &[usize] = if run.cache.is_some() { &[1] } else { &[0, 1] };
@@ -291,25 +291,23 @@ impl Decoder {
         }
         for window in self.layers.iter().filter_map(|l| l.window) {
             if run.windows.iter().all(|(w, _)| *w != window) {
-                let mask = self.window(net, run, window, &keys)?;
+                let mask = self.window(net, run, window)?;
                 run.windows.push((window, mask));
             }
         }
         Ok(())
     }
 
-    /// Keys that lie in the window of each query, `[batch or 1, 1, queries, keys]`.
-    fn window(&self, net: &mut Net, run: &Run, window: usize, keys: &Dim) -> One {
-        let row = match run.cache.is_some() {
-            // Positions count from each sequence's own beginning.
-            true => run.positions,
-            false => net.iota(&[Dim::ONE, run.queries.clone()], 1)?,
-        };
-        let batch = net.shape(row)[0].clone();
-        let row = net.reshaped(row, &[batch.clone(), Dim::ONE, run.queries.clone(), Dim::ONE])?;
-        let column = net.iota(&[batch, Dim::ONE, run.queries.clone(), keys.clone()], 3)?;
+    /// Keys that each query sees in a window, `[batch or 1, 1, queries, keys]`.
+    fn window(&self, net: &mut Net, run: &Run, window: usize) -> One {
+        if let Some(cache) = &run.cache {
+            return cache.within(net, run.positions, window);
+        }
+        let row = net.iota(&[Dim::ONE, Dim::ONE, run.queries.clone(), Dim::ONE], 2)?;
+        let column = net.iota(&[Dim::ONE, Dim::ONE, run.queries.clone(), run.keys.clone()], 3)?;
         let first = net.map_num("sub", row, window as f64)?;
-        net.map("greater", &[column, first])
+        let near = net.map("greater", &[column, first])?;
+        Ok(net.both(run.seen, Some(near))?.unwrap_or(near))
     }
 
     /// What ALiBi adds to scores, `[1, heads, 1, keys]`: a softmax does not see what it adds to all keys of a query, so that it is
@@ -404,9 +402,9 @@ impl Decoder {
         let scores = Scores {
             scale: layer.scale,
             softcap: self.softcap,
-            causal: Some(run.past.clone()),
+            causal: run.causal.clone(),
             bias: run.alibi,
-            mask: net.both(run.seen, window)?,
+            mask: window.or(run.seen),
         };
         let [q, k] = sides;
         let y = attend(net, [q, k, v], &scores, run.cache.as_ref().map(|c| (c, i)))?;

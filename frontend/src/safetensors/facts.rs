@@ -23,6 +23,8 @@ pub struct Facts {
     pub sampling: Vec<(String, f64)>,
     /// Bytes of weights that each run reads, as they are kept: all but tables of which it takes rows.
     pub streamed: u64,
+    /// The farthest that a layer sees which keeps no more than that, in steps.
+    pub window: Option<usize>,
 }
 
 /// What a folder says of its model, by its configuration.
@@ -65,6 +67,7 @@ pub fn facts(folder: &Path, config: &Config) -> Result<Facts, Error> {
         },
         sampling: sampling(generation),
         streamed: 0,
+        window: None,
     })
 }
 

@@ -32,6 +32,7 @@ mod weights;
 pub use compress::WeightType;
 pub use error::{Error, Problems};
 pub use facts::Facts;
+pub use steps::CacheType;
 
 use brolga_ir::Graph;
 use config::Config;
@@ -63,6 +64,8 @@ pub struct Options {
     pub lora: Vec<(PathBuf, f64)>,
     /// What matrices become; `None` as they are stored.
     pub weights: Option<WeightType>,
+    /// What keys and values are kept as, where the graph is for generation.
+    pub kv: CacheType,
     /// What the graph is for.
     pub form: Form,
 }
@@ -95,6 +98,12 @@ pub fn load(folder: impl AsRef<Path>, options: &Options) -> Result<Graph, Error>
 /// As [`load`].
 pub fn read(folder: impl AsRef<Path>, options: &Options) -> Result<(Graph, Facts), Error> {
     let folder = folder.as_ref();
+    if options.form == Form::Whole && options.kv != CacheType::default() {
+        return Err(Error::File {
+            file: folder.display().to_string(),
+            message: "--kv is for models that generate: here no keys and values are kept".into(),
+        });
+    }
     let (config, family) = described(folder, options)?;
     let adapters = options
         .lora
@@ -106,9 +115,11 @@ pub fn read(folder: impl AsRef<Path>, options: &Options) -> Result<(Graph, Facts
     let title = title.map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let mut net = Net::new(&title, weights, &options.with, options.form);
     net.weights_as = options.weights;
+    net.kv = options.kv;
     let built = (family.build)(&config, &mut net);
     let facts = Facts {
         streamed: net.streamed.values().sum(),
+        window: net.window,
         ..facts::facts(folder, &config)?
     };
     let folder = folder.display().to_string();

@@ -6,6 +6,7 @@
 use super::Form;
 use super::compress::{Compressed, WeightType, products_take};
 use super::error::Fail;
+use super::steps::CacheType;
 use super::weights::Weights;
 use brolga_ir::graph::Read;
 use brolga_ir::{Attr, Build, DType, Dim, Graph, Number, Op, Tensor, Type, Value};
@@ -25,6 +26,10 @@ pub struct Net {
     pub with: Vec<String>,
     /// What the graph is for.
     pub form: Form,
+    /// What keys and values are kept as, in steps.
+    pub kv: CacheType,
+    /// The farthest that a layer sees which keeps a ring.
+    pub window: Option<usize>,
     /// What matrices become, where they do not stay as they are stored.
     pub weights_as: Option<WeightType>,
     /// Those that were, by the stored matrix and the dimension that is summed over.
@@ -101,6 +106,8 @@ impl Net {
             weights,
             with: with.to_vec(),
             form,
+            kv: CacheType::F32,
+            window: None,
             weights_as: None,
             packed: HashMap::new(),
             quantized: HashMap::new(),
@@ -414,20 +421,20 @@ impl Net {
     /// # Errors
     /// When extents do not fit.
     pub fn attention(&mut self, q: Value, k: Value, v: Value, scores: &Scores) -> One {
-        self.attention_in(q, [k, v], [0, 2, 1, 3], scores)
+        self.attention_in(q, [k, v], [[0, 2, 1, 3]; 2], scores)
     }
 
-    /// The same of keys and values whose axes stand in another order: where `[batch, heads, keys, size]` are.
+    /// The same of keys and values whose axes stand in orders of their own: where `[batch, heads, keys, size]` are in each.
     ///
     /// # Errors
     /// When extents do not fit.
-    pub fn attention_in(&mut self, q: Value, [k, v]: [Value; 2], order: [usize; 4], scores: &Scores) -> One {
+    pub fn attention_in(&mut self, q: Value, [k, v]: [Value; 2], orders: [[usize; 4]; 2], scores: &Scores) -> One {
         const HEADS: [usize; 4] = [0, 2, 1, 3];
         let hides = scores.mask.is_some() || scores.causal.is_some() || scores.bias.is_some();
         let attrs = [
             Attr::axes(&HEADS),
-            Attr::axes(&order),
-            Attr::axes(&order),
+            Attr::axes(&orders[0]),
+            Attr::axes(&orders[1]),
             Attr::axes(&HEADS),
             Attr::num(scores.scale),
             Attr::num(scores.softcap),

@@ -434,4 +434,8 @@ impl TreeKernel for Def {
         }
         OwnWork { products, cycles }
     }
+    /// Keys and values, which are read for many queries in panels that have them computed, and for few in place.
+    fn may_compute(&self, operand: usize) -> bool {
+        matches!(operand, 1 | 2)
+    }
 }

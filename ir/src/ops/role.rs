@@ -384,6 +384,11 @@ pub trait TreeKernel: Sync {
     fn kernel(&self, op: &Op, inputs: &[Type], result: &Type) -> Result<structured::Kernel, String>;
     /// What the kernel does.
     fn work(&self, op: &Op, inputs: &[Type]) -> OwnWork;
+    /// Whether elements of an operand may be computed of others where they are read: their prologue.
+    fn may_compute(&self, operand: usize) -> bool {
+        let _ = operand;
+        false
+    }
 }
 
 /// How an operator runs its regions.

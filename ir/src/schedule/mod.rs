@@ -46,8 +46,8 @@ pub enum Schedule {
     Copy(Copy),
     /// Stages that share nothing become kernels of their own, one schedule each.
     Split(Vec<Schedule>),
-    /// Two versions of a kernel whose reads are stretched by a broadcast in some runs only: one for runs where none is, and one
-    /// for the others.
+    /// Two versions of a kernel, of which a run takes one. Where reads are stretched by a broadcast in some runs only: one for runs where none
+    /// is, and one for the others. Of a tree: one for runs with few points for its tiles, and one for the others.
     Versions(Box<[Schedule; 2]>),
     /// A contraction on block tiles of a GPU.
     GpuTile(GpuTile),
@@ -165,6 +165,8 @@ pub enum Way {
     Shared,
     /// Point by point, on vectors of so many lanes along its innermost dimension.
     Lanes(i64),
+    /// What tiles do, with the same bits, point by point: its right operand is read where it lies, so many columns at once.
+    Columns(i64),
 }
 
 /// See [`Schedule::InOrder`].

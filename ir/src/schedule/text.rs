@@ -267,6 +267,7 @@ impl Field<'_> {
                 let way = |l: &mut Lexer| match () {
                     () if l.eat("tile") => Ok(Way::Tile),
                     () if l.eat("shared") => Ok(Way::Shared),
+                    () if l.eat("columns") => l.int().map(Way::Columns),
                     () => l.int().map(Way::Lanes),
                 };
                 *ways = l.list("]", way)?;
@@ -301,6 +302,7 @@ impl fmt::Display for Way {
             Way::Tile => f.write_str("tile"),
             Way::Shared => f.write_str("shared"),
             Way::Lanes(n) => write!(f, "{n}"),
+            Way::Columns(n) => write!(f, "columns {n}"),
         }
     }
 }
@@ -342,10 +344,10 @@ mod tests {
         }
         let tree = Schedule::Tree(Tree {
             rows: 14,
-            stages: vec![Way::Lanes(8), Way::Tile, Way::Shared],
+            stages: vec![Way::Lanes(8), Way::Tile, Way::Shared, Way::Columns(64)],
             knobs: Knobs::default(),
         });
-        assert_eq!(tree.to_string(), "tree{rows=14, stages=[8, tile, shared]}");
+        assert_eq!(tree.to_string(), "tree{rows=14, stages=[8, tile, shared, columns 64]}");
         let all: Vec<Schedule> = [tile, points].into_iter().chain(others).chain([tree]).collect();
         let both = Schedule::Versions(Box::new([all[0].clone(), all[1].clone()]));
         for s in all.iter().cloned().chain([Schedule::Split(all.clone()), both]) {

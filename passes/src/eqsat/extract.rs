@@ -481,7 +481,7 @@ fn store_choices(cs: &Classes, settled: &[Option<Settled>], c: At, choice: &Choi
     };
     vec![
         all(&|_| false),
-        all(&|f| !matches!(f, Form::Access | Form::Padded | Form::Pointwise)),
+        all(&|f| !matches!(f, Form::Access | Form::Mapped | Form::Padded | Form::Pointwise)),
         all(&|_| true),
     ]
 }

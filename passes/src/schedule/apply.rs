@@ -70,6 +70,12 @@ pub fn pieces(kernel: &structured::Kernel, flat: &Flat, schedule: &Schedule) -> 
     let Schedule::Versions(both) = schedule else {
         return parts_of(flat, schedule, None);
     };
+    if let [Schedule::Tree(_), Schedule::Tree(many)] = &**both {
+        let many = tree::many(flat, many.rows)?;
+        let mut out = parts_of(flat, &both[0], Some(&(&Dim::ONE - &many)))?;
+        out.extend(parts_of(flat, &both[1], Some(&many))?);
+        return Ok(out);
+    }
     let Some(plain) = stretch::plain(kernel, flat) else {
         return Err("versions: no read is stretched in one run and not in another".into());
     };
@@ -114,9 +120,9 @@ fn piece(part: Part, schedule: &Schedule, runs: Option<&Dim>) -> Result<Piece, S
     };
     let code = match schedule {
         Schedule::Tree(s) => knobs::check(&s.knobs).and_then(|()| {
-            let (k, packed) = tree::kernel(flat, s)?;
+            let (k, packed) = tree::kernel(flat, s, runs)?;
             Ok(Code::Packed {
-                kernel: settle(k, &s.knobs),
+                kernel: settle(at_times(k)?, &s.knobs),
                 operands: packed.into_iter().map(|(b, p)| (b.0 as usize, p)).collect(),
                 knobs: s.knobs.clone(),
             })

@@ -63,6 +63,8 @@ const STREAMED: i64 = 4;
 const AHEAD: i64 = 64;
 /// Cycles of a stage in a loop from which on workers that are awake share it: to fork and to join takes some hundreds.
 const SHARED: i64 = 3000;
+/// Columns of a right operand in place that a stage of a tree sums side by side: several registers, so that none waits for its last sum.
+const COLUMNS: i64 = 64;
 /// Bytes of a row that a vector loop copies better.
 const SHORT_ROW: i64 = 64;
 
@@ -223,6 +225,25 @@ fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
         }
         Schedule::Tree(t)
     };
+    // In runs of few points, right operands that each run would pack are read where they lie.
+    let few = |many: &Tree| {
+        let on_tiles: Vec<usize> = (0..many.stages.len())
+            .filter(|&i| many.stages[i] == Way::Tile)
+            .collect();
+        let fits = target.has_fma
+            && !flat.has_loops()
+            && !on_tiles.is_empty()
+            && tree::many(flat, many.rows).is_ok()
+            && on_tiles.iter().all(|&i| tree::in_place(flat, many.rows, i));
+        fits.then(|| {
+            let mut few = Tree {
+                rows: 1,
+                ..many.clone()
+            };
+            on_tiles.iter().for_each(|&i| few.stages[i] = Way::Columns(COLUMNS));
+            Schedule::Tree(few)
+        })
+    };
     let alone = with(1);
     if flat.outer.is_empty() || tiles(&alone) == 0 {
         return shared(alone);
@@ -233,7 +254,11 @@ fn tree(flat: &Flat, target: &CpuTarget) -> Schedule {
     } else {
         height
     });
-    shared(if tiles(&rows) == tiles(&alone) { rows } else { alone })
+    let many = if tiles(&rows) == tiles(&alone) { rows } else { alone };
+    match few(&many).filter(|_| many.rows > 1) {
+        Some(few) => Schedule::Versions(Box::new([few, Schedule::Tree(many)])),
+        None => shared(many),
+    }
 }
 
 /// True where a stage that sums products reads more for one point than stays in L2: from memory for every group of points.

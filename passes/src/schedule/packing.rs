@@ -8,6 +8,7 @@ use brolga_ir::dim::product;
 use brolga_ir::index::{Bound, Ix, Reg, Var};
 use brolga_ir::loops::{Buf, Buffer, Expr, Grain, Kernel, LoopKind, PANEL, RegInfo, Scope, Stmt};
 use brolga_ir::program::{Slot, Storage};
+use brolga_ir::scalar::{Body, Inst, V};
 use brolga_ir::schedule::Knobs;
 use brolga_ir::structured::Operand;
 use brolga_ir::{DType, Dim, Layout, TileKind, Type};
@@ -50,9 +51,58 @@ pub struct Packing {
     pub column: (Dim, Dim),
     /// The first element's index.
     pub offset: Dim,
+    /// What stands in the panels, where that is not what is read.
+    pub prologue: Option<Prologue>,
+}
+
+/// How elements of panels are computed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Prologue {
+    /// Of the operand's element, then of those beside it.
+    pub body: Body,
+    /// What is read beside the operand.
+    pub beside: Vec<Beside>,
+}
+
+/// Another operand that elements of panels are computed of: how the dimensions of the packing move it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Beside {
+    /// Which one.
+    pub operand: Buf,
+    /// Strides of the batch.
+    pub batch: Vec<Dim>,
+    /// Strides of the steps.
+    pub steps: Vec<Dim>,
+    /// The stride of the column.
+    pub column: Dim,
+    /// The first element's index.
+    pub offset: Dim,
 }
 
 impl Packing {
+    /// What is read beside the operand.
+    pub fn beside(&self) -> &[Beside] {
+        self.prologue.as_ref().map_or(&[], |p| &p.beside)
+    }
+
+    /// The panels' element type, of an operand of this one.
+    pub fn dtype(&self, operand: DType) -> DType {
+        self.prologue.as_ref().map_or(operand, |p| p.body.output_dtypes()[0])
+    }
+
+    /// The strides and first indices of all that is read.
+    fn places(&self) -> Vec<Beside> {
+        let strides = |dims: &[(Dim, Dim)]| dims.iter().map(|d| d.1.clone()).collect();
+        let own = Beside {
+            operand: Buf(0),
+            batch: strides(&self.batch),
+            steps: strides(&self.steps),
+            column: self.column.1.clone(),
+            offset: self.offset.clone(),
+        };
+        [own].into_iter().chain(self.beside().iter().cloned()).collect()
+    }
+
     /// Whole panels, and the columns of the one behind them, where that is cut short and batches are enough to share out.
     fn whole_panels(&self) -> Option<(i64, i64)> {
         let (n, batches) = (
@@ -103,15 +153,16 @@ impl Packing {
         }
     }
 
-    /// The kernel that packs an operand for a kernel that reads it: parameter 0 is the operand, parameter 1 the panels.
+    /// The kernel that packs an operand for a kernel that reads it: parameter 0 is the operand, the last one the panels, and between them
+    /// stands what is read beside it.
     ///
     /// ```text
     /// for (batch, panel, run, k, j) { panels[batch, panel, run, k, j] = 32*panel + j < N && k < K ? operand[…] : 0 }
     /// ```
     ///
     /// What lies behind the last column, which no tile gives back, may be left as it was.
-    pub fn kernel(&self, operand: &Operand, reader: &Kernel, knobs: &Knobs) -> Kernel {
-        let dtype = operand.ty.dtype;
+    pub fn kernel(&self, operands: &[&Operand], reader: &Kernel, knobs: &Knobs) -> Kernel {
+        let dtype = self.dtype(operands[0].ty.dtype);
         let by = self.kind.interleave();
         let n = self.column.0.clone();
         let panels = n.ceil_div(&Dim::Const(PANEL));
@@ -145,10 +196,17 @@ impl Packing {
             Some((_, digit)) => digit.substitute(&in_group, &Ix::reg),
             None => look_up(&map, v),
         };
-        let mut base = Ix::constant(self.offset.clone());
-        for ((v, _), (_, s)) in batch.iter().zip(&self.batch).chain(steps.iter().zip(&self.steps)) {
-            base = &base + &look(*v).scale(s);
-        }
+        let places = self.places();
+        let based = places.iter().map(|p| {
+            let strides = p.batch.iter().chain(&p.steps);
+            let first = Ix::constant(p.offset.clone());
+            let dims = batch.iter().chain(&steps).zip(strides);
+            dims.fold(first, |base, ((v, _), s)| &base + &look(*v).scale(s))
+        });
+        let bases: Vec<Ix> = based.collect();
+        let own = Body::identity(dtype);
+        let body = self.prologue.as_ref().map_or(&own, |p| &p.body);
+        let dtypes = body.dtypes();
         let step = outer
             .iter()
             .fold(Ix::constant(0), |f, (v, d)| &f.scale(d) + &Ix::var(*v));
@@ -159,7 +217,8 @@ impl Packing {
         };
         // So many vectors of a panel's row from one of its columns on, through a register of their own.
         let vectors = |r: u32, panel: &Ix, (start, lanes): (i64, i64), count: i64, guarded: bool| {
-            let r = Reg(r);
+            // Each of them has registers for all values of the body.
+            let reg = |v: V| Reg(r * dtypes.len() as u32 + v.0);
             let j = &(&Ix::var(block).scale(&Dim::Const(lanes)) + &Ix::var(lane)) + &Dim::Const(start);
             let column = &panel.scale(&Dim::Const(PANEL)) + &j;
             let columns = (guarded && n.as_const().is_none_or(|n| n % PANEL != 0)).then(|| Bound {
@@ -170,19 +229,30 @@ impl Packing {
                 index: t.clone(),
                 extent: k.clone(),
             });
-            let load = Expr::Load {
-                buffer: Buf(0),
-                index: &base + &column.scale(&self.column.1),
-                guard: columns.into_iter().chain(runs).collect(),
-                fill: 0,
-            };
+            let guard: Vec<Bound> = columns.into_iter().chain(runs).collect();
+            let loads = (0..).zip(&places).zip(&bases).map(|((i, place), base)| {
+                let load = Expr::Load {
+                    buffer: Buf(i),
+                    index: base + &column.scale(&place.column),
+                    guard: guard.clone(),
+                    fill: 0,
+                };
+                Stmt::Set(reg(V(i)), load)
+            });
+            let computed = (places.len() as u32..).zip(&body.insts).map(|(v, inst)| {
+                let e = match inst {
+                    Inst::Const(_, bits) => Expr::Const(*bits),
+                    Inst::Prim(p, args) => Expr::Prim(*p, args.map(reg)),
+                };
+                Stmt::Set(reg(V(v)), e)
+            });
             let panel_at = (&b.scale(&panels) + panel).scale(&self.panel_size());
             let store = Stmt::Store {
-                buffer: Buf(1),
+                buffer: Buf(places.len() as u32),
                 index: &(&panel_at + &row) + &j.scale(&Dim::Const(by)),
-                value: r,
+                value: reg(body.outputs[0]),
             };
-            let one = vec![Stmt::Set(r, load), store];
+            let one: Vec<Stmt> = loads.chain(computed).chain([store]).collect();
             let vector = match lanes {
                 1 => Nest::serial(&[(lane, Ix::constant(1))], one),
                 _ => vec![Stmt::For {
@@ -210,22 +280,27 @@ impl Packing {
                 body
             }
         };
+        let vectors_apart = 1 + apart.map_or(0, |(_, last)| pieces(last).len());
         let kernel = Kernel {
             name: format!("pack_{}", reader.name),
             symbols: reader.symbols.clone(),
-            buffers: vec![
-                Buffer {
-                    dtype,
-                    len: operand.elements(),
+            buffers: operands
+                .iter()
+                .map(|o| Buffer {
+                    dtype: o.ty.dtype,
+                    len: o.elements(),
                     scope: Scope::In,
-                },
-                Buffer {
+                })
+                .chain([Buffer {
                     dtype,
                     len,
                     scope: Scope::Out,
-                },
-            ],
-            regs: vec![RegInfo { dtype, lanes: 1 }; 1 + apart.map_or(0, |(_, last)| pieces(last).len())],
+                }])
+                .collect(),
+            regs: vec![dtypes.iter().map(|&dtype| RegInfo { dtype, lanes: 1 }); vectors_apart]
+                .into_iter()
+                .flatten()
+                .collect(),
             pooled: false,
             body: vec![Stmt::For {
                 var: p,

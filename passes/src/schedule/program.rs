@@ -26,6 +26,16 @@ pub fn chosen(structured: &Structured, machine: &Machine) -> Structured {
     out
 }
 
+/// Panels that were made.
+struct Panels {
+    /// The byte where the operand begins in its memory.
+    start: Dim,
+    /// What was read beside it: the memory, and where.
+    beside: Vec<(SlotId, Dim)>,
+    packing: Packing,
+    slot: SlotId,
+}
+
 /// Schedules every kernel of a structured program: by its own schedule, or else by the one that is chosen.
 ///
 /// # Errors
@@ -83,8 +93,8 @@ fn schedule(structured: &Structured, machine: &Machine) -> Result<(Program, Made
 struct Scheduler<'m> {
     out: Emitter,
     machine: &'m Machine,
-    /// Panels made of memory, by the slot that owns it: the byte where it begins, how, and the panels.
-    panels: FxHashMap<SlotId, Vec<(Dim, Packing, SlotId)>>,
+    /// Panels made of memory, by the slot that owns it.
+    panels: FxHashMap<SlotId, Vec<Panels>>,
     /// What kernels became.
     pieces: Vec<Option<Arc<[Piece]>>>,
     made: Made,
@@ -135,7 +145,10 @@ impl Scheduler<'_> {
     /// Forgets panels of what a step has written: the state of a loop, an operand that a result lies over.
     fn forget_written(&mut self, structured: &Structured, step: &Step) {
         let mut forget = |s: &SlotId| {
-            self.panels.remove(&structured.root(*s));
+            let root = structured.root(*s);
+            self.panels.remove(&root);
+            let keeps = |p: &Panels| p.beside.iter().all(|(r, _)| *r != root);
+            self.panels.values_mut().for_each(|all| all.retain(keeps));
         };
         match step {
             Step::Call { kernel, args, .. } => {
@@ -156,7 +169,7 @@ impl Scheduler<'_> {
     fn forget_panels(&mut self) {
         let program = &self.out.program;
         self.panels.retain(|_, panels| {
-            panels.retain(|(.., s)| matches!(program.slot(*s).storage, Storage::Computed));
+            panels.retain(|p| matches!(program.slot(p.slot).storage, Storage::Computed));
             !panels.is_empty()
         });
     }
@@ -206,9 +219,13 @@ impl Scheduler<'_> {
                     operands,
                     knobs,
                 } => {
+                    let given = args.clone();
                     for (i, packing) in operands {
-                        let operand = &kernel.operands[piece.params[*i]];
-                        args[*i] = self.panels_of(args[*i], packing, operand, k, (index, knobs), source.origin);
+                        let beside = packing.beside().iter().map(|b| b.operand.0 as usize);
+                        let read = [*i].into_iter().chain(beside);
+                        let read: Vec<(SlotId, &structured::Operand)> =
+                            read.map(|i| (given[i], &kernel.operands[piece.params[i]])).collect();
+                        args[*i] = self.panels_of(&read, packing, k, (index, knobs), source.origin);
                     }
                     let made = self.out.call(k, args, source);
                     self.note(made, index, Part::Piece(n));
@@ -241,25 +258,29 @@ impl Scheduler<'_> {
         read.any(|r| owners(|r| r != structured::Role::In).any(|w| w == r))
     }
 
-    /// The slot of an operand's panels, packed when first needed.
+    /// The slot of an operand's panels, packed when first needed; what is read beside it follows it.
     fn panels_of(
         &mut self,
-        slot: SlotId,
+        read: &[(SlotId, &structured::Operand)],
         packing: &Packing,
-        operand: &structured::Operand,
         reader: &loops::Kernel,
         (index, knobs): (usize, &Knobs),
         origin: &[Arc<str>],
     ) -> SlotId {
-        let (root, start) = self.out.program.place(slot);
+        let mut places = read.iter().map(|(slot, _)| self.out.program.place(*slot));
+        let (root, start) = places.next().expect("an operand is read");
+        let beside: Vec<(SlotId, Dim)> = places.collect();
         let mut known = self.panels.get(&root).into_iter().flatten();
-        if let Some((.., s)) = known.find(|(at, how, _)| *at == start && how == packing) {
-            return *s;
+        if let Some(p) = known.find(|p| p.start == start && p.packing == *packing && p.beside == beside) {
+            return p.slot;
         }
-        let owner = &self.out.program.slot(root).storage;
-        let mut made = packing.slot(operand.ty.dtype, Storage::Temp(None));
+        let mut made = packing.slot(packing.dtype(read[0].1.ty.dtype), Storage::Temp(None));
         // Under extents that only a run tells, a constant is packed in the run.
-        let constant = matches!(owner, Storage::Weight(_) | Storage::Computed)
+        let is_constant = |root: SlotId| {
+            let owner = &self.out.program.slot(root).storage;
+            matches!(owner, Storage::Weight(_) | Storage::Computed)
+        };
+        let constant = [root].into_iter().chain(beside.iter().map(|b| b.0)).all(is_constant)
             && made.ty.shape.iter().all(|d| d.as_const().is_some());
         if constant {
             made.storage = Storage::Computed;
@@ -271,18 +292,22 @@ impl Scheduler<'_> {
             checks: &[],
             init: constant,
         };
-        let mut kernel = packing.kernel(operand, reader, knobs);
+        let operands: Vec<&structured::Operand> = read.iter().map(|r| r.1).collect();
+        let mut kernel = packing.kernel(&operands, reader, knobs);
         if constant {
             // Nothing of the run is known when constants are packed.
             let inputs = &self.out.program.symbols;
             kernel.symbols.retain(|s| inputs.contains(s));
         }
-        let made = self.out.call(&kernel, vec![slot, panels], source);
+        let args = read.iter().map(|r| r.0).chain([panels]).collect();
+        let made = self.out.call(&kernel, args, source);
         self.note(made, index, Part::Packing);
-        self.panels
-            .entry(root)
-            .or_default()
-            .push((start, packing.clone(), panels));
+        self.panels.entry(root).or_default().push(Panels {
+            start,
+            beside,
+            packing: packing.clone(),
+            slot: panels,
+        });
         panels
     }
 }

@@ -32,13 +32,13 @@ pub fn space(kernel: &structured::Kernel, machine: &Machine) -> Vec<Schedule> {
     let mut all = vec![chosen.clone()];
     match &chosen {
         Schedule::Versions(both) => {
-            if let Some(plain) = stretch::plain(kernel, &flat) {
-                for (i, version) in [&plain.flat, &flat].into_iter().enumerate() {
-                    for s in variants(version, machine, &both[i]) {
-                        let mut other = both.clone();
-                        other[i] = s;
-                        all.push(Schedule::Versions(other));
-                    }
+            let plain = stretch::plain(kernel, &flat);
+            let first = plain.as_ref().map_or(&flat, |p| &p.flat);
+            for (i, version) in [first, &flat].into_iter().enumerate() {
+                for s in variants(version, machine, &both[i]) {
+                    let mut other = both.clone();
+                    other[i] = s;
+                    all.push(Schedule::Versions(other));
                 }
             }
             all.extend(both.iter().cloned());

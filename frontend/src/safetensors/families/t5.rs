@@ -135,7 +135,7 @@ impl<'a> T5<'a> {
     }
 
     fn steps(&self, net: &mut Net) -> Result<(), Fail> {
-        let steps = Steps::new(net, self.decoder_layers, [self.heads, self.head])?;
+        let steps = Steps::new(net, &vec![None; self.decoder_layers], [self.heads, self.head])?;
         let sources = Source::inputs(net, self.decoder_layers, [self.heads, self.head]);
         let cache = steps.cache();
         let bias = self.bias(net, "decoder", steps.positions, &cache.keys(), false)?;

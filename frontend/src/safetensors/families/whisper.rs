@@ -143,7 +143,7 @@ impl<'a> Whisper<'a> {
 
     fn steps(&self, net: &mut Net) -> Result<(), Fail> {
         let heads = [self.decoder.heads, self.decoder.head()?];
-        let steps = Steps::new(net, self.decoder_layers, heads)?;
+        let steps = Steps::new(net, &vec![None; self.decoder_layers], heads)?;
         let sources = Source::inputs(net, self.decoder_layers, heads);
         let scores = steps.scores(self.decoder.scale()?);
         let read = [steps.ids, steps.positions];

@@ -78,7 +78,12 @@ impl StageBuilder {
         self.checks.clone_from(&stage.checks);
         let reads = (0..).zip(&stage.body.inputs);
         let args = reads.map(|(k, &dtype)| self.node(Node::Read(k), dtype)).collect();
-        self.node(Node::Body(stage.body.clone(), args), stage.body.output_dtypes()[0])
+        self.inline(&stage.body, args)
+    }
+
+    /// What a body of one result gives.
+    pub fn inline(&mut self, body: &Body, args: Vec<E>) -> E {
+        self.node(Node::Body(body.clone(), args), body.output_dtypes()[0])
     }
 
     /// A read.

@@ -1,10 +1,16 @@
 //! Operators that bring the tree of their kernel along: its operands become the tensors in memory whose elements they are, each read
 //! through the index maps of the movements between. Two that are parts of one tensor stay two: each may be packed in its own way.
+//! Where elements are computed of others, that joins the stages which read them.
+//!
+//! ```text
+//! attention(q, mul(cast(k), scale), v)  -->  stage parallel(K) reduce(D) { read q[…], k[…], scale[…] body { q · (f32(k) · scale) } write l0[…] }
+//! ```
 
+use super::stage::{E, StageBuilder};
 use super::{KernelBuilder, RESULT, in_memory};
 use brolga_ir::index::Ix;
 use brolga_ir::ops::TreeKernel;
-use brolga_ir::structured::{Kernel, Place, Read};
+use brolga_ir::structured::{Kernel, Place, Read, Stage};
 use brolga_ir::{Node, Type, Value};
 
 impl KernelBuilder<'_> {
@@ -15,21 +21,8 @@ impl KernelBuilder<'_> {
         let mut places: Vec<Option<Place>> = vec![None; node.inputs.len()];
         let mut failed = None;
         brought.for_each_stage_mut(&mut |stage| {
-            for read in &mut stage.reads {
-                let Read::Element { place, map, .. } = read else {
-                    continue;
-                };
-                let Place::Operand(i) = *place else { continue };
-                match self.source(node.inputs[i as usize], std::mem::take(map)) {
-                    Ok((memory, ty, at)) => {
-                        *map = at;
-                        *place = *places[i as usize].get_or_insert_with(|| {
-                            self.own = self.inputs.len();
-                            self.operand(memory, ty)
-                        });
-                    }
-                    Err(e) => failed = Some(e),
-                }
+            if let Err(e) = self.own_reads(stage, &node.inputs, &mut places) {
+                failed = Some(e);
             }
             for (place, _) in &mut stage.writes {
                 if matches!(place, Place::Operand(_)) {
@@ -44,15 +37,55 @@ impl KernelBuilder<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// The tensor in memory that holds the element of a value at a point, under which type, and where.
-    fn source(&self, mut v: Value, mut at: Vec<Ix>) -> Result<(Value, Type, Vec<Ix>), String> {
+    /// Lets a stage read the tensors that its operands are made of. `places` are those of operands that only movements are above.
+    fn own_reads(&mut self, stage: &mut Stage, inputs: &[Value], places: &mut [Option<Place>]) -> Result<(), String> {
+        let mut s = StageBuilder::default();
+        let mut args: Vec<E> = vec![];
+        let mut computes = false;
+        for (read, &dtype) in stage.reads.iter_mut().zip(&stage.body.inputs) {
+            if let Read::Element { place, map, guard, .. } = read
+                && let Place::Operand(i) = *place
+            {
+                let i = i as usize;
+                match self.source(inputs[i], map)? {
+                    Some((memory, ty, at)) => {
+                        *map = at;
+                        *place = *places[i].get_or_insert_with(|| {
+                            self.own = self.inputs.len();
+                            self.operand(memory, ty)
+                        });
+                    }
+                    None => {
+                        computes = true;
+                        self.own = self.inputs.len();
+                        args.push(self.emit(&mut s, inputs[i], map, guard)?);
+                        continue;
+                    }
+                }
+            }
+            args.push(s.read(read.clone(), dtype));
+        }
+        if computes {
+            let value = s.inline(&stage.body, args);
+            (stage.reads, stage.body) = s.finish(&[value])?;
+        }
+        Ok(())
+    }
+
+    /// The tensor in memory that holds the element of a value at a point, under which type, and where; `None` where it is computed.
+    fn source(&self, mut v: Value, at: &[Ix]) -> Result<Option<(Value, Type, Vec<Ix>)>, String> {
+        let mut at = at.to_vec();
         loop {
             if let Some(memory) = in_memory(self.graph, v) {
-                return Ok((memory, self.graph.ty(v).clone(), at));
+                return Ok(Some((memory, self.graph.ty(v).clone(), at)));
             }
             let node = self.node(v).expect("a stream is a node's result");
-            let movement = node.op.role().movement().filter(|m| !m.fills());
-            let m = movement.ok_or_else(|| format!("`{}` is computed below a tree", node.op.name()))?;
+            let Some(m) = node.op.role().movement() else {
+                return Ok(None);
+            };
+            if m.fills() {
+                return Err(format!("`{}` below a tree has fills", node.op.name()));
+            }
             let (from, to) = (self.graph.ty(node.inputs[0]), self.graph.ty(v));
             at = m.source(&node.op, from, to, &at).at;
             v = node.inputs[0];

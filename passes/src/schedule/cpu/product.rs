@@ -14,25 +14,29 @@
 //! loop(ceil(N/128)) { stage parallel(128) reduce(K) { l1[n] = Σ l0[k] · o1[128·block + n, k] where 128·block + n < N } }
 //! ```
 
-use super::super::contraction::{is_sum, multiplied};
+use super::super::contraction::is_sum;
 use super::super::flat::{Flat, FlatRead, FlatStage, Target, is_affine, stride_is_one};
-use super::super::nest::Nest;
-use super::super::packing::Packing;
+use super::super::nest::{Nest, Point};
+use super::super::packing::{Beside, Packing, Prologue};
+use super::super::sums::on_lanes;
 use super::tile::runs;
 use super::tree::{Group, tile_stride};
 use brolga_ir::dim::product;
-use brolga_ir::index::{Bound, Ix, Var};
-use brolga_ir::loops::{self, Buf, Grain, LoopKind, PANEL, Stmt, WIDEST};
+use brolga_ir::index::{Bound, Ix, Term, Var};
+use brolga_ir::loops::{self, Buf, Expr, Grain, LoopKind, PANEL, Stmt, WIDEST};
+use brolga_ir::scalar::{Body, Builder, Inst, Prim, V};
 use brolga_ir::structured::IterKind;
-use brolga_ir::{DType, Dim, TileKind};
+use brolga_ir::{DType, Dim, Number, TileKind};
 
 /// A stage that register tiles can do.
 pub struct Product<'f> {
     flat: &'f Flat,
     /// The left operand: a local, or a parameter in place.
     left: (Target, &'f Ix),
-    /// The right operand.
+    /// The right operand, or the first that its elements are computed of.
     right: (Buf, &'f Ix),
+    /// How they are computed, where that is not what lies there.
+    prologue: Option<Computed<'f>>,
     /// The result.
     out: (Target, &'f Ix),
     /// What moves the right operand beside the column and the steps.
@@ -45,6 +49,14 @@ pub struct Product<'f> {
     blocked: Option<Blocked>,
     /// The innermost loop around the stage, where each of its iterations reads the same panels.
     repeated: Option<Var>,
+}
+
+/// How elements of a right operand are computed.
+struct Computed<'f> {
+    /// Of the operand's element, and those beside it.
+    body: Body,
+    /// What else is read.
+    beside: Vec<(Buf, &'f Ix)>,
 }
 
 /// A dimension in blocks.
@@ -77,6 +89,62 @@ struct Span {
     tiles: Option<i64>,
     /// Whether workers share them.
     shared: bool,
+}
+
+/// The two factors of a stage's f32 value.
+fn factors(stage: &FlatStage) -> Option<[V; 2]> {
+    let [out] = stage.body.outputs[..] else { return None };
+    match stage.body.inst(out) {
+        Some(Inst::Prim(Prim::Mul, [a, b, _])) if stage.body.dtype(out) == DType::F32 => Some([a, b]),
+        _ => None,
+    }
+}
+
+/// A body with other values as its results, and no more than they need.
+fn results(body: &Body, values: &[V]) -> Body {
+    let mut b = Builder::new(&body.inputs);
+    let args: Vec<V> = (0..body.inputs.len()).map(|i| b.input(i)).collect();
+    let whole = Body {
+        outputs: values.to_vec(),
+        ..body.clone()
+    };
+    let out = b.inline(&whole, &args);
+    b.finish(&out)
+}
+
+/// How many variables move a read.
+fn uses(read: &FlatRead) -> usize {
+    match read {
+        FlatRead::Element { index, .. } => index.terms.len(),
+        _ => 0,
+    }
+}
+
+/// What a value of a body is computed by, and of which inputs: first the one that counts most.
+fn part(body: &Body, v: V, counts: impl Fn(usize) -> usize) -> (Body, Vec<usize>) {
+    let mut needed = vec![false; body.len()];
+    needed[v.0 as usize] = true;
+    let n = body.inputs.len();
+    for (i, inst) in body.insts.iter().enumerate().rev() {
+        if let (true, Inst::Prim(_, args)) = (needed[n + i], inst) {
+            args.iter().for_each(|a| needed[a.0 as usize] = true);
+        }
+    }
+    let mut inputs: Vec<usize> = (0..n).filter(|&i| needed[i]).collect();
+    inputs.sort_by_key(|&i| std::cmp::Reverse(counts(i)));
+    let mut b = Builder::new(&inputs.iter().map(|&i| body.inputs[i]).collect::<Vec<_>>());
+    let args: Vec<V> = (0..n)
+        .map(|i| match inputs.iter().position(|&j| j == i) {
+            Some(at) => b.input(at),
+            None => b.constant(body.inputs[i], Number::Int(0)),
+        })
+        .collect();
+    let whole = Body {
+        outputs: vec![v],
+        ..body.clone()
+    };
+    let out = b.inline(&whole, &args);
+    (b.finish(&out), inputs)
 }
 
 /// A number below `n`, upwards as the variable goes in even iterations of a loop around, downwards in odd ones: of panels that do
@@ -117,20 +185,20 @@ impl<'f> Product<'f> {
     ) -> Result<Product<'f>, String> {
         let plain = !stage.scan && !stage.scatter && stage.checks.is_empty();
         let sums = stage.combine.as_ref().is_some_and(is_sum);
-        let typed = stage.body.insts.len() == 1 && stage.body.inputs == [DType::F32; 2];
-        if !(plain && sums && typed && multiplied(stage).is_some()) {
-            return Err("it is no sum of products of two f32 values that are read".into());
-        }
-        Product::with(flat, stage, outside, along, 0).or_else(|_| Product::with(flat, stage, outside, along, 1))
+        let Some(factors) = factors(stage).filter(|_| plain && sums) else {
+            return Err("it is no sum of products of f32 values, of which one is read".into());
+        };
+        Product::with(flat, stage, outside, along, factors)
+            .or_else(|_| Product::with(flat, stage, outside, along, [factors[1], factors[0]]))
     }
 
-    /// The product whose left operand is this one of the two reads.
+    /// The product with this one of the factors as left operand, which is read; the other may be computed of what is read.
     fn with(
         flat: &'f Flat,
         stage: &'f FlatStage,
         outside: &[(Var, Dim)],
         along: &[(Var, Dim)],
-        left_of: usize,
+        [left_of, right_of]: [V; 2],
     ) -> Result<Product<'f>, String> {
         let read = |r: &'f FlatRead| match r {
             FlatRead::Element {
@@ -141,9 +209,31 @@ impl<'f> Product<'f> {
             } if is_affine(index) && (guard.is_empty() || *fill == 0) => Ok((*target, index, guard)),
             _ => Err("an operand lies at no affine places"),
         };
-        let (target, index, padding) = read(&stage.reads[left_of])?;
+        if stage.body.inst(left_of).is_some() {
+            return Err("the left operand is computed".into());
+        }
+        let (target, index, padding) = read(&stage.reads[left_of.0 as usize])?;
         let left = (target, index);
-        let (right, place, guard) = read(&stage.reads[1 - left_of])?;
+        let (body, inputs) = part(&stage.body, right_of, |i| uses(&stage.reads[i]));
+        if inputs.contains(&(left_of.0 as usize)) {
+            return Err("the right operand is computed of the left one".into());
+        }
+        let Some((&first, others)) = inputs.split_first() else {
+            return Err("the right operand is a constant".into());
+        };
+        let (right, place, guard) = read(&stage.reads[first])?;
+        let mut beside = vec![];
+        for &i in others {
+            let (target, index, bounds) = read(&stage.reads[i])?;
+            let fits = bounds == guard && !along.iter().any(|(r, _)| index.uses(*r));
+            match target {
+                Target::Buffer(b) if fits && flat.buffers[b.0 as usize].scope == loops::Scope::In => {
+                    beside.push((b, index));
+                }
+                _ => return Err("the right operand is computed of what lies in no panels".into()),
+            }
+        }
+        let prologue = (!body.insts.is_empty()).then_some(Computed { body, beside });
         let blocked = blocked(stage, place, guard, outside);
         if !padding.is_empty() || (blocked.is_none() && !guard.is_empty()) {
             return Err("an operand has padding".into());
@@ -181,10 +271,20 @@ impl<'f> Product<'f> {
         }
         let counts = |v: Var| blocked.as_ref().is_some_and(|b| b.block == v);
         let moves = |d: &&(Var, Dim)| right.1.uses(d.0) && !counts(d.0);
+        let known = |v: Var| right.1.uses(v) || !outside.iter().chain(&around).any(|d| d.0 == v);
+        if let Some(c) = &prologue
+            && !c
+                .beside
+                .iter()
+                .all(|(_, ix)| ix.terms.iter().all(|(t, _)| matches!(t, Term::Var(v) if known(*v))))
+        {
+            return Err("the right operand is computed of what is moved by more than itself".into());
+        }
         Ok(Product {
             flat,
             left,
             right,
+            prologue,
             out,
             batch: outside.iter().chain(&around).filter(moves).cloned().collect(),
             around,
@@ -219,7 +319,21 @@ impl<'f> Product<'f> {
     /// The right operand's parameter, and how it is packed.
     pub fn packed(&self) -> (Buf, Packing) {
         let of = |d: &(Var, Dim)| (self.extent(d), self.right.1.stride(d.0).expect("affine"));
+        let beside = |&(operand, ix): &(Buf, &Ix)| {
+            let of = |dims: &[(Var, Dim)]| dims.iter().map(|d| ix.stride(d.0).expect("affine")).collect();
+            Beside {
+                operand,
+                batch: of(&self.batch),
+                steps: of(&self.steps),
+                column: ix.stride(self.column.0).expect("affine"),
+                offset: ix.offset.clone(),
+            }
+        };
         let packing = Packing {
+            prologue: self.prologue.as_ref().map(|c| Prologue {
+                body: c.body.clone(),
+                beside: c.beside.iter().map(beside).collect(),
+            }),
             kind: TileKind::F32,
             run: self.steps.len(),
             batch: self.batch.iter().map(of).collect(),
@@ -242,6 +356,75 @@ impl<'f> Product<'f> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether columns can be read where they lie, side by side.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn can_be_read_in_place(&self) -> Result<(), String> {
+        let beside = self.prologue.iter().flat_map(|c| &c.beside);
+        let near = |ix: &Ix| !ix.uses(self.column.0) || stride_is_one(ix, self.column.0);
+        match (&self.blocked, stride_is_one(self.right.1, self.column.0)) {
+            (Some(_), _) => Err("columns in blocks of a dimension".into()),
+            (None, true) if beside.into_iter().all(|(_, ix)| near(ix)) => Ok(()),
+            _ => Err("the columns are not contiguous in the right operand".into()),
+        }
+    }
+
+    /// Whether each of several batches has panels of its own.
+    pub fn has_batches(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    /// The stage at one point, columns side by side: steps are added in the order and with the rounding of tiles.
+    ///
+    /// ```text
+    /// for columns in N / 64 { acc = 0  for k in 0..K { vector 64 { acc = fma(left[k], right[k, column], acc) } }  out[column] = acc }
+    /// ```
+    pub fn columns(&self, nest: &mut Nest, stage: &FlatStage, lanes: u32, at: &Point) -> Vec<Stmt> {
+        let (column, extent) = &self.column;
+        let own = |u: Var| self.around.iter().chain(&self.steps).any(|d| d.0 == u);
+        let factors = results(&stage.body, &factors(stage).expect("a product"));
+        let loops = |dims: &[(Var, Dim)]| -> Vec<(Var, Ix)> {
+            dims.iter().map(|(v, d)| (*v, Ix::constant(d.clone()))).collect()
+        };
+        let mut body = vec![];
+        let (mut done, mut left) = (Ix::constant(0), Ix::constant(extent.clone()));
+        for lanes in [lanes, 16.min(lanes), 1] {
+            let w = Dim::Const(lanes.into());
+            let count = left.div(&w);
+            if count.as_const() != Some(0) {
+                let (c, lane) = (nest.var(), nest.var());
+                let first = &done + &Ix::var(c).scale(&w);
+                let here = if lanes > 1 { &first + &Ix::var(lane) } else { first };
+                let point = |u: Var| match u {
+                    u if u == *column => here.clone(),
+                    u if own(u) => Ix::var(u),
+                    u => at(u),
+                };
+                let sum = nest.reg(DType::F32, lanes);
+                let mut step = vec![];
+                let reads = nest.reads(&mut step, stage, &point);
+                let both = nest.body(&mut step, &factors, &reads);
+                let next = nest.set(&mut step, DType::F32, Expr::Prim(Prim::Fma, [both[0], both[1], sum]));
+                step.push(Stmt::Set(sum, Expr::Copy(next)));
+                nest.lane = lane;
+                let step = on_lanes(nest, lanes, step);
+                let mut tile = vec![Stmt::Set(sum, Expr::Const(0))];
+                tile.extend(Nest::serial(&loops(&self.steps), step));
+                let mut last = vec![];
+                nest.writes(&mut last, stage, &[sum], &[], &point);
+                tile.extend(on_lanes(nest, lanes, last));
+                body.extend(Nest::serial(&[(c, count.clone())], tile));
+            }
+            done = &done + &count.scale(&w);
+            left = left.modulo(&w);
+            if left.as_const() == Some(0) {
+                break;
+            }
+        }
+        Nest::serial(&loops(&self.around), body)
     }
 
     /// The tiles for a group of points, which workers may share. Those of a single row are as wide as can be.
@@ -272,7 +455,8 @@ impl<'f> Product<'f> {
         let panels = self.extent(&self.column).ceil_div(&Dim::Const(PANEL));
         let panel_size = &product(self.steps.iter().map(|s| self.extent(s)).collect::<Vec<_>>().iter()) * PANEL;
         let batches = product(self.batch.iter().map(|b| &b.1));
-        nest.kernel.buffers[self.right.0.0 as usize].len = &(&batches * &panels) * &panel_size;
+        let packed = &mut nest.kernel.buffers[self.right.0.0 as usize];
+        (packed.dtype, packed.len) = (DType::F32, &(&batches * &panels) * &panel_size);
         let tile = nest.var();
         // Workers turn in what they had.
         let by = self.repeated.map(|by| (group.at)(by));

@@ -316,6 +316,7 @@ impl<'f> Tiling<'f> {
             steps: steps.iter().map(of).collect(),
             column: of(&self.column),
             offset: b.offset.clone(),
+            prologue: None,
         }
     }
 

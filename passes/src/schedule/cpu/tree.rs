@@ -24,12 +24,16 @@ use super::product::Product;
 use super::rows::{cuts, row_stage};
 use super::tile::{MAX_ROWS, balanced};
 use super::{lanes, parallel};
-use brolga_ir::Dim;
 use brolga_ir::dim::product as product_of;
 use brolga_ir::index::{Bound, Ix, Var};
 use brolga_ir::loops::{Buf, Kernel, Scope, Stmt};
+use brolga_ir::program::Storage;
 use brolga_ir::schedule::{Tree, Way};
 use brolga_ir::structured::{IterDim, IterKind, Local};
+use brolga_ir::{DType, Dim};
+
+/// Points that read a right operand in place: to pack it takes as long as some of them do, and writes as much memory as it reads, or more.
+const FEW: i64 = 2;
 
 /// The points that go through the tree together, at a point of its loops.
 pub struct Group<'a> {
@@ -111,11 +115,11 @@ fn split(flat: &Flat, rows: i64) -> (Dims<'_>, Dims<'_>) {
     flat.outer.split_at(flat.outer.len() - inside)
 }
 
-/// The kernel, and which of its parameters are panels of what.
+/// The kernel, and which of its parameters are panels of what. Where `runs` is 0, which a version's is in runs of the other, there are none.
 ///
 /// # Errors
 /// Why the schedule does not fit the kernel.
-pub fn kernel(flat: &Flat, s: &Tree) -> Result<(Kernel, Vec<(Buf, Packing)>), String> {
+pub fn kernel(flat: &Flat, s: &Tree, runs: Option<&Dim>) -> Result<(Kernel, Vec<(Buf, Packing)>), String> {
     if s.stages.len() != flat.stages.len() {
         let (found, want) = (s.stages.len(), flat.stages.len());
         return Err(format!("stages of {found} ways, but the kernel has {want} stages"));
@@ -132,7 +136,16 @@ pub fn kernel(flat: &Flat, s: &Tree) -> Result<(Kernel, Vec<(Buf, Packing)>), St
     flat.stages.iter().try_for_each(|s| cuts(s).map(drop))?;
     let (around, along) = split(flat, s.rows);
     let ways = ways(flat, s, around, along)?;
-    let packed = packed(flat, &ways)?;
+    let mut packed = packed(flat, &ways)?;
+    if let Some(runs) = runs {
+        for (_, packing) in &mut packed {
+            let batch = packing
+                .batch
+                .first_mut()
+                .ok_or("a version whose panels are no batches")?;
+            batch.0 = &batch.0 * runs;
+        }
+    }
     let mut nest = Nest::new(flat);
     let points = product_of(along.iter().map(|(_, n)| n));
     let height = balanced(&points, s.rows);
@@ -168,6 +181,10 @@ pub fn kernel(flat: &Flat, s: &Tree) -> Result<(Kernel, Vec<(Buf, Packing)>), St
         [] => (0..flat.stages.len()).for_each(|i| stage(&mut nest, &mut body, &ways, i, &group)),
         tree => nodes(&mut nest, &mut body, &ways, tree, &group),
     }
+    // Panels are as many as are packed.
+    for (b, packing) in packed.iter().filter(|_| runs.is_some()) {
+        nest.kernel.buffers[b.0 as usize].len = packing.slot(DType::F32, Storage::Computed).elements();
+    }
     nest.kernel.body = match shared {
         true => Nest::serial(&[(p, total)], body),
         false => vec![parallel(p, total, body)],
@@ -179,6 +196,27 @@ pub fn kernel(flat: &Flat, s: &Tree) -> Result<(Kernel, Vec<(Buf, Packing)>), St
 pub fn tiles(flat: &Flat, rows: i64, stage: usize) -> bool {
     let (dims, along) = split(flat, rows);
     product(flat, stage, dims, along).is_ok_and(|p| packed(flat, &[Found::Tiles(Box::new(p), false)]).is_ok())
+}
+
+/// 1 where a run has more points to be rows of tiles than are worth packing right operands for, else 0.
+///
+/// # Errors
+/// Where there are as many in every run.
+pub fn many(flat: &Flat, rows: i64) -> Result<Dim, String> {
+    let (_, along) = split(flat, rows);
+    let points = product_of(along.iter().map(|(_, n)| n));
+    match points.as_const() {
+        Some(_) => Err("versions: a tree has as many points in every run".into()),
+        None => Ok(Dim::min(&Dim::ONE, &points.floor_div(&Dim::Const(FEW + 1)))),
+    }
+}
+
+/// True where a stage on tiles, in a tree for so many points together, has panels that each run packs for every batch, and can read what they
+/// are packed of in place as well.
+pub fn in_place(flat: &Flat, rows: i64, stage: usize) -> bool {
+    let (dims, along) = split(flat, rows);
+    let fits = |p: Product| p.has_batches() && p.can_be_read_in_place().is_ok();
+    product(flat, stage, dims, along).is_ok_and(fits)
 }
 
 /// The groups of so many points that there are, where that is known.
@@ -205,12 +243,20 @@ pub fn worth_sharing(flat: &Flat, rows: i64, stage: usize, cycles: i64) -> bool 
 enum Found<'f> {
     /// On tiles, which workers share or not.
     Tiles(Box<Product<'f>>, bool),
+    /// Columns in place, so many at once.
+    Columns(Box<Product<'f>>, u32),
     Lanes(u32),
 }
 
 fn ways<'f>(flat: &'f Flat, s: &Tree, dims: Dims, along: Dims) -> Result<Vec<Found<'f>>, String> {
     let one = |(i, way): (usize, &Way)| match way {
         Way::Lanes(n) => lanes(*n, MAX_LANES).map(Found::Lanes),
+        Way::Columns(n) => product(flat, i, dims, along)
+            .and_then(|p| {
+                p.can_be_read_in_place()?;
+                Ok(Found::Columns(Box::new(p), lanes(*n, MAX_LANES)?))
+            })
+            .map_err(|e| format!("stage {i} in place: {e}")),
         Way::Tile | Way::Shared => product(flat, i, dims, along)
             .and_then(|p| {
                 let shared = *way == Way::Shared;
@@ -303,10 +349,9 @@ fn nodes(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], tree: &[Node], gr
 }
 
 fn stage(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], number: usize, group: &Group) {
-    let lanes = match &ways[number] {
-        Found::Tiles(p, shared) => return out.extend(p.tiles(nest, group, *shared)),
-        Found::Lanes(n) => *n,
-    };
+    if let Found::Tiles(p, shared) = &ways[number] {
+        return out.extend(p.tiles(nest, group, *shared));
+    }
     let flat = nest.flat;
     let r = nest.var();
     let here = if group.most > 1 { Ix::var(r) } else { Ix::constant(0) };
@@ -317,7 +362,11 @@ fn stage(nest: &mut Nest, out: &mut Vec<Stmt>, ways: &[Found], number: usize, gr
     }
     let at = |u: Var| group.coordinate(&here, u);
     let mut body = vec![];
-    point_stage(nest, &mut body, &flat.stages[number], lanes, &at);
+    match &ways[number] {
+        Found::Columns(p, lanes) => body.extend(p.columns(nest, &flat.stages[number], *lanes, &at)),
+        Found::Lanes(lanes) => point_stage(nest, &mut body, &flat.stages[number], *lanes, &at),
+        Found::Tiles(..) => unreachable!("tiles are for all points of a group"),
+    }
     match group.most {
         1 => out.extend(body),
         _ => out.extend(Nest::serial(&[(r, group.rows.clone())], body)),
