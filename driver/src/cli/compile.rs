@@ -37,7 +37,7 @@ Examples:
   brolga compile model.onnx -o model.brolga --target x86-64-v3
   brolga compile model.onnx -o model.o --target aarch64-unknown-linux-gnu")]
 pub struct Compile {
-    /// The model: ONNX, a folder of safetensors, or the printed text of any level
+    /// The model: ONNX, a folder of safetensors, a GGUF file, or the printed text of any level
     model: PathBuf,
     /// What to write, or - for standard output; the extension decides the kind
     #[arg(short, long, value_name = "FILE")]

@@ -28,7 +28,7 @@ Examples:
   brolga generate folder --chat \"Which birds dance?\" --temperature 0.7 --seed 1
   brolga generate model.brolga --max-tokens 64 --json < prompt.txt")]
 pub struct Generate {
-    /// The model: a folder of safetensors, or an artefact that `brolga compile --generator` made
+    /// The model: a folder of safetensors, a GGUF file, or an artefact that `brolga compile --generator` made
     model: PathBuf,
     /// The prompt; standard input without one
     prompt: Option<String>,

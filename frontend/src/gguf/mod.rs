@@ -20,9 +20,9 @@ mod value;
 pub use file::MAGIC;
 
 use crate::mapped;
-use crate::safetensors::{Checkpoint, Error, Stored};
+use crate::safetensors::{self, Change, Checkpoint, Error, Options, Stored};
 use architectures::Architecture;
-use brolga_ir::{DType, Source};
+use brolga_ir::{DType, Graph, Source};
 use file::{Elements, Info};
 use metadata::Metadata;
 use serde_json::json;
@@ -44,14 +44,17 @@ fn wrong(path: &Path, message: impl Into<String>) -> Error {
 }
 
 fn parsed(path: &Path) -> Result<(Metadata, Tensors), Error> {
-    let name = path.display().to_string();
     let source = mapped::map(path).map_err(|source| Error::Io {
-        file: name.clone(),
+        file: path.display().to_string(),
         source,
     })?;
-    let parts = file::parse(&source).map_err(|message| wrong(path, message))?;
+    parts(path, &source)
+}
+
+fn parts(path: &Path, source: &Arc<dyn Source>) -> Result<(Metadata, Tensors), Error> {
+    let parts = file::parse(source).map_err(|message| wrong(path, message))?;
     let tensors = parts.tensors.into_iter().map(|(n, info)| (n, (info, source.clone())));
-    Ok((Metadata::new(name, parts.metadata), tensors.collect()))
+    Ok((Metadata::new(path.display().to_string(), parts.metadata), tensors.collect()))
 }
 
 /// A file's metadata and its tensors, and those of the files behind the first of several.
@@ -89,17 +92,21 @@ fn others(path: &Path, count: u64) -> Result<Vec<PathBuf>, Error> {
 /// # Errors
 /// When it is damaged, its architecture is not known, or a key is wrong.
 pub fn checkpoint(path: &Path) -> Result<Checkpoint, Error> {
-    let (metadata, mut tensors) = opened(path)?;
+    let (metadata, tensors) = opened(path)?;
+    described(path, &metadata, tensors)
+}
+
+fn described(path: &Path, metadata: &Metadata, mut tensors: Tensors) -> Result<Checkpoint, Error> {
     if let Some(kind) = metadata.text("general.type")?.filter(|k| *k != "model") {
         return Err(metadata.wrong("general.type", format_args!("`{kind}`, expected `model`")));
     }
-    let architecture = architectures::find(&metadata)?;
+    let architecture = architectures::find(metadata)?;
     let embedding = tensors.get("token_embd.weight").map(|(info, _)| info.shape.clone());
     let Some(&[vocabulary, _]) = embedding.as_deref() else {
         return Err(wrong(path, "tensor `token_embd.weight` is missing, or no matrix"));
     };
     let mut fields = describe::describe(
-        &metadata,
+        metadata,
         architecture,
         &describe::Facts {
             vocabulary,
@@ -107,7 +114,7 @@ pub fn checkpoint(path: &Path) -> Result<Checkpoint, Error> {
             factors: &|name| tensors.get(name).map(|t| numbers(path, name, t)).transpose(),
         },
     )?;
-    fields.insert("eos_token_id".into(), json!(tokenizer::ends(&metadata)?));
+    fields.insert("eos_token_id".into(), json!(tokenizer::ends(metadata)?));
     // They are part of the description.
     tensors.retain(|name, _| !matches!(&**name, "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight"));
     let heads = ["num_attention_heads", "num_key_value_heads"].map(|n| fields.get(n).and_then(|v| v.as_u64()).unwrap_or(0));
@@ -135,7 +142,7 @@ fn stored(architecture: &Architecture, name: &str, heads: [u64; 2], (info, sourc
         Elements::Blocks(format) => (DType::U8, Some(format)),
     };
     let mut shape = info.shape;
-    if change == crate::safetensors::Change::Turned {
+    if change == Change::Turned {
         shape.reverse();
     }
     Stored {
@@ -166,14 +173,13 @@ pub fn texts(path: &Path) -> Result<Vec<(String, String)>, Error> {
     tokenizer::texts(&parsed(path)?.0)
 }
 
-/// Reads bytes as a file called `name`, as far as weights: its parts, its description and its texts.
+/// The graph and the texts of a file in memory.
 ///
 /// # Errors
-/// As [`texts`], and where the file is no model's.
-pub fn examine(bytes: Vec<u8>, name: &str) -> Result<(), Error> {
+/// As [`safetensors::load`] and [`texts`].
+pub fn load_bytes(bytes: Vec<u8>, name: &str, options: &Options) -> Result<(Graph, Vec<(String, String)>), Error> {
     let path = Path::new(name);
-    let parts = file::parse(&mapped::bytes(bytes, name)).map_err(|message| wrong(path, message))?;
-    let metadata = Metadata::new(name.to_owned(), parts.metadata);
-    tokenizer::texts(&metadata)?;
-    tokenizer::ends(&metadata).map(drop)
+    let (metadata, tensors) = parts(path, &mapped::bytes(bytes, name))?;
+    let (graph, _) = safetensors::built(path, described(path, &metadata, tensors)?, options)?;
+    Ok((graph, tokenizer::texts(&metadata)?))
 }

@@ -167,6 +167,7 @@ impl Net {
     /// Never.
     pub fn vector(&mut self, name: &str, shape: &[usize]) -> One {
         let v = self.weight(name, shape);
+        let v = self.elements(v)?;
         self.cast(v, DType::F32)
     }
 
