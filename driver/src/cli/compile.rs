@@ -48,7 +48,7 @@ pub struct Compile {
     /// Write a C header
     #[arg(long, value_name = "FILE")]
     header: Option<PathBuf>,
-    /// Compile a folder's language model for generation: in steps, with its tokenizer and template of chats, into an artefact
+    /// Compile the language model of a folder or a GGUF file for generation: in steps, with its tokenizer and template of chats, into an artefact
     #[arg(long)]
     generator: bool,
     /// What symbols begin with, instead of the model's name

@@ -22,6 +22,7 @@ seed gives the same text.
 
 Examples:
   brolga generate folder \"It was a fine morning, and\"
+  brolga generate model.gguf \"It was a fine morning, and\"
   brolga generate folder \"A text to translate\" --beams 4
   brolga generate large \"Emma was\" --draft small
   brolga generate folder \"A person:\" --json-schema person.json

@@ -17,6 +17,9 @@ pub type Fields = Map<String, Json>;
 /// Keys of every architecture that have no effect on what is computed here.
 const WITHOUT_EFFECT: &[&str] = &["vocab_size", "rope.scaling.finetuned", "tensor_data_layout"];
 
+/// The most elements of a head: none has more than some hundreds.
+const MOST_HEAD: u64 = 1 << 16;
+
 /// What tensors say of a model.
 pub struct Facts<'t> {
     /// Rows of the token embedding.
@@ -133,6 +136,9 @@ fn shared(k: &Keys<'_>, architecture: &Architecture, facts: &Facts<'_>) -> Resul
         None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
         None => return Err(k.wrong("attention.head_count", format_args!("{heads} for {hidden} elements"))),
     };
+    if head > MOST_HEAD {
+        return Err(k.wrong("attention.key_length", format_args!("{head}, expected at most {MOST_HEAD}")));
+    }
     let value = "attention.value_length";
     if let Some(n) = k.some(value)?.filter(|n| *n != head) {
         return Err(k.wrong(value, format_args!("{n}, where keys have {head}; other sizes are not supported")));
