@@ -111,7 +111,10 @@ fn error_of(format: BlockFormat, bytes: &[u8]) -> f64 {
 fn bytes(c: &Constant) -> Option<&[u8]> {
     match &c.data {
         ConstData::Dense(t) => Some(t.bytes()),
-        ConstData::File { source, offset } => source.bytes().get(*offset..)?.get(..c.ty.len().as_const()? as usize * c.ty.dtype.bytes()),
+        ConstData::File { source, offset } => source
+            .bytes()
+            .get(*offset..)?
+            .get(..c.ty.len().as_const()? as usize * c.ty.dtype.bytes()),
         ConstData::Splat(_) => None,
     }
 }

@@ -128,7 +128,10 @@ impl File {
     fn emit(&self, args: &[&str]) -> Ran {
         let dir = tempfile::tempdir().expect("there is room");
         fs::write(dir.path().join("model.gguf"), self.bytes()).expect("it can be written");
-        brolga(dir.path(), &[&["emit", "model.gguf", "--stage", "tensor"], args].concat())
+        brolga(
+            dir.path(),
+            &[&["emit", "model.gguf", "--stage", "tensor"], args].concat(),
+        )
     }
 }
 
@@ -162,15 +165,39 @@ fn headers_that_are_wrong() {
     says(&refused(|f| f.version = 1), &["version 1", "expected 2 or 3"]);
     says(&refused(|f| f.version = 3u32.swap_bytes()), &["big-endian"]);
     says(&refused(|f| f.cut = 64), &["blk.0.ffn_down.weight", "cut off"]);
-    says(&refused(|f| f.keys.push(("llama.a".into(), (99, vec![])))), &["`llama.a`", "type 99"]);
-    says(&refused(|f| f.keys.push(("x".into(), (7, vec![7])))), &["`x`", "truth value of 7"]);
-    says(&refused(|f| f.keys.push(("x".into(), (8, u64::MAX.to_le_bytes().to_vec())))), &["`x`", "cut off"]);
+    says(
+        &refused(|f| f.keys.push(("llama.a".into(), (99, vec![])))),
+        &["`llama.a`", "type 99"],
+    );
+    says(
+        &refused(|f| f.keys.push(("x".into(), (7, vec![7])))),
+        &["`x`", "truth value of 7"],
+    );
+    says(
+        &refused(|f| f.keys.push(("x".into(), (8, u64::MAX.to_le_bytes().to_vec())))),
+        &["`x`", "cut off"],
+    );
     let array = |kind: u32, n: u64| (9, [&kind.to_le_bytes()[..], &n.to_le_bytes()].concat());
-    says(&refused(|f| f.keys.push(("x".into(), array(4, 1 << 60)))), &["`x`", "elements"]);
-    says(&refused(|f| f.keys.push(("x".into(), array(9, 1)))), &["`x`", "array of arrays"]);
-    says(&refused(|f| f.keys.push(("general.architecture".into(), text("llama")))), &["is there twice"]);
-    says(&refused(|f| f.set("general.alignment", whole(12))), &["general.alignment", "multiple of 8"]);
-    says(&refused(|f| f.set("general.alignment", whole(0))), &["general.alignment"]);
+    says(
+        &refused(|f| f.keys.push(("x".into(), array(4, 1 << 60)))),
+        &["`x`", "elements"],
+    );
+    says(
+        &refused(|f| f.keys.push(("x".into(), array(9, 1)))),
+        &["`x`", "array of arrays"],
+    );
+    says(
+        &refused(|f| f.keys.push(("general.architecture".into(), text("llama")))),
+        &["is there twice"],
+    );
+    says(
+        &refused(|f| f.set("general.alignment", whole(12))),
+        &["general.alignment", "multiple of 8"],
+    );
+    says(
+        &refused(|f| f.set("general.alignment", whole(0))),
+        &["general.alignment"],
+    );
     let mut cut = File::new();
     cut.cut = cut.bytes().len() - 10;
     assert_eq!(cut.emit(&[]).status, 2);
@@ -178,42 +205,127 @@ fn headers_that_are_wrong() {
 
 #[test]
 fn tensors_that_are_wrong() {
-    says(&refused(|f| f.tensor("output").kind = 10), &["`output.weight`", "Q2_K", "expected F32"]);
-    says(&refused(|f| f.tensor("output").kind = 77), &["`output.weight`", "unknown type 77"]);
-    says(&refused(|f| f.tensor("output").kind = 2), &["`output.weight`", "rows of 8", "blocks of 32"]);
-    says(&refused(|f| f.tensor("output").extents = vec![1 << 40, 1 << 40]), &["`output.weight`", "beyond the end"]);
-    says(&refused(|f| f.tensor("output").extents = vec![1; 5]), &["`output.weight`", "5 dimensions"]);
-    says(&refused(|f| f.tensor("output").offset = Some(u64::MAX - 31)), &["`output.weight`", "beyond the end"]);
-    says(&refused(|f| f.tensor("output").offset = Some(4)), &["`output.weight`", "multiple of 32"]);
-    says(&refused(|f| f.tensor("output").offset = Some(0)), &["`output.weight`", "overlaps", "token_embd"]);
-    says(&refused(|f| f.tensor("output").name = "token_embd.weight".into()), &["`token_embd.weight`", "twice"]);
+    says(
+        &refused(|f| f.tensor("output").kind = 10),
+        &["`output.weight`", "Q2_K", "expected F32"],
+    );
+    says(
+        &refused(|f| f.tensor("output").kind = 77),
+        &["`output.weight`", "unknown type 77"],
+    );
+    says(
+        &refused(|f| f.tensor("output").kind = 2),
+        &["`output.weight`", "rows of 8", "blocks of 32"],
+    );
+    says(
+        &refused(|f| f.tensor("output").extents = vec![1 << 40, 1 << 40]),
+        &["`output.weight`", "beyond the end"],
+    );
+    says(
+        &refused(|f| f.tensor("output").extents = vec![1; 5]),
+        &["`output.weight`", "5 dimensions"],
+    );
+    says(
+        &refused(|f| f.tensor("output").offset = Some(u64::MAX - 31)),
+        &["`output.weight`", "beyond the end"],
+    );
+    says(
+        &refused(|f| f.tensor("output").offset = Some(4)),
+        &["`output.weight`", "multiple of 32"],
+    );
+    says(
+        &refused(|f| f.tensor("output").offset = Some(0)),
+        &["`output.weight`", "overlaps", "token_embd"],
+    );
+    says(
+        &refused(|f| f.tensor("output").name = "token_embd.weight".into()),
+        &["`token_embd.weight`", "twice"],
+    );
     says(
         &refused(|f| f.tensor("blk.0.attn_v").name = "blk.0.attn_w.weight".into()),
-        &["missing", "blk.0.attn_v.weight", "without a use", "blk.0.attn_w.weight", "metadata"],
+        &[
+            "missing",
+            "blk.0.attn_v.weight",
+            "without a use",
+            "blk.0.attn_w.weight",
+            "metadata",
+        ],
     );
-    says(&refused(|f| f.tensor("blk.0.attn_q").extents = vec![8, 6]), &["blk.0.attn_q.weight", "[6, 8]", "[8, 8]"]);
-    says(&refused(|f| f.tensor("token_embd").extents = vec![8]), &["token_embd.weight"]);
     says(
-        &refused(|f| f.tensors.push(Tensor { name: "rope_freqs.weight".into(), extents: vec![3], kind: 0, offset: None })),
+        &refused(|f| f.tensor("blk.0.attn_q").extents = vec![8, 6]),
+        &["blk.0.attn_q.weight", "[6, 8]", "[8, 8]"],
+    );
+    says(
+        &refused(|f| f.tensor("token_embd").extents = vec![8]),
+        &["token_embd.weight"],
+    );
+    says(
+        &refused(|f| {
+            f.tensors.push(Tensor {
+                name: "rope_freqs.weight".into(),
+                extents: vec![3],
+                kind: 0,
+                offset: None,
+            })
+        }),
         &["long_factor", "3 numbers, expected 2"],
     );
 }
 
 #[test]
 fn metadata_that_are_wrong() {
-    says(&refused(|f| f.set("general.architecture", text("mamba"))), &["`mamba`", "known are llama, qwen2"]);
-    says(&refused(|f| f.keys.retain(|(k, _)| k != "general.architecture")), &["general.architecture", "missing"]);
-    says(&refused(|f| f.keys.retain(|(k, _)| k != "llama.block_count")), &["llama.block_count", "missing"]);
-    says(&refused(|f| f.set("general.type", text("adapter"))), &["general.type", "adapter"]);
-    says(&refused(|f| f.set("llama.block_count", float(1.5))), &["llama.block_count", "1.5"]);
-    says(&refused(|f| f.set("llama.expert_count", whole(8))), &["expert_count", "--config llama=null"]);
-    says(&refused(|f| f.set("llama.rope.scaling.type", text("dynamic"))), &["rope.scaling.type", "`dynamic`"]);
-    says(&refused(|f| f.set("llama.rope.scaling.type", text("yarn"))), &["rope.scaling.factor", "missing"]);
-    says(&refused(|f| f.set("llama.rope.dimension_count", whole(2))), &["rope.dimension_count"]);
-    says(&refused(|f| f.set("llama.attention.value_length", whole(2))), &["attention.value_length"]);
-    says(&refused(|f| f.set("llama.attention.key_length", whole(1 << 30))), &["attention.key_length"]);
-    says(&refused(|f| f.set("llama.attention.causal", (7, vec![0]))), &["attention.causal"]);
-    says(&refused(|f| f.set("split.count", whole(3))), &["one of 3 files", "-00001-of-00003.gguf"]);
+    says(
+        &refused(|f| f.set("general.architecture", text("mamba"))),
+        &["`mamba`", "known are llama, qwen2"],
+    );
+    says(
+        &refused(|f| f.keys.retain(|(k, _)| k != "general.architecture")),
+        &["general.architecture", "missing"],
+    );
+    says(
+        &refused(|f| f.keys.retain(|(k, _)| k != "llama.block_count")),
+        &["llama.block_count", "missing"],
+    );
+    says(
+        &refused(|f| f.set("general.type", text("adapter"))),
+        &["general.type", "adapter"],
+    );
+    says(
+        &refused(|f| f.set("llama.block_count", float(1.5))),
+        &["llama.block_count", "1.5"],
+    );
+    says(
+        &refused(|f| f.set("llama.expert_count", whole(8))),
+        &["expert_count", "--config llama=null"],
+    );
+    says(
+        &refused(|f| f.set("llama.rope.scaling.type", text("dynamic"))),
+        &["rope.scaling.type", "`dynamic`"],
+    );
+    says(
+        &refused(|f| f.set("llama.rope.scaling.type", text("yarn"))),
+        &["rope.scaling.factor", "missing"],
+    );
+    says(
+        &refused(|f| f.set("llama.rope.dimension_count", whole(2))),
+        &["rope.dimension_count"],
+    );
+    says(
+        &refused(|f| f.set("llama.attention.value_length", whole(2))),
+        &["attention.value_length"],
+    );
+    says(
+        &refused(|f| f.set("llama.attention.key_length", whole(1 << 30))),
+        &["attention.key_length"],
+    );
+    says(
+        &refused(|f| f.set("llama.attention.causal", (7, vec![0]))),
+        &["attention.causal"],
+    );
+    says(
+        &refused(|f| f.set("split.count", whole(3))),
+        &["one of 3 files", "-00001-of-00003.gguf"],
+    );
     // A key that says nothing, and one that is taken out.
     let mut file = File::new();
     file.set("llama.expert_count", whole(0));
@@ -246,11 +358,27 @@ fn tokenizers_that_are_wrong() {
     let none = refused(&|f| f.keys.retain(|(k, _)| !k.starts_with("tokenizer.")));
     assert_eq!(none.0, 2);
     for (key, value, parts) in [
-        ("model", text("rwkv"), ["tokenizer.ggml.model", "`rwkv`", "expected gpt2 or llama"]),
+        (
+            "model",
+            text("rwkv"),
+            ["tokenizer.ggml.model", "`rwkv`", "expected gpt2 or llama"],
+        ),
         ("pre", text("unheard"), ["tokenizer.ggml.pre", "`unheard`", "llama-bpe"]),
-        ("merges", texts(&["a c"]), ["tokenizer.ggml.merges", "`c`", "is no token"]),
-        ("merges", texts(&["ab"]), ["tokenizer.ggml.merges", "merge 0", "two texts"]),
-        ("bos_token_id", whole(3), ["tokenizer.ggml.bos_token_id", "token 3", "vocabulary of 3"]),
+        (
+            "merges",
+            texts(&["a c"]),
+            ["tokenizer.ggml.merges", "`c`", "is no token"],
+        ),
+        (
+            "merges",
+            texts(&["ab"]),
+            ["tokenizer.ggml.merges", "merge 0", "two texts"],
+        ),
+        (
+            "bos_token_id",
+            whole(3),
+            ["tokenizer.ggml.bos_token_id", "token 3", "vocabulary of 3"],
+        ),
         ("model", text("llama"), ["tokenizer.ggml.scores", "is missing", ""]),
     ] {
         let (status, error) = refused(&|f| f.set(&format!("tokenizer.ggml.{key}"), value.clone()));
@@ -264,20 +392,44 @@ fn tokenizers_that_are_wrong() {
 fn a_file_is_taken_where_a_folder_is() {
     let dir = tempfile::tempdir().expect("there is room");
     fs::copy(small(), dir.path().join("small.gguf")).expect("it is copied");
-    fs::write(dir.path().join("text.txt"), "Licensed under the Apache License, Version 2.0").expect("it can be written");
+    fs::write(
+        dir.path().join("text.txt"),
+        "Licensed under the Apache License, Version 2.0",
+    )
+    .expect("it can be written");
     let ran = |args: &[&str]| {
         let ran = brolga(dir.path(), args);
         assert_eq!(ran.status, 0, "{args:?}: {}", ran.err);
         ran.out
     };
     let info = ran(&["info", "small.gguf"]);
-    says(&info, &["GGUF file", "family llama", "of f32 and q4_0 and q4_1 and q5_0 and q5_1 and q8_0", "matrices of"]);
+    says(
+        &info,
+        &[
+            "GGUF file",
+            "family llama",
+            "of f32 and q4_0 and q4_1 and q5_0 and q5_1 and q8_0",
+            "matrices of",
+        ],
+    );
     let written = ran(&["generate", "small.gguf", "Licensed under", "--max-tokens", "8"]);
     ran(&["compile", "small.gguf", "--generator", "-o", "small.brolga"]);
-    assert_eq!(ran(&["generate", "small.brolga", "Licensed under", "--max-tokens", "8"]), written);
+    assert_eq!(
+        ran(&["generate", "small.brolga", "Licensed under", "--max-tokens", "8"]),
+        written
+    );
     ran(&["perplexity", "small.gguf", "text.txt"]);
     ran(&["generate", "small.gguf", "Licensed", "--chat", "--max-tokens", "4"]);
-    ran(&["bench", "small.gguf", "--prompt", "8", "--tokens", "2", "--threads", "1"]);
+    ran(&[
+        "bench",
+        "small.gguf",
+        "--prompt",
+        "8",
+        "--tokens",
+        "2",
+        "--threads",
+        "1",
+    ]);
     ran(&["doctor", "small.gguf"]);
     let refused = brolga(dir.path(), &["generate", "small.gguf", "a", "--lora", "."]);
     assert_eq!(refused.status, 2);

@@ -54,7 +54,11 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         // A file test is a text, and what is expected behind a line `;---`; a file of rules is read to its first mistake only.
         "text" => paths.iter().flat_map(|p| parts(&read(p))).collect(),
         // The half of a file is its header and little more.
-        "gguf" => paths.iter().map(read).flat_map(|f| [f[..f.len() / 2].to_vec(), f]).collect(),
+        "gguf" => paths
+            .iter()
+            .map(read)
+            .flat_map(|f| [f[..f.len() / 2].to_vec(), f])
+            .collect(),
         _ => paths.iter().map(read).collect(),
     }
 }

@@ -55,7 +55,10 @@ fn logits(name: &str, options: &Options) -> Tensor {
         .and_then(|c| c.session())
         .unwrap_or_else(|e| panic!("{name}: {e}"));
     let inputs = [("input_ids".to_owned(), ids)].into();
-    run(&session, &inputs).unwrap_or_else(|e| panic!("{name}: {e}")).swap_remove(0).1
+    run(&session, &inputs)
+        .unwrap_or_else(|e| panic!("{name}: {e}"))
+        .swap_remove(0)
+        .1
 }
 
 fn with_weights(weights: Option<WeightType>) -> Options {
@@ -104,7 +107,11 @@ fn models_are_right_as_imported() {
         let graph = source::graph_for(&file(&name), &Options::default()).unwrap_or_else(|e| panic!("{e}"));
         let found = graph.eval(&[ids]).unwrap_or_else(|e| panic!("{name}: {e}"));
         let error = relative_error(&found[0], &wanted);
-        let tolerance = if PACKED.contains(&&*name) { TOLERANCE_BITS } else { TOLERANCE_BF16 };
+        let tolerance = if PACKED.contains(&&*name) {
+            TOLERANCE_BITS
+        } else {
+            TOLERANCE_BF16
+        };
         assert!(error <= tolerance, "{name}: off by {error:e}");
     }
 }
@@ -120,7 +127,9 @@ fn steps_are_the_whole() {
         let mut cache = model.sequence().expect("there is memory");
         let mut found = vec![];
         for part in [&row[..5], &row[5..6], &row[6..]] {
-            let y = model.step(&mut cache, 0, part, part.len()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let y = model
+                .step(&mut cache, 0, part, part.len())
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
             found.extend_from_slice(y.as_slice::<f32>().expect("f32"));
         }
         let most = wanted.to_f32s().iter().fold(0f32, |m, x| m.max(x.abs()));
@@ -156,8 +165,12 @@ fn both(operator: &str, format: BlockFormat, bytes: &Tensor) -> [Vec<Tensor>; 2]
     for (i, y) in b.add(op, &[x]).expect("it fits").into_iter().enumerate() {
         graph.outputs.push((format!("y{i}"), y));
     }
-    let interpreted = graph.eval(std::slice::from_ref(bytes)).unwrap_or_else(|e| panic!("{e}"));
-    let session = compile(&graph, &Options::default()).and_then(|c| c.session()).unwrap_or_else(|e| panic!("{e}"));
+    let interpreted = graph
+        .eval(std::slice::from_ref(bytes))
+        .unwrap_or_else(|e| panic!("{e}"));
+    let session = compile(&graph, &Options::default())
+        .and_then(|c| c.session())
+        .unwrap_or_else(|e| panic!("{e}"));
     let inputs = [("x".to_owned(), bytes.clone())].into();
     let ran = run(&session, &inputs).unwrap_or_else(|e| panic!("{e}"));
     [interpreted, ran.into_iter().map(|(_, t)| t).collect()]
@@ -186,15 +199,21 @@ fn blocks_are_unpacked_as_exactly_as_it_is_said() {
             // A rounding of the last bit more or less moves an integer by one at most.
             for (a, b) in interpreted.iter().zip(&ran) {
                 let far = a.to_f64s().iter().zip(b.to_f64s()).filter(|(a, b)| *a != b).count();
-                assert!(far * 1000 <= a.to_f64s().len(), "{} {which}: {far} differ", format.name());
+                assert!(
+                    far * 1000 <= a.to_f64s().len(),
+                    "{} {which}: {far} differ",
+                    format.name()
+                );
             }
             let four = format.unpacked_bits() == 4;
             let numbers = |t: Option<&Tensor>| t.map(Tensor::to_f32s);
             let (scales, least) = (ran[1].to_f32s(), numbers(ran.get(2)));
             let size = ran[0].shape()[2];
-            let found = ran[0].bytes().chunks(size).enumerate().flat_map(|(i, q)| {
-                restore_block(q, scales[i], least.as_ref().map_or(0.0, |l| l[i]), four)
-            });
+            let found = ran[0]
+                .bytes()
+                .chunks(size)
+                .enumerate()
+                .flat_map(|(i, q)| restore_block(q, scales[i], least.as_ref().map_or(0.0, |l| l[i]), four));
             let (mut lost, mut all) = (0f64, 0f64);
             for (x, y) in found.zip(values.to_f32s()) {
                 lost += f64::from(x - y).powi(2);
@@ -225,7 +244,12 @@ fn tokenizers_are_those_that_files_were_made_of() {
         let t = Tokenizer::of(&files, 1 << 20).unwrap_or_else(|e| panic!("{e}"));
         for case in cases.as_array().expect("cases") {
             let text = case[0].as_str().expect("a text");
-            let wanted: Vec<i64> = case[1].as_array().expect("tokens").iter().filter_map(|x| x.as_i64()).collect();
+            let wanted: Vec<i64> = case[1]
+                .as_array()
+                .expect("tokens")
+                .iter()
+                .filter_map(|x| x.as_i64())
+                .collect();
             let found = t.encode(text, true).unwrap_or_else(|e| panic!("{e}"));
             if found != wanted {
                 wrong.push(format!("{name}: {text:?} is {found:?}, expected {wanted:?}"));

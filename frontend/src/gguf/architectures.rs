@@ -135,7 +135,10 @@ pub fn find(metadata: &Metadata) -> Result<&'static Architecture, Error> {
     let name = metadata.text(KEY)?.ok_or_else(|| metadata.wrong(KEY, "is missing"))?;
     ARCHITECTURES.iter().find(|a| a.name == name).ok_or_else(|| {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
-        metadata.wrong(KEY, format_args!("`{name}` is not known; known are {}", known.join(", ")))
+        metadata.wrong(
+            KEY,
+            format_args!("`{name}` is not known; known are {}", known.join(", ")),
+        )
     })
 }
 
@@ -171,8 +174,12 @@ impl Architecture {
     pub fn change(&self, name: &str, heads: [u64; 2]) -> Change {
         let of = |module: &str| name.contains(&format!(".{module}."));
         match () {
-            () if self.permuted && of("q_proj") => Change::Pairs { heads: heads[0] as usize },
-            () if self.permuted && of("k_proj") => Change::Pairs { heads: heads[1] as usize },
+            () if self.permuted && of("q_proj") => Change::Pairs {
+                heads: heads[0] as usize,
+            },
+            () if self.permuted && of("k_proj") => Change::Pairs {
+                heads: heads[1] as usize,
+            },
             () if self.whole_norms && name.ends_with("norm.weight") => Change::Less1,
             () if self.name == "gpt2" && name.ends_with(".weight") && TURNED.iter().any(|m| of(m)) => Change::Turned,
             () => Change::None,

@@ -64,7 +64,10 @@ impl Keys<'_> {
     fn left(&self) -> Option<Json> {
         let read = self.read.borrow();
         let off = |v: &Value| matches!(v, Value::Int(0) | Value::Bool(false)) || *v == Value::Float(0.0);
-        let own = self.metadata.all().filter_map(|(key, v)| Some((key, key.strip_prefix(&self.prefix)?, v)));
+        let own = self
+            .metadata
+            .all()
+            .filter_map(|(key, v)| Some((key, key.strip_prefix(&self.prefix)?, v)));
         let left = own.filter(|(key, name, v)| !read.contains(*key) && !WITHOUT_EFFECT.contains(name) && !off(v));
         let left: Fields = left.map(|(_, name, v)| (name.to_owned(), v.json())).collect();
         (!left.is_empty()).then_some(Json::Object(left))
@@ -137,11 +140,17 @@ fn shared(k: &Keys<'_>, architecture: &Architecture, facts: &Facts<'_>) -> Resul
         None => return Err(k.wrong("attention.head_count", format_args!("{heads} for {hidden} elements"))),
     };
     if head > MOST_HEAD {
-        return Err(k.wrong("attention.key_length", format_args!("{head}, expected at most {MOST_HEAD}")));
+        return Err(k.wrong(
+            "attention.key_length",
+            format_args!("{head}, expected at most {MOST_HEAD}"),
+        ));
     }
     let value = "attention.value_length";
     if let Some(n) = k.some(value)?.filter(|n| *n != head) {
-        return Err(k.wrong(value, format_args!("{n}, where keys have {head}; other sizes are not supported")));
+        return Err(k.wrong(
+            value,
+            format_args!("{n}, where keys have {head}; other sizes are not supported"),
+        ));
     }
     fields.insert("head_dim".into(), json!(head));
     rotary(k, architecture, facts, head, &mut fields)?;
@@ -176,7 +185,11 @@ fn gemma(
     let third = architecture.name == "gemma3";
     // The largest of a generation scales scores by the share of a head, the others by its size; its layers tell it, as they tell llama.cpp.
     let largest = layers == if third { 62 } else { 46 };
-    let scalar = if largest { hidden as f64 / heads as f64 } else { head as f64 };
+    let scalar = if largest {
+        hidden as f64 / heads as f64
+    } else {
+        head as f64
+    };
     fields.insert("query_pre_attn_scalar".into(), json!(scalar));
     let window = "attention.sliding_window";
     match k.some(window)? {
@@ -225,7 +238,10 @@ fn rotary(
             return Err(k.wrong(count, format_args!("{turned} of heads of {head} is not supported")));
         }
         // A quarter more, so that rounding takes none away.
-        fields.insert("partial_rotary_factor".into(), json!((turned as f64 + 0.25) / head as f64));
+        fields.insert(
+            "partial_rotary_factor".into(),
+            json!((turned as f64 + 0.25) / head as f64),
+        );
     }
     let kind = k.metadata.text(&k.key("rope.scaling.type"))?.unwrap_or("");
     let factor = match k.float("rope.scaling.factor")? {
@@ -269,7 +285,8 @@ fn rotary(
             fields
         }
         (kind, ..) => {
-            let message = format!("`{kind}` is not supported with these tensors, expected none, linear, yarn or longrope");
+            let message =
+                format!("`{kind}` is not supported with these tensors, expected none, linear, yarn or longrope");
             return Err(k.wrong("rope.scaling.type", message));
         }
     };

@@ -187,7 +187,10 @@ impl Reader<'_> {
                 let (kind, n) = (self.u32()?, self.u64()?);
                 // Each element has a byte at least.
                 if n > self.left() as u64 {
-                    return Err(format!("{n} elements at byte {}: the file is cut off, or damaged", self.at));
+                    return Err(format!(
+                        "{n} elements at byte {}: the file is cut off, or damaged",
+                        self.at
+                    ));
                 }
                 let numbers = (0..n).map(|_| ());
                 Ok(Value::Array(match kind {
@@ -229,9 +232,7 @@ pub fn parse(source: &Arc<dyn Source>) -> Result<Parts, String> {
         None => ALIGNMENT,
         Some(Value::Int(n)) if *n > 0 && n % 8 == 0 => *n as u64,
         Some(v) => {
-            return Err(format!(
-                "key `general.alignment`: {v}, expected a multiple of 8"
-            ));
+            return Err(format!("key `general.alignment`: {v}, expected a multiple of 8"));
         }
     };
     let mut found: Vec<(String, Elements, Vec<u64>, u64)> = vec![];
@@ -268,9 +269,14 @@ fn placed(
         let [each, bytes] = elements.block();
         let row = extents.first().copied().unwrap_or(1);
         if !row.is_multiple_of(each) {
-            return Err(wrong(format!("rows of {row} elements, expected whole blocks of {each}")));
+            return Err(wrong(format!(
+                "rows of {row} elements, expected whole blocks of {each}"
+            )));
         }
-        let blocks = extents.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).map(|n| n / each);
+        let blocks = extents
+            .iter()
+            .try_fold(1u64, |n, &d| n.checked_mul(d))
+            .map(|n| n / each);
         let size = blocks.and_then(|n| n.checked_mul(bytes));
         let begin = first.checked_add(offset);
         let stop = begin.zip(size).and_then(|(b, s)| b.checked_add(s));

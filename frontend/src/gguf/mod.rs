@@ -54,7 +54,10 @@ fn parsed(path: &Path) -> Result<(Metadata, Tensors), Error> {
 fn parts(path: &Path, source: &Arc<dyn Source>) -> Result<(Metadata, Tensors), Error> {
     let parts = file::parse(source).map_err(|message| wrong(path, message))?;
     let tensors = parts.tensors.into_iter().map(|(n, info)| (n, (info, source.clone())));
-    Ok((Metadata::new(path.display().to_string(), parts.metadata), tensors.collect()))
+    Ok((
+        Metadata::new(path.display().to_string(), parts.metadata),
+        tensors.collect(),
+    ))
 }
 
 /// A file's metadata and its tensors, and those of the files behind the first of several.
@@ -64,7 +67,10 @@ fn opened(path: &Path) -> Result<(Metadata, Tensors), Error> {
     for other in others(path, count)? {
         for (name, tensor) in parsed(&other)?.1 {
             if tensors.insert(name.clone(), tensor).is_some() {
-                return Err(wrong(&other, format!("tensor `{name}` is in another file of the model, too")));
+                return Err(wrong(
+                    &other,
+                    format!("tensor `{name}` is in another file of the model, too"),
+                ));
             }
         }
     }
@@ -79,10 +85,15 @@ fn others(path: &Path, count: u64) -> Result<Vec<PathBuf>, Error> {
     let end = |i: u64| format!("-{i:05}-of-{count:05}.gguf");
     let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
     match name.strip_suffix(&end(1)) {
-        Some(stem) => Ok((2..=count).map(|i| path.with_file_name(format!("{stem}{}", end(i)))).collect()),
+        Some(stem) => Ok((2..=count)
+            .map(|i| path.with_file_name(format!("{stem}{}", end(i))))
+            .collect()),
         None => Err(wrong(
             path,
-            format!("one of {count} files of a model; give the first, whose name ends in {}", end(1)),
+            format!(
+                "one of {count} files of a model; give the first, whose name ends in {}",
+                end(1)
+            ),
         )),
     }
 }
@@ -116,8 +127,14 @@ fn described(path: &Path, metadata: &Metadata, mut tensors: Tensors) -> Result<C
     )?;
     fields.insert("eos_token_id".into(), json!(tokenizer::ends(metadata)?));
     // They are part of the description.
-    tensors.retain(|name, _| !matches!(&**name, "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight"));
-    let heads = ["num_attention_heads", "num_key_value_heads"].map(|n| fields.get(n).and_then(|v| v.as_u64()).unwrap_or(0));
+    tensors.retain(|name, _| {
+        !matches!(
+            &**name,
+            "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight"
+        )
+    });
+    let heads =
+        ["num_attention_heads", "num_key_value_heads"].map(|n| fields.get(n).and_then(|v| v.as_u64()).unwrap_or(0));
     Ok(Checkpoint {
         described: metadata.file().to_owned(),
         what: "its metadata",

@@ -50,13 +50,27 @@ const DIGITS: &[&str] = &[r"\p{N}", GPT2];
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
 
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
 
-const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const TEKKEN: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
 
-const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const GPT4O: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
 
 /// llama.cpp's for files that name none.
 const DEFAULT: &[&str] = &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"];
@@ -178,11 +192,17 @@ pub fn ends(metadata: &Metadata) -> Result<Vec<usize>, Error> {
         all.extend(v.named(&format!("tokenizer.ggml.{key}"))?);
     }
     let added = |id: &usize| matches!(v.kinds.get(*id), Some(&kind::CONTROL | &kind::USER));
-    all.extend(ENDS.iter().filter_map(|text| v.numbers.get(text).copied()).filter(added));
+    all.extend(
+        ENDS.iter()
+            .filter_map(|text| v.numbers.get(text).copied())
+            .filter(added),
+    );
     let mut seen = vec![];
-    all.retain(|id| !seen.contains(id) && {
-        seen.push(*id);
-        true
+    all.retain(|id| {
+        !seen.contains(id) && {
+            seen.push(*id);
+            true
+        }
     });
     Ok(all)
 }
@@ -212,12 +232,23 @@ impl<'m> Vocabulary<'m> {
         if matches!(metadata.text(MODEL)?, None | Some("none" | "no_vocab")) {
             return Ok(None);
         }
-        let tokens = metadata.texts(TOKENS)?.ok_or_else(|| metadata.wrong(TOKENS, "is missing"))?;
-        let kinds: Vec<i64> = metadata.floats(TYPES)?.unwrap_or_default().iter().map(|x| *x as i64).collect();
+        let tokens = metadata
+            .texts(TOKENS)?
+            .ok_or_else(|| metadata.wrong(TOKENS, "is missing"))?;
+        let kinds: Vec<i64> = metadata
+            .floats(TYPES)?
+            .unwrap_or_default()
+            .iter()
+            .map(|x| *x as i64)
+            .collect();
         if !kinds.is_empty() && kinds.len() != tokens.len() {
             return Err(metadata.wrong(TYPES, format_args!("{} types of {} tokens", kinds.len(), tokens.len())));
         }
-        let numbers = tokens.iter().enumerate().map(|(id, text)| (text.as_str(), id)).collect();
+        let numbers = tokens
+            .iter()
+            .enumerate()
+            .map(|(id, text)| (text.as_str(), id))
+            .collect();
         Ok(Some(Vocabulary {
             metadata,
             tokens,
@@ -230,9 +261,10 @@ impl<'m> Vocabulary<'m> {
     fn named(&self, key: &str) -> Result<Option<usize>, Error> {
         match self.metadata.count(key)? {
             Some(id) if id < self.tokens.len() as u64 => Ok(Some(id as usize)),
-            Some(id) => Err(self
-                .metadata
-                .wrong(key, format_args!("token {id}, of a vocabulary of {}", self.tokens.len()))),
+            Some(id) => Err(self.metadata.wrong(
+                key,
+                format_args!("token {id}, of a vocabulary of {}", self.tokens.len()),
+            )),
             None => Ok(None),
         }
     }
@@ -281,8 +313,16 @@ impl<'m> Vocabulary<'m> {
                 tokens.insert(text.clone(), json!({"id": text, "ids": [id], "tokens": [text]}));
             }
         };
-        let first = if bos { self.named("tokenizer.ggml.bos_token_id")? } else { None };
-        let last = if eos { self.named("tokenizer.ggml.eos_token_id")? } else { None };
+        let first = if bos {
+            self.named("tokenizer.ggml.bos_token_id")?
+        } else {
+            None
+        };
+        let last = if eos {
+            self.named("tokenizer.ggml.eos_token_id")?
+        } else {
+            None
+        };
         for (sequence, name) in ["A", "B"].into_iter().enumerate() {
             let lists: &mut [&mut Vec<Json>] = match sequence {
                 0 => &mut [&mut single, &mut pair],
@@ -312,7 +352,10 @@ impl<'m> Vocabulary<'m> {
         let name = m.text(PRE)?.unwrap_or("default");
         let split = SPLITS.iter().find(|s| s.names.contains(&name)).ok_or_else(|| {
             let known: Vec<&str> = SPLITS.iter().flat_map(|s| s.names).copied().collect();
-            m.wrong(PRE, format_args!("`{name}` is not supported, expected {}", known.join(", ")))
+            m.wrong(
+                PRE,
+                format_args!("`{name}` is not supported, expected {}", known.join(", ")),
+            )
         })?;
         let given = m.texts(MERGES)?.ok_or_else(|| m.wrong(MERGES, "is missing"))?;
         let mut merges = vec![];
@@ -324,8 +367,14 @@ impl<'m> Vocabulary<'m> {
                 None => return Err(m.wrong(MERGES, format_args!("merge {i} is `{merge}`, expected two texts"))),
             };
             let whole = format!("{left}{right}");
-            if let Some(missing) = [left, right, &whole].into_iter().find(|t| !self.numbers.contains_key(*t)) {
-                return Err(m.wrong(MERGES, format_args!("merge {i} is `{merge}`, and `{missing}` is no token")));
+            if let Some(missing) = [left, right, &whole]
+                .into_iter()
+                .find(|t| !self.numbers.contains_key(*t))
+            {
+                return Err(m.wrong(
+                    MERGES,
+                    format_args!("merge {i} is `{merge}`, and `{missing}` is no token"),
+                ));
             }
             merges.push(json!([left, right]));
         }

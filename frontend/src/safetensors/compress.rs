@@ -138,6 +138,26 @@ impl Net {
         }
     }
 
+    /// Rows of a matrix that is packed in blocks, and stays as it is: they are decoded as they are taken, so that they are exact, and no longer
+    /// than they are stored.
+    ///
+    /// # Errors
+    /// When the indices are no integers.
+    pub fn packed_rows(&mut self, ids: Value, w: Value) -> Result<Option<Value>, Fail> {
+        let packed = self
+            .weights
+            .packed(w)
+            .filter(|p| !p.turned && self.weights_as.is_none());
+        let Some(p) = packed else { return Ok(None) };
+        let taken = self.call("gather", &[Attr::Int(0)], &[w, ids])?;
+        let mut shape = self.shape(ids);
+        let bytes = self.shape(taken).pop().expect("rows have an extent");
+        let flat = self.reshaped(taken, &[brolga_ir::dim::product(&shape), bytes])?;
+        let v = self.call("decode_blocks", &[Attr::word(p.format.name())], &[flat])?;
+        shape.push(p.shape[1].into());
+        Ok(Some(self.reshaped(v, &shape)?))
+    }
+
     /// A matrix as the caller wants floats.
     ///
     /// # Errors

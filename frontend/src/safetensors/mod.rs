@@ -115,7 +115,11 @@ pub(crate) fn built(folder: &Path, checkpoint: Checkpoint, options: &Options) ->
     let weights = Weights::new(checkpoint.tensors, adapters.collect::<Result<_, _>>()?, checkpoint.what);
     let title = folder.canonicalize().ok();
     let title = title.as_deref().unwrap_or(folder);
-    let title = if folder.is_dir() { title.file_name() } else { title.file_stem() };
+    let title = if folder.is_dir() {
+        title.file_name()
+    } else {
+        title.file_stem()
+    };
     let title = title.map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let mut net = Net::new(&title, weights, &options.with, options.form);
     net.weights_as = options.weights;

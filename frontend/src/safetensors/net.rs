@@ -329,6 +329,9 @@ impl Net {
     pub fn embedding(&mut self, ids: Value, name: &str, [rows, size]: [usize; 2]) -> One {
         self.enter(name);
         let table = self.weight(&format!("{name}.weight"), &[rows, size]);
+        if let Some(v) = self.packed_rows(ids, table)? {
+            return Ok(v);
+        }
         if let Some(compressed) = self.compressed(table, 1)? {
             return self.compressed_rows(ids, &compressed);
         }

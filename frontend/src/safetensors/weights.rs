@@ -92,7 +92,9 @@ impl Weights {
     /// Whether a value that was taken is of this shape.
     fn is(&self, graph: &Graph, v: Value, shape: &[usize]) -> bool {
         match self.packed(v) {
-            Some(Packed { shape: [a, b], turned, .. }) => *shape == if turned { [b, a] } else { [a, b] },
+            Some(Packed {
+                shape: [a, b], turned, ..
+            }) => *shape == if turned { [b, a] } else { [a, b] },
             None => {
                 let own = &graph.ty(v).shape;
                 own.len() == shape.len() && own.iter().zip(shape).all(|(d, &n)| d.is(n as i64))
@@ -139,7 +141,7 @@ impl Weights {
         if self.packed.contains_key(&v) {
             let adapters = std::mem::take(&mut self.adapters);
             if !adapters.is_empty() {
-                let message = "adapters are merged into floats; take a file of F16, BF16 or F32";
+                let message = "adapters are merged into floats; take a file whose matrices are not packed";
                 self.problems.wrong.push((name.to_owned(), message.into()));
             }
         }

@@ -257,7 +257,11 @@ impl BlockFormat {
                     Q4_0 | Q4_1 | Q4K => {
                         let q = |k: usize| (whole(k) + self.zero()) as u8;
                         let bytes = (0..SIZE / 2).map(|k| q(k) | q(k + SIZE / 2) << 4).collect();
-                        let least = if self.has_minima() { half(scale * 8.0 + least) } else { 0.0 };
+                        let least = if self.has_minima() {
+                            half(scale * 8.0 + least)
+                        } else {
+                            0.0
+                        };
                         (bytes, half(scale), least)
                     }
                     Q5_0 | Q5_1 | Q5K | Q6K => compress_block(values, false),

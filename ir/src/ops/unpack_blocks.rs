@@ -85,8 +85,8 @@ impl OwnKernel for Def {
         let scale = (Place::Operand(2), here());
         let (locals, stages): (Vec<Local>, Vec<Stage>) = if format.keeps_integers() {
             let least = (Place::Operand(3), here());
-            let stages = vec![block_format::kept_numbers(format, scale, least), block_format::kept(format, q(Ix::var(Var(2))))];
-            (vec![], stages)
+            let numbers = block_format::kept_numbers(format, scale, least);
+            (vec![], vec![numbers, block_format::kept(format, q(Ix::var(Var(2))))])
         } else {
             let mut locals = format.locals();
             let [own_scale, own_least, elements] = [0, 1, 2].map(Place::Local);

@@ -194,8 +194,12 @@ pub fn decoded(format: BlockFormat, scale: Place, least: Place, to: At) -> Stage
             let half = Dim::Const(BLOCK / 2);
             let low = o.bits(&(&k.modulo(&half) + &Dim::Const(own)), Some(k.div(&half).scale(&four)));
             let eight = Dim::Const(8);
-            let high = matches!(format, Q5_0 | Q5_1)
-                .then(|| (o.bits(&(&k.div(&eight) + &Dim::Const(own - 4)), Some(k.modulo(&eight))), 1));
+            let high = matches!(format, Q5_0 | Q5_1).then(|| {
+                (
+                    o.bits(&(&k.div(&eight) + &Dim::Const(own - 4)), Some(k.modulo(&eight))),
+                    1,
+                )
+            });
             (low, high)
         }
         Q4K | Q5K => {
