@@ -268,7 +268,7 @@ fn tensors_that_are_wrong() {
                 offset: None,
             })
         }),
-        &["long_factor", "3 numbers, expected 2"],
+        &["`rope_freqs.weight`", "[3]", "expected 2 numbers of F32"],
     );
 }
 

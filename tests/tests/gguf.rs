@@ -262,3 +262,15 @@ fn tokenizers_are_those_that_files_were_made_of() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Phi-3's control tokens take the spaces behind them, as its own tokenizer says and no key of a file does.
+#[test]
+fn control_tokens_of_phi_take_spaces() {
+    let tokens = |name: &str| {
+        let files = Files::of_folder(&file(name)).unwrap_or_else(|e| panic!("{e}"));
+        let t = Tokenizer::of(&files, 64).unwrap_or_else(|e| panic!("{e}"));
+        t.encode("</s>  </s>", true).unwrap_or_else(|e| panic!("{e}"))
+    };
+    assert_eq!(tokens("phi3"), [1, 2, 2]);
+    assert_eq!(tokens("llama"), [1, 2, 0, 2]);
+}

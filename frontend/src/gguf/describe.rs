@@ -26,8 +26,8 @@ pub struct Facts<'t> {
     pub vocabulary: usize,
     /// Whether there is a tensor of this name.
     pub has: &'t dyn Fn(&str) -> bool,
-    /// The numbers of a tensor of factors of rotary embeddings.
-    pub factors: &'t dyn Fn(&str) -> Result<Option<Vec<f64>>, Error>,
+    /// So many numbers of a tensor of factors of rotary embeddings, where it is there.
+    pub factors: &'t dyn Fn(&str, usize) -> Result<Option<Vec<f64>>, Error>,
 }
 
 /// Keys of one architecture, and which of them were read.
@@ -233,7 +233,8 @@ fn rotary(
 ) -> Result<(), Error> {
     fields.insert("rope_theta".into(), json!(k.float("rope.freq_base")?.unwrap_or(1e4)));
     let count = "rope.dimension_count";
-    if let Some(turned) = k.some(count)?.filter(|n| *n != head) {
+    let turned = k.some(count)?.unwrap_or(head);
+    if turned != head {
         if turned > head || architecture.permuted || architecture.name.starts_with("gemma") {
             return Err(k.wrong(count, format_args!("{turned} of heads of {head} is not supported")));
         }
@@ -253,8 +254,12 @@ fn rotary(
     let attention = k.float("rope.scaling.attn_factor")?;
     let yarn = [("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow")];
     let betas = yarn.map(|(field, name)| k.float(&format!("rope.scaling.{name}")).map(|x| (field, x)));
-    let [long, short] = ["rope_factors_long.weight", "rope_factors_short.weight"].map(|n| (facts.factors)(n));
-    let (long, short, frequencies) = (long?, short?, (facts.factors)("rope_freqs.weight")?);
+    let factors = |name: &str| (facts.factors)(name, turned as usize / 2);
+    let (long, short) = (
+        factors("rope_factors_long.weight")?,
+        factors("rope_factors_short.weight")?,
+    );
+    let frequencies = factors("rope_freqs.weight")?;
     let context = fields.get("max_position_embeddings").cloned().unwrap_or_default();
     let mut scaling = match (kind, long.zip(short), frequencies) {
         ("" | "none" | "longrope", Some((long, short)), None) => object(json!({

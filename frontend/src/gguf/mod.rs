@@ -122,7 +122,7 @@ fn described(path: &Path, metadata: &Metadata, mut tensors: Tensors) -> Result<C
         &describe::Facts {
             vocabulary,
             has: &|name| tensors.contains_key(name),
-            factors: &|name| tensors.get(name).map(|t| numbers(path, name, t)).transpose(),
+            factors: &|name, n| tensors.get(name).map(|t| numbers(path, name, n, t)).transpose(),
         },
     )?;
     fields.insert("eos_token_id".into(), json!(tokenizer::ends(metadata)?));
@@ -172,11 +172,15 @@ fn stored(architecture: &Architecture, name: &str, heads: [u64; 2], (info, sourc
     }
 }
 
-/// The numbers of a vector in f32.
-fn numbers(path: &Path, name: &str, (info, source): &(Info, Arc<dyn Source>)) -> Result<Vec<f64>, Error> {
-    let (Elements::Plain(DType::F32), &[n]) = (info.elements, &info.shape[..]) else {
-        return Err(wrong(path, format!("tensor `{name}` is no vector of F32")));
-    };
+/// The so many numbers of a vector in f32.
+fn numbers(path: &Path, name: &str, n: usize, (info, source): &(Info, Arc<dyn Source>)) -> Result<Vec<f64>, Error> {
+    if (info.elements, &info.shape[..]) != (Elements::Plain(DType::F32), &[n]) {
+        let message = format!(
+            "tensor `{name}`: {:?} of extents {:?}, expected {n} numbers of F32",
+            info.elements, info.shape
+        );
+        return Err(wrong(path, message));
+    }
     let bytes = &source.bytes()[info.offset..][..4 * n];
     let one = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     Ok(bytes.chunks_exact(4).map(one).collect())

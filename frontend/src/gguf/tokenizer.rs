@@ -146,13 +146,28 @@ struct Vocabulary<'m> {
     numbers: HashMap<&'m str, usize>,
 }
 
+/// The token before a text.
+const BOS: &str = "tokenizer.ggml.bos_token_id";
+
+/// The token behind a text.
+const EOS: &str = "tokenizer.ggml.eos_token_id";
+
+/// The token for what has none.
+const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
+
 /// The tokens that keys name, by the name that templates have for them.
 const SPECIAL: [(&str, &str); 4] = [
-    ("bos_token", "tokenizer.ggml.bos_token_id"),
-    ("eos_token", "tokenizer.ggml.eos_token_id"),
-    ("unk_token", "tokenizer.ggml.unknown_token_id"),
+    ("bos_token", BOS),
+    ("eos_token", EOS),
+    ("unk_token", UNKNOWN),
     ("pad_token", "tokenizer.ggml.padding_token_id"),
 ];
+
+/// What they are in a vocabulary of SentencePiece whose keys do not say.
+const LLAMA: [(&str, usize); 3] = [(UNKNOWN, 0), (BOS, 1), (EOS, 2)];
+
+/// Control tokens of Phi-3 that leave the spaces behind them.
+const SPACED: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 /// The texts of a file, by their names in a folder; none of a file without a tokenizer.
 ///
@@ -265,8 +280,15 @@ impl<'m> Vocabulary<'m> {
                 key,
                 format_args!("token {id}, of a vocabulary of {}", self.tokens.len()),
             )),
-            None => Ok(None),
+            None => {
+                let default = LLAMA.iter().find(|(k, _)| *k == key && self.is_sentence_piece());
+                Ok(default.map(|(_, id)| *id).filter(|id| *id < self.tokens.len()))
+            }
         }
+    }
+
+    fn is_sentence_piece(&self) -> bool {
+        matches!(self.metadata.text(MODEL), Ok(Some("llama")))
     }
 
     fn tokenizer(&self) -> Result<Json, Error> {
@@ -280,6 +302,8 @@ impl<'m> Vocabulary<'m> {
             }
         };
         let mut all = body;
+        // Phi-3's tokens take the spaces behind them, which no key says.
+        let third = matches!(m.text("general.architecture"), Ok(Some("phi3"))) && self.is_sentence_piece();
         let added = (0..self.tokens.len()).filter_map(|id| {
             let special = match self.kinds.get(id)? {
                 &kind::CONTROL | &kind::UNKNOWN => true,
@@ -288,8 +312,10 @@ impl<'m> Vocabulary<'m> {
             };
             // A text that several tokens have is the last one's.
             (self.numbers[self.tokens[id].as_str()] == id).then(|| {
+                let text = self.tokens[id].as_str();
+                let strips = third && special && !SPACED.contains(&text);
                 json!({
-                    "id": id, "content": self.tokens[id], "single_word": false, "lstrip": false, "rstrip": false,
+                    "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": strips,
                     "normalized": false, "special": special,
                 })
             })
@@ -313,16 +339,8 @@ impl<'m> Vocabulary<'m> {
                 tokens.insert(text.clone(), json!({"id": text, "ids": [id], "tokens": [text]}));
             }
         };
-        let first = if bos {
-            self.named("tokenizer.ggml.bos_token_id")?
-        } else {
-            None
-        };
-        let last = if eos {
-            self.named("tokenizer.ggml.eos_token_id")?
-        } else {
-            None
-        };
+        let first = if bos { self.named(BOS)? } else { None };
+        let last = if eos { self.named(EOS)? } else { None };
         for (sequence, name) in ["A", "B"].into_iter().enumerate() {
             let lists: &mut [&mut Vec<Json>] = match sequence {
                 0 => &mut [&mut single, &mut pair],
@@ -406,8 +424,7 @@ impl<'m> Vocabulary<'m> {
             return Err(m.wrong(SCORES, message));
         }
         let prefix = m.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-        let unknown = self.named("tokenizer.ggml.unknown_token_id")?;
-        let unknown = unknown.or_else(|| self.kinds.iter().position(|k| *k == kind::UNKNOWN));
+        let unknown = self.named(UNKNOWN)?;
         let spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE});
         let mut before = vec![spaces];
         let mut behind = vec![
