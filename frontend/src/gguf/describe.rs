@@ -20,14 +20,17 @@ const WITHOUT_EFFECT: &[&str] = &["vocab_size", "rope.scaling.finetuned", "tenso
 /// The most elements of a head: none has more than some hundreds.
 const MOST_HEAD: u64 = 1 << 16;
 
+/// So many numbers of a tensor, where it is there.
+type Numbers<'t> = dyn Fn(&str, usize) -> Result<Option<Vec<f64>>, Error> + 't;
+
 /// What tensors say of a model.
 pub struct Facts<'t> {
     /// Rows of the token embedding.
     pub vocabulary: usize,
     /// Whether there is a tensor of this name.
     pub has: &'t dyn Fn(&str) -> bool,
-    /// So many numbers of a tensor of factors of rotary embeddings, where it is there.
-    pub factors: &'t dyn Fn(&str, usize) -> Result<Option<Vec<f64>>, Error>,
+    /// Factors of rotary embeddings.
+    pub factors: &'t Numbers<'t>,
 }
 
 /// Keys of one architecture, and which of them were read.

@@ -49,6 +49,9 @@ pub enum BlockFormat {
     Q6K,
 }
 
+/// The bytes, the scale and the minimum of 32 elements.
+pub(super) type Unpacked = (Vec<u8>, f32, f32);
+
 use BlockFormat::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
 impl BlockFormat {
@@ -245,7 +248,7 @@ impl BlockFormat {
     }
 
     /// For each 32 elements of rows of whole blocks the bytes, scale and minimum that [`unpack_blocks`](super::unpack_blocks) makes of them.
-    pub fn unpack(self, bytes: &[u8]) -> Vec<(Vec<u8>, f32, f32)> {
+    pub fn unpack(self, bytes: &[u8]) -> Vec<Unpacked> {
         let mut all = vec![];
         for block in bytes.chunks_exact(self.bytes()) {
             let values = self.decode(block);

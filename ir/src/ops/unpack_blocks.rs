@@ -11,8 +11,9 @@
 //! On normally distributed weights the root of the summed squares of what is lost, over that of the elements, is 0.02 % for `q4_k` and 0.5 % for
 //! the last four, whose formats themselves lose 3.6 (5 bits) and 1.8 % (6 bits).
 
+use super::block_format::{self, Unpacked};
 use super::{
-    Accuracy, AttrKind, BlockFormat, Op, OpDef, OwnKernel, OwnStages, Role, Sample, block_format, compress_blocks,
+    Accuracy, AttrKind, BlockFormat, Op, OpDef, OwnKernel, OwnStages, Role, Sample, compress_blocks,
 };
 use crate::index::{Ix, Var};
 use crate::loops::BLOCK;
@@ -45,12 +46,12 @@ impl OpDef for Def {
         let blocks = shape[1] / format.bytes() * format.elements() / BLOCK as usize;
         let bytes = (BLOCK / 8 * format.unpacked_bits()) as usize;
         let q: Vec<u8> = all.iter().flat_map(|b| b.0.iter().copied()).collect();
-        let halves = |of: &dyn Fn(&(Vec<u8>, f32, f32)) -> f32| {
+        let halves = |of: fn(&Unpacked) -> f32| {
             Tensor::from_fn(DType::F16, &[shape[0], blocks], |p| Number::Float(of(&all[p]).into()))
         };
-        let mut out = vec![Tensor::new(DType::U8, vec![shape[0], blocks, bytes], q)?, halves(&|b| b.1)];
+        let mut out = vec![Tensor::new(DType::U8, vec![shape[0], blocks, bytes], q)?, halves(|b| b.1)];
         if format.has_minima() {
-            out.push(halves(&|b| b.2));
+            out.push(halves(|b| b.2));
         }
         Ok(out)
     }
