@@ -2,8 +2,8 @@
 
 use brolga_ir::graph::{ConstData, Constant};
 use brolga_ir::loops::BLOCK;
-use brolga_ir::ops::{compress_block, restore_block};
-use brolga_ir::{DType, Def, Graph, Node};
+use brolga_ir::ops::{BlockFormat, compress_block, restore_block};
+use brolga_ir::{DType, Def, Graph, Node, Value};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -29,7 +29,7 @@ pub fn matrices(graph: &Graph) -> Vec<Matrix> {
     let nodes: Vec<&Node> = graph
         .nodes
         .iter()
-        .filter(|n| n.op.name() == "compress_blocks")
+        .filter(|n| matches!(n.op.name(), "compress_blocks" | "unpack_blocks"))
         .collect();
     let (next, done) = (AtomicUsize::new(0), Mutex::new(vec![]));
     thread::scope(|s| {
@@ -51,7 +51,12 @@ pub fn matrices(graph: &Graph) -> Vec<Matrix> {
 
 fn matrix(graph: &Graph, node: &Node) -> Matrix {
     let ty = graph.ty(node.inputs[0]);
-    let extents = brolga_ir::dim::constants(&ty.shape).expect("weights have known extents");
+    let mut extents = brolga_ir::dim::constants(&ty.shape).expect("weights have known extents");
+    let format = (node.op.name() == "unpack_blocks").then(|| {
+        let format = BlockFormat::named(node.op.word("format")).expect("it was checked");
+        extents[1] = extents[1] / format.bytes() * format.elements();
+        format
+    });
     let bytes = |v: &brolga_ir::Value| {
         let ty = graph.ty(*v);
         ty.len().as_const().unwrap_or(0) as u64 * ty.dtype.bytes() as u64
@@ -65,17 +70,58 @@ fn matrix(graph: &Graph, node: &Node) -> Matrix {
         shape: [extents[0], extents[1]],
         stored: bytes(&node.inputs[0]),
         kept: node.outputs.iter().map(bytes).sum(),
-        error: constant.and_then(|c| error(c, node.op.int("axis") as usize, node.op.int("bits") == 4)),
+        error: match format {
+            Some(format) => unpacked(graph, node.inputs[0]).map(|bytes| error_of(format, bytes)),
+            None => constant.and_then(|c| error(c, node.op.int("axis") as usize, node.op.int("bits") == 4)),
+        },
+    }
+}
+
+/// The bytes of a constant; those of one whose rows were moved are the same in another order.
+fn unpacked(graph: &Graph, mut v: Value) -> Option<&[u8]> {
+    loop {
+        match graph.def(v) {
+            Def::Const(i) => return bytes(&graph.constants[i as usize]),
+            Def::Node(n, _) => {
+                let node = &graph.nodes[n as usize];
+                match node.op.name() {
+                    "reshape" | "transpose" => v = node.inputs[0],
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// The relative error of what is made of blocks of a format.
+fn error_of(format: BlockFormat, bytes: &[u8]) -> f64 {
+    let (mut lost, mut all) = (0f64, 0f64);
+    for block in bytes.chunks_exact(format.bytes()) {
+        let kept = format.unpack(block).into_iter();
+        let kept = kept.flat_map(|(q, scale, least)| restore_block(&q, scale, least, format.unpacked_bits() == 4));
+        for (x, y) in format.decode(block).into_iter().zip(kept) {
+            lost += f64::from(x - y).powi(2);
+            all += f64::from(x).powi(2);
+        }
+    }
+    if all > 0.0 { (lost / all).sqrt() } else { 0.0 }
+}
+
+fn bytes(c: &Constant) -> Option<&[u8]> {
+    match &c.data {
+        ConstData::Dense(t) => Some(t.bytes()),
+        ConstData::File { source, offset } => source
+            .bytes()
+            .get(*offset..)?
+            .get(..c.ty.len().as_const()? as usize * c.ty.dtype.bytes()),
+        ConstData::Splat(_) => None,
     }
 }
 
 /// The relative error of a constant in blocks along an axis.
 fn error(c: &Constant, axis: usize, four: bool) -> Option<f64> {
-    let bytes = match &c.data {
-        ConstData::Dense(t) => t.bytes(),
-        ConstData::File { source, offset } => source.bytes().get(*offset..)?,
-        ConstData::Splat(_) => return None,
-    };
+    let bytes = bytes(c)?;
     let extents = brolga_ir::dim::constants(&c.ty.shape)?;
     let (rows, columns) = (extents[0], extents[1]);
     let element = |i: usize| number(c.ty.dtype, bytes, i);

@@ -32,7 +32,7 @@ pub fn examine(path: &Path, options: &Options) -> Result<Report> {
     if !matches!(kind, source::Kind::Onnx | source::Kind::Folder) {
         return Err(crate::Error::file(
             path,
-            "expected an ONNX model or a model's folder; what is printed or compiled has been read already",
+            "expected an ONNX model, a model's folder or a GGUF file; what is printed or compiled has been read already",
         ));
     }
     // What is wrong with the options is no finding about the model.

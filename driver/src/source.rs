@@ -1,11 +1,11 @@
-//! Models from files: ONNX, folders of safetensors, or the printed text of any level.
+//! Models from files: ONNX, folders of safetensors, GGUF files, or the printed text of any level.
 
 use crate::levels::{self, Module};
 use crate::options::Options;
 use crate::pins::Pin;
 use crate::{Error, Result};
 use brolga_frontend::safetensors::{self, Facts};
-use brolga_frontend::{mapped, onnx};
+use brolga_frontend::{gguf, mapped, onnx};
 use brolga_ir::{Graph, Source, plain};
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub enum Kind {
     /// An ONNX model (or anything else: ONNX files have no magic).
     Onnx,
-    /// A folder with a `config.json` and weights in safetensors.
+    /// A folder with a `config.json` and weights in safetensors, or a GGUF file, which is read as one.
     Folder,
     /// A compiled artefact.
     Artefact,
@@ -51,6 +51,9 @@ pub fn kind(path: &Path) -> Result<Kind> {
     }
     if head.starts_with(&brolga_abi::artefact::MAGIC) {
         return Ok(Kind::Artefact);
+    }
+    if head.starts_with(&gguf::MAGIC) {
+        return Ok(Kind::Folder);
     }
     let mut lines = head.split(|b| *b == b'\n');
     let first = lines.find(|l| !l.starts_with(b"//") && !l.trim_ascii().is_empty());
@@ -149,7 +152,7 @@ pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
     }
 }
 
-/// The model of a folder of safetensors with the options' sizes, and what else the folder says of it.
+/// The model of a folder of safetensors or of a GGUF file with the options' sizes, and what else it says of it.
 ///
 /// # Errors
 /// As [`graph`]; when an option is for models of other kinds.
@@ -204,7 +207,7 @@ fn no_folder(path: &Path, options: &Options) -> Result<()> {
         true => Ok(()),
         false => Err(Error::file(
             path,
-            "--family, --config, --with, --lora, --weights and --kv are for folders of safetensors",
+            "--family, --config, --with, --lora, --weights and --kv are for folders of safetensors and GGUF files",
         )),
     }
 }

@@ -114,6 +114,10 @@ fn fixture(block: &str) -> tempfile::TempDir {
         let tokens = brolga::ir::Tensor::from_i64(&[1, 3], &[37, 690, 305]);
         brolga::npy::write_npz(&at("tokens.npz"), &[("input_ids".into(), tokens)]).expect("a file is written");
     }
+    if block.contains(" model.gguf") {
+        let from = root().join("tests/data/gguf/small.gguf");
+        std::fs::copy(from, at("model.gguf")).expect("a file is copied");
+    }
     if block.contains(" whisper ") {
         std::fs::create_dir(at("whisper")).expect("a folder is made");
         let from = common::speech_data();

@@ -1,4 +1,4 @@
-//! What fuzzing calls: the ONNX importer, the text parsers, and machine code beside the interpreter, of models as imported and of
+//! What fuzzing calls: the ONNX importer, the reader of GGUF files, the text parsers, and machine code beside the interpreter, of models as imported and of
 //! random valid graphs.
 //!
 //! The targets of `fuzz/` (cargo-fuzz, a workspace of its own) and the smoke in the test suite call the same functions. Each takes any
@@ -6,7 +6,7 @@
 
 use crate::{exact_outputs, unequal};
 use brolga::{Options, compile, tensors};
-use brolga_frontend::onnx;
+use brolga_frontend::{gguf, onnx, safetensors};
 use brolga_ir::{DType, Graph, Number, Tensor};
 use brolga_passes::eqsat::rules::RuleSet;
 use brolga_passes::module::Module;
@@ -26,7 +26,13 @@ const SIZE: i64 = 3;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 4] = [("onnx", import), ("model", model), ("text", text), ("graph", graph)];
+pub const TARGETS: [Target; 5] = [
+    ("onnx", import),
+    ("gguf", gguf),
+    ("model", model),
+    ("text", text),
+    ("graph", graph),
+];
 
 /// Imports bytes as an ONNX model; what is imported is valid.
 ///
@@ -34,6 +40,18 @@ pub const TARGETS: [Target; 4] = [("onnx", import), ("model", model), ("text", t
 /// On a defect.
 pub fn import(bytes: &[u8]) {
     imported(bytes);
+}
+
+/// Reads bytes as a GGUF file; what is read is valid.
+///
+/// # Panics
+/// On a defect.
+pub fn gguf(bytes: &[u8]) {
+    let read = gguf::load_bytes(bytes.to_vec(), "fuzz.gguf", &safetensors::Options::default());
+    if let Ok((g, _)) = read {
+        g.verify()
+            .unwrap_or_else(|e| panic!("an invalid graph was read: {e}\n{g}"));
+    }
 }
 
 fn imported(bytes: &[u8]) -> Option<Graph> {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Seeds are no larger: mutations of large weights find nothing.
-const LARGEST: u64 = 16 << 10;
+const LARGEST: u64 = 20 << 10;
 
 /// The files below a folder with an extension, sorted.
 fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
@@ -37,6 +37,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
                 files(&data(archive), "onnx", &mut paths);
             }
         }
+        "gguf" => files(&root().join("tests/data/gguf"), "gguf", &mut paths),
         "text" => {
             files(&root().join("tests/filetests"), "ir", &mut paths);
             files(&root().join("passes/rules"), "rules", &mut paths);
@@ -52,6 +53,12 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         // A file test is a text, and what is expected behind a line `;---`; a file of rules is read to its first mistake only.
         "text" => paths.iter().flat_map(|p| parts(&read(p))).collect(),
+        // The half of a file is its header and little more.
+        "gguf" => paths
+            .iter()
+            .map(read)
+            .flat_map(|f| [f[..f.len() / 2].to_vec(), f])
+            .collect(),
         _ => paths.iter().map(read).collect(),
     }
 }
@@ -118,6 +125,11 @@ fn smoke(name: &str) {
 #[test]
 fn the_importer_takes_any_bytes() {
     smoke("onnx");
+}
+
+#[test]
+fn the_reader_of_gguf_files_takes_any_bytes() {
+    smoke("gguf");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use brolga::kernels::rig::Rig;
 use brolga::passes::cost::{self, Work};
 use brolga::passes::schedule::{Machine, choose, to_loops};
 use brolga::runtime::Pool;
+use brolga::source::{self, Kind};
 use brolga::tune::duel::quantile;
 use brolga::{Error, machine};
 use clap::Args;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// Time one kernel alone, or what a language model takes
 ///
-/// Of a folder of safetensors, a prompt and the tokens behind it are timed with 1, 2, 4 … threads, in turn with a loop that reads memory:
+/// Of a folder of safetensors or a GGUF file, a prompt and the tokens behind it are timed with 1, 2, 4 … threads, in turn with a loop that reads memory:
 /// decoding a token reads all weights, so that its share of that is how near it is to what the machine can do.
 ///
 /// The kernel is a structured one, as `brolga emit --stage structured` prints it, with a line `constant o1` where an operand is a
@@ -30,7 +31,7 @@ Examples:
   brolga bench kernel.txt --schedule 'copy{grain=40000}' --schedule 'copy{grain=0}'
   brolga bench folder --prompt 512 --tokens 32")]
 pub struct Bench {
-    /// The kernel's text, or a folder of safetensors
+    /// The kernel's text, a folder of safetensors, or a GGUF file
     pub(super) kernel: PathBuf,
     /// Its schedule, in place of the one in the text or the one that is chosen; a second one is run in turn with the first
     #[arg(long, value_name = "SCHEDULE")]
@@ -79,7 +80,7 @@ impl Bench {
             .clone()
             .or(native)
             .ok_or("this machine's architecture is none that Brolga makes code for")?;
-        if self.kernel.is_dir() {
+        if source::kind(&self.kernel)? == Kind::Folder {
             return super::bench_folder::run(&self, &target);
         }
         if self.schedule.len() > 2 {

@@ -21,7 +21,7 @@ Examples:
   brolga chat folder
   brolga chat folder --system \"Answer in one sentence.\" --temperature 0.7")]
 pub struct Chat {
-    /// The model: a folder of safetensors, or an artefact that `brolga compile --generator` made
+    /// The model: a folder of safetensors, a GGUF file, or an artefact that `brolga compile --generator` made
     model: PathBuf,
     /// What the model is told first
     #[arg(long, value_name = "TEXT")]

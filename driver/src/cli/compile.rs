@@ -37,7 +37,7 @@ Examples:
   brolga compile model.onnx -o model.brolga --target x86-64-v3
   brolga compile model.onnx -o model.o --target aarch64-unknown-linux-gnu")]
 pub struct Compile {
-    /// The model: ONNX, a folder of safetensors, or the printed text of any level
+    /// The model: ONNX, a folder of safetensors, a GGUF file, or the printed text of any level
     model: PathBuf,
     /// What to write, or - for standard output; the extension decides the kind
     #[arg(short, long, value_name = "FILE")]
@@ -48,7 +48,7 @@ pub struct Compile {
     /// Write a C header
     #[arg(long, value_name = "FILE")]
     header: Option<PathBuf>,
-    /// Compile a folder's language model for generation: in steps, with its tokenizer and template of chats, into an artefact
+    /// Compile the language model of a folder or a GGUF file for generation: in steps, with its tokenizer and template of chats, into an artefact
     #[arg(long)]
     generator: bool,
     /// What symbols begin with, instead of the model's name

@@ -14,7 +14,7 @@ Examples:
   brolga doctor model.onnx --pin sr=16000 --input-shape x=1,?
   brolga doctor model.onnx --json")]
 pub struct Doctor {
-    /// The model: ONNX, or a folder of safetensors
+    /// The model: ONNX, a folder of safetensors, or a GGUF file
     model: PathBuf,
     /// Print JSON
     #[arg(long)]

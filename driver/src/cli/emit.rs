@@ -37,7 +37,7 @@ Examples:
   brolga emit model.onnx --stage asm --target x86-64-v4
   brolga emit model.onnx --stage ptx --target sm_90")]
 pub struct Emit {
-    /// The model: ONNX, a folder of safetensors, or the printed text of any level above the stage
+    /// The model: ONNX, a folder of safetensors, a GGUF file, or the printed text of any level above the stage
     model: PathBuf,
     /// The level
     #[arg(long, value_name = "STAGE")]

@@ -22,13 +22,14 @@ seed gives the same text.
 
 Examples:
   brolga generate folder \"It was a fine morning, and\"
+  brolga generate model.gguf \"It was a fine morning, and\"
   brolga generate folder \"A text to translate\" --beams 4
   brolga generate large \"Emma was\" --draft small
   brolga generate folder \"A person:\" --json-schema person.json
   brolga generate folder --chat \"Which birds dance?\" --temperature 0.7 --seed 1
   brolga generate model.brolga --max-tokens 64 --json < prompt.txt")]
 pub struct Generate {
-    /// The model: a folder of safetensors, or an artefact that `brolga compile --generator` made
+    /// The model: a folder of safetensors, a GGUF file, or an artefact that `brolga compile --generator` made
     model: PathBuf,
     /// The prompt; standard input without one
     prompt: Option<String>,

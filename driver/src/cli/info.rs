@@ -20,7 +20,7 @@ Examples:
   brolga info model.onnx --set seq=128 --json
   brolga info folder --weights int4                     what each matrix takes then, and loses")]
 pub struct Info {
-    /// The model: ONNX, a folder of safetensors, or a compiled artefact
+    /// The model: ONNX, a folder of safetensors, a GGUF file, or a compiled artefact
     model: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -79,7 +79,8 @@ impl Info {
         let dtypes: Vec<&str> = summary.bytes.keys().map(String::as_str).collect();
         let bytes: u64 = summary.bytes.values().sum();
         let mut out = format!(
-            "folder       {}, a model of the family {}\nweights      {} tensors of {}, {} parameters, {bytes} bytes\n",
+            "{:<12} {}, a model of the family {}\nweights      {} tensors of {}, {} parameters, {bytes} bytes\n",
+            if self.model.is_dir() { "folder" } else { "GGUF file" },
             plain(&graph.name),
             plain(&summary.family),
             summary.tensors,

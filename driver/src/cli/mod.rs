@@ -270,10 +270,10 @@ struct ModelArgs {
     /// Make inputs constants that have an initializer, which is their default otherwise; the code may be faster
     #[arg(long)]
     constant_defaults: bool,
-    /// The family of a model's folder, in place of what its config.json says
+    /// The family of a model's folder or GGUF file, in place of what it says itself
     #[arg(long, value_name = "NAME")]
     family: Option<String>,
-    /// A field of a folder's config.json in place of the file's, such as sliding_window=null (may be repeated)
+    /// A field of a folder's config.json, or of what a GGUF file says in its place, such as sliding_window=null (may be repeated)
     #[arg(long = "config", value_name = "FIELD=JSON", value_parser = field)]
     fields: Vec<(String, String)>,
     /// An input of a folder's model beside those that it needs: attention_mask, position_ids, token_type_ids (may be repeated)
@@ -282,7 +282,7 @@ struct ModelArgs {
     /// A LoRA adapter's folder that is merged into a folder's weights, with a factor: FOLDER or FOLDER=0.5 (may be repeated)
     #[arg(long = "lora", value_name = "FOLDER[=SCALE]", value_parser = adapter)]
     lora: Vec<(PathBuf, f64)>,
-    /// What a folder's matrices become: f32, bf16, f16, or int8 or int4 in blocks of 32. Of `compile`, another value is a file that the
+    /// What the matrices of a folder or a GGUF file become: f32, bf16, f16, or int8 or int4 in blocks of 32. Of `compile`, another value is a file that the
     /// weights are written to, instead of into the object
     #[arg(long, value_name = "TYPE|FILE")]
     weights: Vec<String>,

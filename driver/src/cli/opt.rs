@@ -16,7 +16,7 @@ Examples:
   brolga opt model.onnx --passes canonicalize,eqsat,lower,bufferize,choose -o kernels.txt
   brolga opt kernels.txt --passes schedule,plan-memory")]
 pub struct Opt {
-    /// The text of any level, an ONNX model, a folder of safetensors, or - for text from standard input
+    /// The text of any level, an ONNX model, a folder of safetensors, a GGUF file, or - for text from standard input
     input: PathBuf,
     /// Write here instead of to standard output
     #[arg(short, long, value_name = "FILE")]

@@ -21,7 +21,7 @@ Examples:
   brolga perplexity folder text.txt
   brolga perplexity folder text.txt --weights int4 --window 256 --json")]
 pub struct Perplexity {
-    /// The model: a folder of safetensors, or an artefact that `brolga compile --generator` made
+    /// The model: a folder of safetensors, a GGUF file, or an artefact that `brolga compile --generator` made
     model: PathBuf,
     /// The text
     text: PathBuf,

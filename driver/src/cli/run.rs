@@ -28,7 +28,7 @@ Examples:
   brolga run folder --input input_ids=tokens.npy --output logits.npz
   brolga run model.brolga --inputs inputs.npz")]
 pub struct Run {
-    /// The model: ONNX, a folder of safetensors, the printed text of any level, or a compiled artefact
+    /// The model: ONNX, a folder of safetensors, a GGUF file, the printed text of any level, or a compiled artefact
     model: PathBuf,
     #[command(flatten)]
     inputs: InputArgs,

@@ -30,7 +30,7 @@ Examples:
   curl http://127.0.0.1:8080/v1/completions -d '{\"prompt\": \"Emma was\", \"max_tokens\": 32}'
   curl http://127.0.0.1:8080/v1/chat/completions -N -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}], \"stream\": true}'")]
 pub struct Serve {
-    /// The model: a folder of safetensors, or an artefact that `brolga compile --generator` made
+    /// The model: a folder of safetensors, a GGUF file, or an artefact that `brolga compile --generator` made
     model: PathBuf,
     /// The address to listen on; 0.0.0.0 is all of the machine's
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]

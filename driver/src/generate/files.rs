@@ -1,10 +1,10 @@
 //! What a language model has beside its graph and weights: facts, a tokenizer, a template of chats. In a folder they are files of their own, in
-//! an artefact texts of the kind [`KIND`] under the same names.
+//! an artefact texts of the kind [`KIND`] under the same names; a GGUF file has metadata that are made the same texts.
 
 use crate::{Error, Result};
 use brolga_abi::artefact::Artefact;
-use brolga_frontend::mapped;
 use brolga_frontend::safetensors::Facts;
+use brolga_frontend::{gguf, mapped};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,11 +37,17 @@ pub struct Files {
 }
 
 impl Files {
-    /// Those that a folder has.
+    /// Those that a folder has, or a GGUF file.
     ///
     /// # Errors
-    /// When one cannot be read as text.
+    /// When one cannot be read as text, or the file's tokenizer is not known.
     pub fn of_folder(folder: &Path) -> Result<Files> {
+        if !folder.is_dir() {
+            return Ok(Files {
+                origin: folder.to_owned(),
+                texts: gguf::texts(folder)?.into_iter().collect(),
+            });
+        }
         let mut texts = BTreeMap::new();
         for name in NAMES {
             let path = folder.join(name);

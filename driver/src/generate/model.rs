@@ -35,7 +35,7 @@ fn aliases(graph: &Graph) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Compiles the model of a folder for generation. An artefact of it carries all that [`Model::load`] needs.
+/// Compiles the model of a folder or of a GGUF file for generation. An artefact of it carries all that [`Model::load`] needs.
 ///
 /// # Errors
 /// When the folder cannot be read, its family does not generate, or it does not compile.
@@ -73,7 +73,7 @@ fn drafted(folder: &Path, options: &Options) -> Result<(Draft, Facts)> {
 }
 
 impl Model {
-    /// Reads and compiles the model of a folder, or opens an artefact that [`compile()`] made.
+    /// Reads and compiles the model of a folder or of a GGUF file, or opens an artefact that [`compile()`] made.
     ///
     /// # Errors
     /// When it cannot be read, does not generate, or does not compile.
@@ -100,7 +100,7 @@ impl Model {
             _ => {
                 return Err(Error::file(
                     path,
-                    "expected a folder of safetensors, or an artefact of one",
+                    "expected a folder of safetensors, a GGUF file, or an artefact of one",
                 ));
             }
         };

@@ -1,12 +1,13 @@
-//! Running the initial steps. Whoever has time takes the next task ([`Evaluation::work`]).
+//! Running the initial steps. Whoever has time takes the first task that can be run ([`Evaluation::work`]): so what one matrix becomes is done
+//! before the next one begins, and what it became on the way is given back ([`Memory::release`]).
 //!
 //! A kernel that only moves elements runs natively ([`Moves`]), one with little work on the interpreter: making machine code
 //! of it would take longer. The results are the same bit for bit. The others become machine code for this machine.
 //!
-//! Invariant: a task starts when all tasks of lower stages are done, and tasks of one stage write different memory; so the
-//! results, and the first error in the order of tasks, do not depend on threads.
+//! Invariant: a task starts when the tasks are done that wrote what it reads, and read what it writes; so the results, and the first error in the
+//! order of tasks, do not depend on threads.
 
-use super::memory::{Blocks, Memory, fill, size};
+use super::memory::{Blocks, Memory, Room, fill, size};
 use super::{Constants, Packed, broken, not_evaluated, touched, writes};
 use crate::backend::native::{self, Kernels};
 use crate::{Error, Result};
@@ -18,9 +19,7 @@ use brolga_ir::{Dim, NodeError, Target};
 use brolga_runtime::{AlignedBytes, Weights};
 use rustc_hash::FxHashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 /// Up to how many lanes of statements the interpreter runs a kernel: about what making machine code of it costs.
 const LITTLE: u64 = 1 << 14;
@@ -101,12 +100,12 @@ struct Arg {
     written: bool,
 }
 
-type Read<'e, 'p> = FxHashMap<SlotId, RwLockReadGuard<'e, &'p mut [u8]>>;
+type Read<'e, 'p> = FxHashMap<SlotId, RwLockReadGuard<'e, Room<'p>>>;
 
 /// Memory that is taken for a step.
 struct Held<'e, 'p> {
     /// In the order of the arguments.
-    written: Vec<(SlotId, RwLockWriteGuard<'e, &'p mut [u8]>)>,
+    written: Vec<(SlotId, RwLockWriteGuard<'e, Room<'p>>)>,
     read: Read<'e, 'p>,
 }
 
@@ -115,17 +114,29 @@ struct Evaluation<'p> {
     constants: &'p Constants,
     memory: Memory<'p>,
     host: &'p Target,
-    /// By their stages.
+    /// Weights that are written, then the steps in their order.
     tasks: Vec<Task<'p>>,
-    /// The first task of the stage of each task.
-    stage: Vec<usize>,
-    next: AtomicUsize,
-    done: AtomicUsize,
-    /// Of the first task that failed, and its number.
-    error: Mutex<Option<(usize, Error)>>,
+    /// The tasks that have to be done before each.
+    before: Vec<Vec<usize>>,
+    /// The constants that each touches.
+    touched: Vec<Vec<SlotId>>,
+    progress: Mutex<Progress>,
+    /// Told when a task is done.
+    moved: Condvar,
     how: FxHashMap<u32, How>,
     /// Made when it is first needed.
     code: Mutex<Option<Arc<Kernels>>>,
+}
+
+/// How far an evaluation is.
+struct Progress {
+    /// Tasks that nobody has taken, in order.
+    left: Vec<usize>,
+    done: Vec<bool>,
+    /// How many tasks are still to be done that touch a constant.
+    users: FxHashMap<SlotId, usize>,
+    /// Of the first task that failed, and its number.
+    error: Option<(usize, Error)>,
 }
 
 impl<'p> Evaluation<'p> {
@@ -133,18 +144,18 @@ impl<'p> Evaluation<'p> {
         let mut filled: Vec<SlotId> = memory.places.keys().copied().collect();
         filled.retain(|s| memory.is_filled(program, *s));
         filled.sort_unstable();
-        let mut staged: Vec<(usize, Task)> = filled.iter().map(|s| (0, Task::Fill(*s))).collect();
         let mut how = FxHashMap::default();
-        // The stages behind which a slot was written and read.
-        let mut written: FxHashMap<SlotId, usize> = FxHashMap::default();
-        let mut read: FxHashMap<SlotId, usize> = FxHashMap::default();
-        written.extend(filled.iter().filter(|s| !memory.given.contains_key(s)).map(|s| (*s, 1)));
+        let mut tasks: Vec<Task> = filled.iter().map(|s| Task::Fill(*s)).collect();
+        let mut before = vec![vec![]; filled.len()];
+        let mut all_touched: Vec<Vec<SlotId>> = filled.iter().map(|s| vec![*s]).collect();
+        // The task that wrote a constant last, and those that read it since.
+        let mut writer: FxHashMap<SlotId, usize> = FxHashMap::default();
+        let mut readers: FxHashMap<SlotId, Vec<usize>> = FxHashMap::default();
+        let computed = filled.iter().enumerate().filter(|(_, s)| !memory.given.contains_key(s));
+        writer.extend(computed.map(|(i, s)| (*s, i)));
         for step in &constants.steps {
             let own = |slots: Vec<SlotId>| slots.into_iter().map(|s| constants.first(s)).collect::<Vec<_>>();
-            let (writes, touched) = (own(writes(program, step)), own(touched(program, step)));
-            let after = |m: &FxHashMap<SlotId, usize>, s: &SlotId| m.get(s).copied().unwrap_or(0);
-            let before = touched.iter().map(|s| after(&written, s));
-            let stage = before.chain(writes.iter().map(|s| after(&read, s))).max().unwrap_or(0);
+            let (writes, mut touched) = (own(writes(program, step)), own(touched(program, step)));
             if let Step::Call { kernel, .. } = step {
                 let k = &program.kernels[*kernel as usize];
                 // Only machine code may read what it writes.
@@ -154,26 +165,43 @@ impl<'p> Evaluation<'p> {
                     how.insert(*kernel, How::Code);
                 }
             }
-            for s in touched {
-                let last = if writes.contains(&s) { &mut written } else { &mut read };
-                let at = last.entry(s).or_insert(0);
-                *at = (*at).max(stage + 1);
+            touched.sort_unstable();
+            touched.dedup();
+            let at = tasks.len();
+            let mut needed: Vec<usize> = touched.iter().filter_map(|s| writer.get(s).copied()).collect();
+            for s in &touched {
+                if writes.contains(s) {
+                    needed.extend(readers.remove(s).into_iter().flatten());
+                    writer.insert(*s, at);
+                } else {
+                    readers.entry(*s).or_default().push(at);
+                }
             }
-            staged.push((stage, Task::Step(step)));
+            needed.sort_unstable();
+            needed.dedup();
+            before.push(needed);
+            all_touched.push(touched);
+            tasks.push(Task::Step(step));
         }
-        staged.sort_by_key(|(stage, _)| *stage);
-        let first_of = |at: usize| staged.partition_point(|(stage, _)| *stage < staged[at].0);
-        let stage = (0..staged.len()).map(first_of).collect();
+        let mut users: FxHashMap<SlotId, usize> = FxHashMap::default();
+        for s in all_touched.iter().flatten() {
+            *users.entry(*s).or_default() += 1;
+        }
         Evaluation {
             program,
             constants,
             memory,
             host,
-            tasks: staged.into_iter().map(|(_, t)| t).collect(),
-            stage,
-            next: AtomicUsize::new(0),
-            done: AtomicUsize::new(0),
-            error: Mutex::default(),
+            progress: Mutex::new(Progress {
+                left: (0..tasks.len()).collect(),
+                done: vec![false; tasks.len()],
+                users,
+                error: None,
+            }),
+            tasks,
+            before,
+            touched: all_touched,
+            moved: Condvar::new(),
             how,
             code: Mutex::default(),
         }
@@ -181,32 +209,59 @@ impl<'p> Evaluation<'p> {
 
     /// Runs tasks until none is left.
     fn work(&self) {
-        loop {
-            let i = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(task) = self.tasks.get(i) else { return };
-            // Tasks are handed out in order, so those of lower stages are done or with a thread that runs them.
-            while self.done.load(Ordering::Acquire) < self.stage[i] {
-                thread::yield_now();
-            }
-            let done = Done(&self.done);
-            let failed = lock(&self.error).as_ref().is_some_and(|(first, _)| *first < i);
-            if !failed && let Err(e) = self.task(task) {
-                let mut first = lock(&self.error);
-                if first.as_ref().is_none_or(|(at, _)| i < *at) {
-                    *first = Some((i, e));
+        while let Some(i) = self.next() {
+            let done = Done(self, i);
+            let failed = |p: &Progress| p.error.as_ref().is_some_and(|(first, _)| *first < i);
+            if !failed(&lock(&self.progress))
+                && let Err(e) = self.task(&self.tasks[i])
+            {
+                let mut progress = lock(&self.progress);
+                if !failed(&progress) {
+                    progress.error = Some((i, e));
                 }
             }
             drop(done);
         }
     }
 
+    /// Takes the first task that can be run, once there is one; `None` where all are taken.
+    fn next(&self) -> Option<usize> {
+        let mut progress = lock(&self.progress);
+        loop {
+            let ready = |i: &usize| self.before[*i].iter().all(|b| progress.done[*b]);
+            match progress.left.iter().position(ready) {
+                Some(at) => return Some(progress.left.remove(at)),
+                None if progress.left.is_empty() => return None,
+                // What they wait for, others run.
+                None => progress = self.moved.wait(progress).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
     /// Waits for tasks that others run; what is left of them is in memory.
     fn finish(self) -> Result<()> {
-        while self.done.load(Ordering::Acquire) < self.tasks.len() {
-            thread::yield_now();
+        let mut progress = lock(&self.progress);
+        while !progress.done.iter().all(|d| *d) {
+            progress = self.moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
-        let error = self.error.into_inner().unwrap_or_else(PoisonError::into_inner);
-        error.map_or(Ok(()), |(_, e)| Err(e))
+        progress.error.take().map_or(Ok(()), |(_, e)| Err(e))
+    }
+
+    /// Notes that a task is done, and gives back what nothing else needs.
+    fn done(&self, i: usize) {
+        let mut progress = lock(&self.progress);
+        progress.done[i] = true;
+        let mut last = vec![];
+        for s in &self.touched[i] {
+            let users = progress.users.entry(*s).or_default();
+            *users = users.saturating_sub(1);
+            if *users == 0 {
+                last.push(*s);
+            }
+        }
+        drop(progress);
+        last.into_iter().for_each(|s| self.memory.release(s));
+        self.moved.notify_all();
     }
 
     fn task(&self, task: &Task) -> Result<()> {
@@ -422,11 +477,11 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Counts a task as done, however it ends: nobody waits for one that panicked.
-struct Done<'d>(&'d AtomicUsize);
+/// Notes that a task is done, however it ends: nobody waits for one that panicked.
+struct Done<'d, 'p>(&'d Evaluation<'p>, usize);
 
-impl Drop for Done<'_> {
+impl Drop for Done<'_, '_> {
     fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Release);
+        self.0.done(self.1);
     }
 }

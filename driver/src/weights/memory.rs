@@ -6,7 +6,8 @@ use brolga_ir::program::{Program, SlotId, Storage};
 use brolga_ir::{ConstData, DType, Number, encode};
 use brolga_runtime::AlignedBytes;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::sync::RwLock;
+use std::ops::{Deref, DerefMut};
+use std::sync::{PoisonError, RwLock};
 
 /// Bytes of a constant's memory.
 pub(super) fn size(program: &Program, s: SlotId) -> Result<u64> {
@@ -106,13 +107,10 @@ impl Blocks {
             let bytes = size(program, s)?;
             let (place, behind) = rest[(at - end) as usize..].split_at_mut(bytes as usize);
             (rest, end) = (behind, at + bytes);
-            places.insert(s, RwLock::new(place));
+            places.insert(s, RwLock::new(Room::Kept(place)));
         }
-        places.extend(
-            self.temporaries
-                .iter_mut()
-                .map(|(s, block)| (*s, RwLock::new(&mut block[..]))),
-        );
+        let temporaries = std::mem::take(&mut self.temporaries).into_iter();
+        places.extend(temporaries.map(|(s, block)| (s, RwLock::new(Room::Temporary(block)))));
         let read = constants.steps.iter().flat_map(|s| touched(program, s));
         let read: FxHashSet<SlotId> = read.map(|s| constants.first(s)).collect();
         for s in read {
@@ -125,7 +123,34 @@ impl Blocks {
 }
 
 /// Memory that steps write, and then read.
-pub(super) type Place<'m> = RwLock<&'m mut [u8]>;
+pub(super) type Place<'m> = RwLock<Room<'m>>;
+
+/// The memory of a constant.
+pub(super) enum Room<'m> {
+    /// A part of the blob.
+    Kept(&'m mut [u8]),
+    /// What only other constants are made of. Pages are there once they are written.
+    Temporary(AlignedBytes),
+}
+
+impl Deref for Room<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Room::Kept(bytes) => bytes,
+            Room::Temporary(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Room<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Room::Kept(bytes) => bytes,
+            Room::Temporary(bytes) => bytes,
+        }
+    }
+}
 
 /// Where constants are.
 pub(super) struct Memory<'m> {
@@ -139,5 +164,15 @@ impl Memory<'_> {
     /// True for weights that have to be written before they can be read or shipped.
     pub fn is_filled(&self, program: &Program, s: SlotId) -> bool {
         matches!(program.slot(s).storage, Storage::Weight(_)) && self.places.contains_key(&s)
+    }
+
+    /// Gives back the memory of a constant that nothing is made of any more, unless it is kept.
+    pub fn release(&self, s: SlotId) {
+        if let Some(place) = self.places.get(&s)
+            && let Room::Temporary(bytes) = &mut *place.write().unwrap_or_else(PoisonError::into_inner)
+            && let Ok(nothing) = AlignedBytes::zeroed(0)
+        {
+            *bytes = nothing;
+        }
     }
 }

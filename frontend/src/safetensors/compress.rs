@@ -1,5 +1,6 @@
 //! Weights of 8 or 4 bits: blocks of 32 elements along the inner dimension of a matrix with a scale each, and of 4 bits a minimum. They are made
-//! of the stored ones by operators of the IR, once, when the model is compiled. Products read them as they are packed, and their other
+//! of the stored ones by operators of the IR, once, when the model is compiled, those that are stored in llama.cpp's blocks of the same
+//! integers where they are of as many bits. Products read them as they are packed, and their other
 //! operand as integers of 8 bits in blocks of as many.
 //!
 //! ```text
@@ -124,46 +125,98 @@ impl Compressed {
 }
 
 impl Net {
+    /// A stored tensor in floats, of one that is packed in blocks what they say.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn elements(&mut self, w: Value) -> One {
+        let Some(p) = self.weights.packed(w) else { return Ok(w) };
+        let v = self.call("decode_blocks", &[Attr::word(p.format.name())], &[w])?;
+        match p.turned {
+            true => Ok(self.call("transpose", &[Attr::ints(&[1, 0])], &[v])?),
+            false => Ok(v),
+        }
+    }
+
+    /// Rows of a matrix that is packed in blocks, and stays as it is: they are decoded as they are taken, so that they are exact, and no longer
+    /// than they are stored.
+    ///
+    /// # Errors
+    /// When the indices are no integers.
+    pub fn packed_rows(&mut self, ids: Value, w: Value) -> Result<Option<Value>, Fail> {
+        let packed = self
+            .weights
+            .packed(w)
+            .filter(|p| !p.turned && self.weights_as.is_none());
+        let Some(p) = packed else { return Ok(None) };
+        let taken = self.call("gather", &[Attr::Int(0)], &[w, ids])?;
+        let mut shape = self.shape(ids);
+        let bytes = self.shape(taken).pop().expect("rows have an extent");
+        let flat = self.reshaped(taken, &[brolga_ir::dim::product(&shape), bytes])?;
+        let v = self.call("decode_blocks", &[Attr::word(p.format.name())], &[flat])?;
+        shape.push(p.shape[1].into());
+        Ok(Some(self.reshaped(v, &shape)?))
+    }
+
     /// A matrix as the caller wants floats.
     ///
     /// # Errors
     /// Never.
     pub fn floats(&mut self, w: Value) -> One {
+        let w = self.elements(w)?;
         match self.weights_as.and_then(WeightType::float) {
             Some(dtype) => self.cast(w, dtype),
             None => Ok(w),
         }
     }
 
-    /// A stored matrix with few bits, where the caller wants that and its inner dimension has whole blocks.
+    /// A stored matrix with few bits, where the caller wants that and its inner dimension has whole blocks, or where it is stored so and the
+    /// caller says nothing.
     ///
     /// # Errors
     /// Never.
     pub fn compressed(&mut self, w: Value, over: usize) -> Result<Option<Compressed>, Fail> {
+        let packed = self.weights.packed(w).filter(|p| p.axis() == over);
+        let own = packed.map(|p| match p.format.unpacked_bits() {
+            8 => Bits::Eight,
+            _ => Bits::Four,
+        });
         let bits = match self.weights_as {
             Some(WeightType::Int8) => Bits::Eight,
             Some(WeightType::Int4) => Bits::Four,
-            _ => return Ok(None),
+            Some(_) => return Ok(None),
+            None => match own {
+                Some(bits) => bits,
+                None => return Ok(None),
+            },
         };
         if let Some(c) = self.packed.get(&(w, over)) {
             return Ok(Some(*c));
         }
-        let ty = self.type_of(w);
-        let shape = brolga_ir::dim::constants(&ty.shape).unwrap_or_default();
-        let &[a, b] = &shape[..] else { return Ok(None) };
-        let [rows, inner] = if over == 1 { [a, b] } else { [b, a] };
-        if !inner.is_multiple_of(BLOCK) {
-            return Ok(None);
-        }
-        let four = bits == Bits::Four;
-        let attrs = [bits.number(), over as i64].map(Attr::Int);
-        let made = self.add(Op::new("compress_blocks", &attrs)?, &[w])?;
+        let (made, shape) = match packed.filter(|_| own == Some(bits)) {
+            Some(p) => {
+                let op = Op::new("unpack_blocks", &[Attr::word(p.format.name())])?;
+                (self.add(op, &[w])?, p.shape)
+            }
+            None => {
+                let w = self.elements(w)?;
+                let ty = self.type_of(w);
+                let shape = brolga_ir::dim::constants(&ty.shape).unwrap_or_default();
+                let &[a, b] = &shape[..] else { return Ok(None) };
+                let [rows, inner] = if over == 1 { [a, b] } else { [b, a] };
+                if !inner.is_multiple_of(BLOCK) {
+                    return Ok(None);
+                }
+                let attrs = [bits.number(), over as i64].map(Attr::Int);
+                (self.add(Op::new("compress_blocks", &attrs)?, &[w])?, [rows, inner])
+            }
+        };
         let c = Compressed {
             bits,
             q: made[0],
             scale: made[1],
-            minima: four.then(|| made[2]),
-            shape: [rows, inner],
+            minima: made.get(2).copied(),
+            shape,
         };
         self.packed.insert((w, over), c);
         Ok(Some(c))

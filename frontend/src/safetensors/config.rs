@@ -139,6 +139,17 @@ const WITHOUT_EFFECT: &[&str] = &[
     "prefix",
 ];
 
+/// True for what says nothing: an object does where its fields do.
+fn off(v: &Json) -> bool {
+    match v {
+        Json::Null | Json::Bool(false) => true,
+        Json::Array(l) => l.is_empty(),
+        Json::Object(o) => o.values().all(off),
+        Json::String(s) => s.is_empty(),
+        _ => false,
+    }
+}
+
 /// A file of fields, or an object inside of one.
 pub struct Config {
     file: String,
@@ -149,11 +160,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads a file. `changes` are fields in place of the file's, by names with dots and values in JSON, or texts.
+    /// Reads a file.
     ///
     /// # Errors
     /// When it cannot be read, or holds no object of JSON.
-    pub fn read(path: &Path, changes: &[(String, String)]) -> Result<Config, Error> {
+    pub fn read(path: &Path) -> Result<Config, Error> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
             file: file.clone(),
@@ -164,12 +175,30 @@ impl Config {
             message,
         };
         let json: Json = serde_json::from_str(&text).map_err(|e| wrong(format!("no JSON: {e}")))?;
-        let Json::Object(mut fields) = json else {
+        let Json::Object(fields) = json else {
             return Err(wrong("expected an object of fields".into()));
         };
+        Ok(Config::of(file, fields))
+    }
+
+    /// The fields of a file.
+    pub fn of(file: String, fields: Map<String, Json>) -> Config {
+        Config {
+            file,
+            path: String::new(),
+            fields,
+            read: RefCell::default(),
+        }
+    }
+
+    /// The same with fields in place of the file's, by names with dots and values in JSON, or texts.
+    ///
+    /// # Errors
+    /// When a field that is to have others inside is no object.
+    pub fn changed(mut self, changes: &[(String, String)]) -> Result<Config, Error> {
         for (name, value) in changes {
             let value = serde_json::from_str(value).unwrap_or_else(|_| Json::String(value.clone()));
-            let mut at = &mut fields;
+            let mut at = &mut self.fields;
             let mut names = name.split('.').peekable();
             while let Some(part) = names.next() {
                 if names.peek().is_none() {
@@ -179,16 +208,22 @@ impl Config {
                 let inner = at.entry(part).or_insert_with(|| Json::Object(Map::new()));
                 at = match inner {
                     Json::Object(inner) => inner,
-                    other => return Err(wrong(format!("`{name}`: `{part}` is {other}, and has no fields"))),
+                    other => {
+                        let message = format!("`{name}`: `{part}` is {other}, and has no fields");
+                        return Err(Error::File {
+                            file: self.file,
+                            message,
+                        });
+                    }
                 };
             }
         }
-        Ok(Config {
-            file,
-            path: String::new(),
-            fields,
-            read: RefCell::default(),
-        })
+        Ok(self)
+    }
+
+    /// Its fields.
+    pub fn into_fields(self) -> Map<String, Json> {
+        self.fields
     }
 
     /// An error about a field.
@@ -376,13 +411,6 @@ impl Config {
     /// Fields that nobody read, and that may change the result.
     pub fn left(&self) -> Vec<(String, String)> {
         let read = self.read.borrow();
-        let off = |v: &Json| match v {
-            Json::Null | Json::Bool(false) => true,
-            Json::Array(l) => l.is_empty(),
-            Json::Object(o) => o.is_empty(),
-            Json::String(s) => s.is_empty(),
-            _ => false,
-        };
         self.fields
             .iter()
             .filter(|(name, v)| !read.contains(*name) && !WITHOUT_EFFECT.contains(&name.as_str()) && !off(v))

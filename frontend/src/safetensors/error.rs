@@ -31,10 +31,12 @@ pub enum Error {
         fields: Vec<(String, String)>,
     },
     /// The tensors are not those that `config.json` speaks of.
-    #[error("{folder}: {problems}")]
+    #[error("{folder}: its tensors are not those that {what} speaks of:{problems}")]
     Tensors {
-        /// The folder.
+        /// The folder, or the file.
         folder: String,
+        /// What describes the model.
+        what: &'static str,
         /// All of them.
         problems: Problems,
     },
@@ -74,6 +76,16 @@ pub struct Problems {
 }
 
 impl Problems {
+    /// The same under other names.
+    pub fn renamed(self, name: impl Fn(&str) -> String) -> Problems {
+        let all = |names: Vec<String>| names.iter().map(|n| name(n)).collect();
+        Problems {
+            missing: all(self.missing),
+            wrong: self.wrong.into_iter().map(|(n, message)| (name(&n), message)).collect(),
+            extra: all(self.extra),
+        }
+    }
+
     /// True where there are none.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.wrong.is_empty() && self.extra.is_empty()
@@ -82,7 +94,6 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("its tensors are not those that config.json speaks of:")?;
         let nothing = |names: &[String]| names.iter().map(|n| (n.clone(), String::new())).collect::<Vec<_>>();
         for (what, list) in [
             ("missing", nothing(&self.missing)),

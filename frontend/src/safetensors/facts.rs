@@ -3,10 +3,6 @@
 use super::config::Config;
 use super::{Error, plain};
 use serde_json::Value as Json;
-use std::path::Path;
-
-/// The file of what generation does where a caller says nothing.
-const GENERATION: &str = "generation_config.json";
 
 /// What a folder says of its model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,15 +23,11 @@ pub struct Facts {
     pub window: Option<usize>,
 }
 
-/// What a folder says of its model, by its configuration.
+/// What a folder says of its model, by its configuration and its settings of generation.
 ///
 /// # Errors
-/// When a field is wrong, or the folder's settings of generation are no JSON.
-pub fn facts(folder: &Path, config: &Config) -> Result<Facts, Error> {
-    let generation = match folder.join(GENERATION) {
-        path if path.exists() => Some(Config::read(&path, &[])?),
-        _ => None,
-    };
+/// When a field is wrong.
+pub fn facts(config: &Config, generation: Option<&Config>) -> Result<Facts, Error> {
     let first = |fields: &[&str]| -> Result<Option<usize>, Error> {
         for field in fields {
             if let Some(n) = config.opt_size(field).map_err(plain)? {
@@ -44,7 +36,6 @@ pub fn facts(folder: &Path, config: &Config) -> Result<Facts, Error> {
         }
         Ok(None)
     };
-    let generation = generation.as_ref();
     let either = |field: &str| generation.and_then(|g| g.get(field)).or_else(|| config.get(field));
     Ok(Facts {
         vocabulary: first(&["padded_vocab_size", "vocab_size"])?.unwrap_or(0),

@@ -6,6 +6,7 @@
 
 use super::Error;
 use crate::mapped;
+use brolga_ir::ops::BlockFormat;
 use brolga_ir::{DType, Source};
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
@@ -21,17 +22,56 @@ const INDEX: &str = "model.safetensors.index.json";
 /// The longest header.
 const MOST_HEADER: u64 = 100 << 20;
 
+/// What a tensor takes to be what a family wants: files of other formats store some in another way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// Rows of each head that lie in pairs, of which the first ones come first and then the second ones.
+    Pairs {
+        /// Heads.
+        heads: usize,
+    },
+    /// Elements less 1.
+    Less1,
+    /// The transpose: `shape` is that of what is wanted.
+    Turned,
+}
+
 /// Where a tensor lies.
 #[derive(Clone)]
 pub struct Stored {
-    /// Element type.
+    /// Element type; u8 for rows of blocks.
     pub dtype: DType,
+    /// How elements are packed in blocks.
+    pub packed: Option<BlockFormat>,
+    /// What it takes to be what a family wants.
+    pub change: Change,
     /// Extents, outermost first.
     pub shape: Vec<usize>,
     /// The file.
     pub source: Arc<dyn Source>,
     /// Byte offset of the first element.
     pub offset: usize,
+}
+
+impl Stored {
+    /// Bytes in the file.
+    pub fn bytes(&self) -> u64 {
+        let n = self.shape.iter().map(|&d| d as u64).product::<u64>();
+        match self.packed {
+            Some(format) => n / format.elements() as u64 * format.bytes() as u64,
+            None => n * self.dtype.bytes() as u64,
+        }
+    }
+
+    /// The name of the type of its elements.
+    pub fn type_name(&self) -> String {
+        match self.packed {
+            Some(format) => format.name().to_owned(),
+            None => self.dtype.to_string(),
+        }
+    }
 }
 
 /// The tensors of a model's folder, by name.
@@ -164,6 +204,8 @@ fn header(source: &Arc<dyn Source>) -> Result<BTreeMap<String, Stored>, String> 
             name,
             Stored {
                 dtype,
+                packed: None,
+                change: Change::None,
                 shape,
                 source,
                 offset,

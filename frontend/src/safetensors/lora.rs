@@ -67,7 +67,7 @@ impl Adapter {
     /// # Errors
     /// When a file is missing or corrupt, or the adapter is of a kind that is not supported.
     pub fn read(folder: &Path, strength: f64) -> Result<Adapter, Error> {
-        let config = Config::read(&folder.join(CONFIG), &[])?;
+        let config = Config::read(&folder.join(CONFIG))?;
         let read = || -> Result<Adapter, Fail> {
             config.only("peft_type", &[json!("LORA")])?;
             config.without_effect(WITHOUT_EFFECT);

@@ -2,6 +2,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
+//! | `checkpoint` | a model's parts, whatever file they are of |
 //! | `file`, `weights` | tensors in mapped files; as constants of a graph |
 //! | `config` | fields of `config.json`, and which nobody understood |
 //! | `lora` | adapters that are merged into the weights |
@@ -15,6 +16,7 @@
 //!
 //! Attention, rotary embeddings and norms are operators of the IR; what they become is decided later.
 
+mod checkpoint;
 mod compress;
 mod config;
 mod decoder;
@@ -32,9 +34,11 @@ mod weights;
 pub use compress::WeightType;
 pub use error::{Error, Problems};
 pub use facts::Facts;
+pub(crate) use file::{Change, Stored};
 pub use steps::CacheType;
 
 use brolga_ir::Graph;
+pub(crate) use checkpoint::Checkpoint;
 use config::Config;
 use error::Fail;
 use families::Family;
@@ -83,7 +87,7 @@ pub enum Form {
     Encoder,
 }
 
-/// Reads a model's folder. Weights stay in its files, which are mapped for as long as the graph refers to them.
+/// Reads a model's folder, or a GGUF file. Weights stay in files, which are mapped for as long as the graph refers to them.
 ///
 /// # Errors
 /// When a file is missing or corrupt, the family is not known, fields of the configuration are not understood, or tensors are not those
@@ -98,20 +102,33 @@ pub fn load(folder: impl AsRef<Path>, options: &Options) -> Result<Graph, Error>
 /// As [`load`].
 pub fn read(folder: impl AsRef<Path>, options: &Options) -> Result<(Graph, Facts), Error> {
     let folder = folder.as_ref();
+    built(folder, Checkpoint::read(folder)?, options)
+}
+
+/// The graph of a model's parts, which are those of `folder`, and what else they say of it.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn built(folder: &Path, checkpoint: Checkpoint, options: &Options) -> Result<(Graph, Facts), Error> {
     if options.form == Form::Whole && options.kv != CacheType::default() {
         return Err(Error::File {
             file: folder.display().to_string(),
             message: "--kv is for models that generate: here no keys and values are kept".into(),
         });
     }
-    let (config, family) = described(folder, options)?;
+    let (config, family) = described(&checkpoint, options)?;
     let adapters = options
         .lora
         .iter()
         .map(|(path, strength)| Adapter::read(path, *strength));
-    let weights = Weights::new(file::tensors(folder)?, adapters.collect::<Result<_, _>>()?);
+    let weights = Weights::new(checkpoint.tensors, adapters.collect::<Result<_, _>>()?, checkpoint.what);
     let title = folder.canonicalize().ok();
-    let title = title.as_deref().unwrap_or(folder).file_name();
+    let title = title.as_deref().unwrap_or(folder);
+    let title = if folder.is_dir() {
+        title.file_name()
+    } else {
+        title.file_stem()
+    };
     let title = title.map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let mut net = Net::new(&title, weights, &options.with, options.form);
     net.weights_as = options.weights;
@@ -120,29 +137,31 @@ pub fn read(folder: impl AsRef<Path>, options: &Options) -> Result<(Graph, Facts
     let facts = Facts {
         streamed: net.streamed.values().sum(),
         window: net.window,
-        ..facts::facts(folder, &config)?
+        ..facts::facts(&config, checkpoint.generation.as_ref())?
     };
     let folder = folder.display().to_string();
+    let what = checkpoint.what;
+    let own_name = checkpoint.own_name;
     match built {
         Err(Fail::Config(e)) => return Err(e),
         // A tensor that is missing is the better reason.
         Err(Fail::Module(message)) => {
-            let problems = net.weights.problems();
+            let problems = net.weights.problems().renamed(&own_name);
             return Err(match problems.missing.is_empty() && problems.wrong.is_empty() {
                 true => Error::Module {
                     folder,
                     module: net.module.to_string(),
                     message,
                 },
-                false => Error::Tensors { folder, problems },
+                false => Error::Tensors { folder, what, problems },
             });
         }
         Ok(()) => {}
     }
     config.finish()?;
-    let problems = net.weights.problems();
+    let problems = net.weights.problems().renamed(&own_name);
     if !problems.is_empty() {
-        return Err(Error::Tensors { folder, problems });
+        return Err(Error::Tensors { folder, what, problems });
     }
     if let Some(name) = net.with.first() {
         let message = format!("its family, {}, has no input `{name}`", family.types[0]);
@@ -165,9 +184,9 @@ pub fn read(folder: impl AsRef<Path>, options: &Options) -> Result<(Graph, Facts
     Ok((graph, facts))
 }
 
-/// A folder's configuration, and the family that it is of.
-fn described(folder: &Path, options: &Options) -> Result<(Config, &'static Family), Error> {
-    let config = Config::read(&folder.join(CONFIG), &options.config)?;
+/// A model's configuration, and the family that it is of.
+fn described(checkpoint: &Checkpoint, options: &Options) -> Result<(Config, &'static Family), Error> {
+    let config = Config::of(checkpoint.described.clone(), checkpoint.fields.clone()).changed(&options.config)?;
     let name = match &options.family {
         Some(name) => Some(name.as_str()),
         None => config.opt_word("model_type").map_err(plain)?,
@@ -200,19 +219,18 @@ pub struct Summary {
 /// # Errors
 /// When a file is missing or corrupt, or the family is not known.
 pub fn summary(folder: impl AsRef<Path>, options: &Options) -> Result<Summary, Error> {
-    let folder = folder.as_ref();
-    let (_, family) = described(folder, options)?;
+    let checkpoint = Checkpoint::read(folder.as_ref())?;
+    let (_, family) = described(&checkpoint, options)?;
     let mut s = Summary {
         family: family.types[0].to_owned(),
         tensors: 0,
         parameters: 0,
         bytes: BTreeMap::new(),
     };
-    for stored in file::tensors(folder)?.values() {
-        let n = stored.shape.iter().map(|&d| d as u64).product::<u64>();
+    for stored in checkpoint.tensors.values() {
         s.tensors += 1;
-        s.parameters += n;
-        *s.bytes.entry(stored.dtype.to_string()).or_default() += n * stored.dtype.bytes() as u64;
+        s.parameters += stored.shape.iter().map(|&d| d as u64).product::<u64>();
+        *s.bytes.entry(stored.type_name()).or_default() += stored.bytes();
     }
     Ok(s)
 }

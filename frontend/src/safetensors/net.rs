@@ -174,6 +174,7 @@ impl Net {
     /// Never.
     pub fn vector(&mut self, name: &str, shape: &[usize]) -> One {
         let v = self.weight(name, shape);
+        let v = self.elements(v)?;
         self.cast(v, DType::F32)
     }
 
@@ -335,6 +336,9 @@ impl Net {
     pub fn embedding(&mut self, ids: Value, name: &str, [rows, size]: [usize; 2]) -> One {
         self.enter(name);
         let table = self.weight(&format!("{name}.weight"), &[rows, size]);
+        if let Some(v) = self.packed_rows(ids, table)? {
+            return Ok(v);
+        }
         if let Some(compressed) = self.compressed(table, 1)? {
             return self.compressed_rows(ids, &compressed);
         }

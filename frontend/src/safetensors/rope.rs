@@ -139,10 +139,13 @@ impl Rope {
                     false => (1.0 + factor.ln() / (original as f64).ln()).sqrt(),
                 };
                 scale = s.float("attention_factor", default)?;
-                Frequencies::Switched {
-                    short: list("short_factor")?,
-                    long: list("long_factor")?,
-                    beyond: original,
+                match (list("short_factor")?, list("long_factor")?) {
+                    (short, long) if short == long => Frequencies::Fixed(short),
+                    (short, long) => Frequencies::Switched {
+                        short,
+                        long,
+                        beyond: original,
+                    },
                 }
             }
             "yarn" => {

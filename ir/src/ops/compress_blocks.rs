@@ -16,6 +16,8 @@
 
 mod kernel;
 
+pub(super) use kernel::eight_of_local;
+
 use super::{Accuracy, Attr, AttrKind, Op, OpDef, OwnKernel, OwnStages, Role, Sample};
 use crate::loops::BLOCK;
 use crate::{DType, Dim, Number, Tensor, Type};
@@ -24,7 +26,7 @@ use crate::{DType, Dim, Number, Tensor, Type};
 pub struct Def;
 
 /// The largest number of 16 bits.
-const LARGEST: f32 = 65504.0;
+pub(super) const LARGEST: f32 = 65504.0;
 
 /// A scale that is smaller counts as it where it divides.
 const SMALLEST: f32 = f32::MIN_POSITIVE;
@@ -75,7 +77,7 @@ impl Matrix {
 }
 
 /// A number as 16 bits hold it.
-fn half(x: f32) -> f32 {
+pub(super) fn half(x: f32) -> f32 {
     DType::F16.from_half(DType::F16.to_half(x.clamp(-LARGEST, LARGEST)))
 }
 

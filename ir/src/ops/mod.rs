@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 mod accumulate;
+mod block_format;
 mod combine;
 mod compose;
 mod draw;
@@ -281,6 +282,7 @@ operators! {
     contract
     conv
     conv_transpose
+    decode_blocks
     dims
     dynamic_quantize
     gather
@@ -322,11 +324,13 @@ operators! {
     top_k
     transpose
     tree_leaves
+    unpack_blocks
     r#while
     winograd
     winograd_weights
 }
 
+pub use block_format::BlockFormat;
 pub use compress_blocks::{compress_block, restore_block};
 
 /// Every operator, the element-wise ones included, sorted by name.

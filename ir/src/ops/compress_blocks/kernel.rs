@@ -31,7 +31,13 @@ pub(super) fn kernel(m: &Matrix, inputs: &[Type], results: &[Type]) -> OwnStages
     let ins = inputs.iter().map(|ty| operand(ty, Role::In));
     let outs = results.iter().map(|ty| operand(ty, Role::Out));
     let dtype = inputs[0].dtype;
-    let block = Block { axis: m.axis, dtype };
+    let block = Block {
+        from: From::Matrix { axis: m.axis },
+        dtype,
+        first: 0,
+        scale: (Place::Operand(2), here()),
+        q: (Place::Operand(1), [here(), vec![Ix::var(Var(2))]].concat()),
+    };
     let (locals, stages) = match m.four {
         true => (8, block.four()),
         false => (2, block.eight()),
@@ -59,8 +65,32 @@ type Each<'a> = dyn Fn(&mut Builder, V, &[V]) -> Vec<V> + 'a;
 
 /// How a block is read.
 struct Block {
-    axis: usize,
+    /// The matrix and the axis of its blocks, or 32 elements.
+    from: From,
     dtype: DType,
+    /// The first of two locals that are used.
+    first: u32,
+    /// Where scales and integers of 8 bits go.
+    scale: (Place, Vec<Ix>),
+    q: (Place, Vec<Ix>),
+}
+
+/// Where elements are.
+enum From {
+    Matrix { axis: usize },
+    Local(u32),
+}
+
+/// The stages that make 8 bits of a local with 32 elements in f32, with two scalars from local `first` on.
+pub fn eight_of_local(from: u32, first: u32, scale: (Place, Vec<Ix>), q: (Place, Vec<Ix>)) -> Vec<Stage> {
+    let block = Block {
+        from: From::Local(from),
+        dtype: F32,
+        first,
+        scale,
+        q,
+    };
+    block.eight()
 }
 
 fn local(i: u32) -> (Place, Vec<Ix>) {
@@ -105,9 +135,13 @@ fn integer(b: &mut Builder, x: V, by: V, [zero, most]: [f32; 2]) -> V {
 impl Block {
     /// Reads the element at this place of the block.
     fn element(&self, reads: &mut Reads, at: &Ix) -> usize {
+        let axis = match self.from {
+            From::Matrix { axis } => axis,
+            From::Local(l) => return reads.element(Place::Local(l), vec![at.clone()], self.dtype),
+        };
         let k = &Ix::var(Var(1)).scale(&Dim::Const(BLOCK)) + at;
         let mut place = vec![Ix::var(Var(0)), k];
-        if self.axis == 0 {
+        if axis == 0 {
             place.reverse();
         }
         reads.element(Place::Operand(0), place, self.dtype)
@@ -154,28 +188,28 @@ impl Block {
 
     fn eight(&self) -> Vec<Stage> {
         let [_, most] = MOST;
-        let largest = self.over(&[], &|b, x, _| vec![b.abs(x)], &[(0.0, Builder::max)], 0);
+        let largest = self.over(&[], &|b, x, _| vec![b.abs(x)], &[(0.0, Builder::max)], self.first);
         let scale = {
             let mut reads = Reads::default();
-            reads.element(Place::Local(0), vec![], F32);
+            reads.element(Place::Local(self.first), vec![], F32);
             let mut b = reads.body();
             let (x, most) = (b.input(0), number(&mut b, most));
             let scale = b.div(x, most);
             let [short, scale] = half(&mut b, scale);
             let by = inverse(&mut b, scale);
-            let to = vec![(Place::Operand(2), here()), local(1)];
+            let to = vec![self.scale.clone(), local(self.first + 1)];
             build::map(vec![], reads, b.finish(&[short, by]), to)
         };
         let mut reads = Reads::default();
         let x = self.element(&mut reads, &Ix::var(Var(2)));
-        let by = reads.element(Place::Local(1), vec![], F32);
+        let by = reads.element(Place::Local(self.first + 1), vec![], F32);
         let mut b = reads.body();
         let (x, by) = (b.input(x), b.input(by));
         let x = b.cast(F32, x);
         let q = integer(&mut b, x, by, [128.0, 255.0]);
         let q = b.cast(DType::I32, q);
         let q = b.cast(DType::U8, q);
-        let to = vec![(Place::Operand(1), [here(), vec![Ix::var(Var(2))]].concat())];
+        let to = vec![self.q.clone()];
         let integers = build::map(vec![parallel(&Dim::Const(BLOCK))], reads, b.finish(&[q]), to);
         vec![largest, scale, integers]
     }
