@@ -175,7 +175,7 @@ impl Draft {
             )
         })?;
         let constants = Constants::of(&program, &kept_slots)?;
-        let mut meta = describe(&program, options, constants.bytes())?;
+        let mut meta = describe(&program, options, &constants)?;
         for input in &mut meta.inputs {
             let slot = kept.iter().find(|(name, _)| *name == input.name);
             input.default = slot.and_then(|(_, s)| constants.offset(*s));
@@ -271,7 +271,7 @@ fn add_weight(program: &mut Program, c: &Constant) -> SlotId {
     SlotId(program.slots.len() as u32 - 1)
 }
 
-fn describe(program: &Program, options: &Options, weights_bytes: u64) -> Result<Meta> {
+fn describe(program: &Program, options: &Options, constants: &Constants) -> Result<Meta> {
     let lower = |source| Error::Lower {
         model: program.name.clone(),
         source,
@@ -313,7 +313,8 @@ fn describe(program: &Program, options: &Options, weights_bytes: u64) -> Result<
             .iter()
             .map(|n| n.to_string())
             .collect(),
-        weights_bytes,
+        weights_bytes: constants.bytes(),
+        steering_bytes: constants.steering(),
         ..Meta::default()
     };
     Ok(meta)

@@ -161,6 +161,7 @@ impl SessionOptions {
             // SAFETY: the documentation of `cache` says that the folder is trusted; files there are replaced, not changed.
             && let Ok(program) = unsafe { Program::open(file) }
             && program.meta().key == key
+            && program.check_weights().is_ok()
         {
             let mut session = Session::new(program, running(self.threads, limit), Some(file.clone()))?;
             session.timings.load = start.elapsed();

@@ -1,7 +1,6 @@
 //! `brolga info`: what a model holds, supported or not.
 
 use super::{ModelArgs, Outcome, print, print_json};
-use brolga::abi::artefact::{BLOCK, checksum};
 use brolga::compression::Matrix;
 use brolga::frontend::onnx::{self, Port, Summary};
 use brolga::frontend::safetensors;
@@ -97,9 +96,8 @@ impl Info {
         let bytes = std::fs::read(&self.model).map_err(|e| brolga::Error::io(&self.model, e))?;
         let artefact = brolga::abi::artefact::Artefact::parse(&bytes)
             .map_err(|e| brolga::Error::file(&self.model, e.to_string()))?;
-        let blocks = bytes[artefact.weights()].chunks(BLOCK).map(checksum);
         artefact
-            .check_weights(blocks)
+            .check_weights(&bytes)
             .map_err(|e| brolga::Error::file(&self.model, e.to_string()))?;
         let m = artefact.meta();
         let inputs: Vec<String> = m
