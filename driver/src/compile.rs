@@ -38,6 +38,8 @@ pub struct Compiled {
     pub tuned: Tuned,
     /// Texts that an artefact of it carries: kinds, names, and themselves.
     pub texts: Vec<(String, String, String)>,
+    /// Programs that an artefact of it carries as well, behind this one.
+    pub beside: Vec<Compiled>,
     /// Threads that make machine code.
     pub threads: usize,
     /// Whether sessions of it tell `perf` the names of their kernels ([`Options::perf_map`]).
@@ -239,6 +241,7 @@ impl Draft {
             remarks: self.remarks,
             tuned: self.tuned,
             texts: vec![],
+            beside: vec![],
             threads: self.threads,
             perf_map: self.perf_map,
         };

@@ -179,6 +179,11 @@ impl SessionOptions {
     }
 
     fn open(self, path: &Path) -> Result<Session> {
+        Ok(self.open_all(path)?.swap_remove(0))
+    }
+
+    /// Opens the programs of an artefact, at least one.
+    pub(crate) fn open_all(self, path: &Path) -> Result<Vec<Session>> {
         source::without_sizes(path, &self.compile)?;
         source::as_declared(path, &self.compile)?;
         if !self.compile.aliases.is_empty() {
@@ -189,11 +194,14 @@ impl SessionOptions {
         }
         let start = Instant::now();
         // SAFETY: the documentation of `load` asks for an artefact that is trusted and does not change.
-        let program = unsafe { Program::open(path) }?;
-        let options = running(self.threads, self.compile.memory_limit);
-        let mut session = Session::new(program, options, Some(path.to_owned()))?;
-        session.timings.load = start.elapsed();
-        Ok(session)
+        let programs = unsafe { Program::open_all(path) }?;
+        let session = |program| {
+            let options = running(self.threads, self.compile.memory_limit);
+            let mut session = Session::new(program, options, Some(path.to_owned()))?;
+            session.timings.load = start.elapsed();
+            Ok(session)
+        };
+        programs.into_iter().map(session).collect()
     }
 }
 

@@ -172,8 +172,10 @@ impl Compile {
             return Err("--generator makes an artefact; give --output FILE.brolga, or --kind artefact".into());
         }
         let c = brolga::generate::model::compile(&self.model, options)?;
-        self.compile.say_tuned(&c.tuned);
-        self.compile.remark(&c.remarks);
+        for program in [&c].into_iter().chain(&c.beside) {
+            self.compile.say_tuned(&program.tuned);
+            self.compile.remark(&program.remarks);
+        }
         let size = c.write_artefact(&self.output)?;
         let t = c.timings;
         if self.json {

@@ -10,6 +10,7 @@
 //! | `number` | equal constants are stored and computed once |
 //! | `memory` | where constants are while they are computed |
 //! | `evaluate` | runs the steps: moves natively, little work by the interpreter, the rest by machine code |
+//! | `joined` | weights of several programs in one blob |
 //!
 //! Only constants that the main steps read are laid out, each at a multiple of 64, those in front that steer the run
 //! ([`Program::steering`]) or stand for an input. The layout is known before anything runs
@@ -17,12 +18,14 @@
 //! the memory limit; files are read in place.
 
 mod evaluate;
+mod joined;
 mod memory;
 mod number;
 
 use crate::{Error, Result};
 use brolga_ir::program::{Program, SlotId, Step, Storage, nested};
 use brolga_runtime::Weights;
+pub use joined::Joined;
 use memory::size;
 use number::number;
 use rustc_hash::{FxHashMap, FxHashSet};

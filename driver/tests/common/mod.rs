@@ -63,6 +63,38 @@ pub fn json(dir: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&ok(dir, args).out).expect("it prints JSON and nothing else")
 }
 
+/// A file of tensors of f32, as safetensors have it.
+pub fn safetensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
+    let mut header = serde_json::Map::new();
+    let mut data: Vec<u8> = vec![];
+    for (name, shape, values) in tensors {
+        let start = data.len();
+        data.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+        let entry = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, data.len()] });
+        header.insert(name.clone(), entry);
+    }
+    let header = Value::Object(header).to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    let bytes = [&length[..], header.as_bytes(), &data].concat();
+    std::fs::write(path, bytes).expect("a file is written");
+}
+
+/// A LoRA adapter of rank 2 for modules of these shapes, with some numbers in it.
+pub fn adapter(folder: &Path, modules: &[(&str, [usize; 2])]) {
+    std::fs::create_dir_all(folder).expect("a folder is made");
+    let config = serde_json::json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": [] });
+    std::fs::write(folder.join("adapter_config.json"), config.to_string()).expect("a file is written");
+    let mut tensors = vec![];
+    for (number, (module, [outer, inner])) in modules.iter().enumerate() {
+        for (factor, shape) in [("A", [2, *inner]), ("B", [*outer, 2])] {
+            let values = (0..shape[0] * shape[1]).map(|i| ((i * 37 + 11 * number) % 17) as f32 / 17.0 - 0.5);
+            let name = format!("base_model.model.{module}.lora_{factor}.weight");
+            tensors.push((name, shape.to_vec(), values.collect()));
+        }
+    }
+    safetensors(&folder.join("adapter_model.safetensors"), &tensors);
+}
+
 /// The folder of small models with an encoder and a decoder, a sound, and references.
 pub fn speech_data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/encoder-decoder")
