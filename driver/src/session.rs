@@ -282,6 +282,14 @@ impl Session {
         self.executor.program().meta()
     }
 
+    /// Waits until it is known that an artefact's weights are as they were written. The first run does, before it gives results.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check_weights(&self) -> Result<()> {
+        Ok(self.executor.program().check_weights()?)
+    }
+
     /// The running part.
     pub fn executor(&self) -> &Executor {
         &self.executor

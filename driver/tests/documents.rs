@@ -114,14 +114,17 @@ fn fixture(block: &str) -> tempfile::TempDir {
         let tokens = brolga::ir::Tensor::from_i64(&[1, 3], &[37, 690, 305]);
         brolga::npy::write_npz(&at("tokens.npz"), &[("input_ids".into(), tokens)]).expect("a file is written");
     }
-    if block.contains(" whisper ") {
-        std::fs::create_dir(at("whisper")).expect("a folder is made");
-        let from = common::speech_data();
-        for entry in std::fs::read_dir(from.join("whisper")).expect("it is there").flatten() {
-            std::fs::copy(entry.path(), at("whisper").join(entry.file_name())).expect("a file is copied");
+    let from = common::speech_data();
+    for name in ["t5", "whisper"]
+        .iter()
+        .filter(|name| block.contains(&format!(" {name} ")))
+    {
+        std::fs::create_dir(at(name)).expect("a folder is made");
+        for entry in std::fs::read_dir(from.join(name)).expect("it is there").flatten() {
+            std::fs::copy(entry.path(), at(name).join(entry.file_name())).expect("a file is copied");
         }
-        std::fs::copy(from.join("speech.wav"), at("speech.wav")).expect("a file is copied");
     }
+    std::fs::copy(from.join("speech.wav"), at("speech.wav")).expect("a file is copied");
     text("my-own.rules", "rule abs-abs [exact]\n  (abs (abs ?x)) => (abs ?x)\n");
     text(
         "my.rules",

@@ -264,6 +264,55 @@ fn the_command_serves() {
     );
 }
 
+/// Weights that are checked later than when they are mapped: what is damaged gives no text, and no server.
+#[test]
+fn large_models_that_are_damaged() {
+    let dir = tempfile::tempdir().expect("there is room");
+    common::large_llama(&dir.path().join("large"));
+    common::ok(dir.path(), &["compile", "large", "--generator", "-o", "large.brolga"]);
+    let file = dir.path().join("large.brolga");
+    let good = std::fs::read(&file).expect("it was written");
+    let artefact = brolga::abi::artefact::Artefact::parse(&good).expect("it is sound");
+    assert!(
+        artefact.weights().len() > 32 << 20,
+        "{} bytes",
+        artefact.weights().len()
+    );
+    assert_eq!(
+        artefact.meta().steering_bytes,
+        0,
+        "no weight of a language model steers it"
+    );
+    let generate = |threads| {
+        let args = [
+            "generate",
+            "large.brolga",
+            "Emma was",
+            "--max-tokens",
+            "4",
+            "--threads",
+            threads,
+        ];
+        common::brolga(dir.path(), &args)
+    };
+    assert_eq!(
+        (generate("1").out.as_str(), generate("0").out.as_str()),
+        (" not so very sor\n", " not so very sor\n")
+    );
+    let mut bytes = good.clone();
+    bytes[artefact.weights().end - 100] ^= 4;
+    std::fs::write(&file, bytes).expect("there is room");
+    let served = common::brolga(dir.path(), &["serve", "large.brolga", "--port", "0"]);
+    for ran in [generate("1"), generate("0"), served] {
+        assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{}", ran.err);
+        assert!(
+            ran.err.contains("damaged artefact") && !ran.err.contains("listening"),
+            "{}",
+            ran.err
+        );
+    }
+}
+
 /// Runs that fail for want of memory: long prompts need more of it than short ones.
 #[test]
 fn a_run_that_fails_is_answered() {

@@ -111,7 +111,7 @@ impl Call<'_> {
             ..Ctx::new()
         };
         let run_fn = program.functions().run;
-        program.make_way(pool.workers());
+        program.make_way(pool.workers())?;
         let running = recorder.map(Recorder::begin);
         // SAFETY: the tensors and the arena are as the caller promises; the context is complete, and all that it points
         // to outlives the call.

@@ -114,8 +114,8 @@ impl Program {
     }
 
     /// Maps the programs of an artefact, at least one, which share its weights. Nothing is compiled, packed or copied. Every byte is read
-    /// once to find damage: what steers a run before this returns, other weights beside the first run, which gives no results before
-    /// ([`Program::check_weights`]).
+    /// once to find damage: what steers a run before this returns, other weights behind it, before the first run or beside it, which gives no
+    /// results before ([`Program::check_weights`]).
     ///
     /// # Safety
     /// The file must come from a compiler that is trusted: its code will run. It must not be changed or shortened in
@@ -177,10 +177,8 @@ impl Program {
     }
 
     /// Lets the check of weights make way for a run.
-    pub(crate) fn make_way(&self, workers: u32) {
-        if let Some(soundness) = &self.soundness {
-            soundness.make_way(workers);
-        }
+    pub(crate) fn make_way(&self, workers: u32) -> Result<()> {
+        self.soundness.as_ref().map_or(Ok(()), |s| s.make_way(workers))
     }
 
     /// The packed weights. Of an artefact they may be checked only later ([`Program::check_weights`]).

@@ -35,6 +35,7 @@ Examples:
   brolga compile model.onnx -o model.a --header model.h --weights model.bin
   brolga compile model.onnx -o model.o --report --no-host-ops
   brolga compile model.onnx -o model.brolga --target x86-64-v3
+  brolga compile folder -o model.brolga --generator --weights int8
   brolga compile model.onnx -o model.o --target aarch64-unknown-linux-gnu")]
 pub struct Compile {
     /// The model: ONNX, a folder of safetensors, or the printed text of any level
@@ -48,7 +49,8 @@ pub struct Compile {
     /// Write a C header
     #[arg(long, value_name = "FILE")]
     header: Option<PathBuf>,
-    /// Compile a folder's language model for generation: in steps, with its tokenizer and template of chats, into an artefact
+    /// Compile a folder's language model for generation: in steps, with its tokenizer and template of chats, into an artefact; an encoder with
+    /// its decoder
     #[arg(long)]
     generator: bool,
     /// What symbols begin with, instead of the model's name

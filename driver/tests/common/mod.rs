@@ -79,6 +79,35 @@ pub fn safetensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
     std::fs::write(path, bytes).expect("a file is written");
 }
 
+/// The small model of `examples/tiny_llama` with more words than its tokenizer has: more weights than are checked at once.
+pub fn large_llama(folder: &Path) {
+    const WORDS: usize = 70_000;
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/tiny_llama");
+    std::fs::create_dir_all(folder).expect("a folder is made");
+    for name in ["generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(from.join(name), folder.join(name)).expect("a file is copied");
+    }
+    let read = |name: &str| std::fs::read(from.join(name)).expect("it is in the repository");
+    let mut config: Value = serde_json::from_slice(&read("config.json")).expect("it is JSON");
+    config["vocab_size"] = WORDS.into();
+    std::fs::write(folder.join("config.json"), config.to_string()).expect("a file is written");
+    let bytes = read("model.safetensors");
+    let (length, rest) = bytes.split_first_chunk::<8>().expect("it has a header");
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: Value = serde_json::from_slice(header).expect("it is JSON");
+    // The table with zeros behind it stands behind everything.
+    let table = &mut header["model.embed_tokens.weight"];
+    let place = |i: usize| table["data_offsets"][i].as_u64().expect("a place") as usize;
+    let mut words = data[place(0)..place(1)].to_vec();
+    words.resize(WORDS * 128 * 2, 0);
+    table["data_offsets"] = serde_json::json!([data.len(), data.len() + words.len()]);
+    table["shape"] = serde_json::json!([WORDS, 128]);
+    let header = header.to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    let all = [&length[..], header.as_bytes(), data, &words].concat();
+    std::fs::write(folder.join("model.safetensors"), all).expect("a file is written");
+}
+
 /// A LoRA adapter of rank 2 for modules of these shapes, with some numbers in it.
 pub fn adapter(folder: &Path, modules: &[(&str, [usize; 2])]) {
     std::fs::create_dir_all(folder).expect("a folder is made");
