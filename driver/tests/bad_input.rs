@@ -543,6 +543,60 @@ fn large_weights_that_are_damaged() {
     }
 }
 
+/// Weights that are checked later than when they are mapped: what is damaged gives no text, and no server.
+#[test]
+#[cfg(feature = "serve")]
+fn large_models_that_are_damaged() {
+    let dir = tempfile::tempdir().expect("there is room");
+    common::large_llama(&dir.path().join("large"));
+    common::ok(dir.path(), &["compile", "large", "--generator", "-o", "large.brolga"]);
+    let file = dir.path().join("large.brolga");
+    let good = std::fs::read(&file).expect("it was written");
+    let artefact = brolga::abi::artefact::Artefact::parse(&good).expect("it is sound");
+    assert!(
+        artefact.weights().len() > 32 << 20,
+        "{} bytes",
+        artefact.weights().len()
+    );
+    assert_eq!(
+        artefact.meta().steering_bytes,
+        0,
+        "no weight of a language model steers it"
+    );
+    let generate = |model, threads| {
+        let args = [
+            "generate",
+            model,
+            "Emma was",
+            "--max-tokens",
+            "4",
+            "--temperature",
+            "0",
+            "--threads",
+            threads,
+        ];
+        brolga(dir.path(), &args)
+    };
+    let text = generate("large", "1").out;
+    assert!(text.trim().len() > 4, "{text}");
+    assert_eq!(
+        [generate("large.brolga", "1").out, generate("large.brolga", "0").out],
+        [text.clone(), text]
+    );
+    let mut bytes = good.clone();
+    bytes[artefact.weights().end - 100] ^= 4;
+    std::fs::write(&file, bytes).expect("there is room");
+    let served = brolga(dir.path(), &["serve", "large.brolga", "--port", "0"]);
+    for ran in [generate("large.brolga", "1"), generate("large.brolga", "0"), served] {
+        assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{}", ran.err);
+        assert!(
+            ran.err.contains("damaged artefact") && !ran.err.contains("listening"),
+            "{}",
+            ran.err
+        );
+    }
+}
+
 /// A rule file that is wrong is told with its line.
 #[test]
 fn wrong_rules() {

@@ -161,14 +161,16 @@ fn limits_have_their_status() {
     );
 }
 
-/// Reads an answer's events until there is one with text.
-fn first_event(reader: &mut BufReader<TcpStream>) -> String {
+/// Reads an answer's events until there is one with text; false where there is none.
+fn has_event(reader: &mut BufReader<TcpStream>) -> bool {
     let mut line = String::new();
     while !line.starts_with("data: ") {
         line.clear();
-        assert!(reader.read_line(&mut line).expect("it answers") > 0, "the stream ended");
+        if reader.read_line(&mut line).expect("it answers") == 0 {
+            return false;
+        }
     }
-    line
+    true
 }
 
 /// A text until the context is full.
@@ -186,9 +188,8 @@ fn clients_may_go() {
         ..Settings::new("tiny")
     });
     for _ in 0..3 {
-        let mut going = s.send("POST", "/v1/completions", "", &endless(true));
-        first_event(&mut going);
-        drop(going);
+        // It may find no place before it is noticed that those before it went.
+        while !has_event(&mut s.send("POST", "/v1/completions", "", &endless(true))) {}
         drop(s.send("POST", "/v1/completions", "", &endless(false)));
     }
     // A request that waits behind those that went has its turn.
@@ -209,7 +210,7 @@ fn a_stop_lets_what_runs_finish() {
         ..Settings::new("tiny")
     });
     let mut running = s.send("POST", "/v1/completions", "", &endless(true));
-    first_event(&mut running);
+    assert!(has_event(&mut running));
     let mut waiting = s.send("POST", "/v1/completions", "", &endless(false));
     // It is there when another one is answered that was sent later.
     assert_eq!(s.ask("GET", "/health", "", b"").status, 200);
@@ -262,55 +263,6 @@ fn the_command_serves() {
         "{}",
         ran.err
     );
-}
-
-/// Weights that are checked later than when they are mapped: what is damaged gives no text, and no server.
-#[test]
-fn large_models_that_are_damaged() {
-    let dir = tempfile::tempdir().expect("there is room");
-    common::large_llama(&dir.path().join("large"));
-    common::ok(dir.path(), &["compile", "large", "--generator", "-o", "large.brolga"]);
-    let file = dir.path().join("large.brolga");
-    let good = std::fs::read(&file).expect("it was written");
-    let artefact = brolga::abi::artefact::Artefact::parse(&good).expect("it is sound");
-    assert!(
-        artefact.weights().len() > 32 << 20,
-        "{} bytes",
-        artefact.weights().len()
-    );
-    assert_eq!(
-        artefact.meta().steering_bytes,
-        0,
-        "no weight of a language model steers it"
-    );
-    let generate = |threads| {
-        let args = [
-            "generate",
-            "large.brolga",
-            "Emma was",
-            "--max-tokens",
-            "4",
-            "--threads",
-            threads,
-        ];
-        common::brolga(dir.path(), &args)
-    };
-    assert_eq!(
-        (generate("1").out.as_str(), generate("0").out.as_str()),
-        (" not so very sor\n", " not so very sor\n")
-    );
-    let mut bytes = good.clone();
-    bytes[artefact.weights().end - 100] ^= 4;
-    std::fs::write(&file, bytes).expect("there is room");
-    let served = common::brolga(dir.path(), &["serve", "large.brolga", "--port", "0"]);
-    for ran in [generate("1"), generate("0"), served] {
-        assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{}", ran.err);
-        assert!(
-            ran.err.contains("damaged artefact") && !ran.err.contains("listening"),
-            "{}",
-            ran.err
-        );
-    }
 }
 
 /// Runs that fail for want of memory: long prompts need more of it than short ones.

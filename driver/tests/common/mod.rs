@@ -95,16 +95,24 @@ pub fn large_llama(folder: &Path) {
     let (length, rest) = bytes.split_first_chunk::<8>().expect("it has a header");
     let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
     let mut header: Value = serde_json::from_slice(header).expect("it is JSON");
-    // The table with zeros behind it stands behind everything.
-    let table = &mut header["model.embed_tokens.weight"];
-    let place = |i: usize| table["data_offsets"][i].as_u64().expect("a place") as usize;
-    let mut words = data[place(0)..place(1)].to_vec();
-    words.resize(WORDS * 128 * 2, 0);
-    table["data_offsets"] = serde_json::json!([data.len(), data.len() + words.len()]);
-    table["shape"] = serde_json::json!([WORDS, 128]);
+    // The table stands in front of the others; zeros go behind it.
+    let tensors = header.as_object_mut().expect("it is an object");
+    let place = |t: &Value, i: usize| t["data_offsets"][i].as_u64().expect("a place") as usize;
+    let table = tensors["model.embed_tokens.weight"].clone();
+    let (end, grown) = (place(&table, 1), WORDS * 128 * 2);
+    assert_eq!(place(&table, 0), 0);
+    tensors.remove("__metadata__");
+    for t in tensors.values_mut() {
+        let [start, stop] = [0, 1].map(|i| (place(t, i) + grown).wrapping_sub(end));
+        t["data_offsets"] = serde_json::json!([start, stop]);
+    }
+    tensors["model.embed_tokens.weight"] =
+        serde_json::json!({ "dtype": table["dtype"], "shape": [WORDS, 128], "data_offsets": [0, grown] });
+    let (words, others) = data.split_at(end);
+    let zeros = vec![0; grown - end];
     let header = header.to_string();
     let length = (header.len() as u64).to_le_bytes();
-    let all = [&length[..], header.as_bytes(), data, &words].concat();
+    let all = [&length[..], header.as_bytes(), words, &zeros, others].concat();
     std::fs::write(folder.join("model.safetensors"), all).expect("a file is written");
 }
 
