@@ -147,6 +147,9 @@ pub struct Meta {
     pub aliases: Vec<Alias>,
     /// Size of the packed weights in bytes.
     pub weights_bytes: u64,
+    /// So many bytes at their beginning steer a run: what it reads and writes, and when it ends, depends on no others. They are checked
+    /// before anything runs.
+    pub steering_bytes: u64,
 }
 
 impl Meta {
@@ -190,6 +193,10 @@ impl Meta {
                     input.name
                 ));
             }
+        }
+        if self.steering_bytes > self.weights_bytes {
+            let (steering, all) = (self.steering_bytes, self.weights_bytes);
+            return Err(format!("{steering} bytes of {all} bytes of weights steer"));
         }
         // A shape has at most a few dozen extents; the bound keeps a forged rank from sizing a buffer.
         if let Some(output) = self.outputs.iter().find(|output| output.rank > MAX_RANK) {

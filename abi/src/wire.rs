@@ -8,7 +8,7 @@ use crate::meta::{Dim, Entries, HostOp, Input, Kernel, Meta, Output};
 use std::fmt;
 
 /// The version of the layout; a reader knows exactly one.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Why bytes are not an artefact that this version reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,7 +248,7 @@ macro_rules! wire_structs {
 wire_structs! {
     Meta {
         name, target, features, compiler, key, symbols, inputs, outputs, guards, sizes, checks, names, entries, host_ops, kernels, nodes,
-        strings, aliases, weights_bytes,
+        strings, aliases, weights_bytes, steering_bytes,
     }
     Input { name, dtype, dims, default }
     Output { name, dtype, rank, dynamic, shape }

@@ -38,6 +38,8 @@ pub struct Compiled {
     pub tuned: Tuned,
     /// Texts that an artefact of it carries: kinds, names, and themselves.
     pub texts: Vec<(String, String, String)>,
+    /// Programs that an artefact of it carries as well, behind this one.
+    pub beside: Vec<Compiled>,
     /// Threads that make machine code.
     pub threads: usize,
     /// Whether sessions of it tell `perf` the names of their kernels ([`Options::perf_map`]).
@@ -175,7 +177,7 @@ impl Draft {
             )
         })?;
         let constants = Constants::of(&program, &kept_slots)?;
-        let mut meta = describe(&program, options, constants.bytes())?;
+        let mut meta = describe(&program, options, &constants)?;
         for input in &mut meta.inputs {
             let slot = kept.iter().find(|(name, _)| *name == input.name);
             input.default = slot.and_then(|(_, s)| constants.offset(*s));
@@ -239,6 +241,7 @@ impl Draft {
             remarks: self.remarks,
             tuned: self.tuned,
             texts: vec![],
+            beside: vec![],
             threads: self.threads,
             perf_map: self.perf_map,
         };
@@ -271,7 +274,7 @@ fn add_weight(program: &mut Program, c: &Constant) -> SlotId {
     SlotId(program.slots.len() as u32 - 1)
 }
 
-fn describe(program: &Program, options: &Options, weights_bytes: u64) -> Result<Meta> {
+fn describe(program: &Program, options: &Options, constants: &Constants) -> Result<Meta> {
     let lower = |source| Error::Lower {
         model: program.name.clone(),
         source,
@@ -313,7 +316,8 @@ fn describe(program: &Program, options: &Options, weights_bytes: u64) -> Result<
             .iter()
             .map(|n| n.to_string())
             .collect(),
-        weights_bytes,
+        weights_bytes: constants.bytes(),
+        steering_bytes: constants.steering(),
         ..Meta::default()
     };
     Ok(meta)

@@ -196,6 +196,23 @@ pub struct Timings {
     pub codegen: Duration,
 }
 
+impl std::ops::AddAssign for Timings {
+    fn add_assign(&mut self, other: Timings) {
+        let Timings {
+            load,
+            optimise,
+            lower,
+            constants,
+            codegen,
+        } = other;
+        self.load += load;
+        self.optimise += optimise;
+        self.lower += lower;
+        self.constants += constants;
+        self.codegen += codegen;
+    }
+}
+
 impl Timings {
     /// All phases but the first.
     pub fn compile(&self) -> Duration {

@@ -3,6 +3,7 @@
 
 use crate::backend::{self, native};
 use crate::compile::Compiled;
+use crate::weights::Joined;
 use crate::{Error, Result, archive};
 use brolga_abi::artefact::{OutputFile, Writer};
 use brolga_abi::{Entries, HeaderWeights, Kernel, Meta, header};
@@ -137,7 +138,35 @@ impl Compiled {
     /// # Errors
     /// When the code cannot be made or the file cannot be written.
     pub fn write_artefact(&self, path: &Path) -> Result<u64> {
-        let (image, kernels) = native::flat_image(self.input(), self.threads).map_err(|e| self.codegen(e))?;
+        let programs: Vec<&Compiled> = [self].into_iter().chain(&self.beside).collect();
+        let joined = Joined::of(&programs.iter().map(|p| &p.packed).collect::<Vec<_>>());
+        let images = programs.iter().enumerate();
+        let images = images
+            .map(|(at, program)| program.image(at, &joined))
+            .collect::<Result<Vec<_>>>()?;
+        let store = || -> std::io::Result<u64> {
+            let mut writer = Writer::create(path)?;
+            for (meta, image) in &images {
+                writer.meta(meta)?;
+                writer.code(image)?;
+            }
+            for (kind, name, body) in &self.texts {
+                writer.text(kind, name, body)?;
+            }
+            writer.weights(|out| joined.write(out))?;
+            writer.commit()
+        };
+        store().map_err(|e| Error::io(path, e))
+    }
+
+    /// Its code as the program of this number of an artefact, and what it says of itself there.
+    fn image(&self, at: usize, joined: &Joined<'_>) -> Result<(Meta, Vec<u8>)> {
+        let constants = joined.offsets(at, &self.packed);
+        let input = backend::Input {
+            constants: &constants,
+            ..self.input()
+        };
+        let (image, kernels) = native::flat_image(input, self.threads).map_err(|e| self.codegen(e))?;
         let offset = |name: &str| image.offset(name).map_err(|e| self.codegen(e));
         let entry = |name: &str| offset(&format!("{}_{name}", self.prefix));
         let kernels = kernels.into_iter().map(|name| {
@@ -148,26 +177,21 @@ impl Compiled {
                 bytes: None,
             })
         });
-        let meta = Meta {
+        let mut meta = Meta {
             entries: Entries {
                 run: entry("run")?,
                 plan: entry("plan")?,
                 shapes: entry("shapes")?,
             },
             kernels: kernels.collect::<Result<_>>()?,
+            weights_bytes: joined.bytes,
+            steering_bytes: joined.steering_bytes,
             ..self.meta.clone()
         };
-        let store = || -> std::io::Result<u64> {
-            let mut writer = Writer::create(path)?;
-            writer.meta(&meta)?;
-            writer.code(&image.bytes)?;
-            for (kind, name, body) in &self.texts {
-                writer.text(kind, name, body)?;
-            }
-            writer.weights(|out| out.write_all(self.packed.bytes()))?;
-            writer.commit()
-        };
-        store().map_err(|e| Error::io(path, e))
+        for default in meta.inputs.iter_mut().filter_map(|i| i.default.as_mut()) {
+            *default = joined.place(at, *default);
+        }
+        Ok((meta, image.bytes))
     }
 
     /// CLIF and assembly of every function.

@@ -161,6 +161,7 @@ impl SessionOptions {
             // SAFETY: the documentation of `cache` says that the folder is trusted; files there are replaced, not changed.
             && let Ok(program) = unsafe { Program::open(file) }
             && program.meta().key == key
+            && program.check_weights().is_ok()
         {
             let mut session = Session::new(program, running(self.threads, limit), Some(file.clone()))?;
             session.timings.load = start.elapsed();
@@ -178,6 +179,11 @@ impl SessionOptions {
     }
 
     fn open(self, path: &Path) -> Result<Session> {
+        Ok(self.open_all(path)?.swap_remove(0))
+    }
+
+    /// Opens the programs of an artefact, at least one.
+    pub(crate) fn open_all(self, path: &Path) -> Result<Vec<Session>> {
         source::without_sizes(path, &self.compile)?;
         source::as_declared(path, &self.compile)?;
         if !self.compile.aliases.is_empty() {
@@ -188,11 +194,14 @@ impl SessionOptions {
         }
         let start = Instant::now();
         // SAFETY: the documentation of `load` asks for an artefact that is trusted and does not change.
-        let program = unsafe { Program::open(path) }?;
-        let options = running(self.threads, self.compile.memory_limit);
-        let mut session = Session::new(program, options, Some(path.to_owned()))?;
-        session.timings.load = start.elapsed();
-        Ok(session)
+        let programs = unsafe { Program::open_all(path) }?;
+        let session = |program| {
+            let options = running(self.threads, self.compile.memory_limit);
+            let mut session = Session::new(program, options, Some(path.to_owned()))?;
+            session.timings.load = start.elapsed();
+            Ok(session)
+        };
+        programs.into_iter().map(session).collect()
     }
 }
 
@@ -271,6 +280,14 @@ impl Session {
     /// Everything that the program says of itself.
     pub fn meta(&self) -> &Meta {
         self.executor.program().meta()
+    }
+
+    /// Waits until it is known that an artefact's weights are as they were written. The first run does, before it gives results.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check_weights(&self) -> Result<()> {
+        Ok(self.executor.program().check_weights()?)
     }
 
     /// The running part.

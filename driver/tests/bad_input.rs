@@ -463,33 +463,138 @@ fn texts_and_artefacts_that_are_damaged() {
     check("an artefact of another version", "digits.brolga", &["digits.brolga"]);
 }
 
-/// A bit that is wrong in large weights is found before anything runs.
+/// An artefact of more weights than are checked at once: `y = x * w`, and `z` of elements of `x` in a given order.
+fn large_artefact(dir: &Path) -> std::path::PathBuf {
+    const N: usize = 10 << 20;
+    let tensor = |name: &str, dims: Vec<i64>, data_type, raw_data| TensorProto {
+        name: name.into(),
+        dims,
+        data_type,
+        raw_data,
+        ..Default::default()
+    };
+    let order: Vec<u8> = (0..16i64).flat_map(|i| (15 - i).to_le_bytes()).collect();
+    let w = tensor("w", vec![N as i64 / 16, 16], 1, vec![0x3f; 4 * N]);
+    let order = tensor("order", vec![16], 7, order);
+    let nodes = vec![node("Mul", &["x", "w"], "y"), node("Gather", &["x", "order"], "z")];
+    let mut model = model(&[16], nodes, vec![w, order]);
+    let graph = model.graph.as_mut().expect("it has one");
+    graph.output.push(onnx_protobuf::ValueInfoProto {
+        name: "z".into(),
+        ..graph.output[0].clone()
+    });
+    let bytes = model.write_to_bytes().expect("it encodes");
+    std::fs::write(dir.join("large.onnx"), bytes).expect("a file is written");
+    let compiled = brolga(dir, &["compile", "large.onnx", "-o", "large.brolga"]);
+    assert_eq!(compiled.status, 0, "{}", compiled.err);
+    let file = dir.join("large.brolga");
+    // SAFETY: the file was written above.
+    let program = unsafe { brolga::runtime::Program::open(&file) }.expect("it is sound");
+    assert_eq!(
+        program.meta().steering_bytes,
+        16 * 8,
+        "the order of elements steers the run, nothing else"
+    );
+    file
+}
+
+/// A bit that is wrong in large weights is found before anything is given out, one in indices before anything runs: they would be
+/// read beyond what there is, since the compiler knew them to be in range.
 #[test]
 fn large_weights_that_are_damaged() {
     let dir = tempfile::tempdir().expect("there is room for temporary files");
-    const N: usize = 10 << 20;
-    let w = TensorProto {
-        name: "w".into(),
-        dims: vec![N as i64],
-        data_type: 1,
-        raw_data: vec![0x3f; 4 * N],
-        ..Default::default()
-    };
-    let model = model(&[1], vec![node("Mul", &["x", "w"], "y")], vec![w]);
-    let bytes = model.write_to_bytes().expect("it encodes");
-    std::fs::write(dir.path().join("large.onnx"), bytes).expect("a file is written");
-    let compiled = brolga(dir.path(), &["compile", "large.onnx", "-o", "large.brolga"]);
-    assert_eq!(compiled.status, 0, "{}", compiled.err);
+    let file = large_artefact(dir.path());
     let run = || brolga(dir.path(), &["run", "large.brolga", "--output", "y.npz"]);
     assert_eq!(run().status, 0);
     std::fs::remove_file(dir.path().join("y.npz")).expect("it was written");
+    let good = std::fs::read(&file).expect("it was written");
+    let artefact = brolga::abi::artefact::Artefact::parse(&good).expect("it is sound");
+    let weights = artefact.weights();
+    for (at, bits, place) in [
+        (weights.end - 5000, 1, "from byte 40894464 on"),
+        (weights.start + 5, 0x7f, "from byte 0 on"),
+    ] {
+        let mut bytes = good.clone();
+        bytes[at] ^= bits;
+        std::fs::write(&file, bytes).expect("a file is written");
+        failed(
+            "damaged weights",
+            &run(),
+            &["large.brolga", "the weights", place, "checksum"],
+        );
+        assert!(!files(dir.path()).contains(&"y.npz".to_owned()));
+        // In the library it is an error as well, of the first run or of opening it, and of every run behind the first.
+        let x = [1.0f32; 16];
+        for threads in [1, 0] {
+            match brolga::Session::options().threads(threads).load(&file) {
+                Ok(session) => {
+                    for _ in 0..2 {
+                        let error = session.run(&[brolga::View::of(&x, &[16])]).expect_err("it is damaged");
+                        assert!(error.to_string().contains(place), "{error}");
+                    }
+                    assert_ne!(at, weights.start + 5, "indices are checked before");
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains(place), "{error}");
+                    assert_eq!(at, weights.start + 5, "what does not steer is checked later");
+                }
+            }
+        }
+    }
+}
+
+/// Weights that are checked later than when they are mapped: what is damaged gives no text, and no server.
+#[test]
+#[cfg(feature = "serve")]
+fn large_models_that_are_damaged() {
+    let dir = tempfile::tempdir().expect("there is room");
+    common::large_llama(&dir.path().join("large"));
+    common::ok(dir.path(), &["compile", "large", "--generator", "-o", "large.brolga"]);
     let file = dir.path().join("large.brolga");
-    let mut bytes = std::fs::read(&file).expect("it was written");
-    let last = bytes.len() - 5000;
-    bytes[last] ^= 1;
-    std::fs::write(&file, bytes).expect("a file is written");
-    failed("damaged weights", &run(), &["large.brolga", "the weights", "checksum"]);
-    assert!(!files(dir.path()).contains(&"y.npz".to_owned()));
+    let good = std::fs::read(&file).expect("it was written");
+    let artefact = brolga::abi::artefact::Artefact::parse(&good).expect("it is sound");
+    assert!(
+        artefact.weights().len() > 32 << 20,
+        "{} bytes",
+        artefact.weights().len()
+    );
+    assert_eq!(
+        artefact.meta().steering_bytes,
+        0,
+        "no weight of a language model steers it"
+    );
+    let generate = |model, threads| {
+        let args = [
+            "generate",
+            model,
+            "Emma was",
+            "--max-tokens",
+            "4",
+            "--temperature",
+            "0",
+            "--threads",
+            threads,
+        ];
+        brolga(dir.path(), &args)
+    };
+    let text = generate("large", "1").out;
+    assert!(text.trim().len() > 4, "{text}");
+    assert_eq!(
+        [generate("large.brolga", "1").out, generate("large.brolga", "0").out],
+        [text.clone(), text]
+    );
+    let mut bytes = good.clone();
+    bytes[artefact.weights().end - 100] ^= 4;
+    std::fs::write(&file, bytes).expect("there is room");
+    let served = brolga(dir.path(), &["serve", "large.brolga", "--port", "0"]);
+    for ran in [generate("large.brolga", "1"), generate("large.brolga", "0"), served] {
+        assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{}", ran.err);
+        assert!(
+            ran.err.contains("damaged artefact") && !ran.err.contains("listening"),
+            "{}",
+            ran.err
+        );
+    }
 }
 
 /// A rule file that is wrong is told with its line.

@@ -118,14 +118,17 @@ fn fixture(block: &str) -> tempfile::TempDir {
         let from = root().join("tests/data/gguf/small.gguf");
         std::fs::copy(from, at("model.gguf")).expect("a file is copied");
     }
-    if block.contains(" whisper ") {
-        std::fs::create_dir(at("whisper")).expect("a folder is made");
-        let from = common::speech_data();
-        for entry in std::fs::read_dir(from.join("whisper")).expect("it is there").flatten() {
-            std::fs::copy(entry.path(), at("whisper").join(entry.file_name())).expect("a file is copied");
+    let from = common::speech_data();
+    for name in ["t5", "whisper"]
+        .iter()
+        .filter(|name| block.contains(&format!(" {name} ")))
+    {
+        std::fs::create_dir(at(name)).expect("a folder is made");
+        for entry in std::fs::read_dir(from.join(name)).expect("it is there").flatten() {
+            std::fs::copy(entry.path(), at(name).join(entry.file_name())).expect("a file is copied");
         }
-        std::fs::copy(from.join("speech.wav"), at("speech.wav")).expect("a file is copied");
     }
+    std::fs::copy(from.join("speech.wav"), at("speech.wav")).expect("a file is copied");
     text("my-own.rules", "rule abs-abs [exact]\n  (abs (abs ?x)) => (abs ?x)\n");
     text(
         "my.rules",

@@ -1,14 +1,16 @@
-//! Models with an encoder and a decoder: texts by T5, by beams, against transformers' tokens; and what such models refuse.
+//! Models with an encoder and a decoder: texts by T5, by beams, against transformers' tokens; their artefacts, and adapters for both halves; and
+//! what such models refuse.
 
 #![cfg(feature = "text")]
 
 mod common;
 
-use brolga::Options;
 use brolga::generate::beams::{Beams, Early, search};
 use brolga::generate::text::Tokenizer;
 use brolga::generate::{End, Generator, Model, Settings};
-use common::{brolga as command, references, speech_data};
+use brolga::ir::Tensor;
+use brolga::{Options, compile, source, tensors};
+use common::{adapter, brolga as command, references, speech_data};
 use serde_json::Value as Json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,15 +100,109 @@ fn the_command_searches_as_the_folder_says() {
 }
 
 #[test]
-fn what_such_models_refuse() {
+fn artefacts_hold_both_halves() {
     let dir = tempfile::tempdir().unwrap();
     let folder = speech_data().join("t5").display().to_string();
-    let ran = command(dir.path(), &["compile", &folder, "--generator", "-o", "t5.brolga"]);
+    common::ok(dir.path(), &["compile", &folder, "--generator", "-o", "t5.brolga"]);
+    for args in [&["--beams", "1"][..], &[], &["--beams", "2", "--length-penalty", "2"]] {
+        let tokens = |model: &str| {
+            let all = [&["generate", model, "no", "--max-tokens", "16", "--json"], args].concat();
+            common::json(dir.path(), &all)["tokens"].clone()
+        };
+        assert_eq!(tokens("t5.brolga"), tokens(&folder), "{args:?}");
+    }
+    // What both halves read is there once: the table of words, 64 of 24 elements.
+    let path = dir.path().join("t5.brolga");
+    let c = brolga::generate::model::compile(&folder, &Options::default()).unwrap();
+    let own = c.packed.bytes().len() + c.beside[0].packed.bytes().len();
+    let good = fs::read(&path).unwrap();
+    let artefact = brolga::abi::artefact::Artefact::parse(&good).unwrap();
+    assert_eq!(artefact.programs().len(), 2);
     assert!(
-        ran.status == 2 && ran.err.contains("is no artefact that generates"),
-        "{}",
-        ran.err
+        artefact.weights().len() + 64 * 24 * 4 <= own,
+        "{} bytes of {own}",
+        artefact.weights().len()
     );
+    // Damage in the code of either half, and in the weights of either, is found.
+    let codes = artefact.programs().iter().map(|p| p.code.start);
+    let weights = artefact.weights();
+    for at in codes.chain([weights.start, weights.end - 65]) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let ran = command(dir.path(), &["generate", "t5.brolga", "no"]);
+        assert_eq!((ran.status, ran.out.as_str()), (2, ""), "byte {at}");
+        assert!(ran.err.contains("damaged artefact"), "{}", ran.err);
+    }
+}
+
+/// In steps, adapters add what they add to the whole graph, to both halves and to what lies between them.
+#[test]
+fn adapters_are_for_both_halves() {
+    let dir = tempfile::tempdir().unwrap();
+    let modules = [
+        ("encoder.block.0.layer.0.SelfAttention.q", [16, 24]),
+        ("encoder.block.1.layer.1.DenseReluDense.wi", [40, 24]),
+        ("decoder.block.0.layer.0.SelfAttention.v", [16, 24]),
+        ("decoder.block.1.layer.1.EncDecAttention.k", [16, 24]),
+        ("decoder.block.0.layer.1.EncDecAttention.v", [16, 24]),
+        ("decoder.block.1.layer.2.DenseReluDense.wo", [24, 40]),
+    ];
+    adapter(&dir.path().join("lora"), &modules);
+    let folder = speech_data().join("t5");
+    let mut options = Options::default();
+    options.folder.lora = vec![(dir.path().join("lora"), 1.0)];
+    let prompt = [5, 17, 40, 1];
+    let steps = |options: &Options| -> Vec<i64> {
+        let model = Model::load(&folder, options, 1).unwrap_or_else(|e| panic!("{e}"));
+        let settings = Settings {
+            max_tokens: 12,
+            ignore_end: true,
+            ..Settings::default()
+        };
+        let all = Generator::new(&model, None, &prompt, settings).unwrap();
+        all.map(|t| t.unwrap()).collect()
+    };
+    let graph = source::graph_for(&folder, &options).unwrap_or_else(|e| panic!("{e}"));
+    let session = compile(&graph, &options).and_then(|c| c.session()).unwrap();
+    let mut written = vec![0];
+    while written.len() <= 12 {
+        let source = Tensor::from_i64(&[1, 4], &prompt);
+        let before = Tensor::from_i64(&[1, written.len()], &written);
+        let out = session.run(&[tensors::view(&source), tensors::view(&before)]).unwrap();
+        let logits = out[0].as_slice::<f32>().unwrap();
+        let last = &logits[logits.len() - 64..];
+        let best = (0..64).max_by(|a, b| last[*a].total_cmp(&last[*b])).unwrap();
+        written.push(best as i64);
+    }
+    assert_eq!(steps(&options), written[1..]);
+    assert_ne!(steps(&Options::default()), written[1..]);
+    // The artefact is compiled with it.
+    let lora = dir.path().join("lora").display().to_string();
+    let folder = folder.display().to_string();
+    let compiled = ["compile", &folder, "--generator", "--lora", &lora, "-o", "t5.brolga"];
+    common::ok(dir.path(), &compiled);
+    let tokens = |args: &[&str]| {
+        let all = [&["generate"], args, &["no", "--max-tokens", "12", "--json"]].concat();
+        common::json(dir.path(), &all)["tokens"].clone()
+    };
+    assert_eq!(tokens(&["t5.brolga"]), tokens(&[&folder, "--lora", &lora]));
+    assert_ne!(tokens(&["t5.brolga"]), tokens(&[&folder]));
+    // What fits neither half is named, and so is what would add to the head, which is the table of words.
+    for module in [
+        "decoder.block.7.layer.0.SelfAttention.v",
+        "lm_head",
+        "encoder.embed_tokens",
+    ] {
+        adapter(&dir.path().join("other"), &[(module, [64, 24])]);
+        let ran = command(dir.path(), &["generate", &folder, "no", "--lora", "other"]);
+        assert!(ran.status == 2 && ran.err.contains(module), "{}", ran.err);
+    }
+}
+
+#[test]
+fn what_such_models_refuse() {
+    let dir = tempfile::tempdir().unwrap();
     // Without a token to begin with.
     let copy: PathBuf = dir.path().join("copy");
     fs::create_dir(&copy).unwrap();

@@ -103,6 +103,12 @@ fn the_command_transcribes() {
         .unwrap();
     let tokens = |list: &Json| -> Vec<Json> { list.as_array().unwrap().iter().map(|s| s["tokens"].clone()).collect() };
     assert_eq!(tokens(&json["segments"]), tokens(&wanted["segments"]));
+    // An artefact gives the same, with what else the folder says.
+    common::ok(dir.path(), &["compile", &folder, "--generator", "-o", "whisper.brolga"]);
+    let artefact = ["transcribe", "whisper.brolga", &sound, "--language", "fr", "--json"];
+    let from_artefact = common::json(dir.path(), &artefact);
+    assert_eq!(from_artefact["segments"], json["segments"]);
+    assert_eq!(from_artefact["language"], "fr");
     let plain = run(&["--language", "<|fr|>"]);
     assert_eq!(plain.out.trim(), json["text"].as_str().unwrap());
     let timed = run(&["--language", "FR", "--timestamps", "--stats"]);

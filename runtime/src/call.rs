@@ -111,10 +111,13 @@ impl Call<'_> {
             ..Ctx::new()
         };
         let run_fn = program.functions().run;
+        program.make_way(pool.workers())?;
         let running = recorder.map(Recorder::begin);
         // SAFETY: the tensors and the arena are as the caller promises; the context is complete, and all that it points
         // to outlives the call.
         let status = unsafe { run_fn(&raw mut ctx, inputs.as_ptr().cast(), outputs.as_mut_ptr().cast()) };
+        // What damage did to a run is not its result, nor its error.
+        program.check_weights()?;
         run.result(status, &ctx)?;
         if let Some(running) = running {
             running.done();

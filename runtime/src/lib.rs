@@ -8,6 +8,7 @@
 //! | module | what stands there |
 //! | --- | --- |
 //! | [`program`] | code and weights, mapped from an artefact or handed over by a compiler |
+//! | `soundness` | whether mapped weights are as they were written |
 //! | [`executor`] | checks tensors against the program, plans, runs |
 //! | [`pool`] | the threads that parallel loops run on |
 //! | [`profile`] | what a profiled run notes |
@@ -34,6 +35,7 @@ pub mod memory;
 pub mod pool;
 pub mod profile;
 pub mod program;
+mod soundness;
 pub mod tensor;
 
 pub use brolga_abi as abi;

@@ -9,12 +9,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use brolga_abi::artefact::{Artefact, BLOCK, FormatError, checksum};
+use brolga_abi::artefact::{Artefact, FormatError, Part, checksum};
 use brolga_abi::{Dim, Entries, ErrorCode, Meta, Output, PlanFn, RunFn, ShapesFn};
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
 use crate::features;
 use crate::memory::ALIGN;
+use crate::soundness::Soundness;
 use crate::{AlignedBytes, Error, Result};
 
 /// The functions of a program.
@@ -65,6 +66,8 @@ pub struct Program {
     meta: Meta,
     functions: Functions,
     weights: Weights,
+    /// Of an artefact: whether its weights are as they were written.
+    soundness: Option<Arc<Soundness>>,
     /// Keeps the functions alive.
     _code: Box<dyn Code>,
 }
@@ -95,18 +98,30 @@ impl Program {
             functions: code.functions(),
             meta,
             weights,
+            soundness: None,
             _code: code,
         })
     }
 
-    /// Maps an artefact. Nothing is compiled, packed or copied; every byte is read once, by as many threads as there are
-    /// cores, to find damage.
+    /// Maps an artefact; of one with several programs, the first ([`Program::open_all`]).
+    ///
+    /// # Safety
+    /// As for [`Program::open_all`].
+    pub unsafe fn open(path: &Path) -> Result<Program> {
+        // SAFETY: the caller's promise.
+        let mut programs = unsafe { Program::open_all(path) }?;
+        Ok(programs.swap_remove(0))
+    }
+
+    /// Maps the programs of an artefact, at least one, which share its weights. Nothing is compiled, packed or copied. Every byte is read
+    /// once to find damage: what steers a run before this returns, other weights behind it, before the first run or beside it, which gives no
+    /// results before ([`Program::check_weights`]).
     ///
     /// # Safety
     /// The file must come from a compiler that is trusted: its code will run. It must not be changed or shortened in
     /// place while the program lives; replacing it by renaming another file to its name is fine, and is what
     /// [`brolga_abi::artefact::OutputFile`] does.
-    pub unsafe fn open(path: &Path) -> Result<Program> {
+    pub unsafe fn open_all(path: &Path) -> Result<Vec<Program>> {
         let io = |source| Error::Io {
             path: path.to_owned(),
             source,
@@ -121,21 +136,31 @@ impl Program {
             return Err(damaged(FormatError::Magic));
         }
         // SAFETY: the caller promises that the file does not change.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(io)?);
         let artefact = Artefact::parse(&map).map_err(damaged)?;
-        check_machine(path, artefact.meta())?;
-        let (code, weights) = (artefact.code(), artefact.weights());
-        let sums = block_sums(&map[weights.clone()]);
-        artefact.check_weights(sums.into_iter()).map_err(damaged)?;
-        let meta = artefact.into_meta();
-        let code = MappedCode::map(&file, &map[code.clone()], code.start as u64, meta.entries).map_err(io)?;
-        let weights = if weights.is_empty() {
-            Weights::Empty
-        } else {
-            Weights::Mapped(Arc::new(map), weights)
+        for p in artefact.programs() {
+            check_machine(path, &p.meta)?;
+        }
+        let steering = artefact.programs().iter().map(|p| p.meta.steering_bytes).max();
+        let (range, sums) = (artefact.weights(), artefact.sums().clone());
+        let soundness = Soundness::of(path.to_owned(), map.clone(), range.clone(), sums, steering.unwrap_or(0))?;
+        let soundness = Arc::new(soundness);
+        let program = |Part { meta, code }: Part| {
+            let image = &map[code.clone()];
+            let code = MappedCode::map(&file, image, code.start as u64, meta.entries).map_err(io)?;
+            let weights = if range.is_empty() {
+                Weights::Empty
+            } else {
+                Weights::Mapped(map.clone(), range.clone())
+            };
+            // SAFETY: the caller trusts the file, whose metadata describes its code.
+            let program = unsafe { Program::new(meta, Box::new(code), weights) }?;
+            Ok(Program {
+                soundness: Some(soundness.clone()),
+                ..program
+            })
         };
-        // SAFETY: the caller trusts the file, whose metadata describes its code.
-        unsafe { Program::new(meta, Box::new(code), weights) }
+        artefact.into_programs().into_iter().map(program).collect()
     }
 
     /// What the program says of itself.
@@ -143,7 +168,20 @@ impl Program {
         &self.meta
     }
 
-    /// The packed weights.
+    /// Waits until it is known that the weights of an artefact are as they were written. Every run does.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check_weights(&self) -> Result<()> {
+        self.soundness.as_ref().map_or(Ok(()), |s| s.wait())
+    }
+
+    /// Lets the check of weights make way for a run.
+    pub(crate) fn make_way(&self, workers: u32) -> Result<()> {
+        self.soundness.as_ref().map_or(Ok(()), |s| s.make_way(workers))
+    }
+
+    /// The packed weights. Of an artefact they may be checked only later ([`Program::check_weights`]).
     pub fn weights(&self) -> &[u8] {
         self.weights.bytes()
     }
@@ -325,25 +363,6 @@ fn check_machine(path: &Path, meta: &Meta) -> Result<()> {
     Err(Error::CpuFeatures {
         path: path.to_owned(),
         features: missing.join(", "),
-    })
-}
-
-/// The checksums of the blocks of weights. Threads share the work from a few blocks on: one reads about as fast as it sums,
-/// and pages that are not in memory yet are waited for side by side.
-fn block_sums(weights: &[u8]) -> Vec<u64> {
-    let blocks: Vec<&[u8]> = weights.chunks(BLOCK).collect();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = blocks.len().div_ceil(threads).max(4);
-    let sum = |part: &[&[u8]]| part.iter().map(|b| checksum(b)).collect::<Vec<u64>>();
-    let mut parts = blocks.chunks(share);
-    let first = parts.next().unwrap_or_default();
-    std::thread::scope(|scope| {
-        let others: Vec<_> = parts.map(|part| scope.spawn(move || sum(part))).collect();
-        let mut sums = sum(first);
-        for other in others {
-            sums.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        sums
     })
 }
 

@@ -59,6 +59,7 @@ fn sample_meta() -> Meta {
         nodes: vec!["conv1".into()],
         aliases: vec![Alias { input: 0, output: 0 }],
         weights_bytes: 1000,
+        steering_bytes: 64,
     }
 }
 
@@ -79,8 +80,11 @@ fn what_was_written_is_read() {
     assert_eq!(bytes, sample_bytes(), "the same parts give the same bytes");
     let artefact = Artefact::parse(&bytes).unwrap();
     assert_eq!(artefact.meta(), &sample_meta());
-    assert_eq!(&bytes[artefact.code()], [0x90, 0x90, 0xc3, 0xc3, 0xc3]);
-    assert_eq!(artefact.code().start % PAGE as usize, 0);
+    assert_eq!(
+        &bytes[artefact.programs()[0].code.clone()],
+        [0x90, 0x90, 0xc3, 0xc3, 0xc3]
+    );
+    assert_eq!(artefact.programs()[0].code.start % PAGE as usize, 0);
     assert_eq!(artefact.weights().start % PAGE as usize, 0);
     assert!(
         bytes[artefact.weights()]
@@ -113,8 +117,7 @@ fn every_truncation_is_an_error() {
 /// What is read of an artefact, weights included.
 fn read(bytes: &[u8]) -> Result<Artefact<'_>, FormatError> {
     let artefact = Artefact::parse(bytes)?;
-    let weights = &bytes[artefact.weights()];
-    artefact.check_weights(weights.chunks(BLOCK).map(checksum))?;
+    artefact.check_weights(bytes)?;
     Ok(artefact)
 }
 
@@ -136,7 +139,7 @@ fn flipped_bits_are_found_or_harmless() {
                 );
                 assert_eq!(artefact.meta(), &sample_meta(), "byte {position}");
                 assert_eq!(
-                    damaged[artefact.code()],
+                    damaged[artefact.programs()[0].code.clone()],
                     [0x90, 0x90, 0xc3, 0xc3, 0xc3],
                     "byte {position}"
                 );
@@ -172,9 +175,10 @@ fn weights_of_many_blocks_are_summed() {
     for position in [at.start, at.start + BLOCK, at.start + 2 * BLOCK + 7, at.end - 1] {
         let mut damaged = bytes.clone();
         damaged[position] ^= 0x10;
+        let place = format!("the weights from byte {} on", (position - at.start) / BLOCK * BLOCK);
         let error = read(&damaged).unwrap_err();
         assert!(
-            matches!(&error, FormatError::Checksum { part } if part == "the weights"),
+            matches!(&error, FormatError::Checksum { part } if part == &place),
             "{error}"
         );
     }

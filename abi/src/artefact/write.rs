@@ -5,13 +5,11 @@
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::{
-    BLOCK, FORMAT_VERSION, HEADER_BYTES, MAGIC, OutputFile, PAGE, Section, SectionKind, checksum, checksum_of_blocks,
-};
+use super::{BLOCK, FORMAT_VERSION, HEADER_BYTES, MAGIC, OutputFile, PAGE, Section, SectionKind, Sums, checksum};
 use crate::meta::Meta;
 use crate::wire::Wire;
 
-/// Writes one artefact. Call [`Writer::meta`] and [`Writer::code`] once each, the others as often as needed (weights at
+/// Writes one artefact. Call [`Writer::meta`] and [`Writer::code`] once for each program, the others as often as needed (weights at
 /// most once), in any order, then [`Writer::finish`].
 ///
 /// ```
@@ -73,19 +71,20 @@ impl<W: Write + Seek> Writer<W> {
             out: &mut self.out,
             length: 0,
             open: Vec::new(),
-            sums: Vec::new(),
+            sums: Sums::default(),
         };
         produce(&mut summed)?;
-        let (length, checksum) = summed.finish();
+        let (length, sums) = summed.finish();
+        let sums = sums.bytes();
         self.at += length;
         self.sections.push(Section {
             kind: SectionKind::Weights,
             align: PAGE,
             offset,
             length,
-            checksum,
+            checksum: checksum(&sums),
         });
-        Ok(())
+        self.section(SectionKind::Sums, 8, &sums)
     }
 
     /// Writes the table and the header, and gives the writer back.
@@ -153,7 +152,7 @@ struct Summed<'a, W> {
     length: u64,
     /// The block that is not full yet.
     open: Vec<u8>,
-    sums: Vec<u64>,
+    sums: Sums,
 }
 
 impl<W> Summed<'_, W> {
@@ -163,23 +162,23 @@ impl<W> Summed<'_, W> {
             let (part, rest) = bytes.split_at(bytes.len().min(BLOCK - self.open.len()));
             bytes = rest;
             if part.len() == BLOCK {
-                self.sums.push(checksum(part));
+                self.sums.push(part);
                 continue;
             }
             self.open.extend_from_slice(part);
             if self.open.len() == BLOCK {
-                self.sums.push(checksum(&self.open));
+                self.sums.push(&self.open);
                 self.open.clear();
             }
         }
     }
 
-    /// The length and the checksum of all.
-    fn finish(mut self) -> (u64, u64) {
+    /// The length and the checksums of all.
+    fn finish(mut self) -> (u64, Sums) {
         if !self.open.is_empty() {
-            self.sums.push(checksum(&self.open));
+            self.sums.push(&self.open);
         }
-        (self.length, checksum_of_blocks(self.sums.into_iter()))
+        (self.length, self.sums)
     }
 }
 

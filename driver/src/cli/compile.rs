@@ -35,6 +35,7 @@ Examples:
   brolga compile model.onnx -o model.a --header model.h --weights model.bin
   brolga compile model.onnx -o model.o --report --no-host-ops
   brolga compile model.onnx -o model.brolga --target x86-64-v3
+  brolga compile folder -o model.brolga --generator --weights int8
   brolga compile model.onnx -o model.o --target aarch64-unknown-linux-gnu")]
 pub struct Compile {
     /// The model: ONNX, a folder of safetensors, a GGUF file, or the printed text of any level
@@ -48,7 +49,8 @@ pub struct Compile {
     /// Write a C header
     #[arg(long, value_name = "FILE")]
     header: Option<PathBuf>,
-    /// Compile the language model of a folder or a GGUF file for generation: in steps, with its tokenizer and template of chats, into an artefact
+    /// Compile the language model of a folder or a GGUF file for generation: in steps, with its tokenizer and template of chats, into an artefact; an
+    /// encoder with its decoder
     #[arg(long)]
     generator: bool,
     /// What symbols begin with, instead of the model's name
@@ -172,8 +174,10 @@ impl Compile {
             return Err("--generator makes an artefact; give --output FILE.brolga, or --kind artefact".into());
         }
         let c = brolga::generate::model::compile(&self.model, options)?;
-        self.compile.say_tuned(&c.tuned);
-        self.compile.remark(&c.remarks);
+        for program in [&c].into_iter().chain(&c.beside) {
+            self.compile.say_tuned(&program.tuned);
+            self.compile.remark(&program.remarks);
+        }
         let size = c.write_artefact(&self.output)?;
         let t = c.timings;
         if self.json {

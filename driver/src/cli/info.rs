@@ -1,7 +1,7 @@
 //! `brolga info`: what a model holds, supported or not.
 
 use super::{ModelArgs, Outcome, print, print_json};
-use brolga::abi::artefact::{BLOCK, checksum};
+use brolga::abi::Meta;
 use brolga::compression::Matrix;
 use brolga::frontend::onnx::{self, Port, Summary};
 use brolga::frontend::safetensors;
@@ -98,44 +98,58 @@ impl Info {
         let bytes = std::fs::read(&self.model).map_err(|e| brolga::Error::io(&self.model, e))?;
         let artefact = brolga::abi::artefact::Artefact::parse(&bytes)
             .map_err(|e| brolga::Error::file(&self.model, e.to_string()))?;
-        let blocks = bytes[artefact.weights()].chunks(BLOCK).map(checksum);
         artefact
-            .check_weights(blocks)
+            .check_weights(&bytes)
             .map_err(|e| brolga::Error::file(&self.model, e.to_string()))?;
-        let m = artefact.meta();
-        let inputs: Vec<String> = m
-            .inputs
-            .iter()
-            .map(|i| format!("{}: {}{}", i.name, i.dtype, m.input_shape(i)))
-            .collect();
-        let outputs: Vec<String> = m
-            .outputs
-            .iter()
-            .map(|o| format!("{}: {}{}", o.name, o.dtype, o.shape))
-            .collect();
-        let hosts: Vec<&str> = m.host_ops.iter().map(|h| h.node.as_str()).collect();
+        let programs = artefact.programs().iter().map(|p| &p.meta);
         if self.json {
-            let report = serde_json::json!({
-                "name": m.name, "compiler": m.compiler, "target": m.target, "features": m.features,
-                "inputs": inputs, "outputs": outputs, "kernels": m.kernels.len(),
-                "weights_bytes": m.weights_bytes, "host_operators": hosts,
-            });
-            return print_json(&report);
+            let mut reports = programs.map(report);
+            let mut first = reports.next().expect("an artefact has a program");
+            let beside: Vec<_> = reports.collect();
+            if !beside.is_empty() {
+                first["beside"] = beside.into();
+            }
+            return print_json(&first);
         }
-        let mut out = format!("artefact     {}, compiled by {} for {}\n", m.name, m.compiler, m.target);
-        let _ = writeln!(out, "CPU features {}", m.features.join(" "));
-        list(&mut out, "inputs", inputs.into_iter());
-        list(&mut out, "outputs", outputs.into_iter());
-        let _ = writeln!(
-            out,
-            "kernels      {}\nweights      {} bytes",
-            m.kernels.len(),
-            m.weights_bytes
-        );
-        if !hosts.is_empty() {
-            let _ = writeln!(out, "host ops     {}", hosts.join(", "));
-        }
+        let mut out = String::new();
+        programs.for_each(|m| describe(&mut out, m));
+        let _ = writeln!(out, "weights      {} bytes", artefact.weights().len());
         print(&out)
+    }
+}
+
+/// Its inputs and its outputs, with their types.
+fn ports(m: &Meta) -> [Vec<String>; 2] {
+    let inputs = m.inputs.iter();
+    let inputs = inputs.map(|i| format!("{}: {}{}", i.name, i.dtype, m.input_shape(i)));
+    let outputs = m.outputs.iter().map(|o| format!("{}: {}{}", o.name, o.dtype, o.shape));
+    [inputs.collect(), outputs.collect()]
+}
+
+fn report(m: &Meta) -> serde_json::Value {
+    let [inputs, outputs] = ports(m);
+    let hosts: Vec<&str> = m.host_ops.iter().map(|h| h.node.as_str()).collect();
+    serde_json::json!({
+        "name": m.name, "compiler": m.compiler, "target": m.target, "features": m.features,
+        "inputs": inputs, "outputs": outputs, "kernels": m.kernels.len(),
+        "weights_bytes": m.weights_bytes, "host_operators": hosts,
+    })
+}
+
+fn describe(out: &mut String, m: &Meta) {
+    let _ = writeln!(
+        out,
+        "artefact     {}, compiled by {} for {}",
+        m.name, m.compiler, m.target
+    );
+    let _ = writeln!(out, "CPU features {}", m.features.join(" "));
+    let [inputs, outputs] = ports(m);
+    list(out, "inputs", inputs.into_iter());
+    list(out, "outputs", outputs.into_iter());
+    let _ = writeln!(out, "kernels      {}", m.kernels.len());
+    if !m.host_ops.is_empty() {
+        let hosts: Vec<&str> = m.host_ops.iter().map(|h| h.node.as_str()).collect();
+        let _ = writeln!(out, "host ops     {}", hosts.join(", "));
     }
 }
 

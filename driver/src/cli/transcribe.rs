@@ -21,9 +21,10 @@ next window begins. Without --language the model tells it by the first window. T
 Examples:
   brolga transcribe folder speech.wav
   brolga transcribe folder speech.wav --language de --task translate
-  brolga transcribe folder speech.wav --timestamps --json")]
+  brolga transcribe folder speech.wav --timestamps --json
+  brolga transcribe whisper.brolga speech.wav           made by `brolga compile folder --generator -o whisper.brolga`")]
 pub struct Transcribe {
-    /// The model: a folder of safetensors of Whisper
+    /// The model: a folder of safetensors of Whisper, or an artefact that `brolga compile --generator` made
     model: PathBuf,
     /// The sound
     sound: PathBuf,

@@ -1,6 +1,6 @@
 //! The encoder of a model that has a decoder as well: what it says of a source, as keys and values for each layer of the decoder.
 
-use crate::compile::draft;
+use crate::compile::{Draft, draft};
 use crate::options::Options;
 use crate::session::Session;
 use crate::source;
@@ -32,14 +32,17 @@ impl Encoded {
 }
 
 impl Encoder {
-    /// Reads and compiles the encoder of a folder.
-    pub(super) fn load(folder: &Path, options: &Options, threads: usize) -> Result<Encoder> {
+    /// Reads the encoder of a folder.
+    pub(super) fn draft(folder: &Path, options: &Options) -> Result<Draft> {
         let mut options = options.clone();
         options.folder.form = Form::Encoder;
         let (graph, _) = source::folder(folder, &options)?;
-        Ok(Encoder {
-            session: draft(&graph, &options.without_sizes())?.session(threads)?,
-        })
+        draft(&graph, &options.without_sizes())
+    }
+
+    /// The encoder of a session.
+    pub(super) fn of(session: Session) -> Encoder {
+        Encoder { session }
     }
 
     /// The same with another number of threads.

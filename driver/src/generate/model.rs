@@ -8,6 +8,7 @@ use crate::options::Options;
 use crate::session::Session;
 use crate::source::{self, Kind};
 use crate::{Error, Result};
+use brolga_abi::Meta;
 use brolga_frontend::safetensors::{Facts, Form};
 use brolga_ir::Graph;
 use brolga_runtime::{Buffer, DType, View, ViewMut};
@@ -42,11 +43,13 @@ fn aliases(graph: &Graph) -> Vec<(String, String)> {
 pub fn compile(folder: impl AsRef<Path>, options: &Options) -> Result<Compiled> {
     let folder = folder.as_ref();
     let (draft, facts) = drafted(folder, options)?;
-    if attends(draft.meta.inputs.iter().map(|i| &i.name)) {
-        let message = "a model with an encoder and a decoder is no artefact that generates; give its folder to `brolga generate` or `transcribe`";
-        return Err(Error::file(folder, message));
-    }
+    let attends = attends(&draft.meta);
     let mut compiled = draft.finish()?;
+    if attends {
+        let encoder = Encoder::draft(folder, options)?.finish()?;
+        compiled.timings += encoder.timings;
+        compiled.beside.push(encoder);
+    }
     let texts = Files::of_folder(folder)?.texts(&facts);
     compiled.texts = texts
         .into_iter()
@@ -55,9 +58,9 @@ pub fn compile(folder: impl AsRef<Path>, options: &Options) -> Result<Compiled> 
     Ok(compiled)
 }
 
-/// Whether these are inputs of a decoder that attends to what an encoder says.
-fn attends<'a>(mut inputs: impl Iterator<Item = &'a String>) -> bool {
-    inputs.any(|name| name.starts_with("cross_keys."))
+/// Whether a program is that of a decoder that attends to what an encoder says.
+fn attends(meta: &Meta) -> bool {
+    meta.inputs.iter().any(|i| i.name.starts_with("cross_keys."))
 }
 
 fn drafted(folder: &Path, options: &Options) -> Result<(Draft, Facts)> {
@@ -82,9 +85,8 @@ impl Model {
         let (session, files, facts, encoder) = match source::kind(path)? {
             Kind::Folder => {
                 let (draft, facts) = drafted(path, options)?;
-                let encoder = attends(draft.meta.inputs.iter().map(|i| &i.name))
-                    .then(|| Encoder::load(path, options, threads))
-                    .transpose()?;
+                let encoder = attends(&draft.meta).then(|| Encoder::draft(path, options)?.session(threads));
+                let encoder = encoder.transpose()?;
                 (draft.session(threads)?, Files::of_folder(path)?, facts, encoder)
             }
             Kind::Artefact => {
@@ -94,8 +96,15 @@ impl Model {
                 }
                 source::as_declared(path, options)?;
                 let (files, facts) = Files::of_artefact(path)?;
-                let session = Session::options().threads(threads).memory_limit(options.memory_limit);
-                (session.load(path)?, files, facts, None)
+                let how = Session::options().threads(threads).memory_limit(options.memory_limit);
+                let mut sessions = how.open_all(path)?.into_iter();
+                let session = sessions.next().expect("an artefact has a program");
+                let encoder = sessions.next();
+                if attends(session.meta()) != encoder.is_some() {
+                    let message = "it has a decoder without its encoder, or an encoder of nothing";
+                    return Err(Error::file(path, message));
+                }
+                (session, files, facts, encoder)
             }
             _ => {
                 return Err(Error::file(
@@ -105,7 +114,10 @@ impl Model {
             }
         };
         let model = Model::of(session, files, facts).map_err(|message| Error::file(path, message))?;
-        Ok(Model { encoder, ..model })
+        Ok(Model {
+            encoder: encoder.map(Encoder::of),
+            ..model
+        })
     }
 
     fn of(session: Session, files: Files, facts: Facts) -> std::result::Result<Model, String> {

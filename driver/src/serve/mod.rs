@@ -100,7 +100,13 @@ impl Server {
         };
         let served = match encoder {
             Some(encoder) => Served::Encoder(Box::new(encoder)),
-            None => Served::Writer(Box::new(Writer::new(Model::load(path, options, threads)?)?)),
+            None => {
+                let model = Model::load(path, options, threads)?;
+                let writer = Writer::new(model)?;
+                // A server is not started for one answer: what is damaged is told before it listens.
+                writer.model.session().check_weights()?;
+                Served::Writer(Box::new(writer))
+            }
         };
         Ok(Server {
             shared: Arc::new(Shared::new(served, settings)),

@@ -44,6 +44,7 @@ impl Constants {
         evaluation.finish()?;
         let packed = Packed {
             scratch_bytes: blocks.temporary,
+            steering_bytes: self.steering,
             blob: match self.bytes {
                 0 => Weights::Empty,
                 _ => Weights::Owned(Arc::new(blocks.blob)),

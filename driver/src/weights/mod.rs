@@ -10,18 +10,22 @@
 //! | `number` | equal constants are stored and computed once |
 //! | `memory` | where constants are while they are computed |
 //! | `evaluate` | runs the steps: moves natively, little work by the interpreter, the rest by machine code |
+//! | `joined` | weights of several programs in one blob |
 //!
-//! Only constants that the main steps read are laid out, each at a multiple of 64. The layout is known before anything runs
+//! Only constants that the main steps read are laid out, each at a multiple of 64, those in front that steer the run
+//! ([`Program::steering`]) or stand for an input. The layout is known before anything runs
 //! ([`Constants::of`]), so the code that reads the constants can be made while they are evaluated. What is allocated keeps to
 //! the memory limit; files are read in place.
 
 mod evaluate;
+mod joined;
 mod memory;
 mod number;
 
 use crate::{Error, Result};
 use brolga_ir::program::{Program, SlotId, Step, Storage, nested};
 use brolga_runtime::Weights;
+pub use joined::Joined;
 use memory::size;
 use number::number;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -31,6 +35,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub struct Packed {
     offsets: FxHashMap<SlotId, u64>,
     blob: Weights,
+    /// So many bytes at the beginning are of constants that steer the run.
+    pub steering_bytes: u64,
     /// Bytes of memory that evaluation took beside the blob.
     pub scratch_bytes: u64,
 }
@@ -60,6 +66,8 @@ pub struct Constants {
     offsets: FxHashMap<SlotId, u64>,
     /// Bytes of the blob.
     bytes: u64,
+    /// Bytes at its beginning that steer the run.
+    steering: u64,
     /// The initial steps that are needed, each value once.
     steps: Vec<Step>,
     /// The first constant of the same value.
@@ -77,9 +85,11 @@ impl Constants {
         let needed = needed_steps(program, &used);
         let same = number(program, &needed, &used)?;
         let mut offsets: FxHashMap<SlotId, u64> = FxHashMap::default();
-        let mut bytes = 0u64;
+        let (mut bytes, mut end_of_steering) = (0u64, 0);
+        let mut steering = program.steering();
+        steering.extend(kept);
         let mut order: Vec<SlotId> = used.iter().copied().collect();
-        order.sort_unstable();
+        order.sort_unstable_by_key(|s| (!steering.contains(s), *s));
         for s in order {
             let first = same[&s];
             let at = match offsets.get(&first) {
@@ -95,6 +105,9 @@ impl Constants {
                 }
             };
             offsets.insert(s, at);
+            if steering.contains(&s) {
+                end_of_steering = bytes;
+            }
         }
         // Steps that only repeat what another computes are left out.
         let is_first = |s: &SlotId| same.get(s) == Some(s);
@@ -106,6 +119,7 @@ impl Constants {
         Ok(Constants {
             offsets,
             bytes,
+            steering: end_of_steering,
             steps,
             same,
         })
@@ -124,6 +138,11 @@ impl Constants {
     /// Bytes of the blob.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes at its beginning of constants that steer the run.
+    pub fn steering(&self) -> u64 {
+        self.steering
     }
 
     /// The first constant of the same value.

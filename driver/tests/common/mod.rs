@@ -63,6 +63,75 @@ pub fn json(dir: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&ok(dir, args).out).expect("it prints JSON and nothing else")
 }
 
+/// A file of tensors of f32, as safetensors have it.
+pub fn safetensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
+    let mut header = serde_json::Map::new();
+    let mut data: Vec<u8> = vec![];
+    for (name, shape, values) in tensors {
+        let start = data.len();
+        data.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+        let entry = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, data.len()] });
+        header.insert(name.clone(), entry);
+    }
+    let header = Value::Object(header).to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    let bytes = [&length[..], header.as_bytes(), &data].concat();
+    std::fs::write(path, bytes).expect("a file is written");
+}
+
+/// The small model of `examples/tiny_llama` with more words than its tokenizer has: more weights than are checked at once.
+pub fn large_llama(folder: &Path) {
+    const WORDS: usize = 70_000;
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/tiny_llama");
+    std::fs::create_dir_all(folder).expect("a folder is made");
+    for name in ["generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(from.join(name), folder.join(name)).expect("a file is copied");
+    }
+    let read = |name: &str| std::fs::read(from.join(name)).expect("it is in the repository");
+    let mut config: Value = serde_json::from_slice(&read("config.json")).expect("it is JSON");
+    config["vocab_size"] = WORDS.into();
+    std::fs::write(folder.join("config.json"), config.to_string()).expect("a file is written");
+    let bytes = read("model.safetensors");
+    let (length, rest) = bytes.split_first_chunk::<8>().expect("it has a header");
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: Value = serde_json::from_slice(header).expect("it is JSON");
+    // The table stands in front of the others; zeros go behind it.
+    let tensors = header.as_object_mut().expect("it is an object");
+    let place = |t: &Value, i: usize| t["data_offsets"][i].as_u64().expect("a place") as usize;
+    let table = tensors["model.embed_tokens.weight"].clone();
+    let (end, grown) = (place(&table, 1), WORDS * 128 * 2);
+    assert_eq!(place(&table, 0), 0);
+    tensors.remove("__metadata__");
+    for t in tensors.values_mut() {
+        let [start, stop] = [0, 1].map(|i| (place(t, i) + grown).wrapping_sub(end));
+        t["data_offsets"] = serde_json::json!([start, stop]);
+    }
+    tensors["model.embed_tokens.weight"] =
+        serde_json::json!({ "dtype": table["dtype"], "shape": [WORDS, 128], "data_offsets": [0, grown] });
+    let (words, others) = data.split_at(end);
+    let zeros = vec![0; grown - end];
+    let header = header.to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    let all = [&length[..], header.as_bytes(), words, &zeros, others].concat();
+    std::fs::write(folder.join("model.safetensors"), all).expect("a file is written");
+}
+
+/// A LoRA adapter of rank 2 for modules of these shapes, with some numbers in it.
+pub fn adapter(folder: &Path, modules: &[(&str, [usize; 2])]) {
+    std::fs::create_dir_all(folder).expect("a folder is made");
+    let config = serde_json::json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": [] });
+    std::fs::write(folder.join("adapter_config.json"), config.to_string()).expect("a file is written");
+    let mut tensors = vec![];
+    for (number, (module, [outer, inner])) in modules.iter().enumerate() {
+        for (factor, shape) in [("A", [2, *inner]), ("B", [*outer, 2])] {
+            let values = (0..shape[0] * shape[1]).map(|i| ((i * 37 + 11 * number) % 17) as f32 / 17.0 - 0.5);
+            let name = format!("base_model.model.{module}.lora_{factor}.weight");
+            tensors.push((name, shape.to_vec(), values.collect()));
+        }
+    }
+    safetensors(&folder.join("adapter_model.safetensors"), &tensors);
+}
+
 /// The folder of small models with an encoder and a decoder, a sound, and references.
 pub fn speech_data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/encoder-decoder")

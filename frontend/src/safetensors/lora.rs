@@ -21,6 +21,12 @@ const TENSORS: &str = "adapter_model.safetensors";
 /// What names of modules begin with in an adapter.
 const ROOT: &str = "base_model.model.";
 
+/// Both factors of what is added to a matrix, and to an embedding.
+const FACTORS: [[&str; 2]; 2] = [
+    ["lora_A.weight", "lora_B.weight"],
+    ["lora_embedding_A", "lora_embedding_B"],
+];
+
 /// Fields that say how an adapter was trained and saved, or what its tensors show themselves.
 const WITHOUT_EFFECT: &[&str] = &[
     "r",
@@ -123,17 +129,13 @@ impl Adapter {
         let Some(module) = name.strip_suffix(".weight") else {
             return Ok(w);
         };
-        let names = [
-            ["lora_A.weight", "lora_B.weight"],
-            ["lora_embedding_A", "lora_embedding_B"],
-        ];
-        let found = names
+        let found = FACTORS
             .iter()
             .find_map(|pair| Some((self.tensor(module, pair[0])?, pair)));
         let Some((a, pair)) = found else {
             return Ok(w);
         };
-        let (b, embedding) = (self.tensor(module, pair[1]), *pair == names[1]);
+        let (b, embedding) = (self.tensor(module, pair[1]), *pair == FACTORS[1]);
         let Some(b) = b else {
             return Err(format!("{}: `{module}` has one factor without the other", self.file));
         };
@@ -183,6 +185,17 @@ impl Adapter {
         let wide = cast(&mut g, w, DType::F32)?;
         let sum = g.call("add", &[], &[wide, delta])?;
         cast(&mut g, sum, ty.dtype)
+    }
+
+    /// Leaves what it has for the tensor `name` to another graph.
+    pub fn leave(&mut self, name: &str) {
+        let Some((module, which)) = name.rsplit_once('.') else {
+            return;
+        };
+        let base = format!("base_layer.{which}");
+        for tensor in [which, &base].into_iter().chain(FACTORS.into_iter().flatten()) {
+            self.tensor(module, tensor);
+        }
     }
 
     fn whole(&self, graph: &mut Graph, name: &str, w: Value, other: &Stored) -> Result<Value, String> {

@@ -35,6 +35,8 @@ pub struct Weights {
     packed: HashMap<Value, Packed>,
     /// Names that a model may have without a use.
     unused: BTreeSet<String>,
+    /// Those among them that the other of two graphs takes.
+    elsewhere: BTreeSet<String>,
     /// What is added to tensors, in order.
     adapters: Vec<Adapter>,
     /// What describes the model.
@@ -51,6 +53,7 @@ impl Weights {
             values: BTreeMap::new(),
             packed: HashMap::new(),
             unused: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
             adapters,
             problems: Problems::default(),
         }
@@ -77,6 +80,14 @@ impl Weights {
     /// Takes no offence at tensors that begin like this and are of no use.
     pub fn may_begin_with(&mut self, begins: &[&str]) {
         self.without_use(|name| begins.iter().any(|b| name.starts_with(b)));
+    }
+
+    /// Leaves tensors that begin, or end, like this to the other of two graphs, with what adapters add to them.
+    pub fn leave(&mut self, begins: &[&str], ends: &[&str]) {
+        let is = |name: &String| begins.iter().any(|b| name.starts_with(b)) || ends.iter().any(|e| name.ends_with(e));
+        let names: Vec<String> = self.tensors.keys().filter(|n| is(n)).cloned().collect();
+        self.unused.extend(names.iter().cloned());
+        self.elsewhere.extend(names);
     }
 
     fn without_use(&mut self, is: impl Fn(&str) -> bool) {
@@ -163,6 +174,9 @@ impl Weights {
         let mut problems = std::mem::take(&mut self.problems);
         problems.missing.sort_unstable();
         problems.missing.dedup();
+        for name in self.elsewhere.iter().filter(|n| !self.values.contains_key(*n)) {
+            self.adapters.iter_mut().for_each(|a| a.leave(name));
+        }
         let extra = self
             .tensors
             .keys()

@@ -36,6 +36,7 @@
 pub mod interp;
 mod moves;
 mod overwrite;
+mod steer;
 pub(crate) mod text;
 pub(crate) mod verify;
 mod visit;

@@ -30,6 +30,7 @@
 pub mod interp;
 mod kernel;
 mod live;
+mod steer;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,47 @@ loops @add(b0: f32[4*n] in, b1: f32[4] in, b2: f32[4*n] out) symbols(n) {
   }
 }";
 
+/// Indices reach a gather through a copy and a kernel; what is gathered from, and what is added, do not steer.
+#[test]
+fn what_reaches_an_index_steers() {
+    let p: Program = parse(
+        "program @p(x: s0) -> (y: s5) {
+  input s0: f32[4] = 0
+  weight s1: f32[4] file(\"ramp.bin\", 0)
+  weight s2: f32[4] file(\"ramp.bin\", 16)
+  temp s3: f32[4]
+  temp s4: f32[4]
+  output s5: f32[4] = 0
+  weight s6: f32[4] splat 0.5
+  copy s1 -> s3
+  call @double(s3, s4)
+  call @look_up(s0, s4, s2, s5)
+  call @double(s6, s3)
+}
+loops @look_up(b0: f32[4] in, b1: f32[4] in, b2: f32[4] in, b3: f32[4] out) {
+  for i0 serial 0..4 {
+    r0: f32 = load b1[i0]
+    r1: i64 = cast i64 r0
+    r2: f32 = load b0[r1]
+    r3: f32 = load b2[i0]
+    r4: f32 = add r2 r3
+    store b3[i0] = r4
+  }
+}
+loops @double(b0: f32[4] in, b1: f32[4] out) {
+  for i0 serial 0..4 {
+    r0: f32 = load b0[i0]
+    r1: f32 = add r0 r0
+    store b1[i0] = r1
+  }
+}",
+    );
+    let mut found: Vec<u32> = p.steering().into_iter().map(|s| s.0).collect();
+    found.sort_unstable();
+    // The last step makes what it writes steer as a whole, and so what it reads: order does not count.
+    assert_eq!(found, [1, 3, 4, 6]);
+}
+
 /// y = relu(x + 2w) + 0.5 + (x + 2w), z = w.
 fn model(arena: &str, places: [&str; 3]) -> String {
     let [a, b, c] = places;

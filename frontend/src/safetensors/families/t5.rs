@@ -41,13 +41,12 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     match net.form {
         Form::Whole => t5.whole(net),
         Form::Encoder => {
-            net.weights.may_begin_with(&["decoder.", "lm_head."]);
+            net.weights.leave(&["decoder.", "lm_head."], &[]);
             t5.encoder_alone(net)
         }
         Form::Steps => {
-            net.weights.may_begin_with(&["encoder."]);
-            net.weights
-                .may_end_with(&["EncDecAttention.k.weight", "EncDecAttention.v.weight"]);
+            let cross = ["EncDecAttention.k.weight", "EncDecAttention.v.weight"];
+            net.weights.leave(&["encoder."], &cross);
             t5.steps(net)
         }
     }

@@ -22,16 +22,16 @@ pub fn build(config: &Config, net: &mut Net) -> Result<(), Fail> {
     match net.form {
         Form::Whole => whisper.whole(net),
         Form::Encoder => {
-            net.weights.may_begin_with(&[&format!("{root}decoder."), "proj_out."]);
+            net.weights.leave(&[&format!("{root}decoder."), "proj_out."], &[]);
             whisper.encoder_alone(net)
         }
         Form::Steps => {
-            net.weights.may_begin_with(&[&format!("{root}encoder.")]);
-            net.weights.may_end_with(&[
+            let cross = [
                 "encoder_attn.k_proj.weight",
                 "encoder_attn.v_proj.weight",
                 "encoder_attn.v_proj.bias",
-            ]);
+            ];
+            net.weights.leave(&[&format!("{root}encoder.")], &cross);
             whisper.steps(net)
         }
     }
