@@ -23,13 +23,13 @@ use brolga_ir::TileKind;
 use brolga_ir::loops::{BLOCK, PANEL};
 
 /// How far ahead of its use a line of the panel is fetched to L1.
-const PREFETCH_BYTES: i32 = 2048;
+pub(super) const PREFETCH_BYTES: i32 = 2048;
 
 /// Bytes of scratch memory: the accumulators of any kernel.
 pub(super) const SCRATCH_BYTES: usize = 24 * 64;
 
 /// The lower half of every byte.
-const LOW_HALVES: u64 = 0x0f0f_0f0f;
+pub(super) const LOW_HALVES: u64 = 0x0f0f_0f0f;
 
 /// What a block of the loop needs.
 struct Blocks<'a> {
