@@ -335,8 +335,14 @@ mod tests {
         let code = probe(&["amx-tile"], "x86_64-unknown-linux-gnu").unwrap();
         let text = super::super::assemble::disassemble(&code);
         let lines: Vec<&str> = text.lines().map(|l| l.split_once(": ").unwrap().1).collect();
-        let at = lines.iter().position(|l| *l == "syscall").expect("a call of the system");
-        assert_eq!(lines[at - 3..at], ["mov $0x9E,%eax", "mov $0x1023,%edi", "mov $0x12,%esi"]);
+        let at = lines
+            .iter()
+            .position(|l| *l == "syscall")
+            .expect("a call of the system");
+        assert_eq!(
+            lines[at - 3..at],
+            ["mov $0x9E,%eax", "mov $0x1023,%edi", "mov $0x12,%esi"]
+        );
         assert_eq!(lines[at + 1], "cmp $0,%eax");
         let e = probe(&["amx-tile"], "x86_64-pc-windows-msvc").unwrap_err().to_string();
         assert!(e.contains("on Linux only") && e.contains("x86-64-v4+bf16"), "{e}");
