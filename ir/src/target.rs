@@ -73,6 +73,14 @@ impl TileKind {
             .find(|k| k.dtypes() == dtypes)
     }
 
+    /// The kind that sums the same by pairs of steps; `None` where there is none.
+    pub const fn by_pairs(self) -> Option<TileKind> {
+        match self {
+            TileKind::Bf16 => Some(TileKind::Bf16Pairs),
+            _ => None,
+        }
+    }
+
     /// True where blocks of steps have scales.
     pub const fn has_scales(self) -> bool {
         matches!(self, TileKind::Q8 | TileKind::Q4)

@@ -158,18 +158,12 @@ impl<'f> Tiling<'f> {
     pub fn in_pairs(self) -> Result<Tiling<'f>, String> {
         let runs = runs(self.a.1, &self.steps);
         let whole = matches!(&runs[..], [(n, stride)] if stride.is(1) && n.modulo(&Dim::Const(BLOCK)).is(0));
-        match self.kind {
-            TileKind::Bf16 if whole => Ok(Tiling {
-                kind: TileKind::Bf16Pairs,
-                ..self
-            }),
-            TileKind::Bf16 => Err(format!(
+        match self.kind.by_pairs() {
+            Some(kind) if whole => Ok(Tiling { kind, ..self }),
+            Some(_) => Err(format!(
                 "pairs=true, but the left operand is not summed over whole blocks of {BLOCK} steps side by side"
             )),
-            kind => Err(format!(
-                "pairs=true, but what is multiplied is {}, not bf16",
-                kind.name()
-            )),
+            None => Err(format!("pairs=true, but there are no pairs of {}", self.kind.name())),
         }
     }
 
@@ -188,7 +182,7 @@ impl<'f> Tiling<'f> {
     /// Why tiles cannot do it.
     pub fn best(flat: &'f Flat, left: i64, family: TileFamily) -> Result<Tiling<'f>, String> {
         let tiling = Tiling::of(flat, left)?;
-        if family.sums_pairs() && tiling.kind == TileKind::Bf16 {
+        if family.sums_pairs() {
             return tiling.clone().in_pairs().or(Ok(tiling));
         }
         Ok(tiling)
@@ -367,7 +361,8 @@ impl<'f> Tiling<'f> {
         }
         let Cut { height, tiles, blocks } = self.cut(&row.1, s.rows, s.resident);
         let most = height.as_const().unwrap_or(s.rows);
-        let (block_var, tile_var) = ((nest.var(), blocks), (nest.var(), tiles.clone()));
+        let tile_var = (nest.var(), tiles.clone());
+        let block_var = (s.resident > 0).then(|| (nest.var(), blocks));
         let reread = self.rereads(s.rows, s.resident);
         if s.ahead && (s.order == Order::Panel || reread.is(1)) {
             return Err("ahead=true, but no tiles one after the other read the same panel".into());
@@ -377,17 +372,17 @@ impl<'f> Tiling<'f> {
         }
         let panel_var = (nest.var(), panels.clone());
         let mut order = self.batch.clone();
-        match s.order {
-            Order::Panel => {
+        match (s.order, &block_var) {
+            (Order::Panel, _) => {
                 order.extend(outer_rows);
                 order.push(tile_var.clone());
                 order.push(panel_var.clone());
             }
-            Order::Row if s.resident > 0 => {
+            (Order::Row, Some(block)) => {
                 order.extend(outer_rows);
-                order.extend([block_var.clone(), panel_var.clone(), tile_var.clone()]);
+                order.extend([block.clone(), panel_var.clone(), tile_var.clone()]);
             }
-            Order::Row => {
+            (Order::Row, None) => {
                 order.push(panel_var.clone());
                 order.extend(outer_rows);
                 order.push(tile_var.clone());
@@ -400,11 +395,11 @@ impl<'f> Tiling<'f> {
             of: Ix::constant(reread.clone()),
         });
         let look = |v: Var| look_up(&map, v);
-        let first_row = match s.resident {
-            0 => look(tile_var.0),
-            _ => &look(block_var.0).scale(&tiles) + &look(tile_var.0),
-        }
-        .scale(&height);
+        let first_tile = match &block_var {
+            None => look(tile_var.0),
+            Some((block, _)) => &look(*block).scale(&tiles) + &look(tile_var.0),
+        };
+        let first_row = first_tile.scale(&height);
         let panel = look(panel_var.0);
         let first_column = panel.scale(&Dim::Const(PANEL));
         let left_in = |first: &Ix, n: &Dim, most: &Dim| {
@@ -416,15 +411,16 @@ impl<'f> Tiling<'f> {
             }
         };
         // Of the last block some tiles may lie behind the last row.
-        let last = &(&(&block_var.1 * &tiles) - 1) * &height;
-        let rows = match last.as_const().zip(row.1.as_const()) {
-            Some((last, n)) if last < n => left_in(&first_row, &row.1, &height),
-            _ if s.resident == 0 => left_in(&first_row, &row.1, &height),
-            _ => {
-                let minus = Dim::Const(-1);
-                let rest = &first_row.scale(&minus) + &row.1;
-                rest.at_most(&height).scale(&minus).at_most(&Dim::ZERO).scale(&minus)
-            }
+        let behind = block_var.as_ref().is_some_and(|(_, blocks)| {
+            let last = &(&(blocks * &tiles) - 1) * &height;
+            last.as_const().zip(row.1.as_const()).is_none_or(|(last, n)| last >= n)
+        });
+        let rows = if behind {
+            let minus = Dim::Const(-1);
+            let rest = &first_row.scale(&minus) + &row.1;
+            rest.at_most(&height).scale(&minus).at_most(&Dim::ZERO).scale(&minus)
+        } else {
+            left_in(&first_row, &row.1, &height)
         };
         let columns = left_in(&first_column, &self.column.1, &Dim::Const(PANEL));
         let base = |v: Var| match v {
