@@ -5,7 +5,6 @@
 //! ```
 
 use super::Packed;
-use brolga_abi::artefact::checksum;
 use brolga_ir::program::SlotId;
 use rustc_hash::FxHashMap;
 use std::io::Write;
@@ -30,19 +29,16 @@ impl<'a> Joined<'a> {
             bytes: 0,
             steering_bytes: 0,
         };
-        let mut places: FxHashMap<(usize, u64), Vec<(u64, &[u8])>> = FxHashMap::default();
+        let mut places: FxHashMap<&[u8], u64> = FxHashMap::default();
         for steering in [true, false] {
             for (part, moved) in parts.iter().zip(&mut joined.moved) {
                 let steers = |at: u64| at < part.steering_bytes;
                 for (at, piece) in pieces(part).into_iter().filter(|(at, _)| steers(*at) == steering) {
-                    let alike = places.entry((piece.len(), checksum(piece))).or_default();
-                    let there = alike.iter().find(|(_, other)| *other == piece).map(|(to, _)| *to);
-                    let to = there.unwrap_or(joined.bytes);
-                    if there.is_none() {
-                        alike.push((to, piece));
+                    let to = *places.entry(piece).or_insert_with(|| {
                         joined.pieces.push(piece);
                         joined.bytes += piece.len() as u64;
-                    }
+                        joined.bytes - piece.len() as u64
+                    });
                     moved.insert(at, to);
                 }
             }
