@@ -257,7 +257,7 @@ fn artefacts_with_other_bytes_are_errors() {
     compiled(&m, None).write_artefact(&path).expect("it is written");
     let bytes = std::fs::read(&path).expect("it was written");
     let artefact = brolga_abi::artefact::Artefact::parse(&bytes).expect("it was written");
-    let (code, weights) = (artefact.code(), artefact.weights());
+    let (code, weights) = (artefact.programs()[0].code.clone(), artefact.weights());
     assert!(weights.len() > 3000, "{} bytes of weights", weights.len());
     // Three bytes of code, three of weights: far apart, side by side, the last ones.
     for range in [code, weights] {
