@@ -222,6 +222,10 @@ fn tensors_that_are_wrong() {
         &["`output.weight`", "beyond the end"],
     );
     says(
+        &refused(|f| f.tensor("output").extents = vec![0, 1 << 63, 1 << 63]),
+        &["`output.weight`", "expected elements"],
+    );
+    says(
         &refused(|f| f.tensor("output").extents = vec![1; 5]),
         &["`output.weight`", "5 dimensions"],
     );
@@ -325,6 +329,39 @@ fn metadata_that_are_wrong() {
     says(
         &refused(|f| f.set("split.count", whole(3))),
         &["one of 3 files", "-00001-of-00003.gguf"],
+    );
+    for (key, value) in [
+        ("llama.rope.scaling.attn_factor", float(2.0)),
+        ("llama.rope.scaling.yarn_ext_factor", float(0.5)),
+    ] {
+        let error = refused(|f| {
+            f.set("llama.rope.scaling.type", text("linear"));
+            f.set("llama.rope.scaling.factor", float(2.0));
+            f.set(key, value);
+        });
+        says(&error, &[key]);
+    }
+    let beside = refused(|f| {
+        f.set("llama.rope.scaling.factor", float(4.0));
+        f.tensors.push(Tensor {
+            name: "rope_freqs.weight".into(),
+            extents: vec![2],
+            kind: 0,
+            offset: None,
+        });
+    });
+    says(&beside, &["llama.rope.scaling.factor"]);
+    says(
+        &refused(|f| {
+            f.set("llama.rope.scaling.type", text("yarn"));
+            f.set("llama.rope.scaling.factor", float(2.0));
+            f.set("llama.rope.scaling.yarn_ext_factor", float(0.0));
+        }),
+        &["yarn_ext_factor", "expected 1"],
+    );
+    says(
+        &refused(|f| f.set("llama.logit_scale", float(f32::NAN))),
+        &["logit_scale", "NaN"],
     );
     // A key that says nothing, and one that is taken out.
     let mut file = File::new();
@@ -431,8 +468,21 @@ fn a_file_is_taken_where_a_folder_is() {
         "1",
     ]);
     ran(&["doctor", "small.gguf"]);
+    // An adapter whose only matrix is packed in the file.
+    let config = r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}"#;
+    fs::write(dir.path().join("adapter_config.json"), config).expect("it can be written");
+    let name = |half: &str| format!("base_model.model.model.layers.0.self_attn.q_proj.lora_{half}.weight");
+    let header = serde_json::json!({
+        name("A"): {"dtype": "F32", "shape": [2, 64], "data_offsets": [0, 512]},
+        name("B"): {"dtype": "F32", "shape": [64, 2], "data_offsets": [512, 1024]},
+    });
+    let header = header.to_string();
+    let size = (header.len() as u64).to_le_bytes();
+    let bytes = [&size[..], header.as_bytes(), &[0; 1024]].concat();
+    fs::write(dir.path().join("adapter_model.safetensors"), bytes).expect("it can be written");
     let refused = brolga(dir.path(), &["generate", "small.gguf", "a", "--lora", "."]);
     assert_eq!(refused.status, 2);
+    says(&refused.err, &["adapters are merged into floats"]);
 }
 
 /// A model in several files is its first one.
@@ -447,6 +497,14 @@ fn files_behind_the_first_are_found() {
     fs::write(dir.path().join("m-00001-of-00002.gguf"), first.bytes()).expect("it can be written");
     let emit = || brolga(dir.path(), &["emit", "m-00001-of-00002.gguf", "--stage", "tensor"]);
     says(&emit().err, &["m-00002-of-00002.gguf"]);
+    // So many that nobody has them all: the first that is missing is told.
+    let many = "many-00001-of-4611686018427387904.gguf";
+    let mut file = File::new();
+    file.set("split.count", (10, (1u64 << 62).to_le_bytes().to_vec()));
+    fs::write(dir.path().join(many), file.bytes()).expect("it can be written");
+    let ran = brolga(dir.path(), &["emit", many, "--stage", "tensor"]);
+    assert_eq!(ran.status, 2, "{}", ran.err);
+    says(&ran.err, &["many-00002-of-4611686018427387904.gguf"]);
     fs::write(dir.path().join("m-00002-of-00002.gguf"), second.bytes()).expect("it can be written");
     let ran = emit();
     assert_eq!(ran.status, 0, "{}", ran.err);

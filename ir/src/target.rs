@@ -541,8 +541,8 @@ impl Target {
 
 const X86_64: &str = "x86_64-unknown-linux-gnu";
 
-/// Features of the levels with AVX-512: those that all have, then VNNI, bf16, and what matrices take.
-const AMX: &[&str] = &[
+/// Features of the levels with AVX-512: those that all have ([`PLAIN`] of them), then VNNI, bf16, and what matrices take.
+const V4: &[&str] = &[
     "avx2",
     "avx512bw",
     "avx512cd",
@@ -562,6 +562,9 @@ const AMX: &[&str] = &[
     "amx-int8",
     "amx-bf16",
 ];
+const PLAIN: usize = 13;
+const WITH_VNNI: usize = PLAIN + 1;
+const WITH_BF16: usize = WITH_VNNI + 1;
 
 impl CpuTarget {
     /// Lanes of 32 bits that the registers of assembled bodies have; `None` where vector loops are compiled from 128-bit
@@ -580,10 +583,10 @@ impl CpuTarget {
             Cpu::X86_64 => &[],
             Cpu::X86_64V3 => &["avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "popcnt", "sse4.2"],
             Cpu::X86_64V4 => match self.tile {
-                TileFamily::Amx => AMX,
-                TileFamily::Avx512Bf16 => AMX.split_at(AMX.len() - 3).0,
-                TileFamily::Avx512Vnni => AMX.split_at(AMX.len() - 4).0,
-                _ => AMX.split_at(AMX.len() - 5).0,
+                TileFamily::Amx => V4,
+                TileFamily::Avx512Bf16 => V4.split_at(WITH_BF16).0,
+                TileFamily::Avx512Vnni => V4.split_at(WITH_VNNI).0,
+                _ => V4.split_at(PLAIN).0,
             },
             Cpu::Aarch64 => &[],
         }

@@ -185,10 +185,14 @@ fn rings_are_bounded() {
             step(&m, &mut cache, 0, &tokens[..1100]);
             let bytes = cache.bytes();
             step(&m, &mut cache, 0, &tokens[1100..AROUND - 1]);
-            // All layers of one have windows, half of those of the other.
+            // All layers of one have windows, half of those of the other: rows of the others double, and were all to, so would the bytes.
             match family {
                 "mistral" => assert_eq!(cache.bytes(), bytes, "{kv:?}"),
-                _ => assert!(cache.bytes() < 2 * bytes, "{kv:?}: {} behind {bytes}", cache.bytes()),
+                _ => assert!(
+                    10 * cache.bytes() < 17 * bytes,
+                    "{kv:?}: {} behind {bytes}",
+                    cache.bytes()
+                ),
             }
             let both = m.step_all(&mut cache, &[tokens[AROUND - 1], tokens[20]]);
             let both = both
@@ -318,8 +322,7 @@ fn beams_and_drafts_go_around() {
     }
 }
 
-/// Attention of a token reads what is kept where it lies, with the conversion in the kernel; many queries have panels of f32 that are made once,
-/// and none in runs of few.
+/// Attention has a kernel that reads what is kept where it lies, with the conversion in it, beside that of tiles for many queries.
 #[test]
 fn a_token_reads_caches_in_place() {
     for (kv, name) in [

@@ -87,17 +87,6 @@ pub struct Aids {
     constraint: Option<Constraint>,
 }
 
-impl Aids {
-    /// True without any.
-    fn is_empty(&self) -> bool {
-        #[cfg(feature = "grammar")]
-        if self.constraint.is_some() {
-            return false;
-        }
-        self.draft.is_none()
-    }
-}
-
 /// Options of every command that generates.
 #[derive(Args, Clone)]
 pub struct GenerateArgs {
@@ -166,6 +155,15 @@ impl GenerateArgs {
     /// Reads and compiles the model.
     pub fn model(&self, path: &Path) -> Result<Model, super::Failure> {
         Ok(Model::load(path, &self.read.options()?, self.threads)?)
+    }
+
+    /// Whether anything is to stand beside the model.
+    fn wants_aids(&self) -> bool {
+        #[cfg(feature = "grammar")]
+        if self.json_schema.is_some() || self.regex.is_some() || self.grammar.is_some() {
+            return true;
+        }
+        self.draft.is_some()
     }
 
     /// What stands beside the model, once for all replies.
@@ -271,11 +269,11 @@ impl Generate {
         };
         let loaded = start.elapsed().as_secs_f64();
         let beams = self.beams(&model)?;
-        let aids = self.how.aids(&model, &tokenizer)?;
-        if beams.width > 1 && !aids.is_empty() {
+        if beams.width > 1 && self.how.wants_aids() {
             let message = "beams are not held to grammars, and have no draft; --beams 1 goes on token by token";
             return Err(message.to_owned().into());
         }
+        let aids = self.how.aids(&model, &tokenizer)?;
         if !self.json && self.echo {
             show(&prompt)?;
         }

@@ -29,7 +29,7 @@ const FIRST_ROWS: usize = 256;
 /// Rows beyond a power of two: columns of keys are that far apart, and powers of two fall on one set of a processor's caches.
 const ODD_ROWS: usize = 32;
 
-/// Marks of a sequence: the first one and the last one stay.
+/// Marks of a sequence: of more the one of the fewest tokens stays, and the newest.
 const MARKS: usize = 2;
 
 /// What a model keeps of a token.
@@ -234,8 +234,12 @@ impl Cache {
 
     /// Whether rings have what the token behind so many of a sequence sees.
     fn holds(&self, s: &Sequence, tokens: usize) -> bool {
-        let sees = |r: &Ring| tokens == 0 || (tokens + 1).saturating_sub(r.window) >= s.first;
-        self.kept.ring.as_ref().is_none_or(sees)
+        tokens == 0 || self.seen(tokens).start >= s.first
+    }
+
+    /// Rows of a side of each sequence.
+    fn capacity(&self, side: &Side) -> usize {
+        if side.ring { self.ring } else { self.rows }
     }
 
     /// The most of the first `n` tokens of a sequence to which it can be cut back.
@@ -299,33 +303,10 @@ impl Cache {
         [start..start + before, 0..n - before]
     }
 
-    /// The tokens that the one behind so many sees.
+    /// The tokens that the one behind so many sees where there are rings.
     fn seen(&self, at: usize) -> Range<usize> {
         let window = self.kept.ring.as_ref().map_or(0, |r| r.window);
         (at + 1).saturating_sub(window)..at
-    }
-
-    /// Copies what marks need and rings lose when so many tokens follow those of a sequence.
-    fn save(&mut self, slot: usize, new: usize) {
-        let s = &self.sequences[slot];
-        let first = (s.tokens.len() + new).saturating_sub(self.ring);
-        let lost = |m: &Mark| m.rows.is_none() && m.at <= s.tokens.len() && self.seen(m.at).start < first;
-        let saved: Vec<(usize, Vec<u8>)> = (0..s.marks.len())
-            .filter(|&i| lost(&s.marks[i]) && self.holds(s, s.marks[i].at))
-            .map(|i| {
-                let mut rows = vec![];
-                let some = self.around(self.seen(s.marks[i].at));
-                for (side, memory) in self.kept.sides.iter().zip(&self.sides).filter(|(side, _)| side.ring) {
-                    for place in some.iter().flat_map(|some| side.places(slot, self.ring, some)) {
-                        rows.extend_from_slice(&memory.bytes()[place]);
-                    }
-                }
-                (i, rows)
-            })
-            .collect();
-        for (i, rows) in saved {
-            self.sequences[slot].marks[i].rows = Some(Arc::new(rows));
-        }
     }
 
     /// Puts back what the token behind a mark sees.
@@ -372,20 +353,12 @@ impl Cache {
     pub fn begin_as(&mut self, (other, at): (&Cache, usize), tokens: &[i64]) -> Result<usize> {
         assert!(Arc::ptr_eq(&self.kept, &other.kept), "a cache of another model");
         let slot = self.begin();
-        let n = shared(other.tokens(at), tokens);
-        // Of more rows than are left the newest are cut off again.
-        let all = match other.reach(&other.sequences[at], n) {
-            reached if reached == n => n,
-            _ => other.tokens(at).len(),
-        };
-        self.reserve(all)?;
-        let rows = self.rows_of(all);
+        let n = other.common(at, tokens);
+        self.reserve(n)?;
         for (i, side) in self.kept.sides.iter().enumerate() {
-            let (used, own, theirs) = match side.ring {
-                true => (rows[1], self.ring, other.ring),
-                false => (rows[0], self.rows, other.rows),
-            };
-            let used = 0..used;
+            // What a ring has of tokens behind these is put back from the mark that was reached.
+            let (own, theirs) = (self.capacity(side), other.capacity(side));
+            let used = 0..n.min(own);
             let places = side.places(slot, own, &used).zip(side.places(at, theirs, &used));
             let (new, old) = (self.sides[i].bytes_mut(), other.sides[i].bytes());
             places.for_each(|(to, from)| new[to].copy_from_slice(&old[from]));
@@ -395,30 +368,23 @@ impl Cache {
         Ok(slot)
     }
 
-    /// Rows that so many tokens take: of layers that see all, and of rings.
-    fn rows_of(&self, tokens: usize) -> [usize; 2] {
-        [tokens, tokens.min(self.ring)]
-    }
-
     /// Ends a sequence. The last one takes its slot.
     ///
     /// # Panics
     /// When there is no such sequence.
     pub fn end(&mut self, slot: usize) {
         let last = self.sequences.len() - 1;
-        let rows = self.rows_of(self.sequences[last].tokens.len());
+        let tokens = self.sequences[last].tokens.len();
         self.sequences.swap_remove(slot);
         if slot == last {
             return;
         }
-        for (side, memory) in self.kept.sides.iter().zip(&mut self.sides) {
-            let (used, all) = match side.ring {
-                true => (rows[1], self.ring),
-                false => (rows[0], self.rows),
-            };
-            let used = 0..used;
+        for (i, side) in self.kept.sides.iter().enumerate() {
+            let all = self.capacity(side);
+            let used = 0..tokens.min(all);
             let places = side.places(last, all, &used).zip(side.places(slot, all, &used));
-            places.for_each(|(from, to)| memory.bytes_mut().copy_within(from, to.start));
+            let bytes = self.sides[i].bytes_mut();
+            places.for_each(|(from, to)| bytes.copy_within(from, to.start));
         }
     }
 
@@ -469,9 +435,8 @@ impl Cache {
 
     /// The shapes of the memory of so many slots, in the order of [`Cache::views`].
     pub(super) fn shapes(&self, slots: usize) -> Vec<[usize; 4]> {
-        let rows = |side: &Side| if side.ring { self.ring } else { self.rows };
         let sides = self.kept.sides.iter();
-        sides.map(|side| side.shape(slots, rows(side))).collect()
+        sides.map(|side| side.shape(slots, self.capacity(side))).collect()
     }
 
     /// The memory of these slots, in the order of the outputs that update it; of the [shapes](Cache::shapes) for as many.
@@ -499,10 +464,29 @@ impl Cache {
         Some((n - n % self.ring) as i64)
     }
 
-    /// Prepares that as many tokens are written behind those of a sequence, at most [`CHUNK`].
+    /// Prepares that as many tokens are written behind those of a sequence, at most [`CHUNK`]: copies what marks need and rings lose.
     pub(super) fn prepare(&mut self, slot: usize, tokens: usize) {
-        if self.kept.ring.is_some() {
-            self.save(slot, tokens);
+        if self.kept.ring.is_none() {
+            return;
+        }
+        let s = &self.sequences[slot];
+        let first = (s.tokens.len() + tokens).saturating_sub(self.ring);
+        let lost = |m: &Mark| m.rows.is_none() && m.at <= s.tokens.len() && self.seen(m.at).start < first;
+        let saved: Vec<(usize, Vec<u8>)> = (0..s.marks.len())
+            .filter(|&i| lost(&s.marks[i]) && self.holds(s, s.marks[i].at))
+            .map(|i| {
+                let mut rows = vec![];
+                let some = self.around(self.seen(s.marks[i].at));
+                for (side, memory) in self.kept.sides.iter().zip(&self.sides).filter(|(side, _)| side.ring) {
+                    for place in some.iter().flat_map(|some| side.places(slot, self.ring, some)) {
+                        rows.extend_from_slice(&memory.bytes()[place]);
+                    }
+                }
+                (i, rows)
+            })
+            .collect();
+        for (i, rows) in saved {
+            self.sequences[slot].marks[i].rows = Some(Arc::new(rows));
         }
     }
 

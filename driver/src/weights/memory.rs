@@ -169,10 +169,9 @@ impl Memory<'_> {
     /// Gives back the memory of a constant that nothing is made of any more, unless it is kept.
     pub fn release(&self, s: SlotId) {
         if let Some(place) = self.places.get(&s)
-            && let Room::Temporary(bytes) = &mut *place.write().unwrap_or_else(PoisonError::into_inner)
-            && let Ok(nothing) = AlignedBytes::zeroed(0)
+            && let room @ Room::Temporary(_) = &mut *place.write().unwrap_or_else(PoisonError::into_inner)
         {
-            *bytes = nothing;
+            *room = Room::Kept(&mut []);
         }
     }
 }

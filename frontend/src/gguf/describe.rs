@@ -263,6 +263,25 @@ fn rotary(
         factors("rope_factors_short.weight")?,
     );
     let frequencies = factors("rope_freqs.weight")?;
+    let differs = |x: Option<f64>| x.is_some_and(|x| x != 1.0);
+    if differs(factor) && kind != "none" && (long.is_some() || frequencies.is_some()) {
+        return Err(k.wrong(
+            "rope.scaling.factor",
+            "a factor beside tensors of factors is not supported",
+        ));
+    }
+    if differs(attention) && kind != "yarn" && long.is_none() && frequencies.is_none() {
+        return Err(k.wrong(
+            "rope.scaling.attn_factor",
+            "it is supported with yarn and tensors of factors",
+        ));
+    }
+    // Below 0 it is not said.
+    let mixed = k.float("rope.scaling.yarn_ext_factor")?.filter(|x| *x >= 0.0);
+    let usual = if kind == "yarn" { 1.0 } else { 0.0 };
+    if let Some(x) = mixed.filter(|x| *x != usual) {
+        return Err(k.wrong("rope.scaling.yarn_ext_factor", format_args!("{x}, expected {usual}")));
+    }
     let context = fields.get("max_position_embeddings").cloned().unwrap_or_default();
     let mut scaling = match (kind, long.zip(short), frequencies) {
         ("" | "none" | "longrope", Some((long, short)), None) => object(json!({

@@ -216,7 +216,9 @@ pub fn parse(source: &Arc<dyn Source>) -> Result<Parts, String> {
     }
     match r.u32()? {
         2 | 3 => {}
-        v if v.swap_bytes() <= 3 => return Err("its numbers are big-endian, expected little-endian".into()),
+        v if (1..=3).contains(&v.swap_bytes()) => {
+            return Err("its numbers are big-endian, expected little-endian".into());
+        }
         v => return Err(format!("version {v} of the format, expected 2 or 3")),
     }
     let [tensors, keys] = [r.u64()?, r.u64()?];
@@ -267,6 +269,9 @@ fn placed(
     for (name, elements, extents, offset) in found {
         let wrong = |what: String| format!("tensor `{name}`: {what}");
         let [each, bytes] = elements.block();
+        if extents.contains(&0) {
+            return Err(wrong(format!("{extents:?}, expected elements")));
+        }
         let row = extents.first().copied().unwrap_or(1);
         if !row.is_multiple_of(each) {
             return Err(wrong(format!(

@@ -78,16 +78,15 @@ fn opened(path: &Path) -> Result<(Metadata, Tensors), Error> {
 }
 
 /// The files behind the first one of so many: `NAME-00001-of-00003.gguf`.
-fn others(path: &Path, count: u64) -> Result<Vec<PathBuf>, Error> {
-    if count <= 1 {
-        return Ok(vec![]);
-    }
-    let end = |i: u64| format!("-{i:05}-of-{count:05}.gguf");
+fn others(path: &Path, count: u64) -> Result<impl Iterator<Item = PathBuf>, Error> {
+    let end = move |i: u64| format!("-{i:05}-of-{count:05}.gguf");
     let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
-    match name.strip_suffix(&end(1)) {
-        Some(stem) => Ok((2..=count)
-            .map(|i| path.with_file_name(format!("{stem}{}", end(i))))
-            .collect()),
+    let stem = match count {
+        0 | 1 => Some(""),
+        _ => name.strip_suffix(&end(1)),
+    };
+    match stem.map(str::to_owned) {
+        Some(stem) => Ok((2..=count).map(move |i| path.with_file_name(format!("{stem}{}", end(i))))),
         None => Err(wrong(
             path,
             format!(

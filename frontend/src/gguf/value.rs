@@ -32,7 +32,9 @@ impl Value {
     pub fn json(&self) -> Json {
         match self {
             Value::Int(x) => json!(x),
-            Value::Float(x) => json!(x),
+            Value::Float(x) if x.is_finite() => json!(x),
+            // JSON has no number for it: a field of this name is refused with it.
+            Value::Float(x) => json!(x.to_string()),
             Value::Bool(x) => json!(x),
             Value::Text(x) => json!(x),
             Value::Array(Array::Numbers(all)) => all.iter().map(Value::json).collect(),

@@ -112,6 +112,11 @@ impl BlockFormat {
         matches!(self, Q4_1 | Q4K)
     }
 
+    /// Whether its blocks have minima.
+    fn stores_minima(self) -> bool {
+        matches!(self, Q4_1 | Q5_1 | Q4K | Q5K)
+    }
+
     /// Where the integers begin in a block.
     fn integers(self) -> usize {
         match self {
@@ -238,11 +243,11 @@ impl BlockFormat {
     pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
         let blocks = bytes.chunks_exact(self.bytes());
         let one = |block: &[u8]| -> Vec<f32> {
-            let element = |e: usize| {
-                let (scale, least) = self.scale_and_minimum(block, e / 16);
-                scale * self.integer(block, e) + least
+            let part = |p: usize| {
+                let (scale, least) = self.scale_and_minimum(block, p);
+                (16 * p..16 * p + 16).map(move |e| scale * self.integer(block, e) + least)
             };
-            (0..self.elements()).map(element).collect()
+            (0..self.elements() / 16).flat_map(part).collect()
         };
         blocks.flat_map(one).collect()
     }
@@ -251,8 +256,12 @@ impl BlockFormat {
     pub fn unpack(self, bytes: &[u8]) -> Vec<Unpacked> {
         let mut all = vec![];
         for block in bytes.chunks_exact(self.bytes()) {
-            let values = self.decode(block);
-            for (j, values) in values.chunks_exact(SIZE).enumerate() {
+            let again = if self.keeps_integers() {
+                vec![]
+            } else {
+                self.decode(block)
+            };
+            for j in 0..self.elements() / SIZE {
                 let (scale, least) = self.scale_and_minimum(block, 2 * j);
                 let whole = |k: usize| self.integer(block, j * SIZE + k) as i64;
                 all.push(match self {
@@ -267,7 +276,7 @@ impl BlockFormat {
                         };
                         (bytes, half(scale), least)
                     }
-                    Q5_0 | Q5_1 | Q5K | Q6K => compress_block(values, false),
+                    Q5_0 | Q5_1 | Q5K | Q6K => compress_block(&again[j * SIZE..][..SIZE], false),
                 });
             }
         }

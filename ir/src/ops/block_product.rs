@@ -10,8 +10,8 @@ use super::{Accuracy, Attr, AttrKind, Op, OpDef, OwnKernel, OwnStages, OwnWork, 
 use crate::index::{Ix, Var};
 use crate::loops::BLOCK;
 use crate::structured::build::{self, Reads};
-use crate::structured::{Kernel, Local, Loop, Operand, Part, Place, Role as Direction, blocks};
-use crate::{DType, Dim, Layout, Number, Tensor, Type};
+use crate::structured::{Kernel, Local, Loop, Part, Place, blocks};
+use crate::{DType, Dim, Number, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -127,13 +127,6 @@ impl OpDef for Def {
 impl OwnKernel for Def {
     fn kernel(&self, op: &Op, inputs: &[Type], results: &[Type]) -> Result<OwnStages, String> {
         let e = extents(op, inputs)?;
-        let operand = |ty: &Type, role| Operand {
-            ty: ty.clone(),
-            role,
-            layout: Layout::ROW_MAJOR,
-        };
-        let ins = inputs.iter().map(|ty| operand(ty, Direction::In));
-        let outs = results.iter().map(|ty| operand(ty, Direction::Out));
         let sum = Place::Local(0);
         let zero = {
             let mut b = Reads::default().body();
@@ -156,12 +149,8 @@ impl OwnKernel for Def {
         Ok(OwnStages {
             operands: (0..inputs.len()).collect(),
             kernel: Kernel {
-                name: String::new(),
-                symbols: vec![],
-                operands: ins.chain(outs).collect(),
                 locals: vec![local(DType::F32), local(DType::I32)],
                 outer: vec![e.rows, e.columns],
-                schedule: None,
                 parts: vec![
                     Part::Stage(zero),
                     Part::Loop(Loop {
@@ -171,7 +160,8 @@ impl OwnKernel for Def {
                     }),
                     Part::Stage(written),
                 ],
-            },
+..Kernel::of(inputs, results)
+},
         })
     }
     fn is_fused(&self) -> bool {

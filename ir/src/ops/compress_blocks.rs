@@ -16,7 +16,7 @@
 
 mod kernel;
 
-pub(super) use kernel::eight_of_local;
+pub(super) use kernel::{eight_of_local, half as rounded};
 
 use super::{Accuracy, Attr, AttrKind, Op, OpDef, OwnKernel, OwnStages, Role, Sample};
 use crate::loops::BLOCK;
@@ -26,7 +26,7 @@ use crate::{DType, Dim, Number, Tensor, Type};
 pub struct Def;
 
 /// The largest number of 16 bits.
-pub(super) const LARGEST: f32 = 65504.0;
+const LARGEST: f32 = 65504.0;
 
 /// A scale that is smaller counts as it where it divides.
 const SMALLEST: f32 = f32::MIN_POSITIVE;

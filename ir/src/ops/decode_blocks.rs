@@ -4,8 +4,8 @@
 use super::{Accuracy, AttrKind, BlockFormat, Op, OpDef, OwnKernel, OwnStages, Role, Sample, block_format};
 use crate::index::{Ix, Var};
 use crate::loops::BLOCK;
-use crate::structured::{Kernel, Operand, Part, Place, Role as Direction};
-use crate::{DType, Dim, Layout, Number, Tensor, Type};
+use crate::structured::{Kernel, Part, Place};
+use crate::{DType, Dim, Number, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -44,13 +44,6 @@ impl OwnKernel for Def {
     fn kernel(&self, op: &Op, inputs: &[Type], results: &[Type]) -> Result<OwnStages, String> {
         let format = BlockFormat::of(op)?;
         let [rows, blocks] = format.extents(inputs)?;
-        let operand = |ty: &Type, role| Operand {
-            ty: ty.clone(),
-            role,
-            layout: Layout::ROW_MAJOR,
-        };
-        let ins = inputs.iter().map(|ty| operand(ty, Direction::In));
-        let outs = results.iter().map(|ty| operand(ty, Direction::Out));
         let k = &Ix::var(Var(1)).scale(&Dim::Const(BLOCK)) + &Ix::var(Var(2));
         let to = (Place::Operand(1), vec![Ix::var(Var(0)), k]);
         let [scale, least] = [0, 1].map(Place::Local);
@@ -61,14 +54,11 @@ impl OwnKernel for Def {
         Ok(OwnStages {
             operands: vec![0],
             kernel: Kernel {
-                name: String::new(),
-                symbols: vec![],
-                operands: ins.chain(outs).collect(),
                 locals: format.locals(),
                 outer: vec![rows, blocks],
-                schedule: None,
                 parts: stages.into_iter().map(Part::Stage).collect(),
-            },
+..Kernel::of(inputs, results)
+},
         })
     }
 }

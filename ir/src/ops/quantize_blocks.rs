@@ -10,8 +10,8 @@ use crate::index::{Ix, Var};
 use crate::loops::BLOCK;
 use crate::scalar::Builder;
 use crate::structured::build::{self, Reads, Reduction, parallel, reduction};
-use crate::structured::{Kernel, Local, Operand, Part, Place, Role as Direction, Stage};
-use crate::{DType, Dim, Layout, Number, Tensor, Type};
+use crate::structured::{Kernel, Local, Part, Place, Stage};
+use crate::{DType, Dim, Number, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -190,13 +190,6 @@ fn sums(zero: i64) -> Stage {
 impl OwnKernel for Def {
     fn kernel(&self, op: &Op, inputs: &[Type], results: &[Type]) -> Result<OwnStages, String> {
         let [rows, _, blocks] = extents(op, inputs)?;
-        let operand = |ty: &Type, role| Operand {
-            ty: ty.clone(),
-            role,
-            layout: Layout::ROW_MAJOR,
-        };
-        let ins = inputs.iter().map(|ty| operand(ty, Direction::In));
-        let outs = results.iter().map(|ty| operand(ty, Direction::Out));
         let local = |dtype, shape: &[i64]| Local {
             dtype,
             shape: shape.iter().map(|&n| Dim::Const(n)).collect(),
@@ -205,9 +198,6 @@ impl OwnKernel for Def {
         Ok(OwnStages {
             operands: vec![0],
             kernel: Kernel {
-                name: String::new(),
-                symbols: vec![],
-                operands: ins.chain(outs).collect(),
                 locals: vec![
                     local(DType::F32, &[]),
                     local(DType::F32, &[]),
@@ -215,9 +205,9 @@ impl OwnKernel for Def {
                     local(DType::I32, &[]),
                 ],
                 outer: vec![rows, blocks],
-                schedule: None,
                 parts: stages.into_iter().map(Part::Stage).collect(),
-            },
+..Kernel::of(inputs, results)
+},
         })
     }
 }

@@ -10,8 +10,8 @@ use super::{Accuracy, Attr, AttrKind, Op, OpDef, OwnKernel, OwnStages, Role, Sam
 use crate::index::{Ix, Reg, Var};
 use crate::scalar::{Body, Builder};
 use crate::structured::build::{self, Reads, parallel};
-use crate::structured::{self, Kernel, Local, Loop, Operand, Part, Place, Read};
-use crate::{DType, Dim, Layout, Number, Tensor, Type};
+use crate::structured::{Kernel, Local, Loop, Part, Place, Read};
+use crate::{DType, Dim, Number, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -212,24 +212,14 @@ impl OwnKernel for Def {
             let from = w.reads.element(AT, vec![tree(1)], DType::I64);
             parts.push(w.stage(trees, from, DType::U32, (LEAF, vec![row, tree(1)])));
         }
-        let operand = |ty: &Type, role: structured::Role| Operand {
-            ty: ty.clone(),
-            role,
-            layout: Layout::ROW_MAJOR,
-        };
-        let ins = inputs.iter().map(|ty| operand(ty, structured::Role::In));
-        let outs = results.iter().map(|ty| operand(ty, structured::Role::Out));
         Ok(OwnStages {
             operands: (0..inputs.len()).collect(),
             kernel: Kernel {
-                name: String::new(),
-                symbols: vec![],
-                operands: ins.chain(outs).collect(),
                 locals,
                 outer: vec![x.shape[0].clone()],
-                schedule: None,
                 parts,
-            },
+..Kernel::of(inputs, results)
+},
         })
     }
 }

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::index::{Ix, Var};
 use crate::loops::BLOCK;
-use crate::structured::{Kernel, Local, Operand, Part, Place, Role as Direction, Stage};
-use crate::{DType, Dim, Layout, Number, Tensor, Type};
+use crate::structured::{Kernel, Local, Part, Place, Stage};
+use crate::{DType, Dim, Number, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -75,13 +75,6 @@ impl OwnKernel for Def {
     fn kernel(&self, op: &Op, inputs: &[Type], results: &[Type]) -> Result<OwnStages, String> {
         let format = BlockFormat::of(op)?;
         let [rows, blocks] = format.extents(inputs)?;
-        let operand = |ty: &Type, role| Operand {
-            ty: ty.clone(),
-            role,
-            layout: Layout::ROW_MAJOR,
-        };
-        let ins = inputs.iter().map(|ty| operand(ty, Direction::In));
-        let outs = results.iter().map(|ty| operand(ty, Direction::Out));
         let q = |count: Ix| (Place::Operand(1), [here(), vec![count]].concat());
         let scale = (Place::Operand(2), here());
         let (locals, stages): (Vec<Local>, Vec<Stage>) = if format.keeps_integers() {
@@ -111,14 +104,11 @@ impl OwnKernel for Def {
         Ok(OwnStages {
             operands: vec![0],
             kernel: Kernel {
-                name: String::new(),
-                symbols: vec![],
-                operands: ins.chain(outs).collect(),
                 locals,
                 outer: vec![rows, blocks],
-                schedule: None,
                 parts: stages.into_iter().map(Part::Stage).collect(),
-            },
+..Kernel::of(inputs, results)
+},
         })
     }
 }

@@ -6,8 +6,8 @@ use super::winograd::minimal::{self, TAPS, Transforms};
 use super::{Accuracy, Attr, AttrKind, Op, OpDef, OwnKernel, OwnStages, Role, Sample, SampleType, arity};
 use crate::index::{Ix, Var};
 use crate::structured::build::{self, Reads, parallel};
-use crate::structured::{self, Kernel, Local, Operand, Part, Place};
-use crate::{DType, Dim, Layout, Number, Tensor, Type};
+use crate::structured::{Kernel, Local, Part, Place};
+use crate::{DType, Dim, Number, Tensor, Type};
 
 /// The operator's definition.
 pub struct Def;
@@ -91,28 +91,17 @@ impl OwnKernel for Def {
         let to = vec![at[0].clone(), channel, at[1].clone()];
         let dims = vec![parallel(&elements), parallel(&outputs)];
         let written = build::map(dims, reads, b.finish(&[u]), vec![(Place::Operand(1), to)]);
-        let operand = |ty: &Type, role: structured::Role| Operand {
-            ty: ty.clone(),
-            role,
-            layout: Layout::ROW_MAJOR,
-        };
         Ok(OwnStages {
             operands: vec![0],
             kernel: Kernel {
-                name: String::new(),
-                symbols: vec![],
-                operands: vec![
-                    operand(w, structured::Role::In),
-                    operand(&results[0], structured::Role::Out),
-                ],
                 locals: vec![Local {
                     dtype: w.dtype,
                     shape: vec![elements, outputs],
                 }],
                 outer: vec![w.shape[1].clone()],
-                schedule: None,
                 parts: vec![Part::Stage(made), Part::Stage(written)],
-            },
+..Kernel::of([w], results)
+},
         })
     }
     fn is_fused(&self) -> bool {

@@ -237,6 +237,28 @@ impl Operand {
 }
 
 impl Kernel {
+    /// A kernel that nothing is known of but the tensors that it reads and writes, whose elements lie in rows.
+    pub fn of<'t>(read: impl IntoIterator<Item = &'t Type>, written: impl IntoIterator<Item = &'t Type>) -> Kernel {
+        let operand = |role| {
+            move |ty: &Type| Operand {
+                ty: ty.clone(),
+                role,
+                layout: Layout::ROW_MAJOR,
+            }
+        };
+        let read = read.into_iter().map(operand(Role::In));
+        let written = written.into_iter().map(operand(Role::Out));
+        Kernel {
+            name: String::new(),
+            symbols: vec![],
+            operands: read.chain(written).collect(),
+            locals: vec![],
+            outer: vec![],
+            schedule: None,
+            parts: vec![],
+        }
+    }
+
     /// How many numbers the checks of all stages have.
     pub fn checks(&self) -> u32 {
         let stages = self.stages();

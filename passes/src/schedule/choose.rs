@@ -149,8 +149,8 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
     // Best is the orientation whose columns are contiguous in the result, then the one with more columns.
     let (left, t) = both.max_by_key(|(_, t)| (t.writes_columns(), t.columns().as_const().unwrap_or(64)))?;
     // Half of L2 for the right operand, the rest for what streams by.
-    let resident = (target.l2_bytes / 2) as i64;
-    let stays = t.panel_bytes().as_const().is_some_and(|b| b <= resident);
+    let half = (target.l2_bytes / 2) as i64;
+    let stays = t.panel_bytes().as_const().is_some_and(|b| b <= half);
     let columns = t.columns().as_const().map_or(PANEL, |n| n.clamp(1, PANEL)) as u32;
     // Few sums of elements that lie side by side are better summed in many parts each: a tile waits for each addition, and a sum by
     // itself ends with the sum of its lanes.
@@ -174,17 +174,17 @@ fn tile(flat: &Flat, target: &CpuTarget) -> Option<Schedule> {
         return None;
     }
     let rows = i64::from(target.tile.shape(t.kind(), columns).rows);
-    let resident = t.resident(rows, target.l2_bytes);
+    let resident = if stays { 0 } else { t.resident(rows, target.l2_bytes) };
     Some(Schedule::Tile(Tile {
         left,
         rows,
         order: if stays { Order::Panel } else { Order::Row },
-        resident: if stays { 0 } else { resident },
+        resident,
         lanes: lanes(t.epilogue_size(), target).max(8),
         direct: t.can_write(),
         ahead: !stays
             && !t.in_blocks()
-            && t.rereads(rows, if stays { 0 } else { resident })
+            && t.rereads(rows, resident)
                 .as_const()
                 .is_none_or(|n| (2..=AHEAD).contains(&n)),
         pairs: t.kind() == TileKind::Bf16Pairs,

@@ -38,8 +38,8 @@ use crate::ops::Op;
 use crate::ops::softmax::Zeros;
 use crate::scalar::{Builder, V, exp_weight};
 use crate::structured::build::{self, Reads, Reduction, parallel, reduction};
-use crate::structured::{IterDim, Kernel, Local, Loop, Operand, Part, Place, Read, Role, Stage, bits};
-use crate::{DType, Dim, Layout, Number, Type};
+use crate::structured::{IterDim, Kernel, Local, Loop, Part, Place, Read, Stage, bits};
+use crate::{DType, Dim, Number, Type};
 
 /// Keys up to which a query has all its scores at once: with those of the other rows of a tile they fill an eighth of an L2 of 1 MiB.
 const WHOLE: i64 = 2048;
@@ -141,21 +141,12 @@ pub(super) fn kernel(op: &Op, e: &Extents, inputs: &[Type], result: &Type) -> Re
         all.extend([k.sum(k.total), k.product(&e.out, k.out), k.last(&e.out)]);
         all.into_iter().map(Part::Stage).collect()
     };
-    let operand = |ty: &Type, role: Role| Operand {
-        ty: ty.clone(),
-        role,
-        layout: Layout::ROW_MAJOR,
-    };
-    let ins = inputs.iter().map(|ty| operand(ty, Role::In));
     Ok(Kernel {
-        name: String::new(),
-        symbols: vec![],
-        operands: ins.chain([operand(result, Role::Out)]).collect(),
         locals,
         outer: e.batch.iter().chain([&e.queries]).cloned().collect(),
-        schedule: None,
         parts,
-    })
+..Kernel::of(inputs, [result])
+})
 }
 
 /// What stages are made of.

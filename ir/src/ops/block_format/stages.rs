@@ -1,6 +1,6 @@
 //! Stages that read blocks of a format. A point of their kernels is a row and 32 of its elements: the variables 0 and 1; the third counts elements.
 
-use super::super::compress_blocks::LARGEST;
+use super::super::compress_blocks::rounded;
 use super::{BlockFormat, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, SIZE};
 use crate::index::{Ix, Var};
 use crate::loops::BLOCK;
@@ -221,8 +221,7 @@ pub fn decoded(format: BlockFormat, scale: Place, least: Place, to: At) -> Stage
         _ => vec![],
     };
     let scale = o.reads.element(scale, of_scale, F32);
-    let has_least = matches!(format, Q4_1 | Q5_1 | Q4K | Q5K);
-    let least = has_least.then(|| o.reads.element(least, vec![], F32));
+    let least = format.stores_minima().then(|| o.reads.element(least, vec![], F32));
     let mut b = o.reads.body();
     let mut q = match format {
         Q8_0 => {
@@ -254,12 +253,6 @@ pub fn decoded(format: BlockFormat, scale: Place, least: Place, to: At) -> Stage
 
 /// A stage that writes scale and minimum as a product over blocks has them, of a format whose integers stay as they are.
 pub fn kept_numbers(format: BlockFormat, scale: At, least: At) -> Stage {
-    let halved = |b: &mut Builder, v: V| {
-        let [low, high] = [-LARGEST, LARGEST].map(|x| b.constant(F32, Number::Float(x.into())));
-        let v = b.max(v, low);
-        let v = b.min(v, high);
-        b.cast(F16, v)
-    };
     if !format.has_minima() {
         let mut o = Open::new(format);
         let d = o.pair(0);
@@ -274,7 +267,10 @@ pub fn kept_numbers(format: BlockFormat, scale: At, least: At) -> Stage {
     let eight = b.constant(F32, Number::Float(8.0));
     let up = b.mul(own[0], eight);
     let up = b.add(up, own[1]);
-    let both = [own[0], up].map(|v| halved(&mut b, v));
+    let both = [own[0], up].map(|v| {
+        let [short, _] = rounded(&mut b, v);
+        short
+    });
     Stage {
         body: b.finish(&both),
         writes: vec![scale, least],

@@ -16,20 +16,13 @@ use crate::loops::BLOCK;
 use crate::ops::OwnStages;
 use crate::scalar::{Builder, V};
 use crate::structured::build::{self, Binary, Reads, parallel, reduction};
-use crate::structured::{Combine, Kernel, Local, Operand, Part, Place, Role, Stage, bits};
-use crate::{DType, Dim, Layout, Number, Type};
+use crate::structured::{Combine, Kernel, Local, Part, Place, Stage, bits};
+use crate::{DType, Dim, Number, Type};
 
 const F32: DType = DType::F32;
 
 /// The kernel for operands of these types.
 pub(super) fn kernel(m: &Matrix, inputs: &[Type], results: &[Type]) -> OwnStages {
-    let operand = |ty: &Type, role| Operand {
-        ty: ty.clone(),
-        role,
-        layout: Layout::ROW_MAJOR,
-    };
-    let ins = inputs.iter().map(|ty| operand(ty, Role::In));
-    let outs = results.iter().map(|ty| operand(ty, Role::Out));
     let dtype = inputs[0].dtype;
     let block = Block {
         from: From::Matrix { axis: m.axis },
@@ -49,14 +42,11 @@ pub(super) fn kernel(m: &Matrix, inputs: &[Type], results: &[Type]) -> OwnStages
     OwnStages {
         operands: vec![0],
         kernel: Kernel {
-            name: String::new(),
-            symbols: vec![],
-            operands: ins.chain(outs).collect(),
             locals: vec![scalar; locals],
             outer: vec![m.columns.clone(), m.blocks.clone()],
-            schedule: None,
             parts: stages.into_iter().map(Part::Stage).collect(),
-        },
+..Kernel::of(inputs, results)
+},
     }
 }
 
@@ -107,7 +97,7 @@ fn number(b: &mut Builder, x: f32) -> V {
 }
 
 /// A number as 16 bits hold it: those, and in f32 again.
-fn half(b: &mut Builder, x: V) -> [V; 2] {
+pub fn half(b: &mut Builder, x: V) -> [V; 2] {
     let [low, high] = [-LARGEST, LARGEST].map(|x| number(b, x));
     let x = b.max(x, low);
     let x = b.min(x, high);

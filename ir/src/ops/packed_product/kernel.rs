@@ -16,18 +16,11 @@ use crate::index::{Ix, Var};
 use crate::ops::{Op, OwnStages};
 use crate::scalar::{Builder, V};
 use crate::structured::build::{self, Reads, parallel, reduction};
-use crate::structured::{Combine, IterDim, Kernel, Local, Operand, Part, Place, Role, Stage};
-use crate::{DType, Dim, Layout, Number, Type};
+use crate::structured::{Combine, IterDim, Kernel, Local, Part, Place, Stage};
+use crate::{DType, Dim, Number, Type};
 
 /// The kernel for operands of these types.
 pub(super) fn kernel(op: &Op, e: &Extents, inputs: &[Type], results: &[Type]) -> OwnStages {
-    let operand = |ty: &Type, role: Role| Operand {
-        ty: ty.clone(),
-        role,
-        layout: Layout::ROW_MAJOR,
-    };
-    let ins = inputs.iter().map(|ty| operand(ty, Role::In));
-    let outs = results.iter().map(|ty| operand(ty, Role::Out));
     let result = Place::Operand(inputs.len() as u32);
     let depth = &(&e.blocks * &e.bytes) * e.values;
     let local = |shape: &[&Dim]| Local {
@@ -66,14 +59,11 @@ pub(super) fn kernel(op: &Op, e: &Extents, inputs: &[Type], results: &[Type]) ->
     OwnStages {
         operands: (0..inputs.len()).collect(),
         kernel: Kernel {
-            name: String::new(),
-            symbols: vec![],
-            operands: ins.chain(outs).collect(),
             locals,
             outer,
-            schedule: None,
             parts: stages.into_iter().map(Part::Stage).collect(),
-        },
+..Kernel::of(inputs, results)
+},
     }
 }
 

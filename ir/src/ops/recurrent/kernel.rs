@@ -19,8 +19,8 @@ use crate::index::{Ix, Var};
 use crate::ops::OwnStages;
 use crate::scalar::{Builder, V};
 use crate::structured::build::{self, Reads, parallel, reduction};
-use crate::structured::{Kernel, Local, Loop, Operand, Part, Place, Read, Role};
-use crate::{DType, Dim, Layout, Type};
+use crate::structured::{Kernel, Local, Loop, Part, Place, Read};
+use crate::{DType, Dim, Type};
 
 /// The outer variables: the direction and the example.
 const D: Var = Var(0);
@@ -97,21 +97,11 @@ pub fn kernel(layer: &Layer, inputs: &[Type], results: &[Type]) -> Result<OwnSta
         let at = [D, B, T].map(Ix::var).to_vec();
         parts.push(k.copy((state, vec![Ix::var(T)]), (k.places.results[1 + i], at)));
     }
-    let operand = |ty: &Type, role: Role| Operand {
-        ty: ty.clone(),
-        role,
-        layout: Layout::ROW_MAJOR,
-    };
-    let ins = operands.iter().map(|&i| operand(&inputs[i], Role::In));
-    let outs = results.iter().map(|ty| operand(ty, Role::Out));
     let kernel = Kernel {
-        name: String::new(),
-        symbols: vec![],
-        operands: ins.chain(outs).collect(),
         locals: k.locals,
         outer: vec![Dim::from(layer.directions()), batch],
-        schedule: None,
         parts,
+        ..Kernel::of(operands.iter().map(|&i| &inputs[i]), results)
     };
     Ok(OwnStages { kernel, operands })
 }

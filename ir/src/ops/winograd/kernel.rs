@@ -20,8 +20,8 @@ use crate::index::{Bound, Ix, Var};
 use crate::ops::OwnStages;
 use crate::scalar::{Body, V};
 use crate::structured::build::{self, Reads, parallel, reduction};
-use crate::structured::{IterDim, Kernel, Local, Operand, Part, Place, Role, Stage};
-use crate::{DType, Dim, Layout, Type};
+use crate::structured::{IterDim, Kernel, Local, Part, Place, Stage};
+use crate::{DType, Dim, Type};
 
 /// What loads, the sums of the transform and stores take for a channel of a tile of `x`, in cycles of scalar arithmetic. Measured.
 pub(super) fn input_cycles(tile: i64) -> i64 {
@@ -57,13 +57,6 @@ pub(super) fn kernel(e: &Extents, inputs: &[Type], results: &[Type]) -> OwnStage
         dtype,
         shape: shape.iter().map(|&d| d.clone()).collect(),
     };
-    let operand = |ty: &Type, role: Role| Operand {
-        ty: ty.clone(),
-        role,
-        layout: Layout::ROW_MAJOR,
-    };
-    let ins = inputs.iter().map(|ty| operand(ty, Role::In));
-    let outs = results.iter().map(|ty| operand(ty, Role::Out));
     let t = Transforms::of(e.tile);
     let outputs = block(e);
     let stages = [
@@ -75,9 +68,6 @@ pub(super) fn kernel(e: &Extents, inputs: &[Type], results: &[Type]) -> OwnStage
     OwnStages {
         operands: vec![0, 1],
         kernel: Kernel {
-            name: String::new(),
-            symbols: vec![],
-            operands: ins.chain(outs).collect(),
             locals: vec![
                 local(&[&side, &e.channels]),
                 local(&[&side, &outputs]),
@@ -88,9 +78,9 @@ pub(super) fn kernel(e: &Extents, inputs: &[Type], results: &[Type]) -> OwnStage
                 .chain(&e.tiles)
                 .cloned()
                 .collect(),
-            schedule: None,
             parts: stages.into_iter().map(Part::Stage).collect(),
-        },
+..Kernel::of(inputs, results)
+},
     }
 }
 

@@ -391,7 +391,10 @@ impl<'f> Product<'f> {
         };
         let mut body = vec![];
         let (mut done, mut left) = (Ix::constant(0), Ix::constant(extent.clone()));
-        for lanes in [lanes, 16.min(lanes), 1] {
+        for lanes in [lanes]
+            .into_iter()
+            .chain([16, 8, 4, 1].into_iter().filter(|n| *n < lanes))
+        {
             let w = Dim::Const(lanes.into());
             let count = left.div(&w);
             if count.as_const() != Some(0) {
