@@ -1,7 +1,7 @@
 //! Models on an NVIDIA GPU.
 //!
 //! ```text
-//! Graph ─ canonicalize,eqsat,lower,schedule,plan-memory ─▶ Program ─ plan(sizes) ─▶ runtime::cuda::Plan ─▶ Gpu
+//! Graph ─ canonicalize,prune,eqsat,lower,schedule,plan-memory ─▶ Program ─ plan(sizes) ─▶ runtime::cuda::Plan ─▶ Gpu
 //! ```
 //!
 //! A program for a GPU may have symbolic dimensions; a plan has none. A plan is made, and its kernels are assembled by the

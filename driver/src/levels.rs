@@ -1,7 +1,7 @@
 //! The way down: a pipeline of passes, and what is missing of it on the way to a level.
 //!
 //! ```text
-//! tensor graph ─ canonicalize,eqsat ─▶ cut graph ─ lower ─▶ structured ─ bufferize,schedule ─▶ loops ─ plan-memory ─▶ program
+//! tensor graph ─ canonicalize,prune,eqsat ─▶ cut graph ─ lower ─▶ structured ─ bufferize,schedule ─▶ loops ─ plan-memory ─▶ program
 //! ```
 //!
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).

@@ -122,6 +122,50 @@ fn blocks_of_one_value_keep_it() {
     }
 }
 
+/// Neurons whose weights are zero are in no product, rows of zeros that others read are put back, and single zeros change nothing.
+#[test]
+fn pruned_weights() {
+    let dir = tempfile::tempdir().expect("there is room");
+    let mut bytes = weights(&TENSORS, same);
+    let mut at = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+    for (name, shape) in TENSORS {
+        let columns = shape.last().copied().unwrap_or(1);
+        for i in 0..shape.iter().product::<usize>() {
+            let (row, column) = (i / columns, i % columns);
+            let zero = match name.split('.').rev().nth(1) {
+                Some("gate_proj") => row % 3 == 1,
+                Some("up_proj") => row == 1 || row == 2,
+                Some("down_proj") => column == 4 || column == 11,
+                // Two of each four.
+                Some("v_proj" | "o_proj") => (row + column) % 4 < 2,
+                _ => false,
+            };
+            let value = if zero { 0.0f32 } else { ((i * 7 + 3) % 23) as f32 / 16.0 - 0.7 };
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            at += 4;
+        }
+    }
+    write(dir.path(), CONFIG, &bytes);
+    let run = |args: &[&str]| {
+        let sizes = ["run", ".", "--set", "batch=1", "--set", "sequence=4"];
+        let ran = brolga(dir.path(), &[&sizes, args].concat());
+        assert_eq!(ran.status, 0, "{}", ran.err);
+    };
+    run(&["--pipeline", "canonicalize,eqsat", "--output", "whole.npz"]);
+    run(&["--expect", "whole.npz", "--tolerance", "1e-5"]);
+    let ran = emit(dir.path(), &["--remarks", "--pipeline", "canonicalize,prune"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    // Rows 1, 4, 7 and 10 of the gate, 1 and 2 of what it gates, columns 4 and 11.
+    says(
+        &ran.err,
+        &[
+            "`model.layers.0.mlp.gate_proj` leaves out 6 of 12 rows",
+            "`model.layers.0.mlp.up_proj` leaves out 6 of 12 rows",
+            "`model.layers.0.mlp.down_proj` leaves out 6 of 12 columns",
+        ],
+    );
+}
+
 /// What few bits cost is told of each matrix, and as much is computed as without.
 #[test]
 fn what_few_bits_cost() {

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`pass`], [`registry`] | what a pass is, the table of all, pipelines as text |
 //! | [`module`] | a model at one of the levels: what passes take and give |
-//! | [`mod@canonicalize`], [`mod@decompose`], [`mod@specialise`] | passes over the tensor IR |
+//! | [`mod@canonicalize`], [`mod@decompose`], [`mod@prune`], [`mod@specialise`] | passes over the tensor IR |
 //! | [`descend`] | the passes that go down a level |
 //! | [`bufferize`] | what lies in the memory of what |
 //! | [`eqsat`] | the e-graph pass: rules as text, saturation, extraction, the checker of rules |
@@ -27,6 +27,7 @@ pub mod lower;
 pub mod memory;
 pub mod module;
 pub mod pass;
+pub mod prune;
 pub mod registry;
 pub mod schedule;
 pub mod specialise;

@@ -13,6 +13,7 @@ use crate::descend::{Choose, Lower, PlanMemory, ScheduleKernels};
 use crate::eqsat::EqSat;
 use crate::module::Level;
 use crate::pass::{Files, NoFiles, Pass, Settings};
+use crate::prune::Prune;
 use crate::specialise::Specialise;
 use std::fmt;
 
@@ -64,6 +65,7 @@ pub static PASSES: &[PassInfo] = &[
     PassInfo::of::<EqSat>(),
     PassInfo::of::<Lower>(),
     PassInfo::of::<PlanMemory>(),
+    PassInfo::of::<Prune>(),
     PassInfo::of::<ScheduleKernels>(),
     PassInfo::of::<Specialise>(),
 ];
@@ -83,7 +85,7 @@ impl Pipeline {
     }
 
     /// What a compilation runs on a tensor graph when nothing else is asked for.
-    pub const DEFAULT: &'static str = "canonicalize,eqsat";
+    pub const DEFAULT: &'static str = "canonicalize,prune,eqsat";
 
     /// The passes that go down from a level; none from the lowest.
     pub fn down_from(level: Level) -> Pipeline {
