@@ -176,12 +176,13 @@ impl<'g> Accountant<'g> {
     }
 
     fn operator(&self, k: &mut KernelAccount, node: &Node) -> bool {
+        let before = k.compute;
         let rough = node.inputs.iter().fold(false, |r, &i| r | self.visit(k, i));
         let types: Vec<_> = node.inputs.iter().map(|&i| self.graph.ty(i).clone()).collect();
         let out = self.graph.ty(node.outputs[0]);
         let work = self.model.operator(&node.op, &types, out);
         let (compute, rough) = work.arithmetic(rough);
-        k.compute += compute;
+        k.compute = before + (k.compute - before) * work.repeats.0 + compute;
         k.memory += work.memory;
         match node.op.role() {
             Role::Contract(c) => {

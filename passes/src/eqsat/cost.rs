@@ -191,6 +191,7 @@ impl CostModel {
                         _ => 0.0,
                     },
                     rough: strided || m.fills(),
+                    repeats: self.repeats(op, &types[0], out),
                     ..Work::default()
                 }
             }
@@ -226,6 +227,17 @@ impl CostModel {
                 }
             }
         }
+    }
+
+    /// How often a kernel computes an element that it spreads: once for each place along the axes that it is spread along, but for the innermost,
+    /// which what does not change along them is hoisted out of.
+    fn repeats(&self, op: &Op, from: &Type, to: &Type) -> Repeats {
+        if op.name() != "broadcast" {
+            return Repeats::default();
+        }
+        let axes = from.shape.iter().zip(&to.shape).rev();
+        let outer = axes.skip_while(|(f, t)| f != t).filter(|(f, t)| f != t);
+        Repeats(outer.map(|(_, t)| self.extent(t).max(1.0)).product())
     }
 
     /// The share of the peak that a loop nest over windows reaches, where layouts are as it likes them.
@@ -265,6 +277,8 @@ pub struct Work {
     /// When elements of an operand are read once for every window that they are in: the share of the speed that is left
     /// where they lie behind a margin.
     pub windowed: Option<f64>,
+    /// How often an operand that is computed in the same kernel is computed for each of its elements; see [`repeats`].
+    pub repeats: Repeats,
     /// True when operands that other kernels compute can be written to their places in the result; see [`CostModel::spared`].
     pub embeds: bool,
 }
@@ -277,6 +291,16 @@ impl Work {
             (true, Some(guarded)) => (self.compute / guarded, false),
             (rough, _) => (self.compute, rough),
         }
+    }
+}
+
+/// A number of times, 1 where nothing is said.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Repeats(pub f64);
+
+impl Default for Repeats {
+    fn default() -> Repeats {
+        Repeats(1.0)
     }
 }
 

@@ -395,6 +395,7 @@ impl<'a> Draft<'a> {
         let choice = &self.cs.choices[c][self.choice[c] as usize];
         let mut forms: SmallVec<[Form; 4]> = SmallVec::new();
         let mut rough = false;
+        let before = k.compute;
         for &o in &choice.operands {
             let (form, r) = self.operand(k, o)?;
             rough |= r;
@@ -402,7 +403,7 @@ impl<'a> Draft<'a> {
         }
         let form = choice.part?.form(c as u32, &forms).ok()?;
         let (compute, rough) = choice.work.arithmetic(rough);
-        k.compute += compute;
+        k.compute = before + (k.compute - before) * choice.work.repeats.0 + compute;
         k.memory += choice.work.memory;
         Some((form, rough))
     }
