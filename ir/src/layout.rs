@@ -1,7 +1,7 @@
 //! How the elements of a tensor lie in memory: the one thing that says so, on every level.
 //!
 //! A type says what a tensor is, its layout where its elements stand: in which order the axes stride (`order`), which of them
-//! are cut into blocks that lie innermost (`blocks`), and whether rows are padded (`pad`). Streams have no layout; what is
+//! are cut into blocks that lie innermost (`blocks`), and what stands between rows (`gap`). Streams have no layout; what is
 //! stored has one, row-major where nothing is said.
 //!
 //! | text | of | in memory |
@@ -10,9 +10,9 @@
 //! | `layout(0, 2, 3, 1)` | `[N, C, H, W]` | `[N, H, W, C]`: channels last |
 //! | `layout(1, 0, 1:32)` | `[K, N]` | `[ceil(N/32), K, 32]`: panels of 32 columns |
 //! | `layout(1, 0, 1:32, 0:4)` | `[K, N]` | `[ceil(N/32), ceil(K/4), 32, 4]`: the same, four steps side by side |
-//! | `layout(0, 1 pad 16)` | `[M, K]` | `[M, 16*ceil(K/16)]`: every row begins at a multiple of 16 |
+//! | `layout(0, 1 gap 16)` | `[M, K]` | `[M, K + 16]`: 16 elements between rows, which are never read or written |
 //!
-//! Invariants: elements that are padding are 0; row-major is one value whatever the rank, so that row-major memory is the
+//! Invariants: elements that fill the last blocks are 0; row-major is one value whatever the rank, so that row-major memory is the
 //! same under every shape. The idea is TVM's and oneDNN's (blocked formats); XLA's `Layout` is the order alone.
 
 use crate::index::Ix;
@@ -28,8 +28,8 @@ pub struct Layout {
     order: Vec<u8>,
     /// Axes that are cut into blocks of so many, which lie innermost, in this order.
     blocks: Vec<(u8, u32)>,
-    /// The innermost extent is rounded up to a multiple of this; 0 for no padding.
-    pad: u32,
+    /// Elements between the end of a row and the next one, which nobody reads or writes.
+    gap: u32,
 }
 
 /// A dimension in memory.
@@ -48,16 +48,16 @@ impl Layout {
     pub const ROW_MAJOR: Layout = Layout {
         order: vec![],
         blocks: vec![],
-        pad: 0,
+        gap: 0,
     };
 
     /// The axes from the outermost to the innermost, those that are cut into blocks of some size that lie inside of all
-    /// others, and what the innermost extent is a multiple of.
+    /// others, and how many elements stand between rows.
     ///
     /// # Errors
     /// When an axis does not stand once in the order, or at most once among the blocks; when a block has no two elements; when
-    /// a layout of blocks is padded, which its blocks do.
-    pub fn new(order: &[usize], blocks: &[(usize, u32)], pad: u32) -> std::result::Result<Layout, String> {
+    /// a layout of blocks, or of no axes, has gaps.
+    pub fn new(order: &[usize], blocks: &[(usize, u32)], gap: u32) -> std::result::Result<Layout, String> {
         let rank = order.len();
         if rank > usize::from(u8::MAX) {
             return Err(format!("a layout of {rank} axes, expected at most {}", u8::MAX));
@@ -76,17 +76,17 @@ impl Layout {
                 return Err(format!("a layout with blocks of {n}, expected at least 2"));
             }
         }
-        if pad > 1 && (!blocks.is_empty() || rank == 0) {
-            return Err(format!("a layout padded to {pad}, which has blocks or no axes"));
+        if gap > 0 && (!blocks.is_empty() || rank == 0) {
+            return Err(format!("a layout with gaps of {gap}, which has blocks or no axes"));
         }
-        let plain = order.is_sorted() && blocks.is_empty() && pad <= 1;
+        let plain = order.is_sorted() && blocks.is_empty() && gap == 0;
         if plain {
             return Ok(Layout::ROW_MAJOR);
         }
         Ok(Layout {
             order: order.iter().map(|&a| a as u8).collect(),
             blocks: blocks.iter().map(|&(a, n)| (a as u8, n)).collect(),
-            pad: if pad <= 1 { 0 } else { pad },
+            gap,
         })
     }
 
@@ -157,23 +157,20 @@ impl Layout {
             Part::Inside(n) => Dim::Const(n.into()),
         };
         let mut out: Vec<Dim> = self.parts().map(extent).collect();
-        if self.pad > 0
-            && let Some(last) = out.last_mut()
-        {
-            let pad = i64::from(self.pad);
-            *last = &last.ceil_div(&Dim::Const(pad)) * pad;
+        if let (1.., Some(last)) = (self.gap, out.last_mut()) {
+            *last = &*last + i64::from(self.gap);
         }
         out
     }
 
-    /// The number of elements in memory, padding included.
+    /// The number of elements in memory, padding and gaps included.
     pub fn elements(&self, shape: &[Dim]) -> Dim {
         dim::product(&self.shape(shape))
     }
 
-    /// True when memory may hold more than the elements of a tensor of some extents.
+    /// True when blocks may hold more than the elements of a tensor of some extents.
     pub fn pads(&self, shape: &[Dim]) -> bool {
-        !self.is_row_major() && self.elements(shape) != dim::product(shape)
+        !self.blocks.is_empty() && self.elements(shape) != dim::product(shape)
     }
 
     /// Where an element stands, counted in elements, given one index an axis.
@@ -252,8 +249,8 @@ impl fmt::Display for Layout {
         let axes = self.order.iter().map(u8::to_string);
         let blocks = self.blocks.iter().map(|(a, n)| format!("{a}:{n}"));
         write!(f, "({}", axes.chain(blocks).collect::<Vec<_>>().join(", "))?;
-        if self.pad > 0 {
-            write!(f, " pad {}", self.pad)?;
+        if self.gap > 0 {
+            write!(f, " gap {}", self.gap)?;
         }
         f.write_str(")")
     }
@@ -283,7 +280,7 @@ impl Layout {
     pub fn parse(l: &mut Lexer) -> Result<Layout> {
         let place = l.place();
         l.expect("(")?;
-        let (mut order, mut blocks, mut pad) = (vec![], vec![], 0);
+        let (mut order, mut blocks, mut gap) = (vec![], vec![], 0);
         l.list(")", |l| {
             let here = l.place();
             let axis = l.index()?;
@@ -294,15 +291,15 @@ impl Layout {
             } else {
                 return Err(l.error_at(here, format!("axis {axis} behind blocks, which lie innermost")));
             }
-            if l.eat("pad") {
-                pad = count(l)?;
+            if l.eat("gap") {
+                gap = count(l)?;
                 if !l.is(")") {
                     return Err(l.unexpected("`)`"));
                 }
             }
             Ok(())
         })?;
-        Layout::new(&order, &blocks, pad).map_err(|e| l.error_at(place, e))
+        Layout::new(&order, &blocks, gap).map_err(|e| l.error_at(place, e))
     }
 }
 
@@ -332,12 +329,12 @@ mod tests {
             "(0, 2, 3, 1)",
             "(1, 0, 1:32)",
             "(0, 2, 1, 2:32, 1:4)",
-            "(0, 1 pad 16)",
-            "(1, 0 pad 8)",
+            "(0, 1 gap 16)",
+            "(1, 0 gap 8)",
         ] {
             assert_eq!(layout(text).to_string(), text);
         }
-        for plain in ["()", "(0, 1, 2)", "(0, 1 pad 1)"] {
+        for plain in ["()", "(0, 1, 2)", "(0, 1 gap 0)"] {
             assert!(layout(plain).is_row_major(), "{plain}");
         }
         assert_eq!(layout("(0, 1, 0:2)").to_string(), "(0, 1, 0:2)");
@@ -352,12 +349,12 @@ mod tests {
             ("(1, 0, 1:32, 1:2)", "1:1: a layout that cuts axis 1 twice"),
             ("(1, 0, 1:1)", "1:1: a layout with blocks of 1, expected at least 2"),
             (
-                "(1, 0, 1:8 pad 4)",
-                "1:1: a layout padded to 4, which has blocks or no axes",
+                "(1, 0, 1:8 gap 4)",
+                "1:1: a layout with gaps of 4, which has blocks or no axes",
             ),
             ("(1, 1:32, 0)", "1:11: axis 0 behind blocks, which lie innermost"),
-            ("(1 pad 4, 0)", "1:9: found `,`, expected `)`"),
-            ("(0, 1 pad 4294967296)", "1:11: 4294967296 elements, expected fewer"),
+            ("(1 gap 4, 0)", "1:9: found `,`, expected `)`"),
+            ("(0, 1 gap 4294967296)", "1:11: 4294967296 elements, expected fewer"),
         ] {
             assert_eq!(whole(text, Layout::parse).unwrap_err().to_string(), message, "{text}");
         }
@@ -378,7 +375,7 @@ mod tests {
             all.join(" ")
         };
         assert_eq!(shape("(0, 2, 3, 1)", &dims(&[2, 3, 4, 5])), "2 4 5 3");
-        assert_eq!(shape("(0, 1 pad 16)", &dims(&[3, 20])), "3 32");
+        assert_eq!(shape("(0, 1 gap 16)", &dims(&[3, 20])), "3 36");
         let panels = Layout::panels(3, 0, 1).unwrap();
         assert_eq!(panels.to_string(), "(0, 2, 1, 2:32)");
         assert_eq!(panels.shape(&dims(&[2, 7, 33])), dims(&[2, 2, 7, 32]));
@@ -402,8 +399,8 @@ mod tests {
             ("(2, 0, 1)", &[4, 1, 3]),
             ("(1, 0, 1:32)", &[3, 40]),
             ("(0, 2, 1, 2:4, 1:2)", &[2, 3, 9]),
-            ("(0, 1 pad 16)", &[3, 20]),
-            ("(1, 0 pad 4)", &[5, 2]),
+            ("(0, 1 gap 16)", &[3, 20]),
+            ("(1, 0 gap 4)", &[5, 2]),
         ] {
             let (layout, extents) = (layout(text), dims(shape));
             let known: Vec<usize> = shape.iter().map(|&d| d as usize).collect();

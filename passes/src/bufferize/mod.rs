@@ -13,6 +13,7 @@
 //! | `alias` | outputs that may be the memory of inputs |
 //! | `parts` | the operands of a concatenation are made in its result, a slice is a view |
 //! | `padding` | what is padded is made inside of the margins |
+//! | `spaced` | rows that would share the sets of a cache stand further apart |
 //! | `updates` | a scatter writes into its operand, and copies nothing |
 //! | `carried` | what an iteration leaves for the next one is made where it lies |
 //! | `in_place` | a kernel writes over an operand that nothing reads afterwards |
@@ -31,6 +32,7 @@ mod copies;
 mod in_place;
 mod padding;
 mod parts;
+mod spaced;
 mod updates;
 mod variants;
 
@@ -82,6 +84,7 @@ impl Pass for Bufferize {
             alias::declare(&mut p, &self.aliases).map_err(fail)?;
             place(&mut p);
             drop_unused_kernels(&mut p);
+            spaced::run(&mut p);
             alias::check(&p).map_err(fail)?;
         } else if !self.aliases.is_empty() || !p.aliases.is_empty() {
             let message = "outputs in the memory of inputs are for CPUs only; for a GPU, give no aliases";
