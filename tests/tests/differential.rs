@@ -218,13 +218,15 @@ fn products_of_two_types() {
             "graph @g(%0 x: f32[n, 40], %1 w: {dtype}[40, 70], %2 v: {dtype}[n, 40], %3 u: f32[40, 33]) symbols(n) {{
               %4 = contract{{{PRODUCT}}}(%0, %1)
               %5 = contract{{{PRODUCT}}}(%2, %3)
-              %6 = iota{{dtype=f32 shape=[40, 96] axis=1}}()
-              %7 = sin(%6)
-              %8 = cast{{to={dtype}}}(%7)
-              %9 = cast{{to=f32}}(%8)
-              %10 = contract{{{PRODUCT}}}(%0, %9)
-              %11 = relu(%10)
-              return a = %4, b = %5, c = %11
+              %6 = iota{{dtype=f32 shape=[40, 96] axis=0}}()
+              %7 = iota{{dtype=f32 shape=[40, 96] axis=1}}()
+              %8 = mul(%6, %7)
+              %9 = sin(%8)
+              %10 = cast{{to={dtype}}}(%9)
+              %11 = cast{{to=f32}}(%10)
+              %12 = contract{{{PRODUCT}}}(%0, %11)
+              %13 = relu(%12)
+              return a = %4, b = %5, c = %13
             }}"
         );
         let sizes: [&[(&str, i64)]; 4] = [&[("n", 1)], &[("n", 3)], &[("n", 33)], &[("n", 0)]];

@@ -124,7 +124,7 @@ impl OpDef for Def {
             paired.iter().zip(&shared).for_each(|(&p, e)| shape[p as usize] = e.clone());
             // A right operand may be stored in fewer bits.
             let narrow = side == 1 && d.dtype() == DType::F32 && d.chance(15);
-            let dtype = if narrow { draw::pick(d, &[DType::F16, DType::BF16]) } else { d.dtype() };
+            let dtype = if narrow { draw::pick(d, &DType::HALVES) } else { d.dtype() };
             types.push(Type::new(dtype, shape));
             batches.push(Attr::Ints(batch));
             contracted.push(Attr::Ints(contract));
