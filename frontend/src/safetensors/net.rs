@@ -256,11 +256,18 @@ impl Net {
             self.streamed.insert(w, compressed.bytes());
             return self.compressed_product(x, &compressed);
         }
+        let stored = self.type_of(w).dtype;
         let w = self.floats(w)?;
         let ty = self.type_of(w);
         let [other, kept] = multiplied(ty.dtype);
         let elements = ty.len().as_const().unwrap_or(0) as u64;
-        self.streamed.insert(w, elements * kept.bytes() as u64);
+        // What is stored in 16 bits is read so where f32 is asked for, too.
+        let bytes = if stored.is_half() {
+            kept.bytes().min(stored.bytes())
+        } else {
+            kept.bytes()
+        };
+        self.streamed.insert(w, elements * bytes as u64);
         let (x, w) = (self.cast(x, other)?, self.cast(w, kept)?);
         let last = self.graph.ty(x).rank() - 1;
         let f32 = || Attr::DType(DType::F32);
