@@ -72,6 +72,7 @@ fn tiles(c: &mut Criterion) {
             (TileKind::F32, 1, true),
             (TileKind::F16, 2, true),
             (TileKind::Bf16, 2, true),
+            (TileKind::F32ByF16, 2, true),
             (TileKind::U8I8, 2, true),
             (TileKind::U8I8, 1, true),
         ] {

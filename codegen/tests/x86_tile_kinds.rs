@@ -19,6 +19,9 @@ const FAMILIES: [TileFamily; 5] = [
     TileFamily::Amx,
 ];
 
+/// Kinds of 16-bit floats, of which every step counts alike.
+const HALVES: [TileKind; 4] = [TileKind::F16, TileKind::Bf16, TileKind::F32ByF16, TileKind::F32ByBf16];
+
 /// Every kernel of a kind that this CPU runs.
 fn kernels(kind: TileKind) -> Vec<TileKey> {
     let strides = if kind.interleave() > 1 {
@@ -118,8 +121,17 @@ impl Random {
             DType::U8 if extreme => 255,
             DType::I8 if extreme => 0x80,
             DType::U8 | DType::I8 => self.next() & 0xff,
+            DType::F32 => (self.next() as f32 / (1u64 << 30) as f32 - 1.0).to_bits().into(),
             half => half.to_half((self.next() & 0xffff) as f32 / 32768.0 - 1.0).into(),
         }
+    }
+}
+
+/// The float of these bits.
+fn float(dtype: DType, bits: u64) -> f32 {
+    match dtype {
+        DType::F32 => f32::from_bits(bits as u32),
+        half => half.from_half(bits as u16),
     }
 }
 
@@ -151,9 +163,9 @@ impl Chain {
     fn add(&mut self, kind: TileKind, a: u64, b: u64) {
         let [left, right, _] = kind.dtypes();
         // Two bf16 have a product that is a number of f32.
-        let product = || left.from_half(a as u16) * right.from_half(b as u16);
+        let product = || float(left, a) * float(right, b);
         match self {
-            Chain::Float(s) => *s = left.from_half(a as u16).mul_add(right.from_half(b as u16), *s),
+            Chain::Float(s) => *s = float(left, a).mul_add(float(right, b), *s),
             Chain::Int(s) => *s = s.wrapping_add(i32::from(a as u8) * i32::from(b as i8)),
             Chain::Pairs(_, even) if even.is_nan() => *even = product(),
             Chain::Pairs(s, even) => {
@@ -275,7 +287,7 @@ fn check(key: TileKey, case: Case, extreme: bool) {
 
 #[test]
 fn sixteen_bit_floats_are_chains_of_fused_multiply_adds() {
-    for kind in [TileKind::F16, TileKind::Bf16] {
+    for kind in HALVES {
         for key in kernels(kind) {
             CASES.into_iter().for_each(|case| check(key, case, false));
         }
@@ -310,10 +322,13 @@ fn sums_of_the_largest_bytes_are_exact() {
 /// Infinities, NaN, subnormals and zeros of both signs become what they are in f32.
 #[test]
 fn every_sixteen_bit_float_is_converted() {
-    for kind in [TileKind::F16, TileKind::Bf16] {
-        let [half, ..] = kind.dtypes();
+    for kind in HALVES {
+        let [left, half, _] = kind.dtypes();
         for key in kernels(kind).into_iter().filter(|k| k.rows == 1 && k.vectors == 2) {
-            let one = half.to_half(1.0);
+            let one: u32 = match left {
+                DType::F32 => 1f32.to_bits(),
+                half => half.to_half(1.0).into(),
+            };
             let mut map = MmapMut::map_anon(4096 * 2).expect("memory");
             let bytes = assemble_tile(key).expect("a kernel of the family");
             map[..bytes.len()].copy_from_slice(&bytes);
@@ -327,7 +342,7 @@ fn every_sixteen_bit_float_is_converted() {
                     b: b.as_ptr().cast(),
                     c: c.as_mut_ptr().cast(),
                     a_row: 0,
-                    a_k: 2,
+                    a_k: left.bytes() as i64,
                     c_row: 0,
                     k: 1,
                     blocks0: 1,

@@ -333,13 +333,13 @@ fn few_bits_write_nearly_the_same() {
     };
     let (whole, _, bytes) = logits(Some(WeightType::F32));
     let largest = whole.iter().fold(0f32, |m, x| m.max(x.abs()));
-    // A matrix whose inner dimension has no whole blocks, of 344, stays as it is.
+    // The folder has bf16, which products in f32 read as it is. A matrix whose inner dimension has no whole blocks, of 344, stays as it is.
     // Of what the largest logit is: half a step of 8 bits is 0.4 % of a weight, of 4 bits 7 %, and errors of 26 products add up.
     for (kind, least, share) in [
-        (WeightType::Bf16, 0.02, 0.51),
-        (WeightType::F16, 0.002, 1.01),
-        (WeightType::Int8, 0.03, 0.34),
-        (WeightType::Int4, 0.3, 0.26),
+        (WeightType::Bf16, 0.02, 1.0),
+        (WeightType::F16, 0.002, 1.0),
+        (WeightType::Int8, 0.03, 0.68),
+        (WeightType::Int4, 0.3, 0.52),
     ] {
         let (found, last, fewer) = logits(Some(kind));
         let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest;

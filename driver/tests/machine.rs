@@ -24,7 +24,7 @@ fn figures_are_measured_kept_and_read_back() {
     assert_eq!(measured.status, 0, "{}", measured.err);
     let figures: Value = serde_json::from_str(&measured.out).expect("JSON");
     assert_eq!(figures["origin"], "measured");
-    for kind in ["f32", "f16", "bf16", "u8i8"] {
+    for kind in ["f32", "f16", "bf16", "f32f16", "u8i8"] {
         assert!(figures["tiles"][kind].as_f64() > Some(1e8), "{kind}: {figures:#}");
     }
     let speed = |level: &Value| level["speeds"][0]["figure"].as_f64().expect("a speed");

@@ -152,6 +152,9 @@ impl DType {
     /// The floating-point types.
     pub const FLOATS: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
 
+    /// Those of 16 bits.
+    pub const HALVES: [DType; 2] = [DType::F16, DType::BF16];
+
     /// What it is to arithmetic.
     pub const fn format(self) -> Format {
         match self {

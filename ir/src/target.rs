@@ -31,6 +31,10 @@ pub enum TileKind {
     F16,
     /// bf16 by bf16, converted in registers and summed in f32.
     Bf16,
+    /// f32 by f16, which is converted in registers, summed in f32: what is stored in fewer bits is packed as it is stored.
+    F32ByF16,
+    /// f32 by bf16, in the same way.
+    F32ByBf16,
     /// bf16 by bf16, summed in f32 by pairs of steps: by instructions that add up in an order of their own and take what is below the
     /// smallest normal number for 0, where there are some. Of one run of whole [`BLOCK`](crate::loops::BLOCK)s of steps.
     Bf16Pairs,
@@ -45,10 +49,12 @@ pub enum TileKind {
 
 impl TileKind {
     /// Every kind.
-    pub const ALL: [TileKind; 7] = [
+    pub const ALL: [TileKind; 9] = [
         TileKind::F32,
         TileKind::F16,
         TileKind::Bf16,
+        TileKind::F32ByF16,
+        TileKind::F32ByBf16,
         TileKind::Bf16Pairs,
         TileKind::U8I8,
         TileKind::Q8,
@@ -60,6 +66,8 @@ impl TileKind {
         match self {
             TileKind::F32 => [DType::F32; 3],
             TileKind::F16 => [DType::F16, DType::F16, DType::F32],
+            TileKind::F32ByF16 => [DType::F32, DType::F16, DType::F32],
+            TileKind::F32ByBf16 => [DType::F32, DType::BF16, DType::F32],
             TileKind::Bf16 | TileKind::Bf16Pairs => [DType::BF16, DType::BF16, DType::F32],
             TileKind::U8I8 => [DType::U8, DType::I8, DType::I32],
             TileKind::Q8 | TileKind::Q4 => [DType::I8, DType::U8, DType::F32],
@@ -103,7 +111,7 @@ impl TileKind {
     /// Steps of the sum that lie side by side in a panel, column by column: as many as an instruction multiplies at once.
     pub const fn interleave(self) -> i64 {
         match self {
-            TileKind::F32 | TileKind::F16 | TileKind::Bf16 => 1,
+            TileKind::F32 | TileKind::F16 | TileKind::Bf16 | TileKind::F32ByF16 | TileKind::F32ByBf16 => 1,
             TileKind::Bf16Pairs => 2,
             TileKind::U8I8 | TileKind::Q8 | TileKind::Q4 => 4,
         }
@@ -115,6 +123,8 @@ impl TileKind {
             TileKind::F32 => "f32",
             TileKind::F16 => "f16",
             TileKind::Bf16 => "bf16",
+            TileKind::F32ByF16 => "f32f16",
+            TileKind::F32ByBf16 => "f32bf16",
             TileKind::Bf16Pairs => "bf16x2",
             TileKind::U8I8 => "u8i8",
             TileKind::Q8 => "q8",

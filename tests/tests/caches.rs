@@ -66,9 +66,10 @@ fn error(found: &[f32], wanted: &[f32]) -> f64 {
     f64::from(wrong.fold(0f32, f32::max) / largest)
 }
 
-/// Shared heads, windows, capped scores, ALiBi, both caches in one model.
-const FAMILIES: [(&str, Option<usize>); 7] = [
+/// Shared heads, windows, capped scores, ALiBi, both caches in one model, weights in f16.
+const FAMILIES: [(&str, Option<usize>); 8] = [
     ("llama", None),
+    ("llama_f16", None),
     ("qwen2", None),
     ("mistral", Some(24)),
     ("gemma2", Some(24)),

@@ -210,6 +210,30 @@ fn empty_tensors() {
     );
 }
 
+/// A right operand in 16 bits beside one in f32, which a run gives or which is a constant behind a cast, has tiles of its own; a left one has none.
+#[test]
+fn products_of_two_types() {
+    for dtype in ["f16", "bf16"] {
+        let text = format!(
+            "graph @g(%0 x: f32[n, 40], %1 w: {dtype}[40, 70], %2 v: {dtype}[n, 40], %3 u: f32[40, 33]) symbols(n) {{
+              %4 = contract{{{PRODUCT}}}(%0, %1)
+              %5 = contract{{{PRODUCT}}}(%2, %3)
+              %6 = iota{{dtype=f32 shape=[40, 96] axis=0}}()
+              %7 = iota{{dtype=f32 shape=[40, 96] axis=1}}()
+              %8 = mul(%6, %7)
+              %9 = sin(%8)
+              %10 = cast{{to={dtype}}}(%9)
+              %11 = cast{{to=f32}}(%10)
+              %12 = contract{{{PRODUCT}}}(%0, %11)
+              %13 = relu(%12)
+              return a = %4, b = %5, c = %13
+            }}"
+        );
+        let sizes: [&[(&str, i64)]; 4] = [&[("n", 1)], &[("n", 3)], &[("n", 33)], &[("n", 0)]];
+        everywhere(&format!("products by {dtype}"), &text, &sizes, Fill::Plain);
+    }
+}
+
 #[test]
 fn rank_zero() {
     plain(

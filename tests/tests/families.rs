@@ -1,10 +1,10 @@
 //! Folders of safetensors: small random models of each family against what transformers computes, all tokens at once and in steps.
 
 use brolga::generate::Model;
-use brolga::ir::{Number, Tensor};
+use brolga::ir::{ConstData, DType, Number, Target, Tensor};
 use brolga::{Options, compile, npy, source};
-use brolga_frontend::safetensors::{Form, OPTIONAL};
-use brolga_tests::{data, relative_error, run};
+use brolga_frontend::safetensors::{Form, OPTIONAL, WeightType};
+use brolga_tests::{data, relative_error, run, targets};
 use std::path::{Path, PathBuf};
 
 /// The largest error, over the largest magnitude of the reference, of weights in f32: both sides sum in f32, in other orders.
@@ -85,6 +85,50 @@ fn every_family_computes_what_transformers_does() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Weights in f16 are what modelling code in f32 has of the rounded numbers, on every kind of tiles; and their packed matrices, tables that are
+/// looked up in among them, take half of what they take in f32.
+#[test]
+fn weights_in_f16_are_the_same_numbers() {
+    for family in ["llama", "llama_gqa_tied", "gpt2"] {
+        let folder = data("families").join("families").join(family);
+        let inputs = arrays(&folder, "inputs.npz");
+        let graph = |weights: WeightType, target: &Target| {
+            let mut options = options(&inputs);
+            options.target = target.clone();
+            options.folder.weights = Some(weights);
+            let g = source::graph_for(&folder, &options).unwrap_or_else(|e| panic!("{family}: {e}"));
+            (g, options)
+        };
+        let (mut rounded, _) = graph(WeightType::F32, &Target::baseline());
+        let mut vectors = 0;
+        for c in &mut rounded.constants {
+            let t = c.to_tensor();
+            match t.shape().len() {
+                2 => c.data = ConstData::Dense(t.cast(DType::F16).cast(t.dtype())),
+                _ => vectors += (4 * t.len()).next_multiple_of(64),
+            }
+        }
+        let args: Vec<Tensor> = inputs.iter().map(|(_, t)| t.clone()).collect();
+        let wanted = rounded.eval(&args).unwrap_or_else(|e| panic!("{family}: {e}"));
+        for target in targets() {
+            let [whole, half] = [WeightType::F32, WeightType::F16].map(|weights| {
+                let (g, options) = graph(weights, &target);
+                compile(&g, &options).unwrap_or_else(|e| panic!("{family}: {e}"))
+            });
+            let [more, less] = [&whole, &half].map(|c| c.packed.bytes().len());
+            assert!(
+                2 * less <= more + vectors,
+                "{family} for {}: {less} of {more} bytes, of which vectors are {vectors}",
+                target.name
+            );
+            let session = half.session().unwrap_or_else(|e| panic!("{family}: {e}"));
+            let found = run(&session, &inputs.iter().cloned().collect()).unwrap_or_else(|e| panic!("{family}: {e}"));
+            let error = relative_error(&found[0].1, &wanted[0]);
+            assert!(error <= TOLERANCE, "{family} for {}: off by {error:e}", target.name);
+        }
+    }
 }
 
 /// Adapters that are merged give what peft gives: of other ranks and factors for some modules, of embeddings, with a module in place of the

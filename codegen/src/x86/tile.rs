@@ -19,6 +19,7 @@
 //! | f32 | as it lies | broadcast | `vfmadd231ps` |
 //! | f16 | converted by a load | a vector of steps converted, then broadcast | the same |
 //! | bf16 | converted by a load | broadcast and converted | the same |
+//! | f32 by f16 or bf16 | converted by a load | broadcast | the same |
 //! | bf16 in pairs | `[k/2][32][2]` | two steps broadcast | `vdpbf16ps`: two steps |
 //! | bf16 in pairs | the same; even and odd steps made f32 | the same | `vfmadd231ps`, twice: two steps |
 //! | u8 by i8, VNNI | `[k/4][32][4]` | four bytes broadcast | `vpdpbusd`: four steps |
@@ -56,7 +57,7 @@ use self::store::store;
 use super::assemble::assemble;
 use super::vir::{Binary, Cond, Dot, Elem, Function, G, GeneralOp, Level, Mem, Op, Operand, Scalar, Shift, Type, V};
 use super::{Error, Isa};
-use brolga_ir::{TileFamily, TileKind};
+use brolga_ir::{DType, TileFamily, TileKind};
 
 /// Columns of a packed panel of B, on every level.
 pub const PANEL: usize = brolga_ir::loops::PANEL as usize;
@@ -387,7 +388,7 @@ impl Body<'_> {
                 self.prefetch(f, b_disp + PREFETCH_BYTES);
             }
             self.fetch_ahead(f);
-            if self.key.kind == TileKind::F32 && self.isa.is_evex() && self.key.vectors == 1 {
+            if self.left_is_f32() && self.isa.is_evex() && self.key.vectors == 1 {
                 let Part::One(b) = self.right(f, b_disp, 0, None) else {
                     unreachable!("only bytes become words")
                 };
@@ -514,7 +515,9 @@ impl Body<'_> {
         let group = f.whole(Elem::U32);
         match (self.key.kind, mask) {
             (TileKind::F32, _) => Part::One(f.load(self.floats(), mem, None)),
-            (TileKind::F16 | TileKind::Bf16, _) => Part::One(self.widened(f, Operand::Mem(mem))),
+            (TileKind::F16 | TileKind::Bf16 | TileKind::F32ByF16 | TileKind::F32ByBf16, _) => {
+                Part::One(self.widened(f, Operand::Mem(mem)))
+            }
             (TileKind::Q8 | TileKind::Q4, _) => unreachable!("kinds with scales have kernels of their own"),
             (TileKind::Bf16Pairs, _) => {
                 let pairs = f.load(group, mem, None);
@@ -535,10 +538,17 @@ impl Body<'_> {
         }
     }
 
+    /// Whether elements of the left operand are used as they lie.
+    fn left_is_f32(&self) -> bool {
+        let [left, ..] = self.key.kind.dtypes();
+        left == DType::F32
+    }
+
     /// As many 16-bit floats as there are sums in a vector, converted.
     fn widened(&self, f: &mut Function, bits: Operand) -> V {
         let floats = self.floats();
-        if self.key.kind == TileKind::F16 {
+        let [_, right, _] = self.key.kind.dtypes();
+        if right == DType::F16 {
             return f.convert(floats.of(Elem::F16), Elem::F32, bits);
         }
         let wide = f.convert(floats.of(Elem::U16), Elem::U32, bits);
@@ -554,7 +564,7 @@ impl Body<'_> {
     fn left(&self, f: &mut Function, mem: Mem) -> Part {
         let group = f.whole(Elem::U32);
         match (self.key.kind, self.low) {
-            (TileKind::F32, _) => Part::One(f.broadcast(self.floats(), mem)),
+            (TileKind::F32 | TileKind::F32ByF16 | TileKind::F32ByBf16, _) => Part::One(f.broadcast(self.floats(), mem)),
             (TileKind::U8I8, None) => Part::One(f.broadcast(group, mem)),
             (TileKind::U8I8, Some(low)) => {
                 let bytes = f.broadcast(group, mem);

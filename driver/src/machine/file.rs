@@ -1,7 +1,7 @@
 //! The file of a machine's figures: JSON, in units of a second.
 //!
 //! ```text
-//! {"format": 2, "version": "0.1.0", "machine": {"cpu": …, "cores": 2, "target": …}, "hertz": 2.6e9, "tiles": {"f32": …}, …}
+//! {"format": 3, "version": "0.1.0", "machine": {"cpu": …, "cores": 2, "target": …}, "hertz": 2.6e9, "tiles": {"f32": …}, …}
 //! ```
 
 use super::Machine;
@@ -10,7 +10,7 @@ use brolga_ir::{Figures, TileKind};
 use serde_json::{Map, Value, json};
 
 /// The file's format; what it holds or means changes with it.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
 /// Figures as JSON.
 pub fn json(machine: &Machine, f: &Figures) -> Value {
@@ -176,7 +176,7 @@ mod tests {
         let text = text();
         refused("", "no figures: EOF");
         refused("{}", "`format` is missing");
-        refused(&text.replace("\"format\":2", "\"format\":1"), "format 1, expected 2");
+        refused(&text.replace("\"format\":3", "\"format\":2"), "format 2, expected 3");
         let version = format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
         refused(&text.replace(&version, "\"version\":\"0.0.1\""), "of brolga 0.0.1");
         refused(

@@ -68,9 +68,14 @@ impl WeightType {
     }
 }
 
-/// True for weights that products read as they are, with the other operand in the same type: it has the range of f32, and activations fit.
-pub fn products_take(dtype: DType) -> bool {
-    dtype == DType::BF16
+/// What a product with weights of a type multiplies: the types of its other operand, and of the weights. bf16 has the range of f32, so that
+/// activations fit; in f16 they may not, and stay f32.
+pub fn multiplied(weights: DType) -> [DType; 2] {
+    match weights {
+        DType::BF16 => [DType::BF16; 2],
+        DType::F16 => [DType::F32, DType::F16],
+        _ => [DType::F32; 2],
+    }
 }
 
 /// Bits of an element.

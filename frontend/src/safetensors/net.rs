@@ -1,10 +1,11 @@
 //! A network under construction, in the terms that papers and modelling code use: linear layers, norms, embeddings, attention.
 //!
-//! Invariant: activations are f32. A product with weights in bf16 rounds its other operand to bf16 and sums in f32, as modelling code that runs
-//! in bf16 does; weights of other types are widened.
+//! Invariant: activations are f32, and so are sums. A product with weights in f16 takes them as the same numbers in f32; one with weights in
+//! bf16 rounds its other operand to bf16, as modelling code that runs in bf16 does. Both are read as they are stored; what has more bits than f32
+//! is rounded to it.
 
 use super::Form;
-use super::compress::{Compressed, WeightType, products_take};
+use super::compress::{Compressed, WeightType, multiplied};
 use super::error::Fail;
 use super::steps::CacheType;
 use super::weights::Weights;
@@ -255,15 +256,19 @@ impl Net {
             self.streamed.insert(w, compressed.bytes());
             return self.compressed_product(x, &compressed);
         }
+        let stored = self.type_of(w).dtype;
         let w = self.floats(w)?;
         let ty = self.type_of(w);
-        let kept = if products_take(ty.dtype) { ty.dtype } else { DType::F32 };
+        let [other, kept] = multiplied(ty.dtype);
         let elements = ty.len().as_const().unwrap_or(0) as u64;
-        self.streamed.insert(w, elements * kept.bytes() as u64);
-        let (x, w) = match self.graph.ty(w).dtype {
-            dtype if products_take(dtype) => (self.cast(x, dtype)?, w),
-            _ => (x, self.cast(w, DType::F32)?),
+        // What is stored in 16 bits is read so where f32 is asked for, too.
+        let bytes = if stored.is_half() {
+            kept.bytes().min(stored.bytes())
+        } else {
+            kept.bytes()
         };
+        self.streamed.insert(w, elements * bytes as u64);
+        let (x, w) = (self.cast(x, other)?, self.cast(w, kept)?);
         let last = self.graph.ty(x).rank() - 1;
         let f32 = || Attr::DType(DType::F32);
         let attrs = [

@@ -60,7 +60,7 @@ impl Accumulator for Wrapping<i64> {
 }
 
 /// Checks operands' dtypes against the accumulator's and the result's: all floats or all integers, no operand loses
-/// bits in the accumulator, and sums are in a computing dtype.
+/// bits in the accumulator, and sums are in a computing dtype. Operands need not be of one dtype.
 pub fn check_dtypes(lhs: &Type, rhs: &Type, acc: DType, out: DType) -> Result<(), String> {
     let fits =
         |d: DType| d == acc || (d.is_float() && acc.is_float() || d.is_int() && acc.is_int()) && d.bits() < acc.bits();
@@ -74,15 +74,20 @@ pub fn check_dtypes(lhs: &Type, rhs: &Type, acc: DType, out: DType) -> Result<()
             ));
         }
     }
-    if lhs.dtype.is_float() && lhs.dtype != rhs.dtype {
-        return Err(format!("operands {lhs} and {rhs}, expected one float dtype"));
-    }
     if out == DType::Bool || out.is_float() != acc.is_float() {
         return Err(format!(
             "result dtype {out} from accumulator {acc}, expected both floats or both integers"
         ));
     }
     Ok(())
+}
+
+/// Checks that operands that are floats have one dtype.
+pub fn check_one_float(lhs: &Type, rhs: &Type) -> Result<(), String> {
+    match lhs.dtype.is_float() && lhs.dtype != rhs.dtype {
+        true => Err(format!("operands {lhs} and {rhs}, expected one float dtype")),
+        false => Ok(()),
+    }
 }
 
 /// Adds `x · factor` to every sum, with every `step`-th element of `xs`.

@@ -1,7 +1,7 @@
 //! `contract{lhs_batch, rhs_batch, lhs_contract, rhs_contract, acc, out}(lhs, rhs)`: sums of products over pairs of dimensions:
 //! `out[b…, m…, n…] = Σ_k… lhs[b…, m…, k…] · rhs[b…, n…, k…]` with each operand's dimensions where the attributes say; the
 //! result's are the batch dimensions (in the order of `lhs_batch`), then the free ones of lhs, then those of rhs, in order.
-//! Products are summed in `acc` and converted to `out`. Source: XLA `DotGeneral`; ONNX `MatMul`, `Gemm` and `Einsum`.
+//! Operands, which may be of two dtypes, are converted to `acc`, in which products are summed, and sums to `out`. Source: XLA `DotGeneral`; ONNX `MatMul`, `Gemm` and `Einsum`.
 
 use super::accumulate::{Accumulator, add_scaled, check_dtypes, load, store};
 use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Products, Role, Sample, Sides, WindowShape, arity, draw, shape};
@@ -122,7 +122,10 @@ impl OpDef for Def {
             }
             let mut shape: Vec<Dim> = (0..rank).map(|_| Dim::from(d.extent())).collect();
             paired.iter().zip(&shared).for_each(|(&p, e)| shape[p as usize] = e.clone());
-            types.push(Type::new(d.dtype(), shape));
+            // A right operand may be stored in fewer bits.
+            let narrow = side == 1 && d.dtype() == DType::F32 && d.chance(15);
+            let dtype = if narrow { draw::pick(d, &DType::HALVES) } else { d.dtype() };
+            types.push(Type::new(dtype, shape));
             batches.push(Attr::Ints(batch));
             contracted.push(Attr::Ints(contract));
         }
@@ -181,6 +184,9 @@ impl OpDef for Def {
             s([&[], &[]], [&[1], &[0]], I32, I32, (U8, &[5, 11]), (I8, &[11, 35])),
             s([&[], &[]], [&[1], &[1]], F32, F16, (F16, &[4, 9]), (F16, &[33, 9])),
             s([&[], &[]], [&[1], &[0]], F32, BF16, (BF16, &[7, 6]), (BF16, &[6, 20])),
+            s([&[], &[]], [&[1], &[1]], F32, F32, (F32, &[5, 9]), (F16, &[35, 9])),
+            s([&[], &[]], [&[1], &[0]], F32, BF16, (F32, &[3, 6]), (BF16, &[6, 20])),
+            s([&[0], &[0]], [&[2], &[1]], F32, F32, (F16, &[2, 3, 4]), (F32, &[2, 4, 6])),
             s([&[], &[]], [&[1], &[0]], F32, F32, (F32, &[2, 0]), (F32, &[0, 3])),
             s([&[], &[]], [&[1], &[0]], F32, F32, (F32, &[0, 3]), (F32, &[3, 2])),
         ]

@@ -3,7 +3,7 @@
 //! `out[n, o, p…] = Σ_{c, k…} x[n, g(o)·C/groups + c, p·stride - low + k·dilation] · w[o, c, k…]`, zero outside `x`. Where
 //! channels lie in memory, layouts say. Output extents are `floordiv(n + low + high - dilation·(kernel - 1) - 1, stride) + 1`. Source: ONNX `Conv`.
 
-use super::accumulate::{Accumulator, add_scaled, check_dtypes, load, store};
+use super::accumulate::{Accumulator, add_scaled, check_dtypes, check_one_float, load, store};
 use super::window::{self, Windows, reads};
 use super::{Access, Accuracy, Attr, AttrKind, Channels, Draw, Drawn, Op, OpDef, Products, Role, Sample, Sides, WindowShape, arity, draw, shape};
 use crate::index::{Ix, Var};
@@ -45,6 +45,7 @@ impl OpDef for Def {
         arity(inputs, 2)?;
         let (x, w) = (&inputs[0], &inputs[1]);
         check_dtypes(x, w, op.dtype("acc"), op.dtype("out"))?;
+        check_one_float(x, w)?;
         shape::check_rank("x", x, 3)?;
         shape::check_len("the shape of w", w.rank(), x.rank())?;
         let (strides, dilations) = (op.ints("strides"), op.ints("dilations"));

@@ -8,7 +8,7 @@
 //! between the elements and a convolution with the kernel reversed and its channels exchanged. The first is the sub-pixel convolution of W. Shi et al., Is the deconvolution layer the same as a
 //! convolutional layer?, arXiv 1609.07009.
 
-use super::accumulate::{Accumulator, check_dtypes, load, store};
+use super::accumulate::{Accumulator, check_dtypes, check_one_float, load, store};
 use super::window::{self, Windows};
 use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Role, Sample, arity, conv, draw, pad, shape};
 use crate::{Build, DType, Dim, Tensor, Type, Value};
@@ -37,6 +37,7 @@ impl OpDef for Def {
         arity(inputs, 2)?;
         let (x, w) = (&inputs[0], &inputs[1]);
         check_dtypes(x, w, op.dtype("acc"), op.dtype("out"))?;
+        check_one_float(x, w)?;
         shape::check_rank("x", x, 3)?;
         shape::check_len("the shape of w", w.rank(), x.rank())?;
         let (strides, dilations, extra) = (op.ints("strides"), op.ints("dilations"), op.ints("output_pad"));

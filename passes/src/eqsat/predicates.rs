@@ -58,6 +58,7 @@ predicates! {
     "is-float" [Asks::DType(&DType::FLOATS)] "the dtype is a float" |_, a| Some(a[0].stream()?.ty.dtype.is_float());
     "is-compute" [Asks::DType(&[DType::F32, DType::F32, DType::F64])] "the dtype is f32 or f64" |_, a| Some(is_compute(a[0].stream()?.ty.dtype));
     "is-double" [Asks::DType(&[DType::F64])] "the dtype is f64" |_, a| Some(a[0].stream()?.ty.dtype == DType::F64);
+    "is-half" [Asks::DType(&DType::HALVES)] "the dtype is f16 or bf16" |_, a| Some(a[0].stream()?.ty.dtype.is_half());
     "is-integer" [Asks::DType(&[DType::I64, DType::I32, DType::I16, DType::I8, DType::U32, DType::U8])] "the dtype is an integer" |_, a| Some(a[0].stream()?.ty.dtype.is_int());
     "is-bytes" [Asks::DType(&[DType::F32])] "the dtype is an integer of 8 bits" |_, a| {
         let dtype = a[0].stream()?.ty.dtype;
