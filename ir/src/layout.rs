@@ -114,6 +114,14 @@ impl Layout {
         self.order.is_empty()
     }
 
+    /// True when both are row-major but for gaps, and elements of the same row-major position stand in the same place, whatever
+    /// the shapes of as many elements.
+    pub fn places_as(&self, shape: &[Dim], other: &Layout, others: &[Dim]) -> bool {
+        let rows = |l: &Layout| l.order.is_sorted() && l.blocks.is_empty();
+        let same = self.gap == 0 || shape.last() == others.last();
+        rows(self) && rows(other) && self.gap == other.gap && same
+    }
+
     /// The axes of a tensor from the outermost to the innermost, blocks left aside.
     pub fn order(&self, rank: usize) -> Vec<usize> {
         match self.is_row_major() {
@@ -388,6 +396,16 @@ mod tests {
         assert_eq!(groups.to_string(), "(0, 3, 1, 2, 3:32, 2:4)");
         assert_eq!(groups.shape(&dims(&[2, 9, 7, 33])), dims(&[2, 2, 9, 2, 32, 4]));
         assert!(!layout("(1, 0)").pads(&[n.clone(), Dim::Const(4)]));
+    }
+
+    #[test]
+    fn gaps_stand_behind_rows_of_the_same_length() {
+        let alike = |a: &str, x: &[i64], b: &str, y: &[i64]| layout(a).places_as(&dims(x), &layout(b), &dims(y));
+        assert!(alike("()", &[3, 20], "()", &[60]));
+        assert!(alike("(0, 1 gap 4)", &[6, 20], "(0, 1, 2 gap 4)", &[2, 3, 20]));
+        assert!(!alike("(0, 1 gap 4)", &[6, 20], "(0, 1 gap 4)", &[3, 40]));
+        assert!(!alike("(0, 1 gap 4)", &[6, 20], "()", &[6, 20]));
+        assert!(!alike("(1, 0)", &[6, 20], "(1, 0)", &[6, 20]));
     }
 
     /// Index expressions and known places agree, no two elements share one, and all lie inside.

@@ -28,8 +28,7 @@ impl Kernel {
         };
         let alike = r.role == Role::In
             && w.role != Role::In
-            && r.layout.is_row_major()
-            && w.layout.is_row_major()
+            && r.layout.places_as(&r.ty.shape, &w.layout, &w.ty.shape)
             && r.ty.dtype.bytes() == w.ty.dtype.bytes()
             && r.ty.len() == w.ty.len();
         let stages = self.stages();

@@ -101,7 +101,7 @@ impl Classes {
             }
         }
         for steps in [&p.init, &p.steps] {
-            c.steps(steps);
+            c.steps(p, steps);
         }
         // What is known of members is known of the class.
         for at in 0..next {
@@ -112,17 +112,19 @@ impl Classes {
         c
     }
 
-    fn steps(&mut self, steps: &[Step]) {
+    fn steps(&mut self, p: &Structured, steps: &[Step]) {
         for step in steps {
             match step {
                 Step::Call { kernel, args, .. } => {
-                    for (i, SlotId(s)) in args.iter().enumerate() {
-                        self.join(*s as usize, self.first[*kernel as usize] + i, false);
+                    let operands = &p.kernels[*kernel as usize].operands;
+                    for (i, (s, operand)) in args.iter().zip(operands).enumerate() {
+                        let other = p.slot(*s).ty != operand.ty;
+                        self.join(s.0 as usize, self.first[*kernel as usize] + i, other);
                     }
                 }
                 _ => step.for_each_slot(&mut |SlotId(s)| self.block(s as usize, true)),
             }
-            step.blocks().into_iter().for_each(|b| self.steps(b));
+            step.blocks().into_iter().for_each(|b| self.steps(p, b));
         }
     }
 
