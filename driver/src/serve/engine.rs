@@ -7,12 +7,12 @@
 //!
 //! Invariant: `running[i]` is the sequence in slot `i` of the cache.
 
-use super::queue::{Event, Queue, Sink, Wanted};
+use super::queue::{Event, Queue, Sink, Told, Wanted};
 use super::refusal::{PANICKED, told};
 use crate::Result;
 use crate::generate::reply::{Finish, Pieces};
 use crate::generate::text::Tokenizer;
-use crate::generate::{Cache, Continuation, Model, Prefixes};
+use crate::generate::{Cache, Continuation, Likelihood, Model, Prefixes};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Tokens of prompts that are computed in a round, and at once: as many as [`Model::step`] computes at once.
@@ -34,6 +34,10 @@ pub struct Engine<'m> {
 struct Text<'m> {
     tokens: Continuation,
     pieces: Pieces<'m>,
+    /// How many of the likeliest tokens are told with each, where it is told how likely they were.
+    likeliest: Option<usize>,
+    /// Tokens whose text was not shown yet, where it is.
+    told: Vec<Told>,
     sink: Sink,
 }
 
@@ -118,7 +122,10 @@ impl<'m> Engine<'m> {
     fn start(&self, wanted: Wanted, sink: Sink) -> Option<Starting<'m>> {
         let prompt = &wanted.prompt[..];
         let begin = || -> Result<(Continuation, Cache)> {
-            let tokens = Continuation::new(self.model.facts(), prompt, wanted.settings.clone())?;
+            let mut tokens = Continuation::new(self.model.facts(), prompt, wanted.settings.clone())?;
+            if let Some(constraint) = &wanted.constraint {
+                tokens.hold_to(constraint.clone());
+            }
             self.model.check(prompt.len(), prompt)?;
             // The last token is computed for its logits.
             let before = &prompt[..prompt.len() - 1];
@@ -132,11 +139,14 @@ impl<'m> Engine<'m> {
                 let before = if wanted.goes_on { prompt } else { &[] };
                 let pieces = Pieces::new(self.tokenizer, before, &wanted.stops);
                 let kept = cache.tokens(0).len();
-                Some(Starting {
-                    text: Text { tokens, pieces, sink },
-                    cache,
-                    kept,
-                })
+                let text = Text {
+                    tokens,
+                    pieces,
+                    likeliest: wanted.likeliest,
+                    told: vec![],
+                    sink,
+                };
+                Some(Starting { text, cache, kept })
             }
             Err(e) => {
                 sink.send(Event::Failed(told(&e)));
@@ -220,8 +230,14 @@ impl Text<'_> {
 
     fn next(&mut self, logits: &[f32]) -> Result<Option<Finish>> {
         if let Some(token) = self.tokens.choose(logits)? {
+            if let Some(best) = self.likeliest {
+                self.told.push(Told {
+                    likelihood: Likelihood::of(logits, token, best),
+                    offset: self.pieces.given(),
+                });
+            }
             let (piece, stopped) = self.pieces.push(token)?;
-            self.show(piece);
+            self.show(piece, stopped);
             if stopped {
                 return Ok(Some(Finish::Stop));
             }
@@ -230,13 +246,20 @@ impl Text<'_> {
             return Ok(None);
         }
         let (rest, finish) = self.pieces.rest(self.tokens.end())?;
-        self.show(rest);
+        self.show(rest, true);
         Ok(Some(finish))
     }
 
-    fn show(&self, piece: String) {
-        if !piece.is_empty() {
-            self.sink.send(Event::Piece(piece));
+    /// Shows a piece with the tokens whose text begins in what is shown, and at the end all that are left, but for those of a text that ended it.
+    fn show(&mut self, text: String, ended: bool) {
+        let shown = self.pieces.shown();
+        let n = match ended && !self.pieces.stopped() {
+            true => self.told.len(),
+            false => self.told.iter().take_while(|t| t.offset < shown).count(),
+        };
+        let tokens: Vec<Told> = self.told.drain(..n).collect();
+        if !text.is_empty() || !tokens.is_empty() {
+            self.sink.send(Event::Piece { text, tokens });
         }
     }
 }
@@ -247,7 +270,7 @@ mod tests {
     use super::super::writer::Writer;
     use super::*;
     use crate::Options;
-    use crate::generate::{Generator, Settings};
+    use crate::generate::{Generator, Sampling, Settings};
     use std::sync::Arc;
 
     fn writer() -> Writer {
@@ -264,6 +287,8 @@ mod tests {
                 ignore_end: true,
                 ..Settings::default()
             },
+            constraint: None,
+            likeliest: None,
             stops: vec![],
             goes_on: true,
         }
@@ -279,7 +304,7 @@ mod tests {
         while let Some((_, event)) = events.blocking_recv() {
             match event {
                 Event::Begun { kept } => found = kept,
-                Event::Piece(piece) => text += &piece,
+                Event::Piece { text: piece, .. } => text += &piece,
                 Event::Ended { .. } => return Ok((text, found)),
                 Event::Failed(message) => return Err(message),
             }
@@ -321,6 +346,44 @@ mod tests {
         // Of one that runs, of none, of one that ended or runs: all but what is new and the last token.
         let kept = found.iter().map(|f| f.1).collect::<Vec<_>>();
         assert_eq!(kept, [0, prompts[0].len(), 0, prompts[3].len() - 1]);
+    }
+
+    /// Texts of two grammars in the same rounds, each with a state of its own, beside one of none.
+    #[test]
+    fn texts_of_forms_beside_others() {
+        use crate::generate::grammar::{Grammar, Grammars};
+        let w = writer();
+        let grammars = Grammars::of(&w.tokenizer, w.model.facts()).expect("there are");
+        let mut engine = Engine::new(&w.model, &w.tokenizer, 4, 0).expect("there is memory");
+        let queue = Queue::new(8);
+        let free = push(&queue, &[37, 690, 305], 40);
+        let held = |regex: &str, seed: u64| {
+            let mut wanted = wanted(&[37, 690, 305], 60);
+            wanted.settings.sampling = Sampling {
+                temperature: 1.5,
+                seed,
+                ..Sampling::default()
+            };
+            wanted.constraint = Some(grammars.constraint(&Grammar::Regex(regex.into())).expect("it is right"));
+            queue.push(vec![wanted]).expect("there is room")
+        };
+        let asked = [held("[0-9]{12}", 1), held("[0-9]{12}", 2), held("([a-z]{3}-){5}", 1)];
+        engine.guarded_round(&queue);
+        assert_eq!(engine.running.len(), 4, "they run together");
+        queue.close();
+        engine.run(&queue);
+        let [a, b, c] = asked.map(|events| text(events).expect("it ends").0);
+        for digits in [&a, &b] {
+            assert!(
+                digits.len() == 12 && digits.bytes().all(|d| d.is_ascii_digit()),
+                "{digits}"
+            );
+        }
+        assert_ne!(a, b);
+        let words: Vec<&str> = c.split('-').collect();
+        let letters = |w: &&str| w.len() == 3 && w.bytes().all(|b| b.is_ascii_lowercase());
+        assert!(words.len() == 6 && words[..5].iter().all(letters), "{c}");
+        assert_eq!(text(free), Ok((alone(&w, &[37, 690, 305], 40), 0)));
     }
 
     #[test]

@@ -4,20 +4,25 @@
 //! | module | what stands there |
 //! | --- | --- |
 //! | `api` | paths, and what is answered |
-//! | `fields`, `wishes`, `prompts` | what a request says |
+//! | `fields`, `wishes`, `prompts`, `forms` | what a request says |
 //! | `writer`, `encoder` | the model: texts, or embeddings |
 //! | `queue`, `engine` | requests that wait; the thread that computes all of them together |
-//! | `answer`, `stream`, `calls`, `refusal` | answers: whole, in pieces, with calls of tools, with what is wrong |
+//! | `answer`, `stream`, `logprobs`, `refusal` | answers: whole, in pieces, with how likely tokens were, with what is wrong |
+//! | `calling`, `call_grammar`, `calls` | tools that may be called, or have to be; calls in a reply |
 //!
 //! Invariants: a field that would change an answer is honoured or refused by name; a request that fails takes down no other that is not
 //! computed in the same run.
 
 mod answer;
 mod api;
+mod call_grammar;
+mod calling;
 mod calls;
 mod encoder;
 mod engine;
 mod fields;
+mod forms;
+mod logprobs;
 mod prompts;
 mod queue;
 mod refusal;
