@@ -3,7 +3,7 @@
 //! | module | what stands there |
 //! | --- | --- |
 //! | [`model`], [`cache`] | a compiled model; what it keeps of sequences |
-//! | [`continuation`] | what is chosen behind a prompt, and when it ends |
+//! | [`continuation`], [`hold`] | what is chosen behind a prompt, and when it ends; what holds it to a form |
 //! | [`encoder`] | what models with an encoder say of a source |
 //! | [`draft`] | tokens that a smaller model proposes |
 //! | `grammar`, `schema` | with the feature `grammar` (on by default): texts of a form; where in a schema something is wrong |
@@ -28,6 +28,7 @@ pub mod files;
 pub mod generator;
 #[cfg(feature = "grammar")]
 pub mod grammar;
+pub mod hold;
 #[cfg(feature = "text")]
 mod jinja;
 pub mod likelihood;
@@ -48,6 +49,7 @@ pub use continuation::{Continuation, End, Settings};
 pub use draft::Draft;
 pub use encoder::{Encoded, Encoder};
 pub use generator::{Generator, Prefixes};
+pub use hold::Hold;
 pub use likelihood::Likelihood;
 pub use model::Model;
 pub use sampling::Sampling;

@@ -221,6 +221,19 @@ mod tests {
                 let answer = Some(&answer).filter(|_| with_answer);
                 assert_eq!(fits(text, several, answer), expected, "{text}");
             }
+            // A tag that is a token without a text of its own comes before the same.
+            let tagged = Style {
+                begin: format!("<[5]> {}", style.begin),
+                ..style.clone()
+            };
+            let constraint = tagged.constraint(&grammars, &tools, false, None);
+            let mut constraint = constraint.unwrap_or_else(|e| panic!("{}", e.message));
+            let mut logits = vec![0.0; facts.vocabulary];
+            assert!(constraint.mask(&mut logits).is_ok());
+            let allowed: Vec<usize> = (0..logits.len()).filter(|&i| logits[i] == 0.0).collect();
+            assert_eq!(allowed, [5]);
+            let all = tokenizer.encode(&one, false).unwrap_or_else(|e| panic!("{e}"));
+            assert!([&[5][..], &all].concat().iter().all(|t| constraint.push(*t).is_ok()));
             let mut calls = Calls::new(tools.iter().map(|t| t.name.clone()).collect());
             let parts = [calls.push(&two), calls.rest()].concat();
             let call = |name: &str, arguments: &str| {

@@ -10,9 +10,9 @@ use super::prompts;
 use super::queue::Wanted;
 use super::refusal::{Refusal, told};
 use super::wishes::Wishes;
-use crate::generate::Model;
 use crate::generate::grammar::{Constraint, Grammar, Grammars};
 use crate::generate::text::{ChatTemplate, Ordered, Tokenizer};
+use crate::generate::{Model, draft};
 use crate::{Error, Result};
 use serde_json::json;
 use std::sync::{Arc, OnceLock};
@@ -26,6 +26,8 @@ pub struct Writer {
     pub model: Model,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// A smaller model, and how many tokens it proposes at once.
+    pub draft: Option<(Model, usize)>,
     /// Its template of chats, or why there is none.
     template: Result<ChatTemplate, String>,
     /// Grammars over its tokens, or why there are none; from the first request on that needs them.
@@ -71,7 +73,20 @@ impl Writer {
             template: ChatTemplate::of(model.files()).map_err(|e| told(&e)),
             grammars: OnceLock::new(),
             words: OnceLock::new(),
+            draft: None,
             model,
+        })
+    }
+
+    /// The same with a smaller model that proposes so many tokens at once.
+    ///
+    /// # Errors
+    /// As [`draft::check`].
+    pub fn with_draft(self, draft: Model, most: usize) -> Result<Writer> {
+        draft::check(&draft, &self.model, most)?;
+        Ok(Writer {
+            draft: Some((draft, most)),
+            ..self
         })
     }
 
