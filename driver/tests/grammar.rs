@@ -174,7 +174,7 @@ fn beams_find_the_best_text_of_a_form() {
     // A few beams, each with a state of its own, of a form with many texts.
     let schema = json!({
         "type": "object",
-        "properties": { "name": { "type": "string", "maxLength": 8 }, "ages": { "type": "array", "items": { "type": "integer" }, "maxItems": 3 } },
+        "properties": { "name": { "type": "string", "maxLength": 8 }, "ages": { "type": "array", "items": { "type": "integer", "minimum": 0, "maximum": 99 }, "maxItems": 3 } },
         "required": ["name", "ages"],
         "additionalProperties": false,
     });

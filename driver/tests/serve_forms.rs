@@ -175,7 +175,7 @@ fn what_cannot_be_held_to_is_told() {
     schema(object(json!({ "not": {} })), &["#/properties/a: ", "not"]);
     let referred = json!({ "$ref": "#/$defs/x~y", "$defs": { "x~y": { "items": { "type": "colour" } } } });
     schema(referred, &["#/$defs/x~0y/items: ", "colour"]);
-    schema(json!({ "$ref": "#/$defs/x", "$defs": {} }), &["#: ", "#/$defs/x"]);
+    schema(json!({ "$ref": "#/$defs/x", "$defs": {} }), &["#: ", "/$defs/x"]);
     schema(
         json!({ "anyOf": [{ "type": "null" }, { "type": "string", "format": "hue" }] }),
         &["#/anyOf/1: ", "hue"],

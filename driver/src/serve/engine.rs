@@ -11,13 +11,13 @@
 //! Invariant: `running[i]` is the sequence in slot `i` of the cache.
 
 use super::drafts::Drafts;
-use super::queue::{Event, Queue, Sink, Told, Wanted};
+use super::queue::{Event, Queue, Sink, Wanted};
 use super::refusal::{PANICKED, told};
+use super::text::Text;
 use crate::Result;
 use crate::generate::cache::shared;
-use crate::generate::reply::{Finish, Pieces};
 use crate::generate::text::Tokenizer;
-use crate::generate::{Cache, Continuation, Likelihood, Model, Prefixes};
+use crate::generate::{Cache, Continuation, Model, Prefixes};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Tokens of prompts that are computed in a round, and at once: as many as [`Model::step`] computes at once.
@@ -35,17 +35,6 @@ pub struct Engine<'m> {
     starting: Option<Starting<'m>>,
     /// What proposes tokens.
     drafts: Option<Drafts<'m>>,
-}
-
-/// A sequence.
-struct Text<'m> {
-    tokens: Continuation,
-    pieces: Pieces<'m>,
-    /// How many of the likeliest tokens are told with each, where it is told how likely they were.
-    likeliest: Option<usize>,
-    /// Tokens whose text was not shown yet, where it is.
-    told: Vec<Told>,
-    sink: Sink,
 }
 
 /// A sequence whose prompt is not whole yet.
@@ -188,18 +177,9 @@ impl<'m> Engine<'m> {
         };
         match begin() {
             Ok((tokens, cache, draft)) => {
-                let before = if wanted.goes_on { prompt } else { &[] };
-                let pieces = Pieces::new(self.tokenizer, before, &wanted.stops);
                 let kept = cache.tokens(0).len();
-                let text = Text {
-                    tokens,
-                    pieces,
-                    likeliest: wanted.likeliest,
-                    told: vec![],
-                    sink,
-                };
                 Some(Starting {
-                    text,
+                    text: Text::new(tokens, self.tokenizer, &wanted, sink),
                     cache,
                     draft,
                     kept,
@@ -296,73 +276,6 @@ impl<'m> Engine<'m> {
         }
         if let Some(drafts) = &mut self.drafts {
             drafts.clear();
-        }
-    }
-}
-
-impl Text<'_> {
-    /// Takes logits behind its tokens, and behind each of those that were proposed as long as they are chosen; true when it ended.
-    fn advance<'l>(&mut self, rows: impl Iterator<Item = &'l [f32]>, proposed: &[i64]) -> bool {
-        let mut proposed = proposed.iter();
-        for row in rows {
-            if self.step(row) {
-                return true;
-            }
-            if proposed.next() != self.tokens.tokens().last() {
-                break;
-            }
-        }
-        false
-    }
-
-    /// Takes logits; true when it ended.
-    fn step(&mut self, logits: &[f32]) -> bool {
-        match self.next(logits) {
-            Ok(None) => false,
-            Ok(Some(finish)) => {
-                let tokens = self.tokens.generated().len();
-                self.sink.send(Event::Ended { finish, tokens });
-                true
-            }
-            Err(e) => {
-                self.sink.send(Event::Failed(told(&e)));
-                true
-            }
-        }
-    }
-
-    fn next(&mut self, logits: &[f32]) -> Result<Option<Finish>> {
-        if let Some(token) = self.tokens.choose(logits)? {
-            if let Some(best) = self.likeliest {
-                self.told.push(Told {
-                    likelihood: Likelihood::of(logits, token, best),
-                    offset: self.pieces.given(),
-                });
-            }
-            let (piece, stopped) = self.pieces.push(token)?;
-            self.show(piece, stopped);
-            if stopped {
-                return Ok(Some(Finish::Stop));
-            }
-        }
-        if self.tokens.end().is_none() {
-            return Ok(None);
-        }
-        let (rest, finish) = self.pieces.rest(self.tokens.end())?;
-        self.show(rest, true);
-        Ok(Some(finish))
-    }
-
-    /// Shows a piece with the tokens whose text begins in what is shown, and at the end all that are left, but for those of a text that ended it.
-    fn show(&mut self, text: String, ended: bool) {
-        let shown = self.pieces.shown();
-        let n = match ended && !self.pieces.stopped() {
-            true => self.told.len(),
-            false => self.told.iter().take_while(|t| t.offset < shown).count(),
-        };
-        let tokens: Vec<Told> = self.told.drain(..n).collect();
-        if !text.is_empty() || !tokens.is_empty() {
-            self.sink.send(Event::Piece { text, tokens });
         }
     }
 }
@@ -467,6 +380,8 @@ mod tests {
             if let Some((model, most)) = draft {
                 engine = engine.with_draft(model, most).expect("there is memory");
             }
+            // Prompts are longer than that.
+            engine.chunk = 3;
             let queue = Queue::new(8);
             let asked = prompts.iter().zip(lengths).map(|(p, n)| {
                 let mut wanted = wanted(p, n);

@@ -6,7 +6,8 @@
 //! | `api` | paths, and what is answered |
 //! | `fields`, `wishes`, `prompts`, `forms` | what a request says |
 //! | `writer`, `encoder` | the model: texts, or embeddings |
-//! | `queue`, `engine`, `drafts` | requests that wait; the thread that computes all of them together; tokens that a smaller model proposes |
+//! | `queue`, `engine` | requests that wait; the thread that computes all of them together |
+//! | `text`, `drafts` | what is chosen of a text, and told; tokens that a smaller model proposes |
 //! | `answer`, `stream`, `logprobs`, `refusal` | answers: whole, in pieces, with how likely tokens were, with what is wrong |
 //! | `calling`, `call_grammar`, `calls` | tools that may be called, or have to be; calls in a reply |
 //!
@@ -28,6 +29,7 @@ mod prompts;
 mod queue;
 mod refusal;
 mod stream;
+mod text;
 mod wishes;
 mod writer;
 
