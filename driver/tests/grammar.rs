@@ -5,7 +5,8 @@
 mod common;
 
 use brolga::Options;
-use brolga::generate::grammar::{Grammar, Grammars};
+use brolga::generate::beams::{Beams, Early, search_held};
+use brolga::generate::grammar::{Constraint, Grammar, Grammars};
 use brolga::generate::text::Tokenizer;
 use brolga::generate::{Draft, End, Generator, Model, Sampling, Settings};
 use common::brolga as command;
@@ -117,6 +118,85 @@ fn expressions_and_grammars() {
     }
 }
 
+/// A text's score, and its tokens.
+type Scored = (f64, Vec<i64>);
+
+impl Writer {
+    /// All texts of a form behind these tokens, with the scores of beams whose lengths are to the power of `penalty`.
+    fn all(&self, prompt: &[i64], so_far: Scored, constraint: &Constraint, penalty: f64, out: &mut Vec<Scored>) {
+        let (sum, tokens) = so_far;
+        let mut cache = self.model.sequence().unwrap();
+        let logits = self.model.step(&mut cache, 0, &[prompt, &tokens].concat(), 1).unwrap();
+        let logits = logits.as_slice::<f32>().unwrap();
+        let total = logits.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
+        let mut left = logits.to_vec();
+        constraint.clone().mask(&mut left).unwrap();
+        let length = (tokens.len() + 1) as f64;
+        for (token, x) in (0..).zip(left).filter(|(_, x)| *x > f32::NEG_INFINITY) {
+            let sum = sum + f64::from(x) - total;
+            if self.model.facts().end.contains(&token) {
+                out.push((sum / length.powf(penalty), tokens.clone()));
+                continue;
+            }
+            let mut constraint = constraint.clone();
+            let all = [&tokens[..], &[token]].concat();
+            match constraint.push(token).unwrap() {
+                true => out.push((sum / length.powf(penalty), all)),
+                false => self.all(prompt, (sum, all), &constraint, penalty, out),
+            }
+        }
+    }
+}
+
+#[test]
+fn beams_find_the_best_text_of_a_form() {
+    let w = Writer::new();
+    let prompt = w.tokenizer.encode("Was she? ", true).unwrap();
+    let settings = Settings {
+        max_tokens: 30,
+        ..Settings::default()
+    };
+    for (regex, penalty) in [("yes|no|she", 1.0), ("(a|b){1,2}!?", 0.0), ("o{1,4}h?", 2.0)] {
+        let constraint = w.grammars.constraint(&Grammar::Regex(regex.into())).unwrap();
+        let mut all = vec![];
+        w.all(&prompt, (0.0, vec![]), &constraint, penalty, &mut all);
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        assert!((4..=64).contains(&all.len()), "{} texts", all.len());
+        let beams = Beams {
+            width: 64,
+            length_penalty: penalty,
+            early: Early::No,
+        };
+        let found = search_held(&w.model, &prompt, &beams, &settings, constraint.into()).unwrap();
+        assert_eq!((&found.tokens, found.end), (&all[0].1, End::Token), "{regex}");
+        assert!((f64::from(found.score) - all[0].0).abs() < 1e-3, "{regex}");
+    }
+    // A few beams, each with a state of its own, of a form with many texts.
+    let schema = json!({
+        "type": "object",
+        "properties": { "name": { "type": "string", "maxLength": 8 }, "ages": { "type": "array", "items": { "type": "integer", "minimum": 0, "maximum": 99 }, "maxItems": 3 } },
+        "required": ["name", "ages"],
+        "additionalProperties": false,
+    });
+    for early in [Early::No, Early::Yes, Early::Never] {
+        let beams = Beams {
+            width: 4,
+            early,
+            ..Beams::default()
+        };
+        let constraint = w.grammars.constraint(&Grammar::Schema(schema.clone())).unwrap();
+        let settings = Settings {
+            max_tokens: 100,
+            ..Settings::default()
+        };
+        let found = search_held(&w.model, &prompt, &beams, &settings, constraint.into()).unwrap();
+        let text = w.tokenizer.decode(&found.tokens).unwrap();
+        assert_eq!(found.end, End::Token, "{text}");
+        let found: Json = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert!(found["ages"].is_array() && found["name"].is_string(), "{text}");
+    }
+}
+
 #[test]
 fn forms_that_cannot_be_held_to() {
     let w = Writer::new();
@@ -130,12 +210,19 @@ fn forms_that_cannot_be_held_to() {
         assert!(needles.iter().all(|n| e.contains(n)), "{e}");
     };
     let schema = json!({ "type": "object", "properties": { "a": { "type": "array", "uniqueItems": true } } });
-    refused(&Grammar::Schema(schema), &["JSON schema", "uniqueItems"]);
+    refused(
+        &Grammar::Schema(schema),
+        &["JSON schema", "#/properties/a: ", "uniqueItems"],
+    );
     refused(
         &Grammar::Schema(json!({ "type": "colour" })),
         &["JSON schema", "colour"],
     );
     refused(&Grammar::Regex("[0-9".into()), &["regular expression"]);
+    refused(
+        &Grammar::Regex("[^\\s\\S]".into()),
+        &["regular expression", "no text fits"],
+    );
     refused(&Grammar::Lark("start: nothing".into()), &["grammar", "nothing"]);
 }
 
@@ -153,6 +240,13 @@ fn the_command_line() {
         (["--grammar", "yes.lark"], ["yes", "no"]),
         (["--regex", "(yes|no)"], ["yes", "no"]),
     ] {
+        let beams = run(&[&args[..], &["--beams", "3", "--temperature", "0"]].concat());
+        assert!(
+            beams.status == 0 && expected.contains(&beams.out.trim()),
+            "{} {}",
+            beams.out,
+            beams.err
+        );
         let ran = run(&args);
         assert!(
             ran.status == 0 && expected.contains(&ran.out.trim()),
@@ -165,7 +259,6 @@ fn the_command_line() {
         (&["--json-schema", "odd.json"][..], "odd.json"),
         (&["--grammar", "nowhere.lark"], "nowhere.lark"),
         (&["--regex", "yes", "--grammar", "yes.lark"], "cannot be used with"),
-        (&["--regex", "yes", "--beams", "2", "--temperature", "0"], "beams"),
         (&["--draft", &folder, "--beams", "2", "--temperature", "0"], "beams"),
     ] {
         let ran = run(args);

@@ -8,10 +8,11 @@ mod serving;
 use brolga::generate::reply::Reply;
 use brolga::generate::text::Tokenizer;
 use brolga::generate::{Generator, Model};
-use brolga::serve::Settings;
+use brolga::serve::{Server, Settings};
 use brolga::{Options, View, compile, source};
 use serde_json::{Value as Json, json};
 use serving::{EMMA, Running, folder, own, server, streamed, texts};
+use std::path::Path;
 use std::{fs, thread};
 
 #[test]
@@ -144,6 +145,51 @@ fn requests_together_are_as_alone() {
     for (prompt, found) in prompts.iter().zip(all) {
         assert_eq!(found, s.text(&body(prompt, 5)));
     }
+}
+
+/// A model that proposes tokens changes no text, whatever it is held to, and is refused where it does not fit.
+#[test]
+fn drafts_change_no_text() {
+    let s = Running::start(
+        &folder(),
+        &Options::default(),
+        Settings {
+            slots: 2,
+            draft: Some(folder()),
+            draft_tokens: 3,
+            ..Settings::new("tiny")
+        },
+    );
+    let free = server();
+    for more in [
+        json!({ "temperature": 0 }),
+        json!({ "temperature": 1.2, "seed": 3, "stop": "the", "n": 3 }),
+        json!({ "temperature": 1.2, "seed": 3, "structured_outputs": { "regex": "([a-z]{3}-){9}" } }),
+        json!({ "temperature": 0, "ignore_eos": true, "max_tokens": 1000 }),
+    ] {
+        let mut body = json!({ "prompt": ["Emma was", "She had", "Mr. Weston"], "max_tokens": 40, "logprobs": 1 });
+        body.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("fields").clone());
+        let [found, expected] = [&s, free].map(|s| s.ok("/v1/completions", &body));
+        assert_eq!(found["choices"], expected["choices"], "{body}");
+        let counts = |answer: &Json| answer["usage"]["completion_tokens"].clone();
+        assert_eq!(counts(&found), counts(&expected));
+    }
+    let refused = |model: &Path, draft: &Path, tokens: usize, message: &str| {
+        let settings = Settings {
+            draft: Some(draft.to_owned()),
+            draft_tokens: tokens,
+            ..Settings::new("tiny")
+        };
+        let e = Server::load(model, &Options::default(), 1, settings)
+            .err()
+            .expect("it does not fit");
+        assert!(e.to_string().contains(message), "{e}");
+    };
+    refused(&folder(), &folder(), 0, "a draft of no tokens");
+    refused(&folder(), Path::new("nowhere"), 4, "nowhere");
+    refused(encoder().path(), &folder(), 4, "an encoder writes no text");
 }
 
 #[test]

@@ -4,11 +4,11 @@ use super::inputs::threads;
 use super::{ModelArgs, Outcome, note, print_json, print_raw, time};
 use brolga::generate::beams::{self, Beams, Early};
 #[cfg(feature = "grammar")]
-use brolga::generate::grammar::{Constraint, Grammar, Grammars};
+use brolga::generate::grammar::{Grammar, Grammars};
 use brolga::generate::reply::{Finish, Reply};
 use brolga::generate::stop::Stops;
 use brolga::generate::text::{ChatTemplate, Tokenizer};
-use brolga::generate::{Draft, End, Generator, Model, Prefixes, Sampling, Settings};
+use brolga::generate::{Draft, End, Generator, Hold, Model, Prefixes, Sampling, Settings};
 use clap::{Args, ValueEnum};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -83,8 +83,7 @@ pub struct Aids {
     /// A model that proposes tokens.
     draft: Option<Model>,
     /// What texts are held to.
-    #[cfg(feature = "grammar")]
-    constraint: Option<Constraint>,
+    hold: Hold,
 }
 
 /// Options of every command that generates.
@@ -157,22 +156,15 @@ impl GenerateArgs {
         Ok(Model::load(path, &self.read.options()?, self.threads)?)
     }
 
-    /// Whether anything is to stand beside the model.
-    fn wants_aids(&self) -> bool {
-        #[cfg(feature = "grammar")]
-        if self.json_schema.is_some() || self.regex.is_some() || self.grammar.is_some() {
-            return true;
-        }
-        self.draft.is_some()
-    }
-
     /// What stands beside the model, once for all replies.
     pub fn aids(&self, model: &Model, tokenizer: &Tokenizer) -> Result<Aids, super::Failure> {
         #[cfg(feature = "grammar")]
-        let constraint = match self.grammar()? {
-            Some(grammar) => Some(Grammars::of(tokenizer, model.facts())?.constraint(&grammar)?),
-            None => None,
+        let hold = match self.grammar()? {
+            Some(grammar) => Grammars::of(tokenizer, model.facts())?.constraint(&grammar)?.into(),
+            None => Hold::default(),
         };
+        #[cfg(not(feature = "grammar"))]
+        let hold = Hold::default();
         #[cfg(not(feature = "grammar"))]
         let _ = (model, tokenizer);
         // A draft is as its folder has it.
@@ -181,8 +173,7 @@ impl GenerateArgs {
         let load = |path| Model::load(path, &options, self.threads);
         Ok(Aids {
             draft: self.draft.as_ref().map(load).transpose()?,
-            #[cfg(feature = "grammar")]
-            constraint,
+            hold,
         })
     }
 
@@ -230,11 +221,8 @@ impl GenerateArgs {
         prompt: &[i64],
         goes_on: bool,
     ) -> brolga::Result<Reply<'m, 't>> {
-        let mut generator = Generator::new(model, prefixes, prompt, self.settings(model))?;
-        #[cfg(feature = "grammar")]
-        if let Some(constraint) = &aids.constraint {
-            generator = generator.held_to(constraint.clone());
-        }
+        let generator = Generator::new(model, prefixes, prompt, self.settings(model))?;
+        let mut generator = generator.held_to(aids.hold.clone());
         if let Some(draft) = &aids.draft {
             generator = generator.with_draft(Draft::new(draft, model, self.draft_tokens)?);
         }
@@ -269,8 +257,8 @@ impl Generate {
         };
         let loaded = start.elapsed().as_secs_f64();
         let beams = self.beams(&model)?;
-        if beams.width > 1 && self.how.wants_aids() {
-            let message = "beams are not held to grammars, and have no draft; --beams 1 goes on token by token";
+        if beams.width > 1 && self.how.draft.is_some() {
+            let message = "beams have no draft; --beams 1 goes on token by token";
             return Err(message.to_owned().into());
         }
         let aids = self.how.aids(&model, &tokenizer)?;
@@ -281,7 +269,7 @@ impl Generate {
         let goes_on = !self.chat && model.encoder().is_none();
         let done = match beams.width {
             1 => self.grow(&model, &aids, &tokenizer, &tokens, (goes_on, loaded))?,
-            _ => self.search(&model, &tokenizer, &tokens, goes_on, (&beams, loaded))?,
+            _ => self.search(&model, aids.hold, &tokenizer, &tokens, goes_on, (&beams, loaded))?,
         };
         self.report(&done, tokens.len())
     }
@@ -333,13 +321,14 @@ impl Generate {
     fn search(
         &self,
         model: &Model,
+        hold: Hold,
         tokenizer: &Tokenizer,
         prompt: &[i64],
         goes_on: bool,
         (beams, loaded): (&Beams, f64),
     ) -> Result<Done, super::Failure> {
         let start = Instant::now();
-        let found = beams::search(model, prompt, beams, &self.how.settings(model))?;
+        let found = beams::search_held(model, prompt, beams, &self.how.settings(model), hold)?;
         let mut stream = tokenizer.stream_behind(if goes_on { prompt } else { &[] });
         let mut text = String::new();
         for &token in &found.tokens {

@@ -21,11 +21,13 @@ Answers POST /v1/chat/completions, /v1/completions and /v1/embeddings (of encode
 others run are computed together with them, and what prompts have in common is computed once. Ctrl-C or SIGTERM lets those that run finish and
 takes no more; again, it ends at once.
 
-Without temperature and the like, tokens are chosen as the model's generation_config.json says, or else the best one always. A field that would
-change the answer and is not supported is refused by name.
+Without temperature and the like, tokens are chosen as the model's generation_config.json says, or else the best one always. `response_format` and
+`structured_outputs` hold replies to schemas, regular expressions and grammars, `tool_choice` to calls; `logprobs` tells how likely the model found
+tokens, before anything is done to its logits. A field that would change the answer and is not supported is refused by name.
 
 Examples:
   brolga serve folder
+  brolga serve large --draft small
   brolga serve model.brolga --port 0 --slots 8 --api-key secret
   curl http://127.0.0.1:8080/v1/completions -d '{\"prompt\": \"Emma was\", \"max_tokens\": 32}'
   curl http://127.0.0.1:8080/v1/chat/completions -N -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}], \"stream\": true}'")]
@@ -50,6 +52,12 @@ pub struct Serve {
     /// Sequences that ended and are kept, for prompts that begin alike
     #[arg(long, value_name = "N", default_value_t = 8)]
     keep: usize,
+    /// A smaller model of the same vocabulary, which proposes tokens that are checked together: texts are the same, and sooner there
+    #[arg(long, value_name = "MODEL")]
+    draft: Option<PathBuf>,
+    /// Tokens that it proposes at once
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    draft_tokens: usize,
     /// Most bytes of a request, such as 64K or 4M
     #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = bytes)]
     max_body: u64,
@@ -74,6 +82,8 @@ impl Serve {
             queue: self.queue,
             kept: self.keep,
             max_body: usize::try_from(self.max_body)?,
+            draft: self.draft,
+            draft_tokens: self.draft_tokens,
             api_key: self.api_key.or_else(|| std::env::var(API_KEY).ok()),
             ..Settings::new(self.name.unwrap_or_else(|| name(&self.model)))
         };

@@ -3,6 +3,10 @@
 //! Each step takes the likeliest continuations of all beams together, by the sum of the logarithms of their tokens' probabilities. Those that
 //! end are set aside by their score, the sum over a power of their length; the others are the next beams.
 //!
+//! Texts that are held to a form have a state of it each, which a beam takes along from the one that it went on from. What may not follow has no
+//! probability, and those that may keep theirs, as with transformers' `prefix_allowed_tokens_fn`. A text that nothing may follow has ended, and
+//! where all have, the search has.
+//!
 //! Invariant: the tokens are those of transformers' `generate(num_beams=…)` without sampling. Source: `_beam_search` there, with its three ways
 //! to stop early.
 
@@ -10,6 +14,7 @@ use super::cache::Cache;
 use super::continuation::{End, Settings};
 use super::files::{Files, GENERATION};
 use super::generator::begin;
+use super::hold::Hold;
 use super::model::Model;
 use super::sampling::Sampler;
 use crate::{Error, Result};
@@ -105,6 +110,25 @@ struct Beam {
     tokens: Vec<i64>,
     /// The sum of the logarithms of their probabilities.
     sum: f32,
+    /// What holds it to a form.
+    hold: Hold,
+    /// True where nothing may follow.
+    whole: bool,
+}
+
+impl Beam {
+    /// The beam that a token makes of one; `ends` are tokens that end a text.
+    fn with(&self, from: usize, token: i64, sum: f32, ends: &[i64]) -> Result<Beam> {
+        let mut beam = Beam {
+            from,
+            tokens: [&self.tokens[..], &[token]].concat(),
+            sum,
+            hold: self.hold.clone(),
+            whole: true,
+        };
+        beam.whole = ends.contains(&token) || beam.hold.push(token)?;
+        Ok(beam)
+    }
 }
 
 /// Searches the best text behind a prompt; of a model with an encoder the prompt is what the encoder reads.
@@ -112,6 +136,14 @@ struct Beam {
 /// # Errors
 /// As of [`Generator::new`](super::Generator::new); when tokens are to be drawn, or there are more beams than tokens.
 pub fn search(model: &Model, prompt: &[i64], beams: &Beams, settings: &Settings) -> Result<Found> {
+    search_held(model, prompt, beams, settings, Hold::default())
+}
+
+/// The same of texts that are held to a form.
+///
+/// # Errors
+/// As of [`search`]; when a grammar cannot be followed any further.
+pub fn search_held(model: &Model, prompt: &[i64], beams: &Beams, settings: &Settings, hold: Hold) -> Result<Found> {
     let facts = model.facts();
     settings.sampling.validate().map_err(Error::Option)?;
     if settings.sampling.temperature > 0.0 {
@@ -126,24 +158,29 @@ pub fn search(model: &Model, prompt: &[i64], beams: &Beams, settings: &Settings)
     let left = facts.context.map_or(usize::MAX, |c| c - prompt.len());
     let most = settings.max_tokens.min(left);
     let ends: &[i64] = if settings.ignore_end { &[] } else { &facts.end };
-    let ended = |b: &Beam| b.tokens.last().is_some_and(|t| ends.contains(t));
+    let held = !hold.is_free();
     // Even where all ways of a beam to end are among them, as many go on as there are beams.
     let looked_at = beams.width * (1 + ends.len()).max(2);
     let mut side = Side::new(model, &first, beams.width)?;
     let mut logits = side.start(&prompt)?;
     let mut sampler = Sampler::new(settings.sampling.clone(), prompt.len());
-    let mut running = vec![Beam::default()];
+    let mut running = vec![Beam {
+        hold,
+        ..Beam::default()
+    }];
     let mut finished: Vec<(f32, Beam)> = vec![];
     for n in 1..=most {
         let mut next = vec![];
         for (i, (beam, row)) in running
-            .iter()
+            .iter_mut()
             .zip(logits.chunks_exact_mut(facts.vocabulary))
             .enumerate()
         {
             log_softmax(row);
-            let scores = sampler.adjusted(row, &[&prompt[..], &beam.tokens].concat());
-            let known = scores.iter().enumerate().filter(|(_, p)| !p.is_nan());
+            row.copy_from_slice(sampler.adjusted(row, &[&prompt[..], &beam.tokens].concat()));
+            beam.hold.mask(row)?;
+            let may_follow = |p: &f32| !(p.is_nan() || held && *p == f32::NEG_INFINITY);
+            let known = row.iter().enumerate().filter(|(_, p)| may_follow(p));
             next.extend(known.map(|(token, p)| (p + beam.sum, i, token)));
         }
         // The best first; of equal ones the first.
@@ -154,17 +191,14 @@ pub fn search(model: &Model, prompt: &[i64], beams: &Beams, settings: &Settings)
             next.truncate(looked_at);
         }
         next.sort_unstable_by(order);
-        let next = next.into_iter().map(|(sum, from, token)| Beam {
-            from,
-            tokens: [&running[from].tokens[..], &[token as i64]].concat(),
-            sum,
-        });
-        let next: Vec<Beam> = next.collect();
-        let done = next.iter().take(beams.width).filter(|b| ended(b) || n == most);
+        let next = next.into_iter();
+        let next = next.map(|(sum, from, token)| running[from].with(from, token as i64, sum, ends));
+        let next: Vec<Beam> = next.collect::<Result<_>>()?;
+        let done = next.iter().take(beams.width).filter(|b| b.whole || n == most);
         finished.extend(done.map(|b| (beams.score(b.sum, n), b.clone())));
         finished.sort_by(|a, b| b.0.total_cmp(&a.0));
         finished.truncate(beams.width);
-        running = next.into_iter().filter(|b| !ended(b)).take(beams.width).collect();
+        running = next.into_iter().filter(|b| !b.whole).take(beams.width).collect();
         let best = running.iter().map(|b| b.sum).fold(f32::NEG_INFINITY, f32::max);
         let full = finished.len() == beams.width;
         let length = match beams.early {
@@ -172,7 +206,7 @@ pub fn search(model: &Model, prompt: &[i64], beams: &Beams, settings: &Settings)
             _ => n,
         };
         let hopeless = full && finished.iter().all(|(score, _)| beams.score(best, length) <= *score);
-        if n == most || hopeless || full && beams.early == Early::Yes {
+        if n == most || running.is_empty() || hopeless || full && beams.early == Early::Yes {
             break;
         }
         logits = side.go_on(&prompt, &running)?;
@@ -180,12 +214,12 @@ pub fn search(model: &Model, prompt: &[i64], beams: &Beams, settings: &Settings)
     let Some((score, mut best)) = finished.into_iter().next() else {
         return Err(Error::Option("a text of no tokens".into()));
     };
-    let end = match (ended(&best), most < settings.max_tokens) {
+    let end = match (best.whole, most < settings.max_tokens) {
         (true, _) => End::Token,
         (false, true) => End::Context,
         (false, false) => End::Length,
     };
-    if end == End::Token {
+    if best.tokens.last().is_some_and(|t| ends.contains(t)) {
         best.tokens.pop();
     }
     Ok(Found {

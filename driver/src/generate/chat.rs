@@ -91,6 +91,13 @@ impl ChatTemplate {
         })
     }
 
+    /// Whether the template for chats with tools has this in its text.
+    pub fn mentions(&self, text: &str) -> bool {
+        let environment = self.with_tools.as_ref().unwrap_or(&self.environment);
+        let template = environment.get_template("chat");
+        template.is_ok_and(|t| t.source().contains(text))
+    }
+
     /// A chat as one text, which ends where the model's reply begins. Messages are objects with `role` and `content`, and what else a template
     /// reads; tools a list of their schemas.
     ///

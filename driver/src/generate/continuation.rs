@@ -1,7 +1,6 @@
 //! What follows a prompt, token by token as logits come: which token is chosen, and when there are no more.
 
-#[cfg(feature = "grammar")]
-use super::grammar::Constraint;
+use super::hold::Hold;
 use super::sampling::{Sampler, Sampling};
 use crate::{Error, Result};
 use brolga_frontend::safetensors::Facts;
@@ -51,8 +50,7 @@ pub struct Continuation {
     prompt: usize,
     end: Option<End>,
     /// What it is held to.
-    #[cfg(feature = "grammar")]
-    constraint: Option<Constraint>,
+    hold: Hold,
 }
 
 impl Continuation {
@@ -73,8 +71,7 @@ impl Continuation {
             tokens: prompt.to_vec(),
             prompt: prompt.len(),
             end: None,
-            #[cfg(feature = "grammar")]
-            constraint: None,
+            hold: Hold::default(),
         };
         new.measure();
         Ok(new)
@@ -101,10 +98,9 @@ impl Continuation {
         (self.max_tokens - self.generated().len().min(self.max_tokens)).min(context)
     }
 
-    /// Holds what follows to a grammar.
-    #[cfg(feature = "grammar")]
-    pub fn hold_to(&mut self, constraint: Constraint) {
-        self.constraint = Some(constraint);
+    /// Holds what follows to a form.
+    pub fn hold_to(&mut self, hold: impl Into<Hold>) {
+        self.hold = hold.into();
     }
 
     /// Takes logits behind the tokens that there are; the token that was chosen, where it goes on.
@@ -120,7 +116,7 @@ impl Continuation {
             self.end = Some(End::Token);
             return Ok(None);
         }
-        let whole = self.is_whole(token)?;
+        let whole = self.hold.push(token)?;
         self.tokens.push(token);
         self.measure();
         if whole {
@@ -129,30 +125,13 @@ impl Continuation {
         Ok(Some(token))
     }
 
-    #[cfg(feature = "grammar")]
     fn next(&mut self, logits: &[f32]) -> Result<i64> {
-        let Some(constraint) = &mut self.constraint else {
+        if self.hold.is_free() {
             return Ok(self.sampler.next(logits, &self.tokens));
-        };
+        }
         let mut left = logits.to_vec();
-        constraint.mask(&mut left)?;
+        self.hold.mask(&mut left)?;
         Ok(self.sampler.next(&left, &self.tokens))
-    }
-
-    #[cfg(not(feature = "grammar"))]
-    fn next(&mut self, logits: &[f32]) -> Result<i64> {
-        Ok(self.sampler.next(logits, &self.tokens))
-    }
-
-    /// True where nothing may follow a token.
-    #[cfg(feature = "grammar")]
-    fn is_whole(&mut self, token: i64) -> Result<bool> {
-        self.constraint.as_mut().map_or(Ok(false), |c| c.push(token))
-    }
-
-    #[cfg(not(feature = "grammar"))]
-    fn is_whole(&mut self, _: i64) -> Result<bool> {
-        Ok(false)
     }
 
     /// Ends what is as long as it may be.

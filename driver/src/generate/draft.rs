@@ -31,18 +31,7 @@ impl<'m> Draft<'m> {
     /// # Errors
     /// When the vocabularies differ, one of the two has an encoder, no tokens are asked for, or there is no memory.
     pub fn new(draft: &'m Model, model: &Model, most: usize) -> Result<Draft<'m>> {
-        let [small, large] = [draft, model].map(|m| m.facts().vocabulary);
-        if small != large {
-            return Err(Error::Option(format!(
-                "a draft model with a vocabulary of {small}, for one of {large}: their tokens are not the same"
-            )));
-        }
-        if draft.encoder().is_some() || model.encoder().is_some() {
-            return Err(Error::Option("a draft for a model with an encoder".into()));
-        }
-        if most == 0 {
-            return Err(Error::Option("a draft of no tokens".into()));
-        }
+        check(draft, model, most)?;
         Ok(Draft {
             cache: draft.sequence()?,
             model: draft,
@@ -66,8 +55,7 @@ impl<'m> Draft<'m> {
         while proposed.len() < most {
             let logits = self.model.step(&mut self.cache, 0, &next, 1)?;
             let logits = logits.as_slice::<f32>().expect("logits are f32");
-            let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)));
-            next = vec![best.expect("there are tokens") as i64];
+            next = vec![best(logits)];
             proposed.extend(&next);
         }
         self.proposed += proposed.len();
@@ -82,6 +70,32 @@ impl<'m> Draft<'m> {
     pub(super) fn accept(&mut self) {
         self.accepted += 1;
     }
+}
+
+/// Checks that a model can propose so many tokens at once for another one.
+///
+/// # Errors
+/// When the vocabularies differ, one of the two has an encoder, or no tokens are asked for.
+pub fn check(draft: &Model, model: &Model, most: usize) -> Result<()> {
+    let [small, large] = [draft, model].map(|m| m.facts().vocabulary);
+    if small != large {
+        return Err(Error::Option(format!(
+            "a draft model with a vocabulary of {small}, for one of {large}: their tokens are not the same"
+        )));
+    }
+    if draft.encoder().is_some() || model.encoder().is_some() {
+        return Err(Error::Option("a draft for a model with an encoder".into()));
+    }
+    if most == 0 {
+        return Err(Error::Option("a draft of no tokens".into()));
+    }
+    Ok(())
+}
+
+/// The token with the largest logit, the first of equal ones.
+pub(crate) fn best(logits: &[f32]) -> i64 {
+    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)));
+    best.expect("there are tokens") as i64
 }
 
 /// Logits behind a text and behind each token that was proposed for it.

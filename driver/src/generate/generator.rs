@@ -3,6 +3,7 @@
 use super::cache::{Cache, shared};
 use super::continuation::{Continuation, End, Settings};
 use super::draft::{Checked, Draft};
+use super::hold::Hold;
 use super::model::Model;
 use crate::{Error, Result};
 use std::cmp::Reverse;
@@ -25,6 +26,11 @@ impl Prefixes {
             most,
             caches: Mutex::default(),
         }
+    }
+
+    /// How many it keeps at most.
+    pub fn most(&self) -> usize {
+        self.most
     }
 
     /// A cache with one sequence, which is as much of the beginning of these tokens as any has.
@@ -164,10 +170,9 @@ impl<'m> Generator<'m> {
         self
     }
 
-    /// The same, held to a grammar.
-    #[cfg(feature = "grammar")]
-    pub fn held_to(mut self, constraint: super::grammar::Constraint) -> Self {
-        self.text.hold_to(constraint);
+    /// The same, held to a form.
+    pub fn held_to(mut self, hold: impl Into<Hold>) -> Self {
+        self.text.hold_to(hold);
         self
     }
 

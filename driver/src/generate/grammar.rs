@@ -4,6 +4,7 @@
 //! Invariant: it fails closed. What a schema asks for and cannot be held to is an error before anything is generated, and a text that ends by
 //! itself is of the form; one that is as long as it may be can be the beginning of such a text only.
 
+use super::schema;
 use super::text::Tokenizer;
 use crate::{Error, Result};
 use brolga_frontend::safetensors::Facts;
@@ -12,6 +13,9 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
+
+/// What the crate says where no token may follow.
+const NONE_FITS: &str = "NoExtensionBias";
 
 /// What a text has to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,24 +63,43 @@ impl Grammars {
     /// What holds a text to a grammar.
     ///
     /// # Errors
-    /// When it cannot: what is wrong with the grammar, and where.
+    /// When it cannot, or no text fits: what is wrong with the grammar, and where.
     pub fn constraint(&self, grammar: &Grammar) -> Result<Constraint> {
         let top = match grammar {
             Grammar::Schema(schema) => TopLevelGrammar::from_json_schema(written(schema)),
             Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),
             Grammar::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
         };
-        let matcher = Matcher::new(self.factory.create_parser(top));
-        match matcher.get_error() {
-            Some(e) => Err(Error::Option(format!("{}: {}", grammar.what(), first_lines(&e)))),
-            None => Ok(Constraint { matcher }),
+        let matcher = self.matcher(top);
+        let wrong = |message: String| Err(Error::Option(format!("{}: {message}", grammar.what())));
+        match (matcher.get_error().map(|e| first_lines(&e)), grammar) {
+            (None, _) => {}
+            (Some(e), Grammar::Schema(schema)) => {
+                let wrong_with = |part: &Json| {
+                    let matcher = self.matcher(TopLevelGrammar::from_json_schema(written(part)));
+                    matcher.get_error().map(|e| first_lines(&e))
+                };
+                let (place, e) = schema::trouble(schema, e, wrong_with);
+                return wrong(format!("{place}: {e}"));
+            }
+            (Some(e), _) => return wrong(e),
         }
+        // Some that no text fits are only found out where one begins.
+        match matcher.clone().compute_mask_or_eos().map_err(|e| e.to_string()) {
+            Ok(_) => Ok(Constraint { matcher }),
+            Err(e) if e.starts_with(NONE_FITS) => wrong("no text fits it".into()),
+            Err(e) => wrong(first_lines(&e)),
+        }
+    }
+
+    fn matcher(&self, top: TopLevelGrammar) -> Matcher {
+        Matcher::new(self.factory.create_parser(top))
     }
 }
 
 /// A schema that says where spaces are, if it does not say so itself: as Python's `json.dumps` has them. Where any may be, small models
 /// write nothing else.
-fn written(schema: &Json) -> Json {
+pub(crate) fn written(schema: &Json) -> Json {
     const HOW: &str = "x-guidance";
     let mut schema = schema.clone();
     if let Some(fields) = schema.as_object_mut().filter(|fields| !fields.contains_key(HOW)) {
@@ -98,7 +121,8 @@ impl Grammar {
 
 /// What is told of an error; what the crate noted for itself is behind it.
 fn first_lines(text: &str) -> String {
-    text.lines().take_while(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+    let own = |l: &&str| !l.is_empty() && *l != "<state>";
+    text.lines().take_while(own).collect::<Vec<_>>().join(" ")
 }
 
 /// A text that is held to a grammar.

@@ -248,17 +248,28 @@ impl Model {
     /// # Errors
     /// As [`Model::step`].
     pub fn step_all(&self, cache: &mut Cache, tokens: &[i64]) -> Result<Buffer> {
-        if tokens.len() != cache.len() {
+        self.step_several(cache, tokens, 1)
+    }
+
+    /// Computes `n` tokens behind each sequence, those of the first one first, and keeps them; logits `[sequences, n, vocabulary]`.
+    ///
+    /// # Errors
+    /// As [`Model::step`]; when they are more than are computed at once.
+    pub fn step_several(&self, cache: &mut Cache, tokens: &[i64], n: usize) -> Result<Buffer> {
+        if tokens.len() != cache.len() * n {
             return Err(Error::Option(format!(
                 "{} tokens for {} sequences",
                 tokens.len(),
                 cache.len()
             )));
         }
-        let longest = (0..cache.len()).map(|s| cache.tokens(s).len() + 1).max().unwrap_or(0);
+        if !(1..=CHUNK).contains(&n) {
+            return Err(Error::Option(format!("{n} tokens at once, expected 1 to {CHUNK}")));
+        }
+        let longest = (0..cache.len()).map(|s| cache.tokens(s).len() + n).max().unwrap_or(0);
         self.check(longest, tokens)?;
         cache.reserve(longest)?;
-        self.run(cache, 0..tokens.len(), tokens, 1)
+        self.run(cache, 0..cache.len(), tokens, n)
     }
 
     /// Runs as many tokens of each of these sequences.

@@ -29,6 +29,10 @@ impl Finish {
 pub struct Pieces<'t> {
     stream: TextStream<'t>,
     stops: Stops,
+    /// Characters that tokens gave, and that were shown of them.
+    given: usize,
+    shown: usize,
+    stopped: bool,
 }
 
 impl<'t> Pieces<'t> {
@@ -37,7 +41,25 @@ impl<'t> Pieces<'t> {
         Pieces {
             stream: tokenizer.stream_behind(before),
             stops: Stops::new(stops),
+            given: 0,
+            shown: 0,
+            stopped: false,
         }
+    }
+
+    /// Characters of the whole text so far, that are held back included: where the next token's text begins.
+    pub fn given(&self) -> usize {
+        self.given
+    }
+
+    /// Characters that were shown.
+    pub fn shown(&self) -> usize {
+        self.shown
+    }
+
+    /// True when it came to a text that ends it.
+    pub fn stopped(&self) -> bool {
+        self.stopped
     }
 
     /// Takes a token: what can be shown now, and whether the text ends behind that.
@@ -45,7 +67,16 @@ impl<'t> Pieces<'t> {
     /// # Errors
     /// When the tokenizer does not take it.
     pub fn push(&mut self, token: i64) -> Result<(String, bool)> {
-        Ok(self.stops.push(&self.stream.push(token)?))
+        let text = self.stream.push(token)?;
+        Ok(self.watch(&text))
+    }
+
+    fn watch(&mut self, text: &str) -> (String, bool) {
+        self.given += text.chars().count();
+        let (shown, stopped) = self.stops.push(text);
+        self.shown += shown.chars().count();
+        self.stopped |= stopped;
+        (shown, stopped)
     }
 
     /// What was held back, which is a text after all where tokens ended for this reason; and why the text ended.
@@ -53,9 +84,12 @@ impl<'t> Pieces<'t> {
     /// # Errors
     /// As [`Pieces::push`].
     pub fn rest(&mut self, end: Option<End>) -> Result<(String, Finish)> {
-        let (mut last, stopped) = self.stops.push(&self.stream.rest()?);
+        let text = self.stream.rest()?;
+        let (mut last, stopped) = self.watch(&text);
         if !stopped {
-            last += &self.stops.rest();
+            let held = self.stops.rest();
+            self.shown += held.chars().count();
+            last += &held;
         }
         let length = matches!(end, Some(End::Length | End::Context)) && !stopped;
         Ok((last, if length { Finish::Length } else { Finish::Stop }))

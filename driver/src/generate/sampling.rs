@@ -269,6 +269,16 @@ fn best(scores: &[f32]) -> Option<Candidate> {
     best.map(|(x, token)| Candidate::new(x, token))
 }
 
+/// The best `n` tokens with their logits, the best first; of equal ones the first.
+pub(super) fn top(logits: &[f32], n: usize) -> Vec<(i64, f32)> {
+    let mut best = vec![];
+    if n > 0 {
+        select(logits, n, &mut best);
+        best.sort_unstable();
+    }
+    best.iter().map(|c| (c.token(), c.logit())).collect()
+}
+
 /// The best `n`, best first; all of them by token where there are no more. One pass: what is behind the `n` best so far is not kept.
 fn select(scores: &[f32], n: usize, best: &mut Vec<Candidate>) {
     best.clear();

@@ -103,6 +103,11 @@ impl Tokenizer {
         self.inner.token_to_id(text).map(i64::from)
     }
 
+    /// A token as the vocabulary writes it, special ones too.
+    pub fn name(&self, token: i64) -> Option<String> {
+        self.inner.id_to_token(u32::try_from(token).ok()?)
+    }
+
     /// The bytes that each token stands for; none of special tokens, and those that there are not.
     ///
     /// # Errors
@@ -145,8 +150,8 @@ impl Tokenizer {
 
     /// Whether a token has no text: it is special, or there is none.
     fn hidden(&self, token: i64) -> bool {
-        let text = u32::try_from(token).ok().and_then(|id| self.inner.id_to_token(id));
-        text.is_none_or(|text| self.inner.get_added_vocabulary().is_special_token(&text))
+        self.name(token)
+            .is_none_or(|text| self.inner.get_added_vocabulary().is_special_token(&text))
     }
 }
 

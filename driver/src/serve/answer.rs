@@ -1,11 +1,13 @@
 //! What is answered to a request for texts: one object at the end, or one for each piece.
 
 use super::calls::{Call, Calls, Part};
-use super::queue::Event;
+use super::logprobs::Words;
+use super::queue::{Event, Told};
 use super::refusal::Refusal;
 use crate::generate::reply::Finish;
 use serde_json::{Value as Json, json};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970.
@@ -34,6 +36,8 @@ pub struct Answer {
     n: usize,
     /// Says how many tokens there were at the end of a stream.
     include_usage: bool,
+    /// What tokens are called, where it is told how likely they were.
+    words: Option<Arc<Words>>,
     texts: Vec<Text>,
 }
 
@@ -42,6 +46,10 @@ struct Text {
     calls: Option<Calls>,
     shown: String,
     called: Vec<Json>,
+    /// Its tokens, where it is told how likely they were.
+    told: Vec<Told>,
+    /// How many of them a stream has said.
+    said: usize,
     finish: Option<Finish>,
     tokens: usize,
     kept: usize,
@@ -58,6 +66,8 @@ impl Answer {
             calls: tools.clone().map(Calls::new),
             shown: String::new(),
             called: vec![],
+            told: vec![],
+            said: 0,
             finish: None,
             tokens: 0,
             kept: 0,
@@ -71,12 +81,18 @@ impl Answer {
             prompts,
             n,
             include_usage: false,
+            words: None,
         }
     }
 
     /// The same as a stream that ends with how many tokens there were, if asked for.
     pub fn include_usage(self, include_usage: bool) -> Answer {
         Answer { include_usage, ..self }
+    }
+
+    /// The same with how likely tokens were, where they are called something.
+    pub fn logprobs(self, words: Option<Arc<Words>>) -> Answer {
+        Answer { words, ..self }
     }
 
     /// Takes an event of a text; what a stream says of it.
@@ -93,10 +109,15 @@ impl Answer {
                     Form::Completion => vec![],
                 });
             }
-            Event::Piece(piece) => match &mut text.calls {
-                Some(calls) => (calls.push(&piece), false),
-                None => (vec![Part::Text(piece)], false),
-            },
+            Event::Piece { text: piece, tokens } => {
+                text.told.extend(tokens);
+                match &mut text.calls {
+                    Some(calls) => (calls.push(&piece), false),
+                    // Tokens without a text are said with the next piece.
+                    None if piece.is_empty() => (vec![], false),
+                    None => (vec![Part::Text(piece)], false),
+                }
+            }
             Event::Ended { finish, tokens } => {
                 text.tokens = tokens;
                 text.finish = Some(finish);
@@ -119,13 +140,16 @@ impl Answer {
 
     /// All of it in one object.
     pub fn whole(&self) -> Json {
-        let choice = |(index, text): (usize, &Text)| match self.form {
-            Form::Chat => json!({
-                "index": index, "message": text.message(), "logprobs": null, "finish_reason": text.finish(),
-            }),
-            Form::Completion => json!({
-                "index": index, "text": text.shown, "logprobs": null, "finish_reason": text.finish(),
-            }),
+        let choice = |(index, text): (usize, &Text)| {
+            let logprobs = self.words.as_ref().map(|words| self.likely(words, &text.told));
+            match self.form {
+                Form::Chat => json!({
+                    "index": index, "message": text.message(), "logprobs": logprobs, "finish_reason": text.finish(),
+                }),
+                Form::Completion => json!({
+                    "index": index, "text": text.shown, "logprobs": logprobs, "finish_reason": text.finish(),
+                }),
+            }
         };
         let choices = self.texts.iter().enumerate().map(choice).collect();
         let mut whole = self.object(choices, false);
@@ -155,14 +179,26 @@ impl Answer {
         }
     }
 
+    /// How likely tokens were.
+    fn likely(&self, words: &Words, told: &[Told]) -> Json {
+        match self.form {
+            Form::Chat => words.chat(told),
+            Form::Completion => words.completion(told),
+        }
+    }
+
     /// What a stream says of a text; `delta` is what is new of its message.
-    fn delta(&self, index: usize, mut delta: Json, finish: Option<&str>) -> Json {
+    fn delta(&mut self, index: usize, mut delta: Json, finish: Option<&str>) -> Json {
+        let text = &mut self.texts[index];
+        let from = std::mem::replace(&mut text.said, text.told.len());
+        let new = Some(&self.texts[index].told[from..]).filter(|new| !new.is_empty());
+        let logprobs = self.words.as_ref().zip(new).map(|(words, new)| self.likely(words, new));
         let choice = match self.form {
-            Form::Chat => json!({ "index": index, "delta": delta, "logprobs": null, "finish_reason": finish }),
+            Form::Chat => json!({ "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish }),
             Form::Completion => {
                 let text = delta["content"].take();
                 let text = text.as_str().unwrap_or_default();
-                json!({ "index": index, "text": text, "logprobs": null, "finish_reason": finish })
+                json!({ "index": index, "text": text, "logprobs": logprobs, "finish_reason": finish })
             }
         };
         let mut chunk = self.object(vec![choice], true);
@@ -229,11 +265,15 @@ mod tests {
     #[test]
     fn calls_are_answered_as_calls() {
         let mut answer = Answer::new(Form::Chat, "m", vec![7], 1, Some(vec!["time".into()])).include_usage(true);
+        let piece = |text: &str| Event::Piece {
+            text: text.into(),
+            tokens: vec![],
+        };
         let events = [
             Event::Begun { kept: 3 },
-            Event::Piece("Well.\n<tool".into()),
-            Event::Piece("_call>{\"name\": \"time\", \"arguments\": {\"zone\": 1}}".into()),
-            Event::Piece("</tool_call>".into()),
+            piece("Well.\n<tool"),
+            piece("_call>{\"name\": \"time\", \"arguments\": {\"zone\": 1}}"),
+            piece("</tool_call>"),
             Event::Ended {
                 finish: Finish::Stop,
                 tokens: 9,

@@ -12,9 +12,12 @@
 use serde_json::{Value as Json, json};
 use std::hash::{BuildHasher, RandomState};
 
-const OPEN: &str = "<tool_call>";
-const CLOSE: &str = "</tool_call>";
-const MISTRAL: &str = "[TOOL_CALLS]";
+/// What stands before a call.
+pub const OPEN: &str = "<tool_call>";
+/// What stands behind it.
+pub const CLOSE: &str = "</tool_call>";
+/// What stands before a list of calls.
+pub const MISTRAL: &str = "[TOOL_CALLS]";
 
 /// A call of a tool.
 #[derive(Clone, Debug, PartialEq)]

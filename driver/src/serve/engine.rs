@@ -5,12 +5,17 @@
 //! is whole, so that those that run wait for a chunk at most. A sequence that ended leaves at once, and what it kept stays for prompts that
 //! begin alike.
 //!
+//! With a draft (`drafts.rs`) a sequence takes several tokens of a round: those that were proposed and then chosen, and one more. The draft reads
+//! a prompt before the model is through with it, a chunk of it at a time as well.
+//!
 //! Invariant: `running[i]` is the sequence in slot `i` of the cache.
 
+use super::drafts::Drafts;
 use super::queue::{Event, Queue, Sink, Wanted};
 use super::refusal::{PANICKED, told};
+use super::text::Text;
 use crate::Result;
-use crate::generate::reply::{Finish, Pieces};
+use crate::generate::cache::shared;
 use crate::generate::text::Tokenizer;
 use crate::generate::{Cache, Continuation, Model, Prefixes};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,13 +33,8 @@ pub struct Engine<'m> {
     cache: Cache,
     running: Vec<Text<'m>>,
     starting: Option<Starting<'m>>,
-}
-
-/// A sequence.
-struct Text<'m> {
-    tokens: Continuation,
-    pieces: Pieces<'m>,
-    sink: Sink,
+    /// What proposes tokens.
+    drafts: Option<Drafts<'m>>,
 }
 
 /// A sequence whose prompt is not whole yet.
@@ -42,6 +42,8 @@ struct Starting<'m> {
     text: Text<'m>,
     /// One sequence: what is computed.
     cache: Cache,
+    /// The same of what proposes tokens.
+    draft: Option<Cache>,
     /// Tokens that were there before.
     kept: usize,
 }
@@ -60,6 +62,19 @@ impl<'m> Engine<'m> {
             cache: model.cache(slots)?,
             running: vec![],
             starting: None,
+            drafts: None,
+        })
+    }
+
+    /// The same with a model that proposes so many tokens at once.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn with_draft(self, model: &'m Model, most: usize) -> Result<Engine<'m>> {
+        let drafts = Drafts::new(model, most, self.cache.slots(), self.prefixes.most())?;
+        Ok(Engine {
+            drafts: Some(drafts),
+            ..self
         })
     }
 
@@ -98,43 +113,75 @@ impl<'m> Engine<'m> {
         if self.running.is_empty() {
             return Ok(());
         }
-        let last = self.running.iter().map(|text| text.tokens.tokens().last().copied());
-        let last: Vec<i64> = last.flatten().collect();
-        let logits = self.model.step_all(&mut self.cache, &last)?;
+        let proposed = self.propose()?;
+        let n = 1 + proposed[0].len();
+        let texts = self.running.iter().zip(&proposed);
+        let tokens = texts.flat_map(|(text, proposed)| text.tokens.tokens().last().into_iter().chain(proposed));
+        let tokens: Vec<i64> = tokens.copied().collect();
+        let logits = self.model.step_several(&mut self.cache, &tokens, n)?;
         let logits = logits.as_slice::<f32>().expect("logits are f32");
-        let rows = logits.chunks_exact(self.model.facts().vocabulary);
-        let ended: Vec<bool> = self
-            .running
-            .iter_mut()
-            .zip(rows)
-            .map(|(text, row)| text.advance(row))
+        let size = self.model.facts().vocabulary;
+        let rows = logits.chunks_exact(size * n).map(|rows| rows.chunks_exact(size));
+        let texts = self.running.iter_mut().zip(&proposed).zip(rows);
+        let ended: Vec<bool> = texts
+            .map(|((text, proposed), rows)| text.advance(rows, proposed))
             .collect();
+        if n > 1 {
+            self.cut();
+        }
         let mut ended = ended.into_iter();
         self.leave(|_| ended.next() == Some(true));
         Ok(())
     }
 
+    /// What is proposed behind each sequence, as many tokens behind each.
+    fn propose(&mut self) -> Result<Vec<Vec<i64>>> {
+        let Some(drafts) = &mut self.drafts else {
+            return Ok(vec![vec![]; self.running.len()]);
+        };
+        let texts: Vec<&[i64]> = self.running.iter().map(|text| text.tokens.tokens()).collect();
+        // No sequence goes beyond the context, and one at least has a use for all.
+        let context = self.model.facts().context.unwrap_or(usize::MAX);
+        let longest = texts.iter().map(|t| t.len()).max().unwrap_or(0);
+        let texts_left = self.running.iter().map(|text| text.tokens.left());
+        let wanted = texts_left.map(|left| left.saturating_sub(1)).max();
+        drafts.propose(&texts, wanted.unwrap_or(0).min(context - longest))
+    }
+
+    /// Forgets what was proposed and not chosen.
+    fn cut(&mut self) {
+        for (slot, text) in self.running.iter().enumerate() {
+            let tokens = text.tokens.tokens();
+            let kept = shared(self.cache.tokens(slot), tokens);
+            self.cache.truncate(slot, kept);
+            if let Some(drafts) = &mut self.drafts {
+                drafts.cut(slot, tokens);
+            }
+        }
+    }
+
     /// What a text begins with, kept from others or empty; `None` where it cannot begin.
     fn start(&self, wanted: Wanted, sink: Sink) -> Option<Starting<'m>> {
         let prompt = &wanted.prompt[..];
-        let begin = || -> Result<(Continuation, Cache)> {
-            let tokens = Continuation::new(self.model.facts(), prompt, wanted.settings.clone())?;
+        let begin = || -> Result<(Continuation, Cache, Option<Cache>)> {
+            let mut tokens = Continuation::new(self.model.facts(), prompt, wanted.settings.clone())?;
+            if let Some(constraint) = &wanted.constraint {
+                tokens.hold_to(constraint.clone());
+            }
             self.model.check(prompt.len(), prompt)?;
             // The last token is computed for its logits.
             let before = &prompt[..prompt.len() - 1];
-            Ok((
-                tokens,
-                self.prefixes.take_beside(self.model, Some(&self.cache), before)?,
-            ))
+            let cache = self.prefixes.take_beside(self.model, Some(&self.cache), before)?;
+            let draft = self.drafts.as_ref().map(|d| d.begin(before)).transpose()?;
+            Ok((tokens, cache, draft))
         };
         match begin() {
-            Ok((tokens, cache)) => {
-                let before = if wanted.goes_on { prompt } else { &[] };
-                let pieces = Pieces::new(self.tokenizer, before, &wanted.stops);
+            Ok((tokens, cache, draft)) => {
                 let kept = cache.tokens(0).len();
                 Some(Starting {
-                    text: Text { tokens, pieces, sink },
+                    text: Text::new(tokens, self.tokenizer, &wanted, sink),
                     cache,
+                    draft,
                     kept,
                 })
             }
@@ -148,14 +195,28 @@ impl<'m> Engine<'m> {
     /// Computes a chunk of a prompt, and its first token where that was the last; how many tokens that were.
     fn prefill(&mut self, mut starting: Starting<'m>) -> Result<usize> {
         if starting.text.sink.gone() {
-            self.prefixes.put(starting.cache);
+            self.give_up(starting);
             return Ok(0);
         }
         let done = starting.cache.tokens(0).len();
-        let rest = &starting.text.tokens.tokens()[done..];
-        let (n, whole) = (rest.len().min(self.chunk), rest.len() <= self.chunk);
+        let prompt = starting.text.tokens.tokens();
+        let rest = &prompt[done..];
         // One prompt that fails is not the others' fault.
-        let logits = match self.model.step(&mut starting.cache, 0, &rest[..n], 1) {
+        let read = match (&self.drafts, &mut starting.draft) {
+            (Some(drafts), Some(cache)) => drafts.read(cache, &prompt[..prompt.len() - 1], self.chunk),
+            _ => Ok(true),
+        };
+        let (n, whole) = (rest.len().min(self.chunk), rest.len() <= self.chunk);
+        let logits = match read {
+            // The draft computed a chunk, and is not through with what the model would be.
+            Ok(false) if whole => {
+                self.starting = Some(starting);
+                return Ok(self.chunk);
+            }
+            Ok(_) => self.model.step(&mut starting.cache, 0, &rest[..n], 1),
+            Err(e) => Err(e),
+        };
+        let logits = match logits {
             Ok(logits) => logits,
             Err(e) => {
                 starting.text.sink.send(Event::Failed(told(&e)));
@@ -166,15 +227,27 @@ impl<'m> Engine<'m> {
             self.starting = Some(starting);
             return Ok(n);
         }
-        let Starting { mut text, cache, kept } = starting;
-        text.sink.send(Event::Begun { kept });
-        if text.advance(logits.as_slice::<f32>().expect("logits are f32")) {
-            self.prefixes.put(cache);
-        } else {
-            self.cache.begin_as((&cache, 0), cache.tokens(0))?;
-            self.running.push(text);
+        starting.text.sink.send(Event::Begun { kept: starting.kept });
+        let row = logits.as_slice::<f32>().expect("logits are f32");
+        if starting.text.advance([row].into_iter(), &[]) {
+            self.give_up(starting);
+            return Ok(n);
         }
+        let cache = &starting.cache;
+        self.cache.begin_as((cache, 0), cache.tokens(0))?;
+        if let (Some(drafts), Some(cache)) = (&mut self.drafts, &starting.draft) {
+            drafts.join(cache)?;
+        }
+        self.running.push(starting.text);
         Ok(n)
+    }
+
+    /// Keeps what was computed of a sequence that does not run.
+    fn give_up(&self, starting: Starting<'m>) {
+        self.prefixes.put(starting.cache);
+        if let (Some(drafts), Some(cache)) = (&self.drafts, starting.draft) {
+            drafts.put(cache);
+        }
     }
 
     /// Ends the sequences that it is true of.
@@ -185,6 +258,9 @@ impl<'m> Engine<'m> {
             // Without memory nothing is kept, and nothing lost but time.
             let _ = self.prefixes.put_copy(self.model, &self.cache, slot);
             self.cache.end(slot);
+            if let Some(drafts) = &mut self.drafts {
+                drafts.end(slot);
+            }
             self.running.swap_remove(slot);
         }
     }
@@ -198,45 +274,8 @@ impl<'m> Engine<'m> {
         while !self.cache.is_empty() {
             self.cache.end(self.cache.len() - 1);
         }
-    }
-}
-
-impl Text<'_> {
-    /// Takes logits; true when it ended.
-    fn advance(&mut self, logits: &[f32]) -> bool {
-        match self.next(logits) {
-            Ok(None) => false,
-            Ok(Some(finish)) => {
-                let tokens = self.tokens.generated().len();
-                self.sink.send(Event::Ended { finish, tokens });
-                true
-            }
-            Err(e) => {
-                self.sink.send(Event::Failed(told(&e)));
-                true
-            }
-        }
-    }
-
-    fn next(&mut self, logits: &[f32]) -> Result<Option<Finish>> {
-        if let Some(token) = self.tokens.choose(logits)? {
-            let (piece, stopped) = self.pieces.push(token)?;
-            self.show(piece);
-            if stopped {
-                return Ok(Some(Finish::Stop));
-            }
-        }
-        if self.tokens.end().is_none() {
-            return Ok(None);
-        }
-        let (rest, finish) = self.pieces.rest(self.tokens.end())?;
-        self.show(rest);
-        Ok(Some(finish))
-    }
-
-    fn show(&self, piece: String) {
-        if !piece.is_empty() {
-            self.sink.send(Event::Piece(piece));
+        if let Some(drafts) = &mut self.drafts {
+            drafts.clear();
         }
     }
 }
@@ -247,7 +286,7 @@ mod tests {
     use super::super::writer::Writer;
     use super::*;
     use crate::Options;
-    use crate::generate::{Generator, Settings};
+    use crate::generate::{Generator, Sampling, Settings};
     use std::sync::Arc;
 
     fn writer() -> Writer {
@@ -264,6 +303,8 @@ mod tests {
                 ignore_end: true,
                 ..Settings::default()
             },
+            constraint: None,
+            likeliest: None,
             stops: vec![],
             goes_on: true,
         }
@@ -279,7 +320,7 @@ mod tests {
         while let Some((_, event)) = events.blocking_recv() {
             match event {
                 Event::Begun { kept } => found = kept,
-                Event::Piece(piece) => text += &piece,
+                Event::Piece { text: piece, .. } => text += &piece,
                 Event::Ended { .. } => return Ok((text, found)),
                 Event::Failed(message) => return Err(message),
             }
@@ -321,6 +362,96 @@ mod tests {
         // Of one that runs, of none, of one that ended or runs: all but what is new and the last token.
         let kept = found.iter().map(|f| f.1).collect::<Vec<_>>();
         assert_eq!(kept, [0, prompts[0].len(), 0, prompts[3].len() - 1]);
+    }
+
+    /// With a draft that proposes what is chosen, and with one that is often wrong: texts are the same, best tokens and drawn ones.
+    #[test]
+    fn drafts_change_no_text() {
+        let w = writer();
+        let mut options = Options::default();
+        options.folder.weights = Some(brolga_frontend::safetensors::WeightType::Int4);
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny_llama");
+        let rough = Model::load(folder, &options, 1).unwrap_or_else(|e| panic!("{e}"));
+        let prompts = ["Emma was", "Emma was not in the", "She had", "Emma was not"]
+            .map(|p| w.tokenizer.encode(p, true).expect("it encodes"));
+        let lengths = [40, 3, 200, 300];
+        let run = |draft: Option<(&Model, usize)>, temperature: f32| {
+            let mut engine = Engine::new(&w.model, &w.tokenizer, 2, 4).expect("there is memory");
+            if let Some((model, most)) = draft {
+                engine = engine.with_draft(model, most).expect("there is memory");
+            }
+            // Prompts are longer than that.
+            engine.chunk = 3;
+            let queue = Queue::new(8);
+            let asked = prompts.iter().zip(lengths).map(|(p, n)| {
+                let mut wanted = wanted(p, n);
+                (wanted.settings.sampling.temperature, wanted.settings.sampling.seed) = (temperature, n as u64);
+                queue.push(vec![wanted]).expect("there is room")
+            });
+            let asked: Vec<Events> = asked.collect();
+            queue.close();
+            let mut rounds = 0;
+            while !engine.is_idle() || queue.wait() {
+                engine.guarded_round(&queue);
+                rounds += 1;
+                let lengths = engine.running.iter().map(|t| t.tokens.tokens().len() - 1);
+                let kept = (0..engine.cache.len()).map(|slot| engine.cache.tokens(slot).len());
+                assert!(lengths.eq(kept), "a sequence and its slot");
+            }
+            let texts: Vec<_> = asked.into_iter().map(|e| text(e).expect("it ends")).collect();
+            (texts, rounds)
+        };
+        for temperature in [0.0, 1.0] {
+            let (expected, most) = run(None, temperature);
+            for (model, n, less) in [
+                (&w.model, 4, temperature == 0.0),
+                (&rough, 3, false),
+                (&w.model, 1, false),
+            ] {
+                let (texts, rounds) = run(Some((model, n)), temperature);
+                assert_eq!(texts, expected);
+                assert!(rounds < most, "{rounds} of {most}");
+                assert!(!less || rounds * 4 < most + 40, "{rounds} of {most}");
+            }
+        }
+    }
+
+    /// Texts of two grammars in the same rounds, each with a state of its own, beside one of none.
+    #[test]
+    fn texts_of_forms_beside_others() {
+        use crate::generate::grammar::{Grammar, Grammars};
+        let w = writer();
+        let grammars = Grammars::of(&w.tokenizer, w.model.facts()).expect("there are");
+        let mut engine = Engine::new(&w.model, &w.tokenizer, 4, 0).expect("there is memory");
+        let queue = Queue::new(8);
+        let free = push(&queue, &[37, 690, 305], 40);
+        let held = |regex: &str, seed: u64| {
+            let mut wanted = wanted(&[37, 690, 305], 60);
+            wanted.settings.sampling = Sampling {
+                temperature: 1.5,
+                seed,
+                ..Sampling::default()
+            };
+            wanted.constraint = Some(grammars.constraint(&Grammar::Regex(regex.into())).expect("it is right"));
+            queue.push(vec![wanted]).expect("there is room")
+        };
+        let asked = [held("[0-9]{12}", 1), held("[0-9]{12}", 2), held("([a-z]{3}-){5}", 1)];
+        engine.guarded_round(&queue);
+        assert_eq!(engine.running.len(), 4, "they run together");
+        queue.close();
+        engine.run(&queue);
+        let [a, b, c] = asked.map(|events| text(events).expect("it ends").0);
+        for digits in [&a, &b] {
+            assert!(
+                digits.len() == 12 && digits.bytes().all(|d| d.is_ascii_digit()),
+                "{digits}"
+            );
+        }
+        assert_ne!(a, b);
+        let words: Vec<&str> = c.split('-').collect();
+        let letters = |w: &&str| w.len() == 3 && w.bytes().all(|b| b.is_ascii_lowercase());
+        assert!(words.len() == 6 && words[..5].iter().all(letters), "{c}");
+        assert_eq!(text(free), Ok((alone(&w, &[37, 690, 305], 40), 0)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::refusal::Refusal;
 use serde_json::{Map, Value as Json};
+use std::fmt::Display;
 
 /// Fields that are for services around a model: answers are the same with them and without.
 const HARMLESS: [&str; 7] = [
@@ -15,7 +16,12 @@ const HARMLESS: [&str; 7] = [
 ];
 
 /// The fields of an object. One that is null is not there.
-pub struct Fields(Map<String, Json>);
+#[derive(Default)]
+pub struct Fields {
+    all: Map<String, Json>,
+    /// What stands before their names where it is told what is wrong: the field that they are of, and a dot.
+    of: String,
+}
 
 impl Fields {
     /// Reads a body.
@@ -24,10 +30,15 @@ impl Fields {
     /// When it is no JSON object.
     pub fn read(body: &[u8]) -> Result<Fields, Refusal> {
         match serde_json::from_slice(body) {
-            Ok(Json::Object(all)) => Ok(Fields(all)),
+            Ok(Json::Object(all)) => Ok(Fields { all, of: String::new() }),
             Ok(_) => Err(Refusal::bad("the body is no JSON object")),
             Err(e) => Err(Refusal::bad(format!("the body is no JSON: {e}"))),
         }
+    }
+
+    /// What is wrong with a field.
+    pub fn wrong(&self, name: &str, message: impl Display) -> Refusal {
+        Refusal::field(&format!("{}{name}", self.of), message)
     }
 
     /// The fields of a field that is an object; none where it is not there.
@@ -35,16 +46,27 @@ impl Fields {
     /// # Errors
     /// When it is something else.
     pub fn object(&mut self, name: &str) -> Result<Fields, Refusal> {
+        Ok(self.given(name)?.unwrap_or_default())
+    }
+
+    /// The fields of a field that is an object, where it is there.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn given(&mut self, name: &str) -> Result<Option<Fields>, Refusal> {
         match self.take(name) {
-            None => Ok(Fields(Map::new())),
-            Some(Json::Object(all)) => Ok(Fields(all)),
-            Some(_) => Err(Refusal::field(name, "expected an object")),
+            None => Ok(None),
+            Some(Json::Object(all)) => Ok(Some(Fields {
+                all,
+                of: format!("{}{name}.", self.of),
+            })),
+            Some(_) => Err(self.wrong(name, "expected an object")),
         }
     }
 
     /// A field.
     pub fn take(&mut self, name: &str) -> Option<Json> {
-        self.0.shift_remove(name).filter(|v| !v.is_null())
+        self.all.shift_remove(name).filter(|v| !v.is_null())
     }
 
     /// A field that has to be there.
@@ -52,12 +74,12 @@ impl Fields {
     /// # Errors
     /// When it is not.
     pub fn needed(&mut self, name: &str) -> Result<Json, Refusal> {
-        self.take(name).ok_or_else(|| Refusal::field(name, "it is missing"))
+        self.take(name).ok_or_else(|| self.wrong(name, "it is missing"))
     }
 
     fn typed<T>(&mut self, name: &str, wanted: &str, read: impl Fn(&Json) -> Option<T>) -> Result<Option<T>, Refusal> {
-        let wrong = |v: &Json| Refusal::field(name, format!("{v}, expected {wanted}"));
         let found = self.take(name);
+        let wrong = |v: &Json| self.wrong(name, format!("{v}, expected {wanted}"));
         found.map(|v| read(&v).ok_or_else(|| wrong(&v))).transpose()
     }
 
@@ -120,7 +142,7 @@ impl Fields {
 
     /// All fields.
     pub fn all(self) -> Map<String, Json> {
-        self.0
+        self.all
     }
 
     /// Takes a field that may only say what is so without it.
@@ -129,7 +151,7 @@ impl Fields {
     /// When it says something else.
     pub fn only(&mut self, name: &str, allowed: &[Json]) -> Result<(), Refusal> {
         match self.take(name) {
-            Some(v) if !allowed.contains(&v) => Err(Refusal::field(name, format!("{v} is not supported"))),
+            Some(v) if !allowed.contains(&v) => Err(self.wrong(name, format!("{v} is not supported"))),
             _ => Ok(()),
         }
     }
@@ -139,9 +161,9 @@ impl Fields {
     /// # Errors
     /// Which field was not.
     pub fn finish(self) -> Result<(), Refusal> {
-        let mut left = self.0.iter().filter(|(_, v)| !v.is_null()).map(|(name, _)| name);
+        let mut left = self.all.iter().filter(|(_, v)| !v.is_null()).map(|(name, _)| name);
         match left.find(|name| !HARMLESS.contains(&name.as_str())) {
-            Some(name) => Err(Refusal::field(name, "this field is not supported")),
+            Some(name) => Err(self.wrong(name, "this field is not supported")),
             None => Ok(()),
         }
     }

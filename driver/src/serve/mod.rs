@@ -4,24 +4,32 @@
 //! | module | what stands there |
 //! | --- | --- |
 //! | `api` | paths, and what is answered |
-//! | `fields`, `wishes`, `prompts` | what a request says |
+//! | `fields`, `wishes`, `prompts`, `forms` | what a request says |
 //! | `writer`, `encoder` | the model: texts, or embeddings |
 //! | `queue`, `engine` | requests that wait; the thread that computes all of them together |
-//! | `answer`, `stream`, `calls`, `refusal` | answers: whole, in pieces, with calls of tools, with what is wrong |
+//! | `text`, `drafts` | what is chosen of a text, and told; tokens that a smaller model proposes |
+//! | `answer`, `stream`, `logprobs`, `refusal` | answers: whole, in pieces, with how likely tokens were, with what is wrong |
+//! | `calling`, `call_grammar`, `calls` | tools that may be called, or have to be; calls in a reply |
 //!
 //! Invariants: a field that would change an answer is honoured or refused by name; a request that fails takes down no other that is not
 //! computed in the same run.
 
 mod answer;
 mod api;
+mod call_grammar;
+mod calling;
 mod calls;
+mod drafts;
 mod encoder;
 mod engine;
 mod fields;
+mod forms;
+mod logprobs;
 mod prompts;
 mod queue;
 mod refusal;
 mod stream;
+mod text;
 mod wishes;
 mod writer;
 
@@ -36,7 +44,7 @@ use encoder::Encoder;
 use engine::Engine;
 use std::io;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use writer::Writer;
 
@@ -55,10 +63,15 @@ pub struct Settings {
     pub max_body: usize,
     /// What requests have to give as `Authorization: Bearer …`, but for `/health`.
     pub api_key: Option<String>,
+    /// A smaller model of the same vocabulary, which proposes tokens that are checked together: one that [`Model::load`] takes.
+    pub draft: Option<PathBuf>,
+    /// Tokens that it proposes at once.
+    pub draft_tokens: usize,
 }
 
 impl Settings {
-    /// Those of a model that is called so: 4 slots, 64 requests that wait, 8 sequences kept, bodies of 4 MiB.
+    /// Those of a model that is called so: 4 slots, 64 requests that wait, 8 sequences kept, bodies of 4 MiB; no draft,
+    /// or one of 4 tokens.
     pub fn new(name: impl Into<String>) -> Settings {
         Settings {
             name: name.into(),
@@ -67,6 +80,8 @@ impl Settings {
             kept: 8,
             max_body: 4 << 20,
             api_key: None,
+            draft: None,
+            draft_tokens: 4,
         }
     }
 }
@@ -88,7 +103,7 @@ impl Server {
     /// Reads and compiles a model: one that [`Model::load`] takes, or the folder of an encoder.
     ///
     /// # Errors
-    /// When it cannot be read, is neither, has no tokenizer, or does not compile; when there are no slots.
+    /// When it cannot be read, is neither, has no tokenizer, or does not compile; when there are no slots, or the draft does not fit.
     pub fn load(path: impl AsRef<Path>, options: &Options, threads: usize, settings: Settings) -> Result<Server> {
         let path = path.as_ref();
         if settings.slots == 0 {
@@ -99,10 +114,23 @@ impl Server {
             _ => None,
         };
         let served = match encoder {
+            Some(_) if settings.draft.is_some() => {
+                return Err(Error::Option(
+                    "an encoder writes no text that a draft could propose".into(),
+                ));
+            }
             Some(encoder) => Served::Encoder(Box::new(encoder)),
             None => {
                 let model = Model::load(path, options, threads)?;
-                let writer = Writer::new(model)?;
+                let mut writer = Writer::new(model)?;
+                if let Some(draft) = &settings.draft {
+                    // A draft is as its folder has it.
+                    let options = Options {
+                        folder: Default::default(),
+                        ..options.clone()
+                    };
+                    writer = writer.with_draft(Model::load(draft, &options, threads)?, settings.draft_tokens)?;
+                }
                 // A server is not started for one answer: what is damaged is told before it listens.
                 writer.model.session().check_weights()?;
                 Served::Writer(Box::new(writer))
@@ -120,12 +148,14 @@ impl Server {
     pub fn run(self, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let shared = &self.shared;
         let mut engine = match &shared.served {
-            Served::Writer(w) => Some(Engine::new(
-                &w.model,
-                &w.tokenizer,
-                shared.settings.slots,
-                shared.settings.kept,
-            )?),
+            Served::Writer(w) => {
+                let Settings { slots, kept, .. } = shared.settings;
+                let engine = Engine::new(&w.model, &w.tokenizer, slots, kept)?;
+                Some(match &w.draft {
+                    Some((draft, most)) => engine.with_draft(draft, *most)?,
+                    None => engine,
+                })
+            }
             Served::Encoder(_) => None,
         };
         let router = api::router(shared.clone());

@@ -1,7 +1,8 @@
 //! Requests that wait for the engine, which takes one text of them after the other.
 
-use crate::generate::Settings;
+use crate::generate::grammar::Constraint;
 use crate::generate::reply::Finish;
+use crate::generate::{Likelihood, Settings};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -12,10 +13,23 @@ pub struct Wanted {
     pub prompt: Arc<[i64]>,
     /// How it is chosen.
     pub settings: Settings,
+    /// What it is held to.
+    pub constraint: Option<Constraint>,
+    /// How many of the likeliest tokens are told with each, where it is told how likely they were.
+    pub likeliest: Option<usize>,
     /// Texts that end it.
     pub stops: Vec<String>,
     /// True where it goes on from the prompt's last word, false where it is a text of its own.
     pub goes_on: bool,
+}
+
+/// A token that is told beside its text.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// How likely it was.
+    pub likelihood: Likelihood,
+    /// Characters of the text before it.
+    pub offset: usize,
 }
 
 /// What becomes of a text.
@@ -27,7 +41,12 @@ pub enum Event {
         kept: usize,
     },
     /// More of it.
-    Piece(String),
+    Piece {
+        /// What is to be shown.
+        text: String,
+        /// The tokens whose text begins there, where it is told how likely they were.
+        tokens: Vec<Told>,
+    },
     /// It ended, after so many tokens.
     Ended {
         /// Why.
@@ -162,6 +181,8 @@ mod tests {
         Wanted {
             prompt: Arc::from([1]),
             settings: Settings::default(),
+            constraint: None,
+            likeliest: None,
             stops: vec![],
             goes_on: true,
         }

@@ -4,7 +4,7 @@ use super::fields::Fields;
 use super::refusal::Refusal;
 use crate::generate::{Sampling, Settings};
 use brolga_frontend::safetensors::Facts;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use std::hash::{BuildHasher, RandomState};
 
 /// Texts that a request may ask for at once.
@@ -60,8 +60,6 @@ impl Wishes {
         let mut options = fields.object("stream_options")?;
         let include_usage = options.flag("include_usage")?.unwrap_or(false);
         options.finish()?;
-        fields.only("logprobs", &[json!(false)])?;
-        fields.only("top_logprobs", &[json!(0)])?;
         Ok(Wishes {
             settings: Settings {
                 sampling,

@@ -187,6 +187,11 @@ pub fn streamed(events: &[Json], n: usize) -> Vec<String> {
 
 /// A copy of the small model with a template of chats.
 pub fn chatty() -> tempfile::TempDir {
+    chatty_with(TEMPLATE)
+}
+
+/// The same with another one.
+pub fn chatty_with(template: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("there is room");
     let copy = dir.path().join("chatty");
     fs::create_dir(&copy).expect("there is room");
@@ -198,7 +203,7 @@ pub fn chatty() -> tempfile::TempDir {
     ] {
         fs::copy(folder().join(name), copy.join(name)).expect("it is copied");
     }
-    let settings = json!({ "chat_template": TEMPLATE }).to_string();
+    let settings = json!({ "chat_template": template }).to_string();
     fs::write(copy.join("tokenizer_config.json"), settings).expect("it is written");
     dir
 }
