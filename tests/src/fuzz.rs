@@ -141,7 +141,7 @@ fn compare(g: &Graph, rules: Option<&str>, text: &str) {
         .collect();
     let exact = exact_outputs(g);
     let options = Options {
-        rules: rules.map(str::to_owned),
+        rules: rules.map(|r| r.parse().expect("these rules are embedded")),
         ..Options::default()
     };
     let wanted = g.eval(&inputs);
