@@ -436,6 +436,21 @@ fn rules_are_named_subject_law() {
     }
 }
 
+/// Every name that rules may use is said, with what it takes.
+#[test]
+fn documents_list_what_rules_may_use() {
+    let text = std::fs::read_to_string(root().join("docs/rules.md")).expect("the document is there");
+    let takes = |sorts: &[eqsat::Sort]| sorts.iter().map(|s| s.name()).collect::<Vec<_>>().join(", ");
+    let functions = eqsat::functions::FUNCTIONS.iter();
+    let functions =
+        functions.map(|f| format!("| `{}` | {} | {} | {} |", f.name, takes(f.takes), f.gives.name(), f.doc));
+    let predicates = eqsat::functions::predicates().iter();
+    let predicates = predicates.map(|p| format!("| `{}` | {} | {} |", p.name, takes(p.takes), p.doc));
+    let rows = functions.chain(predicates);
+    let missing: Vec<String> = rows.filter(|row| text.lines().all(|l| l != row)).collect();
+    none("docs/rules.md lacks lines", missing);
+}
+
 /// What rules may do beyond rounding is said, rule by rule.
 #[test]
 fn documents_list_what_rules_may_do() {

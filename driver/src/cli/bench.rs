@@ -83,6 +83,7 @@ impl Bench {
         if source::kind(&self.kernel)? == Kind::Folder {
             return super::bench_folder::run(&self, &target);
         }
+        self.read.rules.none_for_kernels()?;
         if self.schedule.len() > 2 {
             return Err("at most two schedules are run in turn".into());
         }

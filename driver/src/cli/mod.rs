@@ -384,9 +384,24 @@ struct RuleArgs {
 }
 
 impl RuleArgs {
+    /// Whether anything is said of rules.
+    fn are_given(&self) -> bool {
+        self.rules.is_some() || !self.add_rules.is_empty() || self.fp.is_some()
+    }
+
+    /// That nothing is said of rules for a kernel.
+    fn none_for_kernels(&self) -> Result<(), String> {
+        match self.are_given() {
+            true => {
+                Err("--rules, --add-rules and --fp are for models: a kernel has no operators that rules rewrite".into())
+            }
+            false => Ok(()),
+        }
+    }
+
     /// The rules, where something is said of them. Files are read and checked here, once.
     fn selection(&self) -> Result<Option<Selection>, String> {
-        if self.rules.is_none() && self.add_rules.is_empty() && self.fp.is_none() {
+        if !self.are_given() {
             return Ok(None);
         }
         brolga::options::rules(self.rules.as_deref(), &self.add_rules, self.fp, self.unchecked_rules)

@@ -53,6 +53,7 @@ impl Space {
         if source::kind(&self.file)? != Kind::Program {
             return decisions(&self.file, target, self.rules.selection()?, self.json);
         }
+        self.rules.none_for_kernels()?;
         let (workload, _) = Workload::read(&self.file)?;
         let all = space(workload.kernel(), &Machine::of(&target));
         let texts: Vec<String> = all.iter().map(ToString::to_string).collect();

@@ -56,6 +56,7 @@ use rules::RuleSet;
 use saturate::{Limits, Report};
 use search::{Search, Way};
 pub use selection::{Forgetful, Fp, Rules, Selection, UserRules, Verdicts};
+pub use sorts::Sort;
 use std::sync::LazyLock;
 
 /// E-nodes that each operation of the graph is worth before saturation stops.

@@ -83,12 +83,12 @@ impl fmt::Display for Report {
 /// A match of a rule.
 type Found = (usize, Match);
 
-/// A match in few bytes, but whole: were it a hash, the second of two that collide would be overlooked.
-fn key_of((rule, m): &Found) -> SmallVec<[u32; 16]> {
-    let class_of = |c: Id| usize::from(c) as u32;
-    let mut key: SmallVec<[u32; 16]> = smallvec![*rule as u32];
-    key.extend(m.roots.iter().map(|c| class_of(*c)));
-    key.extend(m.vars.iter().map(|v| v.map_or(u32::MAX, class_of)));
+/// A match of a rule in few bytes, but whole: were it a hash, the second of two that collide would be overlooked.
+fn key_of(rule: usize, m: &Match) -> SmallVec<[u32; 16]> {
+    let class_of = |c: &Id| usize::from(*c) as u32;
+    let mut key: SmallVec<[u32; 16]> = smallvec![rule as u32];
+    key.extend(m.roots.iter().map(class_of));
+    key.extend(m.vars.iter().map(|v| v.as_ref().map_or(u32::MAX, class_of)));
     key.extend(m.ops.iter().map(|o| o.map_or(u32::MAX, |o| o.index() as u32)));
     key
 }
@@ -184,7 +184,7 @@ pub(super) fn saturate_seen(
         for (r, mut m) in found {
             let rule = &set.rules[r];
             let law = rule.law.as_ref().expect("only rules that are text are searched");
-            let key = key_of(&(r, m.clone())).into_boxed_slice();
+            let key = key_of(r, &m).into_boxed_slice();
             m.roots.iter_mut().for_each(|c| *c = eg.find(*c));
             if !joined.is_free(r, &m) {
                 continue;
@@ -261,7 +261,7 @@ fn search(
             for m in matches.all {
                 let new = (r, m);
                 let again = |new: &Found| new.1.vars.iter().flatten().any(|v| fresh.contains(v));
-                let look = match known.get(&key_of(&new)[..]) {
+                let look = match known.get(&key_of(new.0, &new.1)[..]) {
                     Some(Seen::Applied) => false,
                     Some(Seen::Refused) => again(&new),
                     None => true,
