@@ -290,3 +290,52 @@ fn results_are_compared_bit_for_bit() {
     assert_eq!(told["differences"][0]["other_bits"], 1);
     assert_eq!(told["tolerance"], Value::Null);
 }
+
+/// Whatever compiles takes rules, language models too; a kernel has no operators left.
+#[test]
+#[cfg(feature = "text")]
+fn commands_that_take_rules() {
+    let dir = folder("rule odd [exact] (frob ?x) => ?x");
+    std::fs::write(dir.path().join("text.txt"), "Once upon a time.").expect("a file is written");
+    let llama = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/tiny_llama");
+    let (llama, digits) = (common::arg(&llama), common::digits());
+    let digits = common::arg(&digits);
+    for command in [
+        &["generate", llama, "Once"][..],
+        &["perplexity", llama, "text.txt"],
+        &["bench", llama],
+        &["serve", llama, "--port", "0"],
+        &["tune", digits, "-o", "tuned"],
+        &["profile", digits, "--set", "batch=1"],
+        &["doctor", digits],
+        &["space", digits],
+    ] {
+        let ran = brolga(dir.path(), &[command, &["--add-rules", "my.rules"]].concat());
+        let name = command[0];
+        assert_eq!(ran.status, 2, "{name}: {}", ran.out);
+        assert!(
+            ran.err.contains("my.rules:1:19: there is no operator `frob`"),
+            "{name}: {}",
+            ran.err
+        );
+    }
+    let kernel = brolga(
+        dir.path(),
+        &[
+            "emit",
+            digits,
+            "--set",
+            "batch=1",
+            "--stage",
+            "structured",
+            "--output",
+            "kernel.txt",
+        ],
+    );
+    assert_eq!(kernel.status, 0, "{}", kernel.err);
+    for command in ["bench", "space"] {
+        let ran = brolga(dir.path(), &[command, "kernel.txt", "--fp", "strict"]);
+        assert_eq!(ran.status, 2, "{command}: {}", ran.out);
+        assert!(ran.err.contains("are for models"), "{command}: {}", ran.err);
+    }
+}

@@ -386,13 +386,16 @@ fn single_free(batch: &[i64], summed: &[i64], rank: usize) -> Option<i64> {
     only.filter(|_| summed.len() == 1)
 }
 
-/// The inverse of a permutation.
+/// The inverse of a permutation; `None` for what is none.
 fn inverse(p: &[i64]) -> Option<Vec<i64>> {
-    let mut out = vec![0; p.len()];
+    let mut out = vec![None; p.len()];
     for (i, &d) in p.iter().enumerate() {
-        *out.get_mut(usize::try_from(d).ok()?)? = i as i64;
+        let place = out.get_mut(usize::try_from(d).ok()?)?;
+        if place.replace(i as i64).is_some() {
+            return None;
+        }
     }
-    Some(out)
+    out.into_iter().collect()
 }
 
 fn permuted(list: &Arg, p: &[i64]) -> Option<Attr> {
@@ -419,17 +422,15 @@ fn parted(list: &Arg, part: fn(&Dim) -> Dim) -> Option<Attr> {
 
 fn axis_vector(shape: &[Dim], axis: usize) -> Option<Attr> {
     let mut out = vec![Dim::ONE; shape.len()];
-    *out.get_mut(axis)? = shape[axis].clone();
+    out.get_mut(axis)?.clone_from(&shape[axis]);
     Some(Attr::Dims(out))
 }
 
 /// `reshape{s}(transpose{p}(x)) = transpose{q}(reshape{t}(x))`: gives `(t, q)` when the reshape only merges or splits
 /// dims that are neighbours in `x` too. The dims of both shapes are cut into the smallest groups of equal size.
 fn regroup(p: &[i64], x: &[Dim], s: &[Dim]) -> Option<(Vec<Dim>, Vec<i64>)> {
-    let from: Vec<&Dim> = p
-        .iter()
-        .map(|&d| x.get(usize::try_from(d).ok()?))
-        .collect::<Option<_>>()?;
+    inverse(p).filter(|_| p.len() == x.len())?;
+    let from: Vec<&Dim> = p.iter().map(|&d| &x[d as usize]).collect();
     let (mut i, mut j) = (0, 0);
     // (first operand dim of x, dims of s)
     let mut groups: Vec<(i64, std::ops::Range<usize>)> = vec![];
