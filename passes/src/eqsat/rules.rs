@@ -41,6 +41,7 @@ use super::sexp::{Sexp, parse as parse_sexps};
 use brolga_ir::{Attr, DType, Number, Tensor, ops::AttrKind};
 use std::sync::Arc;
 
+mod literals;
 mod parse;
 
 /// What floating-point arithmetic may see of a rule.

@@ -166,7 +166,8 @@ fn matrices_are_matched_and_made() {
     out.verify().unwrap();
     assert_eq!(out.to_string().matches("= contract").count(), 1, "{out}");
     let x = Tensor::from_fn(DType::I32, &[3, 2], |i| Number::Int(i as i128 * 3 - 4));
-    assert_eq!(g.eval(&[x.clone()]).unwrap(), out.eval(&[x]).unwrap());
+    let x = [x];
+    assert_eq!(g.eval(&x).unwrap(), out.eval(&x).unwrap());
     let (_, report) = saturated(&other, &with_fusion(text));
     assert_eq!(applied(&report, "swap-scale"), 0, "another matrix");
 }
