@@ -321,6 +321,14 @@ fn wrong_rules_are_caught() {
     );
     // The second match: with the operands in the other order.
     wrong("rule a [exact] (sub~ ?x ?y) => (sub ?x ?y)", "element");
+    // Padding before the image and behind it taken one for the other, where windows see little of it.
+    wrong(
+        "rule a [exact] (conv ?s ?d ?h ?l ?g ?acc ?out ?x ?w) => (concat (cut-axis ?s ?d ?l ?h ?x ?w)
+           (cons (conv ?s ?d ?l (cut-high ?s ?d ?l ?h ?x ?w) ?g ?acc ?out ?x ?w)
+             (cons (conv ?s ?d (cut-low ?s ?d ?l ?h ?x ?w) ?h ?g ?acc ?out ?x ?w) nil)))
+         if (sees-little ?s ?d ?l ?h ?x ?w)",
+        "left",
+    );
     let unknown = |rule: &str, what: &str| match verdict(rule) {
         Verdict::Untested(e) => assert!(e.contains(what), "{rule}: {e}"),
         v => panic!("{rule}: {v:?}"),
