@@ -60,7 +60,7 @@ fn main() {
 fn compare(path: &Path) -> brolga::Result<(Account, Account, f64)> {
     let graph = source::graph(path, Options::default().memory_limit)?;
     let with = |rules: Option<&str>| Options {
-        rules: rules.map(str::to_owned),
+        rules: rules.map(|r| r.parse().expect("these rules are embedded")),
         verify: false,
         ..Options::default()
     };

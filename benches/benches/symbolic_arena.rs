@@ -32,7 +32,7 @@ fn symbolic_arena(c: &mut Criterion) {
     let mut group = c.benchmark_group("symbolic_arena");
     group.sample_size(10);
     let options = Options {
-        rules: Some("none".into()),
+        rules: Some("none".parse().expect("these rules are embedded")),
         verify: false,
         ..Options::default()
     };

@@ -14,14 +14,12 @@ use std::fs::File;
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
-/// The key of a model and options; `None` where a pipeline or a file of rules is given, which may change unseen.
+/// The key of a model and options; `None` where a pipeline is given: files that it names may change unseen.
 ///
 /// # Errors
 /// When the model's file cannot be read.
 pub fn key(path: &Path, graph: &Graph, options: &Options) -> Result<Option<[u64; 2]>> {
-    let embedded = |r: &str| ["all", "exact", "approximate", "none"].contains(&r.split(',').next().unwrap_or_default());
-    let known = options.rules.as_deref().is_none_or(embedded) && options.add_rules.is_empty();
-    if options.pipeline.is_some() || !known {
+    if options.pipeline.is_some() {
         return Ok(None);
     }
     let mut parts = vec![checksum(options.describe().as_bytes()), identity::compiler()];

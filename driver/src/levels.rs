@@ -264,7 +264,6 @@ fn descend(module: Module, options: &Options, level: Level) -> Result<Module> {
     let none = Options {
         pipeline: Some(String::new()),
         rules: None,
-        add_rules: vec![],
         ..options.clone()
     };
     Ok(Walk::new(module, &none)?.down(level)?.module)

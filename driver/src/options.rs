@@ -7,9 +7,10 @@ use crate::{Error, Result};
 use brolga_frontend::onnx::Extent;
 use brolga_frontend::safetensors;
 use brolga_ir::Target;
-use brolga_passes::eqsat::{EqSat, Verdicts};
+use brolga_passes::eqsat::{EqSat, Fp, Selection, Verdicts};
 use brolga_passes::module::Level;
-use brolga_passes::pass::{Files, Pass};
+use brolga_passes::pass::{Files, Pass, Settings};
+use brolga_passes::prune::Prune;
 use brolga_passes::registry::{PASSES, Pipeline};
 use std::fmt;
 use std::sync::Arc;
@@ -23,14 +24,11 @@ pub type Observer = Arc<dyn Fn(&str, &str) + Send + Sync>;
 pub struct Options {
     /// The machine to compile for.
     pub target: Target,
-    /// Passes as text, such as `canonicalize,eqsat{rules=exact}`; `None` is the default pipeline.
+    /// Passes as text, such as `canonicalize,eqsat{fp=strict}`; `None` is the default pipeline.
     pub pipeline: Option<String>,
-    /// Rewrite rules: `None` the embedded ones, else `all`, `exact`, `approximate`, `none` or a file, and themes that are switched off, as
-    /// the option of the pass `eqsat` has them: `all,-norm`.
-    pub rules: Option<String>,
-    /// Files of rules beside those.
-    pub add_rules: Vec<String>,
-    /// Takes rules in files without a check.
+    /// Rewrite rules; `None` those of the pipeline, or the embedded ones. [`rules`] reads those of files.
+    pub rules: Option<Selection>,
+    /// Takes rules in files that the pipeline names without a check.
     pub unchecked_rules: bool,
     /// Bytes that constants, and one value of the model, may take.
     pub memory_limit: u64,
@@ -65,6 +63,14 @@ struct Disk {
     verdicts: Option<Remembered>,
 }
 
+impl Disk {
+    fn new(unchecked: bool) -> Disk {
+        Disk {
+            verdicts: (!unchecked).then(Remembered::new),
+        }
+    }
+}
+
 impl Files for Disk {
     fn read(&self, path: &str) -> Result<String, String> {
         std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))
@@ -74,6 +80,15 @@ impl Files for Disk {
     }
 }
 
+/// Rules for [`Options::rules`]: `all`, `exact`, `approximate`, `none` or a file, then, separated by commas, `-THEME`; beside them
+/// those of files, and the classes that are used. Rules of files are checked, unless they are to be taken `unchecked`.
+///
+/// # Errors
+/// When a file cannot be read, a rule is refused, or what is asked for does not go together.
+pub fn rules(text: Option<&str>, added: &[String], fp: Option<Fp>, unchecked: bool) -> Result<Selection> {
+    Selection::read(text, added, fp, &Disk::new(unchecked)).map_err(Error::Option)
+}
+
 impl Default for Options {
     /// For this machine, at most 16 GiB; verifying in debug builds.
     fn default() -> Options {
@@ -81,7 +96,6 @@ impl Default for Options {
             target: brolga_codegen::target::native().unwrap_or_else(Target::baseline),
             pipeline: None,
             rules: None,
-            add_rules: vec![],
             unchecked_rules: false,
             memory_limit: 16 << 30,
             verify: cfg!(debug_assertions),
@@ -117,25 +131,27 @@ impl Options {
             );
             return Err(Error::Option(message));
         }
-        let files = Disk {
-            verdicts: (!self.unchecked_rules).then(Remembered::new),
-        };
+        let files = Disk::new(self.unchecked_rules);
         let fail = |e: String| Error::Option(e);
-        let own = self.rules.is_some() || !self.add_rules.is_empty();
-        let mut pipeline = match &self.pipeline {
-            Some(_) if own => {
-                let message = "give either a pipeline or rules; in a pipeline, write `eqsat{rules=… add=…}`";
+        let mut pipeline = match (&self.pipeline, &self.rules) {
+            (Some(_), Some(_)) => {
+                let message = "give either a pipeline or rules; in a pipeline, write `eqsat{rules=… add=… fp=…}`";
                 return Err(Error::Option(message.into()));
             }
-            Some(p) if p.trim().is_empty() => return Ok(vec![]),
-            Some(p) => Pipeline::parse_with(p, &files).map_err(|e| fail(e.to_string()))?,
-            None if level != Level::Tensor && !own => return Ok(vec![]),
-            None => Pipeline::parse(Pipeline::DEFAULT).map_err(|e| fail(e.to_string()))?,
+            (Some(p), None) if p.trim().is_empty() => return Ok(vec![]),
+            (Some(p), None) => Pipeline::parse_with(p, &files).map_err(|e| fail(e.to_string()))?,
+            (None, None) if level != Level::Tensor => return Ok(vec![]),
+            (None, _) => Pipeline::parse(Pipeline::DEFAULT).map_err(|e| fail(e.to_string()))?,
         };
-        if own {
-            let rules = self.rules.as_deref().unwrap_or("all");
-            let chosen = EqSat::with_rules(rules, &self.add_rules, &files).map_err(fail)?;
-            pipeline.replace(Box::new(chosen));
+        if let Some(selection) = &self.rules {
+            if selection.fp == Some(Fp::Strict) {
+                // To it, zero times an activation is zero.
+                pipeline.passes.retain(|p| p.name() != Prune::NAME);
+            }
+            pipeline.replace(Box::new(EqSat {
+                selection: selection.clone(),
+                ..EqSat::default()
+            }));
         }
         Ok(pipeline.passes)
     }
@@ -166,7 +182,7 @@ impl Options {
 
     /// What decides the code, for the key of the compile cache.
     pub fn describe(&self) -> String {
-        let passes = (&self.pipeline, &self.rules, &self.add_rules);
+        let passes = (&self.pipeline, self.rules.as_ref().map(Selection::describe));
         let pins: Vec<String> = self.pins.iter().map(|(n, p)| format!("{n}={}", p.describe())).collect();
         format!(
             "{:?} {passes:?} {:?} {:?} {} {pins:?} {:?} {:?} {:?}",

@@ -649,7 +649,7 @@ fn rules_that_are_not_sound() {
     ] {
         let (dir, ran) = with_rules(wrong, command);
         let needles = [
-            "my.rules:1: rule `double` is wrong: element",
+            "my.rules:1:1: rule `double` is wrong: element",
             // A counterexample stands on lines of its own.
             "\n  left = ",
             "--unchecked-rules",
@@ -673,7 +673,7 @@ fn rules_that_are_not_sound() {
     failed(
         "a name twice",
         &ran,
-        &["my.rules:1: there is a rule `max-same` at algebra.rules:"],
+        &["my.rules:1:1: there is a rule `max-same` at algebra.rules:"],
     );
     // At the user's word.
     let (dir, ran) = with_rules(wrong, &["opt", m, "--add-rules", "my.rules", "--unchecked-rules"]);

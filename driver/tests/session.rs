@@ -4,6 +4,7 @@ mod common;
 
 use brolga::ir::Graph;
 use brolga::output::WeightsIn;
+use brolga::passes::eqsat::Fp;
 use brolga::{Error, Options, Session, Specialise, View, compile};
 use common::digits;
 
@@ -308,7 +309,7 @@ fn constants_of_the_same_pieces_are_not_the_same() {
     for rules in ["all", "none"] {
         for threads in [1, 2] {
             let options = Options {
-                rules: Some(rules.into()),
+                rules: Some(rules.parse().expect("these rules are embedded")),
                 threads,
                 ..Options::default()
             };
@@ -373,6 +374,33 @@ fn the_cache_maps_what_was_compiled_before() {
             .is_zero()
     );
     assert_eq!(files(), 2);
+    // Rules are known by their text and their classes, wherever the text stands.
+    let texts = tempfile::tempdir().expect("there is room for temporary files");
+    let is_new = |name: &str, text: &str, fp: Option<Fp>| {
+        let path = texts.path().join(name);
+        std::fs::write(&path, text).expect("a file is written");
+        let rules = brolga::options::rules(None, &[path.display().to_string()], fp, true).expect("they are rules");
+        let options = Options {
+            rules: Some(rules),
+            ..Options::default()
+        };
+        let session = Session::options().compile(options).cache(folder.path()).load(digits());
+        !session
+            .expect("the model is in the repository")
+            .timings()
+            .codegen
+            .is_zero()
+    };
+    let rule = "rule abs-abs [exact] (abs (abs ?x)) => (abs ?x)";
+    assert!(is_new("a.rules", rule, None));
+    assert!(!is_new("b.rules", &format!("; A comment.\n{rule}"), None));
+    assert!(is_new("b.rules", rule, Some(Fp::Strict)));
+    assert!(is_new(
+        "a.rules",
+        "rule abs-neg [exact] (abs (neg ?x)) => (abs ?x)",
+        None
+    ));
+    assert_eq!(files(), 5);
 }
 
 /// A small network with an extent that only a run tells.

@@ -1,7 +1,7 @@
 //! The passes, in one table, and pipelines as text.
 //!
 //! ```text
-//! canonicalize,eqsat{rules=exact nodes=50000},lower,bufferize,schedule,plan-memory
+//! canonicalize,eqsat{fp=strict nodes=50000},lower,bufferize,schedule,plan-memory
 //! ```
 //!
 //! A pipeline is a list of passes separated by commas, each with its options between braces. Errors name the column.
@@ -223,14 +223,16 @@ mod tests {
         for text in [
             "canonicalize,eqsat",
             "decompose",
-            "canonicalize{limit=8},eqsat{rules=exact nodes=500 iters=3}",
+            "canonicalize{limit=8},eqsat{fp=strict nodes=500 iters=3}",
             "eqsat{rules=all,-norm,-conv}",
-            "eqsat{rules=exact,-movement}",
+            "eqsat{rules=all,-movement fp=fast}",
             "specialise{seq=128 batch=1},canonicalize,eqsat,lower,bufferize,choose,schedule,plan-memory",
         ] {
             assert_eq!(Pipeline::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Pipeline::parse(" eqsat { rules=all } ").unwrap().to_string(), "eqsat");
+        let exact = Pipeline::parse("eqsat{rules=exact,-norm}").unwrap();
+        assert_eq!(exact.to_string(), "eqsat{rules=all,-norm fp=strict}");
     }
 
     #[test]
@@ -243,7 +245,7 @@ mod tests {
         );
         assert_eq!(
             error("eqsat{speed=9}"),
-            "pipeline:1: there is no option `speed`, expected rules, add, nodes, iters, decide"
+            "pipeline:1: there is no option `speed`, expected rules, add, fp, nodes, iters, decide"
         );
         assert_eq!(
             error("eqsat{nodes=many}"),

@@ -141,7 +141,7 @@ fn compare(g: &Graph, rules: Option<&str>, text: &str) {
         .collect();
     let exact = exact_outputs(g);
     let options = Options {
-        rules: rules.map(str::to_owned),
+        rules: rules.map(|r| r.parse().expect("these rules are embedded")),
         ..Options::default()
     };
     let wanted = g.eval(&inputs);
@@ -188,24 +188,65 @@ impl Choices<'_> {
     }
 }
 
-/// The text of a graph over integers, which wrap around, or over floats with operators that round nothing: every way to compute it
-/// gives the same bits.
+/// What a random graph is made of.
+pub struct Words {
+    /// The dtype of all values.
+    pub ty: &'static str,
+    /// Functions of two operands.
+    pub binary: &'static [&'static str],
+    /// Functions of one.
+    pub unary: &'static [&'static str],
+    /// Kinds of reductions.
+    pub folds: &'static [&'static str],
+    /// Numbers that constants are.
+    pub numbers: &'static [&'static str],
+    /// Whether matrices are multiplied.
+    pub products: bool,
+}
+
+/// Integers, which wrap around.
+const INTEGERS: Words = Words {
+    ty: "i32",
+    binary: &["add", "sub", "mul", "max", "min"],
+    unary: &["neg", "abs"],
+    folds: &["sum", "max", "min"],
+    numbers: &[],
+    products: true,
+};
+
+/// Floats with operators that round nothing.
+const FLOATS: Words = Words {
+    ty: "f32",
+    binary: &["max", "min"],
+    unary: &["neg", "abs", "relu"],
+    folds: &["max", "min"],
+    numbers: &[],
+    products: false,
+};
+
+/// The text of a graph over integers, or over floats with operators that round nothing: every way to compute it gives the same
+/// bits.
 fn random_graph(bytes: &[u8]) -> String {
+    let (words, rest) = match bytes.split_first() {
+        Some((first, rest)) if first % 2 == 1 => (&FLOATS, rest),
+        Some((_, rest)) => (&INTEGERS, rest),
+        None => (&INTEGERS, bytes),
+    };
+    random_graph_of(rest, words)
+}
+
+/// The text of a graph of some words, with two inputs and two outputs; the bytes decide it.
+pub fn random_graph_of(bytes: &[u8], words: &Words) -> String {
     const NODES: usize = 12;
     let mut c = Choices { bytes: bytes.iter() };
-    let float = c.below(2) == 1;
-    let ty = if float { "f32" } else { "i32" };
-    let binary: &[&str] = if float {
-        &["max", "min"]
-    } else {
-        &["add", "sub", "mul", "max", "min"]
-    };
-    let unary: &[&str] = if float {
-        &["neg", "abs", "relu"]
-    } else {
-        &["neg", "abs"]
-    };
-    let folds: &[&str] = if float { &["max", "min"] } else { &["sum", "max", "min"] };
+    let Words {
+        ty,
+        binary,
+        unary,
+        folds,
+        numbers,
+        products,
+    } = *words;
     let list = |x: &[usize]| x.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     // Shapes of all values, by their numbers.
     let mut shapes: Vec<Vec<usize>> = vec![];
@@ -233,7 +274,7 @@ fn random_graph(bytes: &[u8]) -> String {
             .map(|(k, _)| k)
             .collect::<Vec<_>>();
         let other = c.pick(&same);
-        let (expression, result) = match c.below(9) {
+        let (expression, result) = match c.below(if numbers.is_empty() { 9 } else { 11 }) {
             0 | 1 => (format!("{}(%{v}, %{other})", c.pick(binary)), shape),
             2 => (format!("{}(%{v})", c.pick(unary)), shape),
             3 if rank > 0 => {
@@ -267,11 +308,15 @@ fn random_graph(bytes: &[u8]) -> String {
                 let result = vec![shape.iter().product()];
                 (format!("reshape{{shape=[{}]}}(%{v})", list(&result)), result)
             }
-            8 if rank == 2 && !float => {
+            8 if rank == 2 && products => {
                 // With its own transpose: rows by rows.
                 let result = vec![shape[0], shape[0]];
                 let axes = "lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[1]";
-                (format!("contract{{{axes} acc=i32 out=i32}}(%{v}, %{other})"), result)
+                (format!("contract{{{axes} acc={ty} out={ty}}}(%{v}, %{other})"), result)
+            }
+            9 | 10 if !numbers.is_empty() => {
+                let x = c.pick(numbers);
+                (format!("const {ty}[{}] splat {x}", list(&shape)), shape)
             }
             _ => match shape.iter().position(|&d| d == 1) {
                 Some(axis) => {

@@ -128,7 +128,7 @@ fn attention_means_the_same_on_every_level() {
         for (target, own) in targets().into_iter().flat_map(|t| [(t.clone(), true), (t, false)]) {
             let options = Options {
                 target,
-                rules: own.then(|| "none".into()),
+                rules: own.then(|| "none".parse().expect("these rules are embedded")),
                 ..Options::default()
             };
             let s = on_every_level(&g, &inputs, &options, &mut |what, found| {
@@ -187,7 +187,7 @@ fn blocks_that_no_query_of_a_tile_sees_are_left_out() {
         for target in targets() {
             let options = Options {
                 target,
-                rules: Some("none".into()),
+                rules: Some("none".parse().expect("these rules are embedded")),
                 ..Options::default()
             };
             let s = on_every_level(&g, &inputs, &options, &mut |what, found| {
@@ -204,7 +204,7 @@ fn blocks_that_no_query_of_a_tile_sees_are_left_out() {
         _ => Number::Float(f64::NAN),
     });
     let options = Options {
-        rules: Some("none".into()),
+        rules: Some("none".parse().expect("these rules are embedded")),
         ..Options::default()
     };
     let session = brolga::compile(&g, &options).and_then(|c| c.session_with(1, u64::MAX));

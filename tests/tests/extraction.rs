@@ -220,7 +220,7 @@ fn accounts_agree_with_the_search() {
 /// What is wrong with a model's program, if it costs more than it did as imported.
 fn dearer(path: &Path) -> Option<String> {
     let options = |rules: Option<&str>| Options {
-        rules: rules.map(str::to_owned),
+        rules: rules.map(|r| r.parse().expect("these rules are embedded")),
         verify: false,
         target: Target::x86_64_v4(),
         ..Options::default()

@@ -432,7 +432,11 @@ fn random_programs_agree_with_and_without() {
         let text = random_graph(&mut r);
         let g = graph(&text);
         let options = Options {
-            rules: Some(if n % 3 == 0 { "all" } else { "none" }.into()),
+            rules: Some(
+                if n % 3 == 0 { "all" } else { "none" }
+                    .parse()
+                    .expect("these rules are embedded"),
+            ),
             verify: true,
             ..Options::default()
         };

@@ -16,7 +16,7 @@ fn compiled(g: &Graph, inputs: &[Tensor]) -> Vec<(String, Vec<Tensor>)> {
     let mut out = vec![];
     for rules in [None, Some("none")] {
         let options = Options {
-            rules: rules.map(str::to_owned),
+            rules: rules.map(|r| r.parse().expect("these rules are embedded")),
             ..Options::default()
         };
         for threads in [1, 2] {

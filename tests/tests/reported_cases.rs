@@ -188,7 +188,7 @@ impl Case {
             }
         }
         let no_rules = Options {
-            rules: Some("none".into()),
+            rules: Some("none".parse().expect("these rules are embedded")),
             ..Options::default()
         };
         let oldest = Options {

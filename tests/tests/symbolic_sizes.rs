@@ -24,7 +24,7 @@ fn chain(n: usize) -> Graph {
 
 fn options(rules: Option<&str>) -> Options {
     Options {
-        rules: rules.map(str::to_owned),
+        rules: rules.map(|r| r.parse().expect("these rules are embedded")),
         ..Options::default()
     }
 }

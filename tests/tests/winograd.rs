@@ -64,7 +64,7 @@ fn tiles_hold_what_windows_sum() {
         {
             let options = Options {
                 target,
-                rules: rules.map(str::to_owned),
+                rules: rules.map(|r| r.parse().expect("these rules are embedded")),
                 ..Options::default()
             };
             on_every_level(&tiles, &inputs, &options, &mut |what, found| {
@@ -104,7 +104,7 @@ fn what_follows_a_convolution_is_part_of_its_kernel() {
     for target in targets() {
         let options = Options {
             target,
-            rules: Some("approximate".into()),
+            rules: Some("approximate".parse().expect("these rules are embedded")),
             ..Options::default()
         };
         let s = on_every_level(&g, std::slice::from_ref(&x), &options, &mut |what, found| {

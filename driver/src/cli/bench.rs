@@ -1,6 +1,6 @@
 //! `brolga bench`: one kernel alone, by one schedule or by two in turn; or a folder's language model (`bench_folder`).
 
-use super::{Failure, ModelArgs, Outcome, note, print, target, time};
+use super::{Failure, Outcome, ReadArgs, note, print, target, time};
 use brolga::ir::program::Step;
 use brolga::ir::schedule::Schedule;
 use brolga::ir::{Symbol, Target};
@@ -58,7 +58,7 @@ pub struct Bench {
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
-    pub(super) read: ModelArgs,
+    pub(super) read: ReadArgs,
     #[arg(long, alias = "cpu", value_name = "TARGET", value_parser = target, help = super::targets())]
     target: Option<Target>,
 }
@@ -83,6 +83,7 @@ impl Bench {
         if source::kind(&self.kernel)? == Kind::Folder {
             return super::bench_folder::run(&self, &target);
         }
+        self.read.rules.none_for_kernels()?;
         if self.schedule.len() > 2 {
             return Err("at most two schedules are run in turn".into());
         }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 /// All outputs beside all references.
 pub struct Comparison {
     rows: Vec<Row>,
-    tolerance: f64,
+    /// The largest relative error that is accepted; `None` accepts the same bits only.
+    tolerance: Option<f64>,
 }
 
 struct Row {
@@ -26,6 +27,8 @@ enum Finding {
         absolute: f64,
         /// That, over the largest magnitude of the reference.
         relative: f64,
+        /// How many elements have other bits, NaN beside NaN apart.
+        others: usize,
     },
     /// Why there is nothing to subtract.
     Unlike(String),
@@ -33,7 +36,7 @@ enum Finding {
 
 impl Comparison {
     /// Compares outputs with references of the same names.
-    pub fn new(outputs: &[(String, &Buffer)], references: &[(String, Tensor)], tolerance: f64) -> Comparison {
+    pub fn new(outputs: &[(String, &Buffer)], references: &[(String, Tensor)], tolerance: Option<f64>) -> Comparison {
         let mut rows: Vec<Row> = vec![];
         for (name, found) in outputs {
             let finding = match references.iter().find(|(n, _)| n == name) {
@@ -74,7 +77,10 @@ impl Comparison {
     }
 
     fn accepts(&self, finding: &Finding) -> bool {
-        matches!(finding, Finding::Error { relative, .. } if *relative <= self.tolerance)
+        match finding {
+            Finding::Error { relative, others, .. } => self.tolerance.map_or(*others == 0, |t| *relative <= t),
+            Finding::Unlike(_) => false,
+        }
     }
 
     /// A line for each output.
@@ -82,7 +88,10 @@ impl Comparison {
         let line = |row: &Row| {
             let verdict = if self.accepts(&row.finding) { "ok" } else { "DIFFERS" };
             match &row.finding {
-                Finding::Error { absolute, relative } => format!(
+                Finding::Error { others, .. } if self.tolerance.is_none() => {
+                    format!("{}: {others} elements have other bits: {verdict}\n", plain(&row.output))
+                }
+                Finding::Error { absolute, relative, .. } => format!(
                     "{}: largest absolute error {absolute:.3e}, relative to the largest magnitude {relative:.3e}: {verdict}\n",
                     plain(&row.output)
                 ),
@@ -99,13 +108,18 @@ impl Comparison {
         let row = |row: &Row| {
             let ok = self.accepts(&row.finding);
             match &row.finding {
-                Finding::Error { absolute, relative } => json!({
-                    "output": row.output, "absolute": number(*absolute), "relative": number(*relative), "ok": ok,
+                Finding::Error {
+                    absolute,
+                    relative,
+                    others,
+                } => json!({
+                    "output": row.output, "absolute": number(*absolute), "relative": number(*relative), "other_bits": others,
+                    "ok": ok,
                 }),
                 Finding::Unlike(what) => json!({"output": row.output, "problem": what, "ok": ok}),
             }
         };
-        report["tolerance"] = number(self.tolerance);
+        report["tolerance"] = self.tolerance.map_or(Value::Null, number);
         report["differences"] = self.rows.iter().map(row).collect();
     }
 }
@@ -132,6 +146,11 @@ fn finding(found: &Tensor, expected: &Tensor) -> Finding {
             return Finding::Unlike(format!("{n} of {all} strings differ, the first at element {first}"));
         }
     }
+    let same = |f: Number, e: Number| match (f, e) {
+        (Number::Float(f), Number::Float(e)) => f.to_bits() == e.to_bits() || f.is_nan() && e.is_nan(),
+        (f, e) => f == e,
+    };
+    let others = found.iter().zip(expected.iter()).filter(|(f, e)| !same(*f, *e)).count();
     let (mut absolute, mut largest) = (0f64, 0f64);
     for (f, e) in found.iter().zip(expected.iter()) {
         let error = match (f, e) {
@@ -146,5 +165,9 @@ fn finding(found: &Tensor, expected: &Tensor) -> Finding {
         }
     }
     let relative = if absolute == 0.0 { 0.0 } else { absolute / largest };
-    Finding::Error { absolute, relative }
+    Finding::Error {
+        absolute,
+        relative,
+        others,
+    }
 }

@@ -1,7 +1,7 @@
 //! `brolga generate`: a text that goes on from a prompt.
 
 use super::inputs::threads;
-use super::{ModelArgs, Outcome, note, print_json, print_raw, time};
+use super::{Outcome, ReadArgs, note, print_json, print_raw, time};
 use brolga::generate::beams::{self, Beams, Early};
 #[cfg(feature = "grammar")]
 use brolga::generate::grammar::{Grammar, Grammars};
@@ -147,7 +147,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
     #[command(flatten)]
-    read: ModelArgs,
+    read: ReadArgs,
 }
 
 impl GenerateArgs {

@@ -1,7 +1,7 @@
 //! The commands, one file each, and what they share: options of compiling, errors, exit codes. What `run` compares with
 //! references stands in `compare`, where it runs in `device`; inputs of what runs in `inputs`.
 //!
-//! Exit codes: 0 for success, 1 for a comparison that failed, 2 for everything that went wrong (bad arguments included).
+//! Exit codes: 0 for success, 1 for a comparison or a check that failed, 2 for everything that went wrong (bad arguments included).
 //! Results go to standard output, everything else to standard error; colours only to a terminal.
 
 mod bench;
@@ -29,11 +29,13 @@ mod space;
 #[cfg(feature = "audio")]
 mod transcribe;
 mod tune;
+mod verify_rules;
 
 use brolga::Options;
 use brolga::frontend::onnx::Extent;
 use brolga::frontend::safetensors::{CacheType, WeightType};
 use brolga::ir::{Target, is_command, plain};
+use brolga::passes::eqsat::{Fp, Selection};
 use brolga::pins::{self, Pin};
 use brolga::tune::applied::Tuned;
 use brolga::tune::record::Log;
@@ -101,9 +103,11 @@ enum Command {
     TuneWorker(tune::Serve),
     /// Measure this machine, and keep its figures for the cost model
     Machine(machine::Machine),
+    /// Check rewrite rules on random instances
+    VerifyRules(verify_rules::VerifyRules),
 }
 
-/// What goes wrong: an error for people, or a comparison or an examination whose bad result has been printed.
+/// What goes wrong: an error for people, or a comparison, a check or an examination whose bad result has been printed.
 enum Failure {
     Error(String),
     Reported,
@@ -154,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Space(c) => c.run(),
         Command::TuneWorker(c) => c.run(),
         Command::Machine(c) => c.run(),
+        Command::VerifyRules(c) => c.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -360,6 +365,73 @@ fn cache_type(name: &str) -> Result<CacheType, String> {
     CacheType::named(name).ok_or_else(|| format!("expected one of {}", known()))
 }
 
+/// Rewrite rules, of every command that compiles.
+#[derive(Args, Clone)]
+struct RuleArgs {
+    /// Rewrite rules: all, exact, approximate, none, or a file of rules instead (see docs/rules.md); all,-THEME switches a theme off
+    #[arg(long, value_name = "RULES")]
+    rules: Option<String>,
+    /// A file of rules beside the embedded ones (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    add_rules: Vec<String>,
+    /// What floating-point arithmetic may see of rules: strict (nothing), reassoc (another order of roundings, the default) or fast
+    /// (approximations, too)
+    #[arg(long, value_name = "CLASS", value_parser = fp)]
+    fp: Option<Fp>,
+    /// Take rules in files without checking them
+    #[arg(long)]
+    unchecked_rules: bool,
+}
+
+impl RuleArgs {
+    /// Whether anything is said of rules.
+    fn are_given(&self) -> bool {
+        self.rules.is_some() || !self.add_rules.is_empty() || self.fp.is_some()
+    }
+
+    /// That nothing is said of rules for a kernel.
+    fn none_for_kernels(&self) -> Result<(), String> {
+        match self.are_given() {
+            true => {
+                Err("--rules, --add-rules and --fp are for models: a kernel has no operators that rules rewrite".into())
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// The rules, where something is said of them. Files are read and checked here, once.
+    fn selection(&self) -> Result<Option<Selection>, String> {
+        if !self.are_given() {
+            return Ok(None);
+        }
+        brolga::options::rules(self.rules.as_deref(), &self.add_rules, self.fp, self.unchecked_rules)
+            .map(Some)
+            .map_err(|e| e.to_string())
+    }
+}
+
+/// Options of commands that compile what they read for this machine, with the default pipeline.
+#[derive(Args, Clone)]
+struct ReadArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    rules: RuleArgs,
+}
+
+impl ReadArgs {
+    fn options(&self) -> Result<Options, String> {
+        Ok(Options {
+            rules: self.rules.selection()?,
+            ..self.model.options()?
+        })
+    }
+}
+
+fn fp(name: &str) -> Result<Fp, String> {
+    name.parse()
+}
+
 /// Options of every command that compiles.
 #[derive(Args, Clone)]
 struct CompileArgs {
@@ -370,18 +442,11 @@ struct CompileArgs {
     /// An output that may be the memory of an input, which it updates, such as past=present (may be repeated)
     #[arg(long = "alias", value_name = "INPUT=OUTPUT", value_parser = alias)]
     aliases: Vec<(String, String)>,
-    /// Passes, such as canonicalize,eqsat{rules=none}; what is missing on the way down follows them
+    /// Passes, such as canonicalize,eqsat{fp=strict}; what is missing on the way down follows them
     #[arg(long, visible_alias = "passes", value_name = "PASSES")]
     pipeline: Option<String>,
-    /// Rewrite rules: all, exact, approximate (see docs/rules.md), none, or a file of rules instead; all,-THEME switches a theme off
-    #[arg(long, value_name = "RULES")]
-    rules: Option<String>,
-    /// A file of rules beside the embedded ones (may be repeated)
-    #[arg(long, value_name = "FILE")]
-    add_rules: Vec<String>,
-    /// Take rules in files without checking them
-    #[arg(long)]
-    unchecked_rules: bool,
+    #[command(flatten)]
+    rules: RuleArgs,
     /// Print the IR after this pass, or after all, to standard error
     #[arg(long, value_name = "PASS|all")]
     print_ir_after: Option<String>,
@@ -416,10 +481,9 @@ impl CompileArgs {
             target,
             tuned: self.has_records().then(|| Arc::new(tuned)),
             pipeline: self.pipeline.clone(),
-            rules: self.rules.clone(),
-            add_rules: self.add_rules.clone(),
+            rules: self.rules.selection()?,
+            unchecked_rules: self.rules.unchecked_rules,
             aliases: self.aliases.clone(),
-            unchecked_rules: self.unchecked_rules,
             verify: self.verify_each || read.verify,
             print_after: self.print_ir_after.clone().map(|which| {
                 let observer: brolga::options::Observer = Arc::new(|pass: &str, ir: &str| {
@@ -449,9 +513,10 @@ impl CompileArgs {
         let given = [
             ("--target", self.target.is_some()),
             ("--pipeline", self.pipeline.is_some()),
-            ("--rules", self.rules.is_some()),
-            ("--add-rules", !self.add_rules.is_empty()),
-            ("--unchecked-rules", self.unchecked_rules),
+            ("--rules", self.rules.rules.is_some()),
+            ("--add-rules", !self.rules.add_rules.is_empty()),
+            ("--fp", self.rules.fp.is_some()),
+            ("--unchecked-rules", self.rules.unchecked_rules),
             ("--print-ir-after", self.print_ir_after.is_some()),
             ("--verify-each", self.verify_each),
             ("--tune", !self.tune.is_empty()),

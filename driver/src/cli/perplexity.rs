@@ -1,7 +1,7 @@
 //! `brolga perplexity`: how well a model foretells a text.
 
 use super::inputs::threads;
-use super::{ModelArgs, Outcome, print, print_json, time};
+use super::{Outcome, ReadArgs, print, print_json, time};
 use brolga::Error;
 use brolga::generate::Model;
 use brolga::generate::perplexity::cost;
@@ -35,7 +35,7 @@ pub struct Perplexity {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    read: ModelArgs,
+    read: ReadArgs,
 }
 
 impl Perplexity {

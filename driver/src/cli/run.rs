@@ -17,8 +17,8 @@ use std::time::Instant;
 #[command(after_help = "\
 Without any input, inputs are filled with reproducible pseudo-random numbers; --set then gives symbolic dimensions a size.
 With inputs, --set has to agree with theirs.
-Exit status: 0 on success, 1 when --expect finds a difference above --tolerance, another dtype or shape, or a name that only
-one side has, 2 on any error.
+Exit status: 0 on success, 1 when --expect finds a difference above --tolerance (with --bits, any), another dtype or shape, or a
+name that only one side has, 2 on any error.
 
 Examples:
   brolga run model.onnx --inputs inputs.npz --output outputs.npz
@@ -41,6 +41,9 @@ pub struct Run {
     /// The largest error, over the largest magnitude of an output, that --expect accepts
     #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = tolerance, requires = "expect")]
     tolerance: f64,
+    /// Of --expect, accept the same bits only, but for those of NaN: zeros of the other sign differ
+    #[arg(long, requires = "expect", conflicts_with = "tolerance")]
+    bits: bool,
     /// Threads; 0 is one for each core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
@@ -143,7 +146,7 @@ impl Run {
             Some(path) => Some(Comparison::new(
                 &named,
                 &self.references(path, session)?,
-                self.tolerance,
+                (!self.bits).then_some(self.tolerance),
             )),
             None => None,
         };

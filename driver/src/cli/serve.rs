@@ -1,7 +1,7 @@
 //! `brolga serve`: a language model, or an encoder, for programs that speak OpenAI's interface.
 
 use super::inputs::threads;
-use super::{ModelArgs, Outcome, bytes, note};
+use super::{Outcome, ReadArgs, bytes, note};
 use brolga::serve::{Server, Settings};
 use clap::Args;
 use std::net::TcpListener;
@@ -68,7 +68,7 @@ pub struct Serve {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
     #[command(flatten)]
-    read: ModelArgs,
+    read: ReadArgs,
 }
 
 impl Serve {

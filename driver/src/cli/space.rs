@@ -1,11 +1,11 @@
 //! `brolga space`: the schedules that a kernel may have, and what could be decided otherwise about a model.
 
-use super::{Outcome, print, target};
+use super::{Outcome, RuleArgs, print, target};
 use brolga::Options;
 use brolga::ir::Target;
 use brolga::kernels::Workload;
 use brolga::levels::Walk;
-use brolga::passes::eqsat::Alternative;
+use brolga::passes::eqsat::{Alternative, Selection};
 use brolga::passes::schedule::genes::Genes;
 use brolga::passes::schedule::{Machine, space};
 use brolga::source::{self, Kind};
@@ -36,9 +36,8 @@ pub struct Space {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Of a model: its rewrite rules, as `brolga compile` takes them, such as approximate
-    #[arg(long, value_name = "RULES")]
-    rules: Option<String>,
+    #[command(flatten)]
+    rules: RuleArgs,
     #[arg(long, alias = "cpu", value_name = "TARGET", value_parser = target, help = super::targets())]
     target: Option<Target>,
 }
@@ -52,8 +51,9 @@ impl Space {
             .or(native)
             .ok_or("this machine's architecture is none that Brolga makes code for")?;
         if source::kind(&self.file)? != Kind::Program {
-            return decisions(&self.file, target, self.rules, self.json);
+            return decisions(&self.file, target, self.rules.selection()?, self.json);
         }
+        self.rules.none_for_kernels()?;
         let (workload, _) = Workload::read(&self.file)?;
         let all = space(workload.kernel(), &Machine::of(&target));
         let texts: Vec<String> = all.iter().map(ToString::to_string).collect();
@@ -110,7 +110,7 @@ impl Space {
 }
 
 /// Lists what could be decided otherwise about a model.
-fn decisions(file: &Path, target: Target, rules: Option<String>, json: bool) -> Outcome {
+fn decisions(file: &Path, target: Target, rules: Option<Selection>, json: bool) -> Outcome {
     let options = Options {
         target,
         rules,

@@ -2,7 +2,7 @@
 
 use super::generate::show;
 use super::inputs::threads;
-use super::{ModelArgs, Outcome, note, print_json, time};
+use super::{Outcome, ReadArgs, note, print_json, time};
 use brolga::generate::Model;
 use brolga::generate::text::Tokenizer;
 use brolga::speech::mel::Extractor;
@@ -47,7 +47,7 @@ pub struct Transcribe {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
     #[command(flatten)]
-    read: ModelArgs,
+    read: ReadArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

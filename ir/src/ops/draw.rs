@@ -129,15 +129,16 @@ pub struct DrawnWindows {
 }
 
 impl DrawnWindows {
-    /// Taps as far apart as the extent is long, or half as far, with padding that keeps the extent.
+    /// Taps as far apart as the extent is long, or half as far, with padding that keeps the extent, or one more on a side: what takes
+    /// one side's for the other's is seen.
     fn push_sparse(&mut self, d: &mut dyn Draw) {
         let dilation = 4 + d.below(5) as i64;
         self.extents.push(8 + d.below(2) as i64);
         self.kernel.push(3);
         self.strides.push(1);
         self.dilations.push(dilation);
-        self.low.push(dilation);
-        self.high.push(dilation);
+        self.low.push(dilation + d.below(2) as i64);
+        self.high.push(dilation + d.below(2) as i64);
     }
 }
 

@@ -9,7 +9,7 @@ use super::lang::{Data, EGraph, Kind, Term, list_items};
 use super::matching::Match;
 use super::rules::{Cond, Exactness, Expr, Head, Law, Rule};
 use brolga_ir::ops::OpDef;
-use brolga_ir::{Attr, Dim, Number, Op, Type};
+use brolga_ir::{Attr, Dim, Number, Op, Tensor, Type};
 use egg::Id;
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
@@ -28,24 +28,26 @@ pub enum Ref {
 pub enum NewTerm {
     /// An operator.
     Op(Op, Vec<Ref>),
+    /// A constant, as a stream.
+    Dense(Tensor),
     /// A rank-0 number, as a stream.
     Number(Term),
 }
 
-/// The terms of a right side, operands first.
+/// The terms of a rule's right sides, operands first.
 #[derive(Clone, Debug, Default)]
 pub struct NewTerms {
     /// The terms with their types.
     pub terms: Vec<(NewTerm, Stream)>,
 }
 
-/// A right side for one match.
+/// The right sides of a rule for one match.
 #[derive(Clone, Debug)]
 pub struct Replacement {
     /// The new terms.
     pub new: NewTerms,
-    /// The result.
-    pub root: Ref,
+    /// The result for every root.
+    pub roots: SmallVec<[Ref; 2]>,
 }
 
 /// Why a right side cannot be made.
@@ -83,11 +85,11 @@ struct Maker<'a> {
     locals: Vec<Val>,
 }
 
-/// The right side of a rule for a match, when its conditions hold.
+/// The right sides of a rule for a match, when its conditions hold.
 ///
 /// # Errors
 /// See [`Refusal`].
-pub fn replacement(eg: &EGraph, law: &Law, class: Id, found: &Match) -> Result<Replacement, Refusal> {
+pub fn replacement(eg: &EGraph, law: &Law, found: &Match) -> Result<Replacement, Refusal> {
     let mut m = Maker {
         eg,
         law,
@@ -100,23 +102,27 @@ pub fn replacement(eg: &EGraph, law: &Law, class: Id, found: &Match) -> Result<R
             return Err(Refusal::NoMatch);
         }
     }
-    let root = match m.value(&law.right)? {
-        Val::Stream(r) => r,
-        _ => return Err(Refusal::Wrong("the right side is an attribute or a list".into())),
-    };
-    let found = m.stream(root);
-    if let Kind::Value(want) = &eg[class].data.kind
-        && found.ty != *want
-    {
-        // Under symbols two equal extents may be written differently: then the rule is not wrong, only of no use here.
-        let known = |t: &Type| t.shape.iter().all(|d| d.as_const().is_some());
-        return Err(if known(&found.ty) && known(want) {
-            Refusal::Wrong(format!("the left side has type {want}, the right side {}", found.ty))
-        } else {
-            Refusal::NoMatch
-        });
+    let mut roots = smallvec![];
+    for (side, class) in law.sides.iter().zip(&found.roots) {
+        let root = match m.value(&side.right)? {
+            Val::Stream(r) => r,
+            _ => return Err(Refusal::Wrong("the right side is an attribute or a list".into())),
+        };
+        let found = m.stream(root);
+        if let Kind::Value(want) = &eg[*class].data.kind
+            && found.ty != *want
+        {
+            // Under symbols two equal extents may be written differently: then the rule is not wrong, only of no use here.
+            let known = |t: &Type| t.shape.iter().all(|d| d.as_const().is_some());
+            return Err(if known(&found.ty) && known(want) {
+                Refusal::Wrong(format!("the left side has type {want}, the right side {}", found.ty))
+            } else {
+                Refusal::NoMatch
+            });
+        }
+        roots.push(root);
     }
-    Ok(Replacement { new: m.new, root })
+    Ok(Replacement { new: m.new, roots })
 }
 
 impl Maker<'_> {
@@ -158,6 +164,20 @@ impl Maker<'_> {
             Expr::Call(f, args) => {
                 let args: Result<Vec<Arg>, Refusal> = args.iter().map(|a| self.argument(a)).collect();
                 (f.run)(&args?).map(|a| Val::Attr(Arc::new(a))).ok_or(Refusal::NoMatch)
+            }
+            Expr::Dense(x, like) => {
+                let Arg::Stream(like) = self.argument(like)? else {
+                    return Err(Refusal::Wrong("`dense` takes the dtype of a stream".into()));
+                };
+                let x = x.tensor(like.ty.dtype);
+                let stream = Stream {
+                    ty: Arc::new(Type::fixed(x.dtype(), x.shape())),
+                    constant: true,
+                    splat: x.as_splat(),
+                    class: None,
+                };
+                self.new.terms.push((NewTerm::Dense(x), stream));
+                Ok(Val::Stream(Ref::New(self.new.terms.len() - 1)))
             }
             Expr::Splat(x, like) => self.splat(x, like),
             Expr::SplatIn(x, dtype, shape) => {
@@ -297,27 +317,27 @@ impl Maker<'_> {
 /// True unless a rule that is no exact one would round 16-bit floats elsewhere than the operators of the model do: every
 /// result of type f16 or bf16 is rounded to it, whatever it is fused with. Rules that only change in which order one
 /// operator sums have no arithmetic besides that operator, and go on.
-pub fn keeps_roundings(eg: &EGraph, rule: &Rule, class: Id, right: &Replacement) -> bool {
+pub fn keeps_roundings(eg: &EGraph, rule: &Rule, found: &Match, right: &Replacement) -> bool {
     let narrow = |t: &Type| t.dtype.is_half();
     let Some(law) = rule.law.as_ref().filter(|_| rule.exactness != Exactness::Exact) else {
         return true;
     };
     let made = || right.new.terms.iter().zip(right.needed());
-    let touched = matches!(&eg[class].data.kind, Kind::Value(t) if narrow(t))
-        || made().any(|((_, s), needed)| needed && narrow(&s.ty));
+    let is_narrow = |class: &Id| matches!(&eg[*class].data.kind, Kind::Value(t) if narrow(t));
+    let touched = found.roots.iter().any(is_narrow) || made().any(|((_, s), needed)| needed && narrow(&s.ty));
     if !touched {
         return true;
     }
     let is_map = |def: &dyn OpDef| def.role().function().is_some();
     let mut arithmetic = !law.families.is_empty() && law.families.iter().flatten().any(|op| is_map(op.def()));
-    law.left.for_each_op(&mut |op| arithmetic |= is_map(op.def()));
+    law.for_each_op(&mut |op| arithmetic |= is_map(op.def()));
     let new = made().any(|((term, _), needed)| matches!(term, NewTerm::Op(op, _) if needed && is_map(op.def())));
     !arithmetic && !new
 }
 
 impl Replacement {
-    /// Adds the terms that the result needs to the e-graph; gives the result's class.
-    pub fn add_to(&self, eg: &mut EGraph) -> Id {
+    /// Adds the terms that the results need to the e-graph; gives the class of each.
+    pub fn add_to(&self, eg: &mut EGraph) -> SmallVec<[Id; 2]> {
         let needed = self.needed();
         let mut ids: Vec<Option<Id>> = vec![None; self.new.terms.len()];
         let id_of = |ids: &[Option<Id>], r: Ref| match r {
@@ -333,20 +353,27 @@ impl Replacement {
                     let t = eg.add(t.clone());
                     eg.add(Term::Load([t]))
                 }
+                NewTerm::Dense(x) => {
+                    let constant = Term::Const(eg.analysis.constant(x));
+                    let t = eg.add(constant);
+                    eg.add(Term::Load([t]))
+                }
                 NewTerm::Op(op, operands) => {
                     let operands: Vec<Id> = operands.iter().map(|&r| id_of(&ids, r)).collect();
                     add_op(eg, op, &operands)
                 }
             });
         }
-        id_of(&ids, self.root)
+        self.roots.iter().map(|&r| id_of(&ids, r)).collect()
     }
 
-    /// Which terms the result needs: some are made only for their types.
+    /// Which terms the results need: some are made only for their types.
     pub fn needed(&self) -> Vec<bool> {
         let mut needed = vec![false; self.new.terms.len()];
-        if let Ref::New(i) = self.root {
-            needed[i] = true;
+        for r in &self.roots {
+            if let Ref::New(i) = r {
+                needed[*i] = true;
+            }
         }
         for i in (0..needed.len()).rev() {
             if let (true, (NewTerm::Op(_, operands), _)) = (needed[i], &self.new.terms[i]) {

@@ -5,7 +5,7 @@
 
 use super::lang::{Children, EGraph, Facts, OpId, Term};
 use brolga_ir::ops::Role;
-use brolga_ir::{Build, Constant, DType, Def, Graph, Number, Op, Symbol, Type, Value};
+use brolga_ir::{Build, DType, Def, Graph, Number, Op, Symbol, Type, Value};
 use egg::{Id, Language};
 use rustc_hash::FxHashMap;
 
@@ -27,7 +27,7 @@ pub struct Built {
 /// When the graph is not valid.
 pub fn build(g: &Graph) -> Result<Built, String> {
     let mut eg = EGraph::new(Facts::new(g));
-    let same = equal_constants(g);
+    let same = equal_constants(g, &eg.analysis);
     let mut tensors: Vec<Option<Id>> = vec![None; g.values.len()];
     for (i, v) in g.values.iter().enumerate() {
         tensors[i] = match v.def {
@@ -97,18 +97,16 @@ pub fn rebuild(eg: &mut EGraph) {
 }
 
 /// For every constant the first that equals it; only small ones and splats are compared.
-fn equal_constants(g: &Graph) -> Vec<u32> {
-    const SMALL: i64 = 4096;
-    let mut seen: FxHashMap<(Type, Vec<u8>), u32> = FxHashMap::default();
-    let key = |c: &Constant| {
-        let small = c.ty.len().as_const().is_some_and(|n| n <= SMALL);
-        small.then(|| (c.ty.clone(), c.to_tensor().bytes().to_vec()))
-    };
-    let first = |(i, c): (usize, &Constant)| match key(c) {
-        Some(k) => *seen.entry(k).or_insert(i as u32),
-        None => i as u32,
-    };
-    g.constants.iter().enumerate().map(first).collect()
+fn equal_constants(g: &Graph, facts: &Facts) -> Vec<u32> {
+    let mut seen: FxHashMap<(&Type, &[u8]), u32> = FxHashMap::default();
+    let mut out = vec![];
+    for (i, c) in (0..).zip(&g.constants) {
+        out.push(match facts.elements(i) {
+            Some(t) => *seen.entry((&c.ty, t.bytes())).or_insert(i),
+            None => i,
+        });
+    }
+    out
 }
 
 /// Adds an operator's term.

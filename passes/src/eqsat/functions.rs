@@ -2,7 +2,9 @@
 //!
 //! A function that does not apply to its arguments gives `None`, and the rule does not match there.
 
-use super::{predicates, windows};
+use super::predicates;
+use super::sorts::Sort;
+use super::windows;
 use brolga_ir::{Attr, DType, Dim, Number, Type, ops, scalar};
 use egg::Id;
 use std::sync::Arc;
@@ -116,9 +118,14 @@ pub fn number(a: &Attr) -> Option<Number> {
 pub struct Function {
     /// Its name.
     pub name: &'static str,
+    /// The sorts of its arguments.
+    pub takes: &'static [Sort],
+    /// The sort of what it gives.
+    pub gives: Sort,
     /// What it gives.
     pub doc: &'static str,
-    /// The function.
+    /// The function. It may rely on arguments of these sorts only as far as their number goes: what a variable is bound to may
+    /// be written in another way.
     pub run: fn(&[Arg]) -> Option<Attr>,
 }
 
@@ -126,6 +133,8 @@ pub struct Function {
 pub struct Predicate {
     /// Its name.
     pub name: &'static str,
+    /// The sorts of its arguments.
+    pub takes: &'static [Sort],
     /// When it holds.
     pub doc: &'static str,
     /// The test.
@@ -175,9 +184,23 @@ pub fn function(name: &str) -> Option<&'static Function> {
     FUNCTIONS.iter().find(|f| f.name == name)
 }
 
+/// Every predicate.
+pub fn predicates() -> &'static [Predicate] {
+    predicates::PREDICATES
+}
+
 /// The predicate of a name.
 pub fn predicate(name: &str) -> Option<&'static Predicate> {
     predicates::PREDICATES.iter().find(|f| f.name == name)
+}
+
+/// The names of the sets of operators that rules may range over.
+pub fn operator_sets() -> Vec<&'static str> {
+    let mut names: Vec<&str> = ops::all().iter().filter_map(|d| d.family()).collect();
+    names.extend(["unary-map", "binary-map"]);
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// The operators of a set that rules may range over.
@@ -201,144 +224,150 @@ pub fn operator_set(name: &str) -> Option<Vec<&'static str>> {
 }
 
 macro_rules! functions {
-    ($($name:literal $doc:literal $run:expr;)*) => {
-        /// Every attribute function.
-        pub static FUNCTIONS: &[Function] = &[$(Function { name: $name, doc: $doc, run: $run }),*];
+    ($($name:literal ($($takes:ident)*) $gives:ident $doc:literal $run:expr;)*) => {
+        /// Every attribute function: its name, what it takes, what it gives.
+        pub static FUNCTIONS: &[Function] = &[$(Function {
+            name: $name,
+            takes: &[$(Sort::$takes),*],
+            gives: Sort::$gives,
+            doc: $doc,
+            run: $run,
+        }),*];
     };
 }
 
 functions! {
-    "shape-of" "the extents of a stream" |a| Some(Attr::Dims(a[0].shape()?.to_vec()));
-    "dtype-of" "the dtype of a stream" |a| Some(Attr::DType(a[0].stream()?.ty.dtype));
-    "number-of" "the number that a stream is everywhere" |a| Some(Attr::number(a[0].number()?));
-    "compose-perm" "the transpose that is the first of the second" |a| {
+    "shape-of" (Stream) Dims "the extents of a stream" |a| Some(Attr::Dims(a[0].shape()?.to_vec()));
+    "dtype-of" (Stream) DType "the dtype of a stream" |a| Some(Attr::DType(a[0].stream()?.ty.dtype));
+    "number-of" (Num) Num "the number that a stream is everywhere" |a| Some(Attr::number(a[0].number()?));
+    "compose-perm" (Ints Ints) Ints "the transpose that is the first of the second" |a| {
         let (p, q) = (a[0].ints()?, a[1].ints()?);
         at(q, p).map(Attr::Ints)
     };
-    "inverse-perm" "the transpose that undoes one" |a| inverse(a[0].ints()?).map(Attr::Ints);
-    "permute" "a list of one entry for every dim, transposed" |a| permuted(&a[1], a[0].ints()?);
-    "unpermute" "a list of one entry for every dim, before the transpose" |a| permuted(&a[1], &inverse(a[0].ints()?)?);
-    "axes-through-perm" "axes of a transpose's result as axes of its operand" |a| at(a[0].ints()?, a[1].ints()?).map(Attr::Ints);
-    "axes-after-perm" "axes of a transpose's operand as axes of its result" |a| at(&inverse(a[0].ints()?)?, a[1].ints()?).map(Attr::Ints);
-    "sorted-axes-through-perm" "the same, in ascending order" |a| {
+    "inverse-perm" (Ints) Ints "the transpose that undoes one" |a| inverse(a[0].ints()?).map(Attr::Ints);
+    "permute" (Ints Entries) Entries "a list of one entry for every dim, transposed" |a| permuted(&a[1], a[0].ints()?);
+    "unpermute" (Ints Entries) Entries "a list of one entry for every dim, before the transpose" |a| permuted(&a[1], &inverse(a[0].ints()?)?);
+    "axes-through-perm" (Ints Ints) Ints "axes of a transpose's result as axes of its operand" |a| at(a[0].ints()?, a[1].ints()?).map(Attr::Ints);
+    "axes-after-perm" (Ints Ints) Ints "axes of a transpose's operand as axes of its result" |a| at(&inverse(a[0].ints()?)?, a[1].ints()?).map(Attr::Ints);
+    "sorted-axes-through-perm" (Ints Ints) Ints "the same, in ascending order" |a| {
         let mut v = at(a[0].ints()?, a[1].ints()?)?;
         v.sort_unstable();
         Some(Attr::Ints(v))
     };
-    "axis-through-perm" "the same for one axis" |a| Some(Attr::Int(*a[0].ints()?.get(a[1].int()? as usize)?));
-    "identity-perm" "the transpose of a stream that moves nothing" |a| Some(Attr::Ints((0..a[0].rank()? as i64).collect()));
-    "row-order" "for an operand of a product of matrices: its batch axes, the only other one, and the one that is summed over" |a| {
+    "axis-through-perm" (Ints Int) Int "the same for one axis" |a| Some(Attr::Int(*a[0].ints()?.get(a[1].int()? as usize)?));
+    "identity-perm" (Stream) Ints "the transpose of a stream that moves nothing" |a| Some(Attr::Ints((0..a[0].rank()? as i64).collect()));
+    "row-order" (Ints Ints Stream) Ints "for an operand of a product of matrices: its batch axes, the only other one, and the one that is summed over" |a| {
         let (batch, summed) = (a[0].ints()?, a[1].ints()?);
         Some(Attr::Ints([batch, &[single_free(batch, summed, a[2].rank()?)?], summed].concat()))
     };
-    "column-order" "the same with the one that is summed over before the other one" |a| {
+    "column-order" (Ints Ints Stream) Ints "the same with the one that is summed over before the other one" |a| {
         let (batch, summed) = (a[0].ints()?, a[1].ints()?);
         Some(Attr::Ints([batch, summed, &[single_free(batch, summed, a[2].rank()?)?]].concat()))
     };
-    "add-dims" "the sums of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x + y).map(Attr::Dims);
-    "scale-dims" "the products of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x * y).map(Attr::Dims);
-    "mul-ints" "the products of two lists of integers" |a| zip(a[0].ints()?, a[1].ints()?, |x, y| x * y).map(Attr::Ints);
-    "zeros" "as many dims, all 0" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].dims()?.len()]));
-    "zeros-for" "integers 0, one for every dim of a stream" |a| Some(Attr::Ints(vec![0; a[0].rank()?]));
-    "ones-for" "integers 1, one for every dim of a stream" |a| Some(Attr::Ints(vec![1; a[0].rank()?]));
-    "margins" "what of paddings is added" |a| parted(&a[0], |d| if d.is_nonnegative() { d.clone() } else { Dim::ZERO });
-    "crops" "what of paddings is taken away" |a| parted(&a[0], |d| if d.is_nonnegative() { Dim::ZERO } else { d.clone() });
-    "seen-low" "of a convolution's strides, dilations, paddings, operand and weights: the padding before, for taps that see an element"
+    "add-dims" (Dims Dims) Dims "the sums of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x + y).map(Attr::Dims);
+    "scale-dims" (Dims Dims) Dims "the products of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x * y).map(Attr::Dims);
+    "mul-ints" (Ints Ints) Ints "the products of two lists of integers" |a| zip(a[0].ints()?, a[1].ints()?, |x, y| x * y).map(Attr::Ints);
+    "zeros" (Dims) Dims "as many dims, all 0" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].dims()?.len()]));
+    "zeros-for" (Stream) Ints "integers 0, one for every dim of a stream" |a| Some(Attr::Ints(vec![0; a[0].rank()?]));
+    "ones-for" (Stream) Ints "integers 1, one for every dim of a stream" |a| Some(Attr::Ints(vec![1; a[0].rank()?]));
+    "margins" (Dims) Dims "what of paddings is added" |a| parted(&a[0], |d| if d.is_nonnegative() { d.clone() } else { Dim::ZERO });
+    "crops" (Dims) Dims "what of paddings is taken away" |a| parted(&a[0], |d| if d.is_nonnegative() { Dim::ZERO } else { d.clone() });
+    "seen-low" (Ints Ints Dims Dims Stream Stream) Dims "of a convolution's strides, dilations, paddings, operand and weights: the padding before, for taps that see an element"
         windows::seen_low;
-    "seen-high" "the same behind" windows::seen_high;
-    "seen-start" "where the weights of these taps start" windows::seen_start;
-    "seen-size" "the extents of the weights of these taps" windows::seen_size;
-    "cut-axis" "see `sees-little`: the axis along which windows are cut apart" windows::cut_axis;
-    "cut-high" "see `sees-little`: the padding behind the windows before the cut" windows::cut_high;
-    "cut-low" "see `sees-little`: the padding before the windows behind the cut" windows::cut_low;
-    "around-spatial" "margins of the spatial dims, for all dims" |a| {
+    "seen-high" (Ints Ints Dims Dims Stream Stream) Dims "the same behind" windows::seen_high;
+    "seen-start" (Ints Ints Dims Dims Stream Stream) Dims "where the weights of these taps start" windows::seen_start;
+    "seen-size" (Ints Ints Dims Dims Stream Stream) Dims "the extents of the weights of these taps" windows::seen_size;
+    "cut-axis" (Ints Ints Dims Dims Stream Stream) Int "see `sees-little`: the axis along which windows are cut apart" windows::cut_axis;
+    "cut-high" (Ints Ints Dims Dims Stream Stream) Dims "see `sees-little`: the padding behind the windows before the cut" windows::cut_high;
+    "cut-low" (Ints Ints Dims Dims Stream Stream) Dims "see `sees-little`: the padding before the windows behind the cut" windows::cut_low;
+    "around-spatial" (Dims) Dims "margins of the spatial dims, for all dims" |a| {
         Some(Attr::Dims([&[Dim::ZERO, Dim::ZERO][..], &a[0].dims()?].concat()))
     };
-    "window-positions" "where windows of weights fit into the spatial dims of a stream with margins, one step apart: how many" |a| {
+    "window-positions" (Dims Dims Stream Stream) Dims "where windows of weights fit into the spatial dims of a stream with margins, one step apart: how many" |a| {
         let (low, high, x, w) = (a[0].dims()?, a[1].dims()?, a[2].shape()?.get(2..)?, a[3].shape()?.get(2..)?);
         let wide = zip(&zip(&low, &high, |l, h| l + h)?, x, |margins, x| x + margins)?;
         zip(&wide, w, |x, w| &(x - w) + 1).map(Attr::Dims)
     };
-    "around-tiles" "the second argument's margins of the spatial dims, for all dims, and beyond them what fills whole tiles" |a| {
+    "around-tiles" (Int Dims Dims) Dims "the second argument's margins of the spatial dims, for all dims, and beyond them what fills whole tiles" |a| {
         let (tile, high, results) = (Dim::Const(a[0].int()?), a[1].dims()?, a[2].dims()?);
         let left = |n: &Dim| &(&n.ceil_div(&tile) * &tile) - n;
         let margins = zip(&high, &results, |h, n| h + &left(n))?;
         Some(Attr::Dims([&[Dim::ZERO, Dim::ZERO][..], &margins].concat()))
     };
-    "perm-last" "the transpose that moves dim 1 to the end" |a| {
+    "perm-last" (Stream) Ints "the transpose that moves dim 1 to the end" |a| {
         let r = a[0].rank()? as i64;
         (r >= 2).then(|| Attr::Ints([0].into_iter().chain(2..r).chain([1]).collect()))
     };
-    "perm-first" "the transpose that moves the last dim to place 1" |a| {
+    "perm-first" (Stream) Ints "the transpose that moves the last dim to place 1" |a| {
         let r = a[0].rank()? as i64;
         (r >= 2).then(|| Attr::Ints([0, r - 1].into_iter().chain(1..r - 1).collect()))
     };
-    "last-axis" "the last axis, as a list" |a| Some(Attr::Ints(vec![a[0].rank()?.checked_sub(1)? as i64]));
-    "axis-vector" "a stream's extents with all but one axis 1" |a| axis_vector(a[0].shape()?, usize::try_from(a[1].int()?).ok()?);
-    "spatial-axes" "the axes of windows" |a| {
+    "last-axis" (Stream) Ints "the last axis, as a list" |a| Some(Attr::Ints(vec![a[0].rank()?.checked_sub(1)? as i64]));
+    "axis-vector" (Stream Int) Dims "a stream's extents with all but one axis 1" |a| axis_vector(a[0].shape()?, usize::try_from(a[1].int()?).ok()?);
+    "spatial-axes" (Stream) Ints "the axes of windows" |a| {
         Some(Attr::Ints((2..a[0].rank()? as i64).collect()))
     };
-    "spatial-extents" "the extents of the axes of windows, where known" |a| {
+    "spatial-extents" (Stream) Ints "the extents of the axes of windows, where known" |a| {
         a[0].shape()?.get(2..)?.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>().map(Attr::Ints)
     };
-    "window-of" "the extents of the weights' window, where known" |a| {
+    "window-of" (Stream) Ints "the extents of the weights' window, where known" |a| {
         a[0].shape()?.get(2..)?.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>().map(Attr::Ints)
     };
-    "shuffle-matrix" "the extents [C, window·O] of transposed-convolution weights" |a| {
-        let w = a[0].shape()?;
-        Some(Attr::Dims(vec![w[0].clone(), &brolga_ir::dim::product(&w[2..]) * &w[1]]))
+    "shuffle-matrix" (Stream) Dims "the extents [C, window·O] of transposed-convolution weights" |a| {
+        let [c, o, window @ ..] = a[0].shape()? else { return None };
+        Some(Attr::Dims(vec![c.clone(), &brolga_ir::dim::product(window) * o]))
     };
-    "shuffle-split" "the extents [N, spatial…, window…, O] of a transposed convolution's products" |a| {
+    "shuffle-split" (Stream Stream) Dims "the extents [N, spatial…, window…, O] of a transposed convolution's products" |a| {
         let (x, w) = (a[0].shape()?, a[1].shape()?);
-        Some(Attr::Dims([&x[..1], &x[2..], &w[2..], &w[1..2]].concat()))
+        Some(Attr::Dims([x.get(..1)?, x.get(2..)?, w.get(2..)?, w.get(1..2)?].concat()))
     };
-    "shuffle-perm" "the transpose that puts each window dim behind its spatial dim" |a| {
+    "shuffle-perm" (Stream) Ints "the transpose that puts each window dim behind its spatial dim" |a| {
         let n = a[0].rank()? as i64 - 2;
         Some(Attr::Ints([0].into_iter().chain((0..n).flat_map(|i| [1 + i, 1 + n + i])).chain([1 + 2 * n]).collect()))
     };
-    "shuffle-merged" "the extents [N, spatial·window…, O]" |a| {
+    "shuffle-merged" (Stream Stream) Dims "the extents [N, spatial·window…, O]" |a| {
         let (x, w) = (a[0].shape()?, a[1].shape()?);
-        let spatial = zip(&x[2..], &w[2..], |p, q| p * q)?;
-        Some(Attr::Dims([&x[..1], &spatial, &w[1..2]].concat()))
+        let spatial = zip(x.get(2..)?, w.get(2..)?, |p, q| p * q)?;
+        Some(Attr::Dims([x.get(..1)?, &spatial, w.get(1..2)?].concat()))
     };
-    "perm-after-reshape" "see `regroup`: the transpose that remains" |a| {
+    "perm-after-reshape" (Ints Stream Dims) Ints "see `regroup`: the transpose that remains" |a| {
         regroup(a[0].ints()?, a[1].shape()?, &a[2].dims()?).map(|r| Attr::Ints(r.1))
     };
-    "shape-before-perm" "see `regroup`: the extents that the reshape gives" |a| {
+    "shape-before-perm" (Ints Stream Dims) Dims "see `regroup`: the extents that the reshape gives" |a| {
         regroup(a[0].ints()?, a[1].shape()?, &a[2].dims()?).map(|r| Attr::Dims(r.0))
     };
-    "perm-of-free" "the order of a contraction's free dims that a transpose of its left operand makes" |a| {
+    "perm-of-free" (Ints Ints Stream Ints) Ints "the order of a contraction's free dims that a transpose of its left operand makes" |a| {
         let (p, lc) = (a[0].ints()?, a[1].ints()?);
         let free: Vec<i64> = (0..p.len() as i64).filter(|d| !lc.contains(d)).map(|d| p[d as usize]).collect();
         let mut sorted = free.clone();
         sorted.sort_unstable();
         let mut out: Vec<i64> = free.iter().filter_map(|f| sorted.iter().position(|s| s == f)).map(|i| i as i64).collect();
-        let right = a[2].rank()? - a[3].ints()?.len();
+        let right = a[2].rank()?.checked_sub(a[3].ints()?.len())?;
         out.extend((0..right).map(|i| (free.len() + i) as i64));
         Some(Attr::Ints(out))
     };
-    "unbatched" "contracted axes after leading batch axes are dropped" |a| {
+    "unbatched" (Ints Ints) Ints "contracted axes after leading batch axes are dropped" |a| {
         let (rb, rc) = (a[0].ints()?, a[1].ints()?);
         Some(Attr::Ints(rc.iter().map(|c| c - rb.iter().filter(|b| *b < c).count() as i64).collect()))
     };
-    "without-dims" "a stream's extents but for some axes" |a| {
+    "without-dims" (Ints Stream) Dims "a stream's extents but for some axes" |a| {
         let (drop, x) = (a[0].ints()?, a[1].shape()?);
         Some(Attr::Dims(x.iter().enumerate().filter(|(d, _)| !drop.contains(&(*d as i64))).map(|(_, e)| e.clone()).collect()))
     };
-    "inner-axes" "all axes of a stream but the first" |a| Some(Attr::Ints((1..a[0].rank()? as i64).collect()));
-    "as-channels" "the extents of a stream that varies along dim 0 only, along dim 1" |a| {
+    "inner-axes" (Stream) Ints "all axes of a stream but the first" |a| Some(Attr::Ints((1..a[0].rank()? as i64).collect()));
+    "as-channels" (Stream) Dims "the extents of a stream that varies along dim 0 only, along dim 1" |a| {
         let v = a[0].shape()?;
         let ones = vec![Dim::ONE; v.len().checked_sub(2)?];
         Some(Attr::Dims([&[Dim::ONE, v[0].clone()][..], &ones].concat()))
     };
-    "behind-free" "for a contraction: 1 for every free dim of the left operand, then a stream's extents but for contracted axes" |a| {
+    "behind-free" (Stream Ints Stream Ints) Dims "for a contraction: 1 for every free dim of the left operand, then a stream's extents but for contracted axes" |a| {
         let (lc, v, rc) = (a[1].ints()?, a[2].shape()?, a[3].ints()?);
         let ones = vec![Dim::ONE; a[0].rank()?.checked_sub(lc.len())?];
         let free = v.iter().enumerate().filter(|(d, _)| !rc.contains(&(*d as i64))).map(|(_, e)| e.clone());
         Some(Attr::Dims(ones.into_iter().chain(free).collect()))
     };
-    "first-axis" "the first of a list of axes" |a| Some(Attr::Int(*a[0].ints()?.first()?));
-    "tail-shape" "the extents from an axis on" |a| {
+    "first-axis" (Ints) Int "the first of a list of axes" |a| Some(Attr::Int(*a[0].ints()?.first()?));
+    "tail-shape" (Stream Int) Dims "the extents from an axis on" |a| {
         Some(Attr::Dims(a[0].shape()?.get(usize::try_from(a[1].int()?).ok()?..)?.to_vec()))
     };
 }
@@ -357,13 +386,16 @@ fn single_free(batch: &[i64], summed: &[i64], rank: usize) -> Option<i64> {
     only.filter(|_| summed.len() == 1)
 }
 
-/// The inverse of a permutation.
+/// The inverse of a permutation; `None` for what is none.
 fn inverse(p: &[i64]) -> Option<Vec<i64>> {
-    let mut out = vec![0; p.len()];
+    let mut out = vec![None; p.len()];
     for (i, &d) in p.iter().enumerate() {
-        *out.get_mut(usize::try_from(d).ok()?)? = i as i64;
+        let place = out.get_mut(usize::try_from(d).ok()?)?;
+        if place.replace(i as i64).is_some() {
+            return None;
+        }
     }
-    Some(out)
+    out.into_iter().collect()
 }
 
 fn permuted(list: &Arg, p: &[i64]) -> Option<Attr> {
@@ -371,7 +403,7 @@ fn permuted(list: &Arg, p: &[i64]) -> Option<Attr> {
         Some(v) => at(v, p).map(Attr::Ints),
         None => {
             let v = list.dims()?;
-            let picked: Option<Vec<Dim>> = p.iter().map(|&d| v.get(d as usize).cloned()).collect();
+            let picked: Option<Vec<Dim>> = p.iter().map(|&d| v.get(usize::try_from(d).ok()?).cloned()).collect();
             picked.map(Attr::Dims)
         }
     }
@@ -390,14 +422,15 @@ fn parted(list: &Arg, part: fn(&Dim) -> Dim) -> Option<Attr> {
 
 fn axis_vector(shape: &[Dim], axis: usize) -> Option<Attr> {
     let mut out = vec![Dim::ONE; shape.len()];
-    *out.get_mut(axis)? = shape[axis].clone();
+    out.get_mut(axis)?.clone_from(&shape[axis]);
     Some(Attr::Dims(out))
 }
 
 /// `reshape{s}(transpose{p}(x)) = transpose{q}(reshape{t}(x))`: gives `(t, q)` when the reshape only merges or splits
 /// dims that are neighbours in `x` too. The dims of both shapes are cut into the smallest groups of equal size.
 fn regroup(p: &[i64], x: &[Dim], s: &[Dim]) -> Option<(Vec<Dim>, Vec<i64>)> {
-    let from: Vec<&Dim> = p.iter().map(|&d| x.get(d as usize)).collect::<Option<_>>()?;
+    inverse(p).filter(|_| p.len() == x.len())?;
+    let from: Vec<&Dim> = p.iter().map(|&d| &x[d as usize]).collect();
     let (mut i, mut j) = (0, 0);
     // (first operand dim of x, dims of s)
     let mut groups: Vec<(i64, std::ops::Range<usize>)> = vec![];

@@ -1,4 +1,4 @@
-//! Random instances of a rule's left side, for the checker.
+//! Random instances of a rule's left sides, for the checker.
 //!
 //! Types are drawn where nothing fixes them and follow from there: an operator that decides its own type (a contraction, a
 //! reduction, a bound variable) is made first, its siblings are then made to fit. What does not fit in the end is no
@@ -6,7 +6,7 @@
 
 use super::functions::Asks;
 use super::lang::OpId;
-use super::rules::{Allowance, Cond, Expr, Head, Law, Pat, Rule};
+use super::rules::{Allowance, Cond, Expr, Head, Law, Pat, Rule, Side};
 use brolga_ir::ops::{Draw, Drawn};
 use brolga_ir::{Attr, ConstData, Constant, DType, Def, Dim, Graph, Number, Op, Tensor, Type, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,9 +40,43 @@ struct Hint {
     below: Option<usize>,
 }
 
+/// How large instances are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// Ranks of shapes that nothing else decides, likelier where they stand more than once.
+    pub ranks: &'static [usize],
+    /// Extents, likewise.
+    pub extents: &'static [usize],
+    /// In so many percent of cases an extent is 0.
+    pub empty: usize,
+}
+
+impl Size {
+    /// What a rule is checked on.
+    pub const ANY: Size = Size {
+        ranks: &[0, 1, 2, 2, 3, 3, 3, 4, 4, 5],
+        extents: &[1, 1, 2, 2, 3, 3, 4, 5],
+        empty: 1,
+    };
+}
+
+/// A left side for every root of a rule, in a graph.
+#[derive(Clone)]
+pub struct Instance {
+    /// The graph; it has no outputs.
+    pub graph: Graph,
+    /// The left sides.
+    pub lefts: Vec<Value>,
+    /// The values of the graph's inputs.
+    pub inputs: Vec<Tensor>,
+    /// What elements are.
+    pub values: Values,
+}
+
 /// Makes one instance.
 pub struct Generator {
     draw: Source,
+    size: Size,
     g: Graph,
     given: Vec<Tensor>,
     bound: BTreeMap<usize, Bound>,
@@ -53,13 +87,12 @@ pub struct Generator {
     finite: BTreeSet<usize>,
 }
 
-const WIDE: [usize; 8] = [1, 1, 2, 2, 3, 3, 4, 5];
-
 impl Generator {
     /// A generator for one attempt at a rule.
-    pub fn new(seed: u64, values: Values, rule: &Rule, law: &Law) -> Generator {
+    pub fn new(seed: u64, values: Values, size: Size, rule: &Rule, law: &Law) -> Generator {
         let mut g = Generator {
             draw: Source::new(seed, values),
+            size,
             g: Graph::new("instance"),
             given: vec![],
             bound: BTreeMap::new(),
@@ -72,27 +105,26 @@ impl Generator {
         if rule.allows.contains(&Allowance::FiniteWeights) {
             let constants = g.hints.iter().filter(|(_, h)| h.constant || h.any_number);
             g.finite = constants.map(|(v, _)| *v).collect();
-            weights(&law.left, false, &mut g.finite);
+            let lefts = law.sides.iter().map(|s| &s.left);
+            lefts.for_each(|left| weights(left, false, &mut g.finite));
         }
         g
     }
 
-    /// The values of an instance's inputs.
-    pub fn inputs(&self) -> Vec<Tensor> {
-        self.given.clone()
-    }
-
-    /// What elements are.
-    pub fn values(&self) -> Values {
-        self.draw.values
-    }
-
-    /// A graph with the left side of a rule, and its value.
-    pub fn instance(&mut self, v: &Law) -> Option<(Graph, Value)> {
-        self.families = v.families.iter().map(|f| self.pick(f)).collect();
-        self.dtype = self.pick_dtype(&v.conditions);
-        let root = self.pattern(&v.left, None)?;
-        Some((std::mem::take(&mut self.g), root))
+    /// An instance of a rule's left sides.
+    pub fn instance(mut self, law: &Law) -> Option<Instance> {
+        self.families = law.families.iter().map(|f| self.pick(f)).collect();
+        self.dtype = self.pick_dtype(&law.conditions);
+        let mut lefts = vec![];
+        for Side { left, .. } in &law.sides {
+            lefts.push(self.pattern(left, None)?);
+        }
+        Some(Instance {
+            graph: self.g,
+            lefts,
+            inputs: self.given,
+            values: self.draw.values,
+        })
     }
 
     fn operator_of(&self, head: Head) -> OpId {
@@ -112,7 +144,7 @@ impl Generator {
         self.draw.pick(from)
     }
     fn extent(&mut self) -> usize {
-        self.pick(&WIDE)
+        self.pick(self.size.extents)
     }
 
     fn pick_dtype(&mut self, conditions: &[Cond]) -> DType {
@@ -125,7 +157,11 @@ impl Generator {
             },
             _ => None,
         });
-        let any = [&DType::FLOATS[..], &[F32, F32, F32, F32, F64, I64, I32, I8, U8, Bool]].concat();
+        if self.draw.values == Values::Places && asked.is_none_or(|all| all.contains(&I32)) {
+            return I32;
+        }
+        let integers = [I64, I32, I16, I8, U64, U32, U16, U8, Bool];
+        let any = [&DType::FLOATS[..], &[F32, F32, F32, F32, F32, F64, F64], &integers].concat();
         self.pick(asked.unwrap_or(&any))
     }
 
@@ -154,10 +190,10 @@ impl Generator {
     }
 
     fn shape(&mut self, rank: Option<usize>) -> Vec<Dim> {
-        let rank = rank.unwrap_or_else(|| self.pick(&[1, 2, 3, 3, 4, 4]));
+        let rank = rank.unwrap_or_else(|| self.pick(self.size.ranks));
         (0..rank)
             .map(|_| {
-                if self.chance(1) {
+                if self.chance(self.size.empty) {
                     Dim::ZERO
                 } else {
                     Dim::from(self.extent())
@@ -224,6 +260,7 @@ impl Generator {
                 !op.def().follows() || args[op.def().attrs().len()..].iter().any(|a| self.natural(a))
             }
             Pat::Cons(a, b) => self.natural(a) || self.natural(b),
+            Pat::Dense(_) => true,
             _ => false,
         }
     }
@@ -271,6 +308,10 @@ impl Generator {
                     None => Type::new(self.dtype, self.shape(None)),
                 };
                 self.leaf(hint, &ty, false)
+            }
+            Pat::Dense(x) => {
+                let dtype = want.map_or(self.dtype, |t| t.dtype);
+                Some(self.g.dense(x.tensor(dtype)))
             }
             Pat::Op(head, args, either) => {
                 let op = self.operator_of(*head);

@@ -80,7 +80,7 @@ pub enum Term {
     Attr(Arc<Attr>),
     /// The graph's input of this position (tensor).
     Input(u32),
-    /// The graph's constant of this position (tensor).
+    /// The constant of this position (tensor): the graph's, then those that rules make.
     Const(u32),
     /// A constant of rank 0: dtype and bits (tensor).
     Scalar(DType, u64),
@@ -182,7 +182,7 @@ pub enum Kind {
 pub type Origins = SmallVec<[u32; 2]>;
 
 /// How many origins a class remembers: enough to say what was merged, bounded so that merging stays cheap.
-const MAX_ORIGINS: usize = 4;
+pub(super) const MAX_ORIGINS: usize = 4;
 
 /// The facts known of a class.
 #[derive(Clone, Debug)]
@@ -216,11 +216,33 @@ impl Data {
     }
 }
 
+/// What is known of a constant.
+struct Leaf {
+    ty: Arc<Type>,
+    splat: Option<Number>,
+    /// The elements of a small one.
+    small: Option<Tensor>,
+}
+
+impl Leaf {
+    fn new(c: &Constant) -> Leaf {
+        let small = c.ty.len().as_const().is_some_and(|n| n <= SMALL);
+        Leaf {
+            ty: Arc::new(c.ty.clone()),
+            splat: c.as_splat().map(|x| x.to(c.ty.dtype)),
+            small: small.then(|| c.to_tensor()),
+        }
+    }
+}
+
+/// The most elements of constants that are compared with others, and with those of rules.
+const SMALL: i64 = 4096;
+
 /// The analysis: types, constants and origins.
 #[derive(Default)]
 pub struct Facts {
     inputs: Vec<Arc<Type>>,
-    constants: Vec<(Arc<Type>, Option<Number>)>,
+    constants: Vec<Leaf>,
     /// The origins that newly made classes get.
     pub current: Origins,
     /// The operators that occur.
@@ -234,12 +256,30 @@ pub struct Facts {
 impl Facts {
     /// The facts of a graph's leaves.
     pub fn new(g: &Graph) -> Facts {
-        let fact = |c: &Constant| (Arc::new(c.ty.clone()), c.as_splat().map(|x| x.to(c.ty.dtype)));
         Facts {
             inputs: g.inputs.iter().map(|i| Arc::new(g.ty(i.value).clone())).collect(),
-            constants: g.constants.iter().map(fact).collect(),
+            constants: g.constants.iter().map(Leaf::new).collect(),
             ..Facts::default()
         }
+    }
+
+    /// The elements of a constant, where they are few.
+    pub fn elements(&self, constant: u32) -> Option<&Tensor> {
+        self.constants[constant as usize].small.as_ref()
+    }
+
+    /// The position of the first constant with these elements; a new one where there is none.
+    pub fn constant(&mut self, x: &Tensor) -> u32 {
+        let same = |l: &Leaf| {
+            let equal = |t: &Tensor| t.dtype() == x.dtype() && t.shape() == x.shape() && t.bytes() == x.bytes();
+            l.small.as_ref().is_some_and(equal)
+        };
+        let found = self.constants.iter().position(same);
+        let at = found.unwrap_or(self.constants.len());
+        if found.is_none() {
+            self.constants.push(Leaf::new(&dense_constant(x.clone())));
+        }
+        at as u32
     }
 }
 
@@ -338,8 +378,8 @@ impl Analysis<Term> for Facts {
             Term::Attr(a) => (Kind::Attr(a.clone()), true, None),
             Term::Input(i) => value(eg.analysis.inputs[*i as usize].clone(), false, None),
             Term::Const(i) => {
-                let (ty, splat) = eg.analysis.constants[*i as usize].clone();
-                value(ty, true, splat)
+                let leaf = &eg.analysis.constants[*i as usize];
+                value(leaf.ty.clone(), true, leaf.splat)
             }
             Term::Scalar(dtype, bits) => value(
                 Arc::new(Type::new(*dtype, vec![])),
@@ -437,5 +477,13 @@ pub fn splat_constant(ty: &Type, x: Number) -> Constant {
     Constant {
         ty: ty.clone(),
         data: ConstData::Splat(x),
+    }
+}
+
+/// Elements as a graph's constant.
+pub fn dense_constant(x: Tensor) -> Constant {
+    Constant {
+        ty: Type::fixed(x.dtype(), x.shape()),
+        data: ConstData::Dense(x),
     }
 }

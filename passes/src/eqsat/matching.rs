@@ -3,19 +3,24 @@
 //! egg's own matcher knows neither operands in either order nor families of operators; both would have to be written out,
 //! which for the longest rules is thousands of patterns. It also searches everything in every round, while what is new is
 //! at most a pattern's depth above a class that changed ([`Frontier`]).
+//!
+//! The roots of a rule with several are joined: where one matches, the next is looked for above a stream that they share, and
+//! nowhere else.
 
 use super::apply::stream_of;
 use super::functions::Arg;
-use super::lang::{EGraph, OpId, Term};
-use super::rules::{Head, Law, Pat};
-use brolga_ir::{DType, Number};
+use super::lang::{EGraph, Kind, OpId, Term};
+use super::rules::{Head, Law, Link, Literal, Pat, Side};
+use brolga_ir::{DType, Number, Tensor};
 use egg::Id;
 use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 
-/// What the variables of a left side are bound to.
+/// What the variables of a rule's left sides are bound to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Match {
+    /// The class of every root.
+    pub roots: SmallVec<[Id; 2]>,
     /// The class of every variable.
     pub vars: SmallVec<[Option<Id>; 8]>,
     /// The operator of every family.
@@ -31,7 +36,7 @@ enum Goals<'a> {
 /// Most matches of one rule at one class: what is beyond is noise, and reported.
 pub const MOST: usize = 64;
 
-/// Where a left side matches at a class.
+/// Where a rule matches with a root at a class.
 pub struct Matches {
     /// The matches, sorted, without repetitions.
     pub all: Vec<Match>,
@@ -39,19 +44,21 @@ pub struct Matches {
     pub cut: bool,
 }
 
-/// The matches of a left side at a class.
-pub fn matches_at(eg: &EGraph, law: &Law, class: Id) -> Matches {
+/// The matches of a rule with one of its roots at a class.
+pub fn matches_at(eg: &EGraph, law: &Law, side: usize, class: Id) -> Matches {
     let mut m = Matcher {
         eg,
         law,
+        links: &law.links[side],
         now: Match {
+            roots: smallvec![class; law.sides.len()],
             vars: smallvec![None; law.vars.len()],
             ops: smallvec![None; law.families.len()],
         },
         found: vec![],
         cut: false,
     };
-    m.go(&Goals::Then(&law.left, class, &Goals::Done));
+    m.go(&Goals::Then(&law.sides[side].left, class, &Goals::Done));
     m.found.sort();
     m.found.dedup();
     Matches {
@@ -63,15 +70,20 @@ pub fn matches_at(eg: &EGraph, law: &Law, class: Id) -> Matches {
 struct Matcher<'a> {
     eg: &'a EGraph,
     law: &'a Law,
+    /// The roots that are still to be matched.
+    links: &'a [Link],
     now: Match,
     found: Vec<Match>,
     cut: bool,
 }
 
-impl Matcher<'_> {
+impl<'a> Matcher<'a> {
     fn go(&mut self, goals: &Goals) {
         let Goals::Then(pat, class, rest) = *goals else {
-            self.found.push(self.now.clone());
+            match self.links.split_first() {
+                None => self.found.push(self.now.clone()),
+                Some((link, others)) => self.join(link, others),
+            }
             return;
         };
         if self.found.len() >= MOST {
@@ -101,6 +113,11 @@ impl Matcher<'_> {
                 if let Some(found) = d.splat
                     && is_number(found, d.ty().dtype, *x, *near)
                 {
+                    self.go(rest);
+                }
+            }
+            Pat::Dense(x) => {
+                if self.is_matrix(class, x) {
                     self.go(rest);
                 }
             }
@@ -169,6 +186,51 @@ impl Matcher<'_> {
         }
     }
 
+    /// Matches the next root at every class above the stream that it shares with those before.
+    fn join(&mut self, link: &Link, others: &'a [Link]) {
+        let Some(shared) = self.now.vars[link.var] else { return };
+        let (law, before) = (self.law, self.links);
+        for class in above(self.eg, shared, link.depth) {
+            // Roots that are not matched yet stand as the first one. A number is emitted as a constant, whatever its terms.
+            if self.now.roots.contains(&class) || self.eg[class].data.splat.is_some() {
+                continue;
+            }
+            let first = std::mem::replace(&mut self.now.roots[link.side], class);
+            self.links = others;
+            self.go(&Goals::Then(&law.sides[link.side].left, class, &Goals::Done));
+            self.links = before;
+            self.now.roots[link.side] = first;
+        }
+    }
+
+    /// Whether a stream is a constant of the model with a matrix's elements.
+    fn is_matrix(&self, class: Id, x: &Literal) -> bool {
+        let d = &self.eg[class].data;
+        let Kind::Value(ty) = &d.kind else { return false };
+        let extents = ty.shape.iter().zip(&x.shape);
+        if ty.rank() != x.shape.len() || !extents.into_iter().all(|(d, n)| d.is(*n as i64)) {
+            return false;
+        }
+        let same = |found: &Tensor| {
+            let mut pairs = found.iter().zip(&x.elements);
+            pairs.all(|(found, literal)| is_number(found, ty.dtype, *literal, false))
+        };
+        if let Some(found) = d.splat {
+            return x
+                .elements
+                .iter()
+                .all(|literal| is_number(found, ty.dtype, *literal, false));
+        }
+        let constants = self.eg[class].nodes.iter().filter_map(|t| match t {
+            Term::Load([c]) => Some(&self.eg[*c].nodes),
+            _ => None,
+        });
+        constants.flatten().any(|t| match t {
+            Term::Const(i) => self.eg.analysis.elements(*i).is_some_and(same),
+            _ => false,
+        })
+    }
+
     /// False when a literal among the arguments is another one: seen before any condition is tried.
     fn may_match(&self, args: &[Pat], children: &[Id]) -> bool {
         args.iter().zip(children).all(|(arg, &c)| match arg {
@@ -203,6 +265,22 @@ impl Matcher<'_> {
             _ => self.go(rest),
         }
     }
+}
+
+/// The classes so many e-nodes above a class, sorted.
+fn above(eg: &EGraph, class: Id, distance: usize) -> Vec<Id> {
+    let mut level = vec![eg.find(class)];
+    for _ in 0..distance {
+        let mut next: Vec<Id> = level
+            .iter()
+            .flat_map(|c| eg[*c].parents())
+            .map(|p| eg.find(p))
+            .collect();
+        next.sort_unstable();
+        next.dedup();
+        level = next;
+    }
+    level
 }
 
 /// True when a value is a rule's literal: rounded to its dtype, or near it.
@@ -251,14 +329,25 @@ impl Frontier {
     }
 }
 
-/// Which rules can match at a class that holds a term.
+/// Which rules can match at a class that holds a term, and with which root: a rule and a root of it are a pair.
 pub struct Index {
-    by_op: FxHashMap<OpId, Vec<usize>>,
-    loads: Vec<usize>,
-    /// The operators that a rule's left side cannot match without.
+    by_op: FxHashMap<OpId, Vec<Root>>,
+    loads: Vec<Root>,
+    /// The operators that a rule's left sides cannot match without.
     needs: Vec<Vec<OpId>>,
-    /// The depth of every rule's left side.
-    pub depths: Vec<usize>,
+    /// The depth of the deepest left side.
+    pub deepest: usize,
+}
+
+/// A root of a rule.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Root {
+    /// The rule's position.
+    pub rule: usize,
+    /// The root's.
+    pub side: usize,
+    /// The depth of its left side.
+    depth: usize,
 }
 
 impl Index {
@@ -268,24 +357,31 @@ impl Index {
             by_op: FxHashMap::default(),
             loads: vec![],
             needs: vec![],
-            depths: vec![],
+            deepest: 0,
         };
-        for (i, law) in laws.enumerate() {
-            index.depths.push(law.map_or(0, |l| l.left.depth()));
+        for (rule, law) in laws.enumerate() {
             let mut needs = vec![];
-            law.iter().for_each(|l| l.left.for_each_op(&mut |op| needs.push(op)));
+            law.iter().for_each(|l| l.for_each_op(&mut |op| needs.push(op)));
             needs.sort_unstable();
             needs.dedup();
             index.needs.push(needs);
             let Some(law) = law else { continue };
-            match &law.left {
-                Pat::Op(Head::Op(op), ..) => index.by_op.entry(*op).or_default().push(i),
-                Pat::Op(Head::Family(f), ..) => {
-                    law.families[*f]
-                        .iter()
-                        .for_each(|op| index.by_op.entry(*op).or_default().push(i));
+            for (side, Side { left, .. }) in law.sides.iter().enumerate() {
+                let root = Root {
+                    rule,
+                    side,
+                    depth: left.depth(),
+                };
+                index.deepest = index.deepest.max(root.depth);
+                match left {
+                    Pat::Op(Head::Op(op), ..) => index.by_op.entry(*op).or_default().push(root),
+                    Pat::Op(Head::Family(f), ..) => {
+                        law.families[*f]
+                            .iter()
+                            .for_each(|op| index.by_op.entry(*op).or_default().push(root));
+                    }
+                    _ => index.loads.push(root),
                 }
-                _ => index.loads.push(i),
             }
         }
         index
@@ -297,10 +393,10 @@ impl Index {
         self.needs.iter().map(|n| n.iter().all(occurs)).collect()
     }
 
-    /// The rules that may match at a class when something changed at a distance below it, sorted.
-    pub fn rules_at(&self, eg: &EGraph, class: Id, distance: usize) -> SmallVec<[usize; 64]> {
+    /// The roots that may match at a class when something changed at a distance below it, sorted.
+    pub fn roots_at(&self, eg: &EGraph, class: Id, distance: usize) -> SmallVec<[Root; 64]> {
         let mut out = SmallVec::new();
-        let deep = |r: &usize| self.depths[*r] >= distance;
+        let deep = |r: &Root| r.depth >= distance;
         for t in &eg[class].nodes {
             match t {
                 Term::Op(op, _) => out.extend(self.by_op.get(op).into_iter().flatten().copied().filter(deep)),

@@ -26,6 +26,7 @@ mod draft;
 pub mod extract;
 pub mod functions;
 mod generate;
+pub mod hint;
 pub mod lang;
 mod layouts;
 mod matching;
@@ -35,9 +36,10 @@ mod predicates;
 pub mod rules;
 pub mod saturate;
 pub mod search;
-pub(crate) mod selection;
+mod selection;
 mod sexp;
 mod signs;
+mod sorts;
 mod windows;
 
 use crate::decompose::decompose_where;
@@ -50,10 +52,11 @@ use decision::{Alternatives, To};
 use egg::Language;
 use extract::{At, Choice, Classes, Settling};
 pub use plan::Plan;
-use rules::{Exactness, RuleSet};
+use rules::RuleSet;
 use saturate::{Limits, Report};
 use search::{Search, Way};
-pub use selection::{Forgetful, Rules, UserRules, Verdicts};
+pub use selection::{Forgetful, Fp, Rules, Selection, UserRules, Verdicts};
+pub use sorts::Sort;
 use std::sync::LazyLock;
 
 /// E-nodes that each operation of the graph is worth before saturation stops.
@@ -66,12 +69,8 @@ const ROUNDS: usize = 40;
 /// The pass.
 #[derive(Clone, Debug, Default)]
 pub struct EqSat {
-    /// `rules=all|exact|approximate|none|FILE`.
-    pub rules: Rules,
-    /// `rules=…,-THEME`: themes of the embedded rules that are not used.
-    pub without: Vec<&'static str>,
-    /// `add=FILE`: rules beside those.
-    pub added: Vec<UserRules>,
+    /// `rules=…`, `add=FILE`, `fp=strict|reassoc|fast`: the rules.
+    pub selection: Selection,
     /// `nodes=N`: e-nodes at which saturation stops; 0 chooses by the graph's size.
     pub nodes: usize,
     /// `iters=N`: rounds; 0 for the default.
@@ -95,10 +94,15 @@ impl TensorPass for EqSat {
             node: String::new(),
             message,
         };
-        let set = selection::select(&self.rules, &self.without, &self.added).map_err(fail)?;
-        let Some(set) = set else {
+        let Some(set) = self.selection.rules() else {
             return unfused(g, &cx.target).map_err(fail);
         };
+        let left_out: Vec<&str> = self.selection.left_out().iter().map(|r| &*r.name).collect();
+        if !left_out.is_empty() {
+            let fp = self.selection.fp.unwrap_or_default().name();
+            cx.remarks
+                .push(format!("eqsat: fp={fp} leaves out {}", left_out.join(", ")));
+        }
         let nodes = if self.nodes > 0 {
             self.nodes
         } else {
@@ -142,10 +146,7 @@ struct Made {
 /// The embedded rules that are used where nobody says otherwise: all but those that are approximate.
 pub fn usual() -> &'static RuleSet {
     static USUAL: LazyLock<RuleSet> = LazyLock::new(|| {
-        let rules = embedded()
-            .rules
-            .iter()
-            .filter(|r| r.exactness != Exactness::Approximate);
+        let rules = embedded().rules.iter().filter(|r| Fp::default().allows(r));
         RuleSet {
             rules: rules.cloned().collect(),
         }

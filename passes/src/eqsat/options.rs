@@ -1,8 +1,7 @@
 //! The options of the e-graph pass.
 
-use super::selection::{self, Rules, UserRules};
 use super::{Decision, DecisionFile, EqSat};
-use crate::pass::{Files, Setting, Settings, number};
+use crate::pass::{Setting, Settings, number};
 
 impl Settings for EqSat {
     const NAME: &'static str = "eqsat";
@@ -11,30 +10,26 @@ impl Settings for EqSat {
         Setting {
             name: "rules",
             default: "all",
-            meaning: "all, exact, approximate (those too that are), none or a file of rules; `,-THEME` behind the first three switches a theme of rules off",
+            meaning: "all, exact (as fp=strict), approximate (as fp=fast), none or a file of rules; `,-THEME` behind the first three switches a theme of rules off",
             get: |p| {
-                let rules = match &p.rules {
-                    Rules::All => "all",
-                    Rules::Approximate => "approximate",
-                    Rules::None => "none",
-                    Rules::Exact => "exact",
-                    Rules::Text(text) => text.name(),
-                };
-                let without = p.without.iter().map(|t| format!(",-{t}"));
-                let text: String = [rules.to_owned()].into_iter().chain(without).collect();
+                let text = p.selection.text();
                 (text != "all").then_some(text).into_iter().collect()
             },
-            set: |p, value, files| p.set_rules(value, files),
+            set: |p, value, files| p.selection.set_rules(value, files),
         },
         Setting {
             name: "add",
             default: "",
             meaning: "a file of rules beside those; may be repeated",
-            get: |p| p.added.iter().map(|a| a.name().to_owned()).collect(),
-            set: |p, value, files| {
-                p.added.push(user_rules(value, files)?);
-                Ok(())
-            },
+            get: |p| p.selection.added.iter().map(|a| a.name().to_owned()).collect(),
+            set: |p, value, files| p.selection.add(value, files),
+        },
+        Setting {
+            name: "fp",
+            default: "reassoc",
+            meaning: "the rules that are used: strict (exact ones), reassoc (those too that round in another order) or fast (all)",
+            get: |p| p.selection.fp.map(|fp| fp.name().to_owned()).into_iter().collect(),
+            set: |p, value, _| p.selection.set_fp(value.parse()?),
         },
         Setting {
             name: "nodes",
@@ -75,43 +70,6 @@ impl Settings for EqSat {
 
     /// What cannot go together is said now, not when the pass runs.
     fn check(&self) -> Result<(), String> {
-        selection::validate(&self.rules, &self.without, &self.added)
-    }
-}
-
-impl EqSat {
-    /// The pass with rules as text (`all`, `exact`, `approximate`, `none` or a file; then, separated by commas, `-THEME`), and with files of
-    /// rules beside those.
-    ///
-    /// # Errors
-    /// When a file cannot be read, a rule is refused, or what is asked for does not go together.
-    pub fn with_rules(rules: &str, added: &[String], files: &dyn Files) -> Result<EqSat, String> {
-        let mut pass = EqSat::default();
-        pass.set_rules(rules, files)?;
-        pass.added = added.iter().map(|a| user_rules(a, files)).collect::<Result<_, _>>()?;
-        selection::validate(&pass.rules, &pass.without, &pass.added)?;
-        Ok(pass)
-    }
-
-    fn set_rules(&mut self, text: &str, files: &dyn Files) -> Result<(), String> {
-        let mut items = text.split(",-");
-        self.rules = match items.next().unwrap_or_default() {
-            "all" => Rules::All,
-            "approximate" => Rules::Approximate,
-            "none" => Rules::None,
-            "exact" => Rules::Exact,
-            path => Rules::Text(user_rules(path, files)?),
-        };
-        self.without = items.map(selection::theme).collect::<Result<_, _>>()?;
-        Ok(())
-    }
-}
-
-/// The rules of a file, checked unless the files say otherwise.
-fn user_rules(path: &str, files: &dyn Files) -> Result<UserRules, String> {
-    let text = files.read(path)?;
-    match files.verdicts() {
-        Some(verdicts) => UserRules::checked(path, &text, verdicts),
-        None => UserRules::unchecked(path, &text),
+        self.selection.check()
     }
 }

@@ -4,7 +4,7 @@
 //! the forms of its operands, a stored operand being a tensor.
 
 use super::extract::{At, Classes, Settled};
-use super::lang::{EGraph, Term, scalar_value, splat_constant};
+use super::lang::{EGraph, Term, dense_constant, scalar_value, splat_constant};
 use crate::fusion::Form;
 use brolga_ir::graph::Read;
 use brolga_ir::{Build, Constant, Dim, Graph, GraphBuilder, Layout, Op, Tensor, Type, Value, dim};
@@ -276,7 +276,10 @@ impl GraphEmitter<'_> {
         let value = |e: &Self, i: usize| e.values[choice.operands[i]].expect("operands are emitted first");
         let v = match &choice.term {
             Term::Input(i) => self.inputs[*i as usize],
-            Term::Const(i) => self.g.constant(self.source.constants[*i as usize].clone()),
+            Term::Const(i) => self.g.constant(match self.source.constants.get(*i as usize) {
+                Some(c) => c.clone(),
+                None => dense_constant(self.eg.analysis.elements(*i).expect("a rule made it").clone()),
+            }),
             Term::Scalar(dtype, bits) => self.g.dense(Tensor::scalar(*dtype, scalar_value(*dtype, *bits))),
             Term::Load(_) | Term::Store(_) => value(self, 0),
             Term::Proj(k, _) => self.results[&choice.operands[0]][*k as usize],

@@ -6,8 +6,8 @@
 pub use super::apply::RuleError;
 use super::apply::{Refusal, keeps_roundings, replacement};
 use super::build::{decompose_all, rebuild};
-use super::lang::EGraph;
-use super::matching::{Frontier, Index, MOST, Match, matches_at};
+use super::lang::{EGraph, MAX_ORIGINS, Origins};
+use super::matching::{Frontier, Index, MOST, Match, Root, matches_at};
 use super::rules::RuleSet;
 use egg::Id;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -80,14 +80,15 @@ impl fmt::Display for Report {
     }
 }
 
-/// A match of a rule at a class.
-type Found = (usize, Id, Match);
+/// A match of a rule.
+type Found = (usize, Match);
 
-/// A match in few bytes, but whole: were it a hash, the second of two that collide would be overlooked.
-fn key_of((rule, class, m): &Found) -> SmallVec<[u32; 16]> {
-    let class_of = |c: Id| usize::from(c) as u32;
-    let mut key: SmallVec<[u32; 16]> = smallvec![*rule as u32, class_of(*class)];
-    key.extend(m.vars.iter().map(|v| v.map_or(u32::MAX, class_of)));
+/// A match of a rule in few bytes, but whole: were it a hash, the second of two that collide would be overlooked.
+fn key_of(rule: usize, m: &Match) -> SmallVec<[u32; 16]> {
+    let class_of = |c: &Id| usize::from(*c) as u32;
+    let mut key: SmallVec<[u32; 16]> = smallvec![rule as u32];
+    key.extend(m.roots.iter().map(class_of));
+    key.extend(m.vars.iter().map(|v| v.as_ref().map_or(u32::MAX, class_of)));
     key.extend(m.ops.iter().map(|o| o.map_or(u32::MAX, |o| o.index() as u32)));
     key
 }
@@ -103,6 +104,39 @@ enum Seen {
 
 /// Matches that were looked at, by their keys.
 type Known = FxHashMap<Box<[u32]>, Seen>;
+
+/// The classes that rules with several roots have joined. Each is a root of one application of each such rule: n products that
+/// share an operand are joined n - 1 times (two, their whole and the next), where all pairs, and pairs of those, would be
+/// more than exponentially many.
+#[derive(Default)]
+struct Joined(FxHashSet<(usize, Id)>);
+
+impl Joined {
+    /// Takes classes that were merged for one.
+    fn refresh(&mut self, eg: &EGraph) {
+        self.0 = self.0.drain().map(|(r, c)| (r, eg.find(c))).collect();
+    }
+    /// Whether a match may be applied.
+    fn is_free(&self, rule: usize, m: &Match) -> bool {
+        let distinct = || (1..m.roots.len()).all(|i| !m.roots[..i].contains(&m.roots[i]));
+        m.roots.len() == 1 || distinct() && m.roots.iter().all(|c| !self.0.contains(&(rule, *c)))
+    }
+    /// Notes a match that is applied.
+    fn note(&mut self, rule: usize, m: &Match) {
+        if m.roots.len() > 1 {
+            self.0.extend(m.roots.iter().map(|c| (rule, *c)));
+        }
+    }
+}
+
+/// The origins of what a match makes: those of all roots.
+fn origins(eg: &EGraph, m: &Match) -> Origins {
+    let mut all: Origins = m.roots.iter().flat_map(|c| eg[*c].data.origins.clone()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.truncate(MAX_ORIGINS);
+    all
+}
 
 /// Applies rules until nothing changes or a limit is met.
 ///
@@ -123,10 +157,10 @@ pub(super) fn saturate_seen(
     decomposed: &mut dyn FnMut(&EGraph),
 ) -> Result<Report, RuleError> {
     let index = Index::new(set.rules.iter().map(|r| r.law.as_ref()));
-    let deepest = index.depths.iter().copied().max().unwrap_or(0);
     let mut applied = vec![0usize; set.rules.len()];
     let mut cut = vec![0usize; set.rules.len()];
     let mut known = Known::default();
+    let mut joined = Joined::default();
     let (mut rounds, mut stop) = (0, Stop::Saturated);
     loop {
         if rounds == limits.iters {
@@ -144,24 +178,32 @@ pub(super) fn saturate_seen(
         if changed.is_empty() {
             break;
         }
-        let frontier = Frontier::above(eg, &changed, deepest);
+        let frontier = Frontier::above(eg, &changed, index.deepest);
         let found = search(eg, set, &index, &frontier, &known, &mut cut);
-        for (r, class, m) in found {
+        joined.refresh(eg);
+        for (r, mut m) in found {
             let rule = &set.rules[r];
             let law = rule.law.as_ref().expect("only rules that are text are searched");
-            let at = eg.find(class);
-            let right = match replacement(eg, law, at, &m) {
-                Ok(right) if keeps_roundings(eg, rule, at, &right) => right,
+            let key = key_of(r, &m).into_boxed_slice();
+            m.roots.iter_mut().for_each(|c| *c = eg.find(*c));
+            if !joined.is_free(r, &m) {
+                continue;
+            }
+            let right = match replacement(eg, law, &m) {
+                Ok(right) if keeps_roundings(eg, rule, &m, &right) => right,
                 Ok(_) | Err(Refusal::NoMatch) => {
-                    known.insert(key_of(&(r, class, m)).into_boxed_slice(), Seen::Refused);
+                    known.insert(key, Seen::Refused);
                     continue;
                 }
                 Err(Refusal::Wrong(e)) => return Err(RuleError::new(rule, e)),
             };
-            eg.analysis.current = eg[at].data.origins.clone();
-            let id = right.add_to(eg);
-            known.insert(key_of(&(r, class, m)).into_boxed_slice(), Seen::Applied);
-            applied[r] += eg.union(at, id) as usize;
+            eg.analysis.current = origins(eg, &m);
+            let rights = right.add_to(eg);
+            known.insert(key, Seen::Applied);
+            joined.note(r, &m);
+            for (&at, id) in m.roots.iter().zip(rights) {
+                applied[r] += eg.union(at, id) as usize;
+            }
             if let Some(e) = eg.analysis.failure.take() {
                 return Err(RuleError::new(rule, e));
             }
@@ -209,17 +251,17 @@ fn search(
         if eg[class].data.splat.is_some() {
             continue;
         }
-        for r in index.rules_at(eg, class, distance) {
+        for Root { rule: r, side, .. } in index.roots_at(eg, class, distance) {
             if !possible[r] {
                 continue;
             }
             let Some(law) = &set.rules[r].law else { continue };
-            let matches = matches_at(eg, law, class);
+            let matches = matches_at(eg, law, side, class);
             cut[r] += matches.cut as usize;
             for m in matches.all {
-                let new = (r, class, m);
-                let again = |new: &Found| new.2.vars.iter().flatten().any(|v| fresh.contains(v));
-                let look = match known.get(&key_of(&new)[..]) {
+                let new = (r, m);
+                let again = |new: &Found| new.1.vars.iter().flatten().any(|v| fresh.contains(v));
+                let look = match known.get(&key_of(new.0, &new.1)[..]) {
                     Some(Seen::Applied) => false,
                     Some(Seen::Refused) => again(&new),
                     None => true,
@@ -230,5 +272,14 @@ fn search(
             }
         }
     }
+    // Those of rules with several roots are found at each of them.
+    let several = |r: usize| set.rules[r].law.as_ref().is_some_and(|l| l.sides.len() > 1);
+    for all in (0..).zip(&mut found).filter(|(r, _)| several(*r)).map(|(_, all)| all) {
+        all.sort();
+        all.dedup();
+    }
     found.into_iter().flatten().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,31 +1,251 @@
-//! Which rules a compilation uses: the embedded ones, theme by theme, and those of users, which are checked first.
+//! Which rules a compilation uses: the embedded ones, theme by theme, and those of users, which are checked first; of both, those
+//! of the classes that are asked for.
 //!
 //! A theme is a file of embedded rules. Rules of users are a [`UserRules`], which is made by a check or by the user's word
 //! that none is wanted, so that no wrong rule is applied unseen. A rule that is embedded word for word needs no check: the
 //! test suite did it.
 
-use super::check::{Verdict, check_rule};
+use super::check::{Check, Verdict, check_rule};
+use super::hint::near;
 use super::rules::{EMBEDDED, Exactness, Rule, RuleSet};
 use super::{embedded, rules::theme_of, usual};
+use crate::pass::{Files, NoFiles};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-/// Which rules a pass uses, those beside them apart.
+/// What floating-point arithmetic may see of the rules that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fp {
+    /// Nothing: rules that are exact.
+    Strict,
+    /// Another order of roundings, too.
+    #[default]
+    Reassoc,
+    /// Approximations, too.
+    Fast,
+}
+
+impl Fp {
+    /// All, with their names.
+    pub const ALL: [(&'static str, Fp); 3] = [("strict", Fp::Strict), ("reassoc", Fp::Reassoc), ("fast", Fp::Fast)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Fp::ALL[self as usize].0
+    }
+
+    /// Whether a rule may be used. Decomposing what has no kernel is no choice.
+    pub fn allows(self, rule: &Rule) -> bool {
+        rule.is_decompose()
+            || match self {
+                Fp::Strict => rule.exactness == Exactness::Exact,
+                Fp::Reassoc => rule.exactness != Exactness::Approximate,
+                Fp::Fast => true,
+            }
+    }
+}
+
+impl FromStr for Fp {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Fp, String> {
+        let names = Fp::ALL.map(|f| f.0);
+        let found = Fp::ALL.iter().find(|f| f.0 == name);
+        found.map(|f| f.1).ok_or_else(|| {
+            let meant = near(name, names);
+            format!("found `{name}`, expected {}{meant}", names.join(", "))
+        })
+    }
+}
+
+/// What stands in the place of the embedded rules.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Rules {
-    /// The embedded ones but those that are approximate.
+    /// The embedded ones themselves.
     #[default]
-    All,
-    /// All embedded ones.
-    Approximate,
+    Embedded,
     /// None: every operator is a kernel of its own.
     None,
-    /// The embedded ones that are exact.
-    Exact,
-    /// Those of a user, which replace the embedded ones.
+    /// Those of a user.
     Text(UserRules),
+}
+
+/// Which rules a pass uses. What is of users was parsed and checked when this was made; clones share it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// The rules but for those beside them.
+    pub rules: Rules,
+    /// Themes of the embedded rules that are not used.
+    pub without: Vec<&'static str>,
+    /// Rules beside those.
+    pub added: Vec<UserRules>,
+    /// The classes that are used; by default those of [`Fp::Reassoc`].
+    pub fp: Option<Fp>,
+}
+
+impl Selection {
+    /// The rules that texts say: `all`, `exact` (which is `fp=strict`), `approximate` (which is `fp=fast`), `none` or a file; then,
+    /// separated by commas, `-THEME`. Beside them files, and the classes that are used.
+    ///
+    /// # Errors
+    /// When a file cannot be read, a rule is refused, or what is asked for does not go together.
+    pub fn read(rules: Option<&str>, added: &[String], fp: Option<Fp>, files: &dyn Files) -> Result<Selection, String> {
+        let mut all = Selection {
+            fp,
+            ..Selection::default()
+        };
+        if let Some(rules) = rules {
+            all.set_rules(rules, files)?;
+        }
+        all.added = added.iter().map(|a| user_rules(a, files)).collect::<Result<_, _>>()?;
+        all.check()?;
+        Ok(all)
+    }
+
+    /// Sets what stands in the place of the embedded rules.
+    pub(super) fn set_rules(&mut self, text: &str, files: &dyn Files) -> Result<(), String> {
+        let mut items = text.split(",-");
+        let fp = match items.next().unwrap_or_default() {
+            "all" => None,
+            "exact" => Some(Fp::Strict),
+            "approximate" => Some(Fp::Fast),
+            "none" => {
+                self.rules = Rules::None;
+                None
+            }
+            path => {
+                self.rules = Rules::Text(user_rules(path, files)?);
+                None
+            }
+        };
+        self.without = items.map(theme).collect::<Result<_, _>>()?;
+        fp.map_or(Ok(()), |fp| self.set_fp(fp))
+    }
+
+    /// Sets the classes that are used.
+    pub(super) fn set_fp(&mut self, fp: Fp) -> Result<(), String> {
+        match self.fp.replace(fp) {
+            Some(other) if other != fp => Err(format!(
+                "fp={} and fp={} contradict each other (rules=exact is fp=strict, rules=approximate is fp=fast)",
+                other.name(),
+                fp.name()
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds the rules of a file.
+    pub(super) fn add(&mut self, path: &str, files: &dyn Files) -> Result<(), String> {
+        self.added.push(user_rules(path, files)?);
+        Ok(())
+    }
+
+    /// The rules, as [`Selection::read`] reads them.
+    pub(super) fn text(&self) -> String {
+        let rules = match &self.rules {
+            Rules::Embedded => "all",
+            Rules::None => "none",
+            Rules::Text(text) => text.name(),
+        };
+        let without = self.without.iter().map(|t| format!(",-{t}"));
+        [rules.to_owned()].into_iter().chain(without).collect()
+    }
+
+    /// What decides the rules: two selections that give the same text use the same rules, whatever files they came from.
+    pub fn describe(&self) -> String {
+        let mut out = self.fp.unwrap_or_default().name().to_owned();
+        match &self.rules {
+            Rules::Text(own) => out += &own.text(),
+            _ => out += &self.text(),
+        }
+        self.added.iter().for_each(|a| out += &a.text());
+        out
+    }
+
+    /// The rules of users that the classes leave out.
+    pub fn left_out(&self) -> Vec<&Rule> {
+        let own = match &self.rules {
+            Rules::Text(own) => Some(own),
+            _ => None,
+        };
+        let rules = own.into_iter().chain(&self.added).flat_map(|u| &u.set.rules);
+        rules.filter(|r| !self.fp.unwrap_or_default().allows(r)).collect()
+    }
+
+    /// Whether what is chosen goes together.
+    ///
+    /// # Errors
+    /// When themes of rules that are not used are switched off, or two rules have one name.
+    pub fn check(&self) -> Result<(), String> {
+        match &self.rules {
+            Rules::None if !(self.added.is_empty() && self.without.is_empty()) => {
+                return Err("rules=none has no rules to switch off or to add to".into());
+            }
+            Rules::Text(_) if !self.without.is_empty() => {
+                return Err("themes are of the embedded rules, which a file of rules replaces".into());
+            }
+            _ => {}
+        }
+        let mut first: FxHashMap<&str, &str> = self.chosen().map(|r| (&*r.name, &*r.origin)).collect();
+        for rule in self.added.iter().flat_map(|u| &u.set.rules) {
+            if let Some(first) = first.insert(&rule.name, &rule.origin) {
+                return Err(format!(
+                    "{}: there is a rule `{}` at {first}, expected another name",
+                    rule.origin, rule.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules; none for [`Rules::None`].
+    pub fn rules(&self) -> Option<Cow<'_, RuleSet>> {
+        let fp = self.fp.unwrap_or_default();
+        let plain = self.without.is_empty() && self.added.is_empty();
+        Some(match &self.rules {
+            Rules::None => return None,
+            Rules::Embedded if plain && fp == Fp::Reassoc => Cow::Borrowed(usual()),
+            Rules::Text(u) if plain && u.set.rules.iter().all(|r| fp.allows(r)) => Cow::Borrowed(&*u.set),
+            _ => {
+                let added = self.added.iter().flat_map(|u| &u.set.rules);
+                let all = self.chosen().chain(added).filter(|r| fp.allows(r));
+                Cow::Owned(RuleSet {
+                    rules: all.cloned().collect(),
+                })
+            }
+        })
+    }
+
+    /// The rules of all classes but for those beside them.
+    fn chosen(&self) -> impl Iterator<Item = &Rule> {
+        let all: &[Rule] = match &self.rules {
+            Rules::None => &[],
+            Rules::Embedded => &embedded().rules,
+            Rules::Text(u) => &u.set.rules,
+        };
+        all.iter().filter(|r| !self.without.contains(&r.theme()))
+    }
+}
+
+impl FromStr for Selection {
+    type Err = String;
+
+    /// The embedded rules that a text says, as [`Selection::read`] has it.
+    fn from_str(rules: &str) -> Result<Selection, String> {
+        Selection::read(Some(rules), &[], None, &NoFiles)
+    }
+}
+
+/// The rules of a file, checked unless the files say otherwise.
+fn user_rules(path: &str, files: &dyn Files) -> Result<UserRules, String> {
+    let text = files.read(path)?;
+    match files.verdicts() {
+        Some(verdicts) => UserRules::checked(path, &text, verdicts),
+        None => UserRules::unchecked(path, &text),
+    }
 }
 
 /// Remembers which rules were checked and found sound.
@@ -45,9 +265,6 @@ impl Verdicts for Forgetful {
     }
     fn remember(&self, _: &str) {}
 }
-
-/// The seed of the check of users' rules.
-const SEED: u64 = 1;
 
 /// Rules of a user, parsed, and checked unless the user wanted none of that.
 #[derive(Clone)]
@@ -82,10 +299,10 @@ impl UserRules {
             if known.contains(&text) || verdicts.is_sound(&text) {
                 continue;
             }
-            match check_rule(rule, SEED).verdict {
-                Verdict::Sound => verdicts.remember(&text),
+            match check_rule(rule, Check::default()).verdict {
+                Verdict::Tested => verdicts.remember(&text),
                 Verdict::Wrong(why) => refused.push(format!("{}: rule `{}` is wrong: {why}", rule.origin, rule.name)),
-                Verdict::Unknown(why) => {
+                Verdict::Untested(why) => {
                     refused.push(format!(
                         "{}: rule `{}` could not be checked: {why}",
                         rule.origin, rule.name
@@ -106,12 +323,16 @@ impl UserRules {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// The rules, without comments and with single blanks.
+    fn text(&self) -> String {
+        self.set.rules.iter().map(|r| format!("\n{}", r.text())).collect()
+    }
 }
 
 impl PartialEq for UserRules {
     fn eq(&self, other: &UserRules) -> bool {
-        let text = |u: &UserRules| u.set.rules.iter().map(Rule::text).collect::<Vec<_>>();
-        self.name == other.name && text(self) == text(other)
+        self.name == other.name && self.text() == other.text()
     }
 }
 
@@ -127,7 +348,7 @@ impl fmt::Debug for UserRules {
 ///
 /// # Errors
 /// When there is none, or it cannot be switched off.
-pub fn theme(name: &str) -> Result<&'static str, String> {
+fn theme(name: &str) -> Result<&'static str, String> {
     let themes = || EMBEDDED.iter().map(|(file, _)| theme_of(file));
     match themes().find(|t| *t == name) {
         Some("fusion") => Err(
@@ -139,67 +360,10 @@ pub fn theme(name: &str) -> Result<&'static str, String> {
         None => {
             let names: Vec<&str> = themes().filter(|t| *t != "fusion").collect();
             Err(format!(
-                "there is no theme `{name}` of rules, expected {}",
-                names.join(", ")
+                "there is no theme `{name}` of rules, expected {}{}",
+                names.join(", "),
+                near(name, names.iter().copied())
             ))
         }
     }
-}
-
-/// Whether what is chosen goes together.
-///
-/// # Errors
-/// When themes of rules that are not used are switched off, or two rules have one name.
-pub fn validate(rules: &Rules, without: &[&str], added: &[UserRules]) -> Result<(), String> {
-    match rules {
-        Rules::None if !(added.is_empty() && without.is_empty()) => {
-            return Err("rules=none has no rules to switch off or to add to".into());
-        }
-        Rules::Text(_) if !without.is_empty() => {
-            return Err("themes are of the embedded rules, which a file of rules replaces".into());
-        }
-        _ => {}
-    }
-    if added.is_empty() {
-        return Ok(());
-    }
-    let mut first: FxHashMap<&str, &str> = chosen(rules, without).map(|r| (&*r.name, &*r.origin)).collect();
-    for rule in added.iter().flat_map(|u| &u.set.rules) {
-        if let Some(first) = first.insert(&rule.name, &rule.origin) {
-            return Err(format!("{}: there is a rule `{}` at {first}", rule.origin, rule.name));
-        }
-    }
-    Ok(())
-}
-
-/// The rules of a selection; none for [`Rules::None`].
-///
-/// # Errors
-/// As [`validate`].
-pub fn select<'a>(rules: &'a Rules, without: &[&str], added: &[UserRules]) -> Result<Option<Cow<'a, RuleSet>>, String> {
-    validate(rules, without, added)?;
-    Ok(match rules {
-        Rules::None => None,
-        Rules::All if without.is_empty() && added.is_empty() => Some(Cow::Borrowed(usual())),
-        Rules::Text(u) if added.is_empty() => Some(Cow::Borrowed(&*u.set)),
-        _ => {
-            let added = added.iter().flat_map(|u| &u.set.rules);
-            let rules = chosen(rules, without).chain(added).cloned().collect();
-            Some(Cow::Owned(RuleSet { rules }))
-        }
-    })
-}
-
-/// The rules of a selection but for those added to them.
-fn chosen<'a>(rules: &'a Rules, without: &[&str]) -> impl Iterator<Item = &'a Rule> {
-    let all: &[Rule] = match rules {
-        Rules::None => &[],
-        Rules::All | Rules::Exact => &usual().rules,
-        Rules::Approximate => &embedded().rules,
-        Rules::Text(u) => &u.set.rules,
-    };
-    let exact = matches!(rules, Rules::Exact);
-    all.iter()
-        .filter(move |r| !exact || r.exactness == Exactness::Exact || r.is_decompose())
-        .filter(move |r| !without.contains(&r.theme()))
 }

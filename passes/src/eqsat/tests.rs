@@ -1,4 +1,4 @@
-use super::check::Verdict;
+use super::check::{Check, Counterexample, Verdict};
 use super::*;
 use brolga_ir::{Attr, Build, DType, Dim, GraphBuilder, Number, Tensor, Type, Value};
 
@@ -138,13 +138,18 @@ fn the_embedded_rules_fuse_a_residual_block() {
 
 #[test]
 fn every_rule_is_sound() {
-    let reports: Vec<check::Report> = (7..10).flat_map(|seed| check::check_rules(embedded(), seed)).collect();
+    let check = |seed| Check {
+        seed,
+        ..Check::default()
+    };
+    let reports: Vec<check::Report> = (7..10).flat_map(|s| check::check_rules(embedded(), check(s))).collect();
     let why = |r: &check::Report| match &r.verdict {
-        Verdict::Wrong(e) | Verdict::Unknown(e) => Some(e.clone()),
-        Verdict::Sound if !r.varied => {
+        Verdict::Wrong(e) => Some(e.to_string()),
+        Verdict::Untested(e) => Some(e.clone()),
+        Verdict::Tested if !r.varied => {
             Some("no instance of rank 3 with an extent of 1 and different extents".to_string())
         }
-        Verdict::Sound => None,
+        Verdict::Tested => None,
     };
     let bad: Vec<String> = reports
         .iter()
@@ -157,18 +162,35 @@ fn every_rule_is_sound() {
         reports.len(),
         bad.join("\n\n")
     );
+    // What the drawing of instances promises.
+    let all = |f: fn(&check::Report) -> Vec<String>| -> std::collections::BTreeSet<String> {
+        reports.iter().flat_map(f).collect()
+    };
+    let ranks = all(|r| r.ranks.iter().map(usize::to_string).collect());
+    assert!((0..=5).all(|r| ranks.contains(&r.to_string())), "{ranks:?}");
+    let dtypes = all(|r| r.dtypes.iter().map(DType::to_string).collect());
+    for dtype in DType::ALL.iter().filter(|d| d.small().is_none()) {
+        assert!(dtypes.contains(&dtype.to_string()), "{dtype} in {dtypes:?}");
+    }
 }
 
 /// What a rule may do beyond rounding is what it cannot do without.
 #[test]
 fn every_allowance_is_needed() {
     const SEEDS: u64 = 60;
+    let is_wrong = |rule: &rules::Rule, seed| {
+        let check = Check {
+            seed,
+            ..Check::default()
+        };
+        matches!(check::check_rule(rule, check).verdict, Verdict::Wrong(_))
+    };
     let mut idle = vec![];
     for rule in &embedded().rules {
         for allowance in &rule.allows {
             let mut strict = rule.clone();
             strict.allows.retain(|a| a != allowance);
-            let wrong = (0..SEEDS).any(|seed| matches!(check::check_rule(&strict, seed).verdict, Verdict::Wrong(_)));
+            let wrong = (0..SEEDS).any(|seed| is_wrong(&strict, seed));
             idle.extend((!wrong).then(|| format!("{} {allowance:?}", rule.name)));
         }
     }
@@ -181,14 +203,64 @@ fn numbers_fold_to_what_operators_give() {
     assert!(folded > 1000, "only {folded} instances");
 }
 
+/// Both sides of a counterexample read back, and give what it says.
+fn replays(found: &Counterexample) {
+    let result = |g: &Graph| {
+        Graph::parse(&g.to_string(), &|_| None)
+            .unwrap()
+            .eval(&found.inputs)
+            .unwrap()
+            .remove(0)
+    };
+    let (Some(right), Some([l, r])) = (&found.right, &found.results) else {
+        assert!(found.right.is_none(), "a right side that cannot be evaluated: {found}");
+        return;
+    };
+    // NaN is no value of its own: what is printed tells the bits.
+    assert_eq!(format!("{:?}", result(&found.left)), format!("{l:?}"));
+    assert_eq!(format!("{:?}", result(right)), format!("{r:?}"));
+}
+
+/// How large a counterexample to a wrong rule is: elements of all values, and operations.
+#[test]
+fn counterexamples_are_small() {
+    let found = |rule: &str| {
+        let set = RuleSet::parse("wrong.rules", rule).unwrap();
+        match check::check_rule(&set.rules[0], Check::default()).verdict {
+            Verdict::Wrong(e) => e,
+            v => panic!("{rule}: {v:?}"),
+        }
+    };
+    // One element, two operations.
+    let e = found("rule a [exact] (sub ?x ?y) => (sub ?y ?x)");
+    assert!(e.size() <= 8, "{}: {e}", e.size());
+    assert!(
+        e.inputs
+            .iter()
+            .all(|t| t.iter().all(|x| [0.0, 1.0].contains(&x.f64().abs()))),
+        "plain elements: {e}"
+    );
+    // Two elements are the least that a transpose moves: an operand swapped, an attribute taken unchanged.
+    let e = found("rule a [exact] (concat ?a (cons ?x (cons ?y nil))) => (concat ?a (cons ?y (cons ?x nil)))");
+    assert!(e.size() <= 14, "{}: {e}", e.size());
+    let e = found("rule a [reassociate] (softmax ?a ?z (transpose ?p ?x)) => (transpose ?p (softmax ?a ?z ?x))");
+    assert!(e.size() <= 40, "{}: {e}", e.size());
+    // A side condition that is missing: 0 · inf.
+    let e = found("rule a [exact] (mul~ ?x 0) => (splat 0 ?x)");
+    assert!(e.size() <= 8, "{}: {e}", e.size());
+}
+
 #[test]
 fn wrong_rules_are_caught() {
     let verdict = |rule: &str| {
         let set = RuleSet::parse("wrong.rules", rule).unwrap();
-        check::check_rules(&set, 1).remove(0).verdict
+        check::check_rules(&set, Check::default()).remove(0).verdict
     };
     let wrong = |rule: &str, what: &str| match verdict(rule) {
-        Verdict::Wrong(e) => assert!(e.contains(what), "{rule}: {e}"),
+        Verdict::Wrong(e) => {
+            assert!(e.to_string().contains(what), "{rule}: {e}");
+            replays(&e);
+        }
         v => panic!("{rule}: {v:?}"),
     };
     // A sign, an order of operands, an axis that a transpose moved, a zero that was negative, a type.
@@ -203,8 +275,8 @@ fn wrong_rules_are_caught() {
     wrong("rule a [exact] (less ?x ?y) => ?x", "the left side has type bool");
     wrong("rule a [exact] (is_nan ?x) => (and ?x ?x)", "and: ");
     // What infinities, NaN and the sign of a zero do.
-    wrong("rule a [reassociate] (add~ ?x 0) => ?x", "Float(-0.0)");
-    wrong("rule a [reassociate] (sub 0 ?x) => (neg ?x)", "Float(-0.0)");
+    wrong("rule a [reassociate] (add~ ?x 0) => ?x", "-0.0");
+    wrong("rule a [reassociate] (sub 0 ?x) => (neg ?x)", "-0.0");
     wrong(
         "rule a [reassociate] (pow ?x 0.5) => (sqrt ?x) if (is-float ?x)",
         "element",
@@ -249,8 +321,16 @@ fn wrong_rules_are_caught() {
     );
     // The second match: with the operands in the other order.
     wrong("rule a [exact] (sub~ ?x ?y) => (sub ?x ?y)", "element");
+    // Padding before the image and behind it taken one for the other, where windows see little of it.
+    wrong(
+        "rule a [exact] (conv ?s ?d ?h ?l ?g ?acc ?out ?x ?w) => (concat (cut-axis ?s ?d ?l ?h ?x ?w)
+           (cons (conv ?s ?d ?l (cut-high ?s ?d ?l ?h ?x ?w) ?g ?acc ?out ?x ?w)
+             (cons (conv ?s ?d (cut-low ?s ?d ?l ?h ?x ?w) ?h ?g ?acc ?out ?x ?w) nil)))
+         if (sees-little ?s ?d ?l ?h ?x ?w)",
+        "left",
+    );
     let unknown = |rule: &str, what: &str| match verdict(rule) {
-        Verdict::Unknown(e) => assert!(e.contains(what), "{rule}: {e}"),
+        Verdict::Untested(e) => assert!(e.contains(what), "{rule}: {e}"),
         v => panic!("{rule}: {v:?}"),
     };
     unknown(
@@ -261,49 +341,6 @@ fn wrong_rules_are_caught() {
         "rule a [exact] (top_k ?a ?k ?l ?x) => ?x",
         "no instance of its left side could be made",
     );
-}
-
-#[test]
-fn mistakes_in_rule_files_have_places() {
-    let error = |rule: &str| RuleSet::parse("r", rule).err().expect(rule).to_string();
-    assert_eq!(
-        error("rule a [exact]\n  (nagate ?x) => ?x"),
-        "r:2:3: there is no operator `nagate`"
-    );
-    assert_eq!(
-        error("rule a [exact] (neg ?x) => ?y"),
-        "r:1:28: `?y` does not occur on the left"
-    );
-    assert_eq!(
-        error("rule a [exact] ?x => ?x"),
-        "r:1:16: a left side that is a variable would match everything"
-    );
-    assert_eq!(
-        error("rule a [exact] (neg ?x ?y) => ?x"),
-        "r:1:16: `neg` with 2 arguments, expected 1: attributes [], then 1 operands"
-    );
-    assert_eq!(
-        error("rule a [fast] (neg ?x) => ?x"),
-        "r:1:8: expected [exact], [reassociate] or [approximate]"
-    );
-    assert_eq!(
-        error("rule a [exact] (neg ?x => ?x"),
-        "r:1:16: found `(` without its `)`"
-    );
-    assert_eq!(
-        error("rule a [exact] (neg ?x) => ?x if (is-big ?x)"),
-        "r:1:34: there is no predicate `is-big`"
-    );
-    assert_eq!(
-        error("rule a [exact] (mul ?x 2) => (mul ?x 2)"),
-        "r:1:38: found `2`, expected an operand: a number is `(splat 2 ?like)`"
-    );
-    assert_eq!(
-        error("rule a [exact] (reduce sum ?x ?x) => ?x"),
-        "r:1:31: `?x` is Attr(Ints) and Stream"
-    );
-    let twice = "rule a [exact] (neg ?x) => ?x rule a [exact] (neg ?x) => ?x";
-    assert_eq!(error(twice), "r:1:31: there are two rules `a`");
 }
 
 #[test]
@@ -319,7 +356,7 @@ fn a_rule_that_changes_a_type_is_an_error_with_its_name() {
         &Target::x86_64_v4(),
     )
     .unwrap_err();
-    assert!(e.starts_with("rule `shrink` (r:1): the left side has type"), "{e}");
+    assert!(e.starts_with("rule `shrink` (r:1:1): the left side has type"), "{e}");
 }
 
 #[test]
@@ -340,7 +377,7 @@ fn same(g: &Graph) -> usize {
     out.verify().unwrap();
     assert!(distance(g, &out) < 1e-5);
     let none = EqSat {
-        rules: Rules::None,
+        selection: "none".parse().unwrap(),
         ..EqSat::default()
     }
     .rewrite(g, &mut cx)

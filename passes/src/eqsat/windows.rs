@@ -90,12 +90,15 @@ fn slides(a: &[Arg]) -> Option<Vec<Slide>> {
     let [s, d, low, high, x, w] = a else { return None };
     let (strides, dilations, low, high) = (s.ints()?, d.ints()?, low.dims()?, high.dims()?);
     let (x, w) = (x.shape()?.get(2..)?, w.shape()?.get(2..)?);
+    if [dilations.len(), low.len(), high.len(), x.len(), w.len()] != [strides.len(); 5] {
+        return None;
+    }
     let slide = |i: usize| {
         let small = |n: i64| (-LARGEST..=LARGEST).contains(&n).then_some(n);
         Some(Slide {
             input: small(x[i].as_const()?)?,
             kernel: w[i].as_const().filter(|n| *n <= MOST_TAPS)?,
-            stride: small(strides[i])?,
+            stride: small(strides[i]).filter(|n| *n > 0)?,
             dilation: small(dilations[i])?,
             low: small(low[i].as_const()?)?,
             high: small(high[i].as_const()?)?,

@@ -4,6 +4,7 @@
 //! sign where both are zero, and finite numbers within the rounding of the operations that made them; without
 //! `range`, that holds for huge and tiny operands too. Integers are always equal.
 
+use super::counterexample::{Difference, shown};
 use crate::eqsat::generate::Values;
 use crate::eqsat::rules::{Allowance, Exactness, Rule};
 use brolga_ir::ops::Role;
@@ -46,32 +47,45 @@ impl Rule {
 ///
 /// # Errors
 /// How they differ by more than they may, or why the graph cannot be evaluated.
-pub fn sides(promise: Promise, g: &mut Graph, left: Value, right: Value, inputs: &[Tensor]) -> Result<(), String> {
+pub fn sides(promise: Promise, g: &mut Graph, left: Value, right: Value, inputs: &[Tensor]) -> Result<(), Difference> {
     // All intermediate results tell how far rounding may go.
     let all = (0..g.values.len() as u32).map(Value);
     let values: Vec<Value> = [left, right].into_iter().chain(all).collect();
     g.outputs = values.iter().map(|v| (String::new(), *v)).collect();
     let results = g.eval(inputs).map_err(|e| e.to_string());
     g.outputs = vec![("left".into(), left), ("right".into(), right)];
-    let results = results?;
+    let whole = |text| Difference { text, tolerance: None };
+    let results = results.map_err(whole)?;
     let (a, b) = (&results[0], &results[1]);
     if a.dtype() != b.dtype() || a.shape() != b.shape() {
         let ty = |t: &Tensor| format!("{}{:?}", t.dtype(), t.shape());
-        return Err(format!("left {}, right {}", ty(a), ty(b)));
+        return Err(whole(format!("left {}, right {}", ty(a), ty(b))));
     }
-    let difference = match promise {
-        _ if !a.dtype().is_float() => bits(a, b),
-        Promise::Bits => bits(a, b),
-        Promise::Rounding { signed_zeros } => near(a, b, rounding(g, &results), signed_zeros),
-        Promise::Roughly => {
-            let largest = a.iter().map(|x| x.f64().abs()).filter(|x| x.is_finite());
-            let tolerance = 1e-3 * largest.fold(1.0, f64::max);
-            let differs = |i: &usize| (a.get(*i).f64() - b.get(*i).f64()).abs() > tolerance;
-            (0..a.len()).find(differs).map(|i| element(a, b, i))
-        }
-        Promise::Type => None,
+    let largest = || {
+        let finite = a.iter().map(|x| x.f64().abs()).filter(|x| x.is_finite());
+        finite.fold(0.0, f64::max)
     };
-    difference.map_or(Ok(()), Err)
+    let (difference, tolerance) = match promise {
+        _ if !a.dtype().is_float() => (bits(a, b), None),
+        Promise::Bits => (bits(a, b), None),
+        Promise::Rounding { signed_zeros } => {
+            let tolerance = rounding(g, &results);
+            match near(a, b, tolerance, signed_zeros) {
+                // Two zeros are apart by nothing but their bits.
+                Some((i, text)) if a.get(i).f64() == b.get(i).f64() => (Some(text), None),
+                found => (found.map(|(_, text)| text), Some(tolerance / largest())),
+            }
+        }
+        Promise::Roughly => {
+            let tolerance = 1e-3 * f64::max(1.0, largest());
+            let differs = |i: &usize| (a.get(*i).f64() - b.get(*i).f64()).abs() > tolerance;
+            let found = (0..a.len()).find(differs).map(|i| element(a, b, i));
+            (found, Some(tolerance / largest()))
+        }
+        Promise::Type => (None, None),
+    };
+    let tolerance = tolerance.filter(|t| t.is_finite());
+    difference.map_or(Ok(()), |text| Err(Difference { text, tolerance }))
 }
 
 /// The first element whose bits differ; NaN equals NaN.
@@ -85,7 +99,7 @@ pub fn bits(a: &Tensor, b: &Tensor) -> Option<String> {
 
 /// The first element of which one side is NaN or infinite and the other is not so, is a zero of the other sign, or is
 /// farther away than it may.
-fn near(a: &Tensor, b: &Tensor, tolerance: f64, signed_zeros: bool) -> Option<String> {
+fn near(a: &Tensor, b: &Tensor, tolerance: f64, signed_zeros: bool) -> Option<(usize, String)> {
     let same = |i: usize| {
         let (x, y) = (a.get(i).f64(), b.get(i).f64());
         if x == 0.0 && y == 0.0 {
@@ -95,11 +109,11 @@ fn near(a: &Tensor, b: &Tensor, tolerance: f64, signed_zeros: bool) -> Option<St
     };
     (0..a.len())
         .find(|&i| !same(i))
-        .map(|i| format!("{} (may differ by {tolerance:e})", element(a, b, i)))
+        .map(|i| (i, format!("{} (may differ by {tolerance:e})", element(a, b, i))))
 }
 
 fn element(a: &Tensor, b: &Tensor, i: usize) -> String {
-    format!("element {i}: left {:?}, right {:?}", a.get(i), b.get(i))
+    format!("element {i}: left {}, right {}", shown(a.get(i)), shown(b.get(i)))
 }
 
 /// How far two ways to compute the same may be apart: a unit in the last place of the largest value on the way for every

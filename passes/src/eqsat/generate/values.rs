@@ -12,8 +12,10 @@ pub enum Values {
     Plain,
     /// Zeros of both signs, infinities, NaN and small whole numbers (which cancel) among them; integers at their limits.
     Special,
-    /// Huge, tiny and subnormal numbers among them.
+    /// Huge, tiny and subnormal numbers among them, the largest and the smallest ones too.
     Extreme,
+    /// No two elements of an instance alike, as far as the dtype has so many: for what only moves them.
+    Places,
 }
 
 /// How the elements of one tensor are drawn.
@@ -32,11 +34,15 @@ enum Style {
     Extreme,
     /// All are huge, so that sums and squares overflow.
     Huge,
+    /// All are numbered.
+    Places,
 }
 
 /// A source of random values.
 pub struct Source {
     state: u64,
+    /// How many elements were numbered.
+    places: usize,
     /// What elements are.
     pub values: Values,
 }
@@ -44,23 +50,47 @@ pub struct Source {
 const GRID: [f64; 8] = [-2.0, -1.0, -0.0, 0.0, 1.0, 2.0, 0.5, -0.5];
 const SPECIAL: [f64; 6] = [-0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, f64::INFINITY];
 /// Magnitudes of f32 near its limits, and those that overflow or vanish in functions.
-const EXTREME: [f64; 20] = [
-    3e38, -3e38, 2e38, -2e38, 1e38, -1e30, 1e20, -1e20, 1e-20, -1e-20, 1e-30, 1e-38, 1e-40, -1e-40, 2e-45, 88.0, -88.0,
-    110.0, -110.0, 1e4,
+const EXTREME: [f64; 22] = [
+    f32::MAX as f64,
+    f32::MIN as f64,
+    3e38,
+    -3e38,
+    2e38,
+    -2e38,
+    1e38,
+    -1e30,
+    1e20,
+    -1e20,
+    1e-20,
+    -1e-20,
+    1e-30,
+    1e-38,
+    1e-40,
+    -1e-40,
+    2e-45,
+    88.0,
+    -88.0,
+    110.0,
+    -110.0,
+    1e4,
 ];
 /// Those of which two overflow when they are added or multiplied, or whose squares do when they are added.
 const HUGE: [f64; 6] = [3e38, -3e38, 2e38, -2e38, 1.5e19, -1.5e19];
 const HUGE_64: [f64; 6] = [1.5e308, -1.5e308, 1e308, -1e308, 1.1e154, -1.1e154];
 const HUGE_16: [f64; 6] = [6e4, -6e4, 4e4, -4e4, 200.0, -200.0];
 /// Extremes of f64, which has more room.
-const EXTREME_64: [f64; 6] = [1e308, -1e308, 1e200, 1e-310, 720.0, -750.0];
+const EXTREME_64: [f64; 9] = [f64::MAX, f64::MIN, 5e-324, 1e308, -1e308, 1e200, 1e-310, 720.0, -750.0];
 /// And of f16.
-const EXTREME_16: [f64; 6] = [6e4, -6e4, 6e-8, 1e-7, 6e-5, -300.0];
+const EXTREME_16: [f64; 8] = [65504.0, -65504.0, 6e4, -6e4, 6e-8, 1e-7, 6e-5, -300.0];
 
 impl Source {
     /// A source that a seed decides.
     pub fn new(seed: u64, values: Values) -> Source {
-        Source { state: seed, values }
+        Source {
+            state: seed,
+            places: 0,
+            values,
+        }
     }
 
     /// The next 64 bits.
@@ -91,6 +121,7 @@ impl Source {
             Values::Plain => Plain,
             Values::Special => self.pick(&[Grid, Grid, Zeros, Sparse, Sparse, Dense]),
             Values::Extreme => self.pick(&[Plain, Extreme, Extreme, Huge]),
+            Values::Places => Places,
         }
     }
 
@@ -105,6 +136,14 @@ impl Source {
 
     fn element(&mut self, dtype: DType, style: Style) -> Number {
         let plain = |d: &mut Source| (d.below(4001) as f64 - 2000.0) / 997.0;
+        if style == Style::Places {
+            self.places += 1;
+            return match dtype {
+                DType::Bool => Number::Int((self.places % 2) as i128),
+                d if d.is_float() => Number::Float(self.places as f64),
+                d => Number::Int((self.places % (1 << (d.bits().min(32) - 1))) as i128),
+            };
+        }
         if dtype == DType::Bool {
             return Number::Int(self.below(2) as i128);
         }
@@ -118,7 +157,7 @@ impl Source {
             return Number::Int(self.below(15) as i128 - if dtype.is_signed() { 7 } else { 0 });
         }
         Number::Float(match style {
-            Style::Plain => plain(self),
+            Style::Plain | Style::Places => plain(self),
             Style::Grid => self.pick(&GRID),
             Style::Zeros => self.pick(&[0.0, -0.0]),
             Style::Sparse if self.chance(6) => self.pick(&SPECIAL),
@@ -186,7 +225,7 @@ impl Source {
                 if finite && !x.is_finite() { -0.0 } else { x }
             }
             Values::Extreme => self.extreme(dtype),
-            Values::Plain => self.pick(&ordinary),
+            Values::Plain | Values::Places => self.pick(&ordinary),
         };
         let x = Number::Float(x).to(dtype);
         if finite && !x.f64().is_finite() {
@@ -199,7 +238,7 @@ impl Source {
     /// A number that is not below 0.
     pub fn positive(&mut self) -> f64 {
         match self.values {
-            Values::Plain => self.pick(&[1e-5, 1e-2, 0.25, 1.0]),
+            Values::Plain | Values::Places => self.pick(&[1e-5, 1e-2, 0.25, 1.0]),
             Values::Special => self.pick(&[1e-5, 1e-2, 0.25, 0.0]),
             Values::Extreme => self.pick(&[1e-5, 1e-30, 1e30, 0.0]),
         }

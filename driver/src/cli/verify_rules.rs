@@ -1,0 +1,267 @@
+//! `brolga verify-rules`: whether rewrite rules are what they say, on random instances, with a small counterexample for one
+//! that is not.
+
+use super::inputs::threads;
+use super::{Failure, Outcome, print, print_json};
+use brolga::ir::{Graph, Number, Tensor};
+use brolga::passes::eqsat::check::{self, Check, Counterexample, Report, Verdict};
+use brolga::passes::eqsat::hint::near;
+use brolga::passes::eqsat::rules::{Rule, RuleSet};
+use brolga::{Error, npy, output};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Check rewrite rules on random instances
+#[derive(Args)]
+#[command(after_help = "\
+Without a file, the embedded rules are checked. A rule passes when both of its sides give what its class promises on as many instances as
+--cases says: exact ones the same bits, reassociate ones the same up to rounding (docs/rules.md). A counterexample is made as small
+as it can be.
+
+Exit status: 0 when every rule passes, 1 when one is wrong, or untested because too few instances of it can be made, 2 on any error.
+
+Examples:
+  brolga verify-rules
+  brolga verify-rules my-own.rules --cases 1000 --seed 7
+  brolga verify-rules --rule conv-scale --rule conv-pads
+  brolga verify-rules my-own.rules --write counterexamples --json")]
+pub struct VerifyRules {
+    /// Files of rules
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Check only the rule of this name (may be repeated)
+    #[arg(long = "rule", value_name = "NAME")]
+    rules: Vec<String>,
+    /// What decides the instances
+    #[arg(long, value_name = "N", default_value_t = Check::default().seed)]
+    seed: u64,
+    /// Instances that each rule has to pass
+    #[arg(long, value_name = "N", default_value_t = check::CASES as u32, value_parser = clap::value_parser!(u32).range(1..))]
+    cases: u32,
+    /// Write counterexamples to this folder: both sides as text IR, inputs, and what the left side gives
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+    /// Let rules pass that cannot be tested
+    #[arg(long)]
+    allow_untested: bool,
+    /// Threads; 0 is one for each core
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
+    threads: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl VerifyRules {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let set = self.set()?;
+        let check = Check {
+            seed: self.seed,
+            cases: self.cases as usize,
+        };
+        let bar = ProgressBar::with_draw_target(Some(set.rules.len() as u64), ProgressDrawTarget::stderr());
+        let reports = check::check_on(&set, check, self.threads, &|_| bar.inc(1));
+        bar.finish_and_clear();
+        let mut findings = vec![];
+        for (at, (rule, report)) in set.rules.iter().zip(reports).enumerate() {
+            let replay = match &report.verdict {
+                Verdict::Wrong(found) => Some(self.replay(at, rule, found)?),
+                _ => None,
+            };
+            findings.push(Finding { rule, report, replay });
+        }
+        let count = |is: fn(&Verdict) -> bool| findings.iter().filter(|f| is(&f.report.verdict)).count();
+        let tested = count(|v| matches!(v, Verdict::Tested));
+        let wrong = count(|v| matches!(v, Verdict::Wrong(_)));
+        let untested = count(|v| matches!(v, Verdict::Untested(_)));
+        if self.json {
+            let rules: Vec<Value> = findings.iter().map(Finding::json).collect();
+            print_json(&json!({
+                "seed": self.seed, "cases": self.cases, "tested": tested, "wrong": wrong, "untested": untested, "rules": rules,
+            }))?;
+        } else {
+            let lines: String = findings.iter().map(Finding::text).collect();
+            let all = findings.len();
+            print(&format!(
+                "{lines}{all} rules: {tested} tested, {wrong} wrong, {untested} untested\n"
+            ))?;
+        }
+        match wrong == 0 && (untested == 0 || self.allow_untested) {
+            true => Ok(()),
+            false => Err(Failure::Reported),
+        }
+    }
+
+    /// The rules that are asked for.
+    fn set(&self) -> Result<RuleSet, Failure> {
+        let mut set = match &self.files[..] {
+            [] => brolga::passes::eqsat::embedded().clone(),
+            _ => RuleSet::default(),
+        };
+        for file in &self.files {
+            let text = std::fs::read_to_string(file).map_err(|e| Error::io(file, e))?;
+            set.add(&file.display().to_string(), &text)?;
+        }
+        for name in &self.rules {
+            if set.rules.iter().all(|r| r.name != *name) {
+                let meant = near(name, set.rules.iter().map(|r| &*r.name));
+                return Err(format!("--rule {name}: there is no rule of this name{meant}").into());
+            }
+        }
+        if !self.rules.is_empty() {
+            set.rules.retain(|r| self.rules.contains(&r.name));
+        }
+        Ok(set)
+    }
+
+    /// The command that shows a counterexample again; its files are written where that is asked for.
+    fn replay(&self, at: usize, rule: &Rule, found: &Counterexample) -> Result<String, Failure> {
+        if let (Some(dir), Some(right), Some([result, _])) = (&self.write, &found.right, &found.results) {
+            std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+            return Files::new(dir, at, rule).write(found, right, result);
+        }
+        let files: Vec<String> = self
+            .files
+            .iter()
+            .map(|f| quoted(&f.display().to_string()) + " ")
+            .collect();
+        let (files, name) = (files.concat(), quoted(&rule.name));
+        Ok(format!(
+            "brolga verify-rules {files}--rule {name} --seed {} --cases {}",
+            self.seed, self.cases
+        ))
+    }
+}
+
+/// What is said of a rule.
+struct Finding<'a> {
+    rule: &'a Rule,
+    report: Report,
+    /// For a wrong one: the command that shows it.
+    replay: Option<String>,
+}
+
+impl Finding<'_> {
+    fn text(&self) -> String {
+        let (name, origin) = (&self.rule.name, &self.rule.origin);
+        match &self.report.verdict {
+            Verdict::Tested => format!("{name} ({origin}): tested {} times\n", self.report.accepted),
+            Verdict::Untested(why) => format!("{name} ({origin}): untested: {why}\n"),
+            Verdict::Wrong(found) => {
+                let replay = self.replay.as_deref().unwrap_or_default();
+                format!("{name} ({origin}): wrong: {found}\n  replay: {replay}\n")
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut out = json!({
+            "rule": self.rule.name,
+            "origin": self.rule.origin,
+            "text": self.rule.text(),
+            "verdict": match &self.report.verdict {
+                Verdict::Tested => "tested",
+                Verdict::Wrong(_) => "wrong",
+                Verdict::Untested(_) => "untested",
+            },
+            "tested": self.report.accepted,
+            "attempts": self.report.attempts,
+            "dtypes": self.report.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>(),
+            "ranks": self.report.ranks,
+        });
+        match &self.report.verdict {
+            Verdict::Tested => {}
+            Verdict::Untested(why) => out["reason"] = json!(why),
+            Verdict::Wrong(found) => {
+                let names = found.left.inputs.iter().map(|i| i.name.to_string());
+                let inputs: serde_json::Map<String, Value> = names.zip(found.inputs.iter().map(array)).collect();
+                out["counterexample"] = json!({
+                    "difference": found.difference.text,
+                    "left": found.left.to_string(),
+                    "right": found.right.as_ref().map(Graph::to_string),
+                    "inputs": inputs,
+                    "results": found.results.as_ref().map(|r| r.each_ref().map(array)),
+                });
+                out["replay"] = json!(self.replay);
+            }
+        }
+        out
+    }
+}
+
+/// A tensor with all of its elements.
+fn array(t: &Tensor) -> Value {
+    let element = |x: Number| match x {
+        // JSON has no NaN, no infinities, and integers of 64 bits at most by every reader.
+        Number::Float(x) if x.is_finite() => json!(x),
+        Number::Float(x) => json!(x.to_string()),
+        Number::Int(i) => i64::try_from(i).map_or_else(|_| json!(i.to_string()), |i| json!(i)),
+    };
+    json!({"dtype": t.dtype().name(), "shape": t.shape(), "values": t.iter().map(element).collect::<Vec<_>>()})
+}
+
+/// The files of a counterexample.
+struct Files {
+    left: PathBuf,
+    right: PathBuf,
+    inputs: PathBuf,
+    result: PathBuf,
+}
+
+impl Files {
+    fn new(dir: &Path, at: usize, rule: &Rule) -> Files {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        // A name that is no name of a file gets one of its own.
+        let name = match rule.name.chars().all(is_plain) {
+            true => rule.name.clone(),
+            false => format!("rule {at}"),
+        };
+        let file = |end: &str| dir.join(format!("{name}.{end}"));
+        Files {
+            left: file("left.txt"),
+            right: file("right.txt"),
+            inputs: file("inputs.npz"),
+            result: file("left.npz"),
+        }
+    }
+
+    /// Writes them; gives the command that runs the right side and compares it with the left one's result.
+    fn write(self, found: &Counterexample, right: &Graph, result: &Tensor) -> Result<String, Failure> {
+        output::write(&self.left, found.left.to_string().as_bytes())?;
+        output::write(&self.right, right.to_string().as_bytes())?;
+        let names = found.left.inputs.iter().map(|i| i.name.to_string());
+        let inputs: Vec<(String, Tensor)> = names.zip(found.inputs.iter().cloned()).collect();
+        let path = |p: &Path| quoted(&p.display().to_string());
+        let mut given = String::new();
+        if !inputs.is_empty() {
+            npy::write_npz(&self.inputs, &inputs)?;
+            given = format!(" --inputs {}", path(&self.inputs));
+        }
+        let outputs = found
+            .left
+            .outputs
+            .iter()
+            .map(|(name, _)| (name.to_string(), result.clone()));
+        npy::write_npz(&self.result, &outputs.collect::<Vec<_>>())?;
+        let accepts = match found.difference.tolerance {
+            Some(t) => format!("--tolerance {t:e}"),
+            None => "--bits".into(),
+        };
+        let (right, result) = (path(&self.right), path(&self.result));
+        Ok(format!(
+            "brolga run {right}{given} --expect {result} {accepts} --rules none"
+        ))
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
