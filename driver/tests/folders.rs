@@ -140,7 +140,11 @@ fn pruned_weights() {
                 Some("v_proj" | "o_proj") => (row + column) % 4 < 2,
                 _ => false,
             };
-            let value = if zero { 0.0f32 } else { ((i * 7 + 3) % 23) as f32 / 16.0 - 0.7 };
+            let value = if zero {
+                0.0f32
+            } else {
+                ((i * 7 + 3) % 23) as f32 / 16.0 - 0.7
+            };
             bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
             at += 4;
         }
