@@ -249,6 +249,9 @@ impl<'g> Planner<'g> {
                 .filter(|l| l.step == 1)
                 .map(|l| vec![l]);
         }
+        if node.outputs.iter().any(|o| self.roots.contains(o)) {
+            return None;
+        }
         let products = node.outputs.iter().flat_map(|o| &self.users[o.0 as usize]);
         products
             .map(|&u| self.linears.get(&self.g.nodes[u].outputs[0]))
