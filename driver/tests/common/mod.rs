@@ -95,7 +95,7 @@ pub fn large_llama(folder: &Path) {
     let (length, rest) = bytes.split_first_chunk::<8>().expect("it has a header");
     let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
     let mut header: Value = serde_json::from_slice(header).expect("it is JSON");
-    // The table stands in front of the others; zeros go behind it.
+    // The table stands in front of the others; what is next to zero goes behind it: rows of zeros would be left out.
     let tensors = header.as_object_mut().expect("it is an object");
     let place = |t: &Value, i: usize| t["data_offsets"][i].as_u64().expect("a place") as usize;
     let table = tensors["model.embed_tokens.weight"].clone();
@@ -109,10 +109,10 @@ pub fn large_llama(folder: &Path) {
     tensors["model.embed_tokens.weight"] =
         serde_json::json!({ "dtype": table["dtype"], "shape": [WORDS, 128], "data_offsets": [0, grown] });
     let (words, others) = data.split_at(end);
-    let zeros = vec![0; grown - end];
+    let small = 0x2000u16.to_le_bytes().repeat((grown - end) / 2);
     let header = header.to_string();
     let length = (header.len() as u64).to_le_bytes();
-    let all = [&length[..], header.as_bytes(), words, &zeros, others].concat();
+    let all = [&length[..], header.as_bytes(), words, &small, others].concat();
     std::fs::write(folder.join("model.safetensors"), all).expect("a file is written");
 }
 
