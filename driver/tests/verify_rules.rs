@@ -83,7 +83,7 @@ fn verdicts_of_each_rule() {
         (ran.status, &*ran.out),
         (
             0,
-            "abs-abs (my.rules:1:1): tested 20 times\n1 rules: 1 tested, 0 wrong, 0 untested\n"
+            "abs-abs (my.rules:1:1): tested 20 times\n1 rule: 1 tested, 0 wrong, 0 untested\n"
         )
     );
     // The seed decides, whatever the threads.

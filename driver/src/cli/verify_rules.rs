@@ -84,9 +84,12 @@ impl VerifyRules {
             }))?;
         } else {
             let lines: String = findings.iter().map(Finding::text).collect();
-            let all = findings.len();
+            let all = match findings.len() {
+                1 => "1 rule".to_owned(),
+                n => format!("{n} rules"),
+            };
             print(&format!(
-                "{lines}{all} rules: {tested} tested, {wrong} wrong, {untested} untested\n"
+                "{lines}{all}: {tested} tested, {wrong} wrong, {untested} untested\n"
             ))?;
         }
         match wrong == 0 && (untested == 0 || self.allow_untested) {

@@ -15,7 +15,7 @@ const MERGE: &str = "rule merge-products [reassociate]
        (contract [] [] [1] [0] ?acc ?out ?x (concat 1 (cons ?a (cons ?b nil)))))
      (slice (scale-dims [0 1] (shape-of (contract [] [] [1] [0] ?acc ?out ?x ?a))) (shape-of (contract [] [] [1] [0] ?acc ?out ?x ?b)) [1 1]
        (contract [] [] [1] [0] ?acc ?out ?x (concat 1 (cons ?a (cons ?b nil)))))
-  if (is-constant ?a) (is-constant ?b) (has-rank ?x 2) (has-rank ?a 2) (has-rank ?b 2)";
+  if (is-constant ?a) (is-constant ?b) (has-rank ?x 2) (has-rank ?a 2) (has-rank ?b 2) (= (dtype-of ?a) (dtype-of ?b))";
 
 fn rules(text: &str) -> RuleSet {
     RuleSet::parse("own.rules", text).unwrap_or_else(|e| panic!("{e}"))
