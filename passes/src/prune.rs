@@ -23,11 +23,12 @@ mod tests;
 use crate::pass::{Context, Setting, Settings, TensorPass, number};
 use brolga_ir::graph::GraphBuilder;
 use brolga_ir::ops::Role;
-use brolga_ir::{Attr, Build, ConstData, Constant, DType, Def, Dim, Graph, Node, NodeError, Number, Op, Tensor, Value};
+use brolga_ir::ops::along::{Along, InBlocks, along, in_blocks, multiplies, with_shape};
+use brolga_ir::{Attr, Build, ConstData, Constant, DType, Def, Dim, Graph, Node, NodeError, Number, Tensor, Value};
 use linear::{Linear, made_by};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::rc::Rc;
-use zeros::{Flags, kept_axis, zeros};
+use zeros::{Flags, zeros};
 
 /// The pass.
 #[derive(Clone, Debug)]
@@ -198,22 +199,11 @@ impl<'g> Planner<'g> {
         if let Some(l) = self.linears.get(&v) {
             return (l.y.1 == axis).then_some(());
         }
-        let shape = &self.g.ty(v).shape;
         for &x in &node.inputs {
-            let from = &self.g.ty(x).shape;
-            let same = match node.op.role() {
-                Role::Map(_) => axis,
-                Role::Move(_) | Role::Reshape(_) => match node.op.name() {
-                    "transpose" => node.op.axes("perm")[axis],
-                    "reshape" => kept_axis(shape, from, axis)?,
-                    "broadcast" if from[axis] == shape[axis] => axis,
-                    "broadcast" => continue,
-                    _ => return None,
-                },
-                _ => return None,
-            };
-            if !self.constant[x.0 as usize] {
-                next.push((x, same));
+            match along(&node.op, self.g.ty(x), self.g.ty(v), axis) {
+                Along::Axis(same) if !self.constant[x.0 as usize] => next.push((x, same)),
+                Along::Axis(_) | Along::Spread => {}
+                Along::Mixed => return None,
             }
         }
         Some(())
@@ -225,24 +215,15 @@ impl<'g> Planner<'g> {
         if self.readers(node).is_some_and(|ls| ls.iter().all(|l| l.x == (v, axis))) {
             return Some(());
         }
-        let (from, to) = (&self.g.ty(v).shape, &self.g.ty(out).shape);
-        let same = match node.op.role() {
-            Role::Map(_) => axis,
-            Role::Move(_) | Role::Reshape(_) => match node.op.name() {
-                "transpose" => node.op.axes("perm").iter().position(|&a| a == axis)?,
-                "reshape" => kept_axis(from, to, axis)?,
-                "broadcast" if from[axis] == to[axis] => axis,
-                _ => return None,
-            },
-            _ => return None,
-        };
+        let (from, to) = (self.g.ty(v), self.g.ty(out));
+        let same = (0..to.rank()).find(|&a| along(&node.op, from, to, a) == Along::Axis(axis))?;
         next.push((out, same));
         Some(())
     }
 
     /// The products that read the activations which a node reads as such: its own, or those of the integers that it makes of them.
     fn readers(&self, node: &Node) -> Option<Vec<&Linear>> {
-        if node.op.name() != "quantize_blocks" {
+        if in_blocks(&node.op) != Some(InBlocks::Activations) {
             return self
                 .linears
                 .get(&node.outputs[0])
@@ -318,7 +299,7 @@ impl<'g> Planner<'g> {
             .collect();
         let each = |f: &dyn Fn(usize) -> bool| (0..n).map(f).collect::<Flags>();
         match node.op.role() {
-            Role::Map(_) if node.op.name() == "mul" => each(&|i| operands.iter().any(|o| o[i])),
+            Role::Map(_) if multiplies(&node.op) => each(&|i| operands.iter().any(|o| o[i])),
             Role::Map(_) if !keeps_zero(self.g, node) => vec![false; n],
             Role::Map(_) => each(&|i| operands.iter().all(|o| o[i])),
             _ => operands.into_iter().next().unwrap_or_else(|| vec![false; n]),
@@ -361,7 +342,7 @@ impl<'g> Planner<'g> {
             _ => {
                 let Def::Node(n, _) = self.g.def(l.y.0) else { return };
                 let integers = self.g.nodes[n as usize].inputs[0];
-                let Some(node) = made_by(self.g, integers, "quantize_blocks") else {
+                let Some((node, _)) = made_by(self.g, integers, |b| b == InBlocks::Activations) else {
                     return;
                 };
                 (integers, self.readers(node).unwrap_or_default())
@@ -445,10 +426,8 @@ impl Plan {
                         }
                     }
                     _ if fewer != w => {
-                        let op = made_by(g, node.inputs[3], "compress_blocks")
-                            .expect("it is a product")
-                            .op
-                            .clone();
+                        let weights = made_by(g, node.inputs[3], |b| matches!(b, InBlocks::Weights(_)));
+                        let op = weights.expect("it is a product").0.op.clone();
                         let made = b.add(op, &[fewer])?;
                         let places = [3, 4, 6];
                         places.iter().zip(made).for_each(|(&at, v)| inputs[at] = v);
@@ -461,11 +440,11 @@ impl Plan {
                     None => y,
                 }]);
             }
-            match node.op.name() {
-                "compress_blocks" => {
+            match in_blocks(&node.op) {
+                Some(InBlocks::Weights(_)) => {
                     floats.insert(node.inputs[0], inputs[0]);
                 }
-                "quantize_blocks" => {
+                Some(InBlocks::Activations) => {
                     if let Some((axis, kept)) = self.taken_out.get(&out) {
                         let x = take(&mut b, inputs[0], *axis, kept)?;
                         return b.add(node.op.clone(), &[x]);
@@ -478,26 +457,15 @@ impl Plan {
             };
             let mut shape = g.ty(out).shape.clone();
             shape[*axis] = kept.len().into();
-            match node.op.name() {
-                "transpose" => b.add(node.op.clone(), inputs),
-                "reshape" => b.add(Op::new("reshape", &[Attr::Dims(shape)])?, inputs),
-                "broadcast" => {
-                    let (old, mut x) = (node.inputs[0], inputs[0]);
-                    if constant[old.0 as usize] && !g.ty(old).shape[*axis].is(1) {
-                        x = take(&mut b, x, *axis, kept)?;
-                    }
-                    b.add(Op::new("broadcast", &[Attr::Dims(shape)])?, &[x])
-                }
-                _ => {
-                    let mut operands = inputs.to_vec();
-                    for (v, old) in operands.iter_mut().zip(&node.inputs) {
-                        if constant[old.0 as usize] {
-                            *v = take(&mut b, *v, *axis, kept)?;
-                        }
-                    }
-                    b.add(node.op.clone(), &operands)
+            let mut operands = inputs.to_vec();
+            for (v, old) in operands.iter_mut().zip(&node.inputs) {
+                if let (true, Along::Axis(a)) =
+                    (constant[old.0 as usize], along(&node.op, g.ty(*old), g.ty(out), *axis))
+                {
+                    *v = take(&mut b, *v, a, kept)?;
                 }
             }
+            b.add(with_shape(&node.op, &shape)?, &operands)
         })
     }
 }
@@ -514,29 +482,20 @@ fn take(b: &mut GraphBuilder, v: Value, axis: usize, kept: &[usize]) -> Result<V
         ty.shape[axis] = kept.len().into();
         return Ok(b.graph.constant(Constant { ty, data }));
     }
-    if let Some((spread, x)) = spread(b.graph, v) {
-        // What it is spread from stays a constant.
-        let from = b.type_of(x);
-        let x = match (spread, from.rank() == ty.rank() && from.shape[axis] != ty.shape[axis]) {
-            ("broadcast", true) => x,
-            ("broadcast", false) => take(b, x, axis, kept)?,
-            (_, _) => match kept_axis(&ty.shape, &from.shape, axis) {
-                Some(at) => take(b, x, at, kept)?,
-                None => return taken(b, v, axis, kept),
-            },
+    if let Def::Node(n, _) = b.graph.def(v)
+        && let node = b.graph.nodes[n as usize].clone()
+        && let (Role::Move(_) | Role::Reshape(_), [x]) = (node.op.role(), &node.inputs[..])
+    {
+        // What it is spread from, or a reshape of, stays a constant.
+        let x = match along(&node.op, b.graph.ty(*x), &ty, axis) {
+            Along::Axis(a) => take(b, *x, a, kept)?,
+            Along::Spread => *x,
+            Along::Mixed => return taken(b, v, axis, kept),
         };
         ty.shape[axis] = kept.len().into();
-        return b.call(spread, &[Attr::Dims(ty.shape)], &[x]);
+        return b.op(with_shape(&node.op, &ty.shape)?, &[x]);
     }
     taken(b, v, axis, kept)
-}
-
-/// The operator and the operand of a spread or reshape.
-fn spread(g: &Graph, v: Value) -> Option<(&'static str, Value)> {
-    let Def::Node(n, _) = g.def(v) else { return None };
-    let node = &g.nodes[n as usize];
-    let name = node.op.name();
-    ["broadcast", "reshape"].contains(&name).then(|| (name, node.inputs[0]))
 }
 
 fn taken(b: &mut GraphBuilder, v: Value, axis: usize, kept: &[usize]) -> Result<Value, String> {

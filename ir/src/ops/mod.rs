@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 mod accumulate;
+pub mod along;
 mod block_format;
 mod combine;
 mod compose;

@@ -4,6 +4,7 @@
 //! kinds of loop nests cost is the target's; a wrong figure costs speed, never results. Unknown extents count as [`SYMBOL`],
 //! batches as 1.
 
+use brolga_ir::ops::along::{Along, along};
 use brolga_ir::ops::{Channels, Movement, OwnWork, Role, Window, WindowShape};
 use brolga_ir::target::Cost;
 use brolga_ir::{Def, Dim, Graph, Op, Symbol, Target, TileKind, Type};
@@ -232,12 +233,9 @@ impl CostModel {
     /// How often a kernel computes an element that it spreads: once for each place along the axes that it is spread along, but for the innermost,
     /// which what does not change along them is hoisted out of.
     fn repeats(&self, op: &Op, from: &Type, to: &Type) -> Repeats {
-        if op.name() != "broadcast" {
-            return Repeats::default();
-        }
-        let axes = from.shape.iter().zip(&to.shape).rev();
-        let outer = axes.skip_while(|(f, t)| f != t).filter(|(f, t)| f != t);
-        Repeats(outer.map(|(_, t)| self.extent(t).max(1.0)).product())
+        let spread = |axis: &usize| along(op, from, to, *axis) == Along::Spread;
+        let outer = (0..to.rank()).rev().skip_while(spread).filter(spread);
+        Repeats(outer.map(|axis| self.extent(&to.shape[axis]).max(1.0)).product())
     }
 
     /// The share of the peak that a loop nest over windows reaches, where layouts are as it likes them.

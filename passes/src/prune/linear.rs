@@ -1,10 +1,8 @@
 //! Products with weights: what they read of a channel, and what they make of it.
 
 use super::zeros::{Flags, zeros};
+use brolga_ir::ops::along::{InBlocks, STEP, in_blocks, weighing};
 use brolga_ir::{Def, Graph, Node, Value};
-
-/// The multiple of channels that weights in blocks take.
-const BLOCK: usize = brolga_ir::loops::BLOCK as usize;
 
 /// A product of activations with a matrix, or an image with filters, of constants.
 #[derive(Clone, Debug)]
@@ -32,27 +30,22 @@ impl Linear {
     pub fn of(g: &Graph, constant: &[bool], node: &Node) -> Option<Linear> {
         let rank = |v: Value| g.ty(v).rank();
         let y = node.outputs[0];
-        let (x, w, inner, outer, step) = match node.op.name() {
-            "contract" => {
-                let (op, w) = (&node.op, node.inputs[1]);
-                let plain = op.ints("lhs_batch").is_empty() && op.ints("lhs_contract").len() == 1;
-                if !plain || rank(w) != 2 {
+        let (x, w, inner, outer, axis, step) = match in_blocks(&node.op) {
+            Some(InBlocks::Product) => {
+                let (rows, _) = made_by(g, node.inputs[0], |b| b == InBlocks::Activations)?;
+                let (weights, made) = made_by(g, node.inputs[3], |b| matches!(b, InBlocks::Weights(_)))?;
+                let InBlocks::Weights(inner) = made else { return None };
+                ((rows.inputs[0], 1), weights.inputs[0], inner, 1 - inner, 1, STEP)
+            }
+            Some(_) => return None,
+            None => {
+                let (Some(&x), Some(&w)) = (node.inputs.first(), node.inputs.get(1)) else {
                     return None;
-                }
-                let inner = op.axes("rhs_contract")[0];
-                let x = (node.inputs[0], op.axes("lhs_contract")[0]);
-                ((x, rank(y) - 1), w, inner, 1 - inner, 1)
+                };
+                let p = weighing(&node.op, [rank(x), rank(w)])?;
+                ((x, p.x), w, p.inner, p.outer, p.y, 1)
             }
-            "conv" if node.op.int("groups") == 1 => (((node.inputs[0], 1), 1), node.inputs[1], 1, 0, 1),
-            "block_product" => {
-                let rows = made_by(g, node.inputs[0], "quantize_blocks")?;
-                let weights = made_by(g, node.inputs[3], "compress_blocks")?;
-                let inner = weights.op.axis("axis");
-                (((rows.inputs[0], 1), 1), weights.inputs[0], inner, 1 - inner, BLOCK)
-            }
-            _ => return None,
         };
-        let (x, axis) = x;
         if constant[x.0.0 as usize] || !constant[w.0 as usize] || !g.ty(w).dtype.is_float() {
             return None;
         }
@@ -71,10 +64,9 @@ impl Linear {
     }
 }
 
-/// The node of this operator that makes a value.
-pub fn made_by<'g>(g: &'g Graph, v: Value, name: &str) -> Option<&'g Node> {
-    match g.def(v) {
-        Def::Node(n, _) => Some(&g.nodes[n as usize]).filter(|n| n.op.name() == name),
-        _ => None,
-    }
+/// The node that makes a value, where it is such a part of products in blocks.
+pub fn made_by(g: &Graph, v: Value, is: impl Fn(InBlocks) -> bool) -> Option<(&Node, InBlocks)> {
+    let Def::Node(n, _) = g.def(v) else { return None };
+    let node = &g.nodes[n as usize];
+    in_blocks(&node.op).filter(|b| is(*b)).map(|b| (node, b))
 }

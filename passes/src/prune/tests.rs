@@ -1,5 +1,5 @@
 use super::*;
-use brolga_ir::Type;
+use brolga_ir::{Op, Type};
 
 /// A graph under construction with activations `x` f32 `[3, k]`.
 struct Net {

@@ -1,7 +1,8 @@
 //! Which slices of a constant are zero.
 
 use brolga_ir::ops::Role;
-use brolga_ir::{ConstData, Constant, DType, Def, Dim, Graph, Value, dim};
+use brolga_ir::ops::along::{Along, along};
+use brolga_ir::{ConstData, Constant, DType, Def, Graph, Value, dim};
 
 /// A flag for every position along an axis.
 pub type Flags = Vec<bool>;
@@ -15,26 +16,14 @@ pub fn zeros(g: &Graph, v: Value, axis: usize) -> Option<Flags> {
         Def::Node(n, k) => (&g.nodes[n as usize], k),
     };
     let &x = node.inputs.first()?;
-    let (from, to) = (&g.ty(x).shape, &g.ty(v).shape);
-    match node.op.role() {
-        Role::Map(f) if f.is_cast() => zeros(g, x, axis),
-        Role::Move(_) | Role::Reshape(_) => match node.op.name() {
-            "transpose" => zeros(g, x, node.op.axes("perm")[axis]),
-            "reshape" => zeros(g, x, kept_axis(to, from, axis)?),
-            "broadcast" if from[axis] == to[axis] => zeros(g, x, axis),
-            "broadcast" => Some(vec![zeros(g, x, axis)?[0]; to[axis].as_const()? as usize]),
-            _ => None,
-        },
-        _ => None,
+    if node.inputs.len() > 1 || matches!(node.op.role(), Role::Map(f) if !f.is_cast()) {
+        return None;
     }
-}
-
-/// The axis of `to` that a row-major reshape makes of an axis of `from` as it is: as many elements before and behind it.
-pub fn kept_axis(from: &[Dim], to: &[Dim], axis: usize) -> Option<usize> {
-    let inner = dim::product(&from[axis + 1..]);
-    let outer = dim::product(&from[..axis]);
-    (0..to.len())
-        .find(|&a| to[a] == from[axis] && dim::product(&to[a + 1..]) == inner && dim::product(&to[..a]) == outer)
+    match along(&node.op, g.ty(x), g.ty(v), axis) {
+        Along::Axis(a) => zeros(g, x, a),
+        Along::Spread => Some(vec![zeros(g, x, axis)?[0]; g.ty(v).shape[axis].as_const()? as usize]),
+        Along::Mixed => None,
+    }
 }
 
 fn of_constant(c: &Constant, axis: usize) -> Option<Flags> {
