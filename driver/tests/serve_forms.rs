@@ -138,15 +138,7 @@ fn other_forms() {
 fn what_cannot_be_held_to_is_told() {
     let s = server();
     let refused = |body: Json, param: &str, needles: &[&str]| {
-        let answer = s.post("/v1/chat/completions", &body);
-        let error = &answer.json()["error"];
-        assert_eq!(
-            (answer.status, error["param"].as_str()),
-            (400, Some(param)),
-            "{body}: {error}"
-        );
-        let message = error["message"].as_str().expect("a message");
-        assert!(needles.iter().all(|n| message.contains(n)), "{body}: {message}");
+        s.refuses("/v1/chat/completions", &body, 400, param, needles);
     };
     let schema = |schema: Json, needles: &[&str]| {
         let param = "response_format.json_schema.schema";
@@ -329,14 +321,7 @@ fn calls_that_are_a_must() {
         body.as_object_mut()
             .expect("an object")
             .extend(more.as_object().expect("fields").clone());
-        let answer = s.post("/v1/chat/completions", &body);
-        let error = &answer.json()["error"];
-        assert_eq!(
-            (answer.status, error["param"].as_str()),
-            (400, Some(param)),
-            "{body}: {error}"
-        );
-        assert!(error["message"].as_str().is_some_and(|m| m.contains(needle)), "{error}");
+        s.refuses("/v1/chat/completions", &body, 400, param, &[needle]);
     };
     let named = |name: &str| json!({ "type": "function", "function": { "name": name } });
     refused(json!({ "tool_choice": named("tide") }), "tool_choice", "no such tool");

@@ -326,14 +326,7 @@ fn what_is_wrong_is_told() {
         body.as_object_mut()
             .expect("an object")
             .extend(more.as_object().expect("fields").clone());
-        let answer = s.post(path, &body);
-        let error = &answer.json()["error"];
-        assert_eq!(
-            (answer.status, error["param"].as_str()),
-            (400, Some(param)),
-            "{body}: {error}"
-        );
-        assert!(error["message"].as_str().is_some_and(|m| m.contains(needle)), "{error}");
+        s.refuses(path, &body, 400, param, &[needle]);
     }
     let asked = json!({ "prompt": "Emma was", "max_tokens": 32, "temperature": 0, "logprobs": 1 });
     assert_eq!(s.text(&asked), EMMA);

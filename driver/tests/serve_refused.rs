@@ -18,19 +18,7 @@ use tokio::sync::oneshot;
 fn what_is_wrong_is_told() {
     let s = server();
     let refused = |path: &str, body: &Json, status: u16, param: &str, message: &str| {
-        let answer = s.post(path, body);
-        let error = &answer.json()["error"];
-        assert_eq!(
-            (answer.status, error["param"].as_str()),
-            (status, Some(param)),
-            "{body}: {error}"
-        );
-        assert!(
-            error["message"].as_str().is_some_and(|m| m.contains(message)),
-            "{error}"
-        );
-        assert_eq!(error["type"], "invalid_request_error");
-        error["code"].clone()
+        s.refuses(path, body, status, param, &[message])
     };
     let text = |field: &str, value: Json, message: &str| {
         let mut body = json!({ "prompt": "Emma", "max_tokens": 1 });

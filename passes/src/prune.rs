@@ -22,8 +22,7 @@ mod tests;
 
 use crate::pass::{Context, Setting, Settings, TensorPass, number};
 use brolga_ir::graph::GraphBuilder;
-use brolga_ir::ops::Role;
-use brolga_ir::ops::along::{Along, InBlocks, along, in_blocks, multiplies, with_shape};
+use brolga_ir::ops::{Along, InBlocks, Role};
 use brolga_ir::{Attr, Build, ConstData, Constant, DType, Def, Dim, Graph, Node, NodeError, Number, Tensor, Value};
 use linear::{Linear, made_by};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -110,7 +109,7 @@ struct Plan {
     fewer: FxHashMap<Value, (usize, Kept)>,
     /// Products whose result gets its zero channels back.
     put_back: FxHashMap<Value, Kept>,
-    /// Products that read fewer channels of their activations, by their results, or those of the integers that are made for several.
+    /// Readers of activations (see [`Linear::reader`]) that take fewer channels of them.
     taken_out: FxHashMap<Value, (usize, Kept)>,
 }
 
@@ -200,7 +199,7 @@ impl<'g> Planner<'g> {
             return (l.y.1 == axis).then_some(());
         }
         for &x in &node.inputs {
-            match along(&node.op, self.g.ty(x), self.g.ty(v), axis) {
+            match node.op.along(self.g.ty(x), self.g.ty(v), axis) {
                 Along::Axis(same) if !self.constant[x.0 as usize] => next.push((x, same)),
                 Along::Axis(_) | Along::Spread => {}
                 Along::Mixed => return None,
@@ -216,14 +215,14 @@ impl<'g> Planner<'g> {
             return Some(());
         }
         let (from, to) = (self.g.ty(v), self.g.ty(out));
-        let same = (0..to.rank()).find(|&a| along(&node.op, from, to, a) == Along::Axis(axis))?;
+        let same = (0..to.rank()).find(|&a| node.op.along(from, to, a) == Along::Axis(axis))?;
         next.push((out, same));
         Some(())
     }
 
     /// The products that read the activations which a node reads as such: its own, or those of the integers that it makes of them.
     fn readers(&self, node: &Node) -> Option<Vec<&Linear>> {
-        if in_blocks(&node.op) != Some(InBlocks::Activations) {
+        if node.op.def().in_blocks(&node.op) != Some(InBlocks::Activations) {
             return self
                 .linears
                 .get(&node.outputs[0])
@@ -299,7 +298,7 @@ impl<'g> Planner<'g> {
             .collect();
         let each = |f: &dyn Fn(usize) -> bool| (0..n).map(f).collect::<Flags>();
         match node.op.role() {
-            Role::Map(_) if multiplies(&node.op) => each(&|i| operands.iter().any(|o| o[i])),
+            Role::Map(_) if node.op.def().multiplies() => each(&|i| operands.iter().any(|o| o[i])),
             Role::Map(_) if !keeps_zero(self.g, node) => vec![false; n],
             Role::Map(_) => each(&|i| operands.iter().all(|o| o[i])),
             _ => operands.into_iter().next().unwrap_or_else(|| vec![false; n]),
@@ -336,18 +335,10 @@ impl<'g> Planner<'g> {
         {
             plan.put_back.insert(l.y.0, kept);
         }
-        // The integers of activations are made once for several products.
-        let (key, products) = match l.step {
-            1 => (l.y.0, vec![l]),
-            _ => {
-                let Def::Node(n, _) = self.g.def(l.y.0) else { return };
-                let integers = self.g.nodes[n as usize].inputs[0];
-                let Some((node, _)) = made_by(self.g, integers, |b| b == InBlocks::Activations) else {
-                    return;
-                };
-                (integers, self.readers(node).unwrap_or_default())
-            }
+        let Def::Node(reader, _) = self.g.def(l.reader) else {
+            return;
         };
+        let products = self.readers(&self.g.nodes[reader as usize]).unwrap_or_default();
         if inner != l.dead[0].len() || products.is_empty() {
             return;
         }
@@ -356,7 +347,7 @@ impl<'g> Planner<'g> {
         if let Some(kept) = of(&(0..inner).map(all).collect(), l.step)
             && (inner - kept.len()) * columns > PRODUCTS_A_MOVE * kept.len()
         {
-            plan.taken_out.insert(key, (l.x.1, kept));
+            plan.taken_out.insert(l.reader, (l.x.1, kept));
         }
     }
 }
@@ -368,7 +359,7 @@ impl Plan {
             let Some(l) = linears.get(&node.outputs[0]) else {
                 continue;
             };
-            let kept = [self.inner(g, l).map(|(_, k)| k), self.outer(l)];
+            let kept = [self.inner(l).map(|(_, k)| k), self.outer(l)];
             let parts: Vec<String> = (kept.into_iter().zip(["columns", "rows"]).zip(&l.dead))
                 .filter_map(|((kept, what), dead)| {
                     let left = dead.len() - kept?.len();
@@ -386,12 +377,8 @@ impl Plan {
     }
 
     /// The channels that a product reads, where those are not all.
-    fn inner(&self, g: &Graph, l: &Linear) -> Option<&(usize, Kept)> {
-        let key = match (l.step, g.def(l.y.0)) {
-            (2.., Def::Node(n, _)) => g.nodes[n as usize].inputs[0],
-            _ => l.y.0,
-        };
-        self.fewer.get(&l.x.0).or_else(|| self.taken_out.get(&key))
+    fn inner(&self, l: &Linear) -> Option<&(usize, Kept)> {
+        self.fewer.get(&l.x.0).or_else(|| self.taken_out.get(&l.reader))
     }
 
     /// The channels that a product makes, where those are not all.
@@ -412,7 +399,7 @@ impl Plan {
             if let Some(l) = linears.get(&out) {
                 let (mut inputs, w) = (inputs.to_vec(), if l.step == 1 { inputs[1] } else { floats[&l.w] });
                 let mut fewer = w;
-                if let Some((_, kept)) = self.inner(g, l) {
+                if let Some((_, kept)) = self.inner(l) {
                     fewer = take(&mut b, fewer, l.inner, kept)?;
                 }
                 if let Some(kept) = self.outer(l) {
@@ -440,7 +427,7 @@ impl Plan {
                     None => y,
                 }]);
             }
-            match in_blocks(&node.op) {
+            match node.op.def().in_blocks(&node.op) {
                 Some(InBlocks::Weights(_)) => {
                     floats.insert(node.inputs[0], inputs[0]);
                 }
@@ -459,13 +446,12 @@ impl Plan {
             shape[*axis] = kept.len().into();
             let mut operands = inputs.to_vec();
             for (v, old) in operands.iter_mut().zip(&node.inputs) {
-                if let (true, Along::Axis(a)) =
-                    (constant[old.0 as usize], along(&node.op, g.ty(*old), g.ty(out), *axis))
+                if let (true, Along::Axis(a)) = (constant[old.0 as usize], node.op.along(g.ty(*old), g.ty(out), *axis))
                 {
                     *v = take(&mut b, *v, a, kept)?;
                 }
             }
-            b.add(with_shape(&node.op, &shape)?, &operands)
+            b.add(node.op.with_shape(&shape)?, &operands)
         })
     }
 }
@@ -487,13 +473,13 @@ fn take(b: &mut GraphBuilder, v: Value, axis: usize, kept: &[usize]) -> Result<V
         && let (Role::Move(_) | Role::Reshape(_), [x]) = (node.op.role(), &node.inputs[..])
     {
         // What it is spread from, or a reshape of, stays a constant.
-        let x = match along(&node.op, b.graph.ty(*x), &ty, axis) {
+        let x = match node.op.along(b.graph.ty(*x), &ty, axis) {
             Along::Axis(a) => take(b, *x, a, kept)?,
             Along::Spread => *x,
             Along::Mixed => return taken(b, v, axis, kept),
         };
         ty.shape[axis] = kept.len().into();
-        return b.op(with_shape(&node.op, &ty.shape)?, &[x]);
+        return b.op(node.op.with_shape(&ty.shape)?, &[x]);
     }
     taken(b, v, axis, kept)
 }

@@ -94,6 +94,21 @@ impl Running {
         answer.json()
     }
 
+    /// Posts what is refused with this status, for this field, and a message that has all of these; the error's code.
+    pub fn refuses(&self, path: &str, body: &Json, status: u16, param: &str, needles: &[&str]) -> Json {
+        let answer = self.post(path, body);
+        let error = &answer.json()["error"];
+        assert_eq!(
+            (answer.status, error["param"].as_str()),
+            (status, Some(param)),
+            "{body}: {error}"
+        );
+        let message = error["message"].as_str().expect("a message");
+        assert!(needles.iter().all(|n| message.contains(n)), "{body}: {message}");
+        assert_eq!(error["type"], "invalid_request_error");
+        error["code"].clone()
+    }
+
     /// The text of the only choice of a completion.
     pub fn text(&self, body: &Json) -> String {
         texts(&self.ok("/v1/completions", body)).remove(0)

@@ -6,7 +6,7 @@
 //! each half of its block, that of the first in its lower bits; `w_scale` and `w_minimum` f16 `[N, B]`. Blocks are summed in integers, and their
 //! sums in f32 one after the other. Where rows were made with `zero`, an element of the weights is `w_scale · (w - zero) + w_minimum`.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, OwnKernel, OwnStages, OwnWork, Role, Sample, SampleType};
+use super::{Accuracy, Attr, AttrKind, InBlocks, Op, OpDef, OwnKernel, OwnStages, OwnWork, Role, Sample, SampleType};
 use crate::index::{Ix, Var};
 use crate::loops::BLOCK;
 use crate::structured::build::{self, Reads};
@@ -90,6 +90,9 @@ impl OpDef for Def {
             let (m, n) = (p / columns, p % columns);
             Number::Float((0..blocks).map(|b| term(m, n, b)).sum())
         })])
+    }
+    fn in_blocks(&self, _: &Op) -> Option<InBlocks> {
+        Some(InBlocks::Product)
     }
     fn role(&self) -> Role {
         Role::Own(&Def)

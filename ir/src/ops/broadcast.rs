@@ -2,7 +2,7 @@
 //! leading dimensions are added by `reshape`. Where an extent of `x` is symbolic and not the result's, it is one of both
 //! when the model runs, which a guard of the graph says. Source: numpy's broadcasting, XLA `BroadcastInDim`, ONNX `Expand`.
 
-use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Movement, Op, OpDef, Role, Sample, arity, shape};
+use super::{Access, Accuracy, Along, Attr, AttrKind, Draw, Drawn, Movement, Op, OpDef, Role, Sample, arity, shape};
 use crate::index::Ix;
 use crate::{DType, Dim, Tensor, Type};
 
@@ -39,6 +39,12 @@ impl OpDef for Def {
             }
         }
         Ok(vec![shape::pick(x, &shape::known(op.dims("shape")), 0, &strides)])
+    }
+    fn along(&self, _: &Op, from: &Type, to: &Type, axis: usize) -> Along {
+        match from.shape[axis] == to.shape[axis] {
+            true => Along::Axis(axis),
+            false => Along::Spread,
+        }
     }
     fn role(&self) -> Role {
         Role::Move(&Def)

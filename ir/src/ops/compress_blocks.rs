@@ -18,7 +18,7 @@ mod kernel;
 
 pub(super) use kernel::{eight_of_local, half as rounded};
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, OwnKernel, OwnStages, Role, Sample};
+use super::{Accuracy, Attr, AttrKind, InBlocks, Op, OpDef, OwnKernel, OwnStages, Role, Sample};
 use crate::loops::BLOCK;
 use crate::{DType, Dim, Number, Tensor, Type};
 
@@ -163,6 +163,9 @@ impl OpDef for Def {
             out.push(halves(&minima));
         }
         Ok(out)
+    }
+    fn in_blocks(&self, op: &Op) -> Option<InBlocks> {
+        Some(InBlocks::Weights(op.axis("axis")))
     }
     fn role(&self) -> Role {
         Role::Own(&Def)

@@ -4,7 +4,7 @@
 //! Operands, which may be of two dtypes, are converted to `acc`, in which products are summed, and sums to `out`. Source: XLA `DotGeneral`; ONNX `MatMul`, `Gemm` and `Einsum`.
 
 use super::accumulate::{Accumulator, add_scaled, check_dtypes, load, store};
-use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Products, Role, Sample, Sides, WindowShape, arity, draw, shape};
+use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Products, Role, Sample, Sides, Weighing, WindowShape, arity, draw, shape};
 use crate::index::{Ix, Var};
 use crate::{DType, Dim, Tensor, Type, dim};
 use std::num::Wrapping;
@@ -73,6 +73,18 @@ impl OpDef for Def {
             DType::F32 => product::<f32>(op, &s, inputs),
             _ => product::<Wrapping<i64>>(op, &s, inputs),
         }
+    }
+    fn weighing(&self, op: &Op, [x, w]: [usize; 2]) -> Option<Weighing> {
+        let plain = op.ints("lhs_batch").is_empty() && op.ints("lhs_contract").len() == 1 && w == 2;
+        plain.then(|| {
+            let inner = op.axes("rhs_contract")[0];
+            Weighing {
+                x: op.axes("lhs_contract")[0],
+                inner,
+                outer: 1 - inner,
+                y: x - 1,
+            }
+        })
     }
     fn role(&self) -> Role {
         Role::Contract(&Def)

@@ -5,7 +5,7 @@
 
 use super::accumulate::{Accumulator, add_scaled, check_dtypes, check_one_float, load, store};
 use super::window::{self, Windows, reads};
-use super::{Access, Accuracy, Attr, AttrKind, Channels, Draw, Drawn, Op, OpDef, Products, Role, Sample, Sides, WindowShape, arity, draw, shape};
+use super::{Access, Accuracy, Attr, AttrKind, Channels, Draw, Drawn, Op, OpDef, Products, Role, Sample, Sides, Weighing, WindowShape, arity, draw, shape};
 use crate::index::{Ix, Var};
 use crate::{DType, Dim, Tensor, Type, dim};
 use std::num::Wrapping;
@@ -74,6 +74,14 @@ impl OpDef for Def {
             DType::F32 => convolve::<f32>(op, inputs),
             _ => convolve::<Wrapping<i64>>(op, inputs),
         }
+    }
+    fn weighing(&self, op: &Op, _: [usize; 2]) -> Option<Weighing> {
+        (op.int("groups") == 1).then_some(Weighing {
+            x: 1,
+            inner: 1,
+            outer: 0,
+            y: 1,
+        })
     }
     fn role(&self) -> Role {
         Role::Contract(&Def)

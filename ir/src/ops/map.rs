@@ -1,7 +1,7 @@
 //! Element-wise operators: one for every row of [`crate::scalar::functions`], by the row's name. All operands have one
 //! shape, which is the result's. The reference evaluation evaluates the row's body on every element.
 
-use super::{Accuracy, Attr, AttrKind, Draw, Drawn, Op, OpDef, Role, Sample, Signs, draw};
+use super::{Accuracy, Along, Attr, AttrKind, Draw, Drawn, Op, OpDef, Role, Sample, Signs, draw};
 use crate::scalar::{self, Function, Rule, Scalar};
 use crate::{DType, Tensor, Type};
 use std::sync::LazyLock;
@@ -53,6 +53,12 @@ impl OpDef for Map {
             bytes.extend_from_slice(&result.bits.to_le_bytes()[..out.bytes()]);
         }
         Ok(vec![Tensor::new(out, inputs[0].shape().to_vec(), bytes)?])
+    }
+    fn along(&self, _: &Op, _: &Type, _: &Type, axis: usize) -> Along {
+        Along::Axis(axis)
+    }
+    fn multiplies(&self) -> bool {
+        self.0.name == "mul"
     }
     fn role(&self) -> Role {
         Role::Map(self.0)

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 mod accumulate;
-pub mod along;
+mod along;
 mod block_format;
 mod combine;
 mod compose;
@@ -31,6 +31,7 @@ mod tests;
 mod text;
 mod window;
 
+pub use along::{Along, InBlocks, Weighing};
 pub use combine::Combine;
 pub use draw::{Draw, Drawn};
 pub use region::Region;
@@ -202,6 +203,22 @@ pub trait OpDef: Sync + Send {
     }
     /// True when a transpose of its result costs no more than it alone: it can read its operand in that order as well.
     fn takes_transpose(&self) -> bool {
+        false
+    }
+    /// What stands along an axis of the result `to` of an operand `from`.
+    fn along(&self, _op: &Op, _from: &Type, _to: &Type, _axis: usize) -> Along {
+        Along::Mixed
+    }
+    /// The axes of a plain product of activations and weights, of these ranks.
+    fn weighing(&self, _op: &Op, _ranks: [usize; 2]) -> Option<Weighing> {
+        None
+    }
+    /// What it is to products of integers in blocks, if anything.
+    fn in_blocks(&self, _op: &Op) -> Option<InBlocks> {
+        None
+    }
+    /// True for a product of elements: zero where one of them is, and the others are finite.
+    fn multiplies(&self) -> bool {
         false
     }
     /// The operand that holds a model's weights, for an operator that has such a one.
@@ -481,6 +498,22 @@ impl Op {
     /// What it is to a kernel.
     pub fn role(&self) -> Role {
         self.def.role()
+    }
+    /// What stands along an axis of the result `to` of an operand `from`.
+    pub fn along(&self, from: &Type, to: &Type, axis: usize) -> Along {
+        self.def().along(self, from, to, axis)
+    }
+    /// The operator for a result of these extents, where its attributes name them.
+    ///
+    /// # Errors
+    /// When it does not take them.
+    pub fn with_shape(&self, shape: &[Dim]) -> Result<Op, String> {
+        let names = self.def().attrs().iter();
+        let attrs = names.zip(self.attrs()).map(|((name, _), attr)| match *name {
+            "shape" => Attr::Dims(shape.to_vec()),
+            _ => attr.clone(),
+        });
+        Op::of(self.def(), attrs.collect())
     }
     /// True when the result is the first operand.
     pub fn is_identity(&self, inputs: &[Type]) -> bool {

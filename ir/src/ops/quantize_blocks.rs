@@ -5,7 +5,7 @@
 //!
 //! Source: Q8_1 of llama.cpp; ONNX Runtime's `MatMulNBits` with an accuracy level of 4.
 
-use super::{Accuracy, Attr, AttrKind, Op, OpDef, OwnKernel, OwnStages, Role, Sample};
+use super::{Accuracy, Attr, AttrKind, InBlocks, Op, OpDef, OwnKernel, OwnStages, Role, Sample};
 use crate::index::{Ix, Var};
 use crate::loops::BLOCK;
 use crate::scalar::Builder;
@@ -82,6 +82,9 @@ impl OpDef for Def {
             each(DType::I32, &|m, b| Number::Int((-op.int("zero") * sum(m, b)).into())),
             each(DType::F32, &|m, b| Number::Float(scale(m, b) * sum(m, b) as f64)),
         ])
+    }
+    fn in_blocks(&self, _: &Op) -> Option<InBlocks> {
+        Some(InBlocks::Activations)
     }
     fn role(&self) -> Role {
         Role::Own(&Def)

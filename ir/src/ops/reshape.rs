@@ -1,7 +1,7 @@
 //! `reshape{shape}(x)`: the elements of `x`, in row-major order, under another shape with as many elements.
 //! Source: XLA `Reshape`. ONNX `Reshape`, `Flatten`, `Squeeze` and `Unsqueeze` are this with a computed shape.
 
-use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Movement, Op, OpDef, Role, Sample, arity, draw, shape};
+use super::{Access, Accuracy, Along, Attr, AttrKind, Draw, Drawn, Movement, Op, OpDef, Role, Sample, arity, draw, shape};
 use crate::index::Ix;
 use crate::{DType, Dim, Tensor, Type, dim};
 
@@ -31,6 +31,13 @@ impl OpDef for Def {
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         Ok(vec![inputs[0].reshaped(&shape::known(op.dims("shape")))])
+    }
+    /// The axis with as many elements in it, before it and behind it.
+    fn along(&self, _: &Op, from: &Type, to: &Type, axis: usize) -> Along {
+        let sides = |shape: &[Dim], a: usize| [dim::product(&shape[..a]), dim::product(&shape[a + 1..])];
+        let wanted = sides(&to.shape, axis);
+        let same = |&a: &usize| from.shape[a] == to.shape[axis] && sides(&from.shape, a) == wanted;
+        (0..from.rank()).find(same).map_or(Along::Mixed, Along::Axis)
     }
     fn role(&self) -> Role {
         Role::Reshape(&Def)

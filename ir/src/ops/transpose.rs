@@ -1,7 +1,7 @@
 //! `transpose{perm}(x)`: axis `d` of the result is axis `perm[d]` of `x`.
 //! Source: ONNX `Transpose`, XLA `Transpose`.
 
-use super::{Access, Accuracy, Attr, AttrKind, Draw, Drawn, Movement, Op, OpDef, Role, Sample, arity, draw, shape};
+use super::{Access, Accuracy, Along, Attr, AttrKind, Draw, Drawn, Movement, Op, OpDef, Role, Sample, arity, draw, shape};
 use crate::index::Ix;
 use crate::{DType, Dim, Tensor, Type};
 
@@ -27,6 +27,9 @@ impl OpDef for Def {
     }
     fn eval(&self, op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         Ok(vec![shape::permuted(&inputs[0], &op.axes("perm"))])
+    }
+    fn along(&self, op: &Op, _: &Type, _: &Type, axis: usize) -> Along {
+        Along::Axis(op.axes("perm")[axis])
     }
     fn role(&self) -> Role {
         Role::Move(&Def)

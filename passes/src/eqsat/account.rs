@@ -182,7 +182,7 @@ impl<'g> Accountant<'g> {
         let out = self.graph.ty(node.outputs[0]);
         let work = self.model.operator(&node.op, &types, out);
         let (compute, rough) = work.arithmetic(rough);
-        k.compute = before + (k.compute - before) * work.repeats.0 + compute;
+        k.compute = before + work.below(k.compute - before) + compute;
         k.memory += work.memory;
         match node.op.role() {
             Role::Contract(c) => {

@@ -4,8 +4,7 @@
 //! kinds of loop nests cost is the target's; a wrong figure costs speed, never results. Unknown extents count as [`SYMBOL`],
 //! batches as 1.
 
-use brolga_ir::ops::along::{Along, along};
-use brolga_ir::ops::{Channels, Movement, OwnWork, Role, Window, WindowShape};
+use brolga_ir::ops::{Along, Channels, Movement, OwnWork, Role, Window, WindowShape};
 use brolga_ir::target::Cost;
 use brolga_ir::{Def, Dim, Graph, Op, Symbol, Target, TileKind, Type};
 
@@ -192,7 +191,7 @@ impl CostModel {
                         _ => 0.0,
                     },
                     rough: strided || m.fills(),
-                    repeats: self.repeats(op, &types[0], out),
+                    again: self.again(op, &types[0], out),
                     ..Work::default()
                 }
             }
@@ -230,12 +229,12 @@ impl CostModel {
         }
     }
 
-    /// How often a kernel computes an element that it spreads: once for each place along the axes that it is spread along, but for the innermost,
-    /// which what does not change along them is hoisted out of.
-    fn repeats(&self, op: &Op, from: &Type, to: &Type) -> Repeats {
-        let spread = |axis: &usize| along(op, from, to, *axis) == Along::Spread;
+    /// How many times more than once a kernel computes an element that it spreads: for each place along the axes that it is spread along, but for
+    /// the innermost, which what does not change along them is hoisted out of.
+    fn again(&self, op: &Op, from: &Type, to: &Type) -> f64 {
+        let spread = |axis: &usize| op.along(from, to, *axis) == Along::Spread;
         let outer = (0..to.rank()).rev().skip_while(spread).filter(spread);
-        Repeats(outer.map(|axis| self.extent(&to.shape[axis]).max(1.0)).product())
+        outer.map(|axis| self.extent(&to.shape[axis]).max(1.0)).product::<f64>() - 1.0
     }
 
     /// The share of the peak that a loop nest over windows reaches, where layouts are as it likes them.
@@ -275,13 +274,18 @@ pub struct Work {
     /// When elements of an operand are read once for every window that they are in: the share of the speed that is left
     /// where they lie behind a margin.
     pub windowed: Option<f64>,
-    /// How often an operand that is computed in the same kernel is computed for each of its elements; see [`repeats`].
-    pub repeats: Repeats,
+    /// How many times more than once an operand that is computed in the same kernel is computed for each of its elements.
+    pub again: f64,
     /// True when operands that other kernels compute can be written to their places in the result; see [`CostModel::spared`].
     pub embeds: bool,
 }
 
 impl Work {
+    /// Seconds of what operands that are computed in the same kernel take there, given what each of their elements takes once.
+    pub fn below(&self, operands: f64) -> f64 {
+        operands * (1.0 + self.again)
+    }
+
     /// Seconds of arithmetic where operands are computed in the same kernel, and whether the result is rough: given
     /// whether an operand is.
     pub fn arithmetic(&self, rough_operand: bool) -> (f64, bool) {
@@ -289,16 +293,6 @@ impl Work {
             (true, Some(guarded)) => (self.compute / guarded, false),
             (rough, _) => (self.compute, rough),
         }
-    }
-}
-
-/// A number of times, 1 where nothing is said.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Repeats(pub f64);
-
-impl Default for Repeats {
-    fn default() -> Repeats {
-        Repeats(1.0)
     }
 }
 

@@ -403,7 +403,7 @@ impl<'a> Draft<'a> {
         }
         let form = choice.part?.form(c as u32, &forms).ok()?;
         let (compute, rough) = choice.work.arithmetic(rough);
-        k.compute = before + (k.compute - before) * choice.work.repeats.0 + compute;
+        k.compute = before + choice.work.below(k.compute - before) + compute;
         k.memory += choice.work.memory;
         Some((form, rough))
     }

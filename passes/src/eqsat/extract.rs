@@ -388,7 +388,7 @@ fn combine(cs: &Classes, settled: &[Option<Settled>], c: At, k: usize, form: For
         if stored[i] {
             memory += cs.traffic[o];
         } else {
-            compute += s.compute * choice.work.repeats.0;
+            compute += choice.work.below(s.compute);
             memory += s.memory;
             rough |= s.rough;
             size += s.size;

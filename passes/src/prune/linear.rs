@@ -1,7 +1,8 @@
 //! Products with weights: what they read of a channel, and what they make of it.
 
 use super::zeros::{Flags, zeros};
-use brolga_ir::ops::along::{InBlocks, STEP, in_blocks, weighing};
+use brolga_ir::loops::BLOCK;
+use brolga_ir::ops::InBlocks;
 use brolga_ir::{Def, Graph, Node, Value};
 
 /// A product of activations with a matrix, or an image with filters, of constants.
@@ -17,6 +18,8 @@ pub struct Linear {
     pub outer: usize,
     /// The result, and the axis of its channels.
     pub y: (Value, usize),
+    /// What the activations are read for: the result, or the integers that are made of them, once for several products.
+    pub reader: Value,
     /// Elements of `w` behind one of an inner and one of an outer channel: a filter's window.
     pub window: usize,
     /// Inner channels come in multiples of this.
@@ -30,19 +33,26 @@ impl Linear {
     pub fn of(g: &Graph, constant: &[bool], node: &Node) -> Option<Linear> {
         let rank = |v: Value| g.ty(v).rank();
         let y = node.outputs[0];
-        let (x, w, inner, outer, axis, step) = match in_blocks(&node.op) {
+        let (x, w, inner, outer, axis, step) = match node.op.def().in_blocks(&node.op) {
             Some(InBlocks::Product) => {
                 let (rows, _) = made_by(g, node.inputs[0], |b| b == InBlocks::Activations)?;
                 let (weights, made) = made_by(g, node.inputs[3], |b| matches!(b, InBlocks::Weights(_)))?;
                 let InBlocks::Weights(inner) = made else { return None };
-                ((rows.inputs[0], 1), weights.inputs[0], inner, 1 - inner, 1, STEP)
+                (
+                    (rows.inputs[0], 1),
+                    weights.inputs[0],
+                    inner,
+                    1 - inner,
+                    1,
+                    BLOCK as usize,
+                )
             }
             Some(_) => return None,
             None => {
                 let (Some(&x), Some(&w)) = (node.inputs.first(), node.inputs.get(1)) else {
                     return None;
                 };
-                let p = weighing(&node.op, [rank(x), rank(w)])?;
+                let p = node.op.def().weighing(&node.op, [rank(x), rank(w)])?;
                 ((x, p.x), w, p.inner, p.outer, p.y, 1)
             }
         };
@@ -57,6 +67,7 @@ impl Linear {
             inner,
             outer,
             y: (y, axis),
+            reader: if step == 1 { y } else { node.inputs[0] },
             window: shape[2..].iter().product(),
             step,
             dead: [flags(inner), flags(outer)],
@@ -68,5 +79,5 @@ impl Linear {
 pub fn made_by(g: &Graph, v: Value, is: impl Fn(InBlocks) -> bool) -> Option<(&Node, InBlocks)> {
     let Def::Node(n, _) = g.def(v) else { return None };
     let node = &g.nodes[n as usize];
-    in_blocks(&node.op).filter(|b| is(*b)).map(|b| (node, b))
+    node.op.def().in_blocks(&node.op).filter(|b| is(*b)).map(|b| (node, b))
 }

@@ -1,7 +1,6 @@
 //! Which slices of a constant are zero.
 
-use brolga_ir::ops::Role;
-use brolga_ir::ops::along::{Along, along};
+use brolga_ir::ops::{Along, Role};
 use brolga_ir::{ConstData, Constant, DType, Def, Graph, Value, dim};
 
 /// A flag for every position along an axis.
@@ -19,7 +18,7 @@ pub fn zeros(g: &Graph, v: Value, axis: usize) -> Option<Flags> {
     if node.inputs.len() > 1 || matches!(node.op.role(), Role::Map(f) if !f.is_cast()) {
         return None;
     }
-    match along(&node.op, g.ty(x), g.ty(v), axis) {
+    match node.op.along(g.ty(x), g.ty(v), axis) {
         Along::Axis(a) => zeros(g, x, a),
         Along::Spread => Some(vec![zeros(g, x, axis)?[0]; g.ty(v).shape[axis].as_const()? as usize]),
         Along::Mixed => None,
