@@ -98,20 +98,9 @@ pub fn among(name: &str, names: &[&str]) -> String {
     }
 }
 
-/// How many letters have to be added, left out or replaced (Levenshtein, 1965); letters in upper case are those in lower case.
+/// How many letters have to be added, left out or replaced; letters in upper case are those in lower case.
 fn distance(a: &str, b: &str) -> usize {
-    let same = |x: char, y: char| x.eq_ignore_ascii_case(&y);
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(!same(x, y));
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[row.len() - 1]
+    strsim::levenshtein(&a.to_ascii_lowercase(), &b.to_ascii_lowercase())
 }
 
 /// Whether the table has an operator.
