@@ -8,6 +8,7 @@
 //! | [`descend`] | the passes that go down a level |
 //! | [`bufferize`] | what lies in the memory of what |
 //! | [`eqsat`] | the e-graph pass: rules as text, saturation, extraction, the checker of rules |
+//! | [`proof`] | that a program computes what a model says, step by step, and the check of that |
 //! | [`fusion`] | which operators can share a kernel, and why not |
 //! | [`lower`] | cut graphs to structured kernels |
 //! | [`schedule`] | structured kernels to loop nests, for CPUs and GPUs: schedules as data |
@@ -18,6 +19,7 @@
 
 pub mod bufferize;
 pub mod canonicalize;
+mod closure;
 pub mod cost;
 pub mod decompose;
 pub mod descend;
@@ -27,6 +29,7 @@ pub mod lower;
 pub mod memory;
 pub mod module;
 pub mod pass;
+pub mod proof;
 pub mod prune;
 pub mod registry;
 pub mod schedule;

@@ -4,6 +4,7 @@
 //! decompositions, which build into the e-graph through [`Build`].
 
 use super::lang::{Children, EGraph, Facts, OpId, Term};
+use super::saturate::Watch;
 use brolga_ir::ops::Role;
 use brolga_ir::{Build, DType, Def, Graph, Number, Op, Symbol, Type, Value};
 use egg::{Id, Language};
@@ -174,7 +175,7 @@ impl Build for TermBuilder<'_> {
 }
 
 /// Adds to the class of every composite operator that is new, and is one of `which`, what it decomposes into.
-fn decompose(eg: &mut EGraph, which: &dyn Fn(OpId) -> bool) -> Result<usize, String> {
+fn decompose(eg: &mut EGraph, which: &dyn Fn(OpId) -> bool, watch: &mut dyn Watch) -> Result<usize, String> {
     let mut found: Vec<(Id, OpId, Children)> = vec![];
     let mut changed: Vec<Id> = eg.analysis.changed.iter().map(|&c| eg.find(c)).collect();
     changed.sort_unstable();
@@ -196,12 +197,14 @@ fn decompose(eg: &mut EGraph, which: &dyn Fn(OpId) -> bool) -> Result<usize, Str
     for (class, id, children) in found {
         let op = super::lang::op_of(eg, id, &children)?;
         eg.analysis.current = eg[class].data.origins.clone();
-        let inputs: Vec<Value> = spread(eg, id, &children).into_iter().map(TermBuilder::value).collect();
+        let operands = spread(eg, id, &children);
+        let inputs: Vec<Value> = operands.iter().copied().map(TermBuilder::value).collect();
         let out = op.def().decompose(&op, &mut TermBuilder { eg }, &inputs)?;
         let Some(outs) = out else { continue };
+        let outs: Vec<Id> = outs.into_iter().map(TermBuilder::id).collect();
+        watch.decomposes(eg, &op, &operands, &outs);
         let olds = parts(eg, class, outs.len());
         for (old, new) in olds.into_iter().zip(outs) {
-            let new = TermBuilder::id(new);
             if eg[new].data.kind != eg[old].data.kind {
                 let (a, b) = (eg[old].data.ty(), eg[new].data.ty());
                 return Err(format!("{} has type {a}, its decomposition {b}", op.name()));
@@ -219,7 +222,7 @@ fn decompose(eg: &mut EGraph, which: &dyn Fn(OpId) -> bool) -> Result<usize, Str
 ///
 /// # Errors
 /// When a decomposition does not have the type of its operator.
-pub(super) fn decompose_all(eg: &mut EGraph, imported: bool) -> Result<usize, String> {
+pub(super) fn decompose_all(eg: &mut EGraph, imported: bool, watch: &mut dyn Watch) -> Result<usize, String> {
     let always = |op: OpId| match op.def().role() {
         Role::Composite => true,
         Role::Own(own) => own.is_fused(),
@@ -231,7 +234,7 @@ pub(super) fn decompose_all(eg: &mut EGraph, imported: bool) -> Result<usize, St
     };
     let mut changed = 0;
     loop {
-        match decompose(eg, which)? {
+        match decompose(eg, which, watch)? {
             0 => return Ok(changed),
             n => changed += n,
         }

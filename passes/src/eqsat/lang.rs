@@ -249,6 +249,8 @@ pub struct Facts {
     pub ops: FxHashSet<OpId>,
     /// The classes that were made or changed since this was last emptied.
     pub changed: Vec<Id>,
+    /// Classes that are one number everywhere, with that number's own: each pair was merged, in this order.
+    pub numbers: Vec<(Id, Id)>,
     /// The first contradiction met, which only an unsound term can cause.
     pub failure: Option<String>,
 }
@@ -467,7 +469,9 @@ impl Analysis<Term> for Facts {
                 let op = OpId::of(name).expect("it is an operator");
                 spread = eg.add(Term::Op(op, [attr, spread].into_iter().collect()));
             }
-            eg.union(id, spread);
+            if eg.union(id, spread) {
+                eg.analysis.numbers.push((id, spread));
+            }
         }
     }
 }

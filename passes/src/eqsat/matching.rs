@@ -109,15 +109,12 @@ impl<'a> Matcher<'a> {
                 }
             }
             Pat::Number(x, near) => {
-                let d = &eg[class].data;
-                if let Some(found) = d.splat
-                    && is_number(found, d.ty().dtype, *x, *near)
-                {
+                if is_number_at(eg, class, *x, *near) {
                     self.go(rest);
                 }
             }
             Pat::Dense(x) => {
-                if self.is_matrix(class, x) {
+                if is_matrix(self.eg, class, x) {
                     self.go(rest);
                 }
             }
@@ -203,42 +200,11 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// Whether a stream is a constant of the model with a matrix's elements.
-    fn is_matrix(&self, class: Id, x: &Literal) -> bool {
-        let d = &self.eg[class].data;
-        let Kind::Value(ty) = &d.kind else { return false };
-        let extents = ty.shape.iter().zip(&x.shape);
-        if ty.rank() != x.shape.len() || !extents.into_iter().all(|(d, n)| d.is(*n as i64)) {
-            return false;
-        }
-        let same = |found: &Tensor| {
-            let mut pairs = found.iter().zip(&x.elements);
-            pairs.all(|(found, literal)| is_number(found, ty.dtype, *literal, false))
-        };
-        if let Some(found) = d.splat {
-            return x
-                .elements
-                .iter()
-                .all(|literal| is_number(found, ty.dtype, *literal, false));
-        }
-        let constants = self.eg[class].nodes.iter().filter_map(|t| match t {
-            Term::Load([c]) => Some(&self.eg[*c].nodes),
-            _ => None,
-        });
-        constants.flatten().any(|t| match t {
-            Term::Const(i) => self.eg.analysis.elements(*i).is_some_and(same),
-            _ => false,
-        })
-    }
-
     /// False when a literal among the arguments is another one: seen before any condition is tried.
     fn may_match(&self, args: &[Pat], children: &[Id]) -> bool {
         args.iter().zip(children).all(|(arg, &c)| match arg {
             Pat::Lit(a) => self.eg[c].data.attr() == Some(a),
-            Pat::Number(x, near) => {
-                let d = &self.eg[c].data;
-                d.splat.is_some_and(|found| is_number(found, d.ty().dtype, *x, *near))
-            }
+            Pat::Number(x, near) => is_number_at(self.eg, c, *x, *near),
             _ => true,
         })
     }
@@ -265,6 +231,40 @@ impl<'a> Matcher<'a> {
             _ => self.go(rest),
         }
     }
+}
+
+/// Whether a stream is a constant of the model with a matrix's elements.
+pub(super) fn is_matrix(eg: &EGraph, class: Id, x: &Literal) -> bool {
+    let d = &eg[class].data;
+    let Kind::Value(ty) = &d.kind else { return false };
+    let extents = ty.shape.iter().zip(&x.shape);
+    if ty.rank() != x.shape.len() || !extents.into_iter().all(|(d, n)| d.is(*n as i64)) {
+        return false;
+    }
+    let same = |found: &Tensor| {
+        let mut pairs = found.iter().zip(&x.elements);
+        pairs.all(|(found, literal)| is_number(found, ty.dtype, *literal, false))
+    };
+    if let Some(found) = d.splat {
+        return x
+            .elements
+            .iter()
+            .all(|literal| is_number(found, ty.dtype, *literal, false));
+    }
+    let constants = eg[class].nodes.iter().filter_map(|t| match t {
+        Term::Load([c]) => Some(&eg[*c].nodes),
+        _ => None,
+    });
+    constants.flatten().any(|t| match t {
+        Term::Const(i) => eg.analysis.elements(*i).is_some_and(same),
+        _ => false,
+    })
+}
+
+/// True when a class is a rule's number everywhere; near it, when that is asked for.
+pub(super) fn is_number_at(eg: &EGraph, class: Id, x: Number, near: bool) -> bool {
+    let d = &eg[class].data;
+    d.splat.is_some_and(|found| is_number(found, d.ty().dtype, x, near))
 }
 
 /// The classes so many e-nodes above a class, sorted.

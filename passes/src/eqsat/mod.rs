@@ -22,11 +22,13 @@ pub mod build;
 pub mod check;
 pub mod cost;
 mod decision;
+pub mod derive;
 mod draft;
 pub mod extract;
 pub mod functions;
 mod generate;
 pub mod hint;
+pub mod journal;
 pub mod lang;
 mod layouts;
 mod matching;
@@ -58,13 +60,6 @@ use search::{Search, Way};
 pub use selection::{Forgetful, Fp, Rules, Selection, UserRules, Verdicts};
 pub use sorts::Sort;
 use std::sync::LazyLock;
-
-/// E-nodes that each operation of the graph is worth before saturation stops.
-const NODES_PER_OPERATION: usize = 60;
-/// E-nodes that the smallest graph may grow to.
-const LEAST_NODES: usize = 4000;
-/// Rounds by default: transposes move by one operation in each.
-const ROUNDS: usize = 40;
 
 /// The pass.
 #[derive(Clone, Debug, Default)]
@@ -103,15 +98,7 @@ impl TensorPass for EqSat {
             cx.remarks
                 .push(format!("eqsat: fp={fp} leaves out {}", left_out.join(", ")));
         }
-        let nodes = if self.nodes > 0 {
-            self.nodes
-        } else {
-            (g.nodes.len() * NODES_PER_OPERATION).max(LEAST_NODES)
-        };
-        let limits = Limits {
-            nodes,
-            iters: if self.iters > 0 { self.iters } else { ROUNDS },
-        };
+        let limits = self.limits(g);
         let (choices, report) = Choices::saturated(g, &set, limits, &cx.target).map_err(fail)?;
         tracing::debug!("eqsat: {report}");
         cx.remarks.push(format!("eqsat: {report}"));
@@ -132,6 +119,18 @@ impl TensorPass for EqSat {
         cx.remarks.extend(made.layouts.map(|c| format!("eqsat: {c}")));
         (cx.decided, cx.alternatives) = (made.decided, made.alternatives);
         Ok(made.graph)
+    }
+}
+
+impl EqSat {
+    /// How far a graph is saturated.
+    pub fn limits(&self, g: &Graph) -> Limits {
+        let usual = Limits::of(g);
+        let or = |given, usual| if given > 0 { given } else { usual };
+        Limits {
+            nodes: or(self.nodes, usual.nodes),
+            iters: or(self.iters, usual.iters),
+        }
     }
 }
 
@@ -183,6 +182,16 @@ pub fn unfused(g: &Graph, target: &Target) -> Result<Graph, String> {
     Choices::new(build::build(&g)?, &[], target)?.graph(&g)
 }
 
+/// The e-nodes that a graph had as it came.
+#[derive(Default)]
+struct Imported(Vec<(egg::Id, lang::Term)>);
+
+impl saturate::Watch for Imported {
+    fn decomposed(&mut self, eg: &lang::EGraph) {
+        self.0 = build::operations(eg);
+    }
+}
+
 /// What an e-graph offers for the results of a graph: programs to choose from.
 pub struct Choices {
     /// The e-graph.
@@ -201,11 +210,21 @@ impl Choices {
     /// # Errors
     /// When a rule is wrong or the graph is not valid.
     pub fn saturated(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<(Choices, Report), String> {
-        let mut built = build::build(g)?;
-        let mut imported = vec![];
-        let mut decomposed = |eg: &lang::EGraph| imported = build::operations(eg);
-        let report = saturate::saturate_seen(&mut built.eg, set, limits, &mut decomposed).map_err(|e| e.to_string())?;
-        Ok((Choices::new(built, &imported, target)?, report))
+        Choices::watched(build::build(g)?, set, limits, target, &mut ())
+    }
+
+    /// The same of a graph that is built, with somebody who looks on.
+    fn watched(
+        mut built: build::Built,
+        set: &RuleSet,
+        limits: Limits,
+        target: &Target,
+        watch: &mut impl saturate::Watch,
+    ) -> Result<(Choices, Report), String> {
+        let mut imported = Imported::default();
+        let report = saturate::saturate_watched(&mut built.eg, set, limits, &mut (&mut imported, watch))
+            .map_err(|e| e.to_string())?;
+        Ok((Choices::new(built, &imported.0, target)?, report))
     }
 
     /// The choices of an e-graph, some e-nodes of which are those of the program as it was imported.

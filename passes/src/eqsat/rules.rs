@@ -55,6 +55,20 @@ pub enum Exactness {
     Approximate,
 }
 
+impl Exactness {
+    /// Every class with its name in rules.
+    pub const ALL: [(&'static str, Exactness); 3] = [
+        ("exact", Exactness::Exact),
+        ("reassociate", Exactness::Reassociate),
+        ("approximate", Exactness::Approximate),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Exactness::ALL[self as usize].0
+    }
+}
+
 /// What a rule that is equal over the reals may do beyond rounding.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Allowance {
@@ -73,6 +87,11 @@ impl Allowance {
         ("zero", Allowance::Zero),
         ("finite-weights", Allowance::FiniteWeights),
     ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Allowance::ALL[self as usize].0
+    }
 }
 
 /// What a variable stands for.

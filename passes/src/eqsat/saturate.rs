@@ -4,11 +4,12 @@
 //! e-graph is a function of the graph and the rules alone. There is no limit in time: results would depend on the machine.
 
 pub use super::apply::RuleError;
-use super::apply::{Refusal, keeps_roundings, replacement};
+use super::apply::{Refusal, Replacement, keeps_roundings, replacement};
 use super::build::{decompose_all, rebuild};
 use super::lang::{EGraph, MAX_ORIGINS, Origins};
 use super::matching::{Frontier, Index, MOST, Match, Root, matches_at};
-use super::rules::RuleSet;
+use super::rules::{Law, RuleSet};
+use brolga_ir::{Graph, Op};
 use egg::Id;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
@@ -21,6 +22,22 @@ pub struct Limits {
     pub iters: usize,
     /// E-nodes.
     pub nodes: usize,
+}
+
+impl Limits {
+    /// Those for a graph where nobody says otherwise: the larger it is, the more e-nodes.
+    pub fn of(g: &Graph) -> Limits {
+        /// E-nodes that each operation is worth.
+        const NODES_PER_OPERATION: usize = 60;
+        /// E-nodes that the smallest graph may grow to.
+        const LEAST_NODES: usize = 4000;
+        /// Rounds: transposes move by one operation in each.
+        const ROUNDS: usize = 40;
+        Limits {
+            iters: ROUNDS,
+            nodes: (g.nodes.len() * NODES_PER_OPERATION).max(LEAST_NODES),
+        }
+    }
 }
 
 /// Why saturation ended.
@@ -138,23 +155,64 @@ fn origins(eg: &EGraph, m: &Match) -> Origins {
     all
 }
 
+/// Who looks on while an e-graph is saturated.
+pub(super) trait Watch {
+    /// Composite operators are decomposed for the first time, and no other rule has run.
+    fn decomposed(&mut self, _eg: &EGraph) {}
+    /// An operator over some streams equals what it is defined as: one stream for each of its results.
+    fn decomposes(&mut self, _eg: &EGraph, _op: &Op, _operands: &[Id], _definition: &[Id]) {}
+    /// A rule is about to be applied: its position, its match, and its right sides.
+    fn applies(&mut self, _eg: &EGraph, _rule: (usize, &Law), _found: &Match, _right: &Replacement) {}
+    /// It was, and that merged classes, or told nothing new.
+    fn applied(&mut self, _eg: &EGraph, _changed: bool) {}
+    /// All that was found in a round was applied.
+    fn round(&mut self, _eg: &EGraph) {}
+}
+
+/// Nobody.
+impl Watch for () {}
+
+/// Several, one after the other.
+impl<A: Watch, B: Watch> Watch for (&mut A, &mut B) {
+    fn decomposed(&mut self, eg: &EGraph) {
+        self.0.decomposed(eg);
+        self.1.decomposed(eg);
+    }
+    fn decomposes(&mut self, eg: &EGraph, op: &Op, operands: &[Id], definition: &[Id]) {
+        self.0.decomposes(eg, op, operands, definition);
+        self.1.decomposes(eg, op, operands, definition);
+    }
+    fn applies(&mut self, eg: &EGraph, rule: (usize, &Law), found: &Match, right: &Replacement) {
+        self.0.applies(eg, rule, found, right);
+        self.1.applies(eg, rule, found, right);
+    }
+    fn applied(&mut self, eg: &EGraph, changed: bool) {
+        self.0.applied(eg, changed);
+        self.1.applied(eg, changed);
+    }
+    fn round(&mut self, eg: &EGraph) {
+        self.0.round(eg);
+        self.1.round(eg);
+    }
+}
+
 /// Applies rules until nothing changes or a limit is met.
 ///
 /// # Errors
 /// When a rule makes an ill-typed term or would merge two types; the error names it.
 pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report, RuleError> {
-    saturate_seen(eg, set, limits, &mut |_| {})
+    saturate_watched(eg, set, limits, &mut ())
 }
 
-/// The same; `decomposed` is shown the e-graph when its composite operators are decomposed and no other rule has run.
+/// The same, with somebody who looks on.
 ///
 /// # Errors
 /// As [`saturate`].
-pub(super) fn saturate_seen(
+pub(super) fn saturate_watched(
     eg: &mut EGraph,
     set: &RuleSet,
     limits: Limits,
-    decomposed: &mut dyn FnMut(&EGraph),
+    watch: &mut dyn Watch,
 ) -> Result<Report, RuleError> {
     let index = Index::new(set.rules.iter().map(|r| r.law.as_ref()));
     let mut applied = vec![0usize; set.rules.len()];
@@ -169,10 +227,10 @@ pub(super) fn saturate_seen(
         }
         rounds += 1;
         for (r, rule) in set.rules.iter().enumerate().filter(|(_, r)| r.is_decompose()) {
-            applied[r] += decompose_all(eg, rounds == 1).map_err(|e| RuleError::new(rule, e))?;
+            applied[r] += decompose_all(eg, rounds == 1, watch).map_err(|e| RuleError::new(rule, e))?;
         }
         if rounds == 1 {
-            decomposed(eg);
+            watch.decomposed(eg);
         }
         let changed = std::mem::take(&mut eg.analysis.changed);
         if changed.is_empty() {
@@ -197,13 +255,17 @@ pub(super) fn saturate_seen(
                 }
                 Err(Refusal::Wrong(e)) => return Err(RuleError::new(rule, e)),
             };
+            watch.applies(eg, (r, law), &m, &right);
             eg.analysis.current = origins(eg, &m);
             let rights = right.add_to(eg);
             known.insert(key, Seen::Applied);
             joined.note(r, &m);
+            let mut merged = 0;
             for (&at, id) in m.roots.iter().zip(rights) {
-                applied[r] += eg.union(at, id) as usize;
+                merged += eg.union(at, id) as usize;
             }
+            applied[r] += merged;
+            watch.applied(eg, merged > 0);
             if let Some(e) = eg.analysis.failure.take() {
                 return Err(RuleError::new(rule, e));
             }
@@ -214,6 +276,7 @@ pub(super) fn saturate_seen(
         }
         eg.analysis.current.clear();
         rebuild(eg);
+        watch.round(eg);
         if stop == Stop::Nodes {
             break;
         }

@@ -26,19 +26,28 @@ pub enum Promise {
     Type,
 }
 
+impl Promise {
+    /// What a class with its allowances promises on ordinary values.
+    pub fn ordinary(exactness: Exactness, allows: &[Allowance]) -> Promise {
+        match exactness {
+            Exactness::Exact => Promise::Bits,
+            Exactness::Reassociate => Promise::Rounding {
+                signed_zeros: !allows.contains(&Allowance::Zero),
+            },
+            Exactness::Approximate => Promise::Roughly,
+        }
+    }
+}
+
 impl Rule {
     /// What the rule promises on values of a kind.
     pub fn promise(&self, values: Values) -> Promise {
         match self.exactness {
-            Exactness::Exact => Promise::Bits,
             Exactness::Reassociate if values == Values::Extreme && self.allows.contains(&Allowance::Range) => {
                 Promise::Type
             }
-            Exactness::Reassociate => Promise::Rounding {
-                signed_zeros: !self.allows.contains(&Allowance::Zero),
-            },
-            Exactness::Approximate if values == Values::Plain => Promise::Roughly,
-            Exactness::Approximate => Promise::Type,
+            Exactness::Approximate if values != Values::Plain => Promise::Type,
+            exactness => Promise::ordinary(exactness, &self.allows),
         }
     }
 }

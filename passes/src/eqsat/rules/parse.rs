@@ -18,13 +18,6 @@ use std::sync::Arc;
 /// What is wrong, and where.
 pub(super) type Fault = (Place, String);
 
-/// The classes by their names.
-const CLASSES: [(&str, Exactness); 3] = [
-    ("exact", Exactness::Exact),
-    ("reassociate", Exactness::Reassociate),
-    ("approximate", Exactness::Approximate),
-];
-
 /// What stands on a right side besides operators and functions.
 const FORMS: [&str; 4] = ["splat", "dense", "cons", "each"];
 
@@ -91,8 +84,8 @@ fn class(words: &[Sexp], place: Place) -> Result<(Exactness, Vec<Allowance>), Fa
     let Some(first) = words.first() else {
         return Err((place, format!("found `[]`, {EXPECTED}")));
     };
-    let Some((_, exactness)) = CLASSES.iter().find(|c| Some(c.0) == first.atom()) else {
-        let meant = near(first.atom().unwrap_or_default(), CLASSES.map(|c| c.0));
+    let Some((_, exactness)) = Exactness::ALL.iter().find(|c| Some(c.0) == first.atom()) else {
+        let meant = near(first.atom().unwrap_or_default(), Exactness::ALL.map(|c| c.0));
         return Err((first.place(), format!("found `{first}`, {EXPECTED}{meant}")));
     };
     let mut allows = vec![];

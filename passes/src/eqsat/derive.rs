@@ -1,0 +1,250 @@
+//! A program together with the reasons for it: its proof, and what made each of its kernels.
+
+use super::build;
+use super::extract::At;
+use super::journal::{Journal, Reason};
+use super::lang::Term;
+use super::plan::Plan;
+use super::rules::{Exactness, RuleSet};
+use super::saturate::{Limits, Report};
+use super::{Choices, search};
+use crate::closure::Closure;
+use crate::fusion::Form;
+use crate::proof::{Claim, Promise, Proof, Step};
+use brolga_ir::{Graph, Op, Target, Type, Value};
+use egg::Language;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::Arc;
+
+/// A program that rules found for a graph, with its reasons.
+pub struct Derivation {
+    /// What saturation did.
+    pub report: Report,
+    /// What the program was chosen from.
+    pub choices: Choices,
+    /// The program.
+    pub plan: Plan,
+    /// What saturation did, step by step.
+    pub journal: Journal,
+    /// The steps, as proofs have them, at the journal's positions; those that told nothing new have no sides.
+    pub steps: Vec<Step>,
+    /// The terms of the classes in use: the results of a host operator with several, or one value.
+    terms: Vec<Vec<Value>>,
+}
+
+/// A kernel of a program, and why it is what it is.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The model nodes whose work it does.
+    pub nodes: Vec<Arc<str>>,
+    /// Its operators, operands first.
+    pub operators: Vec<Op>,
+    /// What it gives.
+    pub ty: Type,
+    /// True where it runs once, at compile time.
+    pub constant: bool,
+    /// The rules that made it, in the order in which they were applied first, with the number of steps of each.
+    pub rules: Vec<(String, usize)>,
+    /// Its term.
+    pub term: Value,
+}
+
+impl Derivation {
+    /// The program that rules find for a graph.
+    ///
+    /// # Errors
+    /// When a rule is wrong or an operator has no kernel.
+    pub fn new(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<Derivation, String> {
+        let built = build::build(g)?;
+        let mut journal = Journal::new(g, &built);
+        let (choices, report) = Choices::watched(built, set, limits, target, &mut journal)?;
+        let plan = choices.best()?;
+        let mut d = Derivation {
+            report,
+            choices,
+            plan,
+            steps: vec![],
+            journal,
+            terms: vec![],
+        };
+        d.steps = steps(&d.journal, set);
+        d.name_terms();
+        Ok(d)
+    }
+
+    /// Names the terms that the program consists of.
+    fn name_terms(&mut self) {
+        let cs = &self.choices.classes;
+        self.terms = vec![vec![]; cs.ids.len()];
+        for c in self.plan.order(cs, &self.choices.roots) {
+            if cs.is_splat(c) {
+                let x = self.choices.eg[cs.ids[c]].data.splat.expect("it is one number");
+                self.terms[c] = vec![self.journal.number(cs.ty(c), x)];
+                continue;
+            }
+            let choice = &cs.choices[c][self.plan.choice[c].expect("a class in use")];
+            let operands: Vec<Vec<Value>> = choice.operands.iter().map(|&o| self.terms[o].clone()).collect();
+            let eg = &self.choices.eg;
+            self.terms[c] = (self.journal).program_term(eg, &choice.term, choice.op.as_ref(), &operands);
+        }
+    }
+
+    /// The proof that the program computes what the graph does.
+    ///
+    /// # Errors
+    /// Where the steps do not suffice, which is a mistake of this compiler.
+    pub fn proof(&self, g: &Graph) -> Result<Proof, String> {
+        let names = g.reads.iter().map(|r| format!("size {}", r.symbol));
+        let names = names.chain(g.outputs.iter().map(|(name, _)| name.clone()));
+        let roots = g.roots().zip(&self.choices.roots);
+        let claims: Vec<Claim> = (names.zip(roots))
+            .map(|(name, (source, &c))| Claim {
+                name,
+                left: self.journal.sources[source.0 as usize],
+                right: self.terms[c][0],
+            })
+            .collect();
+        Proof::new(&self.journal.terms, &self.steps, claims)
+            .ok_or_else(|| "the steps of the optimiser do not lead to its program".to_owned())
+    }
+
+    /// The kernels of the program for a graph, in the order in which they run, with the rules that made each.
+    pub fn kernels(&self, g: &Graph) -> Vec<Kernel> {
+        let cs = &self.choices.classes;
+        let order = self.plan.order(cs, &self.choices.roots);
+        let forms = self.plan.forms(cs, &order).expect("a program that was chosen is legal");
+        let mut closure = Closure::new(&self.journal.terms);
+        for (k, step) in self.steps.iter().enumerate() {
+            step.sides.iter().for_each(|(a, b)| closure.add(*a, *b, k));
+        }
+        let mut sources: FxHashMap<u32, Value> = FxHashMap::default();
+        for &v in &self.journal.sources {
+            sources.entry(closure.find(v)).or_insert(v);
+        }
+        // The steps that make a class what it is in the program.
+        let mut reasons: FxHashMap<At, FxHashSet<usize>> = FxHashMap::default();
+        let mut out = vec![];
+        for &c in &order {
+            let in_memory = forms[c] == Some(Form::Tensor);
+            let is_step = self.plan.choice[c].is_some_and(|k| cs.choices[c][k].part.is_some_and(|p| p.role.is_step()));
+            if !(self.plan.stored[c] && !in_memory || is_step) || cs.is_splat(c) {
+                continue;
+            }
+            let (inside, inputs) = self.inside(c, &forms);
+            let term = self.terms[c][0];
+            let source = sources.get(&closure.find(term)).copied();
+            let first = source.or_else(|| self.journal.first(cs.ids[c])).unwrap_or(term);
+            let mut steps: FxHashSet<usize> = closure.explain(&[(term, first)]).into_iter().flatten().collect();
+            if source.is_none() {
+                steps.extend(self.journal.made_by[first.0 as usize]);
+            }
+            let own: FxHashSet<usize> = (steps.iter().copied())
+                .filter(|s| !inputs.iter().any(|i| reasons.get(i).is_some_and(|r| r.contains(s))))
+                .collect();
+            reasons.insert(c, steps);
+            let mut own: Vec<usize> = own.into_iter().collect();
+            own.sort_unstable();
+            let mut rules: Vec<(String, usize)> = vec![];
+            for s in own {
+                let name = &self.steps[s].rule;
+                match rules.iter_mut().find(|(n, _)| n == name) {
+                    Some((_, n)) => *n += 1,
+                    None => rules.push((name.clone(), 1)),
+                }
+            }
+            let mut nodes: Vec<Arc<str>> = vec![];
+            for &i in &inside {
+                for &n in &self.choices.eg[cs.ids[i]].data.origins {
+                    let name = &g.nodes[n as usize].origin;
+                    if !name.is_empty() && !nodes.contains(name) {
+                        nodes.push(name.clone());
+                    }
+                }
+            }
+            let operators = inside
+                .iter()
+                .filter_map(|&i| cs.choices[i][self.plan.choice[i]?].op.clone());
+            out.push(Kernel {
+                nodes,
+                operators: operators.collect(),
+                ty: self.journal.terms.ty(term).clone(),
+                constant: cs.constant[c],
+                rules,
+                term,
+            });
+        }
+        out
+    }
+
+    /// The classes that a kernel computes, operands first, and those that it reads.
+    fn inside(&self, kernel: At, forms: &[Option<Form>]) -> (Vec<At>, Vec<At>) {
+        let cs = &self.choices.classes;
+        let (mut inside, mut inputs) = (vec![], vec![]);
+        let mut seen = FxHashSet::default();
+        let mut stack = vec![(kernel, false)];
+        while let Some((c, done)) = stack.pop() {
+            if done {
+                inside.push(c);
+                continue;
+            }
+            if !seen.insert(c) || cs.is_splat(c) {
+                continue;
+            }
+            let leaf = c != kernel && (self.plan.stored[c] || forms[c] == Some(Form::Tensor));
+            if leaf {
+                inputs.push(self.under_memory(c));
+                continue;
+            }
+            stack.push((c, true));
+            stack.extend(self.plan.operands(cs, c).iter().rev().map(|&o| (o, false)));
+        }
+        (inside, inputs)
+    }
+
+    /// The stream whose value a class in memory is.
+    fn under_memory(&self, mut c: At) -> At {
+        let cs = &self.choices.classes;
+        while !self.plan.stored[c] {
+            match self.plan.choice[c].map(|k| &cs.choices[c][k]) {
+                Some(choice) if matches!(choice.term, Term::Load(_) | Term::Store(_)) => c = choice.operands[0],
+                _ => break,
+            }
+        }
+        c
+    }
+
+    /// The seconds that the program takes by the extraction's figures.
+    pub fn seconds(&self) -> f64 {
+        let settling = super::extract::settle(&self.choices.classes, &|_, _| true);
+        search::Search::new(&self.choices.classes, &settling, &self.plan, &self.choices.roots).cost()
+    }
+
+    /// Whether an e-node of a class is in the program.
+    pub fn uses(&self, c: At, term: &Term) -> bool {
+        let find = |t: &Term| t.clone().map_children(|i| self.choices.eg.find(i));
+        let chosen = self.plan.choice[c].map(|k| &self.choices.classes.choices[c][k].term);
+        chosen.is_some_and(|t| find(t) == find(term))
+    }
+}
+
+/// The steps of a journal as proofs have them, at its positions.
+pub fn steps(journal: &Journal, set: &RuleSet) -> Vec<Step> {
+    let decompose = set.rules.iter().find(|r| r.is_decompose());
+    let step = |s: &super::journal::Step| {
+        let (rule, promise) = match s.reason {
+            Reason::Rule(at) => (Some(&set.rules[at]), None),
+            Reason::Decompose => (decompose, None),
+            Reason::Number => (None, Some("number")),
+        };
+        Step {
+            rule: rule.map_or_else(|| promise.unwrap_or("decompose").to_owned(), |r| r.name.clone()),
+            promise: Promise {
+                exactness: rule.map_or(Exactness::Exact, |r| r.exactness),
+                allows: rule.map_or(vec![], |r| r.allows.clone()),
+            },
+            sides: if s.is_news { s.sides.to_vec() } else { vec![] },
+            over: s.over.clone(),
+        }
+    };
+    journal.steps.iter().map(step).collect()
+}
