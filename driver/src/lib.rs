@@ -26,6 +26,7 @@
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
+//! | [`explain`] | what rules did to a model, and why they did no more |
 //! | [`profile`], [`perf_map`] | what each kernel of a model takes; names of kernels for `perf` |
 //! | [`pins`] | values and extents that inputs are given before a model is read |
 //! | [`machine`] | this machine's figures: measured, kept, read |
@@ -52,6 +53,7 @@ pub mod compression;
 pub mod cuda;
 pub mod doctor;
 pub mod error;
+pub mod explain;
 pub mod generate;
 pub mod host;
 mod identity;

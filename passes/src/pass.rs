@@ -7,6 +7,7 @@ use crate::eqsat::{Alternative, Decide, Decided, Forgetful, Verdicts};
 use crate::module::{Level, Module};
 use crate::schedule::Sources;
 use brolga_ir::{Graph, NodeError, Target};
+use std::any::Any;
 use std::sync::Arc;
 
 /// What passes share: the machine to optimise for, and where they say what they did.
@@ -194,7 +195,7 @@ pub trait TensorPass: Settings {
 }
 
 /// A pass over modules of any level.
-pub trait Pass: Send + Sync {
+pub trait Pass: Any + Send + Sync {
     /// The name in pipelines.
     fn name(&self) -> &'static str;
     /// The options that differ from their defaults, as a pipeline writes them.

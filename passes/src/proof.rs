@@ -165,6 +165,34 @@ impl Proof {
         }
     }
 
+    /// What a step says, as terms over what it is over: `mul(x, [1.0]) = x`.
+    pub fn equation(&self, step: usize) -> String {
+        let step = &self.steps[step];
+        let side = |v: &Value| self.term(*v, &step.over);
+        let sides = step.sides.iter().map(|(a, b)| format!("{} = {}", side(a), side(b)));
+        sides.collect::<Vec<_>>().join(", ")
+    }
+
+    /// A value as a term over some others; inputs and those are named.
+    fn term(&self, v: Value, over: &[Value]) -> String {
+        let g = &self.terms;
+        match g.def(v) {
+            Def::Input(i) => g.inputs[i as usize].name.clone(),
+            Def::Const(c) => g.constants[c as usize].to_string(),
+            Def::Node(..) if over.contains(&v) => v.to_string(),
+            Def::Node(n, k) => {
+                let node = &g.nodes[n as usize];
+                let operands: Vec<String> = node.inputs.iter().map(|v| self.term(*v, over)).collect();
+                let part = if node.outputs.len() > 1 {
+                    format!("#{k}")
+                } else {
+                    String::new()
+                };
+                format!("{}({}){part}", node.op, operands.join(", "))
+            }
+        }
+    }
+
     /// Reads a proof.
     ///
     /// # Errors

@@ -8,11 +8,14 @@ mod bench;
 mod bench_folder;
 #[cfg(feature = "text")]
 mod chat;
+mod check_proof;
 mod compare;
 mod compile;
 mod device;
 mod doctor;
 mod emit;
+mod equal;
+mod explain;
 #[cfg(feature = "text")]
 mod generate;
 mod info;
@@ -30,6 +33,7 @@ mod space;
 mod transcribe;
 mod tune;
 mod verify_rules;
+mod why_not;
 
 use brolga::Options;
 use brolga::frontend::onnx::Extent;
@@ -105,6 +109,14 @@ enum Command {
     Machine(machine::Machine),
     /// Check rewrite rules on random instances
     VerifyRules(verify_rules::VerifyRules),
+    /// Say which rules made each kernel of a model, out of which of its nodes
+    Explain(explain::Explain),
+    /// Check the derivation of a program, step by step through the interpreter
+    CheckProof(check_proof::CheckProof),
+    /// Say why a rewrite rule did nothing to a node of a model
+    WhyNot(why_not::WhyNot),
+    /// Say whether two models are equal by rewrite rules, and by which steps
+    Equal(equal::EqualTo),
 }
 
 /// What goes wrong: an error for people, or a comparison, a check or an examination whose bad result has been printed.
@@ -159,6 +171,10 @@ pub fn main() -> ExitCode {
         Command::TuneWorker(c) => c.run(),
         Command::Machine(c) => c.run(),
         Command::VerifyRules(c) => c.run(),
+        Command::Explain(c) => c.run(),
+        Command::CheckProof(c) => c.run(),
+        Command::WhyNot(c) => c.run(),
+        Command::Equal(c) => c.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

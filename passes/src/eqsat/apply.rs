@@ -3,7 +3,7 @@
 //! The right side becomes a [`NewTerms`] first, typed term by term, and only then part of an e-graph (or, in the checker,
 //! of a graph). So a rule that is wrong about types is refused by its name before it has done harm.
 
-use super::build::add_op;
+use super::build::{add_op, find_op};
 use super::functions::{Arg, Stream};
 use super::lang::{Data, EGraph, Kind, Term, list_items};
 use super::matching::Match;
@@ -123,6 +123,18 @@ pub fn replacement(eg: &EGraph, law: &Law, found: &Match) -> Result<Replacement,
         roots.push(root);
     }
     Ok(Replacement { new: m.new, roots })
+}
+
+/// The first of a rule's conditions that does not hold where its pattern matches; `None` where all hold.
+pub fn first_refused(eg: &EGraph, law: &Law, found: &Match) -> Option<usize> {
+    let mut m = Maker {
+        eg,
+        law,
+        found,
+        new: NewTerms::default(),
+        locals: vec![],
+    };
+    (law.late.iter().copied()).find(|&i| m.holds(&law.conditions[i]) != Ok(true))
 }
 
 impl Maker<'_> {
@@ -365,6 +377,38 @@ impl Replacement {
             });
         }
         self.roots.iter().map(|&r| id_of(&ids, r)).collect()
+    }
+
+    /// The terms of the results where they are in an e-graph: for each an e-node, or `None` for a class that was there before; nothing
+    /// where a term is not in it.
+    pub fn find_in(&self, eg: &EGraph) -> Option<SmallVec<[Option<Term>; 2]>> {
+        let needed = self.needed();
+        let mut found: Vec<Option<(Id, Term)>> = vec![None; self.new.terms.len()];
+        let look = |t: Term| eg.lookup(t.clone()).map(|id| (id, t));
+        for (i, (term, _)) in self.new.terms.iter().enumerate().filter(|(i, _)| needed[*i]) {
+            found[i] = Some(match term {
+                NewTerm::Number(t) => look(Term::Load([look(t.clone())?.0]))?,
+                NewTerm::Dense(x) => {
+                    let at = eg.analysis.position(x)?;
+                    look(Term::Load([look(Term::Const(at))?.0]))?
+                }
+                NewTerm::Op(op, operands) => {
+                    let operands: Option<Vec<Id>> = operands
+                        .iter()
+                        .map(|r| match r {
+                            Ref::Class(id) => Some(*id),
+                            Ref::New(j) => found[*j].as_ref().map(|(id, _)| *id),
+                        })
+                        .collect();
+                    look(find_op(eg, op, &operands?)?)?
+                }
+            });
+        }
+        let root = |r: &Ref| match r {
+            Ref::Class(_) => None,
+            Ref::New(i) => found[*i].clone().map(|(_, t)| t),
+        };
+        Some(self.roots.iter().map(root).collect())
     }
 
     /// Which terms the results need: some are made only for their types.

@@ -122,6 +122,22 @@ pub(super) fn add_op(eg: &mut EGraph, op: &Op, operands: &[Id]) -> Id {
     eg.add(Term::Op(id, children))
 }
 
+/// An operator's term, where its attributes and its list of operands are in an e-graph.
+pub(super) fn find_op(eg: &EGraph, op: &Op, operands: &[Id]) -> Option<Term> {
+    let id = OpId::of(op.name()).expect("an operator is in the registry");
+    let attrs = op.attrs().iter().map(|a| eg.lookup(Term::attr(a.clone())));
+    let mut children: Children = attrs.collect::<Option<_>>()?;
+    match id.arity().operands {
+        Some(_) => children.extend_from_slice(operands),
+        None => {
+            let nil = eg.lookup(Term::Nil);
+            let cons = |list: Option<Id>, &item: &Id| eg.lookup(Term::Cons([item, list?]));
+            children.push(operands.iter().rev().fold(nil, cons)?);
+        }
+    }
+    Some(Term::Op(id, children))
+}
+
 /// Adds a list.
 pub(super) fn add_list(eg: &mut EGraph, items: &[Id]) -> Id {
     let mut list = eg.add(Term::Nil);

@@ -9,8 +9,8 @@ use super::apply::{NewTerm, Ref, Replacement};
 use super::build::Built;
 use super::lang::{EGraph, Kind, OpId, Term, list_items, scalar_value};
 use super::matching::{Match, is_matrix, is_number_at};
-use super::rules::{Head, Law, Pat};
-use super::saturate::Watch;
+use super::rules::{Head, Law, Pat, RuleSet};
+use super::saturate::{Limits, Report, Watch, saturate_watched};
 use brolga_ir::{Attr, Constant, DType, Dim, Graph, Number, Op, Tensor, Type, Value};
 use egg::{Id, Language};
 use rustc_hash::FxHashMap;
@@ -58,6 +58,8 @@ type Key = (OpId, SmallVec<[Attr; 2]>, Vec<Value>);
 pub struct Journal {
     /// All terms that there were. Results of nodes are equal where they are one value.
     pub terms: Graph,
+    /// The tensor classes of the source graph's values.
+    pub tensors: Vec<Id>,
     /// What the values of the source graph are.
     pub sources: Vec<Value>,
     /// The steps, in order.
@@ -90,6 +92,7 @@ impl Journal {
         terms.strings.clone_from(&g.strings);
         let mut journal = Journal {
             terms,
+            tensors: built.tensors.clone(),
             sources: vec![],
             steps: vec![],
             made_by: vec![],
@@ -110,6 +113,16 @@ impl Journal {
         };
         journal.sources = built.tensors.iter().map(source).collect();
         journal
+    }
+
+    /// Saturates the graph that this is the journal of.
+    ///
+    /// # Errors
+    /// When a rule is wrong; the error names it.
+    pub fn saturate(&mut self, built: Built, set: &RuleSet, limits: Limits) -> Result<(Report, EGraph), String> {
+        let mut eg = built.eg;
+        let report = saturate_watched(&mut eg, set, limits, self).map_err(|e| e.to_string())?;
+        Ok((report, eg))
     }
 
     /// The term of an e-node over terms of its operands, without loads and stores.

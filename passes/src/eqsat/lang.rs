@@ -270,18 +270,21 @@ impl Facts {
         self.constants[constant as usize].small.as_ref()
     }
 
-    /// The position of the first constant with these elements; a new one where there is none.
-    pub fn constant(&mut self, x: &Tensor) -> u32 {
+    /// The position of the first constant with these elements.
+    pub fn position(&self, x: &Tensor) -> Option<u32> {
         let same = |l: &Leaf| {
             let equal = |t: &Tensor| t.dtype() == x.dtype() && t.shape() == x.shape() && t.bytes() == x.bytes();
             l.small.as_ref().is_some_and(equal)
         };
-        let found = self.constants.iter().position(same);
-        let at = found.unwrap_or(self.constants.len());
-        if found.is_none() {
+        self.constants.iter().position(same).map(|at| at as u32)
+    }
+
+    /// The position of the first constant with these elements; a new one where there is none.
+    pub fn constant(&mut self, x: &Tensor) -> u32 {
+        self.position(x).unwrap_or_else(|| {
             self.constants.push(Leaf::new(&dense_constant(x.clone())));
-        }
-        at as u32
+            self.constants.len() as u32 - 1
+        })
     }
 }
 

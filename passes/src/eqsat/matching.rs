@@ -268,7 +268,7 @@ pub(super) fn is_number_at(eg: &EGraph, class: Id, x: Number, near: bool) -> boo
 }
 
 /// The classes so many e-nodes above a class, sorted.
-fn above(eg: &EGraph, class: Id, distance: usize) -> Vec<Id> {
+pub(super) fn above(eg: &EGraph, class: Id, distance: usize) -> Vec<Id> {
     let mut level = vec![eg.find(class)];
     for _ in 0..distance {
         let mut next: Vec<Id> = level

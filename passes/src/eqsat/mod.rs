@@ -42,6 +42,7 @@ mod selection;
 mod sexp;
 mod signs;
 mod sorts;
+pub mod why;
 mod windows;
 
 use crate::decompose::decompose_where;
