@@ -128,29 +128,18 @@ impl Equal {
         let rules = rules.ok_or_else(|| Error::Option("without rules only what is alike is equal".into()))?;
         let fail = |e: String| Error::Option(format!("{}: {e}", left.name));
         let built = build(&both).map_err(fail)?;
-        let (roots, n) = (built.roots.clone(), left.outputs.len());
         let mut journal = Journal::new(&both, &built);
-        let (report, eg) = journal.saturate(built, &rules, eqsat.limits(&both)).map_err(fail)?;
-        let (sources, sizes) = (&journal.sources, both.reads.len());
-        let value = |k: usize| sources[both.roots().nth(sizes + k).expect("each is a result").0 as usize];
-        let mut claims = vec![];
-        let mut open = vec![];
-        for (k, (name, _)) in left.outputs.iter().enumerate() {
-            match eg.find(roots[sizes + k]) == eg.find(roots[sizes + n + k]) {
-                true => claims.push(Claim {
-                    name: name.clone(),
-                    left: value(k),
-                    right: value(n + k),
-                }),
-                false => open.push(name.clone()),
-            }
-        }
-        let proof = match open.is_empty() {
-            true => Some(
-                Proof::new(&journal.terms, &steps(&journal, &rules), claims)
-                    .ok_or_else(|| fail("the steps of the optimiser do not lead to what it found".into()))?,
-            ),
-            false => None,
+        let report = journal.saturate(built, &rules, eqsat.limits(&both)).map_err(fail)?;
+        let value = |k: usize| journal.sources[both.outputs[k].1.0 as usize];
+        let names = left.outputs.iter().map(|(name, _)| name.clone()).enumerate();
+        let claims = names.map(|(k, name)| Claim {
+            name,
+            left: value(k),
+            right: value(left.outputs.len() + k),
+        });
+        let (proof, open) = match Proof::new(&journal.terms, &steps(&journal, &rules), claims.collect()) {
+            Ok(proof) => (Some(proof), vec![]),
+            Err(open) => (None, open.into_iter().map(|c| c.name).collect()),
         };
         Ok(Equal { report, proof, open })
     }

@@ -91,6 +91,7 @@ impl<'o> Walk<'o> {
             cx: Context {
                 decide,
                 explore,
+                missed: options.missed,
                 ..Context::new(options.target.clone())
             },
         };

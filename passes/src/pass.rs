@@ -26,6 +26,8 @@ pub struct Context {
     pub explore: bool,
     /// What they said.
     pub alternatives: Vec<Alternative>,
+    /// Whether passes are to remark what they did not do and why, too, which takes longer.
+    pub missed: bool,
 }
 
 impl Context {
@@ -39,6 +41,7 @@ impl Context {
             decided: vec![],
             explore: false,
             alternatives: vec![],
+            missed: false,
         }
     }
 }

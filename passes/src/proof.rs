@@ -77,23 +77,26 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// The proof of claims about a graph's values, of as few of the steps as are told to suffice; `None` where they do not suffice.
-    pub fn new(terms: &Graph, steps: &[Step], claims: Vec<Claim>) -> Option<Proof> {
+    /// The proof of claims about a graph's values, of as few of the steps as are told to suffice.
+    ///
+    /// # Errors
+    /// The claims that do not follow.
+    pub fn new(terms: &Graph, steps: &[Step], claims: Vec<Claim>) -> Result<Proof, Vec<Claim>> {
+        let mut closure = Closure::new(terms);
+        for (k, step) in steps.iter().enumerate() {
+            step.sides.iter().for_each(|(a, b)| closure.add(*a, *b, k));
+        }
         let pairs: Vec<(Value, Value)> = claims.iter().map(|c| (c.left, c.right)).collect();
-        let needed = {
-            let mut closure = Closure::new(terms);
-            for (k, step) in steps.iter().enumerate() {
-                step.sides.iter().for_each(|(a, b)| closure.add(*a, *b, k));
-            }
-            closure.explain(&pairs)?
+        let Some(needed) = closure.explain(&pairs) else {
+            let open = claims.into_iter().filter(|c| !closure.equal(c.left, c.right));
+            return Err(open.collect());
         };
-        let steps = needed.into_iter().map(|k| steps[k].clone()).collect();
         let whole = Proof {
             terms: terms.clone(),
             claims,
-            steps,
+            steps: needed.into_iter().map(|k| steps[k].clone()).collect(),
         };
-        Some(whole.pruned())
+        Ok(whole.pruned())
     }
 
     /// The same without terms that nothing refers to, and with large constants as inputs.

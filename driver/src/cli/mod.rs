@@ -475,7 +475,7 @@ struct CompileArgs {
     /// The user's own records as well, to which `brolga tune` adds that has no -o
     #[arg(long)]
     tuned: bool,
-    /// Say what was optimised, and what was not and why
+    /// Say what was optimised, and what was not fused and why, the worst first
     #[arg(long)]
     remarks: bool,
 }
@@ -501,6 +501,7 @@ impl CompileArgs {
             unchecked_rules: self.rules.unchecked_rules,
             aliases: self.aliases.clone(),
             verify: self.verify_each || read.verify,
+            missed: self.remarks,
             print_after: self.print_ir_after.clone().map(|which| {
                 let observer: brolga::options::Observer = Arc::new(|pass: &str, ir: &str| {
                     // Where standard error is closed, nobody is left to tell.

@@ -16,6 +16,9 @@ use egg::Language;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
+/// What steps of arithmetic on numbers are called.
+pub const NUMBER: &str = "number";
+
 /// A program that rules found for a graph, with its reasons.
 pub struct Derivation {
     /// What saturation did.
@@ -105,7 +108,7 @@ impl Derivation {
             })
             .collect();
         Proof::new(&self.journal.terms, &self.steps, claims)
-            .ok_or_else(|| "the steps of the optimiser do not lead to its program".to_owned())
+            .map_err(|_| "the steps of the optimiser do not lead to its program".to_owned())
     }
 
     /// The kernels of the program for a graph, in the order in which they run, with the rules that made each.
@@ -126,8 +129,7 @@ impl Derivation {
         let mut out = vec![];
         for &c in &order {
             let in_memory = forms[c] == Some(Form::Tensor);
-            let is_step = self.plan.choice[c].is_some_and(|k| cs.choices[c][k].part.is_some_and(|p| p.role.is_step()));
-            if !(self.plan.stored[c] && !in_memory || is_step) || cs.is_splat(c) {
+            if !(self.plan.stored[c] && !in_memory || self.is_step(c)) || cs.is_splat(c) {
                 continue;
             }
             let (inside, inputs) = self.inside(c, &forms);
@@ -176,7 +178,7 @@ impl Derivation {
         out
     }
 
-    /// The classes that a kernel computes, operands first, and those that it reads.
+    /// The classes that a kernel computes, operands first, and the kernels that it reads.
     fn inside(&self, kernel: At, forms: &[Option<Form>]) -> (Vec<At>, Vec<At>) {
         let cs = &self.choices.classes;
         let (mut inside, mut inputs) = (vec![], vec![]);
@@ -185,32 +187,25 @@ impl Derivation {
         while let Some((c, done)) = stack.pop() {
             if done {
                 inside.push(c);
-                continue;
+            } else if seen.insert(c) && !cs.is_splat(c) {
+                if c != kernel && (self.plan.stored[c] || self.is_step(c)) {
+                    inputs.push(c);
+                    continue;
+                }
+                // What lies in memory as another kernel wrote it is no work.
+                if c == kernel || forms[c] != Some(Form::Tensor) {
+                    stack.push((c, true));
+                }
+                stack.extend(self.plan.operands(cs, c).iter().rev().map(|&o| (o, false)));
             }
-            if !seen.insert(c) || cs.is_splat(c) {
-                continue;
-            }
-            let leaf = c != kernel && (self.plan.stored[c] || forms[c] == Some(Form::Tensor));
-            if leaf {
-                inputs.push(self.under_memory(c));
-                continue;
-            }
-            stack.push((c, true));
-            stack.extend(self.plan.operands(cs, c).iter().rev().map(|&o| (o, false)));
         }
         (inside, inputs)
     }
 
-    /// The stream whose value a class in memory is.
-    fn under_memory(&self, mut c: At) -> At {
-        let cs = &self.choices.classes;
-        while !self.plan.stored[c] {
-            match self.plan.choice[c].map(|k| &cs.choices[c][k]) {
-                Some(choice) if matches!(choice.term, Term::Load(_) | Term::Store(_)) => c = choice.operands[0],
-                _ => break,
-            }
-        }
-        c
+    /// Whether a class is computed by an operator that is a step of its own.
+    fn is_step(&self, c: At) -> bool {
+        let part = self.plan.choice[c].and_then(|k| self.choices.classes.choices[c][k].part);
+        part.is_some_and(|p| p.role.is_step())
     }
 
     /// The seconds that the program takes by the extraction's figures.
@@ -234,7 +229,7 @@ pub fn steps(journal: &Journal, set: &RuleSet) -> Vec<Step> {
         let (rule, promise) = match s.reason {
             Reason::Rule(at) => (Some(&set.rules[at]), None),
             Reason::Decompose => (decompose, None),
-            Reason::Number => (None, Some("number")),
+            Reason::Number => (None, Some(NUMBER)),
         };
         Step {
             rule: rule.map_or_else(|| promise.unwrap_or("decompose").to_owned(), |r| r.name.clone()),

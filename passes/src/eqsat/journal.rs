@@ -119,10 +119,8 @@ impl Journal {
     ///
     /// # Errors
     /// When a rule is wrong; the error names it.
-    pub fn saturate(&mut self, built: Built, set: &RuleSet, limits: Limits) -> Result<(Report, EGraph), String> {
-        let mut eg = built.eg;
-        let report = saturate_watched(&mut eg, set, limits, self).map_err(|e| e.to_string())?;
-        Ok((report, eg))
+    pub fn saturate(&mut self, mut built: Built, set: &RuleSet, limits: Limits) -> Result<Report, String> {
+        saturate_watched(&mut built.eg, set, limits, self).map_err(|e| e.to_string())
     }
 
     /// The term of an e-node over terms of its operands, without loads and stores.

@@ -32,6 +32,7 @@ pub mod journal;
 pub mod lang;
 mod layouts;
 mod matching;
+pub mod missed;
 mod options;
 mod plan;
 mod predicates;
@@ -118,6 +119,7 @@ impl TensorPass for EqSat {
         }
         cx.remarks.extend(made.decided.iter().map(|d| format!("eqsat: {d}")));
         cx.remarks.extend(made.layouts.map(|c| format!("eqsat: {c}")));
+        cx.remarks.extend(made.missed.iter().map(|m| format!("eqsat: {m}")));
         (cx.decided, cx.alternatives) = (made.decided, made.alternatives);
         Ok(made.graph)
     }
@@ -141,6 +143,7 @@ struct Made {
     layouts: Option<layouts::Chosen>,
     decided: Vec<Decided>,
     alternatives: Vec<Alternative>,
+    missed: Vec<missed::Missed>,
 }
 
 /// The embedded rules that are used where nobody says otherwise: all but those that are approximate.
@@ -274,6 +277,10 @@ impl Choices {
             }
         }
         let cut = self.emit(source, &search.plan()).map_err(fail)?;
+        let missed = match cx.missed {
+            true => missed::missed(&self.classes, &self.roots, &mut search, &|c| self.origin(source, c)),
+            false => vec![],
+        };
         let asked = cx.explore.then_some(&mut open);
         let (graph, layouts) = layouts::choose(&cut, &cx.target, about_layouts, &mut decided, asked)?;
         Ok(Made {
@@ -281,7 +288,15 @@ impl Choices {
             layouts,
             decided,
             alternatives: open.sorted(),
+            missed,
         })
+    }
+
+    /// The names of the nodes that a class came from.
+    fn origin(&self, source: &Graph, c: At) -> String {
+        let nodes = self.eg[self.classes.ids[c]].data.origins.iter();
+        let names: Vec<&str> = nodes.map(|&n| &*source.nodes[n as usize].origin).collect();
+        names.join("+")
     }
 
     /// What classes are called in decisions: by the first node that they came from. Constants have no names.

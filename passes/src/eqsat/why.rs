@@ -100,6 +100,8 @@ struct Partial {
 struct Tracer<'a> {
     eg: &'a EGraph,
     law: &'a Law,
+    /// The classes that the question is about.
+    own: &'a [Id],
     /// The conditions as they are written.
     conditions: Vec<String>,
     furthest: Option<Failure>,
@@ -118,6 +120,7 @@ pub fn why_not(d: &Derivation, g: &Graph, set: &RuleSet, rule: usize, nodes: &[u
     let mut tracer = Tracer {
         eg,
         law,
+        own: &own,
         conditions: conditions(rule),
         furthest: None,
         refused: None,
@@ -132,7 +135,9 @@ pub fn why_not(d: &Derivation, g: &Graph, set: &RuleSet, rule: usize, nodes: &[u
             }
         }
     }
-    for root in roots.into_iter().filter(|c| eg[*c].data.splat.is_none()) {
+    let in_memory = law.sides.iter().any(|s| matches!(s.left, Pat::Load(_) | Pat::Store(_)));
+    let may_match = |c: &Id| eg[*c].data.splat.is_none() && (in_memory || eg[*c].data.stream);
+    for root in roots.into_iter().filter(may_match) {
         for partial in tracer.whole(root) {
             if partial.classes.iter().any(|c| own.contains(c)) && !matches.contains(&partial.found) {
                 matches.push(partial.found);
@@ -332,6 +337,8 @@ impl Tracer<'_> {
         let eg = self.eg;
         let class = eg.find(class);
         let before = so_far.parts;
+        so_far.classes.push(class);
+        let is_about = self.is_about(&so_far.classes);
         let literal = |holds: bool, mut so_far: Partial| match holds {
             true => {
                 so_far.parts += 1;
@@ -339,13 +346,12 @@ impl Tracer<'_> {
             }
             false => vec![],
         };
-        so_far.classes.push(class);
         let out = match pat {
             Pat::Var(i) => match so_far.found.vars[*i] {
                 Some(bound) if eg.find(bound) == class => return vec![so_far],
                 Some(_) => vec![],
                 None => {
-                    if !self.passes(*i, class, before) {
+                    if !self.passes(*i, class, &so_far) {
                         return vec![];
                     }
                     so_far.found.vars[*i] = Some(class);
@@ -380,7 +386,7 @@ impl Tracer<'_> {
                 vec![]
             }
         };
-        if out.is_empty() && self.furthest.as_ref().is_none_or(|f| f.matched < before) {
+        if out.is_empty() && is_about && self.furthest.as_ref().is_none_or(|f| f.matched < before) {
             self.furthest = Some(Failure {
                 matched: before,
                 part: self.shown(pat),
@@ -423,8 +429,13 @@ impl Tracer<'_> {
         }
     }
 
+    /// Whether what a pattern was compared with has to do with the question.
+    fn is_about(&self, classes: &[Id]) -> bool {
+        classes.iter().any(|c| self.own.contains(c))
+    }
+
     /// True when the conditions on one variable alone hold for a class; notes which does not.
-    fn passes(&mut self, var: usize, class: Id, matched: usize) -> bool {
+    fn passes(&mut self, var: usize, class: Id, so_far: &Partial) -> bool {
         let law = self.law;
         let guards = &law.guards[var];
         let stream = stream_of(&self.eg[class].data, class);
@@ -436,14 +447,15 @@ impl Tracer<'_> {
             return true;
         };
         let name = &law.vars[var].0;
-        let test = format!("({} ?{name})", failed.test.name);
+        let test = format!("({} {name})", failed.test.name);
         let text = match failed.holds {
             true => test,
             false => format!("(not {test})"),
         };
-        if self.refused.as_ref().is_none_or(|(m, _)| *m <= matched) {
+        let matched = so_far.parts;
+        if self.is_about(&so_far.classes) && self.refused.as_ref().is_none_or(|(m, _)| *m <= matched) {
             let found = found(self.eg, class);
-            self.refused = Some((matched, format!("{text}, where ?{name} is {found}")));
+            self.refused = Some((matched, format!("{text}, where {name} is {found}")));
         }
         false
     }
@@ -452,7 +464,7 @@ impl Tracer<'_> {
     fn shown(&self, pat: &Pat) -> String {
         let many = |ps: &[Pat]| ps.iter().map(|p| format!(" {}", self.shown(p))).collect::<String>();
         match pat {
-            Pat::Var(i) => format!("?{}", self.law.vars[*i].0),
+            Pat::Var(i) => self.law.vars[*i].0.clone(),
             Pat::Lit(a) => a.to_string(),
             Pat::Number(x, near) => format!("{}{}", x.f64(), if *near { "~" } else { "" }),
             Pat::Dense(x) => format!("a matrix of {:?}", x.shape),
