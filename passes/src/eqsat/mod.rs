@@ -31,6 +31,7 @@ pub mod lang;
 mod layouts;
 mod matching;
 mod options;
+mod parts;
 mod plan;
 mod predicates;
 pub mod rules;
