@@ -96,9 +96,13 @@ impl OpDef for Def {
         let Attr::Int(g) = d.attr(4, groups)? else { return None };
         let (c, o) = (1 + d.below(3) as i64, g * (1 + d.below(3) as i64));
         let batch = 1 + d.below(2) as i64;
-        let (x, weights) = ([&[batch, g * c][..], &w.extents].concat(), [&[o, c][..], &w.kernel].concat());
-        let (x, weights) = (draw::known(d.dtype(), &x), draw::known(d.dtype(), &weights));
-        let inputs = vec![d.operand(0, Some(&x))?, d.operand(1, Some(&weights))?];
+        let x = draw::known(d.dtype(), &[&[batch, g * c][..], &w.extents].concat());
+        let x = d.operand(0, Some(&x))?;
+        // An image that is there already has channels of its own.
+        let channels = d.ty(x).shape.get(1).and_then(Dim::as_const).filter(|n| n % g == 0);
+        let c = channels.map_or(c, |n| n / g);
+        let weights = draw::known(d.dtype(), &[&[o, c][..], &w.kernel].concat());
+        let inputs = vec![x, d.operand(1, Some(&weights))?];
         let (acc, out) = draw::sum_dtypes(d);
         let drawn = vec![
             Attr::Ints(w.strides),

@@ -78,6 +78,16 @@ impl OpDef for Def {
         // Of a pad: the part that was padded, now and then.
         let padded = d.maker(x).filter(|(op, _)| op.name() == "pad");
         let inner = padded.filter(|_| d.chance(50));
+        // What is a part already, or steps by 1 as another slice did, often is one end of the operand along one axis.
+        let (given, steps) = (d.fixed(1), d.fixed(2));
+        let plain = matches!(&steps, Some(Attr::Ints(v)) if v.iter().all(|&s| s == 1));
+        if inner.is_none() && (plain && d.chance(80) || steps.is_none() && d.chance(30)) {
+            let (starts, sizes) = end(d, &from, given.as_ref());
+            return Some(Drawn {
+                attrs: draw::attrs(d, vec![starts, sizes, Attr::Ints(vec![1; from.len()])])?,
+                inputs: vec![x],
+            });
+        }
         let whole = d.chance(25);
         let (mut starts, mut sizes, mut steps) = (vec![], vec![], vec![]);
         for &n in &from {
@@ -122,6 +132,23 @@ impl OpDef for Def {
             s(&[], &[], &[], (DType::F32, &[])),
         ]
     }
+}
+
+/// Starts and sizes of one end of extents along one axis, the last one likelier than others, and half of it likelier than another
+/// part; of sizes that are given, of either end.
+fn end(d: &mut dyn Draw, from: &[i64], given: Option<&Attr>) -> (Attr, Attr) {
+    let mut sizes = from.to_vec();
+    if let Some(Attr::Dims(v)) = given {
+        sizes = v.iter().zip(from).map(|(z, &n)| z.as_const().unwrap_or(n)).collect();
+    } else if let Some(last) = from.len().checked_sub(1) {
+        let axis = if d.chance(60) { last } else { d.below(from.len()) };
+        let n = from[axis];
+        sizes[axis] = if n % 2 == 0 && d.chance(75) { n / 2 } else { d.below(n as usize + 1) as i64 };
+    }
+    let behind = d.chance(50);
+    let start = |(&n, &z): (&i64, &i64)| if behind { (n - z).max(0) } else { 0 };
+    let starts: Vec<i64> = from.iter().zip(&sizes).map(start).collect();
+    (Attr::dims(&starts), Attr::dims(&sizes))
 }
 
 impl Movement for Def {

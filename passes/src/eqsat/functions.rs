@@ -2,6 +2,7 @@
 //!
 //! A function that does not apply to its arguments gives `None`, and the rule does not match there.
 
+use super::parts;
 use super::predicates;
 use super::sorts::Sort;
 use super::windows;
@@ -280,6 +281,8 @@ functions! {
     "cut-axis" (Ints Ints Dims Dims Stream Stream) Int "see `sees-little`: the axis along which windows are cut apart" windows::cut_axis;
     "cut-high" (Ints Ints Dims Dims Stream Stream) Dims "see `sees-little`: the padding behind the windows before the cut" windows::cut_high;
     "cut-low" (Ints Ints Dims Dims Stream Stream) Dims "see `sees-little`: the padding before the windows behind the cut" windows::cut_low;
+    "taps-around" (Ints Dims Dims) Dims "of the dilations of two convolutions and their paddings on one side: how many taps the first's windows have there beyond the second's"
+        windows::taps_around;
     "around-spatial" (Dims) Dims "margins of the spatial dims, for all dims" |a| {
         Some(Attr::Dims([&[Dim::ZERO, Dim::ZERO][..], &a[0].dims()?].concat()))
     };
@@ -367,6 +370,11 @@ functions! {
         Some(Attr::Dims(ones.into_iter().chain(free).collect()))
     };
     "first-axis" (Ints) Int "the first of a list of axes" |a| Some(Attr::Int(*a[0].ints()?.first()?));
+    "free-axis" (Ints Stream) Int "the only axis of a stream that is none of a list" |a| single_free(&[], a[0].ints()?, a[1].rank()?).map(Attr::Int);
+    "past" (Stream Int) Dims "where what lies behind a stream along an axis starts" parts::past;
+    "sub-dims" (Dims Dims) Dims "the differences of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x - y).map(Attr::Dims);
+    "axis-of-halves" (Dims Dims Dims Dims Stream) Int "of the starts and sizes of two slices that are next to each other and together a whole stream: the axis along which they are" parts::axis_of_halves;
+    "joined-sizes" (Dims Dims Dims Dims Int) Dims "of the starts and sizes of two slices that are next to each other along an axis: the sizes of both as one" parts::joined_sizes;
     "tail-shape" (Stream Int) Dims "the extents from an axis on" |a| {
         Some(Attr::Dims(a[0].shape()?.get(usize::try_from(a[1].int()?).ok()?..)?.to_vec()))
     };

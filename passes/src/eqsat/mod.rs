@@ -34,6 +34,7 @@ mod layouts;
 mod matching;
 pub mod missed;
 mod options;
+mod parts;
 mod plan;
 mod predicates;
 pub mod rules;

@@ -4,7 +4,7 @@
 use super::functions::{Arg, Asks, Predicate, Stream, is_compute};
 use super::lang::{EGraph, Term, op_of, operands};
 use super::sorts::Sort;
-use super::{signs, windows};
+use super::{parts, signs, windows};
 use brolga_ir::ops::Role;
 use brolga_ir::{DType, Dim, dim};
 
@@ -37,6 +37,7 @@ predicates! {
     "is-constant" (Stream) [Asks::Constant] "no input is needed to compute the stream" |_, a| Some(a[0].stream()?.constant);
     "is-fixed" (Stream) [Asks::Constant] "no element of an input is needed to compute the stream: a constant, or one moved or spread"
         is_fixed;
+    "is-stored" (Stream) [Asks::Constant] "the stream is a constant of the model, moved or beside others: no arithmetic makes it" parts::is_stored;
     "is-number" (Stream) [Asks::Number] "the stream is one known value everywhere" |_, a| Some(a[0].stream()?.splat.is_some());
     "is-splat" (Stream Num) [Asks::ThisNumber] "the stream is this number, rounded to its dtype, everywhere" |_, a| {
         let s = a[0].stream()?;
@@ -86,6 +87,12 @@ predicates! {
     "is-zeros-both" (Dims Dims) "every entry of both is 0" |_, a| {
         Some(a[0].dims()?.iter().chain(&a[1].dims()?).all(|d| d.is(0)))
     };
+    "are-halves" (Dims Dims Dims Dims Stream) "two slices of these starts and sizes are next to each other and together a whole stream" |_, a| {
+        Some(parts::axis_of_halves(a).is_some())
+    };
+    "reads-first" (Dims Dims Ints Int Stream) "a slice of these starts, sizes and steps of a stream and what lies behind it along an axis reads the stream alone"
+        parts::reads_first;
+    "reads-behind" (Dims Dims Ints Int Stream) "such a slice reads nothing of the stream" parts::reads_behind;
     "is-natural" (Dims) "every entry is known not to be negative" |_, a| Some(a[0].dims()?.iter().all(Dim::is_nonnegative));
     "adds-margin" (Dims Dims) "an entry of one is known to be above 0, or may be" |_, a| {
         let adds = |d: &Dim| d.is_nonnegative() && !d.is(0);

@@ -324,12 +324,13 @@ pub struct RuleSet {
 }
 
 /// The embedded rule files.
-pub const EMBEDDED: [(&str, &str); 8] = [
+pub const EMBEDDED: [(&str, &str); 9] = [
     ("fusion.rules", include_str!("../../rules/fusion.rules")),
     ("algebra.rules", include_str!("../../rules/algebra.rules")),
     ("movement.rules", include_str!("../../rules/movement.rules")),
     ("conv.rules", include_str!("../../rules/conv.rules")),
     ("contract.rules", include_str!("../../rules/contract.rules")),
+    ("merge.rules", include_str!("../../rules/merge.rules")),
     ("norm.rules", include_str!("../../rules/norm.rules")),
     ("attention.rules", include_str!("../../rules/attention.rules")),
     ("quantize.rules", include_str!("../../rules/quantize.rules")),

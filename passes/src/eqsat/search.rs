@@ -78,6 +78,8 @@ impl<'a> Search<'a> {
 
     /// Improves the program.
     pub fn run(&mut self) {
+        // What several classes would share is easiest seen before single moves have led them apart.
+        self.open_all(false);
         for pass in 0..PASSES {
             let before = self.draft.total;
             let mut order: Vec<At> = (0..self.draft.choice.len())

@@ -182,3 +182,16 @@ pub(super) fn cut_low(a: &[Arg]) -> Option<Attr> {
     low[d] = Dim::Const(s.low - at * s.stride);
     Some(Attr::Dims(low))
 }
+
+/// How many taps the windows of one convolution have beyond those of another on one side: of their dilations, and the paddings of both on
+/// that side. `None` where taps do not coincide, or the first's begin behind the other's.
+pub fn taps_around(a: &[Arg]) -> Option<Attr> {
+    let (dilations, wide, narrow) = (a[0].ints()?, a[1].dims()?, a[2].dims()?);
+    let taps = |i: usize| {
+        let apart = (&wide[i] - &narrow[i]).as_const()?;
+        (apart >= 0 && apart % dilations[i] == 0).then(|| Dim::Const(apart / dilations[i]))
+    };
+    let fits = [wide.len(), narrow.len()] == [dilations.len(); 2];
+    let all: Option<Vec<Dim>> = (0..dilations.len()).filter(|_| fits).map(taps).collect();
+    all.filter(|_| fits).map(Attr::Dims)
+}
