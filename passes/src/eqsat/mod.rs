@@ -18,11 +18,13 @@
 
 pub mod account;
 mod apply;
+pub mod bound;
 pub mod build;
 pub mod check;
 pub mod cost;
 mod decision;
 mod draft;
+pub mod exact;
 pub mod extract;
 pub mod functions;
 mod generate;
@@ -33,6 +35,8 @@ mod matching;
 mod options;
 mod plan;
 mod predicates;
+mod quality;
+mod relax;
 pub mod rules;
 pub mod saturate;
 pub mod search;
@@ -52,12 +56,13 @@ use decision::{Alternatives, To};
 use egg::Language;
 use extract::{At, Choice, Classes, Settling};
 pub use plan::Plan;
+pub use quality::{Extract, Quality};
 use rules::RuleSet;
 use saturate::{Limits, Report};
 use search::{Search, Way};
 pub use selection::{Forgetful, Fp, Rules, Selection, UserRules, Verdicts};
 pub use sorts::Sort;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// E-nodes that each operation of the graph is worth before saturation stops.
 const NODES_PER_OPERATION: usize = 60;
@@ -75,6 +80,8 @@ pub struct EqSat {
     pub nodes: usize,
     /// `iters=N`: rounds; 0 for the default.
     pub iters: usize,
+    /// `extract=greedy|search|exact`: how a program is chosen.
+    pub extract: Extract,
     /// `decide=FILE`: what is decided otherwise than the extraction does.
     pub decisions: Vec<DecisionFile>,
 }
@@ -110,7 +117,10 @@ impl TensorPass for EqSat {
         };
         let limits = Limits {
             nodes,
-            iters: if self.iters > 0 { self.iters } else { ROUNDS },
+            iters: match (self.iters, cx.keep) {
+                (0, keep) => keep.flatten().unwrap_or(usize::MAX).min(ROUNDS),
+                (n, keep) => keep.flatten().unwrap_or(usize::MAX).min(n),
+            },
         };
         let (choices, report) = Choices::saturated(g, &set, limits, &cx.target).map_err(fail)?;
         tracing::debug!("eqsat: {report}");
@@ -118,26 +128,46 @@ impl TensorPass for EqSat {
         let own: Vec<Decision> = self.decisions.iter().flat_map(|f| f.decisions.clone()).collect();
         let mut decisions = own.clone();
         decisions.extend(cx.decide.iter().flat_map(|d| d.decisions(g)));
-        let mut made = choices.program(g, &decisions, cx)?;
+        let mut made = choices.program(g, self.extract, &decisions, cx)?;
         if cx.decide.as_ref().is_some_and(|d| !d.accepts(g, &made.graph)) {
             let why = "the program that comes of it is not the one that was meant";
-            made = choices.program(g, &own, cx)?;
+            made = choices.program(g, self.extract, &own, cx)?;
             let missed = decisions.split_off(own.len()).into_iter();
             made.decided.extend(missed.map(|decision| Decided {
                 decision,
                 result: Err(why.into()),
             }));
         }
+        cx.remarks.extend(made.quality.map(|q| format!("eqsat: {q}")));
         cx.remarks.extend(made.decided.iter().map(|d| format!("eqsat: {d}")));
         cx.remarks.extend(made.layouts.map(|c| format!("eqsat: {c}")));
         (cx.decided, cx.alternatives) = (made.decided, made.alternatives);
+        if cx.keep.is_some() {
+            let origins = g.nodes.iter().map(|n| n.origin.clone()).collect();
+            cx.egraph = Some(Kept {
+                choices,
+                report,
+                origins,
+            });
+        }
         Ok(made.graph)
     }
+}
+
+/// A saturated e-graph that was kept.
+pub struct Kept {
+    /// What it offers.
+    pub choices: Choices,
+    /// What saturation did.
+    pub report: Report,
+    /// The origins of the nodes of the graph that it was made of, by position.
+    pub origins: Vec<Arc<str>>,
 }
 
 /// A program, and what was and could be decided about it.
 struct Made {
     graph: Graph,
+    quality: Option<Quality>,
     layouts: Option<layouts::Chosen>,
     decided: Vec<Decided>,
     alternatives: Vec<Alternative>,
@@ -236,7 +266,7 @@ impl Choices {
     }
 
     /// The program that is best but for some decisions, with its layouts; what else could be decided where the context asks.
-    fn program(&self, source: &Graph, decisions: &[Decision], cx: &Context) -> Result<Made, NodeError> {
+    fn program(&self, source: &Graph, how: Extract, decisions: &[Decision], cx: &Context) -> Result<Made, NodeError> {
         let fail = |message: String| NodeError {
             node: String::new(),
             message,
@@ -244,7 +274,7 @@ impl Choices {
         let (about_layouts, about_values): (Vec<_>, Vec<_>) = decisions.iter().cloned().partition(Decision::is_layout);
         let mut open = Alternatives::default();
         let settling = extract::settle(&self.classes, &|_, _| true);
-        let mut search = self.searched(&settling).map_err(fail)?;
+        let (mut search, exact) = self.extracted(&settling, how).map_err(fail)?;
         let mut decided = vec![];
         if cx.explore || !about_values.is_empty() {
             let names = self.names(source);
@@ -254,10 +284,15 @@ impl Choices {
             }
         }
         let cut = self.emit(source, &search.plan()).map_err(fail)?;
+        let quality = (cx.judge || exact.is_some()).then(|| Quality {
+            exact,
+            ..self.quality(&mut search, &settling, &self.names(source))
+        });
         let asked = cx.explore.then_some(&mut open);
         let (graph, layouts) = layouts::choose(&cut, &cx.target, about_layouts, &mut decided, asked)?;
         Ok(Made {
             graph,
+            quality,
             layouts,
             decided,
             alternatives: open.sorted(),
@@ -323,6 +358,54 @@ impl Choices {
             let about = format!("{now} {}", self.classes.ty(c));
             open.add(Decision { value, to }, about, seconds);
         }
+    }
+
+    /// A program as it is to be chosen, and what branch and bound did where it ran.
+    fn extracted<'a>(
+        &'a self,
+        settling: &'a Settling,
+        how: Extract,
+    ) -> Result<(Search<'a>, Option<(bool, usize)>), String> {
+        let (cs, roots) = (&self.classes, &self.roots[..]);
+        Ok(match how {
+            Extract::Greedy => {
+                let greedy = Plan::new(cs, &settling.of, roots)?;
+                (Search::new(cs, settling, &greedy, roots), None)
+            }
+            Extract::Search => (self.searched(settling)?, None),
+            Extract::Exact => {
+                let exact = exact::exact(cs, settling, &self.searched(settling)?.plan(), roots, 0);
+                let search = Search::new(cs, settling, &exact.plan, roots);
+                (search, Some((exact.proven, exact.looked_at)))
+            }
+        })
+    }
+
+    /// How good a program is.
+    fn quality(&self, search: &mut Search, settling: &Settling, names: &[Option<String>]) -> Quality {
+        let mut open = Alternatives::default();
+        self.explore(search, names, &mut open);
+        let each = |a: Alternative| {
+            let seconds = a.seconds / a.decisions.len() as f64;
+            a.decisions.into_iter().next().map(|d| (d, seconds))
+        };
+        let others = open.sorted().into_iter().filter_map(each);
+        Quality {
+            seconds: search.cost(),
+            bound: bound::lower_bound(&self.classes, settling, &search.plan(), &self.roots),
+            exact: None,
+            runner_up: others.min_by(|a, b| a.1.total_cmp(&b.1)),
+        }
+    }
+
+    /// The program that is chosen in some way, and its seconds.
+    ///
+    /// # Errors
+    /// When a result has no kernel.
+    pub fn chosen(&self, how: Extract) -> Result<(Plan, f64), String> {
+        let settling = extract::settle(&self.classes, &|_, _| true);
+        let (search, _) = self.extracted(&settling, how)?;
+        Ok((search.plan(), search.cost()))
     }
 
     /// The cheapest program found.
