@@ -36,6 +36,8 @@ pub struct Options {
     pub verify: bool,
     /// Whom the IR is shown to, after this pass or `all`.
     pub print_after: Option<(String, Observer)>,
+    /// Lets remarks take time to find out: how far a program is from the optimum, and the second best.
+    pub judge: bool,
     /// Sizes for symbolic dimensions.
     pub sizes: Vec<(String, i64)>,
     /// Inputs that are constants. What is computed from constants only is computed once, and shapes, axes and branches that depend on
@@ -100,6 +102,7 @@ impl Default for Options {
             memory_limit: 16 << 30,
             verify: cfg!(debug_assertions),
             print_after: None,
+            judge: false,
             sizes: vec![],
             pins: vec![],
             shapes: vec![],

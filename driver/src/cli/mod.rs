@@ -13,6 +13,7 @@ mod compile;
 mod device;
 mod doctor;
 mod emit;
+mod extract;
 #[cfg(feature = "text")]
 mod generate;
 mod info;
@@ -105,6 +106,8 @@ enum Command {
     Machine(machine::Machine),
     /// Check rewrite rules on random instances
     VerifyRules(verify_rules::VerifyRules),
+    /// Choose the cheapest terms of an e-graph in a file
+    Extract(extract::Extract),
 }
 
 /// What goes wrong: an error for people, or a comparison, a check or an examination whose bad result has been printed.
@@ -159,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::TuneWorker(c) => c.run(),
         Command::Machine(c) => c.run(),
         Command::VerifyRules(c) => c.run(),
+        Command::Extract(c) => c.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -484,6 +488,7 @@ impl CompileArgs {
             rules: self.rules.selection()?,
             unchecked_rules: self.rules.unchecked_rules,
             aliases: self.aliases.clone(),
+            judge: self.remarks,
             verify: self.verify_each || read.verify,
             print_after: self.print_ir_after.clone().map(|which| {
                 let observer: brolga::options::Observer = Arc::new(|pass: &str, ir: &str| {
