@@ -126,7 +126,7 @@ impl Shares {
 
     /// Moves shares for some rounds; the greatest bound met, whose shares are kept.
     pub fn improve(&mut self, roots: &[At]) -> f64 {
-        let (mut best, mut kept) = (0.0, (self.of.clone(), self.reading.clone()));
+        let (mut best, mut kept) = (f64::NEG_INFINITY, (self.of.clone(), self.reading.clone()));
         let mut demand = (vec![], vec![]);
         let mut part = FIRST;
         for round in 0..ROUNDS {
