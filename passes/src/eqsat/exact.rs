@@ -92,6 +92,9 @@ enum Need {
     Any,
 }
 
+/// The classes in use that are decided, operands first, and those that are not.
+type Reached = (Vec<At>, Vec<(At, Need)>);
+
 struct Solver<'a> {
     cs: &'a Classes,
     settling: &'a Settling,
@@ -167,7 +170,7 @@ impl Solver<'_> {
     }
 
     /// The classes in use that are decided, operands first, and those that are not, with how they are needed; `None` where one depends on itself.
-    fn reached(&self) -> Option<(Vec<At>, Vec<(At, Need)>)> {
+    fn reached(&self) -> Option<Reached> {
         let (mut state, mut order) = (vec![0u8; self.decided.len()], vec![]);
         let mut open: Vec<(At, Need)> = vec![];
         let mut need = |c: At, how: Need| match open.iter_mut().find(|o| o.0 == c) {

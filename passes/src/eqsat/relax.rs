@@ -594,7 +594,7 @@ impl<'a> Builder<'a> {
     }
 
     fn finish(mut self, roots: &[At]) -> Relaxed {
-        let mut out = std::mem::replace(&mut self.out, Relaxed::default());
+        let mut out = std::mem::take(&mut self.out);
         landmarks::imply(&mut out, self.cs, |r, payer, to| {
             add_edge(r, &mut self.payers, payer, to)
         });
