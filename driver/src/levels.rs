@@ -15,7 +15,7 @@ use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Graph, Source};
 use brolga_passes::bufferize::Bufferize;
 use brolga_passes::descend::ScheduleKernels;
-use brolga_passes::eqsat::{Alternative, Decide, Decided};
+use brolga_passes::eqsat::{Alternative, Decide, Decided, EqSat, Kept};
 use brolga_passes::lower::Structured;
 pub use brolga_passes::module::{Level, Module};
 use brolga_passes::pass::{Context, Pass, PassError, Settings};
@@ -91,7 +91,7 @@ impl<'o> Walk<'o> {
             cx: Context {
                 decide,
                 explore,
-                missed: options.missed,
+                judge: options.judge,
                 ..Context::new(options.target.clone())
             },
         };
@@ -223,6 +223,32 @@ pub fn optimise(g: &Graph, options: &Options) -> Result<(Graph, Vec<String>)> {
         Module::Tensor(g) => Ok((g, walk.cx.remarks)),
         _ => unreachable!("it went down to a tensor graph"),
     }
+}
+
+/// The e-graph that the options' pipeline makes of a graph, after so many rounds where that is said.
+///
+/// # Errors
+/// As [`Walk::new`]; when the pipeline makes none.
+pub fn saturated(g: &Graph, options: &Options, rounds: Option<usize>) -> Result<Kept> {
+    let module = Module::Tensor(g.clone());
+    let passes = options.passes(module.level())?;
+    let mut walk = Walk {
+        module,
+        optimise: Duration::ZERO,
+        lower: Duration::ZERO,
+        tuned: Tuned::default(),
+        options,
+        cx: Context {
+            keep: Some(rounds),
+            ..Context::new(options.target.clone())
+        },
+    };
+    let before = passes.iter().position(|p| p.name() == EqSat::NAME).map_or(0, |i| i + 1);
+    walk.run(passes.into_iter().take(before).collect())?;
+    walk.cx.egraph.ok_or_else(|| {
+        let message = "the pipeline makes no e-graph: it has no pass `eqsat`, or that has no rules";
+        Error::Option(format!("{}: {message}", g.name))
+    })
 }
 
 /// Structured kernels of a cut graph.

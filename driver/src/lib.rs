@@ -23,6 +23,7 @@
 //! | [`options`], [`mod@compile`] | how a model is compiled, and what compiling gives |
 //! | [`Specialise`] | versions of a session's model for sizes that were seen |
 //! | [`levels`] | the way down through the levels: pipelines of passes |
+//! | [`egraph`] | e-graphs in files, and the cheapest terms of such |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
@@ -52,6 +53,7 @@ pub mod compression;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod doctor;
+pub mod egraph;
 pub mod error;
 pub mod explain;
 pub mod generate;

@@ -36,8 +36,8 @@ pub struct Options {
     pub verify: bool,
     /// Whom the IR is shown to, after this pass or `all`.
     pub print_after: Option<(String, Observer)>,
-    /// Has passes remark what they did not do, and why.
-    pub missed: bool,
+    /// Lets remarks take time to find out: how far a program is from the optimum, the second best, and what was not fused and why.
+    pub judge: bool,
     /// Sizes for symbolic dimensions.
     pub sizes: Vec<(String, i64)>,
     /// Inputs that are constants. What is computed from constants only is computed once, and shapes, axes and branches that depend on
@@ -102,7 +102,7 @@ impl Default for Options {
             memory_limit: 16 << 30,
             verify: cfg!(debug_assertions),
             print_after: None,
-            missed: false,
+            judge: false,
             sizes: vec![],
             pins: vec![],
             shapes: vec![],

@@ -3,7 +3,7 @@
 //! A pass over tensor graphs implements [`TensorPass`]; one that takes or gives another level implements [`Pass`] itself. The
 //! options of both stand in one table, [`Settings::SETTINGS`], which parsing, printing and the registry read.
 
-use crate::eqsat::{Alternative, Decide, Decided, Forgetful, Verdicts};
+use crate::eqsat::{Alternative, Decide, Decided, Forgetful, Kept, Verdicts};
 use crate::module::{Level, Module};
 use crate::schedule::Sources;
 use brolga_ir::{Graph, NodeError, Target};
@@ -26,8 +26,12 @@ pub struct Context {
     pub explore: bool,
     /// What they said.
     pub alternatives: Vec<Alternative>,
-    /// Whether passes are to remark what they did not do and why, too, which takes longer.
-    pub missed: bool,
+    /// Whether remarks may take time to find out: how far a program is from the optimum, the second best, and what was not fused and why.
+    pub judge: bool,
+    /// Whether the e-graph is kept, and of how many rounds at most where that is said.
+    pub keep: Option<Option<usize>>,
+    /// The e-graph that was kept: of the graph that is no region.
+    pub egraph: Option<Kept>,
 }
 
 impl Context {
@@ -41,7 +45,9 @@ impl Context {
             decided: vec![],
             explore: false,
             alternatives: vec![],
-            missed: false,
+            judge: false,
+            keep: None,
+            egraph: None,
         }
     }
 }

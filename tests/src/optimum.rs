@@ -199,7 +199,7 @@ impl Solver<'_> {
         let (e, _) = self.decided[c].expect("only decided classes are visited");
         let choice = &self.cs.choices[c][e];
         let part = choice.part?;
-        let (mut forms, mut rough) = (vec![], false);
+        let (mut forms, mut rough, before) = (vec![], false, k.compute);
         for &o in &choice.operands {
             let (form, r) = self.operand(k, o)?;
             rough |= r;
@@ -212,7 +212,7 @@ impl Solver<'_> {
             None => None,
         };
         let (compute, rough) = choice.work.arithmetic(rough);
-        k.compute += compute;
+        k.compute = before + choice.work.below(k.compute - before) + compute;
         // A gather takes back what it does not read; as long as that is open, it may be all.
         k.memory += choice.work.memory;
         Some((form, rough))

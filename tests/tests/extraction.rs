@@ -4,9 +4,11 @@
 use brolga::{Options, levels, source};
 use brolga_ir::{Attr, Build, DType, Def, Graph, GraphBuilder, Target, Type, Value};
 use brolga_passes::eqsat::account::account;
+use brolga_passes::eqsat::bound::lower_bound;
+use brolga_passes::eqsat::exact::exact;
 use brolga_passes::eqsat::saturate::Limits;
-use brolga_passes::eqsat::search::Search;
-use brolga_passes::eqsat::{self, Choices, build, extract};
+use brolga_passes::eqsat::search::{LEAST, Search};
+use brolga_passes::eqsat::{self, Choices, Extract, Plan, build, extract};
 use brolga_tests::optimum::{Outcome, cheaper};
 use brolga_tests::{SMALL_MODELS, data, small_model};
 use std::path::Path;
@@ -286,4 +288,108 @@ fn no_case_is_dearer_than_it_was() {
         .filter(|(case, _)| !AGAIN.contains(&&**case))
         .collect();
     assert!(bad.is_empty(), "{bad:#?}");
+}
+
+/// What greedy, search, exact and the lower bound make of an e-graph, in seconds, and whether exact has proven its own.
+struct Compared {
+    greedy: f64,
+    search: f64,
+    exact: f64,
+    bound: f64,
+    proven: bool,
+}
+
+/// All ways to choose a program, each emitted, which fails for one with a cycle or a kernel that is not legal.
+fn compared(what: &str, g: &Graph, choices: &Choices) -> Compared {
+    let cs = &choices.classes;
+    let settling = extract::settle(cs, &|_, _| true);
+    let cost = |plan: &Plan| {
+        choices.emit(g, plan).unwrap_or_else(|e| panic!("{what}: {e}"));
+        Search::new(cs, &settling, plan, &choices.roots).cost()
+    };
+    let of = |how| {
+        let (plan, seconds) = choices.chosen(how).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let again = cost(&plan);
+        assert!(
+            (again - seconds).abs() <= 1e-9 * seconds,
+            "{what}: {seconds:e} s, then {again:e} s"
+        );
+        seconds
+    };
+    let plan = choices.best().unwrap_or_else(|e| panic!("{what}: {e}"));
+    let run = || exact(cs, &settling, &plan, &choices.roots, 3000);
+    let (found, again) = (run(), run());
+    assert!(
+        found.plan.choice == again.plan.choice
+            && found.plan.stored == again.plan.stored
+            && found.looked_at == again.looked_at,
+        "{what}: not the same twice"
+    );
+    let added = cost(&found.plan);
+    assert!(
+        (added - found.seconds).abs() <= 1e-9 * added,
+        "{what}: {added:e} s, not {:e}",
+        found.seconds
+    );
+    Compared {
+        greedy: of(Extract::Greedy),
+        search: of(Extract::Search),
+        exact: added,
+        bound: lower_bound(cs, &settling, &plan, &choices.roots).expect("it is small"),
+        proven: found.proven,
+    }
+}
+
+/// With cycles, too: bound ≤ exact ≤ search ≤ greedy, and exact as cheap as the other branch and bound finds programs to be.
+#[test]
+fn bounds_and_programs_are_in_order() {
+    let random = (0..400).map(|seed| {
+        let (g, choices) = random_choices(seed);
+        (format!("seed {seed}"), g, choices)
+    });
+    let (mut all, mut proven, mut near, mut improved, mut bad) = (0, 0, 0, 0, vec![]);
+    for (what, g, choices) in random.chain(pieces()) {
+        let c = compared(&what, &g, &choices);
+        let above = |a: f64, b: f64| a > b * (1.0 + 1e-9) + 1e-15;
+        if above(c.bound, c.exact) || above(c.exact, c.search) || above(c.search, c.greedy) || !c.greedy.is_finite() {
+            let Compared {
+                greedy,
+                search,
+                exact,
+                bound,
+                ..
+            } = c;
+            bad.push(format!(
+                "{what}: bound {bound:e}, exact {exact:e}, search {search:e}, greedy {greedy:e}"
+            ));
+        }
+        if c.proven {
+            let settling = extract::settle(&choices.classes, &|_, _| true);
+            let other = cheaper(
+                &choices.classes,
+                &settling,
+                &choices.roots,
+                c.exact * 0.999 - 2.0 * LEAST,
+                5_000,
+            );
+            if let Outcome::Cheaper(seconds) = other {
+                bad.push(format!(
+                    "{what}: {:e} s proven, but there is a program of {seconds:e} s",
+                    c.exact
+                ));
+            }
+        }
+        all += 1;
+        proven += c.proven as usize;
+        near += (c.exact <= c.bound * 1.2 + 1e-12) as usize;
+        improved += (c.exact < c.search - LEAST) as usize;
+    }
+    println!(
+        "{all} e-graphs: {proven} proven, {near} within 20 % of the bound, {improved} improved by branch and bound"
+    );
+    assert!(bad.is_empty(), "{} of {all}:\n{}", bad.len(), bad.join("\n"));
+    assert!(
+        proven > all / 2 && near > all / 2,
+        "{proven} proven, {near} near of {all}"
+    );
 }

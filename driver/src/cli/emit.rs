@@ -1,17 +1,20 @@
 //! `brolga emit`: a model at one of the levels, as text.
 
 use super::{CompileArgs, Outcome, print_to};
-use brolga::ir::Target;
-use brolga::levels::{Level, Module, Walk};
+use brolga::ir::{Graph, Target};
+use brolga::levels::{self, Level, Module, Walk};
 use brolga::passes::descend::Choose;
+use brolga::passes::eqsat::saturate::Stop;
 use brolga::passes::lower::Structured;
-use brolga::{Error, backend, source};
+use brolga::{Error, Options, backend, egraph, source};
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A level to print.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
+    /// The e-graph that the optimised tensor graph is chosen from, as JSON (the format of egraph-serialize)
+    Egraph,
     /// The optimised tensor graph
     Tensor,
     /// Structured kernels, with their schedules
@@ -33,6 +36,8 @@ enum Stage {
 #[command(after_help = "\
 Examples:
   brolga emit model.onnx --stage tensor
+  brolga emit model.onnx --stage egraph -o egraph.json
+  brolga emit model.onnx --stage egraph --rounds rounds
   brolga emit model.onnx --stage structured --kernel conv_3 -o kernel.txt
   brolga emit model.onnx --stage asm --target x86-64-v4
   brolga emit model.onnx --stage ptx --target sm_90")]
@@ -45,8 +50,11 @@ pub struct Emit {
     /// Only this structured kernel, with what its time depends on, for `brolga bench` and `brolga space`
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
+    /// Write the e-graph after each round of rewriting to this folder: round-1.json and so on
+    #[arg(long, value_name = "DIR")]
+    rounds: Option<PathBuf>,
     /// Write here instead of to standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "rounds")]
     output: Option<PathBuf>,
     #[command(flatten)]
     compile: CompileArgs,
@@ -55,13 +63,49 @@ pub struct Emit {
 impl Emit {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        print_to(self.output.as_deref(), &self.text()?)
+        match &self.rounds {
+            Some(_) if self.stage != Stage::Egraph => Err("--rounds is for --stage egraph".into()),
+            Some(dir) => self.each_round(dir),
+            None => print_to(self.output.as_deref(), &self.text()?),
+        }
+    }
+
+    /// The model, and the options behind it, where it is a tensor graph.
+    fn graph(&self) -> Result<(Graph, Options), super::Failure> {
+        let options = self.compile.options()?;
+        match source::model(&self.model, &options)? {
+            Module::Tensor(graph) => Ok((graph, options.without_sizes())),
+            _ => Err(Error::file(&self.model, "e-graphs are made of tensor graphs; levels go down only").into()),
+        }
+    }
+
+    /// Writes the e-graph after each round until there are no more. Each is made from the beginning: rounds depend on the graph alone.
+    fn each_round(&self, dir: &Path) -> Outcome {
+        let (graph, options) = self.graph()?;
+        std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+        for round in 1.. {
+            let kept = levels::saturated(&graph, &options, Some(round))?;
+            if kept.report.rounds < round {
+                break;
+            }
+            let text = format!("{:#}\n", egraph::serialized(&kept).to_json());
+            brolga::output::write(&dir.join(format!("round-{round}.json")), text.as_bytes())?;
+            if kept.report.stop != Stop::Rounds {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn text(&self) -> Result<String, super::Failure> {
         let mut options = self.compile.options()?;
         if self.kernel.is_some() && self.stage != Stage::Structured {
             return Err("--kernel is for --stage structured".into());
+        }
+        if self.stage == Stage::Egraph {
+            let (graph, options) = self.graph()?;
+            let kept = levels::saturated(&graph, &options, None)?;
+            return Ok(format!("{:#}\n", egraph::serialized(&kept).to_json()));
         }
         if self.stage == Stage::Ptx && options.target.gpu().is_none() {
             options.target = Target::sm_80();
@@ -79,7 +123,7 @@ impl Emit {
             return Ok(parts.collect());
         }
         let level = match self.stage {
-            Stage::Tensor => Level::Tensor,
+            Stage::Egraph | Stage::Tensor => Level::Tensor,
             Stage::Structured => Level::Structured,
             Stage::Loops | Stage::Ptx => Level::Loops,
             Stage::Program | Stage::Clif | Stage::Asm => Level::Program,

@@ -16,6 +16,7 @@ mod doctor;
 mod emit;
 mod equal;
 mod explain;
+mod extract;
 #[cfg(feature = "text")]
 mod generate;
 mod info;
@@ -117,6 +118,8 @@ enum Command {
     WhyNot(why_not::WhyNot),
     /// Say whether two models are equal by rewrite rules, and by which steps
     Equal(equal::EqualTo),
+    /// Choose the cheapest terms of an e-graph in a file
+    Extract(extract::Extract),
 }
 
 /// What goes wrong: an error for people, or a comparison, a check or an examination whose bad result has been printed.
@@ -175,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::CheckProof(c) => c.run(),
         Command::WhyNot(c) => c.run(),
         Command::Equal(c) => c.run(),
+        Command::Extract(c) => c.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -500,8 +504,8 @@ impl CompileArgs {
             rules: self.rules.selection()?,
             unchecked_rules: self.rules.unchecked_rules,
             aliases: self.aliases.clone(),
+            judge: self.remarks,
             verify: self.verify_each || read.verify,
-            missed: self.remarks,
             print_after: self.print_ir_after.clone().map(|which| {
                 let observer: brolga::options::Observer = Arc::new(|pass: &str, ir: &str| {
                     // Where standard error is closed, nobody is left to tell.

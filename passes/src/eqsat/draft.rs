@@ -20,7 +20,7 @@ const MANY: usize = 48;
 const FAR: usize = 2000;
 
 /// What a byte of a constant that is computed at compile time costs: of equal programs, the smaller artefact.
-const PER_CONSTANT_BYTE: f64 = 1e-15;
+pub(super) const PER_CONSTANT_BYTE: f64 = 1e-15;
 
 /// What counts as an improvement, in seconds.
 pub const LEAST: f64 = 1e-9;
@@ -366,24 +366,40 @@ impl<'a> Draft<'a> {
         if part.role.is_step() {
             return self.cs.model.kernel(choice.work.compute, choice.work.memory);
         }
+        match self.roofline(c) {
+            None => f64::INFINITY,
+            Some(k) if k.form == Form::Tensor => 0.0,
+            Some(_) if self.cs.constant[c] => PER_CONSTANT + self.cs.model.bytes(self.cs.ty(c)) * PER_CONSTANT_BYTE,
+            Some(k) => self.cs.model.kernel(k.compute, k.memory),
+        }
+    }
+
+    /// What the kernel does that stores a stream; `None` when it is not legal.
+    fn roofline(&mut self, c: At) -> Option<Roofline> {
+        let choice = &self.cs.choices[c][self.choice[c] as usize];
         self.marks.clear();
         let mut kernel = Tally::default();
-        let Some((form, _)) = self.stream(&mut kernel, c) else {
-            return f64::INFINITY;
+        let (form, _) = self.stream(&mut kernel, c)?;
+        let made = |i: usize| {
+            let o = choice.operands[i];
+            self.stored[o] && self.is_stream(o) && !self.is_reshape(o) && !self.is_given(o)
         };
-        if form == Form::Tensor {
-            0.0
-        } else if self.cs.constant[c] {
-            PER_CONSTANT + self.cs.model.bytes(self.cs.ty(c)) * PER_CONSTANT_BYTE
-        } else {
-            let made = |i: usize| {
-                let o = choice.operands[i];
-                self.stored[o] && self.is_stream(o) && !self.is_reshape(o) && !self.is_given(o)
-            };
-            let (compute, untouched) = self.cs.spared(choice, made);
-            let memory = kernel.memory.max(0.0) + self.cs.traffic[c] - untouched;
-            self.cs.model.kernel(kernel.compute - compute, memory.max(0.0))
-        }
+        let (compute, untouched) = self.cs.spared(choice, made);
+        let memory = kernel.memory.max(0.0) + self.cs.traffic[c] - untouched;
+        Some(Roofline {
+            stores: c,
+            form,
+            compute: kernel.compute - compute,
+            memory: memory.max(0.0),
+        })
+    }
+
+    /// The kernels that run with the model, but for those of steps.
+    pub(super) fn kernels(&mut self) -> Vec<Roofline> {
+        let stored = |s: &Self, c: At| s.is_live(c) && s.stored[c] && s.is_stream(c) && !s.cs.constant[c];
+        let all: Vec<At> = (0..self.choice.len()).filter(|&c| stored(self, c)).collect();
+        let kernels = all.into_iter().filter_map(|c| self.roofline(c));
+        kernels.filter(|k| k.form != Form::Tensor).collect()
     }
 
     /// The form of a class that a kernel computes, and whether it is rough; `None` when the kernel is not legal.
@@ -469,6 +485,18 @@ impl<'a> Draft<'a> {
             Undo::Pushed(o) | Undo::Removed(o, ..) => o,
         })
     }
+}
+
+/// What a kernel does.
+pub(super) struct Roofline {
+    /// The class that it stores.
+    pub stores: At,
+    /// Its form.
+    pub form: Form,
+    /// Seconds of arithmetic.
+    pub compute: f64,
+    /// Seconds of memory.
+    pub memory: f64,
 }
 
 /// A kernel being added up.

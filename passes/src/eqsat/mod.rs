@@ -18,12 +18,14 @@
 
 pub mod account;
 mod apply;
+pub mod bound;
 pub mod build;
 pub mod check;
 pub mod cost;
 mod decision;
 pub mod derive;
 mod draft;
+pub mod exact;
 pub mod extract;
 pub mod functions;
 mod generate;
@@ -37,6 +39,8 @@ mod options;
 mod parts;
 mod plan;
 mod predicates;
+mod quality;
+mod relax;
 pub mod rules;
 pub mod saturate;
 pub mod search;
@@ -57,12 +61,13 @@ use decision::{Alternatives, To};
 use egg::Language;
 use extract::{At, Choice, Classes, Settling};
 pub use plan::Plan;
+pub use quality::{Extract, Quality};
 use rules::RuleSet;
 use saturate::{Limits, Report};
 use search::{Search, Way};
 pub use selection::{Forgetful, Fp, Rules, Selection, UserRules, Verdicts};
 pub use sorts::Sort;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// The pass.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +78,8 @@ pub struct EqSat {
     pub nodes: usize,
     /// `iters=N`: rounds; 0 for the default.
     pub iters: usize,
+    /// `extract=greedy|search|exact`: how a program is chosen.
+    pub extract: Extract,
     /// `decide=FILE`: what is decided otherwise than the extraction does.
     pub decisions: Vec<DecisionFile>,
 }
@@ -101,27 +108,39 @@ impl TensorPass for EqSat {
             cx.remarks
                 .push(format!("eqsat: fp={fp} leaves out {}", left_out.join(", ")));
         }
-        let limits = self.limits(g);
+        let mut limits = self.limits(g);
+        if let Some(Some(rounds)) = cx.keep {
+            limits.iters = limits.iters.min(rounds);
+        }
         let (choices, report) = Choices::saturated(g, &set, limits, &cx.target).map_err(fail)?;
         tracing::debug!("eqsat: {report}");
         cx.remarks.push(format!("eqsat: {report}"));
         let own: Vec<Decision> = self.decisions.iter().flat_map(|f| f.decisions.clone()).collect();
         let mut decisions = own.clone();
         decisions.extend(cx.decide.iter().flat_map(|d| d.decisions(g)));
-        let mut made = choices.program(g, &decisions, cx)?;
+        let mut made = choices.program(g, self.extract, &decisions, cx)?;
         if cx.decide.as_ref().is_some_and(|d| !d.accepts(g, &made.graph)) {
             let why = "the program that comes of it is not the one that was meant";
-            made = choices.program(g, &own, cx)?;
+            made = choices.program(g, self.extract, &own, cx)?;
             let missed = decisions.split_off(own.len()).into_iter();
             made.decided.extend(missed.map(|decision| Decided {
                 decision,
                 result: Err(why.into()),
             }));
         }
+        cx.remarks.extend(made.quality.map(|q| format!("eqsat: {q}")));
         cx.remarks.extend(made.decided.iter().map(|d| format!("eqsat: {d}")));
         cx.remarks.extend(made.layouts.map(|c| format!("eqsat: {c}")));
         cx.remarks.extend(made.missed.iter().map(|m| format!("eqsat: {m}")));
         (cx.decided, cx.alternatives) = (made.decided, made.alternatives);
+        if cx.keep.is_some() {
+            let origins = g.nodes.iter().map(|n| n.origin.clone()).collect();
+            cx.egraph = Some(Kept {
+                choices,
+                report,
+                origins,
+            });
+        }
         Ok(made.graph)
     }
 }
@@ -138,9 +157,20 @@ impl EqSat {
     }
 }
 
+/// A saturated e-graph that was kept.
+pub struct Kept {
+    /// What it offers.
+    pub choices: Choices,
+    /// What saturation did.
+    pub report: Report,
+    /// The origins of the nodes of the graph that it was made of, by position.
+    pub origins: Vec<Arc<str>>,
+}
+
 /// A program, and what was and could be decided about it.
 struct Made {
     graph: Graph,
+    quality: Option<Quality>,
     layouts: Option<layouts::Chosen>,
     decided: Vec<Decided>,
     alternatives: Vec<Alternative>,
@@ -260,7 +290,7 @@ impl Choices {
     }
 
     /// The program that is best but for some decisions, with its layouts; what else could be decided where the context asks.
-    fn program(&self, source: &Graph, decisions: &[Decision], cx: &Context) -> Result<Made, NodeError> {
+    fn program(&self, source: &Graph, how: Extract, decisions: &[Decision], cx: &Context) -> Result<Made, NodeError> {
         let fail = |message: String| NodeError {
             node: String::new(),
             message,
@@ -268,7 +298,7 @@ impl Choices {
         let (about_layouts, about_values): (Vec<_>, Vec<_>) = decisions.iter().cloned().partition(Decision::is_layout);
         let mut open = Alternatives::default();
         let settling = extract::settle(&self.classes, &|_, _| true);
-        let mut search = self.searched(&settling).map_err(fail)?;
+        let (mut search, exact) = self.extracted(&settling, how).map_err(fail)?;
         let mut decided = vec![];
         if cx.explore || !about_values.is_empty() {
             let names = self.names(source);
@@ -278,14 +308,19 @@ impl Choices {
             }
         }
         let cut = self.emit(source, &search.plan()).map_err(fail)?;
-        let missed = match cx.missed {
+        let missed = match cx.judge {
             true => missed::missed(&self.classes, &self.roots, &mut search, &|c| self.origin(source, c)),
             false => vec![],
         };
+        let quality = (cx.judge || exact.is_some()).then(|| Quality {
+            exact,
+            ..self.quality(&mut search, &settling, &self.names(source))
+        });
         let asked = cx.explore.then_some(&mut open);
         let (graph, layouts) = layouts::choose(&cut, &cx.target, about_layouts, &mut decided, asked)?;
         Ok(Made {
             graph,
+            quality,
             layouts,
             decided,
             alternatives: open.sorted(),
@@ -359,6 +394,54 @@ impl Choices {
             let about = format!("{now} {}", self.classes.ty(c));
             open.add(Decision { value, to }, about, seconds);
         }
+    }
+
+    /// A program as it is to be chosen, and what branch and bound did where it ran.
+    fn extracted<'a>(
+        &'a self,
+        settling: &'a Settling,
+        how: Extract,
+    ) -> Result<(Search<'a>, Option<(bool, usize)>), String> {
+        let (cs, roots) = (&self.classes, &self.roots[..]);
+        Ok(match how {
+            Extract::Greedy => {
+                let greedy = Plan::new(cs, &settling.of, roots)?;
+                (Search::new(cs, settling, &greedy, roots), None)
+            }
+            Extract::Search => (self.searched(settling)?, None),
+            Extract::Exact => {
+                let exact = exact::exact(cs, settling, &self.searched(settling)?.plan(), roots, 0);
+                let search = Search::new(cs, settling, &exact.plan, roots);
+                (search, Some((exact.proven, exact.looked_at)))
+            }
+        })
+    }
+
+    /// How good a program is.
+    fn quality(&self, search: &mut Search, settling: &Settling, names: &[Option<String>]) -> Quality {
+        let mut open = Alternatives::default();
+        self.explore(search, names, &mut open);
+        let each = |a: Alternative| {
+            let seconds = a.seconds / a.decisions.len() as f64;
+            a.decisions.into_iter().next().map(|d| (d, seconds))
+        };
+        let others = open.sorted().into_iter().filter_map(each);
+        Quality {
+            seconds: search.cost(),
+            bound: bound::lower_bound(&self.classes, settling, &search.plan(), &self.roots),
+            exact: None,
+            runner_up: others.min_by(|a, b| a.1.total_cmp(&b.1)),
+        }
+    }
+
+    /// The program that is chosen in some way, and its seconds.
+    ///
+    /// # Errors
+    /// When a result has no kernel.
+    pub fn chosen(&self, how: Extract) -> Result<(Plan, f64), String> {
+        let settling = extract::settle(&self.classes, &|_, _| true);
+        let (search, _) = self.extracted(&settling, how)?;
+        Ok((search.plan(), search.cost()))
     }
 
     /// The cheapest program found.

@@ -1,6 +1,6 @@
 //! The options of the e-graph pass.
 
-use super::{Decision, DecisionFile, EqSat};
+use super::{Decision, DecisionFile, EqSat, Extract};
 use crate::pass::{Setting, Settings, number};
 
 impl Settings for EqSat {
@@ -48,6 +48,21 @@ impl Settings for EqSat {
             get: |p| (p.iters > 0).then(|| p.iters.to_string()).into_iter().collect(),
             set: |p, value, _| {
                 p.iters = number(value)?;
+                Ok(())
+            },
+        },
+        Setting {
+            name: "extract",
+            default: "search",
+            meaning: "how a program is chosen: greedy, search (that, improved by local search) or exact (that, by branch and bound)",
+            get: |p| {
+                (p.extract != Extract::default())
+                    .then(|| p.extract.name().to_owned())
+                    .into_iter()
+                    .collect()
+            },
+            set: |p, value, _| {
+                p.extract = value.parse()?;
                 Ok(())
             },
         },
