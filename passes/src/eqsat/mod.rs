@@ -33,6 +33,7 @@ mod matching;
 mod options;
 mod plan;
 mod predicates;
+mod repeats;
 pub mod rules;
 pub mod saturate;
 pub mod search;
@@ -52,6 +53,7 @@ use decision::{Alternatives, To};
 use egg::Language;
 use extract::{At, Choice, Classes, Settling};
 pub use plan::Plan;
+use repeats::Folded;
 use rules::RuleSet;
 use saturate::{Limits, Report};
 use search::{Search, Way};
@@ -65,6 +67,8 @@ const NODES_PER_OPERATION: usize = 60;
 const LEAST_NODES: usize = 4000;
 /// Rounds by default: transposes move by one operation in each.
 const ROUNDS: usize = 40;
+/// The share of a program's time that it may take to store what is between repeated layers.
+const CUT: f64 = 0.005;
 
 /// The pass.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +81,8 @@ pub struct EqSat {
     pub iters: usize,
     /// `decide=FILE`: what is decided otherwise than the extraction does.
     pub decisions: Vec<DecisionFile>,
+    /// `fold=off`: layers that are alike are each optimised by themselves.
+    pub unfolded: bool,
 }
 
 /// A file of decisions.
@@ -103,15 +109,18 @@ impl TensorPass for EqSat {
             cx.remarks
                 .push(format!("eqsat: fp={fp} leaves out {}", left_out.join(", ")));
         }
-        let nodes = if self.nodes > 0 {
-            self.nodes
-        } else {
-            (g.nodes.len() * NODES_PER_OPERATION).max(LEAST_NODES)
-        };
-        let limits = Limits {
-            nodes,
-            iters: if self.iters > 0 { self.iters } else { ROUNDS },
-        };
+        // Who decides about values, names those of the whole program.
+        let decides = !self.decisions.is_empty() || cx.decide.is_some() || cx.explore;
+        if !self.unfolded
+            && !decides
+            && let Some(folded) = repeats::fold(g, &set)?
+            && let Some(cut) = self.layer_by_layer(&folded, &set, cx).map_err(fail)?
+        {
+            let (graph, layouts) = layouts::choose(&cut, &cx.target, vec![], &mut vec![], None)?;
+            cx.remarks.extend(layouts.map(|c| format!("eqsat: {c}")));
+            return Ok(graph);
+        }
+        let limits = self.limits(g);
         let (choices, report) = Choices::saturated(g, &set, limits, &cx.target).map_err(fail)?;
         tracing::debug!("eqsat: {report}");
         cx.remarks.push(format!("eqsat: {report}"));
@@ -132,6 +141,47 @@ impl TensorPass for EqSat {
         cx.remarks.extend(made.layouts.map(|c| format!("eqsat: {c}")));
         (cx.decided, cx.alternatives) = (made.decided, made.alternatives);
         Ok(made.graph)
+    }
+}
+
+impl EqSat {
+    /// How far saturation of a graph may go.
+    fn limits(&self, g: &Graph) -> Limits {
+        let by_size = (g.nodes.len() * NODES_PER_OPERATION).max(LEAST_NODES);
+        Limits {
+            nodes: if self.nodes > 0 { self.nodes } else { by_size },
+            iters: if self.iters > 0 { self.iters } else { ROUNDS },
+        }
+    }
+
+    /// The cut graph of a graph whose repeated layers are optimised once; `None` where that would not be sound.
+    fn layer_by_layer(&self, folded: &Folded, set: &RuleSet, cx: &mut Context) -> Result<Option<Graph>, String> {
+        let mut built = build::build(&folded.graph)?;
+        if !folded.is_sound(&built.same) {
+            return Ok(None);
+        }
+        built.batches = cost::batches(folded.source);
+        let same = std::mem::take(&mut built.same);
+        let (mut choices, report) = Choices::of(built, set, self.limits(&folded.graph), &cx.target)?;
+        choices.classes.times = folded.times(&choices.classes, &same);
+        let (eg, cs) = (&choices.eg, &choices.classes);
+        let settling = extract::settle(cs, &|_, _| true);
+        let search = choices.searched(&settling)?;
+        let (plan, most) = (search.plan(), CUT * search.cost());
+        let lost = folded.lost(cs, &plan, &choices.roots)?;
+        if lost > most {
+            let (ms, all) = (lost * 1e3, search.cost() * 1e3);
+            cx.remarks.push(format!(
+                "eqsat: not folded: to store what is between layers may take {ms:.3} ms of {all:.3} ms"
+            ));
+            return Ok(None);
+        }
+        let mut cut = plan::emit(folded.source, eg, cs, &plan, &choices.roots, Some((folded, &same)))?;
+        cut.prune();
+        cx.remarks.push(format!("eqsat: {folded}"));
+        tracing::debug!("eqsat: {report}");
+        cx.remarks.push(format!("eqsat: {report}"));
+        Ok(Some(cut))
     }
 }
 
@@ -201,7 +251,16 @@ impl Choices {
     /// # Errors
     /// When a rule is wrong or the graph is not valid.
     pub fn saturated(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<(Choices, Report), String> {
-        let mut built = build::build(g)?;
+        Choices::of(build::build(g)?, set, limits, target)
+    }
+
+    /// The same of a graph in an e-graph.
+    fn of(
+        mut built: build::Built,
+        set: &RuleSet,
+        limits: Limits,
+        target: &Target,
+    ) -> Result<(Choices, Report), String> {
         let mut imported = vec![];
         let mut decomposed = |eg: &lang::EGraph| imported = build::operations(eg);
         let report = saturate::saturate_seen(&mut built.eg, set, limits, &mut decomposed).map_err(|e| e.to_string())?;
@@ -372,7 +431,7 @@ impl Choices {
     /// # Errors
     /// When the program lacks what a result needs.
     pub fn emit(&self, source: &Graph, plan: &Plan) -> Result<Graph, String> {
-        let mut out = plan::emit(source, &self.eg, &self.classes, plan, &self.roots)?;
+        let mut out = plan::emit(source, &self.eg, &self.classes, plan, &self.roots, None)?;
         out.prune();
         Ok(out)
     }
