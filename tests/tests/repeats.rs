@@ -178,7 +178,7 @@ fn random_layers_compute_the_same() {
         both[0] += seconds(&once);
         both[1] += seconds(&each);
     }
-    assert!(folded > 100, "{folded} folded");
+    assert!(folded > 60, "{folded} folded");
     assert!(
         both[0] < DEARER * both[1],
         "all together {} times as dear",
@@ -231,7 +231,7 @@ fn ends_and_results_of_layers_are_read() {
     let drawn = [
         (Some(2), None, None, Some(whole)),
         (Some(5), Some(1), None, Some(whole)),
-        (None, Some(3), None, Some(whole)),
+        (None, Some(0), None, Some(whole)),
         (None, None, Some(0), Some("eqsat: folded: 5 × 6 operations")),
         (None, None, Some(3), Some("eqsat: folded: 3 × 6 operations")),
     ];
@@ -245,7 +245,11 @@ fn ends_and_results_of_layers_are_read() {
         .graph(&mut r);
         let (once, remark) = cut(&g, false);
         let starts = |r: &String| says.is_some_and(|s| r.starts_with(s));
-        assert!(remark.as_ref().is_some_and(starts), "{remark:?}, expected {says:?}");
+        let drawn = (tapped, inner, other);
+        assert!(
+            remark.as_ref().is_some_and(starts),
+            "{drawn:?}: {remark:?}, expected {says:?}"
+        );
         agree(&g, &once, &mut r);
     }
 }
