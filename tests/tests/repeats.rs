@@ -233,7 +233,7 @@ fn ends_and_results_of_layers_are_read() {
         (Some(5), Some(1), None, Some(whole)),
         (None, Some(0), None, Some(whole)),
         (None, None, Some(0), Some("eqsat: folded: 5 × 6 operations")),
-        (None, None, Some(3), Some("eqsat: folded: 3 × 6 operations")),
+        (None, None, Some(5), Some("eqsat: folded: 5 × 6 operations")),
     ];
     for (tapped, inner, other, says) in drawn {
         let g = Drawn {
