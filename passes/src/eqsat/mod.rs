@@ -11,6 +11,8 @@
 //!                                        %3 = store(%2)
 //! ```
 //!
+//! Layers that are alike are found before, and one is optimised for all ([`repeats`]).
+//!
 //! What is decided can be decided otherwise, and what could be is told ([`decision`]).
 //!
 //! The cut representation and this extraction are the project's own; the e-graph is `egg` (Willsey et al., "egg: fast and

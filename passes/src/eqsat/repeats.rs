@@ -2,7 +2,7 @@
 //!
 //! A chain of layers ([`chains`]) becomes one layer of a smaller graph. What goes into it is an input there, so nothing is
 //! assumed about it that does not hold for all; what comes out is a result. Rules and extraction see that graph, and what stands
-//! for n layers costs n times. The program that is chosen is unrolled when it is emitted ([`unroll`]): what depends on what
+//! for n layers costs n times. The program that is chosen is unrolled when it is emitted ([`unrolled`]): what depends on what
 //! goes into a layer, or on constants that differ, once for each layer, with the constants and names of its own.
 //!
 //! ```text
@@ -16,7 +16,7 @@
 //! equal. Rules know too which small constants equal each other, which has to hold alike ([`Folded::is_sound`]).
 
 mod chains;
-mod unroll;
+mod unrolled;
 
 use super::rules::RuleSet;
 use brolga_ir::graph::Input;
@@ -24,7 +24,7 @@ use brolga_ir::{Def, Graph, Node, NodeError, Value};
 use chains::Chain;
 use rustc_hash::FxHashMap;
 use std::fmt;
-pub(super) use unroll::{Leaf, Unrolled};
+pub(super) use unrolled::{Leaf, Unrolled};
 
 /// What an input of the folded graph stands for that the graph does not have.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ pub(super) struct Folded<'g> {
 /// When the graph is not valid.
 pub(super) fn fold<'g>(source: &'g Graph, set: &RuleSet) -> Result<Option<Folded<'g>>, NodeError> {
     let mut chains = chains::find(source, set);
-    chains.truncate(unroll::MOST);
+    chains.truncate(unrolled::MOST);
     if chains.is_empty() {
         return Ok(None);
     }
