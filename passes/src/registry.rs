@@ -245,7 +245,7 @@ mod tests {
         );
         assert_eq!(
             error("eqsat{speed=9}"),
-            "pipeline:1: there is no option `speed`, expected rules, add, fp, nodes, iters, decide"
+            "pipeline:1: there is no option `speed`, expected rules, add, fp, nodes, iters, fold, decide"
         );
         assert_eq!(
             error("eqsat{nodes=many}"),

@@ -20,6 +20,8 @@ pub struct Built {
     pub roots: Vec<Id>,
     /// The symbols that count examples, for the cost model.
     pub batches: Vec<Symbol>,
+    /// For every constant of the graph the first that equals it, as far as constants are compared.
+    pub same: Vec<u32>,
 }
 
 /// The e-graph of a graph.
@@ -77,6 +79,7 @@ pub fn build(g: &Graph) -> Result<Built, String> {
         tensors,
         roots,
         batches: super::cost::batches(g),
+        same,
     })
 }
 

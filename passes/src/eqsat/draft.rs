@@ -173,6 +173,12 @@ impl<'a> Draft<'a> {
         self.results[c] || self.users[c].iter().any(|&u| self.results[u] && self.is_store(u))
     }
 
+    /// How many classes read a class, each as often as it is computed for each time that this one is.
+    pub(super) fn readers(&self, c: At) -> f64 {
+        let times = self.users[c].iter().map(|&u| self.cs.times[u]);
+        times.sum::<f64>() / self.cs.times[c]
+    }
+
     /// True for a class in use that stores another.
     pub(super) fn is_store(&self, c: At) -> bool {
         matches!(self.cs.choices[c][self.choice[c] as usize].term, Term::Store(_))
@@ -336,7 +342,7 @@ impl<'a> Draft<'a> {
         dirty.sort_unstable();
         self.lost = 0.0;
         for &c in &dirty {
-            let s = self.kernel_of(c);
+            let s = self.kernel_of(c) * self.cs.times[c];
             if s.is_infinite() && self.seconds[c].is_finite() {
                 self.lost += self.seconds[c];
             }

@@ -129,6 +129,8 @@ pub struct Classes {
     pub constant: Vec<bool>,
     /// Which classes are one value everywhere, and of known sizes.
     pub splat: Vec<bool>,
+    /// How often each is computed where it is computed once: what is in a layer that stands for several, once in each of them.
+    pub times: Vec<f64>,
 }
 
 impl Classes {
@@ -153,6 +155,7 @@ impl Classes {
             types: ids.iter().map(ty).collect(),
             constant: ids.iter().map(|&id| eg[id].data.constant).collect(),
             splat: ids.iter().map(is_number).collect(),
+            times: vec![1.0; ids.len()],
             choices: vec![],
             traffic: vec![],
             ids,

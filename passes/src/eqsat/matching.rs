@@ -11,7 +11,7 @@ use super::apply::stream_of;
 use super::functions::Arg;
 use super::lang::{EGraph, Kind, OpId, Term};
 use super::rules::{Head, Law, Link, Literal, Pat, Side};
-use brolga_ir::{DType, Number, Tensor};
+use brolga_ir::{DType, Number, Tensor, ops};
 use egg::Id;
 use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
@@ -331,7 +331,8 @@ impl Frontier {
 
 /// Which rules can match at a class that holds a term, and with which root: a rule and a root of it are a pair.
 pub struct Index {
-    by_op: FxHashMap<OpId, Vec<Root>>,
+    /// By the operator's position.
+    by_op: Vec<Vec<Root>>,
     loads: Vec<Root>,
     /// The operators that a rule's left sides cannot match without.
     needs: Vec<Vec<OpId>>,
@@ -343,42 +344,43 @@ pub struct Index {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Root {
     /// The rule's position.
-    pub rule: usize,
+    pub rule: u32,
     /// The root's.
-    pub side: usize,
+    pub side: u16,
     /// The depth of its left side.
-    depth: usize,
+    depth: u16,
 }
 
 impl Index {
     /// The index of laws, by their position.
     pub fn new<'a>(laws: impl Iterator<Item = Option<&'a Law>>) -> Index {
         let mut index = Index {
-            by_op: FxHashMap::default(),
+            by_op: vec![vec![]; ops::all().len()],
             loads: vec![],
             needs: vec![],
             deepest: 0,
         };
-        for (rule, law) in laws.enumerate() {
+        for (rule, law) in (0..).zip(laws) {
             let mut needs = vec![];
             law.iter().for_each(|l| l.for_each_op(&mut |op| needs.push(op)));
             needs.sort_unstable();
             needs.dedup();
             index.needs.push(needs);
             let Some(law) = law else { continue };
-            for (side, Side { left, .. }) in law.sides.iter().enumerate() {
+            for (side, Side { left, .. }) in (0..).zip(&law.sides) {
+                let depth = left.depth();
+                index.deepest = index.deepest.max(depth);
                 let root = Root {
                     rule,
                     side,
-                    depth: left.depth(),
+                    depth: u16::try_from(depth).unwrap_or(u16::MAX),
                 };
-                index.deepest = index.deepest.max(root.depth);
                 match left {
-                    Pat::Op(Head::Op(op), ..) => index.by_op.entry(*op).or_default().push(root),
+                    Pat::Op(Head::Op(op), ..) => index.by_op[op.index()].push(root),
                     Pat::Op(Head::Family(f), ..) => {
                         law.families[*f]
                             .iter()
-                            .for_each(|op| index.by_op.entry(*op).or_default().push(root));
+                            .for_each(|op| index.by_op[op.index()].push(root));
                     }
                     _ => index.loads.push(root),
                 }
@@ -396,16 +398,20 @@ impl Index {
     /// The roots that may match at a class when something changed at a distance below it, sorted.
     pub fn roots_at(&self, eg: &EGraph, class: Id, distance: usize) -> SmallVec<[Root; 64]> {
         let mut out = SmallVec::new();
-        let deep = |r: &Root| r.depth >= distance;
+        let deep = |r: &Root| r.depth as usize >= distance;
         for t in &eg[class].nodes {
-            match t {
-                Term::Op(op, _) => out.extend(self.by_op.get(op).into_iter().flatten().copied().filter(deep)),
-                Term::Load(_) | Term::Store(_) => out.extend(self.loads.iter().copied().filter(deep)),
-                _ => {}
-            }
+            let roots = match t {
+                Term::Op(op, _) => &self.by_op[op.index()],
+                Term::Load(_) | Term::Store(_) => &self.loads,
+                _ => continue,
+            };
+            out.extend(roots.iter().copied().filter(deep));
         }
-        out.sort_unstable();
-        out.dedup();
+        // Those of one operator are in order.
+        if eg[class].nodes.len() > 1 {
+            out.sort_unstable();
+            out.dedup();
+        }
         out
     }
 }

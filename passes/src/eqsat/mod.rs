@@ -11,6 +11,8 @@
 //!                                        %3 = store(%2)
 //! ```
 //!
+//! Layers that are alike are found before, and one is optimised for all ([`repeats`]).
+//!
 //! What is decided can be decided otherwise, and what could be is told ([`decision`]).
 //!
 //! The cut representation and this extraction are the project's own; the e-graph is `egg` (Willsey et al., "egg: fast and
@@ -41,6 +43,7 @@ mod plan;
 mod predicates;
 mod quality;
 mod relax;
+mod repeats;
 pub mod rules;
 pub mod saturate;
 pub mod search;
@@ -62,12 +65,16 @@ use egg::Language;
 use extract::{At, Choice, Classes, Settling};
 pub use plan::Plan;
 pub use quality::{Extract, Quality};
+use repeats::Folded;
 use rules::RuleSet;
 use saturate::{Limits, Report};
 use search::{Search, Way};
 pub use selection::{Forgetful, Fp, Rules, Selection, UserRules, Verdicts};
 pub use sorts::Sort;
 use std::sync::{Arc, LazyLock};
+
+/// The share of a program's time that it may take to store what is between repeated layers.
+const CUT: f64 = 0.005;
 
 /// The pass.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +89,8 @@ pub struct EqSat {
     pub extract: Extract,
     /// `decide=FILE`: what is decided otherwise than the extraction does.
     pub decisions: Vec<DecisionFile>,
+    /// `fold=off`: layers that are alike are each optimised by themselves.
+    pub unfolded: bool,
 }
 
 /// A file of decisions.
@@ -108,6 +117,16 @@ impl TensorPass for EqSat {
             cx.remarks
                 .push(format!("eqsat: fp={fp} leaves out {}", left_out.join(", ")));
         }
+        // Who decides about values, or reads the e-graph, names those of the whole program.
+        let decides = !self.decisions.is_empty() || cx.decide.is_some() || cx.explore || cx.keep.is_some();
+        if !self.unfolded
+            && !decides
+            && let Some(folded) = repeats::fold(g, &set)?
+            && let Some(made) = self.layer_by_layer(&folded, &set, cx)?
+        {
+            cx.remarks.extend(made.remarks());
+            return Ok(made.graph);
+        }
         let mut limits = self.limits(g);
         if let Some(Some(rounds)) = cx.keep {
             limits.iters = limits.iters.min(rounds);
@@ -128,10 +147,7 @@ impl TensorPass for EqSat {
                 result: Err(why.into()),
             }));
         }
-        cx.remarks.extend(made.quality.map(|q| format!("eqsat: {q}")));
-        cx.remarks.extend(made.decided.iter().map(|d| format!("eqsat: {d}")));
-        cx.remarks.extend(made.layouts.map(|c| format!("eqsat: {c}")));
-        cx.remarks.extend(made.missed.iter().map(|m| format!("eqsat: {m}")));
+        cx.remarks.extend(made.remarks());
         (cx.decided, cx.alternatives) = (made.decided, made.alternatives);
         if cx.keep.is_some() {
             let origins = g.nodes.iter().map(|n| n.origin.clone()).collect();
@@ -155,6 +171,50 @@ impl EqSat {
             iters: or(self.iters, usual.iters),
         }
     }
+
+    /// The program of a graph whose repeated layers are optimised once; `None` where that would not be sound.
+    fn layer_by_layer(&self, folded: &Folded, set: &RuleSet, cx: &mut Context) -> Result<Option<Made>, NodeError> {
+        let fail = |message: String| NodeError {
+            node: String::new(),
+            message,
+        };
+        let mut built = build::build(&folded.graph).map_err(fail)?;
+        if !folded.is_sound(&built.same) {
+            return Ok(None);
+        }
+        built.batches = cost::batches(folded.source);
+        let same = std::mem::take(&mut built.same);
+        let limits = self.limits(&folded.graph);
+        let (mut choices, report) = Choices::watched(built, set, limits, &cx.target, &mut ()).map_err(fail)?;
+        choices.classes.times = folded.times(&choices.classes, &same);
+        let (eg, cs) = (&choices.eg, &choices.classes);
+        let settling = extract::settle(cs, &|_, _| true);
+        let (mut search, exact) = choices.extracted(&settling, self.extract).map_err(fail)?;
+        let (plan, most) = (search.plan(), CUT * search.cost());
+        let lost = folded.lost(cs, &plan, &choices.roots).map_err(fail)?;
+        if lost > most {
+            let (ms, all) = (lost * 1e3, search.cost() * 1e3);
+            cx.remarks.push(format!(
+                "eqsat: not folded: to store what is between layers may take {ms:.3} ms of {all:.3} ms"
+            ));
+            return Ok(None);
+        }
+        let mut cut = plan::emit(folded.source, eg, cs, &plan, &choices.roots, Some((folded, &same))).map_err(fail)?;
+        cut.prune();
+        cx.remarks.push(format!("eqsat: {folded}"));
+        tracing::debug!("eqsat: {report}");
+        cx.remarks.push(format!("eqsat: {report}"));
+        let (quality, missed) = choices.judged(&folded.graph, &mut search, &settling, exact, cx);
+        let (graph, layouts) = layouts::choose(&cut, &cx.target, vec![], &mut vec![], None)?;
+        Ok(Some(Made {
+            graph,
+            quality,
+            layouts,
+            decided: vec![],
+            alternatives: vec![],
+            missed,
+        }))
+    }
 }
 
 /// A saturated e-graph that was kept.
@@ -175,6 +235,18 @@ struct Made {
     decided: Vec<Decided>,
     alternatives: Vec<Alternative>,
     missed: Vec<missed::Missed>,
+}
+
+impl Made {
+    /// What there is to say about it.
+    fn remarks(&self) -> Vec<String> {
+        let quality = self.quality.iter().map(ToString::to_string);
+        let decided = self.decided.iter().map(ToString::to_string);
+        let layouts = self.layouts.iter().map(ToString::to_string);
+        let missed = self.missed.iter().map(ToString::to_string);
+        let all = quality.chain(decided).chain(layouts).chain(missed);
+        all.map(|r| format!("eqsat: {r}")).collect()
+    }
 }
 
 /// The embedded rules that are used where nobody says otherwise: all but those that are approximate.
@@ -308,14 +380,7 @@ impl Choices {
             }
         }
         let cut = self.emit(source, &search.plan()).map_err(fail)?;
-        let missed = match cx.judge {
-            true => missed::missed(&self.classes, &self.roots, &mut search, &|c| self.origin(source, c)),
-            false => vec![],
-        };
-        let quality = (cx.judge || exact.is_some()).then(|| Quality {
-            exact,
-            ..self.quality(&mut search, &settling, &self.names(source))
-        });
+        let (quality, missed) = self.judged(source, &mut search, &settling, exact, cx);
         let asked = cx.explore.then_some(&mut open);
         let (graph, layouts) = layouts::choose(&cut, &cx.target, about_layouts, &mut decided, asked)?;
         Ok(Made {
@@ -326,6 +391,26 @@ impl Choices {
             alternatives: open.sorted(),
             missed,
         })
+    }
+
+    /// How good a program is, and what it does not fuse, where somebody wants to know.
+    fn judged(
+        &self,
+        source: &Graph,
+        search: &mut Search,
+        settling: &Settling,
+        exact: Option<(bool, usize)>,
+        cx: &Context,
+    ) -> (Option<Quality>, Vec<missed::Missed>) {
+        let missed = match cx.judge {
+            true => missed::missed(&self.classes, &self.roots, search, &|c| self.origin(source, c)),
+            false => vec![],
+        };
+        let quality = (cx.judge || exact.is_some()).then(|| Quality {
+            exact,
+            ..self.quality(search, settling, &self.names(source))
+        });
+        (quality, missed)
     }
 
     /// The names of the nodes that a class came from.
@@ -491,7 +576,7 @@ impl Choices {
     /// # Errors
     /// When the program lacks what a result needs.
     pub fn emit(&self, source: &Graph, plan: &Plan) -> Result<Graph, String> {
-        let mut out = plan::emit(source, &self.eg, &self.classes, plan, &self.roots)?;
+        let mut out = plan::emit(source, &self.eg, &self.classes, plan, &self.roots, None)?;
         out.prune();
         Ok(out)
     }

@@ -67,6 +67,20 @@ impl Settings for EqSat {
             },
         },
         Setting {
+            name: "fold",
+            default: "on",
+            meaning: "on optimises one of several layers that are alike for all of them; off each by itself",
+            get: |p| p.unfolded.then(|| "off".to_owned()).into_iter().collect(),
+            set: |p, value, _| {
+                p.unfolded = match value {
+                    "on" => false,
+                    "off" => true,
+                    _ => return Err("expected on or off".into()),
+                };
+                Ok(())
+            },
+        },
+        Setting {
             name: "decide",
             default: "",
             meaning: "a file of decisions about fusion, operators and layouts, such as `inline \"Relu_7\"`; may be repeated",

@@ -5,6 +5,7 @@
 
 use super::extract::{At, Classes, Settled};
 use super::lang::{EGraph, Term, dense_constant, scalar_value, splat_constant};
+use super::repeats::{Folded, Leaf, Unrolled};
 use crate::fusion::Form;
 use brolga_ir::graph::Read;
 use brolga_ir::{Build, Constant, Dim, Graph, GraphBuilder, Layout, Op, Tensor, Type, Value, dim};
@@ -83,10 +84,10 @@ impl Plan {
         let mut kernels: Vec<Vec<At>> = vec![vec![]; cs.ids.len()];
         for &c in order.iter().rev() {
             let s = settled[c].as_ref().expect("a class in use is settled");
-            let n = kernels[c].len();
-            if !self.stored[c] && n > 1 && s.form != Form::Tensor {
-                let again = (n - 1) as f64 * s.compute.max(s.memory);
-                let write_and_read = cs.traffic[c] * (n + 1) as f64;
+            let n = kernels[c].iter().map(|&k| cs.times[k]).sum::<f64>() / cs.times[c];
+            if !self.stored[c] && n > 1.0 && s.form != Form::Tensor {
+                let again = (n - 1.0) * s.compute.max(s.memory);
+                let write_and_read = cs.traffic[c] * (n + 1.0);
                 let heavy = matches!(s.form, Form::Anchor(..) | Form::Rows(_));
                 // A constant is computed once, whoever reads it: stored, unless it is spread from a smaller one.
                 let cheap = if cs.constant[c] {
@@ -193,12 +194,21 @@ fn unreached(cs: &Classes, settled: &[Option<Settled>], root: At) -> String {
 }
 
 /// The graph of a solution. What sizes are read from comes before anything that they are sizes of, since roots are emitted in their order.
+/// What stands for repeated layers is emitted once for each; `source` is the graph without repetitions then, too.
 ///
 /// # Errors
 /// When a kernel is not legal.
-pub fn emit(source: &Graph, eg: &EGraph, cs: &Classes, plan: &Plan, roots: &[At]) -> Result<Graph, String> {
+pub fn emit(
+    source: &Graph,
+    eg: &EGraph,
+    cs: &Classes,
+    plan: &Plan,
+    roots: &[At],
+    folded: Option<(&Folded, &[u32])>,
+) -> Result<Graph, String> {
     let order = plan.order(cs, roots);
     let forms = plan.forms(cs, &order)?;
+    let unrolled = folded.map(|(f, same)| Unrolled::new(f, same, cs, plan, roots, &order));
     let mut g = Graph::new(&source.name);
     g.guards.clone_from(&source.guards);
     g.defaults.clone_from(&source.defaults);
@@ -209,35 +219,41 @@ pub fn emit(source: &Graph, eg: &EGraph, cs: &Classes, plan: &Plan, roots: &[At]
         .map(|i| g.input(&i.name, source.ty(i.value).clone()))
         .collect();
     g.symbols.clone_from(&source.symbols);
+    let order = match &unrolled {
+        Some(u) => u.order()?,
+        None => order.into_iter().map(|c| (c, 0)).collect(),
+    };
+    let layers = unrolled.as_ref().map_or(1, Unrolled::layers);
     let mut e = GraphEmitter {
         source,
         eg,
         cs,
+        unrolled,
         g,
         inputs,
-        values: vec![None; cs.ids.len()],
+        values: vec![None; cs.ids.len() * layers],
         results: FxHashMap::default(),
     };
-    for &c in &order {
-        e.class(plan, c)?;
+    for &(c, layer) in &order {
+        e.class(plan, c, layer)?;
         let in_memory = forms[c].as_ref() == Some(&Form::Tensor);
         if plan.stored[c] && !in_memory {
-            let v = e.values[c].expect("it was just emitted");
-            let origin = e.origin(c);
-            e.values[c] = Some(
-                e.g.add(Op::store(Layout::ROW_MAJOR), &[v], &origin)
-                    .map_err(|e| e.to_string())?[0],
-            );
+            let v = e.value(c, layer);
+            let origin = e.origin(c, layer);
+            let stored = e.g.add(Op::store(Layout::ROW_MAJOR), &[v], &origin);
+            e.set(c, layer, stored.map_err(|e| e.to_string())?[0]);
         }
     }
-    let (sizes, results) = roots.split_at(source.reads.len());
-    let emitted = |c: &At| e.values[*c].expect("roots are emitted");
-    for (read, c) in source.reads.iter().zip(sizes) {
-        let value = emitted(c);
+    let results: Vec<Value> = match &e.unrolled {
+        Some(u) => source.roots().map(|v| u.place(v)).map(|(c, l)| e.value(c, l)).collect(),
+        None => roots.iter().map(|&c| e.value(c, 0)).collect(),
+    };
+    let (sizes, results) = results.split_at(source.reads.len());
+    for (read, &value) in source.reads.iter().zip(sizes) {
         e.g.reads.push(Read { value, ..read.clone() });
     }
-    for ((name, _), c) in source.outputs.iter().zip(results) {
-        e.g.outputs.push((name.clone(), emitted(c)));
+    for ((name, _), &value) in source.outputs.iter().zip(results) {
+        e.g.outputs.push((name.clone(), value));
     }
     Ok(e.g)
 }
@@ -246,18 +262,36 @@ struct GraphEmitter<'a> {
     source: &'a Graph,
     eg: &'a EGraph,
     cs: &'a Classes,
+    unrolled: Option<Unrolled<'a>>,
     g: Graph,
     inputs: Vec<Value>,
+    /// The values of all classes, by layer.
     values: Vec<Option<Value>>,
     /// The results of host operators with several.
-    results: FxHashMap<At, Vec<Value>>,
+    results: FxHashMap<usize, Vec<Value>>,
 }
 
 impl GraphEmitter<'_> {
-    fn origin(&self, c: At) -> Arc<str> {
+    /// Where the value of a class stands that is read in a layer.
+    fn place(&self, c: At, layer: usize) -> usize {
+        let layer = self.unrolled.as_ref().map_or(0, |u| u.layer_of(c, layer));
+        layer * self.cs.ids.len() + c
+    }
+
+    fn value(&self, c: At, layer: usize) -> Value {
+        self.values[self.place(c, layer)].expect("operands and roots are emitted first")
+    }
+
+    fn set(&mut self, c: At, layer: usize, v: Value) {
+        let at = self.place(c, layer);
+        self.values[at] = Some(v);
+    }
+
+    fn origin(&self, c: At, layer: usize) -> Arc<str> {
         let mut names: Vec<&str> = vec![];
         for &o in &self.eg[self.cs.ids[c]].data.origins {
-            let name = &*self.source.nodes[o as usize].origin;
+            let node = self.unrolled.as_ref().map_or(o, |u| u.node(o, layer));
+            let name = &*self.source.nodes[node as usize].origin;
             if !name.is_empty() && !names.contains(&name) {
                 names.push(name);
             }
@@ -265,48 +299,65 @@ impl GraphEmitter<'_> {
         names.join("+").into()
     }
 
-    fn class(&mut self, plan: &Plan, c: At) -> Result<(), String> {
+    /// A constant of the e-graph.
+    fn constant(&mut self, i: u32, layer: usize) -> Value {
+        let constants = self
+            .unrolled
+            .as_ref()
+            .map_or(self.source.constants.len(), Unrolled::constants);
+        let c = if i as usize >= constants {
+            dense_constant(self.eg.analysis.elements(i).expect("a rule made it").clone())
+        } else {
+            let at = self.unrolled.as_ref().map_or(i, |u| u.constant(i, layer));
+            self.source.constants[at as usize].clone()
+        };
+        self.g.constant(c)
+    }
+
+    fn class(&mut self, plan: &Plan, c: At, layer: usize) -> Result<(), String> {
         let id: Id = self.cs.ids[c];
         if self.cs.is_splat(c) {
             let x = self.eg[id].data.splat.expect("it is a splat");
-            self.values[c] = Some(self.g.constant(splat_constant(self.cs.ty(c), x)));
+            let v = self.g.constant(splat_constant(self.cs.ty(c), x));
+            self.set(c, layer, v);
             return Ok(());
         }
         let choice = &self.cs.choices[c][plan.choice[c].ok_or("a class that is not in use")?];
-        let value = |e: &Self, i: usize| e.values[choice.operands[i]].expect("operands are emitted first");
+        let value = |e: &Self, i: usize| e.value(choice.operands[i], layer);
         let v = match &choice.term {
-            Term::Input(i) => self.inputs[*i as usize],
-            Term::Const(i) => self.g.constant(match self.source.constants.get(*i as usize) {
-                Some(c) => c.clone(),
-                None => dense_constant(self.eg.analysis.elements(*i).expect("a rule made it").clone()),
-            }),
+            Term::Input(i) => match self.unrolled.as_ref().map(|u| u.input(*i, layer)).transpose()? {
+                Some(Leaf::Class(c, layer)) => self.value(c, layer),
+                Some(Leaf::Input(i)) => self.inputs[i],
+                None => self.inputs[*i as usize],
+            },
+            Term::Const(i) => self.constant(*i, layer),
             Term::Scalar(dtype, bits) => self.g.dense(Tensor::scalar(*dtype, scalar_value(*dtype, *bits))),
             Term::Load(_) | Term::Store(_) => value(self, 0),
-            Term::Proj(k, _) => self.results[&choice.operands[0]][*k as usize],
+            Term::Proj(k, _) => self.results[&self.place(choice.operands[0], layer)][*k as usize],
             Term::Op(..) => {
                 let op = choice.op.as_ref().expect("a term with an operator");
                 if let Some(x) = self.eg[id].data.splat {
                     // One value under symbolic extents.
-                    self.symbolic_splat(c, x)?
+                    self.symbolic_splat(c, layer, x)?
                 } else {
                     let operands: Vec<Value> = (0..choice.operands.len()).map(|i| value(self, i)).collect();
-                    let origin = self.origin(c);
+                    let origin = self.origin(c, layer);
                     let outs = self.g.add(op.clone(), &operands, &origin).map_err(|e| e.to_string())?;
                     let first = outs[0];
                     if op.role().is_step() {
-                        self.results.insert(c, outs);
+                        self.results.insert(self.place(c, layer), outs);
                     }
                     first
                 }
             }
             t => return Err(format!("{t:?} is no value")),
         };
-        self.values[c] = Some(v);
+        self.set(c, layer, v);
         Ok(())
     }
 
-    fn symbolic_splat(&mut self, c: At, x: brolga_ir::Number) -> Result<Value, String> {
-        let origin = self.origin(c);
+    fn symbolic_splat(&mut self, c: At, layer: usize, x: brolga_ir::Number) -> Result<Value, String> {
+        let origin = self.origin(c, layer);
         let ty: Type = self.cs.ty(c).clone();
         let s = self.g.constant(Constant {
             ty: Type::new(ty.dtype, vec![Dim::ONE; ty.rank()]),

@@ -181,6 +181,19 @@ impl Pat {
             }
         }
     }
+
+    fn for_each_matrix(&self, f: &mut dyn FnMut(&Literal)) {
+        match self {
+            Pat::Var(_) | Pat::Lit(_) | Pat::Number(..) | Pat::Nil => {}
+            Pat::Dense(x) => f(x),
+            Pat::Op(_, args, _) => args.iter().for_each(|a| a.for_each_matrix(f)),
+            Pat::Load(x) | Pat::Store(x) => x.for_each_matrix(f),
+            Pat::Cons(a, b) => {
+                a.for_each_matrix(f);
+                b.for_each_matrix(f);
+            }
+        }
+    }
 }
 
 /// A right-hand side or an argument of a condition.
@@ -206,6 +219,24 @@ pub(crate) enum Expr {
     Nil,
     /// A stream before a list.
     Cons(Box<Expr>, Box<Expr>),
+}
+
+impl Expr {
+    fn for_each_matrix(&self, f: &mut dyn FnMut(&Literal)) {
+        match self {
+            Expr::Var(_) | Expr::Lit(_) | Expr::Nil => {}
+            Expr::Dense(x, like) => {
+                f(x);
+                like.for_each_matrix(f);
+            }
+            Expr::Op(_, args) | Expr::Call(_, args) => args.iter().for_each(|a| a.for_each_matrix(f)),
+            Expr::Splat(a, b) | Expr::Each(a, b) | Expr::Cons(a, b) => {
+                a.for_each_matrix(f);
+                b.for_each_matrix(f);
+            }
+            Expr::SplatIn(a, b, c) => [a, b, c].iter().for_each(|e| e.for_each_matrix(f)),
+        }
+    }
 }
 
 /// A side condition.
@@ -271,6 +302,14 @@ impl Law {
     /// Calls `f` with every operator that a left side names, repetitions included.
     pub fn for_each_op(&self, f: &mut dyn FnMut(OpId)) {
         self.sides.iter().for_each(|s| s.left.for_each_op(f));
+    }
+
+    /// Calls `f` with every matrix of the sides.
+    pub fn for_each_matrix(&self, f: &mut dyn FnMut(&Literal)) {
+        for side in &self.sides {
+            side.left.for_each_matrix(f);
+            side.right.for_each_matrix(f);
+        }
     }
 }
 

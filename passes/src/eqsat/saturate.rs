@@ -314,7 +314,8 @@ fn search(
         if eg[class].data.splat.is_some() {
             continue;
         }
-        for Root { rule: r, side, .. } in index.roots_at(eg, class, distance) {
+        for Root { rule, side, .. } in index.roots_at(eg, class, distance) {
+            let (r, side) = (rule as usize, side as usize);
             if !possible[r] {
                 continue;
             }

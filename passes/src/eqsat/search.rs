@@ -31,7 +31,7 @@ const PASSES: usize = 3;
 const NEAR: usize = 16;
 
 /// Classes of which it is believed that storing or inlining them makes a dear move a cheap one.
-const FEW: usize = 2;
+const FEW: usize = 3;
 
 /// What can be decided about a class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -295,8 +295,7 @@ impl<'a> Search<'a> {
             let mut changed = false;
             for &c in around {
                 // To store what one kernel computes wins nothing where all kernels are legal.
-                let idle =
-                    !self.draft.stored[c] && self.draft.users[c].len() < 2 && self.draft.illegal == since.illegal;
+                let idle = !self.draft.stored[c] && self.draft.readers(c) < 2.0 && self.draft.illegal == since.illegal;
                 changed |= !idle && self.is_open(c) && !self.fixed[c] && self.try_stored(c);
             }
             if !changed {
@@ -392,17 +391,18 @@ impl<'a> Search<'a> {
 
     /// The most that a class's being stored or not can change for the better.
     fn most_won(&self, c: At) -> f64 {
-        let readers = self.draft.users[c].len();
-        match (self.is_open(c), self.draft.stored[c]) {
+        let readers = self.draft.readers(c);
+        let once = match (self.is_open(c), self.draft.stored[c]) {
             (false, _) => 0.0,
-            (true, true) => self.draft.cs.model.per_kernel() + self.draft.cs.traffic[c] * (1 + readers) as f64,
+            (true, true) => self.draft.cs.model.per_kernel() + self.draft.cs.traffic[c] * (1.0 + readers),
             // What each of its readers' kernels computes.
-            (true, false) if readers > 1 => {
+            (true, false) if readers > 1.0 => {
                 let settled = self.draft.settling.of[c].as_ref();
-                settled.map_or(0.0, |s| s.compute.max(s.memory)) * readers as f64
+                settled.map_or(0.0, |s| s.compute.max(s.memory)) * readers
             }
             (true, false) => 0.0,
-        }
+        };
+        once * self.draft.cs.times[c]
     }
 
     /// Opens classes that nothing uses; only those near a change, after the first time.
