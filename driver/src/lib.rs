@@ -23,6 +23,7 @@
 //! | [`options`], [`mod@compile`] | how a model is compiled, and what compiling gives |
 //! | [`Specialise`] | versions of a session's model for sizes that were seen |
 //! | [`levels`] | the way down through the levels: pipelines of passes |
+//! | [`instrument`], [`reproducer`] | who watches passes while they run; files that show a pass failing again |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
@@ -36,6 +37,7 @@
 //! | `speech` | with the feature `audio` (on by default): text from speech |
 //! | [`host`] | host operators by their reference evaluation |
 //! | [`tune`] | better schedules, searched on the machine |
+//! | [`shell`] | commands that are shown |
 //! | [`random`] | inputs of runs whose results nobody looks at |
 //! | [`tensors`], [`npy`] | conversions between the crates' tensors; `.npy` and `.npz` files |
 //! | `cuda` | with the feature `cuda` (on by default): models on NVIDIA GPUs |
@@ -55,6 +57,7 @@ pub mod error;
 pub mod generate;
 pub mod host;
 mod identity;
+pub mod instrument;
 pub mod kernels;
 pub mod levels;
 pub mod machine;
@@ -66,9 +69,11 @@ pub mod pins;
 pub mod profile;
 pub mod random;
 pub mod report;
+pub mod reproducer;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod session;
+pub mod shell;
 pub mod source;
 #[cfg(feature = "audio")]
 pub mod speech;

@@ -5,9 +5,10 @@ use brolga::ir::Target;
 use brolga::levels::{Level, Module, Walk};
 use brolga::passes::descend::Choose;
 use brolga::passes::lower::Structured;
-use brolga::{Error, backend, source};
+use brolga::{Error, Timings, backend, source};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// A level to print.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,7 +60,7 @@ impl Emit {
     }
 
     fn text(&self) -> Result<String, super::Failure> {
-        let mut options = self.compile.options()?;
+        let (mut options, watch) = self.compile.watched()?;
         if self.kernel.is_some() && self.stage != Stage::Structured {
             return Err("--kernel is for --stage structured".into());
         }
@@ -72,7 +73,17 @@ impl Emit {
             let compiled = brolga::compile::compile_module(module, &options)?;
             self.compile.say_tuned(&compiled.tuned);
             self.compile.remark(&compiled.remarks);
-            let parts = compiled.listings()?.into_iter().map(|l| {
+            let start = Instant::now();
+            let listings = compiled.listings()?;
+            if let Some(watch) = watch {
+                let codegen = start.elapsed();
+                let timings = Timings {
+                    codegen,
+                    ..compiled.timings
+                };
+                watch.finish(Some(&timings), None);
+            }
+            let parts = listings.into_iter().map(|l| {
                 let body = if self.stage == Stage::Clif { &l.ir } else { &l.asm };
                 format!("; {} ({} bytes)\n{}\n\n", l.name, l.bytes, body.trim_end())
             });
@@ -95,6 +106,9 @@ impl Emit {
         };
         if self.stage == Stage::Structured {
             walk.run(vec![Box::<Choose>::default()])?;
+        }
+        if let Some(watch) = watch {
+            watch.finish(None, None);
         }
         self.compile.say_tuned(&walk.tuned);
         self.compile.remark(walk.remarks());

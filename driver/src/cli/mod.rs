@@ -30,10 +30,12 @@ mod space;
 mod transcribe;
 mod tune;
 mod verify_rules;
+mod watch;
 
 use brolga::Options;
 use brolga::frontend::onnx::Extent;
 use brolga::frontend::safetensors::{CacheType, WeightType};
+use brolga::instrument::Instrument;
 use brolga::ir::{Target, is_command, plain};
 use brolga::passes::eqsat::{Fp, Selection};
 use brolga::pins::{self, Pin};
@@ -45,6 +47,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use watch::{Watch, WatchArgs};
 
 /// An optimising compiler for machine-learning models.
 #[derive(Parser)]
@@ -447,12 +450,14 @@ struct CompileArgs {
     pipeline: Option<String>,
     #[command(flatten)]
     rules: RuleArgs,
-    /// Print the IR after this pass, or after all, to standard error
-    #[arg(long, value_name = "PASS|all")]
-    print_ir_after: Option<String>,
+    #[command(flatten)]
+    watch: WatchArgs,
     /// Verify the IR after every pass
     #[arg(long)]
     verify_each: bool,
+    /// The folder that a file is written to which shows a failing pass again, instead of the system's for temporary files
+    #[arg(long, value_name = "DIR")]
+    crash_reproducer: Option<PathBuf>,
     /// Records of `brolga tune`: kernels that have one for this machine get its schedule (may be repeated)
     #[arg(long, value_name = "FILE")]
     tune: Vec<PathBuf>,
@@ -465,6 +470,14 @@ struct CompileArgs {
 }
 
 impl CompileArgs {
+    /// The options, and who watches the passes, who has the last word.
+    fn watched(&self) -> Result<(Options, Option<Arc<Watch>>), String> {
+        let mut options = self.options()?;
+        let watch = self.watch.watch(&options.registry)?;
+        options.instrument = watch.clone().map(|w| w as Arc<dyn Instrument>);
+        Ok((options, watch))
+    }
+
     fn options(&self) -> Result<Options, String> {
         let target = match &self.target {
             Some(t) => t.clone(),
@@ -485,13 +498,7 @@ impl CompileArgs {
             unchecked_rules: self.rules.unchecked_rules,
             aliases: self.aliases.clone(),
             verify: self.verify_each || read.verify,
-            print_after: self.print_ir_after.clone().map(|which| {
-                let observer: brolga::options::Observer = Arc::new(|pass: &str, ir: &str| {
-                    // Where standard error is closed, nobody is left to tell.
-                    let _ = writeln!(std::io::stderr(), "// after {pass}\n{ir}");
-                });
-                (which, observer)
-            }),
+            reproducers: Some(self.crash_reproducer.clone().unwrap_or_else(std::env::temp_dir)),
             ..read
         })
     }
@@ -517,7 +524,11 @@ impl CompileArgs {
             ("--add-rules", !self.rules.add_rules.is_empty()),
             ("--fp", self.rules.fp.is_some()),
             ("--unchecked-rules", self.rules.unchecked_rules),
-            ("--print-ir-after", self.print_ir_after.is_some()),
+            ("--print-ir-before", !self.watch.print_ir_before.is_empty()),
+            ("--print-ir-after", !self.watch.print_ir_after.is_empty()),
+            ("--print-ir-after-change", self.watch.print_ir_after_change),
+            ("--time-passes", self.watch.time_passes),
+            ("--pass-stats", self.watch.pass_stats),
             ("--verify-each", self.verify_each),
             ("--tune", !self.tune.is_empty()),
             ("--remarks", self.remarks),

@@ -9,6 +9,7 @@ use super::build::{decompose_all, rebuild};
 use super::lang::{EGraph, MAX_ORIGINS, Origins};
 use super::matching::{Frontier, Index, MOST, Match, Root, matches_at};
 use super::rules::RuleSet;
+use crate::pass::Counts;
 use egg::Id;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
@@ -77,6 +78,21 @@ impl fmt::Display for Report {
             write!(f, "; searches that ended at {MOST} matches: {}", list(&self.cut))?;
         }
         Ok(())
+    }
+}
+
+impl Report {
+    /// Adds what it says to the counts of the pass.
+    pub fn count(&self, counts: &mut Counts) {
+        counts.add("rounds", self.rounds);
+        counts.add("e-nodes", self.nodes);
+        counts.add("e-classes", self.classes);
+        counts.add("rewrites", self.applied.iter().map(|(_, n)| n).sum());
+        counts.add("rules that fired", self.applied.len());
+        for (rule, n) in &self.applied {
+            counts.add(format!("rule {rule}"), *n);
+        }
+        counts.add("searches cut", self.cut.iter().map(|(_, n)| n).sum());
     }
 }
 
