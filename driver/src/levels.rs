@@ -17,7 +17,7 @@ use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Graph, Source};
 use brolga_passes::bufferize::Bufferize;
 use brolga_passes::descend::ScheduleKernels;
-use brolga_passes::eqsat::{Alternative, Decide, Decided};
+use brolga_passes::eqsat::{Alternative, Decide, Decided, NamedRewrite};
 use brolga_passes::lower::Structured;
 pub use brolga_passes::module::{Level, Module};
 use brolga_passes::pass::{Context, Pass, PassError, Settings};
@@ -224,6 +224,11 @@ impl<'o> Walk<'o> {
     /// What the loop kernels were made of, where a pass has made them; they are handed out once.
     pub fn take_sources(&mut self) -> Option<Sources> {
         self.cx.sources.take()
+    }
+
+    /// The last rewrite by a rule.
+    pub fn take_rewrite(&mut self) -> Option<NamedRewrite> {
+        self.cx.rewrite.take()
     }
 
     /// What could be decided about the whole program otherwise, where that was explored.

@@ -24,6 +24,7 @@
 //! | [`Specialise`] | versions of a session's model for sizes that were seen |
 //! | [`levels`] | the way down through the levels: pipelines of passes |
 //! | [`instrument`], [`reproducer`] | who watches passes while they run; files that show a pass failing again |
+//! | [`mod@bisect`], [`mod@reduce`] | where results become wrong; smaller models that still show something |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
@@ -47,6 +48,7 @@
 
 mod archive;
 pub mod backend;
+pub mod bisect;
 pub mod cache;
 pub mod compile;
 pub mod compression;
@@ -68,6 +70,7 @@ pub mod perf_map;
 pub mod pins;
 pub mod profile;
 pub mod random;
+pub mod reduce;
 pub mod report;
 pub mod reproducer;
 #[cfg(feature = "serve")]

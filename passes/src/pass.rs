@@ -3,7 +3,7 @@
 //! A pass over tensor graphs implements [`TensorPass`]; one that takes or gives another level implements [`Pass`] itself. The
 //! options of both stand in one table, [`Settings::SETTINGS`], which parsing, printing and the registry read.
 
-use crate::eqsat::{Alternative, Decide, Decided, Forgetful, Verdicts};
+use crate::eqsat::{Alternative, Decide, Decided, Forgetful, NamedRewrite, Verdicts};
 use crate::module::{Level, Module};
 use crate::schedule::Sources;
 use brolga_ir::{Graph, NodeError, Target};
@@ -28,6 +28,8 @@ pub struct Context {
     pub explore: bool,
     /// What they said.
     pub alternatives: Vec<Alternative>,
+    /// The last rewrite by a rule, of the pass that rewrote last.
+    pub rewrite: Option<NamedRewrite>,
 }
 
 impl Context {
@@ -42,6 +44,7 @@ impl Context {
             decided: vec![],
             explore: false,
             alternatives: vec![],
+            rewrite: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod bench_folder;
+mod bisect;
 #[cfg(feature = "text")]
 mod chat;
 mod compare;
@@ -22,6 +23,7 @@ mod opt;
 #[cfg(feature = "text")]
 mod perplexity;
 mod profile;
+mod reduce;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
@@ -39,6 +41,7 @@ use brolga::instrument::Instrument;
 use brolga::ir::{Target, is_command, plain};
 use brolga::passes::eqsat::{Fp, Selection};
 use brolga::pins::{self, Pin};
+use brolga::shell::quoted;
 use brolga::tune::applied::Tuned;
 use brolga::tune::record::Log;
 use clap::{Args, Parser, Subcommand};
@@ -95,6 +98,10 @@ enum Command {
     Profile(profile::Profile),
     /// Say what keeps a model from being compiled, all at once
     Doctor(doctor::Doctor),
+    /// Find the pass and the rewrite that make a model's results wrong
+    Bisect(Box<bisect::Bisect>),
+    /// Shrink a model as long as a script says that it still shows something
+    Reduce(Box<reduce::Reduce>),
     /// Search better schedules for a model's kernels, on this machine
     Tune(tune::Tune),
     /// Time one kernel alone, or what a language model takes
@@ -156,6 +163,8 @@ pub fn main() -> ExitCode {
         Command::Perplexity(c) => c.run(),
         Command::Profile(c) => c.run(),
         Command::Doctor(c) => c.run(),
+        Command::Bisect(c) => c.run(),
+        Command::Reduce(c) => c.run(),
         Command::Tune(c) => c.run(),
         Command::Bench(c) => c.run(),
         Command::Space(c) => c.run(),
@@ -513,6 +522,33 @@ impl CompileArgs {
         if self.has_records() {
             note(&tuned.to_string());
         }
+    }
+
+    /// What of these options is about passes, as words of a command.
+    fn words(&self) -> Vec<String> {
+        let mut words = vec![];
+        let mut word = |name: &str, value: &str| words.push(format!("{name} {}", quoted(value)));
+        if let Some(t) = &self.target {
+            word("--target", t.name);
+        }
+        if let Some(p) = &self.pipeline {
+            word("--pipeline", p);
+        }
+        if let Some(r) = &self.rules.rules {
+            word("--rules", r);
+        }
+        self.rules.add_rules.iter().for_each(|r| word("--add-rules", r));
+        if let Some(fp) = self.rules.fp {
+            word("--fp", fp.name());
+        }
+        self.tune.iter().for_each(|t| word("--tune", &t.display().to_string()));
+        if self.tuned {
+            words.push("--tuned".to_owned());
+        }
+        if self.rules.unchecked_rules {
+            words.push("--unchecked-rules".to_owned());
+        }
+        words
     }
 
     /// The options that are given and that passes read.

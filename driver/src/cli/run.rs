@@ -337,7 +337,7 @@ fn value(dtype: DType, x: Number) -> String {
 }
 
 /// An error that is accepted.
-fn tolerance(text: &str) -> Result<f64, String> {
+pub fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(x) if x >= 0.0 => Ok(x),
         _ => Err("expected a number from 0 on".to_owned()),

@@ -53,6 +53,7 @@ use egg::Language;
 use extract::{At, Choice, Classes, Settling};
 pub use plan::Plan;
 use rules::RuleSet;
+pub use saturate::NamedRewrite;
 use saturate::{Limits, Report};
 use search::{Search, Way};
 pub use selection::{Forgetful, Fp, Rules, Selection, UserRules, Verdicts};
@@ -75,6 +76,8 @@ pub struct EqSat {
     pub nodes: usize,
     /// `iters=N`: rounds; 0 for the default.
     pub iters: usize,
+    /// `rewrites=N`: rewrites after which saturation stops, of all graphs of the model together.
+    pub rewrites: Option<usize>,
     /// `decide=FILE`: what is decided otherwise than the extraction does.
     pub decisions: Vec<DecisionFile>,
 }
@@ -111,11 +114,17 @@ impl TensorPass for EqSat {
         let limits = Limits {
             nodes,
             iters: if self.iters > 0 { self.iters } else { ROUNDS },
+            rewrites: self.rewrites.map_or(usize::MAX, |n| {
+                n.saturating_sub(cx.counts.get(saturate::REWRITES) as usize)
+            }),
         };
         let (choices, report) = Choices::saturated(g, &set, limits, &cx.target).map_err(fail)?;
         tracing::debug!("eqsat: {report}");
         cx.remarks.push(format!("eqsat: {report}"));
         report.count(&mut cx.counts);
+        if let Some(last) = &report.last {
+            cx.rewrite = Some(last.named(g));
+        }
         let own: Vec<Decision> = self.decisions.iter().flat_map(|f| f.decisions.clone()).collect();
         let mut decisions = own.clone();
         decisions.extend(cx.decide.iter().flat_map(|d| d.decisions(g)));

@@ -62,6 +62,7 @@ fn saturated(g: &Graph, set: &RuleSet) -> (Graph, Report) {
     let limits = Limits {
         iters: 40,
         nodes: 20_000,
+        rewrites: usize::MAX,
     };
     let (choices, report) = Choices::saturated(g, set, limits, &Target::x86_64_v4()).unwrap();
     (choices.graph(g).unwrap(), report)
