@@ -24,7 +24,7 @@
 //! | [`Specialise`] | versions of a session's model for sizes that were seen |
 //! | [`levels`] | the way down through the levels: pipelines of passes |
 //! | [`instrument`], [`reproducer`] | who watches passes while they run; files that show a pass failing again |
-//! | [`mod@bisect`], [`mod@reduce`] | where results become wrong; smaller models that still show something |
+//! | [`mod@bisect`], [`mod@reduce`], [`fuzz`] | where results become wrong; smaller models that still show something; random models |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
@@ -56,6 +56,7 @@ pub mod compression;
 pub mod cuda;
 pub mod doctor;
 pub mod error;
+pub mod fuzz;
 pub mod generate;
 pub mod host;
 mod identity;

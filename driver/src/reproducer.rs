@@ -162,6 +162,11 @@ pub fn replay(path: &Path, options: &Options) -> Result<Module> {
     Ok(Walk::new(module, &options)?.module)
 }
 
+/// Lines as a comment of text IR.
+pub fn commented(text: &str) -> String {
+    text.lines().map(|l| format!("// {}\n", plain(l))).collect()
+}
+
 /// What a user is told of a file that was written.
 pub fn advice(path: &Path) -> String {
     let file = quoted(&path.display().to_string());

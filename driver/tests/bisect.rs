@@ -2,7 +2,7 @@
 
 mod common;
 
-use brolga::bisect::{Bisect, Found, Place, compiled};
+use brolga::bisect::{Against, Bisect, Found, Place, compiled};
 use brolga::ir::{Graph, NodeError, Number, Op, Tensor};
 use brolga::levels::Module;
 use brolga::passes::descend::Lower;
@@ -124,6 +124,7 @@ fn a_fault_in_a_pass_is_found() {
     let (found, smallest) = found(&Bisect {
         options: &options,
         tolerance: 1e-4,
+        against: Against::Results,
         machine: &machine,
     });
     assert_eq!(
@@ -148,6 +149,7 @@ fn a_fault_in_lowering_is_found() {
     let (found, smallest) = found(&Bisect {
         options: &options,
         tolerance: 1e-4,
+        against: Against::Results,
         machine: &machine,
     });
     assert_eq!(found.place.to_string(), "pass `lower`");
@@ -171,9 +173,42 @@ fn a_fault_in_code_generation_is_found() {
     let (found, smallest) = found(&Bisect {
         options: &options,
         tolerance: 1e-4,
+        against: Against::Results,
         machine: &machine,
     });
     assert_eq!(found.place, Place::Code);
+    assert_eq!(names(&smallest.graph), ["tanh"]);
+}
+
+#[test]
+fn a_pass_that_fails_is_found_too() {
+    #[derive(Default)]
+    struct Panics;
+    impl Settings for Panics {
+        const NAME: &'static str = "planted";
+        const SUMMARY: &'static str = "panics at a tanh";
+        const SETTINGS: &'static [Setting<Panics>] = &[];
+    }
+    impl TensorPass for Panics {
+        fn rewrite(&self, g: &Graph, _: &mut Context) -> Result<Graph, NodeError> {
+            assert!(!names(g).contains(&"tanh"), "planted");
+            Ok(g.clone())
+        }
+    }
+    let options = Options {
+        registry: Registry::default().with::<Panics>(),
+        pipeline: Some("canonicalize,planted,eqsat".into()),
+        ..Options::default()
+    };
+    let machine = compiled(&options);
+    let (found, smallest) = found(&Bisect {
+        options: &options,
+        tolerance: 1e-4,
+        against: Against::Results,
+        machine: &machine,
+    });
+    assert_eq!(found.place.to_string(), "pass `planted`");
+    assert_eq!(found.apart.to_string(), "panicked: planted");
     assert_eq!(names(&smallest.graph), ["tanh"]);
 }
 
@@ -184,6 +219,7 @@ fn code_that_panics_is_a_fault_too() {
     let search = Bisect {
         options: &options,
         tolerance: 1e-4,
+        against: Against::Results,
         machine: &machine,
     };
     let found = search

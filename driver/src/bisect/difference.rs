@@ -29,8 +29,8 @@ impl fmt::Display for Apart {
     }
 }
 
-/// Compares results with those that are wanted.
-pub fn apart(found: Result<Vec<Tensor>, String>, wanted: &[Tensor]) -> Apart {
+/// Compares results with those that are wanted, against at least this magnitude.
+pub fn apart(found: Result<Vec<Tensor>, String>, wanted: &[Tensor], floor: f64) -> Apart {
     let found = match found {
         Ok(found) => found,
         Err(e) => return Apart::Unlike(e),
@@ -47,14 +47,14 @@ pub fn apart(found: Result<Vec<Tensor>, String>, wanted: &[Tensor]) -> Apart {
             );
             return Apart::Unlike(format!("result {k} is {f}, expected {w}"));
         }
-        most = most.max(relative(f, w));
+        most = most.max(relative(f, w, floor));
     }
     Apart::By(most)
 }
 
-fn relative(found: &Tensor, wanted: &Tensor) -> f64 {
+fn relative(found: &Tensor, wanted: &Tensor, floor: f64) -> f64 {
     let finite = wanted.iter().map(|x| x.f64().abs()).filter(|x| x.is_finite());
-    let scale = finite.fold(f64::MIN_POSITIVE, f64::max);
+    let scale = finite.fold(floor.max(f64::MIN_POSITIVE), f64::max);
     let one = |(f, w): (brolga_ir::Number, brolga_ir::Number)| match (f.f64(), w.f64()) {
         // Through f64, integers beyond 2^53 would be equal to their neighbours.
         _ if f == w => 0.0,
@@ -72,12 +72,13 @@ mod tests {
     #[test]
     fn results_are_measured_against_the_largest() {
         let t = |x: &[f32]| Tensor::from_f32(&[x.len()], x);
-        let by = |f: &[f32], w: &[f32]| apart(Ok(vec![t(f)]), &[t(w)]);
+        let by = |f: &[f32], w: &[f32]| apart(Ok(vec![t(f)]), &[t(w)], 0.0);
         assert_eq!(by(&[1.0, 2.0], &[1.0, 2.0]), Apart::By(0.0));
         assert_eq!(by(&[1.0, 4.0], &[2.0, 4.0]), Apart::By(0.25));
+        assert_eq!(apart(Ok(vec![t(&[1.0])]), &[t(&[2.0])], 10.0), Apart::By(0.1));
         assert_eq!(by(&[f32::NAN], &[f32::NAN]), Apart::By(0.0));
         assert_eq!(by(&[f32::NAN], &[1.0]), Apart::By(f64::INFINITY));
         assert!(!by(&[1.0], &[1.0, 2.0]).is_within(1e9));
-        assert_eq!(apart(Err("no".into()), &[]), Apart::Unlike("no".into()));
+        assert_eq!(apart(Err("no".into()), &[], 0.0), Apart::Unlike("no".into()));
     }
 }

@@ -22,7 +22,7 @@ use brolga_passes::eqsat::{EqSat, NamedRewrite};
 use brolga_passes::pass::Settings;
 pub use difference::{Apart, apart};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use trace::{Trace, trace};
+use trace::{Trace, Traced, trace};
 
 /// What runs a planned program as machine code, with a thread: gives its results.
 pub type Machine<'a> = &'a (dyn Fn(&Module, &[Tensor]) -> Result<Vec<Tensor>> + Sync);
@@ -46,8 +46,21 @@ pub struct Bisect<'a> {
     pub options: &'a Options,
     /// The largest error, over the largest magnitude of a result, that is accepted; see [`Apart`].
     pub tolerance: f64,
+    /// What errors are measured against.
+    pub against: Against,
     /// What runs machine code.
     pub machine: Machine<'a>,
+}
+
+/// What the error of a result is measured against.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Against {
+    /// The largest magnitude of the result.
+    #[default]
+    Results,
+    /// The largest magnitude of all values that are computed on the way, where that is larger: what two large numbers leave of each other is as
+    /// exact as they are.
+    Values,
 }
 
 /// Where results became wrong.
@@ -110,30 +123,24 @@ impl Bisect<'_> {
     /// Where the results of a graph become wrong; `None` where machine code gives the right ones.
     ///
     /// # Errors
-    /// When the graph cannot be interpreted on these inputs, or a pass fails.
+    /// When the graph cannot be interpreted on these inputs, or the pipeline's text is wrong.
     pub fn search(&self, case: &Case) -> Result<Option<Found>> {
-        let inputs = inputs(case)?;
-        let wanted = evaluated(&case.graph, inputs)?;
-        let traced = trace(&case.graph, self.options)?;
-        let at = |k: usize| -> Apart {
-            match traced.get(k) {
-                Some(t) => apart(interpreted(&t.module, inputs), &wanted),
-                None => self.code(&traced, inputs, &wanted),
-            }
-        };
+        let run = self.run(case)?;
+        if run.traced.failed.is_some() {
+            return self.found(&run, run.last(), &[]);
+        }
         let mut looked = vec![];
         let mut is_wrong = |k: usize| {
-            let apart = at(k);
+            let apart = run.apart(k);
             let wrong = !apart.is_within(self.tolerance);
             looked.push((k, apart));
             wrong
         };
-        let (mut right, mut wrong) = (0, traced.len() + 1);
-        if !is_wrong(traced.len()) {
+        // The steps behind which results are right: none is the imported graph.
+        let (mut right, mut wrong) = (0, run.last());
+        if !is_wrong(wrong) {
             return Ok(None);
         }
-        // `right` counts the steps behind which results are right: none is the imported graph.
-        wrong -= 1;
         while right < wrong {
             let middle = right + (wrong - right) / 2;
             match is_wrong(middle) {
@@ -141,22 +148,61 @@ impl Bisect<'_> {
                 false => right = middle + 1,
             }
         }
+        self.found(&run, wrong, &looked)
+    }
+
+    /// The first level of all that gives wrong results, machine code being the last.
+    ///
+    /// # Errors
+    /// As [`Bisect::search`].
+    pub fn check(&self, case: &Case) -> Result<Option<Found>> {
+        let run = self.run(case)?;
+        let mut looked = vec![];
+        for k in 0..=run.last() {
+            let apart = run.apart(k);
+            let wrong = !apart.is_within(self.tolerance);
+            looked.push((k, apart));
+            if wrong {
+                return self.found(&run, k, &looked);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is right for a case, and what passes make of it.
+    fn run<'c>(&'c self, case: &'c Case) -> Result<Run<'c>> {
+        let inputs = inputs(case)?;
+        let (wanted, floor) = evaluated(&case.graph, inputs, self.against)?;
+        Ok(Run {
+            graph: &case.graph,
+            inputs,
+            wanted,
+            floor,
+            traced: trace(&case.graph, self.options)?,
+            machine: self.machine,
+        })
+    }
+
+    /// What is to be told of a step that is wrong.
+    fn found(&self, run: &Run, wrong: usize, looked: &[(usize, Apart)]) -> Result<Option<Found>> {
+        let mut looked = looked.to_vec();
+        if looked.iter().all(|l| l.0 != wrong) {
+            looked.push((wrong, run.apart(wrong)));
+        }
         looked.sort_by_key(|l| l.0);
-        let place = |k: usize| place(&traced, k);
-        let looked: Vec<Looked> = looked
-            .into_iter()
-            .map(|(k, apart)| Looked { at: place(k), apart })
-            .collect();
-        let found = looked.iter().find(|l| l.at == place(wrong)).expect("it was looked at");
-        let rewrite = match traced.get(wrong) {
-            Some(t) if t.name == EqSat::NAME => self.rewrite(&case.graph, &traced[..=wrong], inputs, &wanted)?,
-            _ => None,
-        };
+        let apart = looked.iter().find(|l| l.0 == wrong).map(|l| l.1.clone());
+        let is_rules = run.traced.steps.get(wrong).is_some_and(|t| t.name == EqSat::NAME);
         Ok(Some(Found {
-            place: found.at.clone(),
-            apart: found.apart.clone(),
-            rewrite,
-            looked,
+            place: run.place(wrong),
+            apart: apart.expect("it was looked at"),
+            rewrite: if is_rules { self.rewrite(run, wrong)? } else { None },
+            looked: looked
+                .into_iter()
+                .map(|(k, apart)| Looked {
+                    at: run.place(k),
+                    apart,
+                })
+                .collect(),
         }))
     }
 
@@ -175,23 +221,17 @@ impl Bisect<'_> {
     /// When the case cannot be interpreted or lowered.
     fn shows(&self, case: &Case, found: &Found) -> Result<bool> {
         let attempt = || {
-            let inputs = inputs(case)?;
-            let wanted = evaluated(&case.graph, inputs)?;
-            let steps = trace(&case.graph, self.options)?;
+            let run = self.run(case)?;
             let k = match &found.place {
-                Place::Code => steps.len(),
+                Place::Code => run.traced.steps.len(),
                 Place::Pass { number, .. } => *number,
             };
-            if place(&steps, k) != found.place {
+            if k > run.last() || run.place(k) != found.place {
                 return Ok(false);
             }
-            let before = k.checked_sub(1).and_then(|k| steps.get(k));
-            let is_right = |t: &Trace| apart(interpreted(&t.module, inputs), &wanted).is_within(self.tolerance);
-            let wrong = match steps.get(k) {
-                Some(t) => !is_right(t) && self.fired(t, found),
-                None => !self.code(&steps, inputs, &wanted).is_within(self.tolerance),
-            };
-            Ok(wrong && before.is_none_or(is_right))
+            let is_right = |k: usize| run.apart(k).is_within(self.tolerance);
+            let fired = || run.traced.steps.get(k).is_none_or(|t| self.fired(t, found));
+            Ok(!is_right(k) && fired() && (k == 0 || is_right(k - 1)))
         };
         catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Ok(false))
     }
@@ -202,25 +242,13 @@ impl Bisect<'_> {
         rule.is_none_or(|rule| t.counts.get(&rule) > 0)
     }
 
-    fn code(&self, traced: &[Trace], inputs: &[Tensor], wanted: &[Tensor]) -> Apart {
-        let program = &traced.last().expect("a graph is lowered by passes").module;
-        let run = || (self.machine)(program, inputs).map_err(|e| e.to_string());
-        let found = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Err(panic_message(&*payload)));
-        apart(found, wanted)
-    }
-
-    /// The first rewrite of the last of these passes that makes results wrong; `None` where they are wrong without any.
-    fn rewrite(
-        &self,
-        g: &Graph,
-        steps: &[Trace],
-        inputs: &[Tensor],
-        wanted: &[Tensor],
-    ) -> Result<Option<WrongRewrite>> {
-        let (last, before) = steps.split_last().expect("the pass itself is one");
-        let from = match before.last() {
-            Some(t) => t.module.clone(),
-            None => Module::Tensor(g.clone()),
+    /// The first rewrite of a pass that makes results wrong; `None` where they are wrong without any.
+    fn rewrite(&self, run: &Run, wrong: usize) -> Result<Option<WrongRewrite>> {
+        let steps = &run.traced.steps;
+        let last = &steps[wrong];
+        let from = match wrong.checked_sub(1) {
+            Some(before) => steps[before].module.clone(),
+            None => Module::Tensor(run.graph.clone()),
         };
         let limited = |n: usize| {
             let given = last
@@ -236,7 +264,7 @@ impl Bisect<'_> {
         let of = last.counts.get("rewrites") as usize;
         let is_wrong = |n: usize| {
             let (_, module) = limited(n)?;
-            Ok::<_, Error>(!apart(interpreted(&module, inputs), wanted).is_within(self.tolerance))
+            Ok::<_, Error>(!run.off(interpreted(&module, run.inputs)).is_within(self.tolerance))
         };
         // Its results are wrong with all rewrites; without any, no rewrite is to blame.
         if of == 0 || is_wrong(0)? {
@@ -271,13 +299,51 @@ fn plain(options: &Options, pipeline: Option<String>) -> Options {
     }
 }
 
-fn place(traced: &[Trace], k: usize) -> Place {
-    match traced.get(k) {
-        None => Place::Code,
-        Some(t) => Place::Pass {
-            number: k,
-            name: t.name.clone(),
-        },
+/// A case on its way down.
+struct Run<'c> {
+    graph: &'c Graph,
+    inputs: &'c [Tensor],
+    wanted: Vec<Tensor>,
+    /// Errors are measured against at least this.
+    floor: f64,
+    traced: Traced,
+    machine: Machine<'c>,
+}
+
+impl Run<'_> {
+    /// The number of the last step: machine code, or the pass that failed.
+    fn last(&self) -> usize {
+        self.traced.steps.len()
+    }
+
+    /// How far the results of a step are off.
+    fn apart(&self, k: usize) -> Apart {
+        match (self.traced.steps.get(k), &self.traced.failed) {
+            (Some(t), _) => self.off(interpreted(&t.module, self.inputs)),
+            (None, Some((_, why))) => Apart::Unlike(why.clone()),
+            (None, None) => self.off(self.code()),
+        }
+    }
+
+    fn off(&self, found: Result<Vec<Tensor>, String>) -> Apart {
+        apart(found, &self.wanted, self.floor)
+    }
+
+    fn code(&self) -> Result<Vec<Tensor>, String> {
+        let program = &self.traced.steps.last().expect("a graph is lowered by passes").module;
+        let run = || (self.machine)(program, self.inputs).map_err(|e| e.to_string());
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Err(panic_message(&*payload)))
+    }
+
+    fn place(&self, k: usize) -> Place {
+        let failed = self.traced.failed.as_ref().map(|f| &f.0);
+        match self.traced.steps.get(k).map(|t| &t.name).or(failed) {
+            None => Place::Code,
+            Some(name) => Place::Pass {
+                number: k,
+                name: name.clone(),
+            },
+        }
     }
 }
 
@@ -286,12 +352,23 @@ fn inputs(case: &Case) -> Result<&[Tensor]> {
     case.inputs.as_deref().ok_or_else(missing)
 }
 
-/// What a graph gives by its interpreter.
-fn evaluated(g: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-    g.eval(inputs).map_err(|source: NodeError| Error::Lower {
+/// What a graph gives by its interpreter, and what errors are measured against at least.
+fn evaluated(g: &Graph, inputs: &[Tensor], against: Against) -> Result<(Vec<Tensor>, f64)> {
+    let fail = |source: NodeError| Error::Lower {
         model: g.name.clone(),
         source,
-    })
+    };
+    if against == Against::Results {
+        return Ok((g.eval(inputs).map_err(fail)?, 0.0));
+    }
+    let mut all = g.clone();
+    let values = g.nodes.iter().flat_map(|n| n.outputs.iter().copied());
+    all.outputs.extend(values.map(|v| (v.to_string(), v)));
+    let mut found = all.eval(inputs).map_err(fail)?;
+    let magnitudes = found.iter().chain(inputs).flat_map(|t| t.iter().map(|x| x.f64().abs()));
+    let floor = magnitudes.filter(|x| x.is_finite()).fold(0.0, f64::max);
+    found.truncate(g.outputs.len());
+    Ok((found, floor))
 }
 
 /// What a module of any level gives by its interpreter, or why nothing.

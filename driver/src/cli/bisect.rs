@@ -3,13 +3,13 @@
 use super::inputs::{InputArgs, Ports};
 use super::{CompileArgs, Failure, Outcome, note, print, print_json};
 use brolga::abi::{Dim as AbiDim, Input};
-use brolga::bisect::{self, Found, Looked, Place};
+use brolga::bisect::{self, Against, Found, Looked, Place};
 use brolga::ir::{Graph, Strings, Tensor, plain};
 use brolga::levels::Module;
 use brolga::reduce::Case;
 use brolga::shell::quoted;
 use brolga::{Error, npy, output, source, tensors};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -36,6 +36,9 @@ pub struct Bisect {
     /// The largest error, over the largest magnitude of an output, that is right
     #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = super::run::tolerance)]
     tolerance: f64,
+    /// What the error of an output is measured against: its largest magnitude, or, where that is larger, that of all values of the model
+    #[arg(long, value_name = "WHAT", default_value = "results")]
+    against: Measured,
     /// Where the smallest model is written; its inputs stand beside it, in a .npz file
     #[arg(short, long, value_name = "FILE", default_value = "bisected.txt")]
     output: PathBuf,
@@ -44,6 +47,24 @@ pub struct Bisect {
     json: bool,
     #[command(flatten)]
     compile: CompileArgs,
+}
+
+/// What errors are measured against.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Measured {
+    /// The largest magnitude of an output
+    Results,
+    /// That of all values
+    Values,
+}
+
+impl From<Measured> for Against {
+    fn from(m: Measured) -> Against {
+        match m {
+            Measured::Results => Against::Results,
+            Measured::Values => Against::Values,
+        }
+    }
 }
 
 impl Bisect {
@@ -65,6 +86,7 @@ impl Bisect {
         let search = bisect::Bisect {
             options,
             tolerance: self.tolerance,
+            against: self.against.into(),
             machine: &machine,
         };
         let case = Case {
@@ -86,26 +108,26 @@ impl Bisect {
         self.keep(&case)?;
         let (best, tried) = quietly(|| {
             search.smallest(case, &found, &mut |case, tried| {
-                let nodes = case.graph.nodes.len();
                 note(&format!(
-                    "{nodes} nodes still show it; {} candidates tested",
+                    "{} still show it; {} candidates tested",
+                    nodes(case),
                     tried.tested
                 ));
                 self.keep(case)
             })
         })?;
         let replay = self.replay();
-        let nodes = best.graph.nodes.len();
         if self.json {
             print_json(&json!({
                 "wrong": json_of(&found),
                 "tolerance": self.tolerance,
-                "smallest": {"file": self.output.display().to_string(), "nodes": nodes, "tested": tried.tested},
+                "smallest": {"file": self.output.display().to_string(), "nodes": best.graph.nodes.len(), "tested": tried.tested},
                 "replay": replay,
             }))?;
         } else {
             print(&format!(
-                "smallest: {nodes} nodes, in {}\nreplay with: {replay}\n",
+                "smallest: {}, in {}\nreplay with: {replay}\n",
+                nodes(&best),
                 self.output.display()
             ))?;
         }
@@ -161,8 +183,19 @@ impl Bisect {
         let mut words = vec!["brolga bisect".to_owned(), path(&self.output)];
         words.push(format!("--inputs {}", path(&self.arrays())));
         words.push(format!("--tolerance {}", self.tolerance));
+        if self.against == Measured::Values {
+            words.push("--against values".to_owned());
+        }
         words.extend(self.compile.words());
         words.join(" ")
+    }
+}
+
+/// How many nodes a case has, in words.
+fn nodes(case: &Case) -> String {
+    match case.graph.nodes.len() {
+        1 => "1 node".to_owned(),
+        n => format!("{n} nodes"),
     }
 }
 
@@ -195,7 +228,8 @@ fn ports(graph: &Graph) -> Result<Vec<Input>, Failure> {
     graph.inputs.iter().map(one).collect()
 }
 
-fn report(found: &Found) -> String {
+/// What was found, for people.
+pub fn report(found: &Found) -> String {
     let line = |l: &Looked| format!("  {}: {}\n", l.at, l.apart);
     let looked: String = found.looked.iter().map(line).collect();
     let rewrite = match (&found.rewrite, &found.place) {

@@ -14,6 +14,7 @@ mod compile;
 mod device;
 mod doctor;
 mod emit;
+mod fuzz;
 #[cfg(feature = "text")]
 mod generate;
 mod info;
@@ -100,6 +101,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Find the pass and the rewrite that make a model's results wrong
     Bisect(Box<bisect::Bisect>),
+    /// Compare random models on every level, and keep new findings
+    Fuzz(Box<fuzz::FuzzCommand>),
     /// Shrink a model as long as a script says that it still shows something
     Reduce(Box<reduce::Reduce>),
     /// Search better schedules for a model's kernels, on this machine
@@ -164,6 +167,7 @@ pub fn main() -> ExitCode {
         Command::Profile(c) => c.run(),
         Command::Doctor(c) => c.run(),
         Command::Bisect(c) => c.run(),
+        Command::Fuzz(c) => c.run(),
         Command::Reduce(c) => c.run(),
         Command::Tune(c) => c.run(),
         Command::Bench(c) => c.run(),
