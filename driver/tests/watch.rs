@@ -80,6 +80,17 @@ fn changes_are_diffs_of_passes_that_changed_something() {
     assert!(err.contains("\n-  %2 = relu(%0) : f32[4, 8] @\"again\"\n"), "{err}");
     assert!(err.contains("--- before eqsat\n"), "{err}");
     assert!(!err.contains("before prune"), "{err}");
+    // Another level is printed whole.
+    let lowered = ok(
+        dir.path(),
+        &["opt", "g.txt", "--passes", "eqsat,lower", "--print-ir-after-change"],
+    )
+    .err;
+    let (_, whole) = lowered.split_once("// after lower\n").expect("it is printed");
+    assert!(
+        whole.contains("\nkernel @") && !whole.contains("before lower"),
+        "{lowered}"
+    );
     assert_eq!(
         ok(
             dir.path(),

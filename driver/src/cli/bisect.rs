@@ -8,6 +8,7 @@ use brolga::ir::{Graph, Strings, Tensor, plain};
 use brolga::levels::Module;
 use brolga::reduce::Case;
 use brolga::shell::quoted;
+use brolga::source::Kind;
 use brolga::{Error, npy, output, source, tensors};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -72,6 +73,9 @@ impl Bisect {
     pub fn run(self) -> Outcome {
         let mut options = self.compile.options()?;
         options.reproducers = None;
+        if source::kind(&self.model)? == Kind::Folder {
+            options.folder.with.extend(self.inputs.optional(&options.folder.with)?);
+        }
         let Module::Tensor(graph) = source::model(&self.model, &options)? else {
             let message = "a program, expected a tensor graph: its interpreter says what is right";
             return Err(Error::file(&self.model, message).into());

@@ -3,7 +3,7 @@
 use super::{note, shown, time};
 use brolga::Timings;
 use brolga::instrument::{Instrument, Ran};
-use brolga::levels::Module;
+use brolga::levels::{Level, Module};
 use brolga::passes::pass::Pass;
 use brolga::passes::registry::Registry;
 use clap::Args;
@@ -78,8 +78,8 @@ pub struct Watch {
 
 #[derive(Default)]
 struct Seen {
-    /// The text before the pass that runs, where a diff is made of it.
-    before: String,
+    /// The level and the text before the pass that runs, where a diff is made of it.
+    before: Option<(Level, String)>,
     rows: Vec<Row>,
 }
 
@@ -113,22 +113,27 @@ impl Instrument for Watch {
         if prints {
             show(&format!("// before {}\n{text}", pass.name()));
         }
-        self.seen().before = text;
+        self.seen().before = Some((module.level(), text));
     }
 
     fn after(&self, ran: &Ran) {
         let name = ran.pass.name();
         let prints = names(&self.args.print_ir_after, ran.pass);
-        let text = (prints || self.args.print_ir_after_change).then(|| ran.module.to_string());
-        if let Some(text) = text.as_ref().filter(|_| prints) {
+        let diffs = self.args.print_ir_after_change;
+        let text = (prints || diffs).then(|| ran.module.to_string()).unwrap_or_default();
+        let mut seen = self.seen();
+        let before = seen.before.take();
+        // Of another level, every line is another one.
+        let descends = |level: &Level| diffs && *level != ran.module.level();
+        if prints || before.as_ref().is_some_and(|(level, _)| descends(level)) {
             show(&format!("// after {name}\n{text}"));
         }
-        let mut seen = self.seen();
-        if let Some(text) = text
-            .as_ref()
-            .filter(|t| self.args.print_ir_after_change && **t != seen.before)
+        if let Some((level, before)) = before
+            && diffs
+            && !descends(&level)
+            && text != before
         {
-            let diff = TextDiff::from_lines(seen.before.as_str(), text.as_str());
+            let diff = TextDiff::from_lines(before.as_str(), text.as_str());
             let mut unified = diff.unified_diff();
             let (before, after) = (format!("before {name}"), format!("after {name}"));
             show(unified.header(&before, &after).to_string().trim_end());

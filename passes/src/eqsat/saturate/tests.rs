@@ -172,3 +172,45 @@ fn matrices_are_matched_and_made() {
     let (_, report) = saturated(&other, &with_fusion(text));
     assert_eq!(applied(&report, "swap-scale"), 0, "another matrix");
 }
+
+/// With a limit, what was rewritten are the first rewrites of a run without one, and the last is told with its operations.
+#[test]
+fn rewrites_stop_at_their_limit() {
+    let g = products(6, true);
+    let set = with_fusion(MERGE);
+    let run = |rewrites: usize| {
+        let limits = Limits {
+            iters: 40,
+            nodes: 20_000,
+            rewrites,
+        };
+        Choices::saturated(&g, &set, limits, &Target::x86_64_v4()).unwrap()
+    };
+    let (_, whole) = run(usize::MAX);
+    assert_eq!(whole.stop, Stop::Saturated);
+    assert!(whole.rewrites > 5, "{whole}");
+    let (none, report) = run(0);
+    assert_eq!((report.stop, report.rewrites, report.last), (Stop::Rewrites, 0, None));
+    assert!(distance(&g, &none.graph(&g).unwrap()) < 1e-6);
+    for n in 1..=whole.rewrites {
+        let (choices, report) = run(n);
+        assert_eq!(report.rewrites, n);
+        assert_eq!(
+            report.stop,
+            if n < whole.rewrites {
+                Stop::Rewrites
+            } else {
+                Stop::Saturated
+            }
+        );
+        let last = report.last.expect("something was rewritten").named(&g);
+        assert!(set.rules.iter().any(|r| r.name == last.rule), "{last:?}");
+        assert!(
+            !last.nodes.is_empty() && last.nodes.iter().all(|n| n.starts_with("product")),
+            "{last:?}"
+        );
+        assert!(distance(&g, &choices.graph(&g).unwrap()) < 1e-6);
+    }
+    let (_, all) = run(whole.rewrites);
+    assert_eq!((all.last, all.applied), (whole.last, whole.applied));
+}
