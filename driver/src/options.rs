@@ -32,7 +32,7 @@ pub struct Options {
     pub memory_limit: u64,
     /// Verifies the IR after every pass and at every level.
     pub verify: bool,
-    /// The passes that pipelines may name, and that lead down.
+    /// The passes that pipelines may name, and that lead down. A compile cache knows them by their names only.
     pub registry: Registry,
     /// Who watches passes.
     pub instrument: Option<Arc<dyn Instrument>>,

@@ -133,7 +133,7 @@ fn times_and_counts_are_tables() {
         .find(|l| l.starts_with("  canonicalize "))
         .expect("it has a row");
     assert!(line.contains("4 nodes") && line.ends_with("2 nodes"), "{err}");
-    assert!(err.contains("1 kernels"), "{err}");
+    assert!(err.contains("1 kernel, 1 step"), "{err}");
     let counts = rows(&err, "what passes counted");
     let count = |words: &[&str]| {
         counts

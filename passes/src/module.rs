@@ -134,9 +134,10 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let many = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         match self.kernels {
-            None => write!(f, "{} nodes", self.operations),
-            Some(kernels) => write!(f, "{kernels} kernels, {} steps", self.operations),
+            None => f.write_str(&many(self.operations, "node")),
+            Some(kernels) => write!(f, "{}, {}", many(kernels, "kernel"), many(self.operations, "step")),
         }
     }
 }

@@ -217,11 +217,11 @@ impl fmt::Display for Pipeline {
 
 /// The text of passes in a row.
 pub fn text(passes: &[Box<dyn Pass>]) -> String {
-    let one = |p: &Box<dyn Pass>| match p.options() {
+    let one = |p: &dyn Pass| match p.options() {
         options if options.is_empty() => p.name().to_owned(),
         options => format!("{}{{{options}}}", p.name()),
     };
-    passes.iter().map(one).collect::<Vec<_>>().join(",")
+    passes.iter().map(|p| one(&**p)).collect::<Vec<_>>().join(",")
 }
 
 struct Parser {

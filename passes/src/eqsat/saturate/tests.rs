@@ -192,25 +192,20 @@ fn rewrites_stop_at_their_limit() {
     let (none, report) = run(0);
     assert_eq!((report.stop, report.rewrites, report.last), (Stop::Rewrites, 0, None));
     assert!(distance(&g, &none.graph(&g).unwrap()) < 1e-6);
+    let mut merged = 0;
     for n in 1..=whole.rewrites {
         let (choices, report) = run(n);
         assert_eq!(report.rewrites, n);
-        assert_eq!(
-            report.stop,
-            if n < whole.rewrites {
-                Stop::Rewrites
-            } else {
-                Stop::Saturated
-            }
-        );
+        // At the last one, too: matches that would change nothing are left.
+        assert_eq!(report.stop, Stop::Rewrites);
         let last = report.last.expect("something was rewritten").named(&g);
         assert!(set.rules.iter().any(|r| r.name == last.rule), "{last:?}");
-        assert!(
-            !last.nodes.is_empty() && last.nodes.iter().all(|n| n.starts_with("product")),
-            "{last:?}"
-        );
+        // What is loaded as it was stored may be an input, which no operation made.
+        merged += usize::from(last.rule == "merge-products" && !last.nodes.is_empty());
+        assert!(last.nodes.iter().all(|n| n.starts_with("product")), "{last:?}");
         assert!(distance(&g, &choices.graph(&g).unwrap()) < 1e-6);
     }
+    assert_eq!(merged, 5, "six products are joined five times");
     let (_, all) = run(whole.rewrites);
     assert_eq!((all.last, all.applied), (whole.last, whole.applied));
 }
