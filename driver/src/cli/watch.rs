@@ -120,7 +120,10 @@ impl Instrument for Watch {
         let name = ran.pass.name();
         let prints = names(&self.args.print_ir_after, ran.pass);
         let diffs = self.args.print_ir_after_change;
-        let text = (prints || diffs).then(|| ran.module.to_string()).unwrap_or_default();
+        let text = match prints || diffs {
+            true => ran.module.to_string(),
+            false => String::new(),
+        };
         let mut seen = self.seen();
         let before = seen.before.take();
         // Of another level, every line is another one.
