@@ -15,12 +15,14 @@ pub enum Error {
     #[error(transparent)]
     Folder(#[from] brolga_frontend::safetensors::Error),
     /// The model cannot be optimised or lowered.
-    #[error("{model}: {source}")]
+    #[error("{model}: {source}{}", reproducer.as_deref().map(crate::reproducer::advice).unwrap_or_default())]
     Passes {
         /// The model.
         model: String,
         /// What is wrong, and where.
         source: brolga_passes::pass::PassError,
+        /// The file that shows it again, where one was written.
+        reproducer: Option<PathBuf>,
     },
     /// The model cannot be lowered.
     #[error("{model}: {source}")]

@@ -40,7 +40,11 @@ pub fn before_eqsat(g: Graph, options: &Options) -> Result<(Graph, EqSat)> {
             return Ok((graph, eqsat.clone()));
         }
         let model = module.name().to_owned();
-        module = (pass.run(module, &mut cx)).map_err(|source| Error::Passes { model, source })?;
+        module = (pass.run(module, &mut cx)).map_err(|source| Error::Passes {
+            model,
+            source,
+            reproducer: None,
+        })?;
     }
     Err(Error::Option(format!(
         "the pipeline has no pass `{}` to explain",

@@ -6,7 +6,9 @@
 //!
 //! Invariant: a level printed and read back goes on to the same bytes of code ([`through_text`]).
 
+use crate::instrument::Ran;
 use crate::options::Options;
+use crate::reproducer::{Reproducer, panic_message};
 use crate::tune::applied::{Applied, Recorded, Tuned, apply_log};
 use crate::tune::record::Place;
 use crate::{Error, Result};
@@ -15,12 +17,13 @@ use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Graph, Source};
 use brolga_passes::bufferize::Bufferize;
 use brolga_passes::descend::ScheduleKernels;
-use brolga_passes::eqsat::{Alternative, Decide, Decided, EqSat, Kept};
+use brolga_passes::eqsat::{Alternative, Decide, Decided, EqSat, Kept, NamedRewrite};
 use brolga_passes::lower::Structured;
 pub use brolga_passes::module::{Level, Module};
 use brolga_passes::pass::{Context, Pass, PassError, Settings};
 use brolga_passes::registry::Pipeline;
 use brolga_passes::schedule::{Machine, Sources};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,7 +126,7 @@ impl<'o> Walk<'o> {
 
     /// The passes from where the module is to the next level.
     fn next(&self) -> Vec<Box<dyn Pass>> {
-        let mut next = Pipeline::down_from(self.module.level());
+        let mut next = Pipeline::down_from(self.module.level(), &self.options.registry);
         if !self.options.aliases.is_empty() {
             next.replace(Box::new(Bufferize {
                 aliases: self.options.aliases.clone(),
@@ -167,27 +170,54 @@ impl<'o> Walk<'o> {
     /// # Errors
     /// As [`Walk::new`].
     pub fn run(&mut self, passes: Vec<Box<dyn Pass>>) -> Result<()> {
-        for pass in passes {
+        for (n, pass) in passes.iter().enumerate() {
+            let options = self.options;
+            if let Some(i) = &options.instrument {
+                i.before(&**pass, &self.module);
+            }
+            let (name, before) = (self.module.name().to_owned(), self.module.size());
+            let kept = options.reproducers.as_ref().map(|folder| (folder, self.module.clone()));
             let start = Instant::now();
-            let fail = |source: PassError, model: &str| Error::Passes {
-                model: model.to_owned(),
-                source,
-            };
-            let name = self.module.name().to_owned();
             // The pass takes the module; after an error nothing is left of it.
             let module = std::mem::replace(&mut self.module, Module::Tensor(Graph::new(&name)));
-            self.module = pass.run(module, &mut self.cx).map_err(|e| fail(e, &name))?;
-            if self.options.verify {
-                self.module.verify().map_err(|error| {
-                    let pass = pass.name();
-                    fail(PassError { pass, error }, &name)
-                })?;
-            }
+            let run = || pass.run(module, &mut self.cx);
+            let ran = match kept {
+                None => run(),
+                Some(_) => catch_unwind(AssertUnwindSafe(run))
+                    .unwrap_or_else(|payload| Err(PassError::new(pass.name(), panic_message(&*payload)))),
+            };
+            let verified = |m: Module| match options.verify.then(|| m.verify()) {
+                Some(Err(error)) => Err(PassError::at(pass.name(), error)),
+                _ => Ok(m),
+            };
+            self.module = ran.and_then(verified).map_err(|source| {
+                let kept = kept.filter(|_| !source.misplaced);
+                let write = |(folder, module): (&PathBuf, Module)| {
+                    Reproducer::of(&passes[n..], &source.error.to_string(), options).write(folder, &module)
+                };
+                // What failed is told in any case, also where no file can be written.
+                let reproducer = kept.and_then(|kept| write(kept).ok());
+                Error::Passes {
+                    model: name,
+                    source,
+                    reproducer,
+                }
+            })?;
+            let took = start.elapsed();
             match self.module.level() {
-                Level::Tensor => self.optimise += start.elapsed(),
-                _ => self.lower += start.elapsed(),
+                Level::Tensor => self.optimise += took,
+                _ => self.lower += took,
             }
-            self.options.show(pass.name(), &self.module);
+            let counts = std::mem::take(&mut self.cx.counts);
+            if let Some(i) = &options.instrument {
+                i.after(&Ran {
+                    pass: &**pass,
+                    before,
+                    module: &self.module,
+                    took,
+                    counts: &counts,
+                });
+            }
         }
         Ok(())
     }
@@ -195,6 +225,11 @@ impl<'o> Walk<'o> {
     /// What the loop kernels were made of, where a pass has made them; they are handed out once.
     pub fn take_sources(&mut self) -> Option<Sources> {
         self.cx.sources.take()
+    }
+
+    /// The last rewrite by a rule.
+    pub fn take_rewrite(&mut self) -> Option<NamedRewrite> {
+        self.cx.rewrite.take()
     }
 
     /// What could be decided about the whole program otherwise, where that was explored.

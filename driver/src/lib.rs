@@ -24,6 +24,8 @@
 //! | [`Specialise`] | versions of a session's model for sizes that were seen |
 //! | [`levels`] | the way down through the levels: pipelines of passes |
 //! | [`egraph`] | e-graphs in files, and the cheapest terms of such |
+//! | [`instrument`], [`reproducer`] | who watches passes while they run; files that show a pass failing again |
+//! | [`mod@bisect`], [`mod@reduce`], [`fuzz`] | where results become wrong; smaller models that still show something; random models |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
 //! | [`weights`] | constant evaluation: packing and merging weights, straight into the blob that is shipped |
 //! | [`doctor`], [`report`] | what keeps a model from being compiled; what became of its nodes |
@@ -38,6 +40,7 @@
 //! | `speech` | with the feature `audio` (on by default): text from speech |
 //! | [`host`] | host operators by their reference evaluation |
 //! | [`tune`] | better schedules, searched on the machine |
+//! | [`shell`] | commands that are shown |
 //! | [`random`] | inputs of runs whose results nobody looks at |
 //! | [`tensors`], [`npy`] | conversions between the crates' tensors; `.npy` and `.npz` files |
 //! | `cuda` | with the feature `cuda` (on by default): models on NVIDIA GPUs |
@@ -47,6 +50,7 @@
 
 mod archive;
 pub mod backend;
+pub mod bisect;
 pub mod cache;
 pub mod compile;
 pub mod compression;
@@ -56,9 +60,11 @@ pub mod doctor;
 pub mod egraph;
 pub mod error;
 pub mod explain;
+pub mod fuzz;
 pub mod generate;
 pub mod host;
 mod identity;
+pub mod instrument;
 pub mod kernels;
 pub mod levels;
 pub mod machine;
@@ -69,10 +75,13 @@ pub mod perf_map;
 pub mod pins;
 pub mod profile;
 pub mod random;
+pub mod reduce;
 pub mod report;
+pub mod reproducer;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod session;
+pub mod shell;
 pub mod source;
 #[cfg(feature = "audio")]
 pub mod speech;

@@ -1,5 +1,6 @@
 //! How a model is compiled, and how long each phase took.
 
+use crate::instrument::Instrument;
 use crate::pins::Pin;
 use crate::tune::record::Log;
 use crate::verdicts::Remembered;
@@ -11,13 +12,10 @@ use brolga_passes::eqsat::{EqSat, Fp, Selection, Verdicts};
 use brolga_passes::module::Level;
 use brolga_passes::pass::{Files, Pass, Settings};
 use brolga_passes::prune::Prune;
-use brolga_passes::registry::{PASSES, Pipeline};
-use std::fmt;
+use brolga_passes::registry::{Pipeline, Registry};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Shown a pass's name and the IR after it, printed.
-pub type Observer = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
 /// How a model is compiled.
 #[derive(Clone)]
@@ -34,10 +32,15 @@ pub struct Options {
     pub memory_limit: u64,
     /// Verifies the IR after every pass and at every level.
     pub verify: bool,
-    /// Whom the IR is shown to, after this pass or `all`.
-    pub print_after: Option<(String, Observer)>,
     /// Lets remarks take time to find out: how far a program is from the optimum, the second best, and what was not fused and why.
     pub judge: bool,
+    /// The passes that pipelines may name, and that lead down. A compile cache knows them by their names only.
+    pub registry: Registry,
+    /// Who watches passes.
+    pub instrument: Option<Arc<dyn Instrument>>,
+    /// The folder that a reproducer is written to when a pass fails, panics or gives what is not valid. Without one nothing is written, and
+    /// a panic goes on.
+    pub reproducers: Option<PathBuf>,
     /// Sizes for symbolic dimensions.
     pub sizes: Vec<(String, i64)>,
     /// Inputs that are constants. What is computed from constants only is computed once, and shapes, axes and branches that depend on
@@ -101,8 +104,10 @@ impl Default for Options {
             unchecked_rules: false,
             memory_limit: 16 << 30,
             verify: cfg!(debug_assertions),
-            print_after: None,
             judge: false,
+            registry: Registry::default(),
+            instrument: None,
+            reproducers: None,
             sizes: vec![],
             pins: vec![],
             shapes: vec![],
@@ -121,30 +126,18 @@ impl Options {
     /// has any.
     ///
     /// # Errors
-    /// When its text is wrong, a file of rules cannot be read, or there is no pass to print after.
+    /// When its text is wrong, or a file of rules cannot be read.
     pub fn passes(&self, level: Level) -> Result<Vec<Box<dyn Pass>>> {
-        if let Some((pass, _)) = &self.print_after
-            && pass != "all"
-            && PASSES.iter().all(|p| p.name != pass)
-        {
-            let known: Vec<&str> = PASSES.iter().map(|p| p.name).collect();
-            let message = format!(
-                "there is no pass `{pass}` to print after, expected all or one of {}",
-                known.join(", ")
-            );
-            return Err(Error::Option(message));
-        }
         let files = Disk::new(self.unchecked_rules);
-        let fail = |e: String| Error::Option(e);
         let mut pipeline = match (&self.pipeline, &self.rules) {
             (Some(_), Some(_)) => {
                 let message = "give either a pipeline or rules; in a pipeline, write `eqsat{rules=… add=… fp=…}`";
                 return Err(Error::Option(message.into()));
             }
             (Some(p), None) if p.trim().is_empty() => return Ok(vec![]),
-            (Some(p), None) => Pipeline::parse_with(p, &files).map_err(|e| fail(e.to_string()))?,
+            (Some(p), None) => self.parse(p, &files)?,
             (None, None) if level != Level::Tensor => return Ok(vec![]),
-            (None, _) => Pipeline::parse(Pipeline::DEFAULT).map_err(|e| fail(e.to_string()))?,
+            (None, _) => self.parse(Pipeline::DEFAULT, &files)?,
         };
         if let Some(selection) = &self.rules {
             if selection.fp == Some(Fp::Strict) {
@@ -157,6 +150,10 @@ impl Options {
             }));
         }
         Ok(pipeline.passes)
+    }
+
+    fn parse(&self, pipeline: &str, files: &Disk) -> Result<Pipeline> {
+        Pipeline::parse_in(pipeline, files, &self.registry).map_err(|e| Error::Option(e.to_string()))
     }
 
     /// How many threads compile.
@@ -172,14 +169,6 @@ impl Options {
         Options {
             sizes: vec![],
             ..self.clone()
-        }
-    }
-
-    pub(crate) fn show(&self, pass: &str, ir: &dyn fmt::Display) {
-        if let Some((which, observer)) = &self.print_after
-            && (which == pass || which == "all")
-        {
-            observer(pass, &ir.to_string());
         }
     }
 

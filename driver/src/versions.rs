@@ -61,7 +61,7 @@ impl Versions {
             symbols: symbols.to_vec(),
             options: Options {
                 // The general program was shown.
-                print_after: None,
+                instrument: None,
                 ..options.clone()
             },
             threads,

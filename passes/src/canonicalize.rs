@@ -10,7 +10,7 @@
 //! A constant of at most `limit` elements that depends on constants only is evaluated by the reference interpreter; larger
 //! ones are the business of kernels that run at compile time. Splats stay splats.
 
-use crate::pass::{Context, Setting, Settings, TensorPass, number};
+use crate::pass::{Context, Counts, Setting, Settings, TensorPass, number};
 use brolga_ir::graph::Rewriter;
 use brolga_ir::ops::Role;
 use brolga_ir::{ConstData, Constant, Def, Graph, NodeError, Op, Tensor, Type, Value, dim};
@@ -48,8 +48,8 @@ impl Settings for Canonicalize {
 }
 
 impl TensorPass for Canonicalize {
-    fn rewrite(&self, g: &Graph, _: &mut Context) -> Result<Graph, NodeError> {
-        canonicalize(g, self.limit)
+    fn rewrite(&self, g: &Graph, cx: &mut Context) -> Result<Graph, NodeError> {
+        counted(g, self.limit, &mut cx.counts)
     }
 }
 
@@ -58,25 +58,36 @@ impl TensorPass for Canonicalize {
 /// # Errors
 /// When the graph is not valid.
 pub fn canonicalize(g: &Graph, limit: usize) -> Result<Graph, NodeError> {
+    counted(g, limit, &mut Counts::default())
+}
+
+fn counted(g: &Graph, limit: usize, counts: &mut Counts) -> Result<Graph, NodeError> {
     let mut rewriter = Rewriter::new(g);
     merge_constants(g, &mut rewriter, limit);
     let mut seen: FxHashMap<(Op, Vec<Value>), Vec<Value>> = FxHashMap::default();
-    rewriter.run(|out, node, inputs| {
+    let mut kept = 0;
+    let out = rewriter.run(|out, node, inputs| {
         let key = (node.op.clone(), inputs.to_vec());
         if let Some(outs) = seen.get(&key) {
+            counts.add("repeated operations merged", 1);
             return Ok(outs.clone());
         }
         let types: Vec<Type> = inputs.iter().map(|&v| out.ty(v).clone()).collect();
         let outs = if !inputs.is_empty() && node.op.is_identity(&types) {
+            counts.add("void operations removed", 1);
             vec![inputs[0]]
         } else if let Some(constants) = fold(out, &node.op, inputs, &types, limit) {
+            counts.add("operations folded", 1);
             constants.into_iter().map(|c| out.constant(c)).collect()
         } else {
+            kept += 1;
             out.add(node.op.clone(), inputs, &node.origin).map_err(|e| e.message)?
         };
         seen.insert(key, outs.clone());
         Ok(outs)
-    })
+    })?;
+    counts.add("dead operations removed", kept - out.nodes.len());
+    Ok(out)
 }
 
 /// Lets equal small constants be one.

@@ -27,7 +27,9 @@ impl Settings for Decompose {
 }
 
 impl TensorPass for Decompose {
-    fn rewrite(&self, g: &Graph, _: &mut Context) -> Result<Graph, NodeError> {
+    fn rewrite(&self, g: &Graph, cx: &mut Context) -> Result<Graph, NodeError> {
+        let composite = g.nodes.iter().filter(|n| is_composite(&n.op)).count();
+        cx.counts.add("operations decomposed", composite);
         decompose(g)
     }
 }
@@ -37,7 +39,11 @@ impl TensorPass for Decompose {
 /// # Errors
 /// When a decomposition does not fit its operator.
 pub fn decompose(g: &Graph) -> Result<Graph, NodeError> {
-    decompose_where(g, |op| matches!(op.role(), Role::Composite))
+    decompose_where(g, is_composite)
+}
+
+fn is_composite(op: &Op) -> bool {
+    matches!(op.role(), Role::Composite)
 }
 
 /// The graph in which operators that `which` says are decomposed, and those of their decompositions.

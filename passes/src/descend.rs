@@ -11,6 +11,7 @@ use crate::module::{Level, Module};
 use crate::pass::{Context, Pass, PassError, Setting, Settings};
 use crate::schedule::{Machine, chosen, to_loops_with_sources};
 use crate::{lower, memory};
+use brolga_ir::program::Storage;
 
 /// `lower`: a graph whose kernels are chosen becomes structured kernels.
 ///
@@ -34,15 +35,14 @@ impl Pass for Lower {
     fn options(&self) -> String {
         self.given()
     }
-    fn run(&self, m: Module, _: &mut Context) -> Result<Module, PassError> {
+    fn run(&self, m: Module, cx: &mut Context) -> Result<Module, PassError> {
         let Module::Tensor(g) = &m else {
             return Err(PassError::level(Lower::NAME, Level::Tensor, &m));
         };
-        let fail = |error| PassError {
-            pass: Lower::NAME,
-            error,
-        };
-        lower::to_structured(g).map(Module::Structured).map_err(fail)
+        let fail = |error| PassError::at(Lower::NAME, error);
+        let program = lower::to_structured(g).map_err(fail)?;
+        cx.counts.add("kernels", program.kernels.len());
+        Ok(Module::Structured(program))
     }
 }
 
@@ -108,6 +108,7 @@ impl Pass for ScheduleKernels {
         let loops = to_loops_with_sources(s, &Machine::of(&cx.target));
         let (program, sources) = loops.map_err(|e| PassError::new(ScheduleKernels::NAME, e))?;
         cx.sources = Some(sources);
+        cx.counts.add("kernels scheduled", program.kernels.len());
         Ok(Module::Loops(program))
     }
 }
@@ -134,10 +135,12 @@ impl Pass for PlanMemory {
     fn options(&self) -> String {
         self.given()
     }
-    fn run(&self, m: Module, _: &mut Context) -> Result<Module, PassError> {
+    fn run(&self, m: Module, cx: &mut Context) -> Result<Module, PassError> {
         match m {
             Module::Loops(mut p) if p.arena.is_none() => {
                 memory::plan(&mut p).map_err(|e| PassError::new(PlanMemory::NAME, e))?;
+                let temporaries = p.slots.iter().filter(|s| matches!(s.storage, Storage::Temp(_)));
+                cx.counts.add("temporaries placed", temporaries.count());
                 Ok(Module::Loops(p))
             }
             m => Err(PassError::level(PlanMemory::NAME, Level::Loops, &m)),

@@ -67,6 +67,18 @@ impl Module {
         }
     }
 
+    /// How large it is.
+    pub fn size(&self) -> Size {
+        match self {
+            Module::Tensor(g) => Size {
+                operations: operations(g),
+                kernels: None,
+            },
+            Module::Structured(p) => Size::of(p),
+            Module::Loops(p) => Size::of(p),
+        }
+    }
+
     /// Checks the invariants of its level.
     ///
     /// # Errors
@@ -100,6 +112,39 @@ impl Module {
             Module::Tensor(Graph::parse(text, find)?)
         })
     }
+}
+
+/// How large a module is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// Operations of a tensor graph, those of its regions too; steps of a program.
+    pub operations: usize,
+    /// Kernels, below the tensor graph.
+    pub kernels: Option<usize>,
+}
+
+impl Size {
+    fn of<K>(p: &Program<K>) -> Size {
+        Size {
+            operations: p.init.len() + p.steps.len(),
+            kernels: Some(p.kernels.len()),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let many = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        match self.kernels {
+            None => f.write_str(&many(self.operations, "node")),
+            Some(kernels) => write!(f, "{}, {}", many(kernels, "kernel"), many(self.operations, "step")),
+        }
+    }
+}
+
+fn operations(g: &Graph) -> usize {
+    let inside = g.nodes.iter().flat_map(|n| n.op.regions());
+    g.nodes.len() + inside.map(|r| operations(r.graph())).sum::<usize>()
 }
 
 impl fmt::Display for Module {

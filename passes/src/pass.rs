@@ -3,11 +3,12 @@
 //! A pass over tensor graphs implements [`TensorPass`]; one that takes or gives another level implements [`Pass`] itself. The
 //! options of both stand in one table, [`Settings::SETTINGS`], which parsing, printing and the registry read.
 
-use crate::eqsat::{Alternative, Decide, Decided, Forgetful, Kept, Verdicts};
+use crate::eqsat::{Alternative, Decide, Decided, Forgetful, Kept, NamedRewrite, Verdicts};
 use crate::module::{Level, Module};
 use crate::schedule::Sources;
 use brolga_ir::{Graph, NodeError, Target};
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What passes share: the machine to optimise for, and where they say what they did.
@@ -16,6 +17,8 @@ pub struct Context {
     pub target: Target,
     /// What was done, and what was not and why, in the order in which it was said.
     pub remarks: Vec<String>,
+    /// What the pass counted that runs; whoever runs passes takes them behind each.
+    pub counts: Counts,
     /// What the loop kernels were made of, once there are any that were not read as text.
     pub sources: Option<Sources>,
     /// Who decides about whole programs otherwise than passes do.
@@ -32,6 +35,8 @@ pub struct Context {
     pub keep: Option<Option<usize>>,
     /// The e-graph that was kept: of the graph that is no region.
     pub egraph: Option<Kept>,
+    /// The last rewrite by a rule, of the pass that rewrote last.
+    pub rewrite: Option<NamedRewrite>,
 }
 
 impl Context {
@@ -40,6 +45,7 @@ impl Context {
         Context {
             target,
             remarks: vec![],
+            counts: Counts::default(),
             sources: None,
             decide: None,
             decided: vec![],
@@ -48,7 +54,38 @@ impl Context {
             judge: false,
             keep: None,
             egraph: None,
+            rewrite: None,
         }
+    }
+}
+
+/// What a pass counted: rewrites, rules, operations removed, in the order in which each was counted first.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    counts: Vec<(Cow<'static, str>, u64)>,
+}
+
+impl Counts {
+    /// Adds to a count. Nothing is not counted.
+    pub fn add(&mut self, what: impl Into<Cow<'static, str>>, n: usize) {
+        if n == 0 {
+            return;
+        }
+        let what = what.into();
+        match self.counts.iter_mut().find(|(w, _)| *w == what) {
+            Some((_, all)) => *all += n as u64,
+            None => self.counts.push((what, n as u64)),
+        }
+    }
+
+    /// A count; 0 of what was not counted.
+    pub fn get(&self, what: &str) -> u64 {
+        self.iter().find(|(w, _)| *w == what).map_or(0, |(_, n)| n)
+    }
+
+    /// What was counted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.counts.iter().map(|(what, n)| (&**what, *n))
     }
 }
 
@@ -60,18 +97,24 @@ pub struct PassError {
     pub pass: &'static str,
     /// The error, with the model node where there is one.
     pub error: NodeError,
+    /// Whether the pass was only asked for at the wrong place of a pipeline.
+    pub misplaced: bool,
 }
 
 impl PassError {
-    /// An error that belongs to no node.
-    pub fn new(pass: &'static str, message: impl Into<String>) -> PassError {
+    /// An error at a node.
+    pub fn at(pass: &'static str, error: NodeError) -> PassError {
         PassError {
             pass,
-            error: NodeError {
-                node: String::new(),
-                message: message.into(),
-            },
+            error,
+            misplaced: false,
         }
+    }
+
+    /// An error that belongs to no node.
+    pub fn new(pass: &'static str, message: impl Into<String>) -> PassError {
+        let (node, message) = (String::new(), message.into());
+        PassError::at(pass, NodeError { node, message })
     }
 
     /// A module of a level that the pass does not take.
@@ -82,7 +125,10 @@ impl PassError {
         } else {
             "levels go down only"
         };
-        PassError::new(pass, format!("found {found}, expected {wanted}: {way}"))
+        PassError {
+            misplaced: true,
+            ..PassError::new(pass, format!("found {found}, expected {wanted}: {way}"))
+        }
     }
 }
 
@@ -228,7 +274,7 @@ impl<T: TensorPass> Pass for T {
         let Module::Tensor(g) = m else {
             return Err(PassError::level(T::NAME, Level::Tensor, &m));
         };
-        let fail = |error| PassError { pass: T::NAME, error };
+        let fail = |error| PassError::at(T::NAME, error);
         Ok(Module::Tensor(through(self, &g, cx).map_err(fail)?))
     }
 }

@@ -62,7 +62,10 @@ impl Settings for Prune {
 
 impl TensorPass for Prune {
     fn rewrite(&self, g: &Graph, cx: &mut Context) -> Result<Graph, NodeError> {
-        prune(g, self.lanes, &mut cx.remarks)
+        let before = cx.remarks.len();
+        let out = prune(g, self.lanes, &mut cx.remarks)?;
+        cx.counts.add("products pruned", cx.remarks.len() - before);
+        Ok(out)
     }
 }
 

@@ -34,6 +34,7 @@ pub type Options = Vec<(String, String)>;
 pub type Make = fn(&Options, &dyn Files) -> Result<Box<dyn Pass>, String>;
 
 /// A row of the table of passes.
+#[derive(Clone, Copy)]
 pub struct PassInfo {
     /// The name in pipelines.
     pub name: &'static str,
@@ -46,7 +47,8 @@ pub struct PassInfo {
 }
 
 impl PassInfo {
-    const fn of<P: Settings + Pass>() -> PassInfo {
+    /// The row of a pass.
+    pub const fn of<P: Settings + Pass>() -> PassInfo {
         PassInfo {
             name: P::NAME,
             summary: P::SUMMARY,
@@ -70,6 +72,73 @@ pub static PASSES: &[PassInfo] = &[
     PassInfo::of::<Specialise>(),
 ];
 
+/// The passes that pipelines may name: those of the table, and a caller's own.
+///
+/// ```
+/// use brolga_ir::{Graph, NodeError};
+/// use brolga_passes::pass::{Context, Setting, Settings, TensorPass};
+/// use brolga_passes::registry::{Pipeline, Registry};
+///
+/// #[derive(Default)]
+/// struct Nothing;
+///
+/// impl Settings for Nothing {
+///     const NAME: &'static str = "nothing";
+///     const SUMMARY: &'static str = "leaves the graph as it is";
+///     const SETTINGS: &'static [Setting<Nothing>] = &[];
+/// }
+///
+/// impl TensorPass for Nothing {
+///     fn rewrite(&self, g: &Graph, _: &mut Context) -> Result<Graph, NodeError> {
+///         Ok(g.clone())
+///     }
+/// }
+///
+/// let registry = Registry::default().with::<Nothing>();
+/// let pipeline = Pipeline::parse_in("nothing,eqsat", &brolga_passes::pass::NoFiles, &registry);
+/// assert_eq!(pipeline.unwrap().passes.len(), 2);
+/// ```
+#[derive(Clone)]
+pub struct Registry {
+    passes: Vec<PassInfo>,
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        Registry {
+            passes: PASSES.to_vec(),
+        }
+    }
+}
+
+impl Registry {
+    /// With another pass, in the place of that of its name where there is one: on the way down, too.
+    pub fn with<P: Settings + Pass>(mut self) -> Registry {
+        let at = self.passes.partition_point(|p| p.name < P::NAME);
+        if self.passes.get(at).is_some_and(|p| p.name == P::NAME) {
+            self.passes.remove(at);
+        }
+        self.passes.insert(at, PassInfo::of::<P>());
+        self
+    }
+
+    /// The pass of a name.
+    pub fn find(&self, name: &str) -> Option<&PassInfo> {
+        self.passes.iter().find(|p| p.name == name)
+    }
+
+    /// Their names, in alphabetical order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.passes.iter().map(|p| p.name).collect()
+    }
+
+    /// The pass of one of the table's names, with its default options.
+    fn plain(&self, name: &str) -> Box<dyn Pass> {
+        let info = self.find(name).expect("a registry has the table's passes");
+        (info.make)(&vec![], &NoFiles).expect("a pass has defaults")
+    }
+}
+
 /// Passes in a row.
 pub struct Pipeline {
     /// The passes.
@@ -88,14 +157,16 @@ impl Pipeline {
     pub const DEFAULT: &'static str = "canonicalize,prune,eqsat";
 
     /// The passes that go down from a level; none from the lowest.
-    pub fn down_from(level: Level) -> Pipeline {
-        let passes: Vec<Box<dyn Pass>> = match level {
-            Level::Tensor => vec![Box::new(Lower)],
-            Level::Structured => vec![Box::<Bufferize>::default(), Box::new(ScheduleKernels)],
-            Level::Loops => vec![Box::new(PlanMemory)],
-            Level::Program => vec![],
+    pub fn down_from(level: Level, registry: &Registry) -> Pipeline {
+        let names: &[&str] = match level {
+            Level::Tensor => &[Lower::NAME],
+            Level::Structured => &[Bufferize::NAME, ScheduleKernels::NAME],
+            Level::Loops => &[PlanMemory::NAME],
+            Level::Program => &[],
         };
-        Pipeline { passes }
+        Pipeline {
+            passes: names.iter().map(|n| registry.plain(n)).collect(),
+        }
     }
 
     /// The pipeline of a text, without access to files.
@@ -103,14 +174,14 @@ impl Pipeline {
     /// # Errors
     /// The first mistake, with its column.
     pub fn parse(text: &str) -> Result<Pipeline, PipelineError> {
-        Pipeline::parse_with(text, &NoFiles)
+        Pipeline::parse_in(text, &NoFiles, &Registry::default())
     }
 
-    /// The pipeline of a text.
+    /// The pipeline of a text, of the passes of a registry.
     ///
     /// # Errors
     /// The first mistake, with its column.
-    pub fn parse_with(text: &str, files: &dyn Files) -> Result<Pipeline, PipelineError> {
+    pub fn parse_in(text: &str, files: &dyn Files, registry: &Registry) -> Result<Pipeline, PipelineError> {
         let mut p = Parser {
             chars: text.chars().collect(),
             at: 0,
@@ -118,9 +189,12 @@ impl Pipeline {
         let mut passes = vec![];
         loop {
             let (name, column) = p.word("a pass")?;
-            let info = PASSES.iter().find(|i| i.name == name).ok_or_else(|| PipelineError {
+            let info = registry.find(&name).ok_or_else(|| PipelineError {
                 column,
-                message: format!("there is no pass `{name}`, expected one of {}", names()),
+                message: format!(
+                    "there is no pass `{name}`, expected one of {}",
+                    registry.names().join(", ")
+                ),
             })?;
             let options = p.options()?;
             let pass = (info.make)(&options, files).map_err(|message| PipelineError { column, message })?;
@@ -137,19 +211,17 @@ impl Pipeline {
 
 impl fmt::Display for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, p) in self.passes.iter().enumerate() {
-            let options = p.options();
-            write!(f, "{}{}", if i > 0 { "," } else { "" }, p.name())?;
-            if !options.is_empty() {
-                write!(f, "{{{options}}}")?;
-            }
-        }
-        Ok(())
+        f.write_str(&text(&self.passes))
     }
 }
 
-fn names() -> String {
-    PASSES.iter().map(|i| i.name).collect::<Vec<_>>().join(", ")
+/// The text of passes in a row.
+pub fn text(passes: &[Box<dyn Pass>]) -> String {
+    let one = |p: &dyn Pass| match p.options() {
+        options if options.is_empty() => p.name().to_owned(),
+        options => format!("{}{{{options}}}", p.name()),
+    };
+    passes.iter().map(|p| one(&**p)).collect::<Vec<_>>().join(",")
 }
 
 struct Parser {
@@ -245,7 +317,7 @@ mod tests {
         );
         assert_eq!(
             error("eqsat{speed=9}"),
-            "pipeline:1: there is no option `speed`, expected rules, add, fp, nodes, iters, fold, decide"
+            "pipeline:1: there is no option `speed`, expected rules, add, fp, nodes, iters, extract, fold, rewrites, decide"
         );
         assert_eq!(
             error("eqsat{nodes=many}"),

@@ -206,6 +206,36 @@ fn every_operator_means_the_same_on_every_level() {
     );
 }
 
+/// An operand that is one number everywhere is 0 around its elements, as any other.
+#[test]
+fn numbers_have_edges() {
+    let conv = "conv{strides=[1] dilations=[1] pads_low=[1] pads_high=[2] groups=1 acc=f32 out=f32}";
+    let pool = "pool{kind=KIND kernel=[3] strides=[1] dilations=[1] pads_low=[1] pads_high=[1] sizes=[5]}";
+    let pad = "pad{low=[0, 0, 1] high=[0, 0, 2] interior=[0, 0, 0] fill=3.0}";
+    for op in [
+        format!("{conv}(%0, %1)"),
+        format!("{}(%0)", pool.replace("KIND", "sum")),
+        format!("{}(%0)", pool.replace("KIND", "max")),
+        format!("{pad}(%0)"),
+    ] {
+        let text = format!(
+            "graph @g(%2 x: f32[1]) {{
+              %0 = const f32[2, 4, 5] splat -2.0
+              %1 = const f32[3, 4, 3] splat 1.5
+              %3 = {op}
+              %4 = store(%3)
+              return y = %4
+            }}"
+        );
+        let g = Graph::parse(&text, &|_| None).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let inputs = [Tensor::from_f32(&[1], &[0.0])];
+        let wanted = g.eval(&inputs).expect("it is valid");
+        let kernels = lower::to_structured(&g).expect("it has a kernel");
+        let found = execute(&kernels, &inputs).expect("it runs");
+        assert_eq!(distance(&found[0], &wanted[0]), 0.0, "{kernels}");
+    }
+}
+
 /// Slots that the steps of a concatenation of `n` operands touch, kernels, and copies.
 fn concatenated(n: usize, shape: &str, axis: usize) -> (usize, usize, usize) {
     let inputs: Vec<String> = (0..n).map(|i| format!("%{i} x{i}: f32{shape}")).collect();

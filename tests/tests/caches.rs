@@ -1,8 +1,8 @@
 //! What decoders keep of sequences: in fewer bits, in rings where layers see a window, and for prompts that begin alike.
 
 use brolga::generate::{Beams, Cache, Draft, Generator, Model, Prefixes, Settings, beams};
+use brolga::instrument::{Instrument, Ran};
 use brolga::ir::Tensor;
-use brolga::options::Observer;
 use brolga::{Options, compile, source};
 use brolga_frontend::safetensors::{self, CacheType};
 use brolga_tests::{data, run};
@@ -323,6 +323,18 @@ fn beams_and_drafts_go_around() {
     }
 }
 
+/// Keeps the text of loops.
+#[derive(Default)]
+struct Loops(Mutex<String>);
+
+impl Instrument for Loops {
+    fn after(&self, ran: &Ran) {
+        if ran.pass.name() == "schedule" {
+            *self.0.lock().expect("no panic") += &ran.module.to_string();
+        }
+    }
+}
+
 /// Attention has a kernel that reads what is kept where it lies, with the conversion in it, beside that of tiles for many queries.
 #[test]
 fn a_token_reads_caches_in_place() {
@@ -331,16 +343,14 @@ fn a_token_reads_caches_in_place() {
         (CacheType::F16, "f16"),
         (CacheType::Int8, "i8"),
     ] {
-        let loops = Arc::new(Mutex::new(String::new()));
-        let seen = loops.clone();
-        let observer: Observer = Arc::new(move |_: &str, text: &str| *seen.lock().expect("no panic") += text);
+        let loops = Arc::new(Loops::default());
         let options = Options {
             folder: folder_options("llama", kv, None),
-            print_after: Some(("schedule".into(), observer)),
+            instrument: Some(loops.clone()),
             ..Options::default()
         };
         Model::load(folder("llama"), &options, 1).unwrap_or_else(|e| panic!("{e}"));
-        let text = loops.lock().expect("no panic").clone();
+        let text = loops.0.lock().expect("no panic").clone();
         let kernels: Vec<&str> = text.split("\nloops @").filter(|k| k.starts_with("attention")).collect();
         // The cache's own size is told by its capacity, that of panels by the keys that are read.
         let in_place = |k: &&&str| {

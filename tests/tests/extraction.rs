@@ -81,7 +81,16 @@ fn random_choices(seed: u64) -> (Graph, Choices) {
     build::rebuild(&mut built.eg);
     // Streams of equal tensors are equal, and what is stored and loaded is what it was.
     let fuse = eqsat::rules::RuleSet::parse("fuse", "rule fuse [exact] (load (store ?s)) => ?s").expect("it is a rule");
-    eqsat::saturate::saturate(&mut built.eg, &fuse, Limits { iters: 20, nodes: 4000 }).expect("it is sound");
+    eqsat::saturate::saturate(
+        &mut built.eg,
+        &fuse,
+        Limits {
+            iters: 20,
+            nodes: 4000,
+            rewrites: usize::MAX,
+        },
+    )
+    .expect("it is sound");
     let choices = Choices::new(built, &[], &Target::x86_64_v4()).expect("it is well sorted");
     (g, choices)
 }
@@ -178,7 +187,11 @@ fn pieces() -> impl Iterator<Item = (String, Graph, Choices)> {
             }
         }
     }
-    let limits = Limits { iters: 10, nodes: 600 };
+    let limits = Limits {
+        iters: 10,
+        nodes: 600,
+        rewrites: usize::MAX,
+    };
     pieces.into_iter().map(move |(what, g)| {
         let choices = Choices::saturated(&g, eqsat::usual(), limits, &Target::x86_64_v4());
         let choices = choices.unwrap_or_else(|e| panic!("{what}: {e}")).0;

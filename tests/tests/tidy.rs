@@ -280,6 +280,7 @@ fn fired() -> BTreeSet<String> {
         let limits = Limits {
             nodes: 20_000,
             iters: 20,
+            rewrites: usize::MAX,
         };
         let (_, report) =
             eqsat::optimize(g, eqsat::embedded(), limits, &Target::x86_64_v3()).unwrap_or_else(|e| panic!("{e}"));

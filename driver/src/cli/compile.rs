@@ -1,5 +1,6 @@
 //! `brolga compile`: a model becomes an object file, a static or shared library, or an artefact.
 
+use super::watch::Watch;
 use super::{CompileArgs, Outcome, is_stdout, note, print, print_json, time, warning};
 use brolga::output::{Outputs, WeightsIn};
 use brolga::report::{self, Report};
@@ -90,9 +91,9 @@ impl Compile {
             );
         }
         self.no_overwriting(&outputs)?;
-        let options = self.compile.options()?;
+        let (options, watch) = self.compile.watched()?;
         if self.generator {
-            return self.generator(kind, &options);
+            return self.generator(kind, &options, watch.as_deref());
         }
         let start = std::time::Instant::now();
         let module = source::model(&self.model, &options)?;
@@ -150,7 +151,13 @@ impl Compile {
             if self.report {
                 all["report"] = report.json();
             }
+            if let Some(watch) = watch {
+                watch.finish(Some(&t), Some(&mut all));
+            }
             return print_json(&all);
+        }
+        if let Some(watch) = watch {
+            watch.finish(Some(&t), None);
         }
         if self.report {
             print(&report.text())?;
@@ -169,7 +176,7 @@ impl Compile {
     }
 
     /// Writes an artefact that generates.
-    fn generator(&self, kind: Kind, options: &Options) -> Outcome {
+    fn generator(&self, kind: Kind, options: &Options, watch: Option<&Watch>) -> Outcome {
         if kind != Kind::Artefact {
             return Err("--generator makes an artefact; give --output FILE.brolga, or --kind artefact".into());
         }
@@ -181,10 +188,17 @@ impl Compile {
         let size = c.write_artefact(&self.output)?;
         let t = c.timings;
         if self.json {
-            return print_json(&serde_json::json!({
+            let mut all = serde_json::json!({
                 "output": self.output.display().to_string(), "bytes": size,
                 "seconds": { "load": t.load.as_secs_f64(), "compile": t.compile().as_secs_f64() },
-            }));
+            });
+            if let Some(watch) = watch {
+                watch.finish(Some(&t), Some(&mut all));
+            }
+            return print_json(&all);
+        }
+        if let Some(watch) = watch {
+            watch.finish(Some(&t), None);
         }
         note(&format!(
             "{}: {size} bytes, compiled in {}",

@@ -26,10 +26,15 @@ pub struct Doctor {
 impl Doctor {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let report = brolga::doctor::examine(&self.model, &self.compile.options()?)?;
-        match self.json {
-            true => print_json(&report.json(&self.model))?,
-            false => print(&report.text(&self.model))?,
+        let (options, watch) = self.compile.watched()?;
+        let report = brolga::doctor::examine(&self.model, &options)?;
+        let mut all = self.json.then(|| report.json(&self.model));
+        if let Some(watch) = watch {
+            watch.finish(None, all.as_mut());
+        }
+        match all {
+            Some(all) => print_json(&all)?,
+            None => print(&report.text(&self.model))?,
         }
         match report.compiles() {
             true => Ok(()),

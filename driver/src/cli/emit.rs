@@ -6,9 +6,10 @@ use brolga::levels::{self, Level, Module, Walk};
 use brolga::passes::descend::Choose;
 use brolga::passes::eqsat::saturate::Stop;
 use brolga::passes::lower::Structured;
-use brolga::{Error, Options, backend, egraph, source};
+use brolga::{Error, Options, Timings, backend, egraph, source};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// A level to print.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -98,7 +99,7 @@ impl Emit {
     }
 
     fn text(&self) -> Result<String, super::Failure> {
-        let mut options = self.compile.options()?;
+        let (mut options, watch) = self.compile.watched()?;
         if self.kernel.is_some() && self.stage != Stage::Structured {
             return Err("--kernel is for --stage structured".into());
         }
@@ -116,7 +117,17 @@ impl Emit {
             let compiled = brolga::compile::compile_module(module, &options)?;
             self.compile.say_tuned(&compiled.tuned);
             self.compile.remark(&compiled.remarks);
-            let parts = compiled.listings()?.into_iter().map(|l| {
+            let start = Instant::now();
+            let listings = compiled.listings()?;
+            if let Some(watch) = watch {
+                let codegen = start.elapsed();
+                let timings = Timings {
+                    codegen,
+                    ..compiled.timings
+                };
+                watch.finish(Some(&timings), None);
+            }
+            let parts = listings.into_iter().map(|l| {
                 let body = if self.stage == Stage::Clif { &l.ir } else { &l.asm };
                 format!("; {} ({} bytes)\n{}\n\n", l.name, l.bytes, body.trim_end())
             });
@@ -139,6 +150,9 @@ impl Emit {
         };
         if self.stage == Stage::Structured {
             walk.run(vec![Box::<Choose>::default()])?;
+        }
+        if let Some(watch) = watch {
+            watch.finish(None, None);
         }
         self.compile.say_tuned(&walk.tuned);
         self.compile.remark(walk.remarks());

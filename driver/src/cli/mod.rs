@@ -6,6 +6,7 @@
 
 mod bench;
 mod bench_folder;
+mod bisect;
 #[cfg(feature = "text")]
 mod chat;
 mod check_proof;
@@ -17,6 +18,7 @@ mod emit;
 mod equal;
 mod explain;
 mod extract;
+mod fuzz;
 #[cfg(feature = "text")]
 mod generate;
 mod info;
@@ -26,6 +28,7 @@ mod opt;
 #[cfg(feature = "text")]
 mod perplexity;
 mod profile;
+mod reduce;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
@@ -34,14 +37,17 @@ mod space;
 mod transcribe;
 mod tune;
 mod verify_rules;
+mod watch;
 mod why_not;
 
 use brolga::Options;
 use brolga::frontend::onnx::Extent;
 use brolga::frontend::safetensors::{CacheType, WeightType};
+use brolga::instrument::Instrument;
 use brolga::ir::{Target, is_command, plain};
 use brolga::passes::eqsat::{Fp, Selection};
 use brolga::pins::{self, Pin};
+use brolga::shell::quoted;
 use brolga::tune::applied::Tuned;
 use brolga::tune::record::Log;
 use clap::{Args, Parser, Subcommand};
@@ -50,6 +56,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use watch::{Watch, WatchArgs};
 
 /// An optimising compiler for machine-learning models.
 #[derive(Parser)]
@@ -97,6 +104,12 @@ enum Command {
     Profile(profile::Profile),
     /// Say what keeps a model from being compiled, all at once
     Doctor(doctor::Doctor),
+    /// Find the pass and the rewrite that make a model's results wrong
+    Bisect(Box<bisect::Bisect>),
+    /// Compare random models on every level, and keep new findings
+    Fuzz(Box<fuzz::FuzzCommand>),
+    /// Shrink a model as long as a script says that it still shows something
+    Reduce(Box<reduce::Reduce>),
     /// Search better schedules for a model's kernels, on this machine
     Tune(tune::Tune),
     /// Time one kernel alone, or what a language model takes
@@ -168,6 +181,9 @@ pub fn main() -> ExitCode {
         Command::Perplexity(c) => c.run(),
         Command::Profile(c) => c.run(),
         Command::Doctor(c) => c.run(),
+        Command::Bisect(c) => c.run(),
+        Command::Fuzz(c) => c.run(),
+        Command::Reduce(c) => c.run(),
         Command::Tune(c) => c.run(),
         Command::Bench(c) => c.run(),
         Command::Space(c) => c.run(),
@@ -467,12 +483,14 @@ struct CompileArgs {
     pipeline: Option<String>,
     #[command(flatten)]
     rules: RuleArgs,
-    /// Print the IR after this pass, or after all, to standard error
-    #[arg(long, value_name = "PASS|all")]
-    print_ir_after: Option<String>,
+    #[command(flatten)]
+    watch: WatchArgs,
     /// Verify the IR after every pass
     #[arg(long)]
     verify_each: bool,
+    /// The folder that a file is written to which shows a failing pass again, instead of the system's for temporary files
+    #[arg(long, value_name = "DIR")]
+    crash_reproducer: Option<PathBuf>,
     /// Records of `brolga tune`: kernels that have one for this machine get its schedule (may be repeated)
     #[arg(long, value_name = "FILE")]
     tune: Vec<PathBuf>,
@@ -485,6 +503,14 @@ struct CompileArgs {
 }
 
 impl CompileArgs {
+    /// The options, and who watches the passes, who has the last word.
+    fn watched(&self) -> Result<(Options, Option<Arc<Watch>>), String> {
+        let mut options = self.options()?;
+        let watch = self.watch.watch(&options.registry)?;
+        options.instrument = watch.clone().map(|w| w as Arc<dyn Instrument>);
+        Ok((options, watch))
+    }
+
     fn options(&self) -> Result<Options, String> {
         let target = match &self.target {
             Some(t) => t.clone(),
@@ -506,13 +532,7 @@ impl CompileArgs {
             aliases: self.aliases.clone(),
             judge: self.remarks,
             verify: self.verify_each || read.verify,
-            print_after: self.print_ir_after.clone().map(|which| {
-                let observer: brolga::options::Observer = Arc::new(|pass: &str, ir: &str| {
-                    // Where standard error is closed, nobody is left to tell.
-                    let _ = writeln!(std::io::stderr(), "// after {pass}\n{ir}");
-                });
-                (which, observer)
-            }),
+            reproducers: Some(self.crash_reproducer.clone().unwrap_or_else(std::env::temp_dir)),
             ..read
         })
     }
@@ -529,6 +549,33 @@ impl CompileArgs {
         }
     }
 
+    /// What of these options is about passes, as words of a command.
+    fn words(&self) -> Vec<String> {
+        let mut words = vec![];
+        let mut word = |name: &str, value: &str| words.push(format!("{name} {}", quoted(value)));
+        if let Some(t) = &self.target {
+            word("--target", t.name);
+        }
+        if let Some(p) = &self.pipeline {
+            word("--pipeline", p);
+        }
+        if let Some(r) = &self.rules.rules {
+            word("--rules", r);
+        }
+        self.rules.add_rules.iter().for_each(|r| word("--add-rules", r));
+        if let Some(fp) = self.rules.fp {
+            word("--fp", fp.name());
+        }
+        self.tune.iter().for_each(|t| word("--tune", &t.display().to_string()));
+        if self.tuned {
+            words.push("--tuned".to_owned());
+        }
+        if self.rules.unchecked_rules {
+            words.push("--unchecked-rules".to_owned());
+        }
+        words
+    }
+
     /// The options that are given and that passes read.
     fn of_passes(&self) -> Vec<&'static str> {
         let given = [
@@ -538,7 +585,11 @@ impl CompileArgs {
             ("--add-rules", !self.rules.add_rules.is_empty()),
             ("--fp", self.rules.fp.is_some()),
             ("--unchecked-rules", self.rules.unchecked_rules),
-            ("--print-ir-after", self.print_ir_after.is_some()),
+            ("--print-ir-before", !self.watch.print_ir_before.is_empty()),
+            ("--print-ir-after", !self.watch.print_ir_after.is_empty()),
+            ("--print-ir-after-change", self.watch.print_ir_after_change),
+            ("--time-passes", self.watch.time_passes),
+            ("--pass-stats", self.watch.pass_stats),
             ("--verify-each", self.verify_each),
             ("--tune", !self.tune.is_empty()),
             ("--remarks", self.remarks),

@@ -2,6 +2,7 @@
 
 use super::{CompileArgs, Outcome, print_to};
 use brolga::levels::Walk;
+use brolga::reproducer::Reproducer;
 use brolga::{Error, source};
 use clap::Args;
 use std::io::Read;
@@ -14,13 +15,18 @@ Examples:
   brolga opt graph.txt --pipeline canonicalize
   brolga emit model.onnx --stage tensor --pipeline '' | brolga opt - --pipeline eqsat
   brolga opt model.onnx --passes canonicalize,eqsat,lower,bufferize,choose -o kernels.txt
-  brolga opt kernels.txt --passes schedule,plan-memory")]
+  brolga opt kernels.txt --passes schedule,plan-memory
+  brolga opt model.onnx --print-ir-after-change -o cut.txt
+  brolga opt model.onnx --passes canonicalize,eqsat,lower --time-passes --pass-stats -o kernels.txt")]
 pub struct Opt {
     /// The text of any level, an ONNX model, a folder of safetensors, a GGUF file, or - for text from standard input
     input: PathBuf,
     /// Write here instead of to standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replay a reproducer, which an error about a pass names: its passes on its module
+    #[arg(long, conflicts_with_all = ["pipeline", "target", "aliases", "rules", "add_rules", "fp"])]
+    run_reproducer: bool,
     #[command(flatten)]
     compile: CompileArgs,
 }
@@ -28,7 +34,10 @@ pub struct Opt {
 impl Opt {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let options = self.compile.options()?;
+        let (mut options, watch) = self.compile.watched()?;
+        if self.run_reproducer {
+            options = Reproducer::read(&self.input)?.options(&options)?;
+        }
         let module = if self.input == Path::new("-") {
             let mut text = String::new();
             let path = Path::new("<stdin>");
@@ -41,6 +50,9 @@ impl Opt {
         };
         let options = options.without_sizes();
         let walk = Walk::new(module, &options)?;
+        if let Some(watch) = watch {
+            watch.finish(None, None);
+        }
         self.compile.remark(walk.remarks());
         print_to(self.output.as_deref(), &walk.module.to_string())
     }

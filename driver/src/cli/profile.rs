@@ -60,7 +60,7 @@ impl Profile {
         if [&self.trace, &self.html].into_iter().flatten().any(|p| is_stdout(p)) {
             return Err("standard output has the profile itself; give a file for --trace and --html".into());
         }
-        let mut options = self.compile.options()?;
+        let (mut options, watch) = self.compile.watched()?;
         options.perf_map = self.perf_map;
         if source::kind(&self.model)? == Kind::Program {
             // Symbols are settled; their sizes are those of the inputs.
@@ -99,9 +99,13 @@ impl Profile {
             if let Some(path) = &self.html {
                 print_to(Some(path), &profile.page())?;
             }
-            match self.json {
-                true => print(&format!("{:#}\n", profile.json())),
-                false => print(&profile.text(self.all)),
+            let mut all = self.json.then(|| profile.json());
+            if let Some(watch) = watch {
+                watch.finish(Some(&session.timings()), all.as_mut());
+            }
+            match all {
+                Some(all) => print(&format!("{all:#}\n")),
+                None => print(&profile.text(self.all)),
             }
         })
     }

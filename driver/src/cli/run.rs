@@ -3,6 +3,7 @@
 use super::compare::Comparison;
 use super::device::Loaded;
 use super::inputs::{InputArgs, Ports, tensor_file, threads};
+use super::watch::Watch;
 use super::{CompileArgs, Failure, Outcome, is_stdout, note, print, print_json, time};
 use brolga::abi::Dim;
 use brolga::ir::{DType, Number, Strings, Tensor, plain};
@@ -73,7 +74,7 @@ impl Run {
         if to_stdout && self.json {
             return Err("standard output can take one of --output and --json; give a file".into());
         }
-        let mut options = self.compile.options()?;
+        let (mut options, watch) = self.compile.watched()?;
         options.perf_map = self.perf_map;
         let kind = source::kind(&self.model)?;
         if kind == Kind::Folder {
@@ -107,12 +108,12 @@ impl Run {
             if lowered {
                 self.check_sizes(&session, &inputs)?;
             }
-            self.run_on(&session, &inputs)
+            self.run_on(&session, &inputs, watch.as_deref())
         })
     }
 
     /// Runs, and says what was asked for.
-    fn run_on(&self, session: &Loaded, inputs: &[(String, Tensor)]) -> Outcome {
+    fn run_on(&self, session: &Loaded, inputs: &[(String, Tensor)], watch: Option<&Watch>) -> Outcome {
         let to_stdout = self.output.as_deref().is_some_and(is_stdout);
         let views: Vec<(&str, View)> = inputs.iter().map(|(n, t)| (n.as_str(), tensors::view(t))).collect();
         let start = Instant::now();
@@ -157,8 +158,12 @@ impl Run {
             first,
             times: &times,
         };
-        if self.json {
-            print_json(&report.json())?;
+        let mut all = self.json.then(|| report.json());
+        if let Some(watch) = watch {
+            watch.finish(Some(&session.timings()), all.as_mut());
+        }
+        if let Some(all) = all {
+            print_json(&all)?;
         } else if to_stdout {
             report.text().lines().for_each(note);
         } else {
@@ -332,7 +337,7 @@ fn value(dtype: DType, x: Number) -> String {
 }
 
 /// An error that is accepted.
-fn tolerance(text: &str) -> Result<f64, String> {
+pub fn tolerance(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(x) if x >= 0.0 => Ok(x),
         _ => Err("expected a number from 0 on".to_owned()),

@@ -207,7 +207,7 @@ impl Tune {
         if self.compile.has_records() {
             return Err("--tune and --tuned apply records; to begin with them, give --from".into());
         }
-        let options = self.compile.options()?;
+        let (options, watch) = self.compile.watched()?;
         let output = match &self.output {
             _ if self.list => None,
             Some(output) => Some(output.clone()),
@@ -242,6 +242,9 @@ impl Tune {
             ));
         }
         let subject = Model::read(model, &options, &settings)?;
+        if let Some(watch) = watch {
+            watch.finish(None, None);
+        }
         let Some(output) = &output else {
             let tasks = subject.tasks(&settings, measure)?;
             return print(&if self.json { list_json(&tasks) } else { list(&tasks) });

@@ -7,6 +7,7 @@ use brolga::ir::{Graph, Number, Tensor};
 use brolga::passes::eqsat::check::{self, Check, Counterexample, Report, Verdict};
 use brolga::passes::eqsat::hint::near;
 use brolga::passes::eqsat::rules::{Rule, RuleSet};
+use brolga::shell::quoted;
 use brolga::{Error, npy, output};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
@@ -257,14 +258,5 @@ impl Files {
         Ok(format!(
             "brolga run {right}{given} --expect {result} {accepts} --rules none"
         ))
-    }
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }

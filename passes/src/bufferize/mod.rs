@@ -40,7 +40,7 @@ use crate::lower::Structured;
 use crate::memory;
 use crate::module::{Level, Module};
 use crate::pass::{Context, Pass, PassError, Setting, Settings};
-use brolga_ir::program::Step;
+use brolga_ir::program::{Step, Storage};
 
 /// `bufferize`: results over operands; see the module.
 #[derive(Clone, Default, Debug)]
@@ -76,22 +76,31 @@ impl Pass for Bufferize {
         let Module::Structured(mut p) = m else {
             return Err(PassError::level(Bufferize::NAME, Level::Structured, &m));
         };
-        let fail = |error| PassError {
-            pass: Bufferize::NAME,
-            error,
-        };
+        let fail = |error| PassError::at(Bufferize::NAME, error);
         if cx.target.cpu().is_some() {
+            let (temporaries, kernels) = (temporaries(&p), p.kernels.len());
             alias::declare(&mut p, &self.aliases).map_err(fail)?;
             place(&mut p);
             drop_unused_kernels(&mut p);
             spaced::run(&mut p);
             alias::check(&p).map_err(fail)?;
+            cx.counts.add(
+                "temporaries left out",
+                temporaries.saturating_sub(self::temporaries(&p)),
+            );
+            cx.counts
+                .add("kernels left out", kernels.saturating_sub(p.kernels.len()));
         } else if !self.aliases.is_empty() || !p.aliases.is_empty() {
             let message = "outputs in the memory of inputs are for CPUs only; for a GPU, give no aliases";
             return Err(PassError::new(Bufferize::NAME, message));
         }
         Ok(Module::Structured(p))
     }
+}
+
+/// How many slots have memory of their own in the arena.
+fn temporaries(p: &Structured) -> usize {
+    p.slots.iter().filter(|s| matches!(s.storage, Storage::Temp(_))).count()
 }
 
 /// What copies that are left out may cost in memory, as a share of what is needed: one part in so many. Margins are larger than

@@ -67,6 +67,7 @@ pub use plan::Plan;
 pub use quality::{Extract, Quality};
 use repeats::Folded;
 use rules::RuleSet;
+pub use saturate::NamedRewrite;
 use saturate::{Limits, Report};
 use search::{Search, Way};
 pub use selection::{Forgetful, Fp, Rules, Selection, UserRules, Verdicts};
@@ -87,6 +88,8 @@ pub struct EqSat {
     pub iters: usize,
     /// `extract=greedy|search|exact`: how a program is chosen.
     pub extract: Extract,
+    /// `rewrites=N`: rewrites after which saturation stops, of all graphs of the model together.
+    pub rewrites: Option<usize>,
     /// `decide=FILE`: what is decided otherwise than the extraction does.
     pub decisions: Vec<DecisionFile>,
     /// `fold=off`: layers that are alike are each optimised by themselves.
@@ -117,8 +120,12 @@ impl TensorPass for EqSat {
             cx.remarks
                 .push(format!("eqsat: fp={fp} leaves out {}", left_out.join(", ")));
         }
-        // Who decides about values, or reads the e-graph, names those of the whole program.
-        let decides = !self.decisions.is_empty() || cx.decide.is_some() || cx.explore || cx.keep.is_some();
+        // Who decides about values, reads the e-graph or counts rewrites, means those of the whole program.
+        let decides = !self.decisions.is_empty()
+            || cx.decide.is_some()
+            || cx.explore
+            || cx.keep.is_some()
+            || self.rewrites.is_some();
         if !self.unfolded
             && !decides
             && let Some(folded) = repeats::fold(g, &set)?
@@ -128,12 +135,19 @@ impl TensorPass for EqSat {
             return Ok(made.graph);
         }
         let mut limits = self.limits(g);
+        if let Some(n) = self.rewrites {
+            limits.rewrites = n.saturating_sub(cx.counts.get(saturate::REWRITES) as usize);
+        }
         if let Some(Some(rounds)) = cx.keep {
             limits.iters = limits.iters.min(rounds);
         }
         let (choices, report) = Choices::saturated(g, &set, limits, &cx.target).map_err(fail)?;
         tracing::debug!("eqsat: {report}");
         cx.remarks.push(format!("eqsat: {report}"));
+        report.count(&mut cx.counts);
+        if let Some(last) = &report.last {
+            cx.rewrite = Some(last.named(g));
+        }
         let own: Vec<Decision> = self.decisions.iter().flat_map(|f| f.decisions.clone()).collect();
         let mut decisions = own.clone();
         decisions.extend(cx.decide.iter().flat_map(|d| d.decisions(g)));
@@ -169,6 +183,7 @@ impl EqSat {
         Limits {
             nodes: or(self.nodes, usual.nodes),
             iters: or(self.iters, usual.iters),
+            ..usual
         }
     }
 

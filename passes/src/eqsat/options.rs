@@ -81,6 +81,16 @@ impl Settings for EqSat {
             },
         },
         Setting {
+            name: "rewrites",
+            default: "no limit",
+            meaning: "rewrites after which saturation stops: what `brolga bisect` finds the first wrong one with",
+            get: |p| p.rewrites.map(|n| n.to_string()).into_iter().collect(),
+            set: |p, value, _| {
+                p.rewrites = Some(number(value)?);
+                Ok(())
+            },
+        },
+        Setting {
             name: "decide",
             default: "",
             meaning: "a file of decisions about fusion, operators and layouts, such as `inline \"Relu_7\"`; may be repeated",

@@ -9,11 +9,15 @@ use super::build::{decompose_all, rebuild};
 use super::lang::{EGraph, MAX_ORIGINS, Origins};
 use super::matching::{Frontier, Index, MOST, Match, Root, matches_at};
 use super::rules::{Law, RuleSet};
+use crate::pass::Counts;
 use brolga_ir::{Graph, Op};
 use egg::Id;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
 use std::fmt;
+
+/// What rewrites are called among the counts of the pass.
+pub const REWRITES: &str = "rewrites";
 
 /// How far saturation may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +26,52 @@ pub struct Limits {
     pub iters: usize,
     /// E-nodes.
     pub nodes: usize,
+    /// Rewrites: applications of rules that change something. Decompositions of operators are none of them.
+    pub rewrites: usize,
+}
+
+/// A rewrite that changed something.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rewrite {
+    /// The rule's name.
+    pub rule: String,
+    /// Where the rule stands.
+    pub origin: String,
+    /// The operations of the graph that the left side came from, by their numbers.
+    pub nodes: Vec<u32>,
+}
+
+impl Rewrite {
+    /// The same with the names that the graph's operations have in the model.
+    pub fn named(&self, g: &Graph) -> NamedRewrite {
+        let mut nodes: Vec<String> = vec![];
+        for name in self
+            .nodes
+            .iter()
+            .map(|&n| &g.nodes[n as usize].origin)
+            .filter(|n| !n.is_empty())
+        {
+            if nodes.iter().all(|n| **n != **name) {
+                nodes.push(name.to_string());
+            }
+        }
+        NamedRewrite {
+            rule: self.rule.clone(),
+            origin: self.origin.clone(),
+            nodes,
+        }
+    }
+}
+
+/// A rewrite, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedRewrite {
+    /// The rule's name.
+    pub rule: String,
+    /// Where the rule stands.
+    pub origin: String,
+    /// The model's nodes that the left side came from.
+    pub nodes: Vec<String>,
 }
 
 impl Limits {
@@ -36,6 +86,7 @@ impl Limits {
         Limits {
             iters: ROUNDS,
             nodes: (g.nodes.len() * NODES_PER_OPERATION).max(LEAST_NODES),
+            rewrites: usize::MAX,
         }
     }
 }
@@ -49,6 +100,8 @@ pub enum Stop {
     Rounds,
     /// The limit of e-nodes.
     Nodes,
+    /// The limit of rewrites.
+    Rewrites,
 }
 
 impl fmt::Display for Stop {
@@ -57,6 +110,7 @@ impl fmt::Display for Stop {
             Stop::Saturated => "saturated",
             Stop::Rounds => "stopped at the limit of rounds (iters=)",
             Stop::Nodes => "stopped at the limit of e-nodes (nodes=)",
+            Stop::Rewrites => "stopped at the limit of rewrites (rewrites=)",
         })
     }
 }
@@ -72,6 +126,10 @@ pub struct Report {
     pub nodes: usize,
     /// Classes at the end.
     pub classes: usize,
+    /// Rewrites that changed something.
+    pub rewrites: usize,
+    /// The last of them.
+    pub last: Option<Rewrite>,
     /// How often each rule changed something, for rules that did, in the order of the rules.
     pub applied: Vec<(String, usize)>,
     /// How many searches of each rule at a class ended at its most matches, for rules of which any did: there may be more.
@@ -94,6 +152,21 @@ impl fmt::Display for Report {
             write!(f, "; searches that ended at {MOST} matches: {}", list(&self.cut))?;
         }
         Ok(())
+    }
+}
+
+impl Report {
+    /// Adds what it says to the counts of the pass.
+    pub fn count(&self, counts: &mut Counts) {
+        counts.add("rounds", self.rounds);
+        counts.add("e-nodes", self.nodes);
+        counts.add("e-classes", self.classes);
+        counts.add(REWRITES, self.rewrites);
+        counts.add("rules that fired", self.applied.len());
+        for (rule, n) in &self.applied {
+            counts.add(format!("rule {rule}"), *n);
+        }
+        counts.add("searches cut", self.cut.iter().map(|(_, n)| n).sum());
     }
 }
 
@@ -220,6 +293,7 @@ pub(super) fn saturate_watched(
     let mut known = Known::default();
     let mut joined = Joined::default();
     let (mut rounds, mut stop) = (0, Stop::Saturated);
+    let (mut rewrites, mut last) = (0, None);
     loop {
         if rounds == limits.iters {
             stop = Stop::Rounds;
@@ -240,6 +314,10 @@ pub(super) fn saturate_watched(
         let found = search(eg, set, &index, &frontier, &known, &mut cut);
         joined.refresh(eg);
         for (r, mut m) in found {
+            if rewrites == limits.rewrites {
+                stop = Stop::Rewrites;
+                break;
+            }
             let rule = &set.rules[r];
             let law = rule.law.as_ref().expect("only rules that are text are searched");
             let key = key_of(r, &m).into_boxed_slice();
@@ -266,6 +344,10 @@ pub(super) fn saturate_watched(
             }
             applied[r] += merged;
             watch.applied(eg, merged > 0);
+            if merged > 0 {
+                rewrites += 1;
+                last = Some((r, eg.analysis.current.clone()));
+            }
             if let Some(e) = eg.analysis.failure.take() {
                 return Err(RuleError::new(rule, e));
             }
@@ -277,7 +359,7 @@ pub(super) fn saturate_watched(
         eg.analysis.current.clear();
         rebuild(eg);
         watch.round(eg);
-        if stop == Stop::Nodes {
+        if matches!(stop, Stop::Nodes | Stop::Rewrites) {
             break;
         }
     }
@@ -291,6 +373,12 @@ pub(super) fn saturate_watched(
         rounds,
         nodes: eg.total_size(),
         classes: eg.number_of_classes(),
+        rewrites,
+        last: last.map(|(r, nodes)| Rewrite {
+            rule: set.rules[r].name.clone(),
+            origin: set.rules[r].origin.clone(),
+            nodes: nodes.to_vec(),
+        }),
         applied: counted(applied),
         cut: counted(cut),
     })

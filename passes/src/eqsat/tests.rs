@@ -352,7 +352,11 @@ fn a_rule_that_changes_a_type_is_an_error_with_its_name() {
     let e = optimize(
         &block(),
         &with_fusion,
-        Limits { iters: 9, nodes: 9000 },
+        Limits {
+            iters: 9,
+            nodes: 9000,
+            rewrites: usize::MAX,
+        },
         &Target::x86_64_v4(),
     )
     .unwrap_err();
@@ -474,7 +478,11 @@ fn a_rule_matches_only_its_own_number() {
         };
         let y = b.call("mul", &[], &[x, c]).unwrap();
         g.outputs.push(("y".into(), y));
-        let limits = Limits { iters: 9, nodes: 9000 };
+        let limits = Limits {
+            iters: 9,
+            nodes: 9000,
+            rewrites: usize::MAX,
+        };
         let (_, report) = optimize(&g, &set, limits, &Target::x86_64_v4()).unwrap();
         report.applied.iter().any(|(rule, _)| rule == "odd")
     };
@@ -501,7 +509,11 @@ fn searches_that_end_at_the_most_matches_are_reported() {
         let add = |sum, x: &Value| b.call("add", &[], &[sum, *x]).unwrap();
         let sum = inputs[1..].iter().fold(inputs[0], add);
         g.outputs.push(("sum".into(), sum));
-        let limits = Limits { iters: 9, nodes: 9000 };
+        let limits = Limits {
+            iters: 9,
+            nodes: 9000,
+            rewrites: usize::MAX,
+        };
         optimize(&g, &set, limits, &Target::x86_64_v4()).unwrap().1
     };
     let small = report(3);

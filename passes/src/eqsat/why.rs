@@ -213,6 +213,7 @@ fn answer(d: &Derivation, set: &RuleSet, rule: usize, law: &Law, tracer: &Tracer
             Stop::Saturated => "there were too many matches at once to try all of them",
             Stop::Rounds => "saturation stopped at the limit of rounds before (iters=)",
             Stop::Nodes => "saturation stopped at the limit of e-nodes before (nodes=)",
+            Stop::Rewrites => "saturation stopped at the limit of rewrites before (rewrites=)",
         };
         return Answer::Kept(why.into());
     };

@@ -41,6 +41,7 @@ pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Out
         let limits = Limits {
             iters: 4,
             nodes: 10_000,
+            rewrites: usize::MAX,
         };
         saturate(&mut built.eg, &FUSE, limits).map_err(|e| wrong(0, e.to_string()))?;
     }

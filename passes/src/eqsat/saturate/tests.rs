@@ -62,6 +62,7 @@ fn saturated(g: &Graph, set: &RuleSet) -> (Graph, Report) {
     let limits = Limits {
         iters: 40,
         nodes: 20_000,
+        rewrites: usize::MAX,
     };
     let (choices, report) = Choices::saturated(g, set, limits, &Target::x86_64_v4()).unwrap();
     (choices.graph(g).unwrap(), report)
@@ -170,4 +171,41 @@ fn matrices_are_matched_and_made() {
     assert_eq!(g.eval(&x).unwrap(), out.eval(&x).unwrap());
     let (_, report) = saturated(&other, &with_fusion(text));
     assert_eq!(applied(&report, "swap-scale"), 0, "another matrix");
+}
+
+/// With a limit, what was rewritten are the first rewrites of a run without one, and the last is told with its operations.
+#[test]
+fn rewrites_stop_at_their_limit() {
+    let g = products(6, true);
+    let set = with_fusion(MERGE);
+    let run = |rewrites: usize| {
+        let limits = Limits {
+            iters: 40,
+            nodes: 20_000,
+            rewrites,
+        };
+        Choices::saturated(&g, &set, limits, &Target::x86_64_v4()).unwrap()
+    };
+    let (_, whole) = run(usize::MAX);
+    assert_eq!(whole.stop, Stop::Saturated);
+    assert!(whole.rewrites > 5, "{whole}");
+    let (none, report) = run(0);
+    assert_eq!((report.stop, report.rewrites, report.last), (Stop::Rewrites, 0, None));
+    assert!(distance(&g, &none.graph(&g).unwrap()) < 1e-6);
+    let mut merged = 0;
+    for n in 1..=whole.rewrites {
+        let (choices, report) = run(n);
+        assert_eq!(report.rewrites, n);
+        // At the last one, too: matches that would change nothing are left.
+        assert_eq!(report.stop, Stop::Rewrites);
+        let last = report.last.expect("something was rewritten").named(&g);
+        assert!(set.rules.iter().any(|r| r.name == last.rule), "{last:?}");
+        // What is loaded as it was stored may be an input, which no operation made.
+        merged += usize::from(last.rule == "merge-products" && !last.nodes.is_empty());
+        assert!(last.nodes.iter().all(|n| n.starts_with("product")), "{last:?}");
+        assert!(distance(&g, &choices.graph(&g).unwrap()) < 1e-6);
+    }
+    assert_eq!(merged, 5, "six products are joined five times");
+    let (_, all) = run(whole.rewrites);
+    assert_eq!((all.last, all.applied), (whole.last, whole.applied));
 }

@@ -24,7 +24,7 @@ impl KernelBuilder<'_> {
         let ty = self.graph.ty(v).clone();
         if let Some(memory) = in_memory(self.graph, v) {
             if let Some(x) = self.graph.as_constant(memory).and_then(|c| c.as_splat()) {
-                return Ok(s.constant(ty.dtype, x));
+                return s.everywhere(x, guard, ty.dtype);
             }
             let place = self.operand(memory, ty.clone());
             return Ok(s.element(place, clamp_units(at, &ty), guard.to_vec(), ty.dtype));

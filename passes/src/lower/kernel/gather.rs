@@ -29,7 +29,7 @@ impl KernelBuilder<'_> {
         }
         let data = &types[0];
         if let Some(x) = self.graph.as_constant(memory).and_then(|c| c.as_splat()) {
-            return Ok(s.constant(data.dtype, x));
+            return s.everywhere(x, guard, data.dtype);
         }
         // The clamped index is in bounds; what surrounds it may be guarded.
         let operand = self.operand(memory, data.clone());

@@ -105,6 +105,20 @@ impl StageBuilder {
         )
     }
 
+    /// An element of what is one number everywhere, guarded as [`StageBuilder::element`] is.
+    ///
+    /// # Errors
+    /// Never: both numbers have one dtype.
+    pub fn everywhere(&mut self, x: Number, guard: &[Bound], dtype: DType) -> Result<E, String> {
+        let value = self.constant(dtype, x);
+        if guard.is_empty() || brolga_ir::structured::bits(dtype, x) == 0 {
+            return Ok(value);
+        }
+        let inside = self.read(Read::InBounds(guard.to_vec()), DType::Bool);
+        let zero = self.constant(dtype, Number::Int(0).to(dtype));
+        self.call("where", None, &[inside, value, zero])
+    }
+
     /// The expression with another fill value, when it is a read guarded by exactly `guard`.
     pub fn refill(&mut self, e: E, guard: &[Bound], bits: u64) -> Option<E> {
         let (Node::Read(k), dtype) = self.nodes[e.0 as usize].clone() else {
