@@ -10,6 +10,8 @@
 //!
 //! A counterexample is made small before it is told ([`shrink`]).
 //!
+//! Rules that move elements are proved beside that ([`prove`]), where it can be done for all extents.
+//!
 //! What rewrites without being text is checked here too: the decompositions of operators ([`builtin`]) and
 //! the folding of what is one number everywhere ([`check_splats`]).
 
@@ -20,6 +22,7 @@ use brolga_ir::ops::OpDef;
 pub use builtin::check_splats;
 pub use counterexample::{Counterexample, Difference};
 use instance::Outcome;
+use prove::Proof;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -30,6 +33,7 @@ mod counterexample;
 mod instance;
 #[cfg(test)]
 mod mutants;
+pub mod prove;
 mod shrink;
 
 /// Instances that a rule has to pass where nobody says otherwise.
@@ -86,6 +90,8 @@ pub struct Report {
     pub ranks: Vec<usize>,
     /// What was found.
     pub verdict: Verdict,
+    /// What was proved of a rule that passed.
+    pub proof: Option<Proof>,
 }
 
 impl Report {
@@ -100,6 +106,7 @@ impl Report {
             dtypes: vec![],
             ranks: vec![],
             verdict: Verdict::Tested,
+            proof: None,
         }
     }
 
@@ -122,7 +129,7 @@ pub fn check_rules(set: &RuleSet, check: Check) -> Vec<Report> {
     set.rules.iter().map(|r| check_rule(r, check)).collect()
 }
 
-/// The same on so many threads, 0 being one for each core; `seen` is shown each report when it is there.
+/// The same on so many threads, 0 being one for each core, with a proof of each rule that has one; `seen` is shown each report when it is there.
 pub fn check_on(set: &RuleSet, check: Check, threads: usize, seen: &(dyn Fn(&Report) + Sync)) -> Vec<Report> {
     let threads = match threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -135,7 +142,10 @@ pub fn check_on(set: &RuleSet, check: Check, threads: usize, seen: &(dyn Fn(&Rep
             let at = next.fetch_add(1, Ordering::Relaxed);
             set.rules.get(at).map(|r| (at, r))
         } {
-            let report = check_rule(rule, check);
+            let mut report = check_rule(rule, check);
+            if let Verdict::Tested = report.verdict {
+                report.proof = prove::prove(rule);
+            }
             seen(&report);
             done.push((at, report));
         }

@@ -111,7 +111,10 @@ pub(super) fn mutants(rule: &Rule) -> Vec<Mutant> {
 fn is_about_profit(condition: &Sexp) -> bool {
     match condition {
         Sexp::Apply(v, _) if v[0].atom() == Some("not") => is_about_profit(&v[1]),
-        Sexp::Apply(v, _) => v[0].atom().and_then(functions::predicate).is_some_and(|p| p.marks.contains(&Mark::Profit)),
+        Sexp::Apply(v, _) => v[0]
+            .atom()
+            .and_then(functions::predicate)
+            .is_some_and(|p| p.marks.contains(&Mark::Profit)),
         _ => false,
     }
 }

@@ -3,6 +3,7 @@
 use super::{Mutant, mutants};
 use crate::eqsat::apply::{NewTerm, Ref, Replacement};
 use crate::eqsat::check::instance::prepare;
+use crate::eqsat::check::prove::prove;
 use crate::eqsat::check::{Effort, Report, hunt};
 use crate::eqsat::embedded;
 use crate::eqsat::generate::Instance;
@@ -67,6 +68,11 @@ fn fate(rule: &Rule, mutant: &Mutant) -> Fate {
         }
     }
     Fate::Survives
+}
+
+fn is_proved(mutant: &Mutant) -> bool {
+    let set = RuleSet::parse("mutant", &mutant.text).expect("it was read before");
+    prove(&set.rules[0]).is_some()
 }
 
 /// Whether a changed rule makes in an instance of its left side what the rule itself makes.
@@ -145,6 +151,7 @@ fn what_changes_the_meaning_of_a_rule_is_caught() {
             Fate::Caught if mutant.profit && !rule.allows.contains(&Allowance::FiniteWeights) => {
                 problems.push(format!("is not about profit only: {name}"));
             }
+            Fate::Caught if is_proved(mutant) => problems.push(format!("is proved, and wrong: {name}")),
             Fate::Survives if !listed && !mutant.profit => problems.push(format!("survives: {name}")),
             _ => {}
         }
