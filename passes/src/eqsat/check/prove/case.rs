@@ -97,8 +97,6 @@ pub(super) struct Case<'a> {
     left: bool,
     /// What was chosen from a few only.
     limits: Limits,
-    /// Whether a dtype stands for any.
-    pub any_dtype: bool,
 }
 
 /// What was not gone through in full.
@@ -153,7 +151,6 @@ impl<'a> Case<'a> {
             sizes: vec![],
             left: true,
             limits: Limits::default(),
-            any_dtype: false,
         }
     }
 
@@ -446,6 +443,7 @@ impl<'a> Case<'a> {
                         false => Attr::Ints(self.permutation(rank)),
                     }
                 }
+                (None, Role::Move(_), AttrKind::Int) => return Err(Stop::Unproved),
                 (None, _, kind) => self.attribute(p, kind, rank)?,
             };
             if let Pat::Var(v) = p {
@@ -495,15 +493,12 @@ impl<'a> Case<'a> {
                         .collect(),
                 )
             }
+            // Of a concatenation and a gather, an axis.
             (AttrKind::Int, None) if rank > 0 => Attr::Int(self.choices.choose(rank) as i64),
             (AttrKind::Int, None) => return Err(Stop::Impossible),
-            // A cast is told by its variable: any other dtype would do as well.
-            (AttrKind::DType, None) => {
-                self.any_dtype = true;
-                Attr::DType(DType::ALL[var % DType::ALL.len()])
-            }
-            // What is filled is only handed on: one number, unlike others, stands for all.
-            (AttrKind::Num, None) => Attr::num(0.123 + var as f64),
+            (AttrKind::DType, None) => Attr::DType(DType::ALL[self.choices.choose(DType::ALL.len())]),
+            // What is filled is only handed on: a number stands for all, and another one, so that neither is what a rule's text names.
+            (AttrKind::Num, None) => Attr::num([0.123, 0.456][self.choices.choose(2)] + var as f64),
             _ => return Err(Stop::Unproved),
         };
         self.bound[var] = Some(Bound::Attr(Arc::new(attr.clone())));

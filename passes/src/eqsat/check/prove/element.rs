@@ -81,7 +81,7 @@ pub(super) fn same(case: &Case, left: Id, right: Id) -> bool {
         return false;
     };
     let (l, r) = (simple(l, &walk.within), simple(r, &walk.within));
-    l == r || !case.any_dtype && scalar::same(&l, &r)
+    l == r || scalar::same(&l, &r)
 }
 
 struct Walk<'c, 'l> {

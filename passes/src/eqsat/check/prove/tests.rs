@@ -102,6 +102,8 @@ fn what_is_wrong_somewhere_is_not_proved() {
         "(gather ?a (transpose ?p ?x) ?i) => (transpose ?p (gather (axis-through-perm ?p ?a) ?x ?i))",
         "(where ?c ?x ?y) => ?x",
         "(or~ ?x 1) => ?x",
+        "(pad ?low ?high ?inner ?fill ?x) => (pad ?low ?high ?inner 1 ?x)",
+        "(cast ?t (cast ?u ?x)) => (cast ?u (cast ?t ?x))",
         // A number of another dtype.
         "(where ?c (transpose ?p ?x) ?n) => (transpose ?p (where (transpose (inverse-perm ?p) ?c) ?x (splat ?c ?x))) if (is-number ?c)",
         // Right in small dtypes, not in large ones.
