@@ -22,6 +22,7 @@ use std::fmt;
 
 mod case;
 mod element;
+mod equations;
 mod scalar;
 mod term;
 #[cfg(test)]

@@ -4,11 +4,12 @@
 //! for single symbols, they are what these are the second time. An equation that has no such solution is not used.
 
 use super::element;
+use super::equations::solve;
 use super::term::{Dtypes, Id, Kind, Scalar, Term, of_shape};
 use crate::eqsat::functions::{self, Arg, Asks, Mark, Stream};
 use crate::eqsat::lang::{EGraph, Facts};
 use crate::eqsat::rules::{Cond, Expr, Head, Law, Pat, VarKind};
-use brolga_ir::dim::{self, Atom};
+use brolga_ir::dim;
 use brolga_ir::ops::{Assembly, AttrKind, Op, Role};
 use brolga_ir::scalar::Rule as Takes;
 use brolga_ir::{Attr, DType, Dim, Graph, Type};
@@ -776,46 +777,4 @@ fn is_result(head: Head, at: usize, rank: usize) -> bool {
     let op = Op::of(op.def(), attrs.collect());
     let made = op.and_then(|op| op.infer(&[of_shape(&symbols("from"))]));
     made.is_ok_and(|t| rank > 0 && t[0].shape == symbols("to"))
-}
-
-/// Equations solved for symbols that stand alone on a side.
-///
-/// # Errors
-/// [`Stop::Impossible`] where known numbers would be equal that are not.
-fn solve(equations: &[(Dim, Dim)]) -> Result<BTreeMap<String, Dim>> {
-    let mut solution: BTreeMap<String, Dim> = BTreeMap::new();
-    for (a, b) in equations {
-        let now = |d: &Dim, s: &BTreeMap<String, Dim>| d.substitute(&|name| s.get(name).cloned());
-        let (a, b) = (now(a, &solution), now(b, &solution));
-        if a == b {
-            continue;
-        }
-        if a.as_const().is_some() && b.as_const().is_some() {
-            return Err(Stop::Impossible);
-        }
-        let difference = &a - &b;
-        if let Some((name, value)) = alone(&difference) {
-            let with = |d: &Dim| d.substitute(&|s| (s == name).then(|| value.clone()));
-            solution.values_mut().for_each(|d| *d = with(d));
-            solution.insert(name, value);
-        }
-    }
-    Ok(solution)
-}
-
-/// A symbol that is in one term only, and there alone, and what it is where the sum is 0. That a symbol is not negative is then no longer
-/// known of it, which leaves more to prove and no instance out.
-fn alone(sum: &Dim) -> Option<(String, Dim)> {
-    for (atoms, factor) in sum.terms() {
-        let ([Atom::Sym(name)], 1 | -1) = (atoms, factor) else {
-            continue;
-        };
-        let rest = sum - &(&Dim::sym(name) * factor);
-        let mut used = false;
-        rest.for_each_symbol(&mut |s| used |= s == name);
-        if !used {
-            return Some((name.to_string(), &rest * -factor));
-        }
-    }
-    None
 }
