@@ -1,5 +1,5 @@
-//! `brolga verify-rules`: whether rewrite rules are what they say, on random instances, with a small counterexample for one
-//! that is not.
+//! `brolga verify-rules`: whether rewrite rules are what they say, by a proof or on random instances, with a small counterexample for
+//! one that is not.
 
 use super::inputs::threads;
 use super::{Failure, Outcome, print, print_json};
@@ -14,12 +14,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Check rewrite rules on random instances
+/// Check rewrite rules: proofs for all shapes, and random instances
 #[derive(Args)]
 #[command(after_help = "\
 Without a file, the embedded rules are checked. A rule passes when both of its sides give what its class promises on as many instances as
 --cases says: exact ones the same bits, reassociate ones the same up to rounding (docs/rules.md). A counterexample is made as small
-as it can be.
+as it can be. Rules that only move elements, or compute the same of each, are proved for all extents where that can be done; they are tested
+all the same.
 
 Exit status: 0 when every rule passes, 1 when one is wrong, or untested because too few instances of it can be made, 2 on any error.
 
@@ -75,13 +76,14 @@ impl VerifyRules {
             findings.push(Finding { rule, report, replay });
         }
         let count = |is: fn(&Verdict) -> bool| findings.iter().filter(|f| is(&f.report.verdict)).count();
-        let tested = count(|v| matches!(v, Verdict::Tested));
+        let proved = findings.iter().filter(|f| f.report.proof.is_some()).count();
+        let tested = count(|v| matches!(v, Verdict::Tested)) - proved;
         let wrong = count(|v| matches!(v, Verdict::Wrong(_)));
         let untested = count(|v| matches!(v, Verdict::Untested(_)));
         if self.json {
             let rules: Vec<Value> = findings.iter().map(Finding::json).collect();
             print_json(&json!({
-                "seed": self.seed, "cases": self.cases, "tested": tested, "wrong": wrong, "untested": untested, "rules": rules,
+                "seed": self.seed, "cases": self.cases, "proved": proved, "tested": tested, "wrong": wrong, "untested": untested, "rules": rules,
             }))?;
         } else {
             let lines: String = findings.iter().map(Finding::text).collect();
@@ -90,7 +92,7 @@ impl VerifyRules {
                 n => format!("{n} rules"),
             };
             print(&format!(
-                "{lines}{all}: {tested} tested, {wrong} wrong, {untested} untested\n"
+                "{lines}{all}: {proved} proved, {tested} tested, {wrong} wrong, {untested} untested\n"
             ))?;
         }
         match wrong == 0 && (untested == 0 || self.allow_untested) {
@@ -152,7 +154,10 @@ impl Finding<'_> {
     fn text(&self) -> String {
         let (name, origin) = (&self.rule.name, &self.rule.origin);
         match &self.report.verdict {
-            Verdict::Tested => format!("{name} ({origin}): tested {} times\n", self.report.accepted),
+            Verdict::Tested => {
+                let proved = self.report.proof.map(|p| format!("proved {p}; ")).unwrap_or_default();
+                format!("{name} ({origin}): {proved}tested {} times\n", self.report.accepted)
+            }
             Verdict::Untested(why) => format!("{name} ({origin}): untested: {why}\n"),
             Verdict::Wrong(found) => {
                 let replay = self.replay.as_deref().unwrap_or_default();
@@ -167,6 +172,7 @@ impl Finding<'_> {
             "origin": self.rule.origin,
             "text": self.rule.text(),
             "verdict": match &self.report.verdict {
+                Verdict::Tested if self.report.proof.is_some() => "proved",
                 Verdict::Tested => "tested",
                 Verdict::Wrong(_) => "wrong",
                 Verdict::Untested(_) => "untested",
@@ -176,6 +182,9 @@ impl Finding<'_> {
             "dtypes": self.report.dtypes.iter().map(|d| d.name()).collect::<Vec<_>>(),
             "ranks": self.report.ranks,
         });
+        if let Some(proof) = self.report.proof {
+            out["proof"] = json!({"of": proof.to_string(), "rank": proof.rank, "cases": proof.cases});
+        }
         match &self.report.verdict {
             Verdict::Tested => {}
             Verdict::Untested(why) => out["reason"] = json!(why),

@@ -102,8 +102,10 @@ impl OpDef for Def {
         let left = if d.is_natural(0) { Some(d.operand(0, None)?) } else { None };
         let given = left.map(|v| d.ty(v).shape);
         let matrices = given.as_ref().map(Vec::len).filter(|&r| r >= 2 && d.chance(70));
-        let nb = count(d, 0).or(matrices.map(|r| r - 2)).unwrap_or_else(|| draw::pick(d, &[0, 0, 1, 1, 2]));
-        let nc = count(d, 2).or(matrices.map(|_| 1)).unwrap_or_else(|| draw::pick(d, &[1, 1, 1, 2]));
+        // Else all of its axes are summed over, now and then.
+        let whole = given.as_ref().map(Vec::len).filter(|_| matrices.is_none() && d.chance(40));
+        let nb = count(d, 0).or(matrices.map(|r| r - 2)).or(whole.map(|_| 0)).unwrap_or_else(|| draw::pick(d, &[0, 0, 1, 1, 2]));
+        let nc = count(d, 2).or(matrices.map(|_| 1)).or(whole).unwrap_or_else(|| draw::pick(d, &[1, 1, 1, 2]));
         let mut shared: Vec<Dim> = (0..nb + nc).map(|_| Dim::from(d.extent())).collect();
         let (mut types, mut batches, mut contracted) = (vec![], vec![], vec![]);
         for side in 0..2 {

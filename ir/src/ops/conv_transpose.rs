@@ -138,11 +138,14 @@ impl OpDef for Def {
         let n = 1 + d.below(2);
         let mut w = draw::windows(d, n);
         let mut extra = vec![0; n];
+        // Windows that do not overlap, seldom cropped or with space between their taps.
         if d.chance(60) {
             w.strides.clone_from(&w.kernel);
-            w.low.fill(0);
-            w.high.fill(0);
-            w.dilations.fill(1);
+            if d.chance(75) {
+                w.low.fill(0);
+                w.high.fill(0);
+                w.dilations.fill(1);
+            }
         } else if d.chance(50) {
             extra = w.strides.iter().map(|s| s - 1).collect();
         }

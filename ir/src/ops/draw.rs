@@ -61,15 +61,25 @@ pub fn axis(d: &mut dyn Draw, attr: usize, rank: usize) -> Option<usize> {
     }
 }
 
-/// The dtypes of sums of products of [`Draw::dtype`]: what they are summed in, and that of the result.
+/// The dtypes of sums of products of [`Draw::dtype`]: what they are summed in, and that of the result. Seldom either is another one
+/// than a model would have, which rules have to ask about.
 pub fn sum_dtypes(d: &mut dyn Draw) -> (DType, DType) {
     let dtype = d.dtype();
     let acc = match dtype {
+        DType::F32 => pick(
+            d,
+            &[DType::F32, DType::F32, DType::F32, DType::F32, DType::F32, DType::F64],
+        ),
         t if t.is_float() => t.compute(),
         DType::I8 | DType::U8 | DType::I16 => pick(d, &[DType::I32, dtype]),
         t => t,
     };
-    (acc, if acc == dtype || d.chance(70) { dtype } else { acc })
+    let out = match acc {
+        DType::F32 | DType::F64 if d.chance(15) => pick(d, &DType::FLOATS),
+        _ if acc == dtype || d.chance(70) => dtype,
+        _ => acc,
+    };
+    (acc, out)
 }
 
 /// A permutation, now and then the identity.
@@ -144,7 +154,7 @@ impl DrawnWindows {
 
 /// Windows over `n` dimensions that fit.
 pub fn windows(d: &mut dyn Draw, n: usize) -> DrawnWindows {
-    let (unit, plain, dense, sparse) = (d.chance(40), d.chance(50), d.chance(50), d.chance(10));
+    let (unit, plain, dense, sparse) = (d.chance(30), d.chance(40), d.chance(50), d.chance(10));
     let mut out = DrawnWindows::default();
     for _ in 0..n {
         if sparse {
@@ -158,10 +168,12 @@ pub fn windows(d: &mut dyn Draw, n: usize) -> DrawnWindows {
         } else {
             1 + d.below(2) as i64
         };
+        // Few windows begin or end inside of what they slide over.
+        let crop = d.chance(10) as i64;
         let (low, high) = if plain {
             (0, 0)
         } else {
-            (d.below(3) as i64, d.below(2) as i64)
+            (d.below(3) as i64 - crop, d.below(3) as i64 - crop)
         };
         let covered = (kernel - 1) * dilation + 1;
         out.extents.push((covered - low - high).max(1) + d.below(4) as i64);

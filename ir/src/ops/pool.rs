@@ -105,11 +105,14 @@ impl OpDef for Def {
     fn draw(&self, d: &mut dyn Draw, _: Option<&Type>) -> Option<Drawn> {
         let n = 1 + d.below(2);
         let mut w = draw::windows(d, n);
+        // A window as large as what it slides over, seldom with something around it.
         if d.chance(40) {
             w.kernel.clone_from(&w.extents);
-            w.low.fill(0);
-            w.high.fill(0);
-            w.dilations.fill(1);
+            if d.chance(75) {
+                w.low.fill(0);
+                w.high.fill(0);
+                w.dilations.fill(1);
+            }
         }
         let (c, batch) = (1 + d.below(3) as i64, 1 + d.below(2) as i64);
         let x = [&[batch, c][..], &w.extents].concat();

@@ -111,6 +111,15 @@ impl OpDef for Def {
         }
         if let Some((pad, ty)) = inner {
             (starts, sizes) = (pad.dims("low").to_vec(), ty.shape);
+            // Or what is nearly that part.
+            if d.chance(40) && !steps.is_empty() {
+                let axis = d.below(steps.len());
+                match d.below(3) {
+                    0 => starts[axis] = &starts[axis] + 1,
+                    1 => starts[axis] = &starts[axis] - &Dim::ONE,
+                    _ => steps[axis] = draw::pick(d, &[2, -1]),
+                }
+            }
         }
         Some(Drawn {
             attrs: draw::attrs(d, vec![Attr::Dims(starts), Attr::Dims(sizes), Attr::Ints(steps)])?,

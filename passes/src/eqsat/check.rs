@@ -10,16 +10,19 @@
 //!
 //! A counterexample is made small before it is told ([`shrink`]).
 //!
+//! Rules that move elements are proved beside that ([`prove`]), where it can be done for all extents.
+//!
 //! What rewrites without being text is checked here too: the decompositions of operators ([`builtin`]) and
 //! the folding of what is one number everywhere ([`check_splats`]).
 
-use super::generate::{Generator, Size, Values};
+use super::generate::{Generator, Instance, Size, Values};
 use super::rules::{Expr, Head, Law, Pat, Rule, RuleSet};
 use brolga_ir::DType;
 use brolga_ir::ops::OpDef;
 pub use builtin::check_splats;
 pub use counterexample::{Counterexample, Difference};
 use instance::Outcome;
+use prove::Proof;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -28,6 +31,9 @@ mod builtin;
 pub mod compare;
 mod counterexample;
 mod instance;
+#[cfg(test)]
+mod mutants;
+pub mod prove;
 mod shrink;
 
 /// Instances that a rule has to pass where nobody says otherwise.
@@ -84,6 +90,8 @@ pub struct Report {
     pub ranks: Vec<usize>,
     /// What was found.
     pub verdict: Verdict,
+    /// What was proved of a rule that passed.
+    pub proof: Option<Proof>,
 }
 
 impl Report {
@@ -98,6 +106,7 @@ impl Report {
             dtypes: vec![],
             ranks: vec![],
             verdict: Verdict::Tested,
+            proof: None,
         }
     }
 
@@ -120,7 +129,7 @@ pub fn check_rules(set: &RuleSet, check: Check) -> Vec<Report> {
     set.rules.iter().map(|r| check_rule(r, check)).collect()
 }
 
-/// The same on so many threads, 0 being one for each core; `seen` is shown each report when it is there.
+/// The same on so many threads, 0 being one for each core, with a proof of each rule that has one; `seen` is shown each report when it is there.
 pub fn check_on(set: &RuleSet, check: Check, threads: usize, seen: &(dyn Fn(&Report) + Sync)) -> Vec<Report> {
     let threads = match threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -133,7 +142,10 @@ pub fn check_on(set: &RuleSet, check: Check, threads: usize, seen: &(dyn Fn(&Rep
             let at = next.fetch_add(1, Ordering::Relaxed);
             set.rules.get(at).map(|r| (at, r))
         } {
-            let report = check_rule(rule, check);
+            let mut report = check_rule(rule, check);
+            if let Verdict::Tested = report.verdict {
+                report.proof = prove::prove(rule);
+            }
             seen(&report);
             done.push((at, report));
         }
@@ -164,34 +176,33 @@ fn seed_of(seed: u64, attempt: usize) -> u64 {
     seed ^ (attempt as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// How long instances of a rule are looked for.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    /// Instances that it has to pass.
+    cases: usize,
+    /// Most attempts at an instance.
+    attempts: usize,
+    /// Attempts without any instance after which the rest are spared.
+    hopeless: usize,
+}
+
 /// Checks one rule.
 pub fn check_rule(rule: &Rule, check: Check) -> Report {
     let Some(law) = &rule.law else {
         return builtin::check_decompositions(rule, check);
     };
     let mut report = Report::new(rule);
-    let moves = only_moves(law);
-    let most = ATTEMPTS.saturating_mul(check.cases);
-    let mut made = 0;
-    while report.accepted < check.cases && report.attempts < most && (made > 0 || report.attempts < HOPELESS) {
-        let values = values_of(report.accepted, moves);
-        let generator = Generator::new(seed_of(check.seed, report.attempts), values, Size::ANY, rule, law);
-        report.attempts += 1;
-        let Some(instance) = generator.instance(law) else {
-            continue;
-        };
-        made += 1;
-        match instance::attempt(rule, law, &instance) {
-            Ok(Outcome::NoMatch) => {}
-            Ok(Outcome::Agrees { varied, dtype, rank }) => report.agreed(varied, dtype, rank),
-            Err(found) => {
-                let found = shrink::smallest(rule, law, check.seed, instance, found);
-                report.verdict = Verdict::Wrong(found);
-                return report;
-            }
-        }
-    }
-    if report.accepted < check.cases {
+    let effort = Effort {
+        cases: check.cases,
+        attempts: ATTEMPTS.saturating_mul(check.cases),
+        hopeless: HOPELESS,
+    };
+    let (made, failure) = hunt(rule, law, check.seed, effort, &mut report, &mut |_| {});
+    if let Some((instance, found)) = failure {
+        let found = shrink::smallest(rule, law, check.seed, instance, found);
+        report.verdict = Verdict::Wrong(found);
+    } else if report.accepted < check.cases {
         report.verdict = Verdict::Untested(if made == 0 {
             format!(
                 "no instance of its left side could be made in {} attempts",
@@ -205,6 +216,40 @@ pub fn check_rule(rule: &Rule, check: Check) -> Report {
         });
     }
     report
+}
+
+/// Looks for an instance on which a rule is wrong; gives how many instances were made, and the first such. `seen` is shown those that agree.
+fn hunt(
+    rule: &Rule,
+    law: &Law,
+    seed: u64,
+    effort: Effort,
+    report: &mut Report,
+    seen: &mut dyn FnMut(&Instance),
+) -> (usize, Option<(Instance, Box<Counterexample>)>) {
+    let moves = only_moves(law);
+    let mut made = 0;
+    while report.accepted < effort.cases
+        && report.attempts < effort.attempts
+        && (made > 0 || report.attempts < effort.hopeless)
+    {
+        let values = values_of(report.accepted, moves);
+        let generator = Generator::new(seed_of(seed, report.attempts), values, Size::ANY, rule, law);
+        report.attempts += 1;
+        let Some(instance) = generator.instance(law) else {
+            continue;
+        };
+        made += 1;
+        match instance::attempt(rule, law, &instance) {
+            Ok(Outcome::NoMatch) => {}
+            Ok(Outcome::Agrees { varied, dtype, rank }) => {
+                report.agreed(varied, dtype, rank);
+                seen(&instance);
+            }
+            Err(found) => return (made, Some((instance, found))),
+        }
+    }
+    (made, None)
 }
 
 /// Whether all that a rule names only moves elements.

@@ -125,6 +125,8 @@ pub struct Function {
     pub gives: Sort,
     /// What it gives.
     pub doc: &'static str,
+    /// What is known of it.
+    pub marks: &'static [Mark],
     /// The function. It may rely on arguments of these sorts only as far as their number goes: what a variable is bound to may
     /// be written in another way.
     pub run: fn(&[Arg]) -> Option<Attr>,
@@ -142,6 +144,19 @@ pub struct Predicate {
     pub run: predicates::Test,
     /// What an instance that satisfies it has, where chance would seldom draw it.
     pub asks: Asks,
+    /// What is known of the test.
+    pub marks: &'static [Mark],
+}
+
+/// What is known of a test or a function, beside what it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// A test that only says where a rule pays: no rule is wrong without it.
+    Profit,
+    /// Of shapes, a test looks at ranks and at which extents are 1, and at nothing else.
+    Units,
+    /// A function that does the same whatever extents are: for symbols it gives what it would give for their values.
+    Uniform,
 }
 
 /// What a predicate asks of its first argument.
@@ -167,6 +182,12 @@ pub enum Asks {
     Rank,
     /// One of these dtypes, likelier where it stands more than once.
     DType(&'static [DType]),
+    /// A list of which every entry is this, and no other list.
+    Every(i64),
+    /// A list without an entry below 0, and no other list.
+    Natural,
+    /// The permutation that moves nothing, and no other one.
+    Identity,
 }
 
 macro_rules! named_debug {
@@ -225,38 +246,39 @@ pub fn operator_set(name: &str) -> Option<Vec<&'static str>> {
 }
 
 macro_rules! functions {
-    ($($name:literal ($($takes:ident)*) $gives:ident $doc:literal $run:expr;)*) => {
+    ($($name:literal ($($takes:ident)*) $gives:ident $([$($mark:ident)*])? $doc:literal $run:expr;)*) => {
         /// Every attribute function: its name, what it takes, what it gives.
         pub static FUNCTIONS: &[Function] = &[$(Function {
             name: $name,
             takes: &[$(Sort::$takes),*],
             gives: Sort::$gives,
             doc: $doc,
+            marks: &[$($(Mark::$mark),*)?],
             run: $run,
         }),*];
     };
 }
 
 functions! {
-    "shape-of" (Stream) Dims "the extents of a stream" |a| Some(Attr::Dims(a[0].shape()?.to_vec()));
+    "shape-of" (Stream) Dims [Uniform] "the extents of a stream" |a| Some(Attr::Dims(a[0].shape()?.to_vec()));
     "dtype-of" (Stream) DType "the dtype of a stream" |a| Some(Attr::DType(a[0].stream()?.ty.dtype));
     "number-of" (Num) Num "the number that a stream is everywhere" |a| Some(Attr::number(a[0].number()?));
-    "compose-perm" (Ints Ints) Ints "the transpose that is the first of the second" |a| {
+    "compose-perm" (Ints Ints) Ints [Uniform] "the transpose that is the first of the second" |a| {
         let (p, q) = (a[0].ints()?, a[1].ints()?);
         at(q, p).map(Attr::Ints)
     };
-    "inverse-perm" (Ints) Ints "the transpose that undoes one" |a| inverse(a[0].ints()?).map(Attr::Ints);
-    "permute" (Ints Entries) Entries "a list of one entry for every dim, transposed" |a| permuted(&a[1], a[0].ints()?);
-    "unpermute" (Ints Entries) Entries "a list of one entry for every dim, before the transpose" |a| permuted(&a[1], &inverse(a[0].ints()?)?);
-    "axes-through-perm" (Ints Ints) Ints "axes of a transpose's result as axes of its operand" |a| at(a[0].ints()?, a[1].ints()?).map(Attr::Ints);
-    "axes-after-perm" (Ints Ints) Ints "axes of a transpose's operand as axes of its result" |a| at(&inverse(a[0].ints()?)?, a[1].ints()?).map(Attr::Ints);
-    "sorted-axes-through-perm" (Ints Ints) Ints "the same, in ascending order" |a| {
+    "inverse-perm" (Ints) Ints [Uniform] "the transpose that undoes one" |a| inverse(a[0].ints()?).map(Attr::Ints);
+    "permute" (Ints Entries) Entries [Uniform] "a list of one entry for every dim, transposed" |a| permuted(&a[1], a[0].ints()?);
+    "unpermute" (Ints Entries) Entries [Uniform] "a list of one entry for every dim, before the transpose" |a| permuted(&a[1], &inverse(a[0].ints()?)?);
+    "axes-through-perm" (Ints Ints) Ints [Uniform] "axes of a transpose's result as axes of its operand" |a| at(a[0].ints()?, a[1].ints()?).map(Attr::Ints);
+    "axes-after-perm" (Ints Ints) Ints [Uniform] "axes of a transpose's operand as axes of its result" |a| at(&inverse(a[0].ints()?)?, a[1].ints()?).map(Attr::Ints);
+    "sorted-axes-through-perm" (Ints Ints) Ints [Uniform] "the same, in ascending order" |a| {
         let mut v = at(a[0].ints()?, a[1].ints()?)?;
         v.sort_unstable();
         Some(Attr::Ints(v))
     };
-    "axis-through-perm" (Ints Int) Int "the same for one axis" |a| Some(Attr::Int(*a[0].ints()?.get(a[1].int()? as usize)?));
-    "identity-perm" (Stream) Ints "the transpose of a stream that moves nothing" |a| Some(Attr::Ints((0..a[0].rank()? as i64).collect()));
+    "axis-through-perm" (Ints Int) Int [Uniform] "the same for one axis" |a| Some(Attr::Int(*a[0].ints()?.get(a[1].int()? as usize)?));
+    "identity-perm" (Stream) Ints [Uniform] "the transpose of a stream that moves nothing" |a| Some(Attr::Ints((0..a[0].rank()? as i64).collect()));
     "row-order" (Ints Ints Stream) Ints "for an operand of a product of matrices: its batch axes, the only other one, and the one that is summed over" |a| {
         let (batch, summed) = (a[0].ints()?, a[1].ints()?);
         Some(Attr::Ints([batch, &[single_free(batch, summed, a[2].rank()?)?], summed].concat()))
@@ -265,12 +287,12 @@ functions! {
         let (batch, summed) = (a[0].ints()?, a[1].ints()?);
         Some(Attr::Ints([batch, summed, &[single_free(batch, summed, a[2].rank()?)?]].concat()))
     };
-    "add-dims" (Dims Dims) Dims "the sums of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x + y).map(Attr::Dims);
-    "scale-dims" (Dims Dims) Dims "the products of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x * y).map(Attr::Dims);
-    "mul-ints" (Ints Ints) Ints "the products of two lists of integers" |a| zip(a[0].ints()?, a[1].ints()?, |x, y| x * y).map(Attr::Ints);
-    "zeros" (Dims) Dims "as many dims, all 0" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].dims()?.len()]));
-    "zeros-for" (Stream) Ints "integers 0, one for every dim of a stream" |a| Some(Attr::Ints(vec![0; a[0].rank()?]));
-    "ones-for" (Stream) Ints "integers 1, one for every dim of a stream" |a| Some(Attr::Ints(vec![1; a[0].rank()?]));
+    "add-dims" (Dims Dims) Dims [Uniform] "the sums of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x + y).map(Attr::Dims);
+    "scale-dims" (Dims Dims) Dims [Uniform] "the products of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x * y).map(Attr::Dims);
+    "mul-ints" (Ints Ints) Ints [Uniform] "the products of two lists of integers" |a| zip(a[0].ints()?, a[1].ints()?, |x, y| x * y).map(Attr::Ints);
+    "zeros" (Dims) Dims [Uniform] "as many dims, all 0" |a| Some(Attr::Dims(vec![Dim::ZERO; a[0].dims()?.len()]));
+    "zeros-for" (Stream) Ints [Uniform] "integers 0, one for every dim of a stream" |a| Some(Attr::Ints(vec![0; a[0].rank()?]));
+    "ones-for" (Stream) Ints [Uniform] "integers 1, one for every dim of a stream" |a| Some(Attr::Ints(vec![1; a[0].rank()?]));
     "margins" (Dims) Dims "what of paddings is added" |a| parted(&a[0], |d| if d.is_nonnegative() { d.clone() } else { Dim::ZERO });
     "crops" (Dims) Dims "what of paddings is taken away" |a| parted(&a[0], |d| if d.is_nonnegative() { Dim::ZERO } else { d.clone() });
     "seen-low" (Ints Ints Dims Dims Stream Stream) Dims "of a convolution's strides, dilations, paddings, operand and weights: the padding before, for taps that see an element"
@@ -305,7 +327,7 @@ functions! {
         let r = a[0].rank()? as i64;
         (r >= 2).then(|| Attr::Ints([0, r - 1].into_iter().chain(1..r - 1).collect()))
     };
-    "last-axis" (Stream) Ints "the last axis, as a list" |a| Some(Attr::Ints(vec![a[0].rank()?.checked_sub(1)? as i64]));
+    "last-axis" (Stream) Ints [Uniform] "the last axis, as a list" |a| Some(Attr::Ints(vec![a[0].rank()?.checked_sub(1)? as i64]));
     "axis-vector" (Stream Int) Dims "a stream's extents with all but one axis 1" |a| axis_vector(a[0].shape()?, usize::try_from(a[1].int()?).ok()?);
     "spatial-axes" (Stream) Ints "the axes of windows" |a| {
         Some(Attr::Ints((2..a[0].rank()? as i64).collect()))
@@ -353,11 +375,11 @@ functions! {
         let (rb, rc) = (a[0].ints()?, a[1].ints()?);
         Some(Attr::Ints(rc.iter().map(|c| c - rb.iter().filter(|b| *b < c).count() as i64).collect()))
     };
-    "without-dims" (Ints Stream) Dims "a stream's extents but for some axes" |a| {
+    "without-dims" (Ints Stream) Dims [Uniform] "a stream's extents but for some axes" |a| {
         let (drop, x) = (a[0].ints()?, a[1].shape()?);
         Some(Attr::Dims(x.iter().enumerate().filter(|(d, _)| !drop.contains(&(*d as i64))).map(|(_, e)| e.clone()).collect()))
     };
-    "inner-axes" (Stream) Ints "all axes of a stream but the first" |a| Some(Attr::Ints((1..a[0].rank()? as i64).collect()));
+    "inner-axes" (Stream) Ints [Uniform] "all axes of a stream but the first" |a| Some(Attr::Ints((1..a[0].rank()? as i64).collect()));
     "as-channels" (Stream) Dims "the extents of a stream that varies along dim 0 only, along dim 1" |a| {
         let v = a[0].shape()?;
         let ones = vec![Dim::ONE; v.len().checked_sub(2)?];
@@ -369,13 +391,13 @@ functions! {
         let free = v.iter().enumerate().filter(|(d, _)| !rc.contains(&(*d as i64))).map(|(_, e)| e.clone());
         Some(Attr::Dims(ones.into_iter().chain(free).collect()))
     };
-    "first-axis" (Ints) Int "the first of a list of axes" |a| Some(Attr::Int(*a[0].ints()?.first()?));
+    "first-axis" (Ints) Int [Uniform] "the first of a list of axes" |a| Some(Attr::Int(*a[0].ints()?.first()?));
     "free-axis" (Ints Stream) Int "the only axis of a stream that is none of a list" |a| single_free(&[], a[0].ints()?, a[1].rank()?).map(Attr::Int);
     "past" (Stream Int) Dims "where what lies behind a stream along an axis starts" parts::past;
     "sub-dims" (Dims Dims) Dims "the differences of two lists" |a| zip(&a[0].dims()?, &a[1].dims()?, |x, y| x - y).map(Attr::Dims);
     "axis-of-halves" (Dims Dims Dims Dims Stream) Int "of the starts and sizes of two slices that are next to each other and together a whole stream: the axis along which they are" parts::axis_of_halves;
     "joined-sizes" (Dims Dims Dims Dims Int) Dims "of the starts and sizes of two slices that are next to each other along an axis: the sizes of both as one" parts::joined_sizes;
-    "tail-shape" (Stream Int) Dims "the extents from an axis on" |a| {
+    "tail-shape" (Stream Int) Dims [Uniform] "the extents from an axis on" |a| {
         Some(Attr::Dims(a[0].shape()?.get(usize::try_from(a[1].int()?).ok()?..)?.to_vec()))
     };
 }

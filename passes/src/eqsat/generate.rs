@@ -7,6 +7,7 @@
 use super::functions::Asks;
 use super::lang::OpId;
 use super::rules::{Allowance, Cond, Expr, Head, Law, Pat, Rule, Side};
+use super::sorts::Sort;
 use brolga_ir::ops::{Draw, Drawn};
 use brolga_ir::{Attr, ConstData, Constant, DType, Def, Dim, Graph, Number, Op, Tensor, Type, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,6 +103,7 @@ impl Generator {
             finite: BTreeSet::new(),
         };
         g.read_conditions(&law.conditions);
+        law.sides.iter().for_each(|s| g.read_numbers(&s.right));
         if rule.allows.contains(&Allowance::FiniteWeights) {
             let constants = g.hints.iter().filter(|(_, h)| h.constant || h.any_number);
             g.finite = constants.map(|(v, _)| *v).collect();
@@ -149,14 +151,17 @@ impl Generator {
 
     fn pick_dtype(&mut self, conditions: &[Cond]) -> DType {
         use DType::*;
-        let asked = conditions.iter().find_map(|c| match c {
-            Cond::Is(p, _) => match p.asks {
-                Asks::DType(all) => Some(all),
-                Asks::MeanFactor => Some(&[F32, F32, F64][..]),
+        let asked = |f: fn(Asks) -> Option<&'static [DType]>| {
+            conditions.iter().find_map(|c| match c {
+                Cond::Is(p, _) => f(p.asks),
                 _ => None,
-            },
+            })
+        };
+        let of_dtype = asked(|asks| match asks {
+            Asks::DType(all) => Some(all),
             _ => None,
         });
+        let asked = of_dtype.or_else(|| asked(|asks| (asks == Asks::MeanFactor).then_some(&DType::FLOATS[..])));
         if self.draw.values == Values::Places && asked.is_none_or(|all| all.contains(&I32)) {
             return I32;
         }
@@ -185,6 +190,28 @@ impl Generator {
                     }
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// Notes of which streams a right side asks what number they are: it can be made of nothing else.
+    fn read_numbers(&mut self, e: &Expr) {
+        let number = match e {
+            Expr::Splat(x, _) | Expr::SplatIn(x, ..) => Some(&**x),
+            Expr::Call(f, args) if f.takes == [Sort::Num] => args.first(),
+            _ => None,
+        };
+        if let Some(Expr::Var(i)) = number {
+            self.hints.entry(*i).or_default().any_number = true;
+        }
+        match e {
+            Expr::Var(_) | Expr::Lit(_) | Expr::Nil => {}
+            Expr::Op(_, args) | Expr::Call(_, args) => args.iter().for_each(|a| self.read_numbers(a)),
+            Expr::Dense(_, like) => self.read_numbers(like),
+            Expr::SplatIn(x, like, shape) => [x, like, shape].into_iter().for_each(|a| self.read_numbers(a)),
+            Expr::Splat(a, b) | Expr::Each(a, b) | Expr::Cons(a, b) => {
+                self.read_numbers(a);
+                self.read_numbers(b);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The side conditions of rules. **One name, one row**: what the checker of rules has to draw so that it often holds (where
 //! chance would seldom do), what it says, and the test.
 
-use super::functions::{Arg, Asks, Predicate, Stream, is_compute};
+use super::functions::{Arg, Asks, Mark, Predicate, Stream, is_compute};
 use super::lang::{EGraph, Term, op_of, operands};
 use super::sorts::Sort;
 use super::{parts, signs, windows};
@@ -21,7 +21,7 @@ macro_rules! asks {
 }
 
 macro_rules! predicates {
-    ($($name:literal ($($takes:ident)*) $([$($asks:tt)*])? $doc:literal $run:expr;)*) => {
+    ($($name:literal ($($takes:ident)*) $([$($asks:tt)*])? $($mark:ident)* $doc:literal $run:expr;)*) => {
         /// Every predicate.
         pub static PREDICATES: &[Predicate] = &[$(Predicate {
             name: $name,
@@ -29,16 +29,17 @@ macro_rules! predicates {
             doc: $doc,
             run: $run,
             asks: asks!($($($asks)*)?),
+            marks: &[$(Mark::$mark),*],
         }),*];
     };
 }
 
 predicates! {
-    "is-constant" (Stream) [Asks::Constant] "no input is needed to compute the stream" |_, a| Some(a[0].stream()?.constant);
-    "is-fixed" (Stream) [Asks::Constant] "no element of an input is needed to compute the stream: a constant, or one moved or spread"
+    "is-constant" (Stream) [Asks::Constant] Profit "no input is needed to compute the stream" |_, a| Some(a[0].stream()?.constant);
+    "is-fixed" (Stream) [Asks::Constant] Profit "no element of an input is needed to compute the stream: a constant, or one moved or spread"
         is_fixed;
-    "is-stored" (Stream) [Asks::Constant] "the stream is a constant of the model, moved or beside others: no arithmetic makes it" parts::is_stored;
-    "is-number" (Stream) [Asks::Number] "the stream is one known value everywhere" |_, a| Some(a[0].stream()?.splat.is_some());
+    "is-stored" (Stream) [Asks::Constant] Profit "the stream is a constant of the model, moved or beside others: no arithmetic makes it" parts::is_stored;
+    "is-number" (Stream) [Asks::Number] Profit "the stream is one known value everywhere" |_, a| Some(a[0].stream()?.splat.is_some());
     "is-splat" (Stream Num) [Asks::ThisNumber] "the stream is this number, rounded to its dtype, everywhere" |_, a| {
         let s = a[0].stream()?;
         Some(s.splat? == a[1].number()?.to(s.ty.dtype))
@@ -80,10 +81,10 @@ predicates! {
     };
     "every-window-covers" (Ints Ints Ints Dims Dims Stream) "windows of these extents, strides, dilations and margins before, so many of them, each cover an element of the stream"
         every_window_covers;
-    "has-rank" (Stream Int) [Asks::Rank] "the stream has this rank" |_, a| Some(a[0].rank()? as i64 == a[1].int()?);
-    "is-identity" (Ints) "the permutation moves nothing" |_, a| Some(a[0].ints()?.iter().enumerate().all(|(i, &p)| p == i as i64));
-    "is-zeros" (Dims) "every entry is 0" |_, a| Some(a[0].dims()?.iter().all(|d| d.is(0)));
-    "is-ones" (Dims) "every entry is 1" |_, a| Some(a[0].dims()?.iter().all(|d| d.is(1)));
+    "has-rank" (Stream Int) [Asks::Rank] Units "the stream has this rank" |_, a| Some(a[0].rank()? as i64 == a[1].int()?);
+    "is-identity" (Ints) [Asks::Identity] "the permutation moves nothing" |_, a| Some(a[0].ints()?.iter().enumerate().all(|(i, &p)| p == i as i64));
+    "is-zeros" (Dims) [Asks::Every(0)] "every entry is 0" |_, a| Some(a[0].dims()?.iter().all(|d| d.is(0)));
+    "is-ones" (Dims) [Asks::Every(1)] "every entry is 1" |_, a| Some(a[0].dims()?.iter().all(|d| d.is(1)));
     "is-zeros-both" (Dims Dims) "every entry of both is 0" |_, a| {
         Some(a[0].dims()?.iter().chain(&a[1].dims()?).all(|d| d.is(0)))
     };
@@ -93,13 +94,13 @@ predicates! {
     "reads-first" (Dims Dims Ints Int Stream) "a slice of these starts, sizes and steps of a stream and what lies behind it along an axis reads the stream alone"
         parts::reads_first;
     "reads-behind" (Dims Dims Ints Int Stream) "such a slice reads nothing of the stream" parts::reads_behind;
-    "is-natural" (Dims) "every entry is known not to be negative" |_, a| Some(a[0].dims()?.iter().all(Dim::is_nonnegative));
-    "adds-margin" (Dims Dims) "an entry of one is known to be above 0, or may be" |_, a| {
+    "is-natural" (Dims) [Asks::Natural] "every entry is known not to be negative" |_, a| Some(a[0].dims()?.iter().all(Dim::is_nonnegative));
+    "adds-margin" (Dims Dims) Profit "an entry of one is known to be above 0, or may be" |_, a| {
         let adds = |d: &Dim| d.is_nonnegative() && !d.is(0);
         Some(a[0].dims()?.iter().chain(&a[1].dims()?).any(adds))
     };
-    "has-blind-taps" (Ints Ints Dims Dims Stream Stream) "taps at an end of a convolution's windows see no element" |_, a| windows::has_blind_taps(a);
-    "sees-little" (Ints Ints Dims Dims Stream Stream) "few taps of a convolution's windows see an element, and runs of windows see through the same ones"
+    "has-blind-taps" (Ints Ints Dims Dims Stream Stream) Profit "taps at an end of a convolution's windows see no element" |_, a| windows::has_blind_taps(a);
+    "sees-little" (Ints Ints Dims Dims Stream Stream) Profit "few taps of a convolution's windows see an element, and runs of windows see through the same ones"
         |_, a| windows::sees_little(a);
     "is-nonempty" (Ints) "the list has an entry" |_, a| Some(!a[0].ints()?.is_empty());
     "single" (Ints) "the list has one entry" |_, a| Some(a[0].ints()?.len() == 1);
@@ -109,13 +110,13 @@ predicates! {
         let first = r.checked_sub(axes.len())?;
         Some(!axes.is_empty() && axes.iter().enumerate().all(|(i, &d)| d == (first + i) as i64))
     };
-    "moves-only-units" (Ints Stream) "the permutation moves something, and leaves the extents other than 1 in order" |_, a| {
+    "moves-only-units" (Ints Stream) Units "the permutation moves something, and leaves the extents other than 1 in order" |_, a| {
         Some(moves(a[0].ints()?, a[1].shape()?) == Some(true))
     };
-    "moves-data" (Ints Stream) "the permutation changes the order of the extents other than 1" |_, a| {
+    "moves-data" (Ints Stream) Profit "the permutation changes the order of the extents other than 1" |_, a| {
         Some(moves(a[0].ints()?, a[1].shape()?) == Some(false))
     };
-    "takes-transpose" (Streams) "transposing costs nothing: a constant, what is spread, or what a transpose made" takes_transpose;
+    "takes-transpose" (Streams) Profit "transposing costs nothing: a constant, what is spread, or what a transpose made" takes_transpose;
     "vector-on-axis" (Stream Int Stream Int) "all but one axis of the first have extent 1, and that one is an axis of the second" |_, a| {
         let (v, w) = (a[0].shape()?, a[2].shape()?);
         let (at, o) = (usize::try_from(a[1].int()?).ok()?, usize::try_from(a[3].int()?).ok()?);
@@ -148,7 +149,7 @@ predicates! {
         let (batch, summed, axis, scores) = (a[0].ints()?, a[1].ints()?, a[2].int()?, a[3].ints()?.len() as i64);
         Some(batch.iter().copied().eq(0..scores) && *summed == [scores + 1] && axis == scores + 1)
     };
-    "untransposed" (Ints Stream) "the batch axes are the first ones, or nothing transposes the stream" untransposed;
+    "untransposed" (Ints Stream) Profit "the batch axes are the first ones, or nothing transposes the stream" untransposed;
     "keeps-lines" (Int Dims Stream) "the axis is the last one of a reshape that leaves the last extent of the stream as it is" |_, a| {
         let (axis, to, from) = (usize::try_from(a[0].int()?).ok()?, a[1].dims()?, a[2].shape()?);
         Some(axis + 1 == to.len() && to.last()? == from.last()?)

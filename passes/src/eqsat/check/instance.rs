@@ -3,7 +3,7 @@
 use super::compare;
 use super::counterexample::Counterexample;
 use crate::eqsat::apply::{NewTerm, Ref, Refusal, Replacement, replacement};
-use crate::eqsat::build::{build, rebuild};
+use crate::eqsat::build::{Built, build, rebuild};
 use crate::eqsat::generate::Instance;
 use crate::eqsat::lang::{EGraph, Term, dense_constant, scalar_value, splat_constant};
 use crate::eqsat::matching::matches_at;
@@ -27,15 +27,24 @@ static FUSE: LazyLock<RuleSet> = LazyLock::new(|| {
     RuleSet::parse("fusion.rules", "rule fuse [exact] (load (store ?s)) => ?s").expect("it is a rule")
 });
 
-/// Matches a rule in an instance and compares both sides of every match.
-pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Outcome, Box<Counterexample>> {
-    let mut g = instance.graph.clone();
-    g.outputs = instance.lefts.iter().map(|v| (String::new(), *v)).collect();
-    let wrong = |root: usize, why: String| {
-        let left = instance.lefts[root];
-        Box::new(Counterexample::without_right(&g, left, &instance.inputs, why))
-    };
-    let mut built = build(&g).map_err(|e| wrong(0, e))?;
+/// The e-graph of an instance, in which a rule is matched.
+pub(super) struct Prepared {
+    /// The graph, with the left sides as outputs.
+    pub graph: Graph,
+    built: Built,
+    /// The streams of the left sides.
+    roots: Vec<Id>,
+}
+
+/// Builds the e-graph of an instance; `None` where a compilation looks for no matches: a number is emitted as a constant, whatever
+/// its terms.
+///
+/// # Errors
+/// Why the e-graph cannot be built.
+pub(super) fn prepare(law: &Law, instance: &Instance) -> Result<Option<Prepared>, String> {
+    let mut graph = instance.graph.clone();
+    graph.outputs = instance.lefts.iter().map(|v| (String::new(), *v)).collect();
+    let mut built = build(&graph)?;
     let fuses = |left: &Pat| matches!(left, Pat::Load(_));
     if !law.sides.iter().any(|s| fuses(&s.left)) {
         let limits = Limits {
@@ -43,10 +52,9 @@ pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Out
             nodes: 10_000,
             rewrites: usize::MAX,
         };
-        saturate(&mut built.eg, &FUSE, limits).map_err(|e| wrong(0, e.to_string()))?;
+        saturate(&mut built.eg, &FUSE, limits).map_err(|e| e.to_string())?;
     }
     let eg = &built.eg;
-    // The streams of the left sides.
     let mut roots = vec![];
     for (side, tensor) in law.sides.iter().zip(&built.roots) {
         let tensor = eg.find(*tensor);
@@ -57,31 +65,60 @@ pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Out
                 _ => None,
             }),
         };
-        // Where a compilation looks for no matches: a number is emitted as a constant, whatever its terms.
         let Some(root) = root.filter(|&r| eg[r].data.splat.is_none()) else {
-            return Ok(Outcome::NoMatch);
+            return Ok(None);
         };
         roots.push(root);
     }
-    let classes = values_of_classes(&g, &built.tensors, eg);
-    let mut replacements = vec![];
-    for m in matches_at(eg, law, 0, roots[0]).all {
-        if m.roots[..] != roots[..] {
-            continue;
+    Ok(Some(Prepared { graph, built, roots }))
+}
+
+impl Prepared {
+    /// The right sides of every match at the left sides.
+    ///
+    /// # Errors
+    /// Why a right side cannot be made.
+    pub fn replacements(&self, law: &Law) -> Result<Vec<Replacement>, String> {
+        let mut all = vec![];
+        for m in matches_at(&self.built.eg, law, 0, self.roots[0]).all {
+            if m.roots[..] != self.roots[..] {
+                continue;
+            }
+            match replacement(&self.built.eg, law, &m) {
+                Ok(r) => all.push(r),
+                Err(Refusal::NoMatch) => {}
+                Err(Refusal::Wrong(e)) => return Err(e),
+            }
         }
-        let made = match replacement(eg, law, &m) {
-            Ok(r) => r,
-            Err(Refusal::NoMatch) => continue,
-            Err(Refusal::Wrong(e)) => return Err(wrong(0, e)),
-        };
+        Ok(all)
+    }
+}
+
+/// Matches a rule in an instance and compares both sides of every match.
+pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Outcome, Box<Counterexample>> {
+    let wrong = |why: String| {
+        let left = instance.lefts[0];
+        Box::new(Counterexample::without_right(
+            &instance.graph,
+            left,
+            &instance.inputs,
+            why,
+        ))
+    };
+    let Some(prepared) = prepare(law, instance).map_err(wrong)? else {
+        return Ok(Outcome::NoMatch);
+    };
+    let replacements = prepared.replacements(law).map_err(wrong)?;
+    let Prepared { graph: g, built, roots } = prepared;
+    let classes = values_of_classes(&g, &built.tensors, &built.eg);
+    for made in &replacements {
         let mut both = g.clone();
-        let rights = add_to_graph(&mut both, eg, &made, &classes).map_err(|e| wrong(0, e))?;
+        let rights = add_to_graph(&mut both, &built.eg, made, &classes).map_err(wrong)?;
         for (&left, right) in instance.lefts.iter().zip(rights) {
             let promise = rule.promise(instance.values);
             compare::sides(promise, &mut both, left, right, &instance.inputs)
                 .map_err(|difference| Counterexample::new(&both, left, right, &instance.inputs, difference))?;
         }
-        replacements.push(made);
     }
     if replacements.is_empty() {
         return Ok(Outcome::NoMatch);
@@ -96,7 +133,7 @@ pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Out
     }
     rebuild(&mut eg);
     match eg.analysis.failure.take() {
-        Some(e) => Err(wrong(0, e)),
+        Some(e) => Err(wrong(e)),
         None => {
             let ty = g.ty(instance.lefts[0]);
             Ok(Outcome::Agrees {
