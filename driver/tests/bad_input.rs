@@ -729,7 +729,7 @@ fn themes_of_rules() {
     assert!(!remarks("exact,-movement,-algebra").contains("conv-pads"));
     for (rules, needle) in [
         ("all,-fusion", "rules=none"),
-        ("all,-speed", "expected algebra, movement, conv, contract, norm"),
+        ("all,-speed", "expected algebra, movement, conv, contract, merge, norm"),
         ("none,-conv", "no rules to switch off"),
     ] {
         failed(rules, &brolga(dir.path(), &["opt", m, "--rules", rules]), &[needle]);

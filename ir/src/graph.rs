@@ -388,6 +388,23 @@ impl Graph {
         self.reads.len() + regions.map(|r| r.graph().all_reads()).sum::<usize>()
     }
 
+    /// Whether all nodes and constants are live and values are numbered in order of definition: inputs, constants, nodes.
+    fn is_in_order(&self, live: &[bool]) -> bool {
+        let inputs = self.inputs.iter().map(|i| i.value);
+        let first = self.inputs.len() as u32;
+        let constants = (first..first + self.constants.len() as u32).map(Value);
+        let made = self.nodes.iter().flat_map(|n| n.outputs.iter().copied());
+        let all = inputs.chain(constants.clone()).chain(made);
+        let is_constant = |(v, c): (Value, u32)| {
+            let info = self.values.get(v.0 as usize);
+            live.get(v.0 as usize) == Some(&true) && info.is_some_and(|i| matches!(i.def, Def::Const(k) if k == c))
+        };
+        all.clone().count() == self.values.len()
+            && all.zip(0..).all(|(v, n)| v.0 == n)
+            && constants.zip(0..).all(is_constant)
+            && self.nodes.iter().all(|n| n.outputs.iter().any(|o| live[o.0 as usize]))
+    }
+
     /// Removes nodes and constants that no output needs, and renumbers values in order of definition. Sizes that data tell stay:
     /// what reads them may be an assumption of a node that is gone.
     pub fn prune(&mut self) {
@@ -398,42 +415,37 @@ impl Graph {
                 node.inputs.iter().for_each(|v| live[v.0 as usize] = true);
             }
         }
+        if self.is_in_order(&live) {
+            return;
+        }
         let old = std::mem::replace(self, Graph::new(&self.name.clone()));
+        self.values.reserve(old.values.len());
+        self.nodes.reserve(old.nodes.len());
         let mut map: Vec<Option<Value>> = vec![None; old.values.len()];
         for input in &old.inputs {
             map[input.value.0 as usize] = Some(self.input(&input.name, old.ty(input.value).clone()));
         }
-        self.symbols.clone_from(&old.symbols);
-        self.guards.clone_from(&old.guards);
-        self.defaults.clone_from(&old.defaults);
-        self.strings.clone_from(&old.strings);
+        self.symbols = old.symbols;
+        self.guards = old.guards;
+        self.defaults = old.defaults;
+        self.strings = old.strings;
         for (i, info) in old.values.iter().enumerate() {
             if let (true, Def::Const(c)) = (live[i], info.def) {
                 map[i] = Some(self.constant(old.constants[c as usize].clone()));
             }
         }
-        for node in &old.nodes {
+        for mut node in old.nodes {
             if node.outputs.iter().any(|o| live[o.0 as usize]) {
                 let n = self.nodes.len() as u32;
-                let outputs: Vec<Value> = (0u32..)
-                    .zip(&node.outputs)
-                    .map(|(k, &o)| {
-                        let v = self.value(old.ty(o).clone(), Def::Node(n, k));
-                        map[o.0 as usize] = Some(v);
-                        v
-                    })
-                    .collect();
-                let inputs = node
-                    .inputs
-                    .iter()
-                    .map(|v| map[v.0 as usize].expect("operands come first"))
-                    .collect();
-                self.nodes.push(Node {
-                    op: node.op.clone(),
-                    inputs,
-                    outputs,
-                    origin: node.origin.clone(),
-                });
+                for (k, o) in (0u32..).zip(&mut node.outputs) {
+                    let v = self.value(old.values[o.0 as usize].ty.clone(), Def::Node(n, k));
+                    map[o.0 as usize] = Some(v);
+                    *o = v;
+                }
+                for v in &mut node.inputs {
+                    *v = map[v.0 as usize].expect("operands come first");
+                }
+                self.nodes.push(node);
             }
         }
         let kept = |v: &Value| map[v.0 as usize].expect("roots are defined");

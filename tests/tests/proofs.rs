@@ -2,18 +2,31 @@
 
 use brolga::ir::{Graph, Target};
 use brolga::passes::eqsat::derive::Derivation;
+use brolga::passes::eqsat::journal::Reason;
 use brolga::passes::eqsat::rules::RuleSet;
 use brolga::passes::eqsat::saturate::Limits;
 use brolga::passes::eqsat::usual;
+use brolga::passes::eqsat::why::{Answer, why_not};
 use brolga::passes::proof::{Check, Fault, Proof, check};
 use brolga::{Options, levels, source};
 use brolga_tests::{SMALL_MODELS, small_model};
+use std::collections::BTreeSet;
 
 const CHECK: Check = Check {
     seed: 1,
     threads: 2,
     sizes: vec![],
 };
+
+/// A small model as the e-graph pass is given it.
+fn canonical(name: &str) -> Graph {
+    let options = Options {
+        pipeline: Some("canonicalize".into()),
+        ..Options::default()
+    };
+    let g = source::graph(&small_model(name).path, options.memory_limit).expect("it is imported");
+    levels::optimise(&g, &options).expect("it is valid").0
+}
 
 fn derive(g: &Graph, set: &RuleSet) -> Derivation {
     Derivation::new(g, set, Limits::of(g), &Target::x86_64_v4()).expect("the rules are sound")
@@ -32,12 +45,7 @@ fn proof(what: &str, g: &Graph, d: &Derivation) -> Proof {
 fn what_is_done_to_small_models_is_proved() {
     let mut bad = vec![];
     for name in SMALL_MODELS {
-        let options = Options {
-            pipeline: Some("canonicalize".into()),
-            ..Options::default()
-        };
-        let g = source::graph(&small_model(name).path, options.memory_limit).expect("it is imported");
-        let (g, _) = levels::optimise(&g, &options).expect("it is valid");
+        let g = canonical(name);
         let d = derive(&g, usual());
         let proof = proof(name, &g, &d);
         let checked = check(&proof, &CHECK);
@@ -84,6 +92,29 @@ fn a_kernel_is_explained() {
     let operators: Vec<&str> = kernels[0].operators.iter().map(|o| o.name()).collect();
     assert_eq!(operators, ["relu"]);
     assert!(kernels[0].nodes.iter().any(|n| &**n == "Relu_3"));
+}
+
+/// A rule that was applied to something is not said to match nowhere.
+#[test]
+fn what_was_applied_is_known_to_be() {
+    for name in ["bert", "resnet", "llama", "mobilenet"] {
+        let g = canonical(name);
+        let d = derive(&g, usual());
+        let applied: BTreeSet<usize> = (d.journal.steps.iter().filter(|s| s.is_news))
+            .filter_map(|s| match s.reason {
+                Reason::Rule(at) => Some(at),
+                _ => None,
+            })
+            .collect();
+        assert!(applied.len() > 3, "{name}");
+        for rule in applied {
+            let all: Vec<Answer> = (0..g.nodes.len())
+                .map(|n| why_not(&d, &g, usual(), rule, &[n]))
+                .collect();
+            let known = |a: &Answer| !matches!(a, Answer::Pattern { .. } | Answer::Condition(_));
+            assert!(all.iter().any(known), "{name}: {}", usual().rules[rule].name);
+        }
+    }
 }
 
 #[test]

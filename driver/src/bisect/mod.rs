@@ -261,7 +261,8 @@ impl Bisect<'_> {
             let mut walk = crate::levels::Walk::new(from.clone(), &options)?;
             Ok::<_, Error>((walk.take_rewrite(), walk.module))
         };
-        let of = last.counts.get("rewrites") as usize;
+        // Not as many as the pass counted: with a limit, repeated layers are rewritten one by one.
+        let of = limited(usize::MAX)?.0.map_or(0, |r| r.number);
         let is_wrong = |n: usize| {
             let (_, module) = limited(n)?;
             Ok::<_, Error>(!run.off(interpreted(&module, run.inputs)).is_within(self.tolerance))

@@ -23,8 +23,9 @@ use brolga_ir::ops::{Channels, Role, WindowShape};
 use brolga_ir::structured::{IterKind, Place, Read, Stage};
 use brolga_ir::target::Cost;
 use brolga_ir::{DType, Def, Dim, Graph, Layout, Node, NodeError, Op, Target, TileKind, Type, Value};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::fmt;
 
 /// Strides in which the register tile sums over the operand that it reads in place.
@@ -264,7 +265,12 @@ struct Kernel {
     stages: Vec<(Stage, usize)>,
     /// The seconds of its contraction or window where layouts are as it likes them, and the windows.
     heavy: Option<(f64, Option<WindowShape>)>,
+    /// How far reads move, as far as that was asked for: it is asked again and again.
+    steps: RefCell<FxHashMap<(At, bool, Var), Option<Dim>>>,
 }
+
+/// A read of a kernel: the stage's position, and the read's in it.
+type At = (usize, usize);
 
 struct Chooser {
     /// The graph, every image being stored channels-last.
@@ -365,6 +371,7 @@ impl Chooser {
             operands,
             stages,
             heavy,
+            steps: RefCell::default(),
         });
         Ok(())
     }
@@ -545,24 +552,28 @@ impl Chooser {
             let product = i == 0 && s.reads.len() == 2 && s.combine.is_some() && s.body.insts.len() == 1;
             match k.heavy {
                 Some((seconds, w)) if product => sum += self.product(k, (s, *first), v, seconds, w),
-                _ => sum += s.reads.iter().map(|r| self.read(k, i, (s, *first), r, v)).sum::<f64>(),
+                _ => {
+                    sum += (0..s.reads.len())
+                        .map(|r| self.read(k, (s, *first), (i, r), v))
+                        .sum::<f64>()
+                }
             }
         }
         sum
     }
 
     /// What a read costs that does not run along a variable, nor along the stage's sum.
-    fn read(&self, k: &Kernel, stage: usize, (s, first): (&Stage, usize), r: &Read, v: Var) -> f64 {
-        let Some((operand, step)) = self.step(k, r, v) else {
+    fn read(&self, k: &Kernel, (s, first): (&Stage, usize), at: At, v: Var) -> f64 {
+        let Some((operand, step)) = self.step(k, at, v) else {
             return 0.0;
         };
         let window = match k.heavy {
-            Some((seconds, Some(_))) if stage == 0 => Some(seconds),
+            Some((seconds, Some(_))) if at.0 == 0 => Some(seconds),
             _ => None,
         };
         let reduced = s.dims.iter().rposition(|d| d.kind == IterKind::Reduction);
         let summed = reduced.filter(|_| k.heavy.is_none()).map(|d| Var((first + d) as u32));
-        let along_sum = || summed.and_then(|v| self.step(k, r, v)?.1).is_some_and(|d| d.is(1));
+        let along_sum = || summed.and_then(|v| self.step(k, at, v)?.1).is_some_and(|d| d.is(1));
         if step.is_some_and(|d| d.is(1) || d.is(0)) || along_sum() {
             return 0.0;
         }
@@ -574,7 +585,7 @@ impl Chooser {
 
     /// What a contraction or convolution loses whose result is contiguous along a variable.
     fn product(&self, k: &Kernel, (s, first): (&Stage, usize), v: Var, seconds: f64, w: Option<WindowShape>) -> f64 {
-        let mut steps = s.reads.iter().map(|r| self.step(k, r, v));
+        let mut steps = (0..s.reads.len()).map(|r| self.step(k, (0, r), v));
         let (Some(Some((a, x))), Some(Some((b, y)))) = (steps.next(), steps.next()) else {
             return 0.0;
         };
@@ -598,7 +609,7 @@ impl Chooser {
                 };
                 // The other one is read in place: along the innermost sum, and in few strides.
                 let inner = summed.last().map(|&d| Var((first + d) as u32));
-                let along = inner.and_then(|v| self.step(k, &s.reads[at], v)?.1);
+                let along = inner.and_then(|v| self.step(k, (0, at), v)?.1);
                 let strides = match along {
                     Some(d) if d.is(1) => 0.0,
                     _ if !varies(left) || inner.is_none() => 0.0,
@@ -606,7 +617,7 @@ impl Chooser {
                     _ => self.cost.strided * self.model.traffic(&left.1),
                 };
                 let ragged = match TileKind::of([left.1.dtype, right.1.dtype, DType::I32]) {
-                    Some(kind) => seconds * self.ragged(k, (s, first), &s.reads[at], kind.interleave()),
+                    Some(kind) => seconds * self.ragged(k, (s, first), at, kind.interleave()),
                     None => 0.0,
                 };
                 packing + strides + ragged
@@ -616,11 +627,11 @@ impl Chooser {
 
     /// What a contraction of groups of steps loses, of what it takes, where those that lie side by side in its left operand are no
     /// whole number of groups: a step behind them takes as long as a group.
-    fn ragged(&self, k: &Kernel, (s, first): (&Stage, usize), left: &Read, group: i64) -> f64 {
+    fn ragged(&self, k: &Kernel, (s, first): (&Stage, usize), left: usize, group: i64) -> f64 {
         let mut open: Vec<usize> = (0..s.dims.len())
             .filter(|&d| s.dims[d].kind == IterKind::Reduction && !s.dims[d].extent.is(1))
             .collect();
-        let stride = |d: usize| self.step(k, left, Var((first + d) as u32))?.1;
+        let stride = |d: usize| self.step(k, (0, left), Var((first + d) as u32))?.1;
         let mut run = 1;
         while let Some(at) = open.iter().position(|&d| stride(d).is_some_and(|by| by.is(run))) {
             match s.dims[open.remove(at)].extent.as_const() {
@@ -638,18 +649,23 @@ impl Chooser {
 
     /// The operand of which a read takes an element, and how far from it the next one along a variable is; `None` for other
     /// reads.
-    fn step<'k>(&self, k: &'k Kernel, r: &Read, v: Var) -> Option<(&'k (Value, Type), Option<Dim>)> {
+    fn step<'k>(&self, k: &'k Kernel, at: At, v: Var) -> Option<(&'k (Value, Type), Option<Dim>)> {
         let Read::Element {
             place: Place::Operand(i),
             map,
             ..
-        } = r
+        } = &k.stages[at.0].0.reads[at.1]
         else {
             return None;
         };
         let operand = &k.operands[*i as usize];
-        let layout = self.layout(operand.0, operand.1.rank());
-        Some((operand, step(&layout.index(map, &operand.1.shape), v)))
+        let last = self.last[operand.0.0 as usize];
+        let mut steps = k.steps.borrow_mut();
+        let far = steps.entry((at, last, v)).or_insert_with(|| {
+            let layout = self.layout(operand.0, operand.1.rank());
+            step(&layout.index(map, &operand.1.shape), v)
+        });
+        Some((operand, far.clone()))
     }
 }
 

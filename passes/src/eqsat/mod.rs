@@ -142,12 +142,7 @@ impl TensorPass for EqSat {
             limits.iters = limits.iters.min(rounds);
         }
         let (choices, report) = Choices::saturated(g, &set, limits, &cx.target).map_err(fail)?;
-        tracing::debug!("eqsat: {report}");
-        cx.remarks.push(format!("eqsat: {report}"));
-        report.count(&mut cx.counts);
-        if let Some(last) = &report.last {
-            cx.rewrite = Some(last.named(g));
-        }
+        report.tell(g, cx);
         let own: Vec<Decision> = self.decisions.iter().flat_map(|f| f.decisions.clone()).collect();
         let mut decisions = own.clone();
         decisions.extend(cx.decide.iter().flat_map(|d| d.decisions(g)));
@@ -217,8 +212,7 @@ impl EqSat {
         let mut cut = plan::emit(folded.source, eg, cs, &plan, &choices.roots, Some((folded, &same))).map_err(fail)?;
         cut.prune();
         cx.remarks.push(format!("eqsat: {folded}"));
-        tracing::debug!("eqsat: {report}");
-        cx.remarks.push(format!("eqsat: {report}"));
+        report.tell(&folded.graph, cx);
         let (quality, missed) = choices.judged(&folded.graph, &mut search, &settling, exact, cx);
         let (graph, layouts) = layouts::choose(&cut, &cx.target, vec![], &mut vec![], None)?;
         Ok(Some(Made {

@@ -83,7 +83,10 @@ impl fmt::Display for Quality {
             Some((false, n)) => write!(f, "; stopped at the limit of {n} partial programs: one may be cheaper")?,
             None => {}
         }
+        // Sums of the same terms differ by the order in which they were added.
+        const EQUAL: f64 = 1e-12;
         match &self.runner_up {
+            Some((decision, more)) if *more < EQUAL => write!(f, "; another of the same cost: {decision}"),
             Some((decision, more)) => write!(f, "; runner-up {:+.6} ms: {decision}", more * 1e3),
             None => Ok(()),
         }
@@ -105,6 +108,8 @@ mod tests {
         let said = "predicted 1.100 ms, lower bound 1.000 ms (gap 10.0 %); no program is cheaper (12 partial programs looked at); \
                     runner-up +0.012000 ms: keep \"Conv_3\"";
         assert_eq!(q.to_string(), said);
+        q.runner_up = Some(("keep \"Conv_3\"".parse().unwrap(), -1e-20));
+        assert!(q.to_string().ends_with("; another of the same cost: keep \"Conv_3\""));
         (q.bound, q.exact, q.runner_up) = (None, None, None);
         assert_eq!(q.gap(), None);
         assert_eq!(

@@ -9,7 +9,7 @@ use super::build::{decompose_all, rebuild};
 use super::lang::{EGraph, MAX_ORIGINS, Origins};
 use super::matching::{Frontier, Index, MOST, Match, Root, matches_at};
 use super::rules::{Law, RuleSet};
-use crate::pass::Counts;
+use crate::pass::{Context, Counts};
 use brolga_ir::{Graph, Op};
 use egg::Id;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -43,7 +43,8 @@ pub struct Rewrite {
 
 impl Rewrite {
     /// The same with the names that the graph's operations have in the model.
-    pub fn named(&self, g: &Graph) -> NamedRewrite {
+    /// It was the one of this number, from 1.
+    pub fn named(&self, g: &Graph, number: usize) -> NamedRewrite {
         let mut nodes: Vec<String> = vec![];
         for name in self
             .nodes
@@ -56,6 +57,7 @@ impl Rewrite {
             }
         }
         NamedRewrite {
+            number,
             rule: self.rule.clone(),
             origin: self.origin.clone(),
             nodes,
@@ -66,6 +68,8 @@ impl Rewrite {
 /// A rewrite, for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NamedRewrite {
+    /// Its number among those of its pass, from 1.
+    pub number: usize,
     /// The rule's name.
     pub rule: String,
     /// Where the rule stands.
@@ -156,8 +160,19 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// Tells what was done to a graph: a remark, the counts of the pass, the last rewrite.
+    pub(super) fn tell(&self, g: &Graph, cx: &mut Context) {
+        tracing::debug!("eqsat: {self}");
+        cx.remarks.push(format!("eqsat: {self}"));
+        self.count(&mut cx.counts);
+        if let Some(last) = &self.last {
+            let number = cx.counts.get(REWRITES) as usize;
+            cx.rewrite = Some(last.named(g, number));
+        }
+    }
+
     /// Adds what it says to the counts of the pass.
-    pub fn count(&self, counts: &mut Counts) {
+    fn count(&self, counts: &mut Counts) {
         counts.add("rounds", self.rounds);
         counts.add("e-nodes", self.nodes);
         counts.add("e-classes", self.classes);
