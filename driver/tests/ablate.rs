@@ -43,7 +43,7 @@ fn variant<'a>(report: &'a Value, kind: &str, what: &str) -> &'a Value {
 fn predict(dir: &Path, more: &[&str]) -> Value {
     json(
         dir,
-        &[&["ablate", "--no-measure", "--json", "--target", "x86-64-v3"], more].concat(),
+        &[&["ablate", "--no-measure", "--json", "--target", "x86-64-v3"][..], more].concat(),
     )
 }
 
@@ -100,7 +100,10 @@ fn rules_are_left_out_one_by_one() {
         .collect();
     assert_eq!(names, ["wrong"]);
     let wrong = variant(&report, "without", "wrong");
-    assert_eq!((&wrong["matches"], &wrong["new_nodes"]), (&1.into(), &1.into()));
+    assert_eq!(
+        [&wrong["matches"], &wrong["new_nodes"]].map(Value::as_u64),
+        [Some(1); 2]
+    );
 }
 
 #[test]
@@ -202,7 +205,7 @@ fn what_makes_no_sense_is_refused() {
         ),
         (&["model.txt", "--by", "operator"], "expected theme or rule"),
         (&["model.txt", "--rounds", "0"], "expected a number from 1 to 1000"),
-        (&["model.txt", "--seconds", "-1"], "expected a number above 0"),
+        (&["model.txt", "--seconds", "0"], "expected a number above 0"),
         (&["model.txt", "--no-measure", "--rounds", "3"], "cannot be used with"),
         (
             &["model.txt", "tanh.txt", "--inputs", "x.npz"],
@@ -212,7 +215,7 @@ fn what_makes_no_sense_is_refused() {
         (&["no.txt"], "no.txt"),
         (&[], "MODEL"),
     ] {
-        let ran = brolga(dir.path(), &[&["ablate"], args].concat());
+        let ran = brolga(dir.path(), &[&["ablate"][..], args].concat());
         assert_eq!(ran.status, 2, "{args:?}: {}", ran.err);
         assert!(ran.err.contains(words), "{args:?}: {}", ran.err);
     }

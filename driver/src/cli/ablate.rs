@@ -117,10 +117,10 @@ impl Ablate {
         }
         let mut agree = true;
         for (found, times) in all.iter().filter_map(|f| Some((f, f.times.as_ref()?))) {
-            for (first, words) in found.ablation.firsts().zip(&times.different) {
-                if let Some(words) = words {
+            for v in &found.ablation.variants {
+                if let Some(words) = &times.different[v.program] {
                     agree = false;
-                    let (model, change) = (plain(&found.model), &first.change);
+                    let (model, change) = (plain(&found.model), &v.change);
                     warning(&format!(
                         "{model}: results of `{change}` are not those of all rules: {words}"
                     ));
