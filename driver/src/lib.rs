@@ -23,6 +23,7 @@
 //! | [`options`], [`mod@compile`] | how a model is compiled, and what compiling gives |
 //! | [`Specialise`] | versions of a session's model for sizes that were seen |
 //! | [`levels`] | the way down through the levels: pipelines of passes |
+//! | [`ablate`] | what a model costs without parts of the rules |
 //! | [`egraph`] | e-graphs in files, and the cheapest terms of such |
 //! | [`instrument`], [`reproducer`] | who watches passes while they run; files that show a pass failing again |
 //! | [`mod@bisect`], [`mod@reduce`], [`fuzz`] | where results become wrong; smaller models that still show something; random models |
@@ -48,6 +49,7 @@
 //!
 //! Invariant: this is the only crate that knows all the others.
 
+pub mod ablate;
 mod archive;
 pub mod backend;
 pub mod bisect;

@@ -30,11 +30,16 @@ pub struct Ports<'a> {
 }
 
 impl InputArgs {
+    /// Whether any is given.
+    pub fn are_given(&self) -> bool {
+        self.inputs.is_some() || !self.input.is_empty()
+    }
+
     /// The inputs of a run: those that are given, or pseudo-random numbers where none are.
     pub fn tensors(&self, ports: &Ports, model: &ModelArgs) -> Result<Vec<(String, Tensor)>, Failure> {
-        let inputs = match self.input.is_empty() && self.inputs.is_none() {
-            true => self.random(ports, model)?,
-            false => self.read(model)?,
+        let inputs = match self.are_given() {
+            true => self.read(model)?,
+            false => self.random(ports, model)?,
         };
         typed(ports, inputs)
     }

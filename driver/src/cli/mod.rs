@@ -4,6 +4,7 @@
 //! Exit codes: 0 for success, 1 for a comparison or a check that failed, 2 for everything that went wrong (bad arguments included).
 //! Results go to standard output, everything else to standard error; colours only to a terminal.
 
+mod ablate;
 mod bench;
 mod bench_folder;
 mod bisect;
@@ -131,6 +132,8 @@ enum Command {
     WhyNot(why_not::WhyNot),
     /// Say whether two models are equal by rewrite rules, and by which steps
     Equal(equal::EqualTo),
+    /// Say what a model costs without each theme of rules, with each alone, or without each rule
+    Ablate(Box<ablate::Ablate>),
     /// Choose the cheapest terms of an e-graph in a file
     Extract(extract::Extract),
 }
@@ -194,6 +197,7 @@ pub fn main() -> ExitCode {
         Command::CheckProof(c) => c.run(),
         Command::WhyNot(c) => c.run(),
         Command::Equal(c) => c.run(),
+        Command::Ablate(c) => c.run(),
         Command::Extract(c) => c.run(),
     };
     match outcome {

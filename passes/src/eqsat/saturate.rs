@@ -138,6 +138,19 @@ pub struct Report {
     pub applied: Vec<(String, usize)>,
     /// How many searches of each rule at a class ended at its most matches, for rules of which any did: there may be more.
     pub cut: Vec<(String, usize)>,
+    /// What each rule did that matched, in the order of the rules.
+    pub effects: Vec<Effect>,
+}
+
+/// What a rule did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Effect {
+    /// Its name.
+    pub rule: String,
+    /// Matches whose conditions held, those that told nothing new included.
+    pub matches: usize,
+    /// E-nodes that it made. Some of them may have become equal later.
+    pub nodes: usize,
 }
 
 impl fmt::Display for Report {
@@ -304,6 +317,7 @@ pub(super) fn saturate_watched(
 ) -> Result<Report, RuleError> {
     let index = Index::new(set.rules.iter().map(|r| r.law.as_ref()));
     let mut applied = vec![0usize; set.rules.len()];
+    let mut effects = vec![Effect::default(); set.rules.len()];
     let mut cut = vec![0usize; set.rules.len()];
     let mut known = Known::default();
     let mut joined = Joined::default();
@@ -350,7 +364,10 @@ pub(super) fn saturate_watched(
             };
             watch.applies(eg, (r, law), &m, &right);
             eg.analysis.current = origins(eg, &m);
+            let before = eg.total_size();
             let rights = right.add_to(eg);
+            effects[r].matches += 1;
+            effects[r].nodes += eg.total_size() - before;
             known.insert(key, Seen::Applied);
             joined.note(r, &m);
             let mut merged = 0;
@@ -396,6 +413,13 @@ pub(super) fn saturate_watched(
         }),
         applied: counted(applied),
         cut: counted(cut),
+        effects: (set.rules.iter().zip(effects))
+            .filter(|(_, e)| e.matches > 0)
+            .map(|(r, e)| Effect {
+                rule: r.name.clone(),
+                ..e
+            })
+            .collect(),
     })
 }
 

@@ -219,6 +219,26 @@ impl Selection {
         })
     }
 
+    /// The same with those of its rules only that are kept. Operators that have no kernel are decomposed in any case; [`Rules::None`] stays
+    /// what it is.
+    pub fn only(&self, keep: impl Fn(&Rule) -> bool) -> Selection {
+        let Some(all) = self.rules() else {
+            return self.clone();
+        };
+        let kept = all.rules.iter().filter(|r| r.is_decompose() || keep(r));
+        let rules = UserRules {
+            name: self.text().into(),
+            set: Arc::new(RuleSet {
+                rules: kept.cloned().collect(),
+            }),
+        };
+        Selection {
+            rules: Rules::Text(rules),
+            fp: self.fp,
+            ..Selection::default()
+        }
+    }
+
     /// The rules of all classes but for those beside them.
     fn chosen(&self) -> impl Iterator<Item = &Rule> {
         let all: &[Rule] = match &self.rules {

@@ -1,41 +1,28 @@
 //! Ways to choose a program from an e-graph, side by side: greedy, local search, branch and bound, egg's extractor of trees; and the lower
 //! bound, which says how far from the optimum any of them can be.
 //!
-//! `cargo bench -p brolga-benches --bench extractors [-- FILE-OR-FOLDER …]`, without arguments for the small models of the tests. A table
-//! in Markdown: predicted milliseconds, how much dearer the search's program is than the bound at most, and the milliseconds that each way took. `≥`
+//! Predicted milliseconds, how much dearer the search's program is than the bound at most, and the milliseconds that each way took. `≥`
 //! stands before what branch and bound has not proven within its limit. Trees are chosen by what each e-node costs alone; stores are decided
 //! as for the greedy choice then.
 
-use brolga::levels::saturated;
+use brolga::ir::ops::Role;
 use brolga::passes::eqsat::bound::lower_bound;
 use brolga::passes::eqsat::exact::exact;
 use brolga::passes::eqsat::extract::{self, Classes};
 use brolga::passes::eqsat::lang::{EGraph, Term};
 use brolga::passes::eqsat::search::Search;
 use brolga::passes::eqsat::{Choices, Extract, Plan};
-use brolga::{Options, source};
-use brolga_benches::{chosen, name};
-use brolga_ir::ops::Role;
 use egg::{CostFunction, Extractor, Id, Language};
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::Instant;
 
 /// Partial programs that branch and bound may look at.
 const PROGRAMS: usize = 20_000;
 
-fn main() {
-    println!(
-        "| model | e-nodes | greedy | search | exact | tree | bound | gap | ms: greedy | search | exact | tree | bound |"
-    );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for path in chosen(brolga_tests::data) {
-        match line(&path) {
-            Ok(line) => println!("| {} | {line} |", name(&path)),
-            Err(e) => println!("| {} | {e} |", name(&path)),
-        }
-    }
-}
+/// The head of the table.
+pub const HEAD: &str = "\
+| model | greedy | search | exact | tree | bound | gap | ms: greedy | search | exact | tree | bound |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |";
 
 /// Runs something; what it gives, and its milliseconds.
 fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
@@ -44,14 +31,11 @@ fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
     (out, start.elapsed().as_secs_f64() * 1e3)
 }
 
-fn line(path: &Path) -> Result<String, String> {
-    let options = Options {
-        verify: false,
-        ..Options::default()
-    };
-    let graph = source::graph(path, options.memory_limit).map_err(|e| e.to_string())?;
-    let kept = saturated(&graph, &options, None).map_err(|e| e.to_string())?;
-    let choices = &kept.choices;
+/// The row of a model, without its name.
+///
+/// # Errors
+/// When a result has no kernel.
+pub fn line(choices: &Choices) -> Result<String, String> {
     let cs = &choices.classes;
     let settling = extract::settle(cs, &|_, _| true);
     let (greedy, greedy_ms) = timed(|| choices.chosen(Extract::Greedy));
@@ -63,7 +47,6 @@ fn line(path: &Path) -> Result<String, String> {
     let ms = |s: f64| format!("{:.4}", s * 1e3);
     let or = |x: Option<String>| x.unwrap_or_else(|| "-".into());
     Ok([
-        kept.report.nodes.to_string(),
         ms(greedy),
         ms(search),
         format!("{}{}", if best.proven { "" } else { "≥ " }, ms(best.seconds)),
