@@ -198,7 +198,7 @@ fn rewrites_stop_at_their_limit() {
         assert_eq!(report.rewrites, n);
         // At the last one, too: matches that would change nothing are left.
         assert_eq!(report.stop, Stop::Rewrites);
-        let last = report.last.expect("something was rewritten").named(&g);
+        let last = report.last.expect("something was rewritten").named(&g, report.rewrites);
         assert!(set.rules.iter().any(|r| r.name == last.rule), "{last:?}");
         // What is loaded as it was stored may be an input, which no operation made.
         merged += usize::from(last.rule == "merge-products" && !last.nodes.is_empty());
