@@ -156,7 +156,7 @@ fn counterexamples_replay() {
     assert!(
         refused
             .out
-            .contains("wrong: the right side is not valid here: reduce: axes: axis 9 for rank"),
+            .contains("wrong: what it makes is not valid: reduce: axes: axis 9 for rank"),
         "{}",
         refused.out
     );

@@ -113,8 +113,7 @@ pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Out
     let classes = values_of_classes(&g, &built.tensors, &built.eg);
     for made in &replacements {
         let mut both = g.clone();
-        let rights = add_to_graph(&mut both, &built.eg, made, &classes)
-            .map_err(|e| wrong(format!("the right side is not valid here: {e}")))?;
+        let rights = add_to_graph(&mut both, &built.eg, made, &classes).map_err(wrong)?;
         for (&left, right) in instance.lefts.iter().zip(rights) {
             let promise = rule.promise(instance.values);
             compare::sides(promise, &mut both, left, right, &instance.inputs)
