@@ -151,7 +151,8 @@ fn constants_of_kernels_are_explained() {
     );
     assert!(!out.out.contains("as the model has it"), "{}", out.out);
     let report = json(dir.path(), &[&fast[..], &["--json"]].concat());
-    assert_eq!(report["kernels"][0]["constants"][0]["rule"], "two-products");
+    let constants = report["kernels"][0]["constants"].as_array().expect("a list");
+    assert!(constants.iter().any(|c| c["rule"] == "two-products"), "{report}");
     assert_eq!(report["kernels"][0]["rules"], serde_json::json!([]));
     let why = [&["why-not", "two-products"], &rules[..1], &["down"], &rules[1..]].concat();
     let out = brolga(dir.path(), &why);
