@@ -4,13 +4,13 @@ use crate::levels::Module;
 use crate::options::Options;
 use crate::{Error, Result};
 use brolga_ir::{Def, Graph, Type, Value};
-use brolga_passes::eqsat::EqSat;
 use brolga_passes::eqsat::build::build;
 use brolga_passes::eqsat::derive::{Derivation, steps};
 use brolga_passes::eqsat::hint::near;
 use brolga_passes::eqsat::journal::Journal;
 use brolga_passes::eqsat::rules::RuleSet;
 use brolga_passes::eqsat::saturate::Report;
+use brolga_passes::eqsat::{EqSat, Selection};
 use brolga_passes::module::Level;
 use brolga_passes::pass::{Context, Settings};
 use brolga_passes::proof::{Claim, Proof};
@@ -22,6 +22,8 @@ pub struct Explained {
     pub graph: Graph,
     /// The rules.
     pub rules: RuleSet,
+    /// What they were selected from.
+    selection: Selection,
     /// The program, with its reasons.
     pub derivation: Derivation,
 }
@@ -67,6 +69,7 @@ impl Explained {
         Ok(Explained {
             graph,
             rules,
+            selection: eqsat.selection,
             derivation,
         })
     }
@@ -98,9 +101,8 @@ impl Explained {
     pub fn rule(&self, name: &str) -> Result<usize> {
         let found = self.rules.rules.iter().position(|r| r.name == name);
         found.ok_or_else(|| {
-            let is_known = brolga_passes::eqsat::embedded().rules.iter().any(|r| r.name == name);
             let meant = near(name, self.rules.rules.iter().map(|r| &*r.name));
-            Error::Option(match is_known {
+            Error::Option(match self.selection.knows(name) {
                 true => {
                     format!("the rule `{name}` is not used: it is switched off, or of a class that --fp leaves out")
                 }

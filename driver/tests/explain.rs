@@ -114,6 +114,52 @@ fn a_wrong_rule_does_not_prove_anything() {
     assert!(out.out.contains("relu("), "{}", out.out);
 }
 
+/// What a rule makes is no less made by it where it is made at compile time; a class that is left out is told.
+#[test]
+fn constants_of_kernels_are_explained() {
+    let dir = folder();
+    let product = "contract{lhs_batch=[] rhs_batch=[] lhs_contract=[1] rhs_contract=[0] acc=f32 out=f32}";
+    write(
+        dir.path(),
+        "chain.txt",
+        &format!(
+            "graph @chain(%0 x: f32[32, 64]) {{
+  %1 = const f32[64, 256] splat 0.02
+  %2 = const f32[256, 64] splat 0.01
+  %3 = {product}(%0, %1) @\"up\"
+  %4 = {product}(%3, %2) @\"down\"
+  return y = %4
+}}"
+        ),
+    );
+    write(
+        dir.path(),
+        "chain.rules",
+        "rule two-products [approximate]
+  (contract [] [] [1] [0] ?t ?t (contract [] [] [1] [0] ?t ?t ?x ?a) ?b)
+  => (contract [] [] [1] [0] ?t ?t ?x (contract [] [] [1] [0] ?t ?t ?a ?b))
+  if (has-rank ?x 2) (has-rank ?a 2) (has-rank ?b 2) (is-constant ?a) (is-constant ?b)",
+    );
+    let rules = ["chain.txt", "--add-rules", "chain.rules"];
+    let fast = [&["explain"], &rules[..], &["--fp", "fast"]].concat();
+    let out = brolga(dir.path(), &fast);
+    assert_eq!(out.status, 0, "{}", out.err);
+    assert!(
+        out.out.contains("  reads what is made at compile time by two-products"),
+        "{}",
+        out.out
+    );
+    assert!(!out.out.contains("as the model has it"), "{}", out.out);
+    let report = json(dir.path(), &[&fast[..], &["--json"]].concat());
+    let constants = report["kernels"][0]["constants"].as_array().expect("a list");
+    assert!(constants.iter().any(|c| c["rule"] == "two-products"), "{report}");
+    assert_eq!(report["kernels"][0]["rules"], serde_json::json!([]));
+    let why = [&["why-not", "two-products"], &rules[..1], &["down"], &rules[1..]].concat();
+    let out = brolga(dir.path(), &why);
+    assert_eq!(out.status, 2);
+    assert!(out.err.contains("of a class that --fp leaves out"), "{}", out.err);
+}
+
 #[test]
 fn why_a_rule_did_nothing() {
     let dir = folder();

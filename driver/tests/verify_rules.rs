@@ -151,6 +151,15 @@ fn counterexamples_replay() {
         &["verify-rules", "my.rules", "--cases", "9", "--write", "found"],
     );
     assert!(ran.out.contains("wrong: the left side has type bool"), "{}", ran.out);
+    let axes = folder("rule sum-of-sum [exact] (reduce sum ?a (reduce sum ?b ?x)) => (reduce sum [9] ?x)");
+    let refused = brolga(axes.path(), &["verify-rules", "my.rules"]);
+    assert!(
+        refused
+            .out
+            .contains("wrong: what it makes is not valid: reduce: axes: axis 9 for rank"),
+        "{}",
+        refused.out
+    );
     assert_eq!(
         replay(&ran.out),
         "brolga verify-rules my.rules --rule less-x --seed 1 --cases 9"

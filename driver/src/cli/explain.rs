@@ -107,11 +107,14 @@ fn shown(k: &Kernel, rules: &[Rule]) -> String {
     let operators: Vec<&str> = k.operators.iter().map(|o| o.name()).collect();
     let mut out = format!("\n{nodes}: {}{constant}\n  computes {}\n", k.ty, operators.join(", "));
     // Arithmetic on numbers is everywhere, and no news.
-    let made: Vec<&(String, usize)> = k.rules.iter().filter(|(name, _)| name != NUMBER).collect();
+    let is_news = |(name, _): &&(String, usize)| name != NUMBER;
+    let own = k.rules.iter().filter(is_news).map(|made| ("by", made));
+    let read = (k.constants.iter().filter(is_news)).map(|made| ("reads what is made at compile time by", made));
+    let made: Vec<(&str, &(String, usize))> = own.chain(read).collect();
     if made.is_empty() {
         out += "  as the model has it\n";
     }
-    for (name, times) in made {
+    for (how, (name, times)) in made {
         let doc = rules.iter().find(|r| r.name == *name).map_or("", |r| &*r.doc);
         let what = match &**name {
             "decompose" => "an operator is what it is defined as",
@@ -122,7 +125,7 @@ fn shown(k: &Kernel, rules: &[Rule]) -> String {
         } else {
             String::new()
         };
-        out += &format!("  by {name}{times}");
+        out += &format!("  {how} {name}{times}");
         out += &if what.is_empty() {
             "\n".to_owned()
         } else {
@@ -133,11 +136,16 @@ fn shown(k: &Kernel, rules: &[Rule]) -> String {
 }
 
 fn json(k: &Kernel) -> serde_json::Value {
+    let counted = |rules: &[(String, usize)]| -> Vec<serde_json::Value> {
+        let row = |(rule, steps): &(String, usize)| json!({"rule": rule, "steps": steps});
+        rules.iter().map(row).collect()
+    };
     json!({
         "nodes": k.nodes.iter().map(|n| &**n).collect::<Vec<_>>(),
         "operators": k.operators.iter().map(|o| o.to_string()).collect::<Vec<_>>(),
         "type": k.ty.to_string(),
         "constant": k.constant,
-        "rules": k.rules.iter().map(|(rule, steps)| json!({"rule": rule, "steps": steps})).collect::<Vec<_>>(),
+        "rules": counted(&k.rules),
+        "constants": counted(&k.constants),
     })
 }

@@ -310,7 +310,12 @@ impl Maker<'_> {
             Ok(mut t) if t.len() == 1 => t.remove(0),
             Ok(_) => return Err(Refusal::Wrong(format!("{} has several results", op.name()))),
             Err(_) if symbolic => return Err(Refusal::NoMatch),
-            Err(e) => return Err(Refusal::Wrong(format!("{}: {e}", op.name()))),
+            Err(e) => {
+                return Err(Refusal::Wrong(format!(
+                    "what it makes is not valid: {}: {e}",
+                    op.name()
+                )));
+            }
         };
         let constant = streams.iter().all(|s| s.constant);
         let splats: Vec<Option<Number>> = streams.iter().map(|s| s.splat).collect();

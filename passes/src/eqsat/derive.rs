@@ -48,6 +48,8 @@ pub struct Kernel {
     pub constant: bool,
     /// The rules that made it, in the order in which they were applied first, with the number of steps of each.
     pub rules: Vec<(String, usize)>,
+    /// Of a kernel that runs: the same of the constants that it reads, which other kernels make at compile time.
+    pub constants: Vec<(String, usize)>,
     /// Its term.
     pub term: Value,
 }
@@ -126,6 +128,8 @@ impl Derivation {
         }
         // The steps that make a class what it is in the program.
         let mut reasons: FxHashMap<At, FxHashSet<usize>> = FxHashMap::default();
+        // The steps that made a constant, with those of the constants that it is made of.
+        let mut made: FxHashMap<At, FxHashSet<usize>> = FxHashMap::default();
         let mut out = vec![];
         for &c in &order {
             let in_memory = forms[c] == Some(Form::Tensor);
@@ -144,16 +148,14 @@ impl Derivation {
                 .filter(|s| !inputs.iter().any(|i| reasons.get(i).is_some_and(|r| r.contains(s))))
                 .collect();
             reasons.insert(c, steps);
-            let mut own: Vec<usize> = own.into_iter().collect();
-            own.sort_unstable();
-            let mut rules: Vec<(String, usize)> = vec![];
-            for s in own {
-                let name = &self.steps[s].rule;
-                match rules.iter_mut().find(|(n, _)| n == name) {
-                    Some((_, n)) => *n += 1,
-                    None => rules.push((name.clone(), 1)),
+            let read: FxHashSet<usize> = inputs.iter().filter_map(|i| made.get(i)).flatten().copied().collect();
+            let (rules, constants) = match cs.constant[c] {
+                true => {
+                    made.insert(c, &own | &read);
+                    (self.counted(own), vec![])
                 }
-            }
+                false => (self.counted(own), self.counted(read)),
+            };
             let mut nodes: Vec<Arc<str>> = vec![];
             for &i in &inside {
                 for &n in &self.choices.eg[cs.ids[i]].data.origins {
@@ -172,10 +174,26 @@ impl Derivation {
                 ty: self.journal.terms.ty(term).clone(),
                 constant: cs.constant[c],
                 rules,
+                constants,
                 term,
             });
         }
         out
+    }
+
+    /// The rules of steps, in the order in which they were applied first, with the number of steps of each.
+    fn counted(&self, steps: FxHashSet<usize>) -> Vec<(String, usize)> {
+        let mut steps: Vec<usize> = steps.into_iter().collect();
+        steps.sort_unstable();
+        let mut rules: Vec<(String, usize)> = vec![];
+        for s in steps {
+            let name = &self.steps[s].rule;
+            match rules.iter_mut().find(|(n, _)| n == name) {
+                Some((_, n)) => *n += 1,
+                None => rules.push((name.clone(), 1)),
+            }
+        }
+        rules
     }
 
     /// The classes that a kernel computes, operands first, and the kernels that it reads.

@@ -239,6 +239,13 @@ impl Selection {
         }
     }
 
+    /// Whether there is a rule of this name, used or not: one of the embedded ones, or of a user.
+    pub fn knows(&self, name: &str) -> bool {
+        let left_out = self.left_out();
+        let mut all = embedded().rules.iter().chain(left_out);
+        all.any(|r| r.name == name)
+    }
+
     /// The rules of all classes but for those beside them.
     fn chosen(&self) -> impl Iterator<Item = &Rule> {
         let all: &[Rule] = match &self.rules {

@@ -72,7 +72,8 @@ impl fmt::Display for Answer {
                 seconds * 1e3
             ),
             Answer::Unused => f.write_str(
-                "it was applied, but to a value that the program does not compute: other forms of what needs it are cheaper",
+                "it was applied, but to a value that the program does not compute: other forms of what needs it are cheaper, \
+                 which rules may have made of this one (brolga explain says which did)",
             ),
             Answer::NoKernel => f.write_str("it was applied, but no kernel computes what it made"),
         }
