@@ -21,7 +21,7 @@ use brolga_ir::DType;
 use brolga_ir::ops::OpDef;
 pub use builtin::check_splats;
 pub use counterexample::{Counterexample, Difference};
-use instance::Outcome;
+use instance::{Known, Outcome};
 use prove::Proof;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -198,7 +198,7 @@ pub fn check_rule(rule: &Rule, check: Check) -> Report {
         attempts: ATTEMPTS.saturating_mul(check.cases),
         hopeless: HOPELESS,
     };
-    let (made, failure) = hunt(rule, law, check.seed, effort, &mut report, &mut |_| {});
+    let (made, failure) = hunt(rule, law, check.seed, effort, &mut report, &mut |_, _| false);
     if let Some((instance, found)) = failure {
         let found = shrink::smallest(rule, law, check.seed, instance, found);
         report.verdict = Verdict::Wrong(found);
@@ -218,14 +218,15 @@ pub fn check_rule(rule: &Rule, check: Check) -> Report {
     report
 }
 
-/// Looks for an instance on which a rule is wrong; gives how many instances were made, and the first such. `seen` is shown those that agree.
+/// Looks for an instance on which a rule is wrong; gives how many instances were made, and the first such. What
+/// `known` says to be right is not compared.
 fn hunt(
     rule: &Rule,
     law: &Law,
     seed: u64,
     effort: Effort,
     report: &mut Report,
-    seen: &mut dyn FnMut(&Instance),
+    known: &mut Known,
 ) -> (usize, Option<(Instance, Box<Counterexample>)>) {
     let moves = only_moves(law);
     let mut made = 0;
@@ -240,11 +241,10 @@ fn hunt(
             continue;
         };
         made += 1;
-        match instance::attempt(rule, law, &instance) {
+        match instance::attempt(rule, law, &instance, known) {
             Ok(Outcome::NoMatch) => {}
             Ok(Outcome::Agrees { varied, dtype, rank }) => {
                 report.agreed(varied, dtype, rank);
-                seen(&instance);
             }
             Err(found) => return (made, Some((instance, found))),
         }
