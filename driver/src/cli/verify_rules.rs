@@ -230,7 +230,7 @@ impl Finding<'_> {
             out["proof"] = json!({"of": proof.to_string(), "rank": proof.rank, "cases": proof.cases});
         }
         match self.question {
-            Some(Ok(file)) => out["smt2"] = json!(file),
+            Some(Ok(file)) => out["smt2"] = json!(file.display().to_string()),
             Some(Err(why)) => out["no_smt2"] = json!(why),
             None => {}
         }
