@@ -57,7 +57,7 @@ fn fate(rule: &Rule, mutant: &Mutant) -> Fate {
         return Fate::Unread;
     };
     let changed = &set.rules[0];
-    let efforts = if mutant.profit { &EFFORTS[..1] } else { &EFFORTS };
+    let efforts = if mutant.profit { &EFFORTS[..1] } else { &EFFORTS[..] };
     for &effort in efforts {
         let mut report = Report::new(changed);
         let mut same = true;
