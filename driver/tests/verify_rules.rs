@@ -59,6 +59,10 @@ fn embedded_rules_pass_few_cases() {
         (&Value::from("proved"), &Value::from("for ranks to 5 and all extents"))
     );
     assert!(rule("mul-one").is_some_and(|r| r["verdict"] == "tested" && r.get("proof").is_none()));
+    // Of what moves elements, all small instances were gone through, too.
+    assert!(compose["enumerated"]["instances"].as_u64() > Some(500), "{compose}");
+    let enumerated = rules.iter().filter(|r| r.get("enumerated").is_some()).count();
+    assert!(enumerated > 10, "{enumerated} rules");
 }
 
 #[test]

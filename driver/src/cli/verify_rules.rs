@@ -200,7 +200,15 @@ impl Finding<'_> {
         match &self.report.verdict {
             Verdict::Tested => {
                 let proved = self.report.proof.map(|p| format!("proved {p}; ")).unwrap_or_default();
-                format!("{name} ({origin}): {proved}tested {} times\n", self.report.accepted)
+                let all = self
+                    .report
+                    .enumerated
+                    .map(|e| format!("right on {e}; "))
+                    .unwrap_or_default();
+                format!(
+                    "{name} ({origin}): {proved}{all}tested {} times\n",
+                    self.report.accepted
+                )
             }
             Verdict::Untested(why) => format!("{name} ({origin}): untested: {why}\n"),
             Verdict::Wrong(found) => {
@@ -228,6 +236,9 @@ impl Finding<'_> {
         });
         if let Some(proof) = self.report.proof {
             out["proof"] = json!({"of": proof.to_string(), "rank": proof.rank, "cases": proof.cases});
+        }
+        if let Some(e) = self.report.enumerated {
+            out["enumerated"] = json!({"instances": e.instances, "rank": e.rank, "extent": e.extent});
         }
         match self.question {
             Some(Ok(file)) => out["smt2"] = json!(file.display().to_string()),

@@ -15,14 +15,13 @@
 //! Where the argument would need more than this, there is no proof, and the rule is tested: functions that look at extents
 //! (those that are not marked `Uniform`), operators that compute more than element by element, arithmetic that is not the same operations.
 
+use crate::eqsat::choices::Choices;
 use crate::eqsat::rules::{Law, Rule};
 use case::{Case, Stop};
 pub use case::{INTEGERS, Limits};
-use choices::Choices;
 use std::fmt;
 
 mod case;
-mod choices;
 mod element;
 mod equations;
 mod scalar;

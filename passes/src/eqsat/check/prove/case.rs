@@ -3,10 +3,10 @@
 //! A left side is made twice. The first time tells which equations its types and the rule's conditions demand of the symbols; solved
 //! for single symbols, they are what these are the second time. An equation that has no such solution is not used.
 
-use super::choices::Choices;
 use super::element;
 use super::equations::solve;
 use super::term::{Dtypes, Id, Kind, Scalar, Term, of_shape};
+use crate::eqsat::choices::Choices;
 use crate::eqsat::functions::{self, Arg, Asks, Mark, Stream};
 use crate::eqsat::lang::{EGraph, Facts};
 use crate::eqsat::rules::{Cond, Expr, Head, Law, Pat, VarKind};

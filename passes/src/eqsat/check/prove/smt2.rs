@@ -15,8 +15,8 @@
 //! condition that is left out, or arithmetic.
 
 use super::case::{Case, Stop};
-use super::choices::Choices;
 use super::term::{Id, Kind, Scalar, of_shape};
+use crate::eqsat::choices::Choices;
 use crate::eqsat::rules::Rule;
 use brolga_ir::dim::{self, Atom, DimOp};
 use brolga_ir::index::{Bound, Ix, Term, Var};

@@ -1,4 +1,4 @@
-//! The choices that a case is made by: all of them are gone through, the last one first.
+//! Choices that are all gone through, the last one first: of the cases of a proof, and of small instances.
 
 /// The choices of a case, which are gone through in order.
 #[derive(Default)]
