@@ -21,7 +21,7 @@ use crate::eqsat::rules::Rule;
 use brolga_ir::dim::{self, Atom, DimOp};
 use brolga_ir::index::{Bound, Ix, Term, Var};
 use brolga_ir::ops::Coordinate;
-use brolga_ir::scalar::Rule as Takes;
+use brolga_ir::scalar::{self, Builder, Function, Rule as Takes, V};
 use brolga_ir::{DType, Dim, Type};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -335,7 +335,7 @@ impl<'c, 'l> Script<'c, 'l> {
                     };
                     elements.push(self.element(o, &place)?);
                 }
-                self.map(f, operands, &elements, &sort)
+                self.map(f, operands, &elements, &sort)?
             }
             Kind::Move(op, m, x) => {
                 let from = &case.terms[*x].shape;
@@ -426,26 +426,24 @@ impl<'c, 'l> Script<'c, 'l> {
     }
 
     /// A function of elements: those of bools and the choice are known to a solver.
-    fn map(&mut self, f: &Scalar, operands: &[Id], elements: &[String], sort: &str) -> String {
+    fn map(&mut self, f: &Scalar, operands: &[Id], elements: &[String], sort: &str) -> Option<String> {
         let name = match f {
-            Scalar::Known(f, _) if matches!((f.rule, f.name), (Takes::Logic, "not" | "and" | "or" | "xor")) => {
-                f.name.to_owned()
-            }
+            Scalar::Known(f, _) if f.rule == Takes::Logic => return truths(f, elements),
             Scalar::Known(f, _) if f.rule == Takes::Where => "ite".to_owned(),
-            f => {
-                let name = match f {
-                    Scalar::Known(f, None) => f.name.to_owned(),
-                    Scalar::Known(f, Some(to)) => format!("{}.{to}", f.name),
-                    Scalar::Any(family) => format!("family{family}"),
-                };
-                self.functions[!self.left as usize].insert(name.clone());
-                let takes: Vec<String> = operands.iter().map(|&o| self.sort(o)).collect();
-                let name = format!("{name}.{}.{sort}", takes.join("."));
-                self.declare(&name, &takes, sort);
-                name
-            }
+            Scalar::Known(f, None) => self.unknown(f.name.to_owned(), operands, sort),
+            Scalar::Known(f, Some(to)) => self.unknown(format!("{}.{to}", f.name), operands, sort),
+            Scalar::Any(family) => self.unknown(format!("family{family}"), operands, sort),
         };
-        apply(&name, elements)
+        Some(apply(&name, elements))
+    }
+
+    /// The name of an unknown function for the sorts of these operands.
+    fn unknown(&mut self, name: String, operands: &[Id], sort: &str) -> String {
+        let takes: Vec<String> = operands.iter().map(|&o| self.sort(o)).collect();
+        let full = format!("{name}.{}.{sort}", takes.join("."));
+        self.functions[!self.left as usize].insert(name);
+        self.declare(&full, &takes, sort);
+        full
     }
 
     /// The name of a variable; the streams that a list's variable stands for are numbered.
@@ -514,6 +512,34 @@ fn bools(case: &Case) -> BTreeSet<usize> {
         }
     }
     out
+}
+
+/// A function of bools as the rows of its table in which it holds.
+fn truths(f: &Function, operands: &[String]) -> Option<String> {
+    let mut b = Builder::new(&vec![DType::Bool; f.arity]);
+    let inputs: Vec<V> = (0..f.arity).map(|i| b.input(i)).collect();
+    let result = f.expand(&mut b, &inputs, None).ok()?;
+    let body = b.finish(&[result]);
+    let mut rows = vec![];
+    for row in 0..1u64 << f.arity {
+        let bit = |i: usize| row >> i & 1;
+        let values = (0..f.arity).map(|i| scalar::Scalar {
+            dtype: DType::Bool,
+            bits: bit(i),
+        });
+        if body.eval_scalars(&values.collect::<Vec<_>>())[0].number().truth() {
+            let literals = operands.iter().enumerate().map(|(i, o)| match bit(i) {
+                1 => o.clone(),
+                _ => format!("(not {o})"),
+            });
+            rows.push(all(&literals.collect::<Vec<_>>()));
+        }
+    }
+    Some(match &rows[..] {
+        [] => "false".into(),
+        [one] => one.clone(),
+        _ => format!("(or {})", rows.join(" ")),
+    })
 }
 
 fn apply(name: &str, arguments: &[String]) -> String {

@@ -141,8 +141,8 @@ fn cases(q: &Question) -> Vec<Script> {
 }
 
 fn declared(script: &Script, e: &Sexp) {
-    const KNOWN: [&str; 15] = [
-        "and", "or", "xor", "not", "=>", "=", "<=", "<", "+", "-", "*", "div", "mod", "ite", "true",
+    const KNOWN: [&str; 14] = [
+        "and", "or", "not", "=>", "=", "<=", "<", "+", "-", "*", "div", "mod", "ite", "true",
     ];
     let (head, arguments) = match e {
         Sexp::Atom(a) => (a, 0),
@@ -181,7 +181,6 @@ fn value(script: &Script, model: &BTreeMap<&str, i64>, e: &Sexp) -> i64 {
         ("false", []) => 0,
         ("and", x) => x.iter().all(|x| *x == 1) as i64,
         ("or", x) => x.contains(&1) as i64,
-        ("xor", [a, b]) => (a != b) as i64,
         ("not", [a]) => 1 - a,
         ("=>", [a, b]) => (*a == 0 || *b == 1) as i64,
         ("=", [a, b]) => (a == b) as i64,
