@@ -59,6 +59,10 @@ fn embedded_rules_pass_few_cases() {
         (&Value::from("proved"), &Value::from("for ranks to 5 and all extents"))
     );
     assert!(rule("mul-one").is_some_and(|r| r["verdict"] == "tested" && r.get("proof").is_none()));
+    // Of what moves elements, all small instances were gone through, too.
+    assert!(compose["enumerated"]["instances"].as_u64() > Some(500), "{compose}");
+    let enumerated = rules.iter().filter(|r| r.get("enumerated").is_some()).count();
+    assert!(enumerated > 10, "{enumerated} rules");
 }
 
 #[test]
@@ -196,6 +200,47 @@ fn a_counterexample_as_json() {
         "{inputs:?}"
     );
     assert_ne!(found["results"][0]["values"], found["results"][1]["values"]);
+}
+
+/// Of one rule a file, of more a folder; a rule that is no question is an error only where it is the only one.
+#[test]
+fn questions_for_a_solver() {
+    let rules = "rule twice [exact] (transpose ?p (transpose ?q ?x)) => (transpose (compose-perm ?p ?q) ?x)\n\
+        rule one [exact] (mul~ ?x 1) => ?x\n";
+    let dir = folder(rules);
+    let verify = |more: &[&str]| {
+        brolga(
+            dir.path(),
+            &[&["verify-rules", "my.rules", "--cases", "5"], more].concat(),
+        )
+    };
+    let ran = verify(&["--rule", "twice", "--smt2", "q.smt2"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert!(
+        ran.out.ends_with("0 untested\n1 as questions in q.smt2\n"),
+        "{}",
+        ran.out
+    );
+    let text = std::fs::read_to_string(dir.path().join("q.smt2")).expect("it was written");
+    assert!(text.starts_with("; Rule twice (my.rules:1:1):\n"), "{text}");
+    // Of ranks 0 to 3, each pair of permutations.
+    assert_eq!(text.matches("(check-sat)").count(), 1 + 1 + 4 + 36);
+    let ran = verify(&["--smt2", "all", "--json"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let report: Value = serde_json::from_str(&ran.out).expect("it prints JSON");
+    let file = report["rules"][0]["smt2"].as_str().expect("it is a path");
+    assert_eq!(std::fs::read_to_string(dir.path().join(file)).ok(), Some(text));
+    let why = report["rules"][1]["no_smt2"].as_str().expect("a reason");
+    assert!(why.contains("`mul`"), "{why}");
+    let ran = verify(&["--rule", "one", "--smt2", "one.smt2"]);
+    assert_eq!(ran.status, 2, "{}", ran.out);
+    assert!(
+        ran.err
+            .contains("--smt2: rule one is no question: it is about what `mul` computes"),
+        "{}",
+        ran.err
+    );
+    assert!(!dir.path().join("one.smt2").exists());
 }
 
 #[test]

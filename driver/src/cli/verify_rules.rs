@@ -4,6 +4,7 @@
 use super::inputs::threads;
 use super::{Failure, Outcome, print, print_json};
 use brolga::ir::{Graph, Number, Tensor};
+use brolga::passes::eqsat::check::prove::smt2;
 use brolga::passes::eqsat::check::{self, Check, Counterexample, Report, Verdict};
 use brolga::passes::eqsat::hint::near;
 use brolga::passes::eqsat::rules::{Rule, RuleSet};
@@ -28,7 +29,8 @@ Examples:
   brolga verify-rules
   brolga verify-rules my-own.rules --cases 1000 --seed 7
   brolga verify-rules --rule conv-scale --rule conv-pads
-  brolga verify-rules my-own.rules --write counterexamples --json")]
+  brolga verify-rules my-own.rules --write counterexamples --json
+  brolga verify-rules --rule transpose-compose --smt2 question.smt2")]
 pub struct VerifyRules {
     /// Files of rules
     #[arg(value_name = "FILE")]
@@ -45,6 +47,10 @@ pub struct VerifyRules {
     /// Write counterexamples to this folder: both sides as text IR, inputs, and what the left side gives
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
+    /// Write what a proof would have to show as a question for an SMT solver (SMT-LIB 2): of one rule to this file, of more to a
+    /// file each in this folder
+    #[arg(long, value_name = "PATH")]
+    smt2: Option<PathBuf>,
     /// Let rules pass that cannot be tested
     #[arg(long)]
     allow_untested: bool,
@@ -64,6 +70,7 @@ impl VerifyRules {
             seed: self.seed,
             cases: self.cases as usize,
         };
+        let questions = self.questions(&set)?;
         let bar = ProgressBar::with_draw_target(Some(set.rules.len() as u64), ProgressDrawTarget::stderr());
         let reports = check::check_on(&set, check, self.threads, &|_| bar.inc(1));
         bar.finish_and_clear();
@@ -73,7 +80,13 @@ impl VerifyRules {
                 Verdict::Wrong(found) => Some(self.replay(at, rule, found)?),
                 _ => None,
             };
-            findings.push(Finding { rule, report, replay });
+            let question = questions.get(at);
+            findings.push(Finding {
+                rule,
+                report,
+                replay,
+                question,
+            });
         }
         let count = |is: fn(&Verdict) -> bool| findings.iter().filter(|f| is(&f.report.verdict)).count();
         let proved = findings.iter().filter(|f| f.report.proof.is_some()).count();
@@ -91,8 +104,13 @@ impl VerifyRules {
                 1 => "1 rule".to_owned(),
                 n => format!("{n} rules"),
             };
+            let asked = self.smt2.as_ref().map(|path| {
+                let asked = questions.iter().filter(|q| q.is_ok()).count();
+                format!("{asked} as questions in {}\n", path.display())
+            });
             print(&format!(
-                "{lines}{all}: {proved} proved, {tested} tested, {wrong} wrong, {untested} untested\n"
+                "{lines}{all}: {proved} proved, {tested} tested, {wrong} wrong, {untested} untested\n{}",
+                asked.unwrap_or_default()
             ))?;
         }
         match wrong == 0 && (untested == 0 || self.allow_untested) {
@@ -123,6 +141,30 @@ impl VerifyRules {
         Ok(set)
     }
 
+    /// Writes the questions that are asked for: of each rule its file, or why there is none. Nothing where none is asked for.
+    fn questions(&self, set: &RuleSet) -> Result<Vec<Result<PathBuf, String>>, Failure> {
+        let Some(path) = &self.smt2 else { return Ok(vec![]) };
+        if let [rule] = &set.rules[..] {
+            let question =
+                smt2::question(rule).map_err(|why| format!("--smt2: rule {} is no question: {why}", rule.name))?;
+            output::write(path, question.text.as_bytes())?;
+            return Ok(vec![Ok(path.clone())]);
+        }
+        std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
+        let mut all = vec![];
+        for (at, rule) in set.rules.iter().enumerate() {
+            all.push(match smt2::question(rule) {
+                Ok(question) => {
+                    let file = path.join(format!("{}.smt2", file_name(at, rule)));
+                    output::write(&file, question.text.as_bytes())?;
+                    Ok(file)
+                }
+                Err(why) => Err(why),
+            });
+        }
+        Ok(all)
+    }
+
     /// The command that shows a counterexample again; its files are written where that is asked for.
     fn replay(&self, at: usize, rule: &Rule, found: &Counterexample) -> Result<String, Failure> {
         if let (Some(dir), Some(right), Some([result, _])) = (&self.write, &found.right, &found.results) {
@@ -148,6 +190,8 @@ struct Finding<'a> {
     report: Report,
     /// For a wrong one: the command that shows it.
     replay: Option<String>,
+    /// Where it is written as a question, or why it is not, where that is asked for.
+    question: Option<&'a Result<PathBuf, String>>,
 }
 
 impl Finding<'_> {
@@ -156,7 +200,15 @@ impl Finding<'_> {
         match &self.report.verdict {
             Verdict::Tested => {
                 let proved = self.report.proof.map(|p| format!("proved {p}; ")).unwrap_or_default();
-                format!("{name} ({origin}): {proved}tested {} times\n", self.report.accepted)
+                let all = self
+                    .report
+                    .enumerated
+                    .map(|e| format!("right on {e}; "))
+                    .unwrap_or_default();
+                format!(
+                    "{name} ({origin}): {proved}{all}tested {} times\n",
+                    self.report.accepted
+                )
             }
             Verdict::Untested(why) => format!("{name} ({origin}): untested: {why}\n"),
             Verdict::Wrong(found) => {
@@ -184,6 +236,14 @@ impl Finding<'_> {
         });
         if let Some(proof) = self.report.proof {
             out["proof"] = json!({"of": proof.to_string(), "rank": proof.rank, "cases": proof.cases});
+        }
+        if let Some(e) = self.report.enumerated {
+            out["enumerated"] = json!({"instances": e.instances, "rank": e.rank, "extent": e.extent});
+        }
+        match self.question {
+            Some(Ok(file)) => out["smt2"] = json!(file.display().to_string()),
+            Some(Err(why)) => out["no_smt2"] = json!(why),
+            None => {}
         }
         match &self.report.verdict {
             Verdict::Tested => {}
@@ -216,6 +276,15 @@ fn array(t: &Tensor) -> Value {
     json!({"dtype": t.dtype().name(), "shape": t.shape(), "values": t.iter().map(element).collect::<Vec<_>>()})
 }
 
+/// The name of a rule's files; one that cannot be a file's is replaced.
+fn file_name(at: usize, rule: &Rule) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match rule.name.chars().all(is_plain) {
+        true => rule.name.clone(),
+        false => format!("rule {at}"),
+    }
+}
+
 /// The files of a counterexample.
 struct Files {
     left: PathBuf,
@@ -226,12 +295,7 @@ struct Files {
 
 impl Files {
     fn new(dir: &Path, at: usize, rule: &Rule) -> Files {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        // A name that is no name of a file gets one of its own.
-        let name = match rule.name.chars().all(is_plain) {
-            true => rule.name.clone(),
-            false => format!("rule {at}"),
-        };
+        let name = file_name(at, rule);
         let file = |end: &str| dir.join(format!("{name}.{end}"));
         Files {
             left: file("left.txt"),

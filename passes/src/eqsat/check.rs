@@ -10,6 +10,8 @@
 //!
 //! A counterexample is made small before it is told ([`shrink`]).
 //!
+//! Of rules that only move elements all small instances are gone through ([`enumerate`]).
+//!
 //! Rules that move elements are proved beside that ([`prove`]), where it can be done for all extents.
 //!
 //! What rewrites without being text is checked here too: the decompositions of operators ([`builtin`]) and
@@ -21,7 +23,8 @@ use brolga_ir::DType;
 use brolga_ir::ops::OpDef;
 pub use builtin::check_splats;
 pub use counterexample::{Counterexample, Difference};
-use instance::Outcome;
+pub use enumerate::Enumerated;
+use instance::{Known, Outcome};
 use prove::Proof;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +33,7 @@ use std::thread;
 mod builtin;
 pub mod compare;
 mod counterexample;
+mod enumerate;
 mod instance;
 #[cfg(test)]
 mod mutants;
@@ -92,6 +96,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// What was proved of a rule that passed.
     pub proof: Option<Proof>,
+    /// The small instances that were gone through beside the random ones.
+    pub enumerated: Option<Enumerated>,
 }
 
 impl Report {
@@ -107,6 +113,7 @@ impl Report {
             ranks: vec![],
             verdict: Verdict::Tested,
             proof: None,
+            enumerated: None,
         }
     }
 
@@ -129,7 +136,7 @@ pub fn check_rules(set: &RuleSet, check: Check) -> Vec<Report> {
     set.rules.iter().map(|r| check_rule(r, check)).collect()
 }
 
-/// The same on so many threads, 0 being one for each core, with a proof of each rule that has one; `seen` is shown each report when it is there.
+/// The same on so many threads, 0 being one for each core, with all small instances of rules that only move elements, and a proof of each rule that has one; `seen` is shown each report when it is there.
 pub fn check_on(set: &RuleSet, check: Check, threads: usize, seen: &(dyn Fn(&Report) + Sync)) -> Vec<Report> {
     let threads = match threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -143,6 +150,9 @@ pub fn check_on(set: &RuleSet, check: Check, threads: usize, seen: &(dyn Fn(&Rep
             set.rules.get(at).map(|r| (at, r))
         } {
             let mut report = check_rule(rule, check);
+            if let Verdict::Tested = report.verdict {
+                go_through(rule, check.seed, &mut report);
+            }
             if let Verdict::Tested = report.verdict {
                 report.proof = prove::prove(rule);
             }
@@ -198,7 +208,7 @@ pub fn check_rule(rule: &Rule, check: Check) -> Report {
         attempts: ATTEMPTS.saturating_mul(check.cases),
         hopeless: HOPELESS,
     };
-    let (made, failure) = hunt(rule, law, check.seed, effort, &mut report, &mut |_| {});
+    let (made, failure) = hunt(rule, law, check.seed, effort, &mut report, &mut |_, _| false);
     if let Some((instance, found)) = failure {
         let found = shrink::smallest(rule, law, check.seed, instance, found);
         report.verdict = Verdict::Wrong(found);
@@ -218,14 +228,27 @@ pub fn check_rule(rule: &Rule, check: Check) -> Report {
     report
 }
 
-/// Looks for an instance on which a rule is wrong; gives how many instances were made, and the first such. `seen` is shown those that agree.
+/// Adds all small instances of a rule that only moves elements.
+fn go_through(rule: &Rule, seed: u64, report: &mut Report) {
+    let Some(law) = &rule.law else { return };
+    match enumerate::enumerate(rule, law) {
+        Ok(enumerated) => report.enumerated = enumerated,
+        Err((instance, found)) => {
+            let found = shrink::smallest(rule, law, seed, instance, found);
+            report.verdict = Verdict::Wrong(found);
+        }
+    }
+}
+
+/// Looks for an instance on which a rule is wrong; gives how many instances were made, and the first such. What
+/// `known` says to be right is not compared.
 fn hunt(
     rule: &Rule,
     law: &Law,
     seed: u64,
     effort: Effort,
     report: &mut Report,
-    seen: &mut dyn FnMut(&Instance),
+    known: &mut Known,
 ) -> (usize, Option<(Instance, Box<Counterexample>)>) {
     let moves = only_moves(law);
     let mut made = 0;
@@ -240,11 +263,10 @@ fn hunt(
             continue;
         };
         made += 1;
-        match instance::attempt(rule, law, &instance) {
+        match instance::attempt(rule, law, &instance, known) {
             Ok(Outcome::NoMatch) => {}
             Ok(Outcome::Agrees { varied, dtype, rank }) => {
                 report.agreed(varied, dtype, rank);
-                seen(&instance);
             }
             Err(found) => return (made, Some((instance, found))),
         }

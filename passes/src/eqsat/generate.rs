@@ -91,8 +91,13 @@ pub struct Generator {
 impl Generator {
     /// A generator for one attempt at a rule.
     pub fn new(seed: u64, values: Values, size: Size, rule: &Rule, law: &Law) -> Generator {
+        Generator::from(Source::new(seed, values), size, rule, law)
+    }
+
+    /// A generator that draws from a source.
+    pub fn from(draw: Source, size: Size, rule: &Rule, law: &Law) -> Generator {
         let mut g = Generator {
-            draw: Source::new(seed, values),
+            draw,
             size,
             g: Graph::new("instance"),
             given: vec![],
@@ -114,19 +119,28 @@ impl Generator {
     }
 
     /// An instance of a rule's left sides.
-    pub fn instance(mut self, law: &Law) -> Option<Instance> {
+    pub fn instance(self, law: &Law) -> Option<Instance> {
+        self.draw(law).0
+    }
+
+    /// The same, with the source behind it.
+    pub fn draw(mut self, law: &Law) -> (Option<Instance>, Source) {
         self.families = law.families.iter().map(|f| self.pick(f)).collect();
         self.dtype = self.pick_dtype(&law.conditions);
         let mut lefts = vec![];
         for Side { left, .. } in &law.sides {
-            lefts.push(self.pattern(left, None)?);
+            match self.pattern(left, None) {
+                Some(left) => lefts.push(left),
+                None => return (None, self.draw),
+            }
         }
-        Some(Instance {
+        let instance = Instance {
             graph: self.g,
             lefts,
             inputs: self.given,
             values: self.draw.values,
-        })
+        };
+        (Some(instance), self.draw)
     }
 
     fn operator_of(&self, head: Head) -> OpId {

@@ -23,6 +23,7 @@ mod apply;
 pub mod bound;
 pub mod build;
 pub mod check;
+mod choices;
 pub mod cost;
 mod decision;
 pub mod derive;

@@ -94,8 +94,16 @@ impl Prepared {
     }
 }
 
+/// Tells of the right sides that a rule makes whether they need no comparison.
+pub(super) type Known<'a> = dyn FnMut(&Prepared, &[Replacement]) -> bool + 'a;
+
 /// Matches a rule in an instance and compares both sides of every match.
-pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Outcome, Box<Counterexample>> {
+pub(super) fn attempt(
+    rule: &Rule,
+    law: &Law,
+    instance: &Instance,
+    known: &mut Known,
+) -> Result<Outcome, Box<Counterexample>> {
     let wrong = |why: String| {
         let left = instance.lefts[0];
         Box::new(Counterexample::without_right(
@@ -109,6 +117,20 @@ pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Out
         return Ok(Outcome::NoMatch);
     };
     let replacements = prepared.replacements(law).map_err(wrong)?;
+    if replacements.is_empty() {
+        return Ok(Outcome::NoMatch);
+    }
+    let agrees = |g: &Graph| {
+        let ty = g.ty(instance.lefts[0]);
+        Outcome::Agrees {
+            varied: is_varied(g),
+            dtype: ty.dtype,
+            rank: ty.rank(),
+        }
+    };
+    if known(&prepared, &replacements) {
+        return Ok(agrees(&prepared.graph));
+    }
     let Prepared { graph: g, built, roots } = prepared;
     let classes = values_of_classes(&g, &built.tensors, &built.eg);
     for made in &replacements {
@@ -119,9 +141,6 @@ pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Out
             compare::sides(promise, &mut both, left, right, &instance.inputs)
                 .map_err(|difference| Counterexample::new(&both, left, right, &instance.inputs, difference))?;
         }
-    }
-    if replacements.is_empty() {
-        return Ok(Outcome::NoMatch);
     }
     // The rule fires: its right sides are in the classes of the left ones.
     let mut eg = built.eg;
@@ -134,14 +153,7 @@ pub(super) fn attempt(rule: &Rule, law: &Law, instance: &Instance) -> Result<Out
     rebuild(&mut eg);
     match eg.analysis.failure.take() {
         Some(e) => Err(wrong(e)),
-        None => {
-            let ty = g.ty(instance.lefts[0]);
-            Ok(Outcome::Agrees {
-                varied: is_varied(&g),
-                dtype: ty.dtype,
-                rank: ty.rank(),
-            })
-        }
+        None => Ok(agrees(&g)),
     }
 }
 

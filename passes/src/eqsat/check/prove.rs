@@ -15,8 +15,9 @@
 //! Where the argument would need more than this, there is no proof, and the rule is tested: functions that look at extents
 //! (those that are not marked `Uniform`), operators that compute more than element by element, arithmetic that is not the same operations.
 
+use crate::eqsat::choices::Choices;
 use crate::eqsat::rules::{Law, Rule};
-use case::{Case, Choices, Stop};
+use case::{Case, Stop};
 pub use case::{INTEGERS, Limits};
 use std::fmt;
 
@@ -24,6 +25,7 @@ mod case;
 mod element;
 mod equations;
 mod scalar;
+pub mod smt2;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,15 @@ pub struct Proof {
     pub cases: usize,
     /// What else it is limited to.
     pub limits: Limits,
+}
+
+impl Proof {
+    /// Limited to what a case is, too.
+    fn with(mut self, limits: Limits) -> Proof {
+        self.limits.integers |= limits.integers;
+        self.limits.rest = self.limits.rest.or(limits.rest);
+        self
+    }
 }
 
 impl fmt::Display for Proof {
@@ -92,8 +103,7 @@ fn holds(law: &Law, rank: usize) -> Result<Proof, Failed> {
         match Case::prove(law, rank, &mut choices) {
             Ok(limits) => {
                 proof.cases += 1;
-                proof.limits.integers |= limits.integers;
-                proof.limits.rest = proof.limits.rest.or(limits.rest);
+                proof = proof.with(limits);
             }
             Err(Stop::Impossible) => {}
             Err(Stop::Unproved) => return Err(Failed::Unproved),

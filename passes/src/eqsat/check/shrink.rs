@@ -59,7 +59,7 @@ pub(super) fn smallest(
         for n in 0..TRIES {
             let generator = Generator::new(seed_of(seed, n), values_of(n, moves), size, rule, law);
             let Some(new) = generator.instance(law) else { continue };
-            if let Err(other) = attempt(rule, law, &new)
+            if let Err(other) = attempt(rule, law, &new, &mut |_, _| false)
                 && other.size() < found.size()
             {
                 (instance, found, smaller) = (new, other, true);
@@ -99,7 +99,7 @@ fn plain(rule: &Rule, law: &Law, mut instance: Instance, mut found: Box<Countere
                 });
                 let mut new = instance.clone();
                 put(&mut new, t, changed);
-                if let Err(other) = attempt(rule, law, &new) {
+                if let Err(other) = attempt(rule, law, &new, &mut |_, _| false) {
                     (instance, found) = (new, other);
                     break;
                 }

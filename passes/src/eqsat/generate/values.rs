@@ -3,6 +3,7 @@
 //! What is drawn decides what a check can see: ordinary values show wrong laws, zeros of both signs, infinities and NaN show
 //! what a law does to them, huge and tiny values show what overflows.
 
+use crate::eqsat::choices::Choices;
 use brolga_ir::{DType, Number, Tensor, Type};
 
 /// What the elements of an instance are.
@@ -38,9 +39,11 @@ enum Style {
     Places,
 }
 
-/// A source of random values.
+/// A source of random values, or, one after the other, of all.
 pub struct Source {
     state: u64,
+    /// What is chosen in place of a random number.
+    choices: Option<Choices>,
     /// How many elements were numbered.
     places: usize,
     /// What elements are.
@@ -88,13 +91,28 @@ impl Source {
     pub fn new(seed: u64, values: Values) -> Source {
         Source {
             state: seed,
+            choices: None,
             places: 0,
             values,
         }
     }
 
+    /// A source of what is chosen; elements are numbered.
+    pub(in crate::eqsat) fn of_choices(mut choices: Choices) -> Source {
+        choices.restart();
+        Source {
+            choices: Some(choices),
+            ..Source::new(0, Values::Places)
+        }
+    }
+
+    /// The choices that were made; none of a random source.
+    pub(in crate::eqsat) fn into_choices(self) -> Option<Choices> {
+        self.choices
+    }
+
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         // SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
@@ -104,11 +122,17 @@ impl Source {
     }
     /// A number below `n`, or 0.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
+        match &mut self.choices {
+            Some(choices) => choices.choose(n.max(1)),
+            None => (self.next() % n.max(1) as u64) as usize,
+        }
     }
     /// True so often in a hundred.
     pub fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
+        match &mut self.choices {
+            Some(choices) => (1..100).contains(&percent) && choices.choose(2) == 1 || percent >= 100,
+            None => self.below(100) < percent,
+        }
     }
     /// One of several.
     pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {

@@ -6,6 +6,7 @@
 use super::element;
 use super::equations::solve;
 use super::term::{Dtypes, Id, Kind, Scalar, Term, of_shape};
+use crate::eqsat::choices::Choices;
 use crate::eqsat::functions::{self, Arg, Asks, Mark, Stream};
 use crate::eqsat::lang::{EGraph, Facts};
 use crate::eqsat::rules::{Cond, Expr, Head, Law, Pat, VarKind};
@@ -32,37 +33,6 @@ pub(super) enum Stop {
 
 type Result<T> = std::result::Result<T, Stop>;
 
-/// The choices of a case, which are gone through in order.
-#[derive(Default)]
-pub(super) struct Choices {
-    /// What was chosen, of how many.
-    made: Vec<(usize, usize)>,
-    at: usize,
-}
-
-impl Choices {
-    /// One of `n`, at least 1.
-    fn choose(&mut self, n: usize) -> usize {
-        if self.at == self.made.len() {
-            self.made.push((0, n));
-        }
-        self.at += 1;
-        self.made[self.at - 1].0
-    }
-
-    /// Goes on to the next case; false behind the last.
-    pub fn next(&mut self) -> bool {
-        self.made.truncate(self.at);
-        while let Some((chosen, n)) = self.made.pop() {
-            if chosen + 1 < n {
-                self.made.push((chosen + 1, n));
-                return true;
-            }
-        }
-        false
-    }
-}
-
 /// What a variable is.
 #[derive(Clone)]
 enum Bound {
@@ -81,23 +51,25 @@ enum Want {
 }
 
 pub(super) struct Case<'a> {
-    law: &'a Law,
+    pub law: &'a Law,
     /// The highest rank of a stream.
     rank: usize,
     choices: &'a mut Choices,
-    solution: &'a BTreeMap<String, Dim>,
-    symbols: usize,
+    pub solution: &'a BTreeMap<String, Dim>,
+    pub symbols: usize,
     pub terms: Vec<Term>,
     pub dtypes: Dtypes,
     results: BTreeMap<(String, Vec<usize>), usize>,
     bound: Vec<Option<Bound>>,
-    equations: Vec<(Dim, Dim)>,
+    pub equations: Vec<(Dim, Dim)>,
     /// Numbers of elements that are equal.
-    sizes: Vec<(Dim, Dim)>,
+    pub sizes: Vec<(Dim, Dim)>,
+    /// What the types of right sides demand beyond that, where it is asked for.
+    pub owed: Option<Vec<(Dim, Dim)>>,
     /// Whether a side is left: what it demands holds.
     left: bool,
     /// What was chosen from a few only.
-    limits: Limits,
+    pub limits: Limits,
 }
 
 /// What was not gone through in full.
@@ -116,25 +88,42 @@ static EMPTY: LazyLock<std::sync::Mutex<EGraph>> =
 impl<'a> Case<'a> {
     /// Proves the next case; gives what it was limited to.
     pub fn prove(law: &'a Law, rank: usize, choices: &'a mut Choices) -> Result<Limits> {
-        choices.at = 0;
+        Case::with(law, rank, choices, None, |case, sides| {
+            let equal = |&(left, right): &(Id, Id)| {
+                case.terms[left].shape == case.terms[right].shape && element::same(case, left, right)
+            };
+            match sides.iter().all(equal) {
+                true => Ok(case.limits),
+                false => Err(Stop::Unproved),
+            }
+        })
+    }
+
+    /// Makes the next case, in which nothing is owed or so much as is found to be, and shows it with its sides.
+    pub fn with<T>(
+        law: &'a Law,
+        rank: usize,
+        choices: &'a mut Choices,
+        owed: Option<Vec<(Dim, Dim)>>,
+        show: impl FnOnce(&Case, &[(Id, Id)]) -> Result<T>,
+    ) -> Result<T> {
+        choices.restart();
         let none = BTreeMap::new();
         let mut first = Case::new(law, rank, choices, &none);
         first.lefts()?;
         let solution = solve(&first.equations)?;
-        first.choices.at = 0;
+        first.choices.restart();
         let choices = first.choices;
         let mut case = Case::new(law, rank, choices, &solution);
         let lefts = case.lefts()?;
         case.conditions()?;
         case.left = false;
+        case.owed = owed;
+        let mut sides = vec![];
         for (side, left) in law.sides.iter().zip(lefts) {
-            let right = case.stream(&side.right, &mut vec![])?;
-            let (l, r) = (&case.terms[left], &case.terms[right]);
-            if l.shape != r.shape || !element::same(&case, left, right) {
-                return Err(Stop::Unproved);
-            }
+            sides.push((left, case.stream(&side.right, &mut vec![])?));
         }
-        Ok(case.limits)
+        show(&case, &sides)
     }
 
     fn new(law: &'a Law, rank: usize, choices: &'a mut Choices, solution: &'a BTreeMap<String, Dim>) -> Case<'a> {
@@ -150,6 +139,7 @@ impl<'a> Case<'a> {
             bound: vec![None; law.vars.len()],
             equations: vec![],
             sizes: vec![],
+            owed: None,
             left: true,
             limits: Limits::default(),
         }
@@ -252,11 +242,17 @@ impl<'a> Case<'a> {
             return Err(self.refused());
         }
         for (a, b) in a.iter().zip(b).filter(|(a, b)| a != b) {
-            if !self.left {
-                return Err(Stop::Unproved);
+            match self.left {
+                true => self.equations.push((a.clone(), b.clone())),
+                false => self.owe(a, b)?,
             }
-            self.equations.push((a.clone(), b.clone()));
         }
+        Ok(())
+    }
+
+    /// A right side demands that two integers are equal, of which that is not known.
+    fn owe(&mut self, a: &Dim, b: &Dim) -> Result<()> {
+        self.owed.as_mut().ok_or(Stop::Unproved)?.push((a.clone(), b.clone()));
         Ok(())
     }
 
@@ -543,7 +539,7 @@ impl<'a> Case<'a> {
                 let (a, b) = (dim::product(&shapes[0]), dim::product(&to));
                 match self.left {
                     true => self.sizes.push((a, b)),
-                    false if !self.same_size(&a, &b) => return Err(Stop::Unproved),
+                    false if !self.same_size(&a, &b) => self.owe(&a, &b)?,
                     false => {}
                 }
                 (Kind::Reshape(ids[0]), to)
