@@ -100,7 +100,9 @@ fn write_panel(out: &mut String, panel: &Panel, top: f64) {
         if let Some((low, high)) = bar.interval {
             let middle = y + ROW / 2.0;
             line(out, (at(low), middle), (at(high), middle), "#000");
-            [low, high].into_iter().for_each(|end| line(out, (at(end), middle - 3.0), (at(end), middle + 3.0), "#000"));
+            [low, high]
+                .into_iter()
+                .for_each(|end| line(out, (at(end), middle - 3.0), (at(end), middle + 3.0), "#000"));
             let _ = write!(number, " ({low:.3} to {high:.3})");
         }
         text(out, (SPACE + NAMES + BARS + 8.0, y + 13.0), "fill=\"#333\"", &number);
