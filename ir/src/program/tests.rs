@@ -227,6 +227,22 @@ fn reject(change: &[(&str, &str)], message: &str) {
     assert_eq!(p.verify().unwrap_err(), format!("program @model{message}"));
 }
 
+/// A view of rows with gaps has such rows, whatever its rank.
+#[test]
+fn views_of_rows_with_gaps() {
+    let refused = |view: &str| {
+        let text = model("", ["", "", ""])
+            .replacen("temp s4: f32[n, 4]", "temp s4: f32[n, 4] layout(0, 1 gap 16)", 1)
+            .replacen("s5: f32[4*n]", &format!("s5: {view}"), 1);
+        let p: Program = parse(&text);
+        let e = p.verify().expect_err("the kernels have no gaps");
+        e.contains("a view of s4, which has the layout")
+    };
+    assert!(!refused("f32[n, 1, 4] layout(0, 1, 2 gap 16)"));
+    assert!(refused("f32[n, 4] layout(0, 1 gap 8)"));
+    assert!(refused("f32[n, 4]"));
+}
+
 #[test]
 fn rejected_slots() {
     reject(

@@ -185,7 +185,10 @@ impl<K: Callable> Program<K> {
                 ensure(fits && start.is_at_least(0), || {
                     format!("a view of {bytes} bytes at {start} of {at}, which has {want}")
                 })?;
-                let as_it_lies = target.layout.is_row_major() || target.layout == self.slots[slot].layout;
+                let (view, is_whole) = (&self.slots[slot], start.is(0));
+                let as_it_lies = target.layout.is_row_major()
+                    || target.layout == view.layout
+                    || is_whole && target.layout.places_as(&target.ty.shape, &view.layout, &view.ty.shape);
                 return ensure(as_it_lies, || {
                     format!("a view of {at}, which has the layout {}", target.layout)
                 });
