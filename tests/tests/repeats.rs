@@ -106,7 +106,7 @@ impl Drawn {
             b.call(name, attrs, inputs).expect("the types fit")
         };
         let shared = built(&mut g, "shared".into(), "exp", &[], &[shared]);
-        for k in 0..self.layers {
+        for (k, &own) in own.iter().enumerate() {
             let mut values = vec![x, shared];
             for (i, step) in self.steps.iter().enumerate() {
                 let origin = format!("layer {k} step {i}");
@@ -125,7 +125,7 @@ impl Drawn {
                         let row = built(&mut g, origin.clone(), "broadcast", &[shape], &[row]);
                         built(&mut g, origin, op, &[], &[values[a], row])
                     }
-                    Step::Input(a) => built(&mut g, origin, "add", &[], &[values[a], own[k]]),
+                    Step::Input(a) => built(&mut g, origin, "add", &[], &[values[a], own]),
                 };
                 values.push(v);
             }

@@ -96,6 +96,9 @@ pub fn choose(eg: &EGraph, with: With) -> Result<Chosen, String> {
 /// A node of each class.
 type Choices = Vec<Option<usize>>;
 
+/// What a class needs: the cost of a set of nodes, and the classes and nodes, sorted.
+type Needed = (f64, Vec<(usize, usize)>);
+
 /// One node.
 struct Candidate {
     cost: f64,
@@ -161,7 +164,7 @@ impl<'a> Dense<'a> {
     /// Each class by the cheapest set of nodes, as the sets of its operands are.
     fn greedy(&self) -> Choices {
         // What a class needs, itself included, sorted, with the node of each.
-        let mut sets: Vec<Option<(f64, Vec<(usize, usize)>)>> = vec![None; self.nodes.len()];
+        let mut sets: Vec<Option<Needed>> = vec![None; self.nodes.len()];
         loop {
             let mut changed = false;
             for (c, nodes) in self.nodes.iter().enumerate() {

@@ -233,8 +233,9 @@ fn go_through(rule: &Rule, seed: u64, report: &mut Report) {
     let Some(law) = &rule.law else { return };
     match enumerate::enumerate(rule, law) {
         Ok(enumerated) => report.enumerated = enumerated,
-        Err((instance, found)) => {
-            let found = shrink::smallest(rule, law, seed, instance, found);
+        Err(wrong) => {
+            let (instance, found) = *wrong;
+            let found = shrink::smallest(rule, law, seed, instance, Box::new(found));
             report.verdict = Verdict::Wrong(found);
         }
     }

@@ -63,7 +63,7 @@ impl fmt::Display for Enumerated {
 ///
 /// # Errors
 /// The first on which it is wrong.
-pub(super) fn enumerate(rule: &Rule, law: &Law) -> Result<Option<Enumerated>, (Instance, Box<Counterexample>)> {
+pub(super) fn enumerate(rule: &Rule, law: &Law) -> Result<Option<Enumerated>, Box<(Instance, Counterexample)>> {
     if !only_moves(law) {
         return Ok(None);
     }
@@ -79,7 +79,7 @@ pub(super) fn enumerate(rule: &Rule, law: &Law) -> Result<Option<Enumerated>, (I
         match attempt(rule, law, &instance, &mut |_, _| false) {
             Ok(Outcome::NoMatch) => {}
             Ok(Outcome::Agrees { .. }) => found.instances += 1,
-            Err(wrong) => return Err((instance, wrong)),
+            Err(wrong) => return Err(Box::new((instance, *wrong))),
         }
     }
     Ok(Some(found).filter(|f| f.instances > 0))
@@ -115,7 +115,7 @@ mod tests {
     fn enumerated(law: &str) -> Result<Option<Enumerated>, String> {
         let set = RuleSet::parse("my.rules", &format!("rule a [exact] {law}")).expect("it is a rule");
         let rule = &set.rules[0];
-        enumerate(rule, rule.law.as_ref().expect("it is text")).map_err(|(_, found)| found.to_string())
+        enumerate(rule, rule.law.as_ref().expect("it is text")).map_err(|found| found.1.to_string())
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
         let mut found = vec![];
         for rule in embedded().rules.iter().filter(|r| !r.is_decompose()) {
             let law = rule.law.as_ref().expect("it is text");
-            let right = enumerate(rule, law).unwrap_or_else(|(_, wrong)| panic!("{}: {wrong}", rule.name));
+            let right = enumerate(rule, law).unwrap_or_else(|wrong| panic!("{}: {}", rule.name, wrong.1));
             found.extend(right.map(|e| format!("{}: {e}", rule.name)));
         }
         assert!(found.len() > 10, "{found:#?}");
