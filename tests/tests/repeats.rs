@@ -179,8 +179,11 @@ fn random_layers_compute_the_same() {
         both[1] += seconds(&each);
     }
     assert!(folded > 60, "{folded} folded");
+    // Layers of these graphs multiply what all of them share, `s`: each by itself, their products are one (theme `merge`), which
+    // one layer for all does not see.
+    const SHARED: f64 = 1.02;
     assert!(
-        both[0] < DEARER * both[1],
+        both[0] < SHARED * both[1],
         "all together {} times as dear",
         both[0] / both[1]
     );
