@@ -1,6 +1,6 @@
 //! What the e-graph pass of a pipeline is given, so that what it does can be explained, proved, and asked about.
 
-use crate::levels::Module;
+use crate::levels::{Level, Module, Walk};
 use crate::options::Options;
 use crate::{Error, Result};
 use brolga_ir::{Def, Graph, Type, Value};
@@ -11,8 +11,7 @@ use brolga_passes::eqsat::journal::Journal;
 use brolga_passes::eqsat::rules::RuleSet;
 use brolga_passes::eqsat::saturate::Report;
 use brolga_passes::eqsat::{EqSat, Selection};
-use brolga_passes::module::Level;
-use brolga_passes::pass::{Context, Settings};
+use brolga_passes::pass::Settings;
 use brolga_passes::proof::{Claim, Proof};
 use std::any::Any;
 
@@ -33,20 +32,13 @@ pub struct Explained {
 /// # Errors
 /// When the pipeline has none, or a pass before it fails.
 pub fn before_eqsat(g: Graph, options: &Options) -> Result<(Graph, EqSat)> {
-    let mut cx = Context::new(options.target.clone());
-    let mut module = Module::Tensor(g);
+    let mut walk = Walk::here(Module::Tensor(g), options);
     for pass in options.passes(Level::Tensor)? {
         let any: &dyn Any = &*pass;
-        if let Some(eqsat) = any.downcast_ref::<EqSat>() {
-            let Module::Tensor(graph) = module else { break };
-            return Ok((graph, eqsat.clone()));
+        if let (Some(eqsat), Module::Tensor(graph)) = (any.downcast_ref::<EqSat>(), &walk.module) {
+            return Ok((graph.clone(), eqsat.clone()));
         }
-        let model = module.name().to_owned();
-        module = (pass.run(module, &mut cx)).map_err(|source| Error::Passes {
-            model,
-            source,
-            reproducer: None,
-        })?;
+        walk.run(vec![pass])?;
     }
     Err(Error::Option(format!(
         "the pipeline has no pass `{}` to explain",
@@ -171,6 +163,9 @@ fn beside(left: &Graph, right: &Graph) -> std::result::Result<Graph, String> {
     }
     if !right.reads.is_empty() {
         return Err(format!("{}: sizes that data tell cannot be compared", right.name));
+    }
+    if left.strings != right.strings {
+        return Err("the models number strings differently, which cannot be compared".into());
     }
     let mut both = left.clone();
     let mut map: Vec<Option<Value>> = vec![None; right.values.len()];

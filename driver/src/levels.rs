@@ -84,22 +84,25 @@ impl<'o> Walk<'o> {
         decide: Option<Arc<dyn Decide>>,
         explore: bool,
     ) -> Result<Walk<'o>> {
-        let passes = options.passes(module.level())?;
-        let mut walk = Walk {
+        let mut walk = Walk::here(module, options);
+        (walk.cx.decide, walk.cx.explore) = (decide, explore);
+        walk.run(options.passes(walk.module.level())?)?;
+        Ok(walk)
+    }
+
+    /// A module where no pass has run.
+    pub(crate) fn here(module: Module, options: &'o Options) -> Walk<'o> {
+        Walk {
             module,
             optimise: Duration::ZERO,
             lower: Duration::ZERO,
             tuned: Tuned::default(),
             options,
             cx: Context {
-                decide,
-                explore,
                 judge: options.judge,
                 ..Context::new(options.target.clone())
             },
-        };
-        walk.run(passes)?;
-        Ok(walk)
+        }
     }
 
     /// Runs what is missing on the way to a level.
@@ -172,10 +175,11 @@ impl<'o> Walk<'o> {
     pub fn run(&mut self, passes: Vec<Box<dyn Pass>>) -> Result<()> {
         for (n, pass) in passes.iter().enumerate() {
             let options = self.options;
-            if let Some(i) = &options.instrument {
+            let name = self.module.name().to_owned();
+            let before = options.instrument.as_ref().map(|i| {
                 i.before(&**pass, &self.module);
-            }
-            let (name, before) = (self.module.name().to_owned(), self.module.size());
+                self.module.size()
+            });
             let kept = options.reproducers.as_ref().map(|folder| (folder, self.module.clone()));
             let start = Instant::now();
             // The pass takes the module; after an error nothing is left of it.
@@ -209,7 +213,7 @@ impl<'o> Walk<'o> {
                 _ => self.lower += took,
             }
             let counts = std::mem::take(&mut self.cx.counts);
-            if let Some(i) = &options.instrument {
+            if let (Some(i), Some(before)) = (&options.instrument, before) {
                 i.after(&Ran {
                     pass: &**pass,
                     before,
@@ -265,19 +269,9 @@ pub fn optimise(g: &Graph, options: &Options) -> Result<(Graph, Vec<String>)> {
 /// # Errors
 /// As [`Walk::new`]; when the pipeline makes none.
 pub fn saturated(g: &Graph, options: &Options, rounds: Option<usize>) -> Result<Kept> {
-    let module = Module::Tensor(g.clone());
-    let passes = options.passes(module.level())?;
-    let mut walk = Walk {
-        module,
-        optimise: Duration::ZERO,
-        lower: Duration::ZERO,
-        tuned: Tuned::default(),
-        options,
-        cx: Context {
-            keep: Some(rounds),
-            ..Context::new(options.target.clone())
-        },
-    };
+    let passes = options.passes(Level::Tensor)?;
+    let mut walk = Walk::here(Module::Tensor(g.clone()), options);
+    walk.cx.keep = Some(rounds);
     let before = passes.iter().position(|p| p.name() == EqSat::NAME).map_or(0, |i| i + 1);
     walk.run(passes.into_iter().take(before).collect())?;
     walk.cx.egraph.ok_or_else(|| {
@@ -323,12 +317,7 @@ pub(crate) fn into_program(m: Module) -> Program {
 
 /// The module at a lower level, without the options' pipeline.
 fn descend(module: Module, options: &Options, level: Level) -> Result<Module> {
-    let none = Options {
-        pipeline: Some(String::new()),
-        rules: None,
-        ..options.clone()
-    };
-    Ok(Walk::new(module, &none)?.down(level)?.module)
+    Ok(Walk::here(module, options).down(level)?.module)
 }
 
 /// The planned program of a graph that passes through `level`'s text on the way.

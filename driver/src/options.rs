@@ -122,6 +122,15 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The same, with nobody who watches passes and no files of those that fail: for what is tried again and again.
+    pub fn unwatched(&self) -> Options {
+        Options {
+            instrument: None,
+            reproducers: None,
+            ..self.clone()
+        }
+    }
+
     /// The passes of the pipeline for a module of this level; an empty text has none, and without a text only a tensor graph
     /// has any.
     ///

@@ -144,6 +144,7 @@ impl Reproducer {
         Ok(Options {
             target,
             pipeline: Some(self.pipeline.clone()),
+            rules: None,
             verify: self.verify,
             unchecked_rules: self.unchecked_rules,
             aliases: self.aliases.clone(),

@@ -59,11 +59,8 @@ impl Versions {
         let shared = Shared {
             graph,
             symbols: symbols.to_vec(),
-            options: Options {
-                // The general program was shown.
-                instrument: None,
-                ..options.clone()
-            },
+            // The general program was shown.
+            options: options.unwatched(),
             threads,
             how,
             state: Mutex::default(),

@@ -2,17 +2,13 @@
 
 mod common;
 
-use common::{brolga, ok};
+use common::{arg, brolga, digits, ok};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("it is JSON")
-}
-
-fn digits() -> String {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/digits/digits.onnx").into()
 }
 
 /// The class of each node of a file.
@@ -27,7 +23,10 @@ fn classes(eg: &Value) -> BTreeSet<&str> {
 #[test]
 fn the_e_graph_of_a_model_is_written_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
-    ok(dir.path(), &["emit", &digits(), "--stage", "egraph", "-o", "e.json"]);
+    ok(
+        dir.path(),
+        &["emit", arg(&digits()), "--stage", "egraph", "-o", "e.json"],
+    );
     let text = std::fs::read_to_string(dir.path().join("e.json")).unwrap();
     let eg = json(&text);
     let classes = classes(&eg);
@@ -81,9 +80,12 @@ fn one_file_a_round_is_written() {
     let dir = tempfile::tempdir().unwrap();
     ok(
         dir.path(),
-        &["emit", &digits(), "--stage", "egraph", "--rounds", "rounds"],
+        &["emit", arg(&digits()), "--stage", "egraph", "--rounds", "rounds"],
     );
-    ok(dir.path(), &["emit", &digits(), "--stage", "egraph", "-o", "all.json"]);
+    ok(
+        dir.path(),
+        &["emit", arg(&digits()), "--stage", "egraph", "-o", "all.json"],
+    );
     let read = |path: &Path| json(&std::fs::read_to_string(path).unwrap());
     let file = |n: usize| dir.path().join(format!("rounds/round-{n}.json"));
     let last = (1..)
@@ -143,13 +145,19 @@ fn files_that_others_made_are_read() {
         "{}",
         ran.err
     );
-    let ran = brolga(dir.path(), &["emit", &digits(), "--stage", "tensor", "--rounds", "r"]);
+    let ran = brolga(
+        dir.path(),
+        &["emit", arg(&digits()), "--stage", "tensor", "--rounds", "r"],
+    );
     assert!(
         ran.status == 2 && ran.err.contains("--rounds is for --stage egraph"),
         "{}",
         ran.err
     );
-    let ran = brolga(dir.path(), &["emit", &digits(), "--stage", "egraph", "--rules", "none"]);
+    let ran = brolga(
+        dir.path(),
+        &["emit", arg(&digits()), "--stage", "egraph", "--rules", "none"],
+    );
     assert!(ran.status == 2 && ran.err.contains("makes no e-graph"), "{}", ran.err);
 }
 
@@ -160,7 +168,15 @@ fn remarks_say_how_good_a_program_is() {
         let pipeline = format!("canonicalize,prune,eqsat{{extract={how}}}");
         ok(
             dir.path(),
-            &["opt", &digits(), "--pipeline", &pipeline, "--remarks", "-o", "cut.txt"],
+            &[
+                "opt",
+                arg(&digits()),
+                "--pipeline",
+                &pipeline,
+                "--remarks",
+                "-o",
+                "cut.txt",
+            ],
         )
         .err
     };
@@ -175,7 +191,10 @@ fn remarks_say_how_good_a_program_is() {
     // One that reshapes the tensor that it keeps, or keeps it reshaped.
     let said = run("search");
     assert!(said.contains("; another of the same cost: keep "), "{said}");
-    let ran = brolga(dir.path(), &["opt", &digits(), "--pipeline", "eqsat{extract=best}"]);
+    let ran = brolga(
+        dir.path(),
+        &["opt", arg(&digits()), "--pipeline", "eqsat{extract=best}"],
+    );
     assert!(
         ran.status == 2 && ran.err.contains("expected one of greedy, search, exact"),
         "{}",

@@ -6,7 +6,7 @@ use common::{brolga, json};
 use std::path::Path;
 
 const MODEL: &str = r#"graph @model(%0 x: f32[1, 8, 6, 6]) {
-  %1 = const f32[8, 8, 3, 3] dense "W"
+  %1 = const f32[8, 8, 3, 3] [WEIGHTS]
   %2 = const f32[8] splat 1.0
   %3 = conv{strides=[1, 1] dilations=[1, 1] pads_low=[1, 1] pads_high=[1, 1] groups=1 acc=f32 out=f32}(%0, %1) @"Conv_0"
   %4 = reshape{shape=[1, 8, 1, 1]}(%2)
@@ -18,27 +18,9 @@ const MODEL: &str = r#"graph @model(%0 x: f32[1, 8, 6, 6]) {
 
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("there is room for temporary files");
-    let weights = base64(
-        &(0..8 * 8 * 9)
-            .flat_map(|i| (i as f32 / 64.0).to_le_bytes())
-            .collect::<Vec<u8>>(),
-    );
-    std::fs::write(
-        dir.path().join("model.txt"),
-        MODEL.replace("\"W\"", &format!("{weights:?}")),
-    )
-    .expect("a file is written");
+    let weights: Vec<String> = (0..8 * 8 * 9).map(|i| format!("{:?}", i as f32 / 64.0)).collect();
+    write(dir.path(), "model.txt", &MODEL.replace("WEIGHTS", &weights.join(", ")));
     dir
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    assert_eq!(bytes.len() % 3, 0, "no padding");
-    let digits = |c: &[u8]| {
-        let n = u32::from_be_bytes([0, c[0], c[1], c[2]]);
-        [18, 12, 6, 0].map(|s| DIGITS[(n >> s & 63) as usize] as char)
-    };
-    bytes.chunks(3).flat_map(digits).collect()
 }
 
 fn write(dir: &Path, name: &str, text: &str) {

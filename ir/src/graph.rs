@@ -382,6 +382,18 @@ impl Graph {
         sizes.chain(self.outputs.iter().map(|(_, v)| *v))
     }
 
+    /// The model nodes that some nodes came from, by their positions: each name once, none where a node has none.
+    pub fn origins(&self, nodes: impl IntoIterator<Item = u32>) -> Vec<&Arc<str>> {
+        let mut names: Vec<&Arc<str>> = vec![];
+        for n in nodes {
+            let name = &self.nodes[n as usize].origin;
+            if !name.is_empty() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
     /// How many sizes data tell, in its regions too.
     pub fn all_reads(&self) -> usize {
         let regions = self.nodes.iter().flat_map(|n| n.op.regions());

@@ -52,6 +52,15 @@ impl<'g> Closure<'g> {
         c
     }
 
+    /// What follows from equations, each of which is numbered by its place and makes pairs of values equal.
+    pub fn of<'e>(graph: &'g Graph, equations: impl Iterator<Item = &'e [(Value, Value)]>) -> Closure<'g> {
+        let mut closure = Closure::new(graph);
+        for (k, pairs) in equations.enumerate() {
+            pairs.iter().for_each(|(a, b)| closure.add(*a, *b, k));
+        }
+        closure
+    }
+
     /// What stands for a value and all that are equal to it, for now.
     pub fn find(&self, v: Value) -> u32 {
         let mut v = v.0;

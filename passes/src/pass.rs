@@ -31,7 +31,7 @@ pub struct Context {
     pub alternatives: Vec<Alternative>,
     /// Whether remarks may take time to find out: how far a program is from the optimum, the second best, and what was not fused and why.
     pub judge: bool,
-    /// Whether the e-graph is kept, and of how many rounds at most where that is said.
+    /// Whether the e-graph is kept, of how many rounds at most where that is said, and no program chosen from it.
     pub keep: Option<Option<usize>>,
     /// The e-graph that was kept: of the graph that is no region.
     pub egraph: Option<Kept>,

@@ -82,10 +82,7 @@ impl Proof {
     /// # Errors
     /// The claims that do not follow.
     pub fn new(terms: &Graph, steps: &[Step], claims: Vec<Claim>) -> Result<Proof, Vec<Claim>> {
-        let mut closure = Closure::new(terms);
-        for (k, step) in steps.iter().enumerate() {
-            step.sides.iter().for_each(|(a, b)| closure.add(*a, *b, k));
-        }
+        let closure = Closure::of(terms, steps.iter().map(|s| &s.sides[..]));
         let pairs: Vec<(Value, Value)> = claims.iter().map(|c| (c.left, c.right)).collect();
         let Some(needed) = closure.explain(&pairs) else {
             let open = claims.into_iter().filter(|c| !closure.equal(c.left, c.right));

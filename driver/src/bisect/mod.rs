@@ -294,9 +294,7 @@ fn plain(options: &Options, pipeline: Option<String>) -> Options {
         pipeline,
         rules: None,
         sizes: vec![],
-        instrument: None,
-        reproducers: None,
-        ..options.clone()
+        ..options.unwatched()
     }
 }
 

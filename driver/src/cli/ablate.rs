@@ -4,7 +4,7 @@ use super::compare::Comparison;
 use super::inputs::{InputArgs, Ports, threads};
 use super::run::tolerance;
 use super::{Failure, Outcome, ReadArgs, is_stdout, note, print, print_json, print_to, target, time, warning};
-use brolga::ablate::measure::{Budget, Interval, MOST_ROUNDS, Measured};
+use brolga::ablate::measure::{Budget, CONFIDENCE, Interval, MOST_ROUNDS, Measured};
 use brolga::ablate::plot::{Bar, Panel, svg};
 use brolga::ablate::{Ablation, By, Change, Variant};
 use brolga::ir::{Target, plain};
@@ -216,7 +216,11 @@ impl Found {
 
     /// Without which parts of the rules a run is shorter by more than can be noise, and by how much.
     fn costs(&self) -> Vec<(&str, Interval)> {
-        let cost = |v: &Variant| self.ratio(v).1.filter(|i| i.high < 1.0 / COSTS);
+        let cost = |v: &Variant| {
+            self.ratio(v)
+                .1
+                .filter(|i| i.confidence >= CONFIDENCE && i.high < 1.0 / COSTS)
+        };
         let mut all = vec![];
         for v in &self.ablation.variants {
             if let (Change::Without(what), Some(i)) = (&v.change, cost(v)) {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Compare random models on every level, and keep new findings
 #[derive(Args)]
 #[command(after_help = "\
-Models are small and valid: a third of them computes with operators of which every way to compute them gives the same bits, the others are layers of
+Models are small and valid: half of them compute with operators of which every way to compute them gives the same bits, the others are layers of
 networks. Each is run by the interpreter of every level and as machine code. Where one gives something else than the interpreter of the graph,
 or a pass fails, the model is cut down and written to the folder of --findings, with a command that shows it again. What goes wrong at the
 same place, in the same way and by the same operators as a finding of the folder is known, and only counted.

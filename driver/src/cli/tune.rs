@@ -245,6 +245,7 @@ impl Tune {
         if let Some(watch) = watch {
             watch.finish(None, None);
         }
+        let options = options.unwatched();
         let Some(output) = &output else {
             let tasks = subject.tasks(&settings, measure)?;
             return print(&if self.json { list_json(&tasks) } else { list(&tasks) });

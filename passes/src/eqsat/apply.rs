@@ -90,13 +90,7 @@ struct Maker<'a> {
 /// # Errors
 /// See [`Refusal`].
 pub fn replacement(eg: &EGraph, law: &Law, found: &Match) -> Result<Replacement, Refusal> {
-    let mut m = Maker {
-        eg,
-        law,
-        found,
-        new: NewTerms::default(),
-        locals: vec![],
-    };
+    let mut m = Maker::new(eg, law, found);
     for &i in &law.late {
         if !m.holds(&law.conditions[i])? {
             return Err(Refusal::NoMatch);
@@ -127,17 +121,21 @@ pub fn replacement(eg: &EGraph, law: &Law, found: &Match) -> Result<Replacement,
 
 /// The first of a rule's conditions that does not hold where its pattern matches; `None` where all hold.
 pub fn first_refused(eg: &EGraph, law: &Law, found: &Match) -> Option<usize> {
-    let mut m = Maker {
-        eg,
-        law,
-        found,
-        new: NewTerms::default(),
-        locals: vec![],
-    };
+    let mut m = Maker::new(eg, law, found);
     (law.late.iter().copied()).find(|&i| m.holds(&law.conditions[i]) != Ok(true))
 }
 
-impl Maker<'_> {
+impl<'a> Maker<'a> {
+    fn new(eg: &'a EGraph, law: &'a Law, found: &'a Match) -> Maker<'a> {
+        Maker {
+            eg,
+            law,
+            found,
+            new: NewTerms::default(),
+            locals: vec![],
+        }
+    }
+
     fn stream(&self, r: Ref) -> Stream {
         match r {
             Ref::Class(id) => stream_of(&self.eg[id].data, id).expect("a variable of streams is bound to one"),

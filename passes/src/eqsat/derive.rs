@@ -118,10 +118,7 @@ impl Derivation {
         let cs = &self.choices.classes;
         let order = self.plan.order(cs, &self.choices.roots);
         let forms = self.plan.forms(cs, &order).expect("a program that was chosen is legal");
-        let mut closure = Closure::new(&self.journal.terms);
-        for (k, step) in self.steps.iter().enumerate() {
-            step.sides.iter().for_each(|(a, b)| closure.add(*a, *b, k));
-        }
+        let closure = Closure::of(&self.journal.terms, self.steps.iter().map(|s| &s.sides[..]));
         let mut sources: FxHashMap<u32, Value> = FxHashMap::default();
         for &v in &self.journal.sources {
             sources.entry(closure.find(v)).or_insert(v);
@@ -156,15 +153,10 @@ impl Derivation {
                 }
                 false => (self.counted(own), self.counted(read)),
             };
-            let mut nodes: Vec<Arc<str>> = vec![];
-            for &i in &inside {
-                for &n in &self.choices.eg[cs.ids[i]].data.origins {
-                    let name = &g.nodes[n as usize].origin;
-                    if !name.is_empty() && !nodes.contains(name) {
-                        nodes.push(name.clone());
-                    }
-                }
-            }
+            let origins = inside
+                .iter()
+                .flat_map(|&i| self.choices.eg[cs.ids[i]].data.origins.clone());
+            let nodes = g.origins(origins).into_iter().cloned().collect();
             let operators = inside
                 .iter()
                 .filter_map(|&i| cs.choices[i][self.plan.choice[i]?].op.clone());

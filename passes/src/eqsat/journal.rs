@@ -184,10 +184,7 @@ impl Journal {
 
     /// A matrix that a rule made.
     fn matrix(&mut self, x: &Tensor) -> Value {
-        let same = |v: &&Value| {
-            let found = self.terms.as_constant(**v).map(Constant::to_tensor);
-            found.is_some_and(|t| t.dtype() == x.dtype() && t.shape() == x.shape() && t.bytes() == x.bytes())
-        };
+        let same = |v: &&Value| self.terms.as_constant(**v).is_some_and(|c| c.to_tensor() == *x);
         let found = self.dense.iter().find(same).copied();
         found.unwrap_or_else(|| {
             let v = self.terms.dense(x.clone());
@@ -213,19 +210,6 @@ impl Journal {
             Entry::Value(v) => *v,
             e => unreachable!("a stream is no {e:?}"),
         }
-    }
-
-    /// The values that a child of an e-node stands for, lists spread out; none for an attribute.
-    fn operands(&mut self, eg: &EGraph, children: &[Id]) -> Vec<Value> {
-        let mut out = vec![];
-        for &c in children {
-            match &self.entries[usize::from(c)] {
-                Entry::Value(_) => out.push(self.value(eg, eg.find(c))),
-                Entry::List(l) => out.extend(l),
-                Entry::Tuple(_) | Entry::Attr(_) => {}
-            }
-        }
-        out
     }
 
     /// Names what was added to the e-graph, and notes what became a number.
@@ -265,17 +249,7 @@ impl Journal {
                 e => unreachable!("results are no {e:?}"),
             },
             Term::Op(id, children) => {
-                let mut attrs: SmallVec<[Attr; 2]> = SmallVec::new();
-                let mut operands = vec![];
-                for c in children {
-                    match of(self, c) {
-                        Entry::Attr(a) => attrs.push((*a).clone()),
-                        Entry::Value(v) => operands.push(v),
-                        Entry::List(l) => operands.extend(l),
-                        Entry::Tuple(_) => unreachable!("no operator takes several results"),
-                    }
-                }
-                let op = Op::of(id.def(), attrs).expect("the e-graph's terms are well-sorted");
+                let (op, operands) = operation(*id, children.iter().map(|c| of(self, c)));
                 let origin = match eg.analysis.current.first() {
                     Some(&n) if self.steps.is_empty() => self.origins[n as usize].clone(),
                     _ => "".into(),
@@ -302,10 +276,9 @@ impl Journal {
         };
         for t in over_numbers {
             let Term::Op(id, children) = t else { continue };
-            let attrs = children.iter().filter_map(|c| eg[*c].data.attr());
-            let op = Op::of(id.def(), attrs.map(|a| (**a).clone()).collect());
-            let operands = self.operands(eg, children);
-            let term = self.add(op.expect("the e-graph's terms are well-sorted"), &operands, &"".into())[0];
+            let parts: Vec<Entry> = children.iter().map(|c| self.class(eg, eg.find(*c))).collect();
+            let (op, operands) = operation(*id, parts);
+            let term = self.add(op, &operands, &"".into())[0];
             if term != right {
                 left = term;
                 break;
@@ -380,16 +353,7 @@ impl Journal {
                     j.arguments(eg, found, &swapped, children)
                 };
                 let parts = straight.or_else(|| if *either { swapped(self) } else { None })?;
-                let (mut attrs, mut operands) = (SmallVec::new(), vec![]);
-                for part in parts {
-                    match part {
-                        Entry::Attr(a) => attrs.push((*a).clone()),
-                        Entry::Value(v) => operands.push(v),
-                        Entry::List(l) => operands.extend(l),
-                        Entry::Tuple(_) => return None,
-                    }
-                }
-                let op = Op::of(op.def(), attrs).ok()?;
+                let (op, operands) = operation(*op, parts);
                 Some(Entry::Value(self.add(op, &operands, &"".into())[0]))
             }),
         }
@@ -462,6 +426,21 @@ impl Journal {
             _ => None,
         }
     }
+}
+
+/// An operator with its operands, lists spread out, of what its children stand for.
+fn operation(op: OpId, children: impl IntoIterator<Item = Entry>) -> (Op, Vec<Value>) {
+    let (mut attrs, mut operands) = (SmallVec::new(), vec![]);
+    for child in children {
+        match child {
+            Entry::Attr(a) => attrs.push((*a).clone()),
+            Entry::Value(v) => operands.push(v),
+            Entry::List(l) => operands.extend(l),
+            Entry::Tuple(_) => unreachable!("no operator takes several results"),
+        }
+    }
+    let op = Op::of(op.def(), attrs).expect("the e-graph's terms are well-sorted");
+    (op, operands)
 }
 
 impl Watch for Journal {

@@ -1,7 +1,6 @@
 //! What was not fused, and why: values that one kernel writes and others read, though they could be computed where they are read.
 
 use super::extract::{At, Classes};
-use super::plan::Plan;
 use super::search::{Search, Way};
 use std::fmt;
 
@@ -59,19 +58,17 @@ pub fn missed(cs: &Classes, roots: &[At], search: &mut Search, name: &dyn Fn(At)
             }
         }
     }
+    let mut inlined = plan.clone();
     let mut out = vec![];
     for (c, way) in search.open_ways() {
         if way != Way::Stored(false) || readers[c].is_empty() {
             continue;
         }
-        let mut inlined = Plan {
-            choice: plan.choice.clone(),
-            stored: plan.stored.clone(),
-        };
         inlined.stored[c] = false;
         let refused = readers[c]
             .iter()
             .find_map(|&r| Some((r, inlined.form(cs, &forms, r).err()?)));
+        inlined.stored[c] = true;
         let (reader, why) = match refused {
             Some((r, why)) => (r, Why::Illegal(why)),
             None => match search.price(c, way) {

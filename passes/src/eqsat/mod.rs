@@ -144,6 +144,14 @@ impl TensorPass for EqSat {
         }
         let (choices, report) = Choices::saturated(g, &set, limits, &cx.target).map_err(fail)?;
         report.tell(g, cx);
+        if cx.keep.is_some() {
+            cx.egraph = Some(Kept {
+                choices,
+                report,
+                origins: g.nodes.iter().map(|n| n.origin.clone()).collect(),
+            });
+            return Ok(g.clone());
+        }
         let own: Vec<Decision> = self.decisions.iter().flat_map(|f| f.decisions.clone()).collect();
         let mut decisions = own.clone();
         decisions.extend(cx.decide.iter().flat_map(|d| d.decisions(g)));
@@ -159,14 +167,6 @@ impl TensorPass for EqSat {
         }
         cx.remarks.extend(made.remarks());
         (cx.decided, cx.alternatives) = (made.decided, made.alternatives);
-        if cx.keep.is_some() {
-            let origins = g.nodes.iter().map(|n| n.origin.clone()).collect();
-            cx.egraph = Some(Kept {
-                choices,
-                report,
-                origins,
-            });
-        }
         Ok(made.graph)
     }
 }
@@ -425,8 +425,8 @@ impl Choices {
 
     /// The names of the nodes that a class came from.
     fn origin(&self, source: &Graph, c: At) -> String {
-        let nodes = self.eg[self.classes.ids[c]].data.origins.iter();
-        let names: Vec<&str> = nodes.map(|&n| &*source.nodes[n as usize].origin).collect();
+        let origins = self.eg[self.classes.ids[c]].data.origins.iter().copied();
+        let names: Vec<&str> = source.origins(origins).into_iter().map(|n| &**n).collect();
         names.join("+")
     }
 

@@ -288,14 +288,9 @@ impl GraphEmitter<'_> {
     }
 
     fn origin(&self, c: At, layer: usize) -> Arc<str> {
-        let mut names: Vec<&str> = vec![];
-        for &o in &self.eg[self.cs.ids[c]].data.origins {
-            let node = self.unrolled.as_ref().map_or(o, |u| u.node(o, layer));
-            let name = &*self.source.nodes[node as usize].origin;
-            if !name.is_empty() && !names.contains(&name) {
-                names.push(name);
-            }
-        }
+        let origins = self.eg[self.cs.ids[c]].data.origins.iter();
+        let nodes = origins.map(|&o| self.unrolled.as_ref().map_or(o, |u| u.node(o, layer)));
+        let names: Vec<&str> = self.source.origins(nodes).into_iter().map(|n| &**n).collect();
         names.join("+").into()
     }
 

@@ -42,25 +42,14 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// The same with the names that the graph's operations have in the model.
-    /// It was the one of this number, from 1.
+    /// The same, of this number from 1, with the names that the graph's operations have in the model.
     pub fn named(&self, g: &Graph, number: usize) -> NamedRewrite {
-        let mut nodes: Vec<String> = vec![];
-        for name in self
-            .nodes
-            .iter()
-            .map(|&n| &g.nodes[n as usize].origin)
-            .filter(|n| !n.is_empty())
-        {
-            if nodes.iter().all(|n| **n != **name) {
-                nodes.push(name.to_string());
-            }
-        }
+        let nodes = g.origins(self.nodes.iter().copied());
         NamedRewrite {
             number,
             rule: self.rule.clone(),
             origin: self.origin.clone(),
-            nodes,
+            nodes: nodes.into_iter().map(|n| n.to_string()).collect(),
         }
     }
 }

@@ -112,7 +112,7 @@ struct Tracer<'a> {
 
 /// Why a rule did not do something to the model nodes at some positions of a graph.
 pub fn why_not(d: &Derivation, g: &Graph, set: &RuleSet, rule: usize, nodes: &[usize]) -> Answer {
-    let (eg, rule_at) = (&d.choices.eg, rule);
+    let eg = &d.choices.eg;
     let rule = &set.rules[rule];
     let Some(law) = &rule.law else {
         return decomposed(d, g, nodes);
@@ -145,10 +145,12 @@ pub fn why_not(d: &Derivation, g: &Graph, set: &RuleSet, rule: usize, nodes: &[u
             }
         }
     }
-    let answers: Vec<Answer> = matches
-        .iter()
-        .map(|m| answer(d, set, rule_at, law, &tracer, m))
-        .collect();
+    let settling = settle(&d.choices.classes, &|_, _| true);
+    let mut search = Search::new(&d.choices.classes, &settling, &d.plan, &d.choices.roots);
+    let answers = matches.iter().map(|m| match first_refused(eg, law, m) {
+        Some(i) => Answer::Condition(tracer.conditions[i].clone()),
+        None => answer(d, rule, m, &mut search),
+    });
     // What was used tells most, then what lost by least.
     let rank = |a: &Answer| match a {
         Answer::Used => (0, 0.0),
@@ -159,7 +161,7 @@ pub fn why_not(d: &Derivation, g: &Graph, set: &RuleSet, rule: usize, nodes: &[u
         Answer::Condition(_) => (5, 0.0),
         Answer::Pattern { .. } => (6, 0.0),
     };
-    let best = answers.into_iter().min_by(|a, b| {
+    let best = answers.min_by(|a, b| {
         let (a, b) = (rank(a), rank(b));
         a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
     });
@@ -176,7 +178,9 @@ pub fn why_not(d: &Derivation, g: &Graph, set: &RuleSet, rule: usize, nodes: &[u
         Some(f) => Answer::Pattern {
             part: f.part,
             found: f.found,
-            nodes: origins(d, g, f.class),
+            nodes: (g.origins(eg[f.class].data.origins.iter().copied()).into_iter())
+                .map(|n| n.to_string())
+                .collect(),
             matched: (f.matched, law.sides.iter().map(|s| parts(&s.left)).sum()),
         },
         None => Answer::Kept("the node is one number everywhere, which is emitted as a constant".into()),
@@ -194,18 +198,16 @@ fn decomposed(d: &Derivation, g: &Graph, nodes: &[usize]) -> Answer {
     }
 }
 
-/// What became of a match.
-fn answer(d: &Derivation, set: &RuleSet, rule: usize, law: &Law, tracer: &Tracer, m: &Match) -> Answer {
+/// What became of a match all conditions of which hold.
+fn answer(d: &Derivation, rule: &Rule, m: &Match, search: &mut Search) -> Answer {
     let eg = &d.choices.eg;
-    if let Some(i) = first_refused(eg, law, m) {
-        return Answer::Condition(tracer.conditions[i].clone());
-    }
+    let law = rule.law.as_ref().expect("a rule that matches is text");
     let right = match replacement(eg, law, m) {
         Ok(right) => right,
         Err(Refusal::NoMatch) => return Answer::Kept("a function on its right side does not apply".into()),
         Err(Refusal::Wrong(e)) => return Answer::Kept(format!("the rule is wrong: {e}")),
     };
-    if !keeps_roundings(eg, &set.rules[rule], m, &right) {
+    if !keeps_roundings(eg, rule, m, &right) {
         return Answer::Kept("results of 16-bit operators would be rounded elsewhere".into());
     }
     let Some(made) = right.find_in(eg) else {
@@ -218,8 +220,6 @@ fn answer(d: &Derivation, set: &RuleSet, rule: usize, law: &Law, tracer: &Tracer
         };
         return Answer::Kept(why.into());
     };
-    let settling = settle(&d.choices.classes, &|_, _| true);
-    let mut search = Search::new(&d.choices.classes, &settling, &d.plan, &d.choices.roots);
     let (mut best, mut unused): (Option<f64>, bool) = (None, false);
     for (root, term) in m.roots.iter().zip(made) {
         let Some(term) = term else { return Answer::Used };
@@ -266,15 +266,6 @@ fn classes_of(d: &Derivation, g: &Graph, nodes: &[usize]) -> Vec<Id> {
     out.sort_unstable();
     out.dedup();
     out
-}
-
-/// The names of the model nodes that a class came from.
-fn origins(d: &Derivation, g: &Graph, class: Id) -> Vec<String> {
-    let nodes = d.choices.eg[class].data.origins.iter();
-    let mut names: Vec<String> = nodes.map(|&n| g.nodes[n as usize].origin.to_string()).collect();
-    names.retain(|n| !n.is_empty());
-    names.dedup();
-    names
 }
 
 /// A rule's conditions as they are written.

@@ -99,10 +99,7 @@ pub fn check(proof: &Proof, how: &Check) -> Checked {
         Fault::Step(k, _) => *k,
         _ => usize::MAX,
     });
-    let mut closure = Closure::new(&proof.terms);
-    for (k, step) in proof.steps.iter().enumerate() {
-        step.sides.iter().for_each(|(a, b)| closure.add(*a, *b, k));
-    }
+    let closure = Closure::of(&proof.terms, proof.steps.iter().map(|s| &s.sides[..]));
     let open = proof.claims.iter().filter(|c| !closure.equal(c.left, c.right));
     faults.extend(open.cloned().map(Fault::Claim));
     Checked {

@@ -70,6 +70,8 @@ pub(super) fn same(case: &Case, left: Id, right: Id) -> bool {
             ..Digits::default()
         },
         within: vec![],
+        cut: vec![],
+        is_right: false,
     };
     let each: Vec<Ix> = (0..shape.len() as u32).map(|d| Ix::var(Var(d))).collect();
     for (index, extent) in each.iter().zip(shape) {
@@ -77,7 +79,12 @@ pub(super) fn same(case: &Case, left: Id, right: Id) -> bool {
         walk.within.push(Bound { index, extent });
     }
     let place = walk.place(each, shape);
-    let (Some(l), Some(r)) = (walk.element(left, &place), walk.element(right, &place)) else {
+    // The left side is valid; what it cuts out, the right side may.
+    let Some(l) = walk.element(left, &place) else {
+        return false;
+    };
+    walk.is_right = true;
+    let Some(r) = walk.element(right, &place) else {
         return false;
     };
     let (l, r) = (simple(l, &walk.within), simple(r, &walk.within));
@@ -89,6 +96,9 @@ struct Walk<'c, 'l> {
     digits: Digits,
     /// What every index is within.
     within: Vec<Bound>,
+    /// What indices are within that the left side's slices read.
+    cut: Vec<Bound>,
+    is_right: bool,
 }
 
 impl Walk<'_, '_> {
@@ -159,6 +169,9 @@ impl Walk<'_, '_> {
             Kind::Move(op, m, x) => {
                 let from = &case.terms[*x].shape;
                 let access = m.source(op, &of_shape(from), &of_shape(&term.shape), &at.each);
+                if !m.fills() && !m.spreads() && m.permutation(op).is_none() && !self.may_cut(&access.at, from) {
+                    return None;
+                }
                 let place = self.place(access.at, from);
                 let inner = self.element(*x, &place)?;
                 match m.fills() {
@@ -213,6 +226,19 @@ impl Walk<'_, '_> {
                 self.element(*data, &place)?
             }
         })
+    }
+
+    /// Whether a slice may read there: types do not tell where its start is a symbol. On the right the left side has to read there, too.
+    fn may_cut(&mut self, at: &[Ix], from: &[Dim]) -> bool {
+        let mut bounds = at.iter().zip(from).map(|(index, extent)| Bound {
+            index: index.clone(),
+            extent: extent.clone(),
+        });
+        if self.is_right {
+            return bounds.all(|b| self.within.contains(&b) || self.cut.contains(&b));
+        }
+        self.cut.extend(bounds);
+        true
     }
 
     /// The position along an extent that an element tells.

@@ -138,6 +138,8 @@ struct Script<'c, 'l> {
     left: bool,
     /// What holds where the term that is written is read.
     path: Vec<String>,
+    /// That right sides read within their operands.
+    reads: Vec<String>,
     /// The unknown functions of left sides and of right ones.
     functions: [BTreeSet<String>; 2],
 }
@@ -155,6 +157,7 @@ impl<'c, 'l> Script<'c, 'l> {
             bools: bools(case),
             left: true,
             path: vec![],
+            reads: vec![],
             functions: Default::default(),
         };
         for n in 1..=case.symbols {
@@ -204,6 +207,7 @@ impl<'c, 'l> Script<'c, 'l> {
             }
             claims.push(format!("(=> {within} (= lhs{end} rhs{end}))"));
         }
+        claims.append(&mut s.reads);
         s.assert(&format!("(not {})", all(&claims)));
         Some(s)
     }
@@ -284,13 +288,14 @@ impl<'c, 'l> Script<'c, 'l> {
         Some(each)
     }
 
-    /// The place in an operand that a term reads; what a left side reads is there.
+    /// The place in an operand that a term reads: what a left side reads is there, what a right side reads has to be.
     fn read(&mut self, each: Vec<Ix>, shape: &[Dim]) -> Option<Place> {
         let place = self.place(each, shape);
-        if self.left {
-            let within = self.within(place.each.as_ref()?, shape)?;
-            let path = all(&self.path);
-            self.assert(&format!("(=> {path} {within})"));
+        let within = self.within(place.each.as_ref()?, shape)?;
+        let is_there = format!("(=> {} {within})", all(&self.path));
+        match self.left {
+            true => self.assert(&is_there),
+            false => self.reads.push(is_there),
         }
         Some(place)
     }
