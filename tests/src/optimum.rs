@@ -145,12 +145,12 @@ impl Solver<'_> {
                 continue;
             }
             if choice.part.is_some_and(|p| p.role.is_step()) {
-                seconds += self.cs.model.per_kernel();
+                seconds += self.cs.times[c] * self.cs.model.per_kernel();
             }
             if stored {
                 match self.kernel(c) {
                     None => return Bound::Impossible,
-                    Some(s) => seconds += s,
+                    Some(s) => seconds += self.cs.times[c] * s,
                 }
             }
         }

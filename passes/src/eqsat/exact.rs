@@ -36,6 +36,8 @@ pub struct Exact {
     pub proven: bool,
     /// Partial programs that were looked at.
     pub looked_at: usize,
+    /// Seconds that any program costs at least; `None` where the e-graph is too large to tell.
+    pub bound: Option<f64>,
 }
 
 /// The cheapest program for some results, at most as dear as one that was found.
@@ -43,21 +45,20 @@ pub struct Exact {
 /// `programs` limits the partial programs that are looked at; 0 is as many as take about a minute.
 pub fn exact(cs: &Classes, settling: &Settling, found: &Plan, roots: &[At], programs: usize) -> Exact {
     let seconds = Draft::new(cs, settling, found, roots).cost();
-    let unproven = |looked_at| Exact {
+    let as_found = |bound: Option<f64>| Exact {
         plan: found.clone(),
         seconds,
-        proven: false,
-        looked_at,
+        proven: bound.is_some_and(|b| b >= seconds - LEAST),
+        looked_at: 0,
+        bound,
     };
     let Some(mut shares) = Shares::new(cs, settling, found, roots) else {
-        return unproven(0);
+        return as_found(None);
     };
     let bound = shares.improve(roots);
-    if bound >= seconds - LEAST {
-        return Exact {
-            proven: true,
-            ..unproven(0)
-        };
+    let unsearched = as_found(Some(bound));
+    if unsearched.proven {
+        return unsearched;
     }
     let most = match programs {
         0 => PROGRAMS.min(STEPS / shares.relaxed.steps.len().max(1)),
@@ -75,10 +76,12 @@ pub fn exact(cs: &Classes, settling: &Settling, found: &Plan, roots: &[At], prog
         left: most,
     };
     solver.branch();
+    let proven = solver.left > 0;
     Exact {
-        proven: solver.left > 0,
+        proven,
         looked_at: most - solver.left,
         seconds: solver.best,
+        bound: Some(if proven { bound.max(solver.best - LEAST) } else { bound }),
         plan: solver.plan.unwrap_or_else(|| found.clone()),
     }
 }
@@ -260,9 +263,9 @@ impl Solver<'_> {
                 }
             }
             if choice.part.is_some_and(|p| p.role.is_step()) {
-                seconds += self.cs.model.kernel(choice.work.compute, choice.work.memory);
+                seconds += self.cs.times[c] * self.cs.model.kernel(choice.work.compute, choice.work.memory);
             } else if stored {
-                seconds += self.kernel(c, k)?;
+                seconds += self.cs.times[c] * self.kernel(c, k)?;
             }
         }
         Some(seconds)

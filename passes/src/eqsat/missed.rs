@@ -79,7 +79,8 @@ pub fn missed(cs: &Classes, roots: &[At], search: &mut Search, name: &dyn Fn(At)
         out.push(Missed {
             nodes: (name(c), name(reader)),
             why,
-            at_stake: cs.traffic[c] * (1 + readers[c].len()) as f64 + cs.model.per_kernel(),
+            at_stake: cs.times[c] * (cs.traffic[c] + cs.model.per_kernel())
+                + cs.traffic[c] * readers[c].iter().map(|&r| cs.times[r]).sum::<f64>(),
         });
     }
     out.sort_by(|a, b| b.at_stake.total_cmp(&a.at_stake));

@@ -63,6 +63,7 @@ use cost::CostModel;
 pub use decision::{Alternative, Decide, Decided, Decision};
 use decision::{Alternatives, To};
 use egg::Language;
+use exact::Exact;
 use extract::{At, Choice, Classes, Settling};
 pub use plan::Plan;
 pub use quality::{Extract, Quality};
@@ -190,7 +191,8 @@ impl EqSat {
             message,
         };
         let mut built = build::build(&folded.graph).map_err(fail)?;
-        if !folded.is_sound(&built.same) {
+        if let Some(why) = folded.obstacle(&built.same) {
+            cx.remarks.push(format!("eqsat: not folded: {why}"));
             return Ok(None);
         }
         built.batches = cost::batches(folded.source);
@@ -409,17 +411,14 @@ impl Choices {
         source: &Graph,
         search: &mut Search,
         settling: &Settling,
-        exact: Option<(bool, usize)>,
+        exact: Option<Exact>,
         cx: &Context,
     ) -> (Option<Quality>, Vec<missed::Missed>) {
         let missed = match cx.judge {
             true => missed::missed(&self.classes, &self.roots, search, &|c| self.origin(source, c)),
             false => vec![],
         };
-        let quality = (cx.judge || exact.is_some()).then(|| Quality {
-            exact,
-            ..self.quality(search, settling, &self.names(source))
-        });
+        let quality = (cx.judge || exact.is_some()).then(|| self.quality(search, settling, exact, &self.names(source)));
         (quality, missed)
     }
 
@@ -492,11 +491,7 @@ impl Choices {
     }
 
     /// A program as it is to be chosen, and what branch and bound did where it ran.
-    fn extracted<'a>(
-        &'a self,
-        settling: &'a Settling,
-        how: Extract,
-    ) -> Result<(Search<'a>, Option<(bool, usize)>), String> {
+    fn extracted<'a>(&'a self, settling: &'a Settling, how: Extract) -> Result<(Search<'a>, Option<Exact>), String> {
         let (cs, roots) = (&self.classes, &self.roots[..]);
         Ok(match how {
             Extract::Greedy => {
@@ -507,13 +502,19 @@ impl Choices {
             Extract::Exact => {
                 let exact = exact::exact(cs, settling, &self.searched(settling)?.plan(), roots, 0);
                 let search = Search::new(cs, settling, &exact.plan, roots);
-                (search, Some((exact.proven, exact.looked_at)))
+                (search, Some(exact))
             }
         })
     }
 
-    /// How good a program is.
-    fn quality(&self, search: &mut Search, settling: &Settling, names: &[Option<String>]) -> Quality {
+    /// How good a program is, and what branch and bound knows of it, where it ran.
+    fn quality(
+        &self,
+        search: &mut Search,
+        settling: &Settling,
+        exact: Option<Exact>,
+        names: &[Option<String>],
+    ) -> Quality {
         let mut open = Alternatives::default();
         self.explore(search, names, &mut open);
         let each = |a: Alternative| {
@@ -523,8 +524,11 @@ impl Choices {
         let others = open.sorted().into_iter().filter_map(each);
         Quality {
             seconds: search.cost(),
-            bound: bound::lower_bound(&self.classes, settling, &search.plan(), &self.roots),
-            exact: None,
+            bound: match &exact {
+                Some(e) => e.bound,
+                None => bound::lower_bound(&self.classes, settling, &search.plan(), &self.roots),
+            },
+            exact: exact.map(|e| (e.proven, e.looked_at)),
             runner_up: others.min_by(|a, b| a.1.total_cmp(&b.1)),
         }
     }

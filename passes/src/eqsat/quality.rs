@@ -8,6 +8,7 @@
 //! anew.
 
 use super::decision::Decision;
+use super::draft::LEAST;
 use std::fmt;
 use std::str::FromStr;
 
@@ -83,10 +84,8 @@ impl fmt::Display for Quality {
             Some((false, n)) => write!(f, "; stopped at the limit of {n} partial programs: one may be cheaper")?,
             None => {}
         }
-        // Sums of the same terms differ by the order in which they were added.
-        const EQUAL: f64 = 1e-12;
         match &self.runner_up {
-            Some((decision, more)) if *more < EQUAL => write!(f, "; another of the same cost: {decision}"),
+            Some((decision, more)) if *more < LEAST => write!(f, "; another of the same cost: {decision}"),
             Some((decision, more)) => write!(f, "; runner-up {:+.6} ms: {decision}", more * 1e3),
             None => Ok(()),
         }

@@ -11,19 +11,26 @@
 //! %3 = f(%2, c)                                                                     %5 = f(%4, c)
 //! ```
 //!
-//! Why that is sound: a program for the first layer computes it for all inputs, and the others are that layer with other
-//! constants, of which rules know types, and the elements of those that are one number or as large as a matrix in a rule; these are
-//! equal. Rules know too which small constants equal each other, which has to hold alike ([`Folded::is_sound`]).
+//! Why that is sound: whatever rules find equal holds for all values of leaves, and the others are the first layer with other
+//! leaves, so it holds there as well. It takes three things:
+//!
+//! - Of constants rules know types, and the elements of those that are one number or as large as a matrix in a rule; these are
+//!   equal in all layers ([`chains`]).
+//! - Rules know too which small constants equal each other, which has to be so in every layer ([`Folded::obstacle`]).
+//! - What a layer reads from outside stays what it is when the leaves become those of another layer: it is not made of a leaf that
+//!   differs. Otherwise it may be found equal to a value in the layer, and be computed again with other leaves (the same).
 
 mod chains;
 mod unrolled;
 
+use super::lang::Term;
 use super::rules::RuleSet;
-use brolga_ir::graph::Input;
+use brolga_ir::graph::{Input, ValueInfo};
 use brolga_ir::{Def, Graph, Node, NodeError, Value};
 use chains::Chain;
 use rustc_hash::FxHashMap;
 use std::fmt;
+use unrolled::{Chains, Leaves};
 pub(super) use unrolled::{Leaf, Unrolled};
 
 /// What an input of the folded graph stands for that the graph does not have.
@@ -191,22 +198,64 @@ impl Folder<'_> {
 }
 
 impl Folded<'_> {
-    /// True when constants that are equal in a first layer are so in the others: `same` tells of each constant the first that
-    /// equals it.
-    pub fn is_sound(&self, same: &[u32]) -> bool {
+    /// Why one layer may not stand for the others, if so: `same` tells of each constant the first that equals it.
+    pub fn obstacle(&self, same: &[u32]) -> Option<String> {
+        let named = |n: u32| &self.source.nodes[self.nodes[n as usize] as usize].origin;
+        if let Some(c) = self.unlike(same) {
+            let read = |node: &Node| node.inputs.iter().any(|&v| self.graph.def(v) == Def::Const(c));
+            let reader = (0..).zip(&self.graph.nodes).find(|(_, node)| read(node));
+            let reader = reader.map_or(String::new(), |(n, _)| format!(" of {:?}", named(n)));
+            return Some(format!("a constant{reader} equals another one in one layer only"));
+        }
+        let n = self.mixed(same)?;
+        Some(format!(
+            "{:?} reads what is made outside of the layers of a leaf that is another one in each",
+            named(n)
+        ))
+    }
+
+    /// A constant that equals another one in a first layer, but not so in every other one.
+    fn unlike(&self, same: &[u32]) -> Option<u32> {
         let constant = |c: u32| &self.source.constants[c as usize];
         let mut layers = self.chains.iter().flat_map(|c| &c.layers);
-        layers.all(|layer| {
+        layers.find_map(|layer| {
             let mut found: FxHashMap<u32, u32> = FxHashMap::default();
-            let mut all = same.iter().zip(&self.constants);
-            all.all(|(&first, c)| match layer.constants.get(c) {
-                Some(&d) => {
+            let mut all = (0..).zip(same.iter().zip(&self.constants));
+            let unlike = |&(_, (&first, c)): &(u32, (&u32, &u32))| {
+                layer.constants.get(c).is_some_and(|&d| {
                     let e = *found.entry(first).or_insert(d);
-                    e == d || constant(e) == constant(d)
-                }
-                None => true,
-            })
+                    e != d && constant(e) != constant(d)
+                })
+            };
+            all.find(unlike).map(|(i, _)| i)
         })
+    }
+
+    /// An operation of a layer that reads what another operation outside makes of a leaf that differs between the layers.
+    fn mixed(&self, same: &[u32]) -> Option<u32> {
+        let leaves = Leaves::new(self, same);
+        // The chains whose leaves a value is made of.
+        let leaf = |v: &ValueInfo| match v.def {
+            Def::Const(c) => leaves.differs(&Term::Const(same[c as usize])),
+            Def::Input(i) => leaves.differs(&Term::Input(i)),
+            Def::Node(..) => 0,
+        };
+        let mut made_of: Vec<Chains> = self.graph.values.iter().map(leaf).collect();
+        let chain = |n: u32| self.owner.get(&self.nodes[n as usize]).map(|o| o.0);
+        for (n, node) in (0..).zip(&self.graph.nodes) {
+            let own = chain(n);
+            let outside = |v: Value| matches!(self.graph.def(v), Def::Node(m, _) if chain(m) != own);
+            let mut all = 0;
+            for &v in &node.inputs {
+                let made_of = made_of[v.0 as usize];
+                if own.is_some_and(|j| made_of >> j & 1 == 1) && outside(v) {
+                    return Some(n);
+                }
+                all |= made_of;
+            }
+            node.outputs.iter().for_each(|o| made_of[o.0 as usize] = all);
+        }
+        None
     }
 }
 

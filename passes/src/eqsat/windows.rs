@@ -189,7 +189,8 @@ pub fn taps_around(a: &[Arg]) -> Option<Attr> {
     let (dilations, wide, narrow) = (a[0].ints()?, a[1].dims()?, a[2].dims()?);
     let taps = |i: usize| {
         let apart = (&wide[i] - &narrow[i]).as_const()?;
-        (apart >= 0 && apart % dilations[i] == 0).then(|| Dim::Const(apart / dilations[i]))
+        let whole = apart >= 0 && apart.checked_rem(dilations[i])? == 0;
+        whole.then(|| Dim::Const(apart / dilations[i]))
     };
     let fits = [wide.len(), narrow.len()] == [dilations.len(); 2];
     let all: Option<Vec<Dim>> = (0..dilations.len()).filter(|_| fits).map(taps).collect();

@@ -7,7 +7,7 @@
 //! Without them a class that is needed by either e-node of another, but through different classes, would have its cost shared out among
 //! those, of which a program has one. Only the nearest are kept: to know fewer makes a bound lower, not wrong.
 
-use super::{Operand, Relaxed, Step};
+use super::{Operand, Relaxed, SAME, Step};
 use crate::eqsat::extract::{At, Classes};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -20,13 +20,12 @@ const SWEEPS: usize = 100;
 /// States in memory, sorted by how near they are; `None` for a state that nothing gives so far, of which all is a landmark.
 type Landmarks = Option<Vec<u32>>;
 
-/// Lets every class pay for what all of its e-nodes need, and tells which edges go around others: of each implied edge, the payer and those
-/// that are below it, whom it relieves.
+/// Lets every class pay for what all of its e-nodes need.
 pub(super) fn imply(r: &mut Relaxed, cs: &Classes, mut edge: impl FnMut(&mut Relaxed, At, u32) -> u32) {
     let of = all(r, cs);
     let mut by_class: FxHashMap<At, Vec<u32>> = FxHashMap::default();
     for (i, step) in (0..).zip(&r.steps) {
-        if step.choice != u32::MAX && !cs.constant[step.class] {
+        if step.choice != SAME && !cs.constant[step.class] {
             by_class.entry(step.class).or_default().push(i);
         }
     }

@@ -9,7 +9,7 @@ use brolga_ir::{Def, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// A set of chains.
-type Chains = u64;
+pub(super) type Chains = u64;
 
 /// Chains that are told apart.
 pub(super) const MOST: usize = Chains::BITS as usize;
@@ -26,7 +26,7 @@ pub(crate) enum Leaf {
 }
 
 /// A folded graph's leaves in an e-graph.
-struct Leaves<'f> {
+pub(super) struct Leaves<'f> {
     folded: &'f Folded<'f>,
     /// By chain, for constants of the folded graph that its first layer reads: which of the source's. Of equal ones the first
     /// stands for all.
@@ -34,7 +34,7 @@ struct Leaves<'f> {
 }
 
 impl<'f> Leaves<'f> {
-    fn new(folded: &'f Folded<'f>, same: &[u32]) -> Leaves<'f> {
+    pub fn new(folded: &'f Folded<'f>, same: &[u32]) -> Leaves<'f> {
         let of = |chain: &super::Chain| {
             let pairs = same.iter().zip(&folded.constants);
             let read = pairs.filter(|(_, c)| chain.layers[0].constants.contains_key(c));
@@ -47,7 +47,7 @@ impl<'f> Leaves<'f> {
     }
 
     /// The chains in whose layers a leaf differs.
-    fn differs(&self, term: &Term) -> Chains {
+    pub fn differs(&self, term: &Term) -> Chains {
         let mut out = 0;
         for (j, chain) in self.folded.chains.iter().enumerate() {
             let differs = match term {
