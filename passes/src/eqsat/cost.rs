@@ -213,16 +213,25 @@ impl CostModel {
                 } else {
                     out.dtype
                 };
-                let peak = match TileKind::of([types[0].dtype, types[1].dtype, sum]) {
-                    Some(TileKind::U8I8) => self.cost.tile_flops * self.cost.byte_tiles,
+                let kind = TileKind::of([types[0].dtype, types[1].dtype, sum]);
+                let bytes = kind == Some(TileKind::U8I8);
+                let peak = match kind {
+                    Some(_) if bytes => self.cost.tile_flops * self.cost.byte_tiles,
                     Some(_) => self.cost.tile_flops,
                     None => self.cost.vector_flops / 2.0,
                 };
                 let window = c.window(op, types);
-                let share = window.map_or(self.cost.contraction, |w| self.share(w));
+                // Bytes that no tile takes are loaded one by one.
+                let apart = self.cost.window_first / self.cost.byte_tiles;
+                let share = match window {
+                    Some(w) if bytes && w.padded => apart,
+                    Some(w) => self.share(w),
+                    None => self.cost.contraction,
+                };
+                let guarded = if bytes { apart / share } else { self.cost.guarded };
                 Work {
                     compute: 2.0 * n * self.extent(&c.depth(op, types)) / (peak * share),
-                    windowed: window.map(|_| self.cost.guarded),
+                    windowed: window.map(|_| guarded),
                     ..Work::default()
                 }
             }

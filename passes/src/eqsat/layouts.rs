@@ -18,6 +18,7 @@ use super::cost::{self, CostModel, channels_last, varying};
 use super::decision::{self, Alternative, Alternatives, Decided, Decision, To};
 use crate::decompose::decompose_where;
 use crate::lower::kernel::{self, Lowered, in_memory, stored};
+use crate::schedule::contraction::multiplied;
 use brolga_ir::index::{Ix, Term, Var};
 use brolga_ir::ops::{Channels, Role, WindowShape};
 use brolga_ir::structured::{IterKind, Place, Read, Stage};
@@ -549,9 +550,9 @@ impl Chooser {
         let mut sum: f64 = k.operands.last().filter(copied).map_or(0.0, copying);
         for (i, (s, first)) in k.stages.iter().enumerate() {
             let Some(v) = along(s).or(whole) else { continue };
-            let product = i == 0 && s.reads.len() == 2 && s.combine.is_some() && s.body.insts.len() == 1;
-            match k.heavy {
-                Some((seconds, w)) if product => sum += self.product(k, (s, *first), v, seconds, w),
+            let product = (i == 0 && s.combine.is_some()).then(|| multiplied(&s.body)).flatten();
+            match (k.heavy, product) {
+                (Some((seconds, w)), Some(dtype)) => sum += self.product(k, (s, *first), v, seconds, w, dtype),
                 _ => {
                     sum += (0..s.reads.len())
                         .map(|r| self.read(k, (s, *first), (i, r), v))
@@ -584,7 +585,15 @@ impl Chooser {
     }
 
     /// What a contraction or convolution loses whose result is contiguous along a variable.
-    fn product(&self, k: &Kernel, (s, first): (&Stage, usize), v: Var, seconds: f64, w: Option<WindowShape>) -> f64 {
+    fn product(
+        &self,
+        k: &Kernel,
+        (s, first): (&Stage, usize),
+        v: Var,
+        seconds: f64,
+        w: Option<WindowShape>,
+        dtype: DType,
+    ) -> f64 {
         let mut steps = (0..s.reads.len()).map(|r| self.step(k, (0, r), v));
         let (Some(Some((a, x))), Some(Some((b, y)))) = (steps.next(), steps.next()) else {
             return 0.0;
@@ -599,47 +608,78 @@ impl Chooser {
             // Columns of the operand that moves, packed; ahead, where it is constant.
             (false, true) | (true, false) => {
                 let (at, left, right) = if is(&x, 0) { (0, a, b) } else { (1, b, a) };
-                let summed: SmallVec<[usize; 4]> = (0..s.dims.len()).filter(|&d| !s.dims[d].extent.is(1)).collect();
-                let taps = w.is_some() && summed.len() > 1;
-                let slow = || seconds * (self.cost.contraction / self.cost.channels_first - 1.0);
-                let packing = match (varies(right), taps) {
-                    (false, _) => 0.0,
-                    (true, true) => slow(),
-                    (true, false) => 2.0 * self.model.traffic(&right.1),
-                };
-                // The other one is read in place: along the innermost sum, and in few strides.
-                let inner = summed.last().map(|&d| Var((first + d) as u32));
-                let along = inner.and_then(|v| self.step(k, (0, at), v)?.1);
-                let strides = match along {
-                    Some(d) if d.is(1) => 0.0,
-                    _ if !varies(left) || inner.is_none() => 0.0,
-                    _ if summed.len() > MOST_STRIDES => slow(),
-                    _ => self.cost.strided * self.model.traffic(&left.1),
-                };
-                let ragged = match TileKind::of([left.1.dtype, right.1.dtype, DType::I32]) {
-                    Some(kind) => seconds * self.ragged(k, (s, first), at, kind.interleave()),
-                    None => 0.0,
-                };
-                packing + strides + ragged
+                let kind = |l: &(Value, Type), r: &(Value, Type)| TileKind::of([l.1.dtype, r.1.dtype, dtype]);
+                match (kind(left, right), kind(right, left)) {
+                    // Tiles take these operands the other way round only: their columns are apart in the result.
+                    (None, Some(kind)) => {
+                        let result = &k.operands.last().expect("a result").1;
+                        let apart = self.cost.strided * self.model.traffic(result);
+                        apart + self.tile(k, (s, first), (1 - at, right, left), kind, seconds, w)
+                    }
+                    (kind, _) => {
+                        let kind = kind.unwrap_or(TileKind::F32);
+                        self.tile(k, (s, first), (at, left, right), kind, seconds, w)
+                    }
+                }
             }
         }
     }
 
-    /// What a contraction of groups of steps loses, of what it takes, where those that lie side by side in its left operand are no
-    /// whole number of groups: a step behind them takes as long as a group.
-    fn ragged(&self, k: &Kernel, (s, first): (&Stage, usize), left: usize, group: i64) -> f64 {
+    /// What a contraction loses on tiles whose left operand is that of a read, and whose columns are those of the right one.
+    fn tile(
+        &self,
+        k: &Kernel,
+        (s, first): (&Stage, usize),
+        (at, left, right): (usize, &(Value, Type), &(Value, Type)),
+        kind: TileKind,
+        seconds: f64,
+        w: Option<WindowShape>,
+    ) -> f64 {
+        let varies = |o: &(Value, Type)| self.varies[o.0.0 as usize];
+        let summed: SmallVec<[usize; 4]> = (0..s.dims.len()).filter(|&d| !s.dims[d].extent.is(1)).collect();
+        let taps = w.is_some() && summed.len() > 1;
+        let faster = if kind == TileKind::U8I8 {
+            self.cost.byte_tiles
+        } else {
+            1.0
+        };
+        let slow = || seconds * (faster * self.cost.contraction / self.cost.channels_first - 1.0);
+        let packing = match (varies(right), taps) {
+            (false, _) => 0.0,
+            (true, true) => slow(),
+            (true, false) => 2.0 * self.model.traffic(&right.1),
+        };
+        // The other one is read in place: along the innermost sum, and in few strides.
+        let group = kind.interleave();
+        let inner = summed.last().map(|&d| Var((first + d) as u32));
+        let along = inner.and_then(|v| self.step(k, (0, at), v)?.1);
+        let strides = match along {
+            _ if summed.len() > MOST_STRIDES && varies(left) => slow(),
+            _ if group > 1 => match self.run(k, (s, first), at) {
+                // Steps are taken side by side.
+                Some(1) if !summed.is_empty() => slow(),
+                Some(run) => seconds * (((run / group + run % group) * group) as f64 / run as f64 - 1.0),
+                None => 0.0,
+            },
+            Some(d) if d.is(1) => 0.0,
+            _ if !varies(left) || inner.is_none() => 0.0,
+            _ => self.cost.strided * self.model.traffic(&left.1),
+        };
+        packing + strides
+    }
+
+    /// How many summed elements lie side by side in an operand; `None` where a symbol says so. Of groups of steps that are left behind whole
+    /// ones, each step takes as long as a group.
+    fn run(&self, k: &Kernel, (s, first): (&Stage, usize), read: usize) -> Option<i64> {
         let mut open: Vec<usize> = (0..s.dims.len())
             .filter(|&d| s.dims[d].kind == IterKind::Reduction && !s.dims[d].extent.is(1))
             .collect();
-        let stride = |d: usize| self.step(k, (0, left), Var((first + d) as u32))?.1;
+        let stride = |d: usize| self.step(k, (0, read), Var((first + d) as u32))?.1;
         let mut run = 1;
         while let Some(at) = open.iter().position(|&d| stride(d).is_some_and(|by| by.is(run))) {
-            match s.dims[open.remove(at)].extent.as_const() {
-                Some(n) => run *= n,
-                None => return 0.0,
-            }
+            run *= s.dims[open.remove(at)].extent.as_const()?;
         }
-        ((run / group + run % group) * group) as f64 / run as f64 - 1.0
+        Some(run)
     }
 
     /// What a window loses that is read against the order, of what it takes.

@@ -71,7 +71,7 @@ pub fn reads_behind(_: &EGraph, a: &[Arg]) -> Option<bool> {
     Some(read(a, axis)?.0 >= a[4].shape()?.get(axis)?.as_const()?)
 }
 
-/// Whether a stream is constant, and loaded, moved or put beside others in all of its terms: nothing is computed in the last step to it.
+/// Whether a stream is constant, and loaded, moved or put beside others in the last step to it.
 pub fn is_stored(eg: &EGraph, a: &[Arg]) -> Option<bool> {
     let s = a[0].stream()?;
     let moved = |t: &Term| match t {

@@ -38,7 +38,7 @@ predicates! {
     "is-constant" (Stream) [Asks::Constant] Profit "no input is needed to compute the stream" |_, a| Some(a[0].stream()?.constant);
     "is-fixed" (Stream) [Asks::Constant] Profit "no element of an input is needed to compute the stream: a constant, or one moved or spread"
         is_fixed;
-    "is-stored" (Stream) [Asks::Constant] Profit "the stream is a constant of the model, moved or beside others: no arithmetic makes it" parts::is_stored;
+    "is-stored" (Stream) [Asks::Constant] Profit "the stream is constant, and loaded, moved or put beside others in the last step to it" parts::is_stored;
     "is-number" (Stream) [Asks::Number] Profit "the stream is one known value everywhere" |_, a| Some(a[0].stream()?.splat.is_some());
     "is-splat" (Stream Num) [Asks::ThisNumber] "the stream is this number, rounded to its dtype, everywhere" |_, a| {
         let s = a[0].stream()?;

@@ -4,10 +4,10 @@
 //! dimensions sort themselves by which operand they move; what the kind of machine asks beyond that (contiguous panels, dtypes,
 //! wide tiles) its own tiler says.
 
-use super::flat::{Flat, FlatRead, FlatStage, Target};
+use super::flat::{Flat, FlatRead, Target};
 use brolga_ir::index::{Bound, Ix, Var};
 use brolga_ir::loops::Buf;
-use brolga_ir::scalar::{Inst, Prim, V};
+use brolga_ir::scalar::{Body, Inst, Prim, V};
 use brolga_ir::structured::{Combine, IterKind};
 use brolga_ir::{DType, Dim};
 
@@ -104,7 +104,7 @@ impl<'f> Contraction<'f> {
         if s.scan || s.scatter || s.dims.is_empty() || s.dims.iter().any(|(_, d)| d.kind != IterKind::Reduction) {
             return fail("the first stage does more than to reduce, or does not");
         }
-        let Some(sum) = multiplied(s) else {
+        let Some(sum) = multiplied(&s.body) else {
             return fail("the first stage's values are no product of two values that are read");
         };
         if !s.combine.as_ref().is_some_and(is_sum) {
@@ -142,8 +142,7 @@ impl<'f> Contraction<'f> {
 }
 
 /// The dtype of the product of two values that are the inputs, or conversions of them that lose nothing.
-pub fn multiplied(s: &FlatStage) -> Option<DType> {
-    let body = &s.body;
+pub fn multiplied(body: &Body) -> Option<DType> {
     let [out] = body.outputs[..] else { return None };
     let dtype = body.dtype(out);
     let source = |v: V| match body.inst(v) {

@@ -23,7 +23,7 @@
 
 pub mod apply;
 pub mod choose;
-mod contraction;
+pub(crate) mod contraction;
 mod cpu;
 pub mod flat;
 pub mod genes;

@@ -6,7 +6,7 @@ use crate::eqsat::check::instance::Prepared;
 use crate::eqsat::check::prove::prove;
 use crate::eqsat::check::{Effort, Report, hunt};
 use crate::eqsat::embedded;
-use crate::eqsat::rules::{Allowance, Law, Rule, RuleSet};
+use crate::eqsat::rules::{Law, Rule, RuleSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -58,6 +58,7 @@ fn fate(rule: &Rule, mutant: &Mutant) -> Fate {
     };
     let changed = &set.rules[0];
     let efforts = if mutant.profit { &EFFORTS[..1] } else { &EFFORTS[..] };
+    let mut fate = Fate::Survives;
     for &effort in efforts {
         let mut report = Report::new(changed);
         let mut same = true;
@@ -68,15 +69,15 @@ fn fate(rule: &Rule, mutant: &Mutant) -> Fate {
             known
         };
         let (_, failure) = hunt(changed, law(changed), SEED, effort, &mut report, &mut known);
-        match report.accepted {
+        fate = match report.accepted {
             _ if failure.is_some() && prove(changed).is_some() => return Fate::Proved,
             _ if failure.is_some() => return Fate::Caught,
-            0 => return Fate::Vacuous,
-            _ if same => return Fate::Same,
-            _ => {}
-        }
+            0 => Fate::Vacuous,
+            _ if same => Fate::Same,
+            _ => Fate::Survives,
+        };
     }
-    Fate::Survives
+    fate
 }
 
 /// Whether what a changed rule makes in an instance of its left side is what the rule itself makes.
@@ -147,10 +148,7 @@ fn what_changes_the_meaning_of_a_rule_is_caught() {
         let name = format!("{}: {}", rule.name, mutant.what);
         let listed = answered.remove(&*name).is_some();
         match fate {
-            // What constants are taken to be is the only thing that a rule may ask of what is about profit.
-            Fate::Caught if mutant.profit && !rule.allows.contains(&Allowance::FiniteWeights) => {
-                problems.push(format!("is not about profit only: {name}"));
-            }
+            Fate::Caught if mutant.profit => problems.push(format!("is not about profit only: {name}")),
             Fate::Proved => problems.push(format!("is proved, and wrong: {name}")),
             Fate::Survives if !listed && !mutant.profit => problems.push(format!("survives: {name}")),
             _ => {}

@@ -316,6 +316,7 @@ fn a_solver_says_the_same() {
     for name in PROVED.into_iter().chain(RESHAPED) {
         let q = of_embedded(name);
         let Some(answers) = answers(&q) else {
+            assert!(std::env::var_os("CI").is_none(), "z3 is not installed");
             eprintln!("z3 is not installed: nothing was asked");
             return;
         };
