@@ -12,7 +12,7 @@ use crate::{Error, Result, host, source, tensors};
 use brolga_abi::{Dim as AbiDim, Input, Meta, Output};
 use brolga_ir::CpuTarget;
 use brolga_ir::program::{Alias, Program, Slot, SlotId, Storage};
-use brolga_ir::{Constant, Dim, Graph, NodeError, Target};
+use brolga_ir::{Constant, Dim, Graph, NodeError, Symbol, Target, Type};
 use brolga_passes::schedule::Sources;
 use std::fmt;
 use std::path::Path;
@@ -325,28 +325,41 @@ fn describe(program: &Program, options: &Options, constants: &Constants) -> Resu
 
 /// What a program says of its inputs.
 pub(crate) fn inputs(program: &Program) -> Result<Vec<Input>> {
-    let symbol = |s: &brolga_ir::Symbol| program.symbols.iter().position(|x| x == s);
-    let wrong = |source| Error::Lower {
-        model: program.name.clone(),
-        source,
-    };
-    let mut inputs = vec![];
-    for (name, slot) in &program.inputs {
-        let ty = &program.slot(*slot).ty;
+    let typed = program
+        .inputs
+        .iter()
+        .map(|(name, slot)| (&**name, &program.slot(*slot).ty));
+    ports(&program.name, &program.symbols, typed)
+}
+
+/// What the program of a graph says of its inputs.
+///
+/// # Errors
+/// When an extent is neither a number nor a symbol.
+pub fn graph_inputs(g: &Graph) -> Result<Vec<Input>> {
+    ports(&g.name, &g.symbols, g.inputs.iter().map(|i| (&*i.name, g.ty(i.value))))
+}
+
+fn ports<'a>(model: &str, symbols: &[Symbol], inputs: impl Iterator<Item = (&'a str, &'a Type)>) -> Result<Vec<Input>> {
+    let symbol = |s: &Symbol| symbols.iter().position(|x| x == s);
+    let one = |(name, ty): (&str, &Type)| {
         let dim = |d: &Dim| match (d.as_const(), d.as_symbol().and_then(symbol)) {
             (Some(n), _) => Ok(AbiDim::Const(n)),
             (None, Some(s)) => Ok(AbiDim::Symbol(s as u32)),
-            (None, None) => Err(wrong(NodeError {
-                node: String::new(),
-                message: format!("input `{name}` has the extent {d}, expected a number or a symbol"),
-            })),
+            (None, None) => Err(Error::Lower {
+                model: model.to_owned(),
+                source: NodeError {
+                    node: String::new(),
+                    message: format!("input `{name}` has the extent {d}, expected a number or a symbol"),
+                },
+            }),
         };
-        inputs.push(Input {
-            name: name.clone(),
+        Ok(Input {
+            name: name.to_owned(),
             dtype: tensors::abi_dtype(ty.dtype),
             dims: ty.shape.iter().map(dim).collect::<Result<_>>()?,
             default: None,
-        });
-    }
-    Ok(inputs)
+        })
+    };
+    inputs.map(one).collect()
 }

@@ -11,7 +11,7 @@
 mod choose;
 mod format;
 
-use crate::{Error, Result};
+use crate::{Error, Result, source};
 use brolga_ir::ops::Role;
 use brolga_passes::eqsat::Kept;
 use brolga_passes::eqsat::extract::Choice;
@@ -112,7 +112,7 @@ fn data(kept: &Kept, data: &Data) -> Vec<(String, String)> {
 /// # Errors
 /// When the file cannot be read, is not of the format, names a node or class that is not in it, or has no roots.
 pub fn read(path: &Path) -> Result<EGraph> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let text = source::text(path)?;
     let eg = EGraph::parse(&text)
         .map_err(|e| Error::file(path, format!("found no e-graph of the format of egraph-serialize: {e}")))?;
     if eg.roots.is_empty() {

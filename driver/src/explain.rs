@@ -77,7 +77,18 @@ impl Explained {
             .filter(|&n| is(&self.graph.nodes[n]))
             .collect();
         if found.is_empty() {
-            let meant = near(wanted, self.graph.nodes.iter().map(|n| &*n.origin));
+            let mut known: Vec<&str> = self
+                .graph
+                .nodes
+                .iter()
+                .map(|n| &*n.origin)
+                .filter(|n| !n.is_empty())
+                .collect();
+            known.dedup();
+            let meant = match near(wanted, known.iter().copied()) {
+                meant if meant.is_empty() => format!("; {}", some(&known)),
+                meant => meant,
+            };
             return Err(Error::Option(format!(
                 "{}: there is no node `{wanted}`{meant}",
                 self.graph.name
@@ -101,6 +112,20 @@ impl Explained {
                 false => format!("there is no rule `{name}`{meant}"),
             })
         })
+    }
+}
+
+/// The first few of a model's nodes, for who knows none.
+fn some(nodes: &[&str]) -> String {
+    const SOME: usize = 8;
+    let names: Vec<String> = nodes.iter().take(SOME).map(|n| format!("`{n}`")).collect();
+    match (names.join(", "), nodes.len()) {
+        (_, 0) => "its nodes have no names".to_owned(),
+        (names, n) if n > SOME => format!(
+            "it has {names} and {} more, which `brolga opt` prints behind @",
+            n - SOME
+        ),
+        (names, _) => format!("it has {names}"),
     }
 }
 

@@ -195,7 +195,7 @@ impl<'o> Walk<'o> {
                 _ => Ok(m),
             };
             self.module = ran.and_then(verified).map_err(|source| {
-                let kept = kept.filter(|_| !source.misplaced);
+                let kept = kept.filter(|_| !source.refused);
                 let write = |(folder, module): (&PathBuf, Module)| {
                     Reproducer::of(&passes[n..], &source.error.to_string(), options).write(folder, &module)
                 };

@@ -50,10 +50,12 @@
 //! Invariant: this is the only crate that knows all the others.
 
 pub mod ablate;
+pub mod aligned;
 mod archive;
 pub mod backend;
 pub mod bisect;
 pub mod cache;
+mod caught;
 pub mod compile;
 pub mod compression;
 #[cfg(feature = "cuda")]

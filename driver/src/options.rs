@@ -78,7 +78,7 @@ impl Disk {
 
 impl Files for Disk {
     fn read(&self, path: &str) -> Result<String, String> {
-        std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))
+        crate::source::text(path.as_ref()).map_err(|e| e.to_string())
     }
     fn verdicts(&self) -> Option<&dyn Verdicts> {
         self.verdicts.as_ref().map(|v| v as &dyn Verdicts)

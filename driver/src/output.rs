@@ -8,7 +8,7 @@ use crate::{Error, Result, archive};
 use brolga_abi::artefact::{OutputFile, Writer};
 use brolga_abi::{Entries, HeaderWeights, Kernel, Meta, header};
 use brolga_codegen::listing::Listing;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -156,7 +156,7 @@ impl Compiled {
             writer.weights(|out| joined.write(out))?;
             writer.commit()
         };
-        store().map_err(|e| Error::io(path, e))
+        store().map_err(|e| failed(path, e))
     }
 
     /// Its code as the program of this number of an artefact, and what it says of itself there.
@@ -221,7 +221,7 @@ impl Outputs {
             file.flush()?;
             Ok(file)
         };
-        let file = store().map_err(|e| Error::io(path, e))?;
+        let file = store().map_err(|e| failed(path, e))?;
         self.0.push((path.to_owned(), file));
         Ok(bytes.len() as u64)
     }
@@ -232,10 +232,31 @@ impl Outputs {
     /// When one cannot be.
     pub fn commit(self) -> Result<()> {
         for (path, file) in self.0 {
-            file.commit().map_err(|e| Error::io(&path, e))?;
+            file.commit().map_err(|e| failed(&path, e))?;
         }
         Ok(())
     }
+}
+
+/// Why a file cannot be written.
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    match path.parent() {
+        Some(folder) if e.kind() == ErrorKind::NotFound && !folder.as_os_str().is_empty() && !folder.exists() => {
+            Error::file(path, format!("there is no folder {} to write it to", folder.display()))
+        }
+        _ => Error::io(path, e),
+    }
+}
+
+/// Makes a folder that files are written to, and those that it is in.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|e| match path.is_file() {
+        true => Error::file(path, "it is a file, expected a folder, or a name that nothing has yet"),
+        false => Error::io(path, e),
+    })
 }
 
 /// Writes a file as [`OutputFile`] puts it there: complete or not at all.
@@ -248,7 +269,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<u64> {
         file.write_all(bytes)?;
         file.commit()
     };
-    store().map_err(|e| Error::io(path, e))
+    store().map_err(|e| failed(path, e))
 }
 
 fn link(object: &Path, library: &Path, triple: &str) -> Result<()> {

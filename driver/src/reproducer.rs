@@ -71,7 +71,7 @@ impl Reproducer {
         let (process, n) = (std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed));
         let file = format!("brolga-{model}-{}-{process}-{n}.txt", self.pass);
         let path = folder.join(file);
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        output::folder(folder)?;
         output::write(&path, format!("{}{before}", self.header()).as_bytes())?;
         Ok(path)
     }
@@ -103,7 +103,7 @@ impl Reproducer {
     /// # Errors
     /// When the file cannot be read, or is no reproducer.
     pub fn read(path: &Path) -> Result<Reproducer> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = source::text(path)?;
         let mut lines = text.lines();
         if lines.next() != Some(MAGIC) {
             let message = format!("found no reproducer, expected `{MAGIC}` in its first line");

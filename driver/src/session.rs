@@ -172,7 +172,7 @@ impl SessionOptions {
         compiled.timings.load = load;
         if let (Some(key), Some(file)) = (key, &file) {
             compiled.meta.key = key;
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+            crate::output::folder(folder)?;
             compiled.write_artefact(file)?;
         }
         compiled.session_with(self.threads, limit)

@@ -8,7 +8,7 @@ use brolga_frontend::safetensors::{self, Facts};
 use brolga_frontend::{gguf, mapped, onnx};
 use brolga_ir::{Graph, Source, plain};
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -78,8 +78,19 @@ pub fn model(path: &Path, options: &Options) -> Result<Module> {
     if kind(path)? != Kind::Program {
         return graph_for(path, options).map(Module::Tensor);
     }
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let text = text(path)?;
     parse(&text, path, options)
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// When it cannot be read, or is no text.
+pub fn text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        ErrorKind::InvalidData => Error::file(path, "it is no text: its bytes are not UTF-8"),
+        _ => Error::io(path, e),
+    })
 }
 
 /// The model of a printed text of any level; files that it names are looked for beside it. A tensor graph has the options'
@@ -136,7 +147,7 @@ pub fn graph_for(path: &Path, compile: &Options) -> Result<Graph> {
         }
         Kind::Folder => Ok(folder(path, compile)?.0),
         Kind::Text => {
-            let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+            let text = text(path)?;
             let graph = parse_graph(&text, path)?;
             as_declared(path, compile)?;
             levels::specialise(&graph, &compile.sizes)

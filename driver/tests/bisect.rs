@@ -2,11 +2,12 @@
 
 mod common;
 
-use brolga::bisect::{Against, Bisect, Found, Place, compiled};
+use brolga::bisect::{Against, Bisect, Cause, Found, Machine, Place, compiled};
 use brolga::ir::{Graph, NodeError, Number, Op, Tensor};
 use brolga::levels::Module;
 use brolga::passes::descend::Lower;
-use brolga::passes::pass::{Context, Pass, PassError, Setting, Settings, TensorPass};
+use brolga::passes::eqsat::EqSat;
+use brolga::passes::pass::{Context, NoFiles, Pass, PassError, Setting, Settings, TensorPass};
 use brolga::passes::registry::Registry;
 use brolga::reduce::Case;
 use brolga::{Options, npy};
@@ -63,6 +64,44 @@ impl Pass for WrongLower {
     }
 }
 
+/// The pass with rules, which is wrong where it folds layers.
+#[derive(Default)]
+struct WrongFolding {
+    given: Vec<(String, String)>,
+}
+
+impl Settings for WrongFolding {
+    const NAME: &'static str = EqSat::NAME;
+    const SUMMARY: &'static str = "is wrong";
+    const SETTINGS: &'static [Setting<WrongFolding>] = &[];
+
+    fn set_other(&mut self, name: &str, value: &str) -> Result<(), String> {
+        self.given.push((name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+    fn others(&self) -> Vec<String> {
+        self.given
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect()
+    }
+}
+
+impl TensorPass for WrongFolding {
+    fn rewrite(&self, g: &Graph, cx: &mut Context) -> Result<Graph, NodeError> {
+        let fail = |message| NodeError {
+            node: String::new(),
+            message,
+        };
+        let given = EqSat::with(&self.given, &NoFiles).map_err(fail)?;
+        let out = given.rewrite(g, cx)?;
+        match cx.remarks.iter().any(|r| r.starts_with("eqsat: folded: ")) {
+            true => mistaken(&out),
+            false => Ok(out),
+        }
+    }
+}
+
 /// A graph of many layers, in the middle of which is one `tanh`, called `the_tanh`.
 fn model(layers: usize) -> Graph {
     let mut text = "graph @deep(%0 x: f32[4, 8]) {\n  %1 = const f32[8, 8] splat 0.125\n".to_owned();
@@ -81,7 +120,11 @@ fn model(layers: usize) -> Graph {
         last = n + 2;
     }
     text += &format!("  return y = %{last}\n}}");
-    Graph::parse(&text, &|_| None).unwrap_or_else(|e| panic!("{e}"))
+    parsed(&text)
+}
+
+fn parsed(text: &str) -> Graph {
+    Graph::parse(text, &|_| None).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn case(layers: usize) -> Case {
@@ -89,6 +132,15 @@ fn case(layers: usize) -> Case {
     Case {
         graph: model(layers),
         inputs: Some(vec![Tensor::from_f32(&[4, 8], &numbers)]),
+    }
+}
+
+fn bisect<'a>(options: &'a Options, machine: Machine<'a>) -> Bisect<'a> {
+    Bisect {
+        options,
+        tolerance: 1e-4,
+        against: Against::Results,
+        machine,
     }
 }
 
@@ -121,12 +173,7 @@ fn a_fault_in_a_pass_is_found() {
         ..Options::default()
     };
     let machine = compiled(&options);
-    let (found, smallest) = found(&Bisect {
-        options: &options,
-        tolerance: 1e-4,
-        against: Against::Results,
-        machine: &machine,
-    });
+    let (found, smallest) = found(&bisect(&options, &machine));
     assert_eq!(
         found.place,
         Place::Pass {
@@ -134,9 +181,33 @@ fn a_fault_in_a_pass_is_found() {
             name: "planted".into()
         }
     );
-    assert_eq!(found.rewrite, None);
+    assert_eq!(found.cause, None);
     assert_eq!(names(&smallest.graph), ["tanh"]);
     assert_eq!(&*smallest.graph.nodes[0].origin, "the_tanh");
+}
+
+#[test]
+fn a_fault_in_folding_accuses_no_rewrite() {
+    let options = Options {
+        registry: Registry::default().with::<WrongFolding>(),
+        ..Options::default()
+    };
+    let machine = compiled(&options);
+    let search = bisect(&options, &machine);
+    let alike = Case {
+        graph: parsed(&model(6).to_string().replace("= relu(", "= tanh(")),
+        ..case(6)
+    };
+    let found = search.search(&alike).unwrap_or_else(|e| panic!("{e}"));
+    let found = found.expect("a fault is planted");
+    assert_eq!(found.place.to_string(), "pass `eqsat`");
+    assert_eq!(found.cause, Some(Cause::Folding));
+    // What is left still has layers to fold.
+    let smallest = search.smallest(alike, &found, &mut |_, _| Ok(()));
+    let (smallest, _) = smallest.unwrap_or_else(|e| panic!("{e}"));
+    let again = search.search(&smallest).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(again.expect("it shows it").cause, Some(Cause::Folding));
+    assert!(smallest.graph.nodes.len() > 1, "{}", smallest.graph);
 }
 
 #[test]
@@ -146,12 +217,7 @@ fn a_fault_in_lowering_is_found() {
         ..Options::default()
     };
     let machine = compiled(&options);
-    let (found, smallest) = found(&Bisect {
-        options: &options,
-        tolerance: 1e-4,
-        against: Against::Results,
-        machine: &machine,
-    });
+    let (found, smallest) = found(&bisect(&options, &machine));
     assert_eq!(found.place.to_string(), "pass `lower`");
     assert_eq!(names(&smallest.graph), ["tanh"]);
 }
@@ -170,12 +236,7 @@ fn a_fault_in_code_generation_is_found() {
         }
         Ok(found)
     };
-    let (found, smallest) = found(&Bisect {
-        options: &options,
-        tolerance: 1e-4,
-        against: Against::Results,
-        machine: &machine,
-    });
+    let (found, smallest) = found(&bisect(&options, &machine));
     assert_eq!(found.place, Place::Code);
     assert_eq!(names(&smallest.graph), ["tanh"]);
 }
@@ -201,12 +262,7 @@ fn a_pass_that_fails_is_found_too() {
         ..Options::default()
     };
     let machine = compiled(&options);
-    let (found, smallest) = found(&Bisect {
-        options: &options,
-        tolerance: 1e-4,
-        against: Against::Results,
-        machine: &machine,
-    });
+    let (found, smallest) = found(&bisect(&options, &machine));
     assert_eq!(found.place.to_string(), "pass `planted`");
     assert_eq!(found.apart.to_string(), "panicked: planted");
     assert_eq!(names(&smallest.graph), ["tanh"]);
@@ -216,12 +272,7 @@ fn a_pass_that_fails_is_found_too() {
 fn code_that_panics_is_a_fault_too() {
     let options = Options::default();
     let machine = |_: &Module, _: &[Tensor]| panic!("planted");
-    let search = Bisect {
-        options: &options,
-        tolerance: 1e-4,
-        against: Against::Results,
-        machine: &machine,
-    };
+    let search = bisect(&options, &machine);
     let found = search
         .search(&case(2))
         .unwrap_or_else(|e| panic!("{e}"))

@@ -128,13 +128,65 @@ fn each_kind_of_failure_writes_a_file_that_replays() {
 }
 
 #[test]
-fn a_misplaced_pass_is_no_failure_of_its_own() {
+fn what_is_refused_is_no_failure() {
     let dir = tempfile::tempdir().expect("there is room for temporary files");
-    let e = Walk::new(graph(), &options(dir.path(), "schedule"))
-        .err()
-        .expect("it is misplaced");
-    assert!(e.to_string().ends_with("passes that lower it come first"), "{e}");
-    assert_eq!(common::files(dir.path()), [""; 0]);
+    let at = |name: &str| dir.path().join(name);
+    let lowered = "canonicalize,eqsat,lower,bufferize,choose";
+    std::fs::write(at("g.txt"), GRAPH).expect("a file is written");
+    let kernels = common::ok(
+        dir.path(),
+        &["opt", "g.txt", "--passes", lowered, "--target", "x86-64-v3"],
+    )
+    .out;
+    assert!(kernels.contains("points{along=0, "), "{kernels}");
+    let illegal = kernels.replace("points{along=0, ", "points{along=7, ");
+    std::fs::write(at("kernels.txt"), illegal).expect("a file is written");
+    let wrong = "rule wrong [exact]\n  (relu ?x) => (cast f64 ?x)\n";
+    std::fs::write(at("wrong.rules"), wrong).expect("a file is written");
+    let (alias, gpu) = ("bufferize{alias=x=z}", ["--target", "sm_80"]);
+    for (args, said) in [
+        (
+            &["opt", "g.txt", "--passes", "schedule"][..],
+            "passes that lower it come first",
+        ),
+        (
+            &["opt", "g.txt", "--passes", "specialise{n=3}"],
+            "there is no symbolic dimension `n`",
+        ),
+        (
+            &["opt", "g.txt", "--passes", &format!("eqsat,lower,{alias}")],
+            "there is no such output",
+        ),
+        (
+            &["compile", "g.txt", "-o", "g.o", "--alias", "z=y"],
+            "there is no such input",
+        ),
+        (
+            &[&["emit", "g.txt", "--stage", "ptx", "--alias", "x=y"], &gpu[..]].concat(),
+            "give no aliases",
+        ),
+        (
+            &["opt", "g.txt", "--passes", "lower"],
+            "a graph is lowered after `eqsat`",
+        ),
+        (
+            &["opt", "g.txt", "--add-rules", "wrong.rules", "--unchecked-rules"],
+            "rule `wrong`",
+        ),
+        (
+            &["opt", "kernels.txt", "--passes", "schedule", "--target", "x86-64-v3"],
+            "its schedule is not legal",
+        ),
+    ] {
+        let ran = brolga(dir.path(), &[args, &["--crash-reproducer", "left"]].concat());
+        assert_eq!(ran.status, 2, "{args:?}");
+        assert!(
+            ran.err.contains(said) && !ran.err.contains("replay with"),
+            "{args:?}: {}",
+            ran.err
+        );
+    }
+    assert_eq!(common::files(dir.path()), ["g.txt", "kernels.txt", "wrong.rules"]);
 }
 
 #[test]

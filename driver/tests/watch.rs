@@ -21,6 +21,60 @@ fn graph() -> tempfile::TempDir {
     dir
 }
 
+/// Commands that run passes in a way of their own have nothing to show of them, and say so.
+#[test]
+fn what_cannot_be_shown_is_refused() {
+    let dir = graph();
+    for command in [
+        &["explain", "g.txt"][..],
+        &["equal", "g.txt", "g.txt"],
+        &["why-not", "add-zero", "g.txt", "sum"],
+        &["bisect", "g.txt"],
+        &["fuzz", "--models", "1"],
+        &["emit", "g.txt", "--stage", "egraph", "--rounds", "rounds"],
+    ] {
+        for option in [
+            &["--print-ir-before", "all"][..],
+            &["--print-ir-after", "all"],
+            &["--print-ir-after-change"],
+            &["--time-passes"],
+            &["--pass-stats"],
+            &["--remarks"],
+        ] {
+            let args = [command, option].concat();
+            let ran = brolga(dir.path(), &args);
+            assert_eq!(ran.status, 2, "{args:?}: {}", ran.out);
+            assert!(ran.err.contains(option[0]), "{args:?}: {}", ran.err);
+        }
+    }
+    assert_eq!(common::files(dir.path()), ["g.txt"]);
+}
+
+#[test]
+fn passes_on_the_way_to_an_e_graph_are_shown() {
+    let dir = graph();
+    let show = [
+        "--print-ir-after",
+        "canonicalize",
+        "--time-passes",
+        "--pass-stats",
+        "--remarks",
+    ];
+    let err = ok(
+        dir.path(),
+        &[&["emit", "g.txt", "--stage", "egraph"][..], &show].concat(),
+    )
+    .err;
+    for said in [
+        "// after canonicalize\n",
+        "what passes took",
+        "what passes counted",
+        "note: eqsat: ",
+    ] {
+        assert!(err.contains(said), "`{said}` is not in {err}");
+    }
+}
+
 #[test]
 fn ir_is_printed_before_and_after_the_passes_that_are_named() {
     let dir = graph();

@@ -439,3 +439,91 @@ fn files_of_arrays_say_what_they_hold() {
     .expect("a file is written");
     fails(dir.path(), &["run", "m.onnx", "--input", "x=x.pb"], &["input `x`"]);
 }
+
+/// Commands that look at the optimiser: each mistake is told with its place and a way out, and leaves nothing behind.
+#[test]
+fn mistakes_about_the_optimiser_are_told() {
+    const GRAPH: &str =
+        "graph @m(%0 x: f32[4]) {\n  %1 = relu(%0) @\"first\"\n  %2 = add(%1, %1) @\"sum\"\n  return y = %2\n}\n";
+    const RULE: &str = "rule relu-abs [exact]\n  (relu ?x) => (abs ?x)\n";
+    let dir = folder();
+    let given: [(&str, &[u8]); 5] = [
+        ("m.txt", GRAPH.as_bytes()),
+        ("cut.txt", &GRAPH.as_bytes()[..60]),
+        ("empty", b""),
+        ("garbage", b"\xff\xfe\x00\x80"),
+        ("w.rules", RULE.as_bytes()),
+    ];
+    for (name, bytes) in given {
+        std::fs::write(dir.path().join(name), bytes).expect("a file is written");
+    }
+    let before = files(dir.path());
+    for (args, said) in [
+        // Models.
+        (&["explain", "none.txt"][..], &["none.txt: No such file"][..]),
+        (&["why-not", "mul-one", "cut.txt", "first"], &["cut.txt:3:11"]),
+        (&["equal", "m.txt", "empty"], &["empty: ", "it is empty"]),
+        (&["bisect", "garbage"], &["garbage: not an ONNX model"]),
+        (&["reduce", "empty", "--test", "true"], &["it is empty"]),
+        (&["ablate", "w.rules"], &["w.rules: ", "it looks like text"]),
+        (&["opt", "-"], &["<stdin>:1:1"]),
+        // What is read beside them.
+        (&["extract", "garbage"], &["garbage: it is no text"]),
+        (&["extract", "empty"], &["empty: found no e-graph", "line 1"]),
+        (&["check-proof", "garbage"], &["garbage: it is no text"]),
+        (&["check-proof", "m.txt"], &["m.txt: it claims nothing", "--proof"]),
+        (&["verify-rules", "garbage"], &["garbage: it is no text"]),
+        (&["verify-rules", "empty"], &["empty: it has no rules"]),
+        (
+            &["verify-rules", "m.txt"],
+            &["m.txt:1:1: found `graph`, expected `rule`"],
+        ),
+        (&["opt", "m.txt", "--add-rules", "garbage"], &["garbage: it is no text"]),
+        // Names.
+        (&["explain", "m.txt", "frist"], &["did you mean `first`?"]),
+        (&["explain", "m.txt", "zzz"], &["no node `zzz`; it has `first`, `sum`"]),
+        (&["why-not", "mul-oen", "m.txt", "sum"], &["did you mean `mul-one`?"]),
+        (&["verify-rules", "--rule", "mul-oen"], &["did you mean `mul-one`?"]),
+        (
+            &["opt", "m.txt", "--rules", "exakt"],
+            &["exakt: ", "did you mean `exact`?"],
+        ),
+        (
+            &["opt", "m.txt", "--rules", "all,-algebar"],
+            &["did you mean `algebra`?"],
+        ),
+        (&["fuzz"], &["--seconds <N>|--models <N>"]),
+        (
+            &["bisect", "m.txt", "--crash-reproducer", "r"],
+            &["leave out --crash-reproducer"],
+        ),
+        // Places.
+        (
+            &["opt", "m.txt", "-o", "no/cut.txt"],
+            &["there is no folder no to write it to"],
+        ),
+        (&["explain", "m.txt", "--proof", "no/p"], &["there is no folder no"]),
+        (
+            &["emit", "m.txt", "--stage", "egraph", "--rounds", "empty"],
+            &["empty: it is a file"],
+        ),
+        (
+            &["fuzz", "--models", "1", "--findings", "empty"],
+            &["empty: it is a file"],
+        ),
+        (
+            &["verify-rules", "w.rules", "--write", "empty"],
+            &["empty: it is a file"],
+        ),
+    ] {
+        fails(dir.path(), args, said);
+    }
+    assert_eq!(files(dir.path()), before);
+    // What was measured is told although the plot cannot be drawn.
+    let out = fails(
+        dir.path(),
+        &["ablate", "m.txt", "--no-measure", "--plot", "no/a.svg"],
+        &["there is no folder no"],
+    );
+    assert!(out.contains("-algebra"), "{out}");
+}

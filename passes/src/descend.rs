@@ -11,6 +11,7 @@ use crate::module::{Level, Module};
 use crate::pass::{Context, Pass, PassError, Setting, Settings};
 use crate::schedule::{Machine, chosen, to_loops_with_sources};
 use crate::{lower, memory};
+use brolga_ir::ops::Role;
 use brolga_ir::program::Storage;
 
 /// `lower`: a graph whose kernels are chosen becomes structured kernels.
@@ -39,8 +40,12 @@ impl Pass for Lower {
         let Module::Tensor(g) = &m else {
             return Err(PassError::level(Lower::NAME, Level::Tensor, &m));
         };
-        let fail = |error| PassError::at(Lower::NAME, error);
-        let program = lower::to_structured(g).map_err(fail)?;
+        // Where nothing is stored, kernels are not chosen yet.
+        let is_early = g.nodes.iter().all(|n| !matches!(n.op.role(), Role::Store));
+        let program = lower::to_structured(g).map_err(|e| PassError {
+            refused: is_early,
+            ..PassError::at(Lower::NAME, e)
+        })?;
         cx.counts.add("kernels", program.kernels.len());
         Ok(Module::Structured(program))
     }
@@ -106,7 +111,10 @@ impl Pass for ScheduleKernels {
             return Err(PassError::level(ScheduleKernels::NAME, Level::Structured, &m));
         };
         let loops = to_loops_with_sources(s, &Machine::of(&cx.target));
-        let (program, sources) = loops.map_err(|e| PassError::new(ScheduleKernels::NAME, e))?;
+        let (program, sources) = loops.map_err(|e| PassError {
+            refused: e.given,
+            ..PassError::new(ScheduleKernels::NAME, e.message)
+        })?;
         cx.sources = Some(sources);
         cx.counts.add("kernels scheduled", program.kernels.len());
         Ok(Module::Loops(program))
@@ -138,7 +146,8 @@ impl Pass for PlanMemory {
     fn run(&self, m: Module, cx: &mut Context) -> Result<Module, PassError> {
         match m {
             Module::Loops(mut p) if p.arena.is_none() => {
-                memory::plan(&mut p).map_err(|e| PassError::new(PlanMemory::NAME, e))?;
+                // All that can be wrong is that the model is too large.
+                memory::plan(&mut p).map_err(|e| PassError::new(PlanMemory::NAME, e).refused())?;
                 let temporaries = p.slots.iter().filter(|s| matches!(s.storage, Storage::Temp(_)));
                 cx.counts.add("temporaries placed", temporaries.count());
                 Ok(Module::Loops(p))

@@ -37,6 +37,8 @@ pub struct Context {
     pub egraph: Option<Kept>,
     /// The last rewrite by a rule, of the pass that rewrote last.
     pub rewrite: Option<NamedRewrite>,
+    /// Whether the error that a pass over graphs is about to give is a refusal, see [`Context::refuse`].
+    pub refused: bool,
 }
 
 impl Context {
@@ -55,7 +57,14 @@ impl Context {
             keep: None,
             egraph: None,
             rewrite: None,
+            refused: false,
         }
+    }
+
+    /// The error of a pass over graphs whose options do not fit the model, with which nothing is wrong: see [`PassError::refused`].
+    pub fn refuse(&mut self, error: NodeError) -> NodeError {
+        self.refused = true;
+        error
     }
 }
 
@@ -97,8 +106,9 @@ pub struct PassError {
     pub pass: &'static str,
     /// The error, with the model node where there is one.
     pub error: NodeError,
-    /// Whether the pass was only asked for at the wrong place of a pipeline.
-    pub misplaced: bool,
+    /// Whether what was asked of the pass is refused: it is at the wrong place of a pipeline, or its options do not fit the model. Then nothing
+    /// is wrong with the pass.
+    pub refused: bool,
 }
 
 impl PassError {
@@ -107,7 +117,7 @@ impl PassError {
         PassError {
             pass,
             error,
-            misplaced: false,
+            refused: false,
         }
     }
 
@@ -115,6 +125,11 @@ impl PassError {
     pub fn new(pass: &'static str, message: impl Into<String>) -> PassError {
         let (node, message) = (String::new(), message.into());
         PassError::at(pass, NodeError { node, message })
+    }
+
+    /// The same, of what was asked for and cannot be.
+    pub fn refused(self) -> PassError {
+        PassError { refused: true, ..self }
     }
 
     /// A module of a level that the pass does not take.
@@ -125,10 +140,7 @@ impl PassError {
         } else {
             "levels go down only"
         };
-        PassError {
-            misplaced: true,
-            ..PassError::new(pass, format!("found {found}, expected {wanted}: {way}"))
-        }
+        PassError::new(pass, format!("found {found}, expected {wanted}: {way}")).refused()
     }
 }
 
@@ -274,8 +286,10 @@ impl<T: TensorPass> Pass for T {
         let Module::Tensor(g) = m else {
             return Err(PassError::level(T::NAME, Level::Tensor, &m));
         };
-        let fail = |error| PassError::at(T::NAME, error);
-        Ok(Module::Tensor(through(self, &g, cx).map_err(fail)?))
+        through(self, &g, cx).map(Module::Tensor).map_err(|error| PassError {
+            refused: std::mem::take(&mut cx.refused),
+            ..PassError::at(T::NAME, error)
+        })
     }
 }
 

@@ -34,8 +34,8 @@ impl Settings for Specialise {
 }
 
 impl TensorPass for Specialise {
-    fn rewrite(&self, g: &Graph, _: &mut Context) -> Result<Graph, NodeError> {
-        specialise(g, &self.sizes)
+    fn rewrite(&self, g: &Graph, cx: &mut Context) -> Result<Graph, NodeError> {
+        specialise(g, &self.sizes).map_err(|e| cx.refuse(e))
     }
     /// Sizes are put into regions where they stand, since not every region has every symbol.
     fn enters_regions(&self) -> bool {

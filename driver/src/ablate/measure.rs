@@ -7,6 +7,9 @@
 //! k-th largest of n values lies the median of what they are drawn from with a probability that the binomial distribution of n throws of a coin
 //! tells, whatever the distribution of the values. k is the largest for which it is at least [`CONFIDENCE`]; of fewer than six values it is 1, and
 //! the probability is less.
+//!
+//! An interval is about one program. Which of many programs are faster is another question: of twenty that are not, one seems so at 95 %. It is
+//! answered by the sign test ([`Measured::faster`]), corrected for how often it is asked ([`holm`]).
 
 use crate::random::Random;
 use crate::{Result, Session};
@@ -76,6 +79,37 @@ fn rank(n: usize) -> (usize, f64) {
     (best.0, best.1.max(0.0))
 }
 
+/// Which of some hypotheses are rejected, by their p-values, so that with a probability of [`CONFIDENCE`] none of them is true (Holm, "A simple
+/// sequentially rejective multiple test procedure", 1979).
+pub fn holm(values: &[f64]) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut rejected = vec![false; values.len()];
+    for (left, i) in (1..=values.len()).rev().zip(order) {
+        if values[i] > (1.0 - CONFIDENCE) / left as f64 {
+            break;
+        }
+        rejected[i] = true;
+    }
+    rejected
+}
+
+/// The rounds that it takes for one of so many hypotheses to be rejected first, whatever they gave.
+pub fn rounds_to_tell(hypotheses: usize) -> usize {
+    (hypotheses as f64 / (1.0 - CONFIDENCE)).log2().ceil() as usize
+}
+
+/// The probability of at least k heads in n throws of a coin.
+fn heads(k: usize, n: usize) -> f64 {
+    let mut exactly = 0.5f64.powi(n as i32);
+    let mut sum = exactly;
+    for heads in (k..n).rev() {
+        exactly *= (heads + 1) as f64 / (n - heads) as f64;
+        sum += exactly;
+    }
+    sum.min(1.0)
+}
+
 /// How long programs are timed.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -141,15 +175,23 @@ impl Measured {
 
     /// The time of a program over that of the first one.
     pub fn ratio(&self, program: usize) -> Option<Interval> {
-        let ratios: Vec<f64> = (self.times[program].iter().zip(&self.times[0]))
-            .map(|(t, all)| t / all.max(f64::MIN_POSITIVE))
-            .collect();
-        Interval::of(&ratios)
+        Interval::of(&self.ratios(program))
+    }
+
+    /// The p-value of the hypothesis that the median of a program's time over that of the first one is `ratio` or more (sign test).
+    pub fn faster(&self, program: usize, ratio: f64) -> f64 {
+        let ratios = self.ratios(program);
+        heads(ratios.iter().filter(|r| **r < ratio).count(), ratios.len())
+    }
+
+    fn ratios(&self, program: usize) -> Vec<f64> {
+        let rounds = self.times[program].iter().zip(&self.times[0]);
+        rounds.map(|(t, all)| t / all.max(f64::MIN_POSITIVE)).collect()
     }
 }
 
 /// The numbers below n in some order (Fisher and Yates).
-fn shuffled(n: usize, random: &mut Random) -> Vec<usize> {
+pub(super) fn shuffled(n: usize, random: &mut Random) -> Vec<usize> {
     let mut all: Vec<usize> = (0..n).collect();
     for i in (1..n).rev() {
         let j = (random.unit() * (i + 1) as f64) as usize;
@@ -199,6 +241,57 @@ mod tests {
         let share = (0..TRIALS).filter(hit).count() as f64 / TRIALS as f64;
         let said = rank(25).1;
         assert!((share - said).abs() < 0.01, "{share}, expected {said}");
+    }
+
+    #[test]
+    fn coins_fall_as_the_binomial_distribution_says() {
+        for (k, n, p) in [
+            (0, 7, 1.0),
+            (7, 7, 1.0 / 128.0),
+            (6, 7, 8.0 / 128.0),
+            (9, 10, 11.0 / 1024.0),
+            (0, 0, 1.0),
+        ] {
+            assert!((heads(k, n) - p).abs() < 1e-12, "{k} of {n}: {}", heads(k, n));
+        }
+        assert!((heads(501, MOST_ROUNDS) - 0.4874).abs() < 1e-4);
+    }
+
+    #[test]
+    fn holms_procedure_goes_down_step_by_step() {
+        assert_eq!(holm(&[0.01, 0.04, 0.03, 0.005]), [true, false, false, true]);
+        // The last would do by itself, and so would the second.
+        assert_eq!(holm(&[0.02, 0.024, 0.049]), [false; 3]);
+        assert_eq!(holm(&[0.01, 0.024, 0.049]), [true; 3]);
+        assert_eq!(holm(&[]), [false; 0]);
+        for hypotheses in [1, 2, 20, 300] {
+            let n = rounds_to_tell(hypotheses);
+            let tells = |n: usize| {
+                let mut values = vec![1.0; hypotheses];
+                values[0] = heads(n, n);
+                holm(&values)[0]
+            };
+            assert!(tells(n) && !tells(n - 1), "{hypotheses} hypotheses, {n} rounds");
+        }
+    }
+
+    #[test]
+    fn of_many_programs_that_are_alike_hardly_ever_one_is_called_faster() {
+        const TRIALS: usize = 2_000;
+        let mut random = Random::new(5);
+        let mut draw = |n: usize| -> Vec<f64> { (0..n).map(|_| 1.0 + random.unit()).collect() };
+        let (mut by_itself, mut corrected) = (0, 0);
+        for _ in 0..TRIALS {
+            let measured = Measured {
+                times: (0..21).map(|_| draw(15)).collect(),
+                outputs: vec![],
+            };
+            let values: Vec<f64> = (1..21).map(|p| measured.faster(p, 1.0)).collect();
+            by_itself += usize::from(values.iter().any(|p| *p <= 1.0 - CONFIDENCE));
+            corrected += usize::from(holm(&values).contains(&true));
+        }
+        assert!(by_itself > TRIALS / 5, "{by_itself} of {TRIALS}");
+        assert!(corrected as f64 <= 0.05 * TRIALS as f64, "{corrected} of {TRIALS}");
     }
 
     #[test]

@@ -8,13 +8,14 @@ pub mod plot;
 
 use crate::levels::{self, Module, Walk};
 use crate::options::Options;
+use crate::random::Random;
 use crate::{Error, Result, Session};
 use brolga_ir::Graph;
 use brolga_passes::eqsat::account::{Account, account};
 use brolga_passes::eqsat::rules::Rule;
 use brolga_passes::eqsat::saturate::Effect;
 use brolga_passes::eqsat::{Rules, Selection};
-use measure::Interval;
+use measure::{Interval, shuffled};
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
@@ -177,16 +178,17 @@ impl Ablation {
         self.firsts.iter().map(|&v| &self.variants[v])
     }
 
-    /// Seconds that the passes take for each variant, in turn, with their intervals.
+    /// Seconds that the passes take for each variant, in turn, with their intervals; the order in a round comes from a seed.
     ///
     /// # Errors
     /// When a pass fails.
-    pub fn passes(&self) -> Result<Vec<Interval>> {
+    pub fn passes(&self, seed: u64) -> Result<Vec<Interval>> {
+        let mut random = Random::new(seed);
         let mut times = vec![vec![]; self.variants.len()];
         for _ in 0..PASSES {
-            for (v, times) in self.variants.iter().zip(&mut times) {
-                let walk = Walk::new(Module::Tensor(self.graph.clone()), &v.options)?;
-                times.push(walk.optimise.as_secs_f64());
+            for v in shuffled(self.variants.len(), &mut random) {
+                let walk = Walk::new(Module::Tensor(self.graph.clone()), &self.variants[v].options)?;
+                times[v].push(walk.optimise.as_secs_f64());
             }
         }
         Ok(times.iter().filter_map(|t| Interval::of(t)).collect())

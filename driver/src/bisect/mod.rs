@@ -3,26 +3,29 @@
 //! Every level has an interpreter; that of the imported graph says what is right. Between two passes one of which is the first whose module
 //! gives something else, a binary search needs a few runs. Machine code is last: where the program's interpreter is right still, its
 //! making is what is wrong. A pass with rules is run again with fewer and fewer rewrites (`eqsat{rewrites=N}`, as LLVM's
-//! `-opt-bisect-limit`). In the end the model is cut down ([`crate::reduce`]) to what shows the same.
+//! `-opt-bisect-limit`); where it folds repeated layers, first without that. In the end the model is cut down ([`crate::reduce`]) to what shows the same.
 //!
 //! Invariant: what is found is shown, not inferred: the module before the pass (with one rewrite less) is right, and that behind it wrong. With
 //! several faults at once it is one of them.
 
+mod cause;
 mod difference;
 mod trace;
 
+use crate::caught::caught;
 use crate::compile::compile_module;
 use crate::levels::Module;
 use crate::options::Options;
 use crate::reduce::{Better, Case, Tried, reduce};
-use crate::reproducer::panic_message;
 use crate::{Error, Result, tensors};
 use brolga_ir::{Graph, NodeError, Tensor, program};
-use brolga_passes::eqsat::{EqSat, NamedRewrite};
+use brolga_passes::eqsat::EqSat;
 use brolga_passes::pass::Settings;
+use cause::fired;
+pub use cause::{Cause, WrongRewrite};
 pub use difference::{Apart, apart};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use trace::{Trace, Traced, trace};
+use std::str::FromStr;
+use trace::{Traced, trace};
 
 /// What runs a planned program as machine code, with a thread: gives its results.
 pub type Machine<'a> = &'a (dyn Fn(&Module, &[Tensor]) -> Result<Vec<Tensor>> + Sync);
@@ -63,6 +66,18 @@ pub enum Against {
     Values,
 }
 
+impl FromStr for Against {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Against, String> {
+        match text {
+            "results" => Ok(Against::Results),
+            "values" => Ok(Against::Values),
+            _ => Err("expected results or values".into()),
+        }
+    }
+}
+
 /// Where results became wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Place {
@@ -86,17 +101,6 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// The first rewrite that makes results wrong.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WrongRewrite {
-    /// Its number, from 1: with `rewrites=` one less, results are right.
-    pub number: usize,
-    /// How many the pass applies without a limit.
-    pub of: usize,
-    /// Its rule, and the model nodes that it rewrites.
-    pub rewrite: NamedRewrite,
-}
-
 /// What was looked at.
 #[derive(Clone, Debug)]
 pub struct Looked {
@@ -115,8 +119,8 @@ pub struct Found {
     pub apart: Apart,
     /// Everything that was looked at, in the order of passes.
     pub looked: Vec<Looked>,
-    /// For a pass that rewrites by rules, where it is a rewrite that is wrong.
-    pub rewrite: Option<WrongRewrite>,
+    /// For a pass that rewrites by rules: what of it, where that was found.
+    pub cause: Option<Cause>,
 }
 
 impl Bisect<'_> {
@@ -195,7 +199,7 @@ impl Bisect<'_> {
         Ok(Some(Found {
             place: run.place(wrong),
             apart: apart.expect("it was looked at"),
-            rewrite: if is_rules { self.rewrite(run, wrong)? } else { None },
+            cause: if is_rules { self.cause(run, wrong) } else { None },
             looked: looked
                 .into_iter()
                 .map(|(k, apart)| Looked {
@@ -230,61 +234,17 @@ impl Bisect<'_> {
                 return Ok(false);
             }
             let is_right = |k: usize| run.apart(k).is_within(self.tolerance);
-            let fired = || run.traced.steps.get(k).is_none_or(|t| self.fired(t, found));
-            Ok(!is_right(k) && fired() && (k == 0 || is_right(k - 1)))
-        };
-        catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Ok(false))
-    }
-
-    /// Whether the rule that was found was applied, where one was.
-    fn fired(&self, t: &Trace, found: &Found) -> bool {
-        let rule = found.rewrite.as_ref().map(|r| format!("rule {}", r.rewrite.rule));
-        rule.is_none_or(|rule| t.counts.get(&rule) > 0)
-    }
-
-    /// The first rewrite of a pass that makes results wrong; `None` where they are wrong without any.
-    fn rewrite(&self, run: &Run, wrong: usize) -> Result<Option<WrongRewrite>> {
-        let steps = &run.traced.steps;
-        let last = &steps[wrong];
-        let from = match wrong.checked_sub(1) {
-            Some(before) => steps[before].module.clone(),
-            None => Module::Tensor(run.graph.clone()),
-        };
-        let limited = |n: usize| {
-            let given = last
-                .options
-                .split(' ')
-                .filter(|o| !o.is_empty() && !o.starts_with("rewrites="));
-            let all: Vec<String> = given.map(str::to_owned).chain([format!("rewrites={n}")]).collect();
-            let pipeline = format!("{}{{{}}}", last.name, all.join(" "));
-            let options = plain(self.options, Some(pipeline));
-            let mut walk = crate::levels::Walk::new(from.clone(), &options)?;
-            Ok::<_, Error>((walk.take_rewrite(), walk.module))
-        };
-        // Not as many as the pass counted: with a limit, repeated layers are rewritten one by one.
-        let of = limited(usize::MAX)?.0.map_or(0, |r| r.number);
-        let is_wrong = |n: usize| {
-            let (_, module) = limited(n)?;
-            Ok::<_, Error>(!run.off(interpreted(&module, run.inputs)).is_within(self.tolerance))
-        };
-        // Its results are wrong with all rewrites; without any, no rewrite is to blame.
-        if of == 0 || is_wrong(0)? {
-            return Ok(None);
-        }
-        let (mut right, mut wrong) = (0, of);
-        while right + 1 < wrong {
-            let middle = right + (wrong - right) / 2;
-            match is_wrong(middle)? {
-                true => wrong = middle,
-                false => right = middle,
+            if is_right(k) || (k > 0 && !is_right(k - 1)) {
+                return Ok(false);
             }
-        }
-        let rewrite = limited(wrong)?.0;
-        Ok(rewrite.map(|rewrite| WrongRewrite {
-            number: wrong,
-            of,
-            rewrite,
-        }))
+            match &found.cause {
+                _ if found.cause.is_some() && k >= run.traced.steps.len() => Ok(false),
+                Some(Cause::Rewrite(r)) => Ok(fired(&run.traced.steps[k], &r.rewrite.rule)),
+                Some(Cause::Folding) => Ok(self.is_folding(&run, k)),
+                None => Ok(true),
+            }
+        };
+        caught(attempt).unwrap_or(Ok(false))
     }
 }
 
@@ -330,8 +290,7 @@ impl Run<'_> {
 
     fn code(&self) -> Result<Vec<Tensor>, String> {
         let program = &self.traced.steps.last().expect("a graph is lowered by passes").module;
-        let run = || (self.machine)(program, self.inputs).map_err(|e| e.to_string());
-        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Err(panic_message(&*payload)))
+        caught(|| (self.machine)(program, self.inputs).map_err(|e| e.to_string())).unwrap_or_else(Err)
     }
 
     fn place(&self, k: usize) -> Place {
@@ -377,5 +336,5 @@ fn interpreted(module: &Module, inputs: &[Tensor]) -> Result<Vec<Tensor>, String
         Module::Structured(p) => program::interp::run(p, inputs).map_err(|e| e.to_string()),
         Module::Loops(p) => program::interp::run(p, inputs).map_err(|e| e.to_string()),
     };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Err(panic_message(&*payload)))
+    caught(run).unwrap_or_else(Err)
 }

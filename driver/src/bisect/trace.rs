@@ -1,13 +1,12 @@
 //! The modules behind every pass on the way from a graph to its program.
 
+use crate::caught::caught;
 use crate::instrument::{Instrument, Ran};
 use crate::levels::{Level, Module, Walk};
 use crate::options::Options;
-use crate::reproducer::panic_message;
 use crate::{Error, Result};
 use brolga_ir::Graph;
 use brolga_passes::pass::{Counts, Pass};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A pass that has run.
@@ -81,13 +80,13 @@ pub fn trace(g: &Graph, options: &Options) -> Result<Traced> {
             .down(Level::Program)
             .map(|_| ())
     };
-    let walked = catch_unwind(AssertUnwindSafe(walk));
+    let walked = caught(walk);
     let kept = std::mem::take(&mut *keep.kept());
     let failed = match walked {
         Ok(Ok(())) => None,
         Ok(Err(Error::Passes { source, .. })) => Some((source.pass.to_owned(), source.error.to_string())),
         Ok(Err(e)) => return Err(e),
-        Err(payload) => Some((kept.running, panic_message(&*payload))),
+        Err(panicked) => Some((kept.running, panicked)),
     };
     Ok(Traced {
         steps: kept.steps,

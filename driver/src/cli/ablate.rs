@@ -4,9 +4,10 @@ use super::compare::Comparison;
 use super::inputs::{InputArgs, Ports, threads};
 use super::run::tolerance;
 use super::{Failure, Outcome, ReadArgs, is_stdout, note, print, print_json, print_to, target, time, warning};
-use brolga::ablate::measure::{Budget, CONFIDENCE, Interval, MOST_ROUNDS, Measured};
+use brolga::ablate::measure::{Budget, Interval, MOST_ROUNDS, Measured, holm, rounds_to_tell};
 use brolga::ablate::plot::{Bar, Panel, svg};
 use brolga::ablate::{Ablation, By, Change, Variant};
+use brolga::aligned::aligned;
 use brolga::ir::{Target, plain};
 use brolga::passes::eqsat::rules::Rule;
 use brolga::{Options, Session, View, source, tensors};
@@ -23,8 +24,10 @@ const COSTS: f64 = 1.03;
 Rows: all rules; none (every operator is a kernel of its own); -THEME without a theme; THEME alone (with fusion, which cannot be off). A
 file of rules is a theme of its own. With --by rule, each rule that matches is left out in turn: of --add-rules where that is given, of all otherwise.
 Bytes and the predicted time are those of the cost model. Programs that are the same are compiled and timed once. Runs go in turn, in an
-order that the seed tells; a time is the median, `of all` the median of its ratios to that of all rules in the same round, with the interval
-of order statistics that holds the median with a probability of 95 % or more (less below 6 rounds). `passes` is the median of 5.
+order that the seed tells, another one in each round; a time is the median, `of all` the median of its ratios to that of all rules in the same
+round, with the interval of order statistics that holds the median with a probability of 95 % or more (less below 6 rounds). `passes` is the
+median of 5. Intervals are those of each row by itself: of twenty, one is expected to be wrong. What is said to cost something is corrected for
+that (sign tests, by Holm's procedure): with a probability of 95 % nothing of it is said wrongly.
 Exit status: 1 when results differ from those of all rules by more than --tolerance, 2 on any error.
 
 Examples:
@@ -107,13 +110,13 @@ impl Ablate {
         for model in &self.models {
             all.push(self.model(model, &options)?);
         }
-        if let Some(path) = &self.plot {
-            let panels: Vec<Panel> = all.iter().map(Found::panel).collect();
-            print_to(Some(path), &svg(&panels))?;
-        }
         match self.json {
             true => print_json(&all.iter().map(Found::json).collect())?,
             false => print(&all.iter().map(Found::text).collect::<Vec<_>>().join("\n"))?,
+        }
+        if let Some(path) = &self.plot {
+            let panels: Vec<Panel> = all.iter().map(Found::panel).collect();
+            print_to(Some(path), &svg(&panels))?;
         }
         let mut agree = true;
         for (found, times) in all.iter().filter_map(|f| Some((f, f.times.as_ref()?))) {
@@ -161,7 +164,7 @@ impl Ablate {
             .map(|s| (s.timings().compile() - s.timings().optimise).as_secs_f64());
         let below = below.collect();
         progress("timing the passes");
-        let passes = ablation.passes()?;
+        let passes = ablation.passes(self.seed)?;
         progress(&format!("timing {} programs in turn", sessions.len()));
         let all = &sessions[0];
         all.strings().scope(|| {
@@ -214,20 +217,39 @@ impl Found {
         }
     }
 
-    /// Without which parts of the rules a run is shorter by more than can be noise, and by how much.
-    fn costs(&self) -> Vec<(&str, Interval)> {
-        let cost = |v: &Variant| {
-            self.ratio(v)
-                .1
-                .filter(|i| i.confidence >= CONFIDENCE && i.high < 1.0 / COSTS)
-        };
-        let mut all = vec![];
+    /// The programs without a part of the rules, each once, with the first such part.
+    fn without(&self) -> Vec<(&str, usize)> {
+        let mut all: Vec<(&str, usize)> = vec![];
         for v in &self.ablation.variants {
-            if let (Change::Without(what), Some(i)) = (&v.change, cost(v)) {
-                all.push((what.as_str(), i));
+            if let Change::Without(what) = &v.change
+                && v.program > 0
+                && all.iter().all(|(_, p)| *p != v.program)
+            {
+                all.push((what, v.program));
             }
         }
         all
+    }
+
+    /// Without which parts of the rules a run is shorter by more than can be noise, and by how much.
+    fn costs(&self) -> Vec<(&str, Interval)> {
+        let Some(t) = &self.times else { return vec![] };
+        let all = self.without();
+        let values: Vec<f64> = all.iter().map(|(_, p)| t.measured.faster(*p, 1.0 / COSTS)).collect();
+        let costs = all.into_iter().zip(holm(&values)).filter(|(_, costs)| *costs);
+        costs
+            .filter_map(|((what, p), _)| Some((what, t.measured.ratio(p)?)))
+            .collect()
+    }
+
+    /// What is to be said of rounds that were too few to find a cost.
+    fn too_few(&self) -> Option<String> {
+        let (t, rows) = (self.times.as_ref()?, self.without().len());
+        let needed = rounds_to_tell(rows);
+        (rows > 0 && t.measured.rounds() < needed).then(|| {
+            let rounds = t.measured.rounds();
+            format!("{rounds} rounds are too few to tell what of {rows} programs costs something; give --rounds {needed} or more\n")
+        })
     }
 
     fn text(&self) -> String {
@@ -252,7 +274,10 @@ impl Found {
             );
         }
         out += "\n";
-        out += &columns(&[vec![head.into_iter().map(str::to_owned).collect()], rows].concat());
+        let rows = [vec![head.into_iter().map(str::to_owned).collect()], rows].concat();
+        for line in aligned(&rows, &|column| column > 0) {
+            out += &(line + "\n");
+        }
         for (what, i) in self.costs() {
             out += &format!(
                 "`{what}` costs more than {:.0} %: without it a run takes {:.3} of the time ({:.3} to {:.3})\n",
@@ -262,7 +287,7 @@ impl Found {
                 i.high
             );
         }
-        out
+        out + &self.too_few().unwrap_or_default()
     }
 
     fn row(&self, n: usize, v: &Variant) -> Vec<String> {
@@ -353,21 +378,6 @@ impl Found {
             bars: self.ablation.variants.iter().map(bar).collect(),
         }
     }
-}
-
-/// Rows of a table, the first column to the left and the others to the right.
-fn columns(rows: &[Vec<String>]) -> String {
-    let most = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max();
-    let widths: Vec<usize> = (0..most).filter_map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).enumerate().map(|(c, (s, &w))| match c {
-            0 => format!("{s:<w$}"),
-            _ => format!("{s:>w$}"),
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
 }
 
 fn rounds(text: &str) -> Result<usize, String> {

@@ -6,12 +6,12 @@ use brolga::ir::schedule::Schedule;
 use brolga::ir::{Symbol, Target};
 use brolga::kernels::Workload;
 use brolga::kernels::rig::Rig;
+use brolga::machine;
 use brolga::passes::cost::{self, Work};
 use brolga::passes::schedule::{Machine, choose, to_loops};
 use brolga::runtime::Pool;
 use brolga::source::{self, Kind};
 use brolga::tune::duel::quantile;
-use brolga::{Error, machine};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -88,7 +88,7 @@ impl Bench {
             return Err("at most two schedules are run in turn".into());
         }
         let (workload, own) = Workload::read(&self.kernel)?;
-        let text = std::fs::read_to_string(&self.kernel).map_err(|e| Error::io(&self.kernel, e))?;
+        let text = brolga::source::text(&self.kernel)?;
         let sizes = self.sizes(&workload, &text)?;
         let machine = Machine::of(&target);
         let mut schedules = vec![];

@@ -1,16 +1,17 @@
 //! `brolga bisect`: the first pass, and the first rewrite, that makes a model's results wrong, and the smallest model that shows it.
 
 use super::inputs::{InputArgs, Ports};
+use super::kept::Kept;
 use super::{CompileArgs, Failure, Outcome, note, print, print_json};
-use brolga::abi::{Dim as AbiDim, Input};
-use brolga::bisect::{self, Against, Found, Looked, Place};
+use brolga::abi::Input;
+use brolga::bisect::{self, Against, Cause, Found, Looked, Place, WrongRewrite};
+use brolga::compile::graph_inputs;
 use brolga::ir::{Graph, Strings, Tensor, plain};
 use brolga::levels::Module;
 use brolga::reduce::Case;
-use brolga::shell::quoted;
 use brolga::source::Kind;
-use brolga::{Error, npy, output, source, tensors};
-use clap::{Args, ValueEnum};
+use brolga::{Error, source};
+use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -37,9 +38,10 @@ pub struct Bisect {
     /// The largest error, over the largest magnitude of an output, that is right
     #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = super::run::tolerance)]
     tolerance: f64,
-    /// What the error of an output is measured against: its largest magnitude, or, where that is larger, that of all values of the model
+    /// What the error of an output is measured against: results (its largest magnitude) or values (that of all values of the model, where it
+    /// is larger)
     #[arg(long, value_name = "WHAT", default_value = "results")]
-    against: Measured,
+    against: Against,
     /// Where the smallest model is written; its inputs stand beside it, in a .npz file
     #[arg(short, long, value_name = "FILE", default_value = "bisected.txt")]
     output: PathBuf,
@@ -50,29 +52,13 @@ pub struct Bisect {
     compile: CompileArgs,
 }
 
-/// What errors are measured against.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Measured {
-    /// The largest magnitude of an output
-    Results,
-    /// That of all values
-    Values,
-}
-
-impl From<Measured> for Against {
-    fn from(m: Measured) -> Against {
-        match m {
-            Measured::Results => Against::Results,
-            Measured::Values => Against::Values,
-        }
-    }
-}
+/// The pass without the folding of repeated layers.
+const UNFOLDED: &str = "eqsat{fold=off}";
 
 impl Bisect {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let mut options = self.compile.options()?;
-        options.reproducers = None;
+        let mut options = self.compile.options_without_reproducers()?;
         if source::kind(&self.model)? == Kind::Folder {
             options.folder.with.extend(self.inputs.optional(&options.folder.with)?);
         }
@@ -90,14 +76,14 @@ impl Bisect {
         let search = bisect::Bisect {
             options,
             tolerance: self.tolerance,
-            against: self.against.into(),
+            against: self.against,
             machine: &machine,
         };
         let case = Case {
             graph,
             inputs: Some(inputs),
         };
-        let Some(found) = quietly(|| search.search(&case))? else {
+        let Some(found) = search.search(&case)? else {
             return match self.json {
                 true => print_json(&json!({"wrong": Value::Null, "tolerance": self.tolerance})),
                 false => print(&format!(
@@ -109,18 +95,17 @@ impl Bisect {
         if !self.json {
             print(&report(&found))?;
         }
-        self.keep(&case)?;
-        let (best, tried) = quietly(|| {
-            search.smallest(case, &found, &mut |case, tried| {
-                note(&format!(
-                    "{} still show it; {} candidates tested",
-                    nodes(case),
-                    tried.tested
-                ));
-                self.keep(case)
-            })
+        let kept = self.kept();
+        kept.write(&case, "")?;
+        let (best, tried) = search.smallest(case, &found, &mut |case, tried| {
+            note(&format!(
+                "{} still show it; {} candidates tested",
+                nodes(case),
+                tried.tested
+            ));
+            kept.write(case, "")
         })?;
-        let replay = self.replay();
+        let replay = kept.replay();
         if self.json {
             print_json(&json!({
                 "wrong": json_of(&found),
@@ -140,7 +125,7 @@ impl Bisect {
 
     /// The inputs of a graph, in its order.
     fn tensors(&self, graph: &Graph) -> Result<Vec<Tensor>, Failure> {
-        let inputs = ports(graph)?;
+        let inputs = graph_inputs(graph)?;
         let symbols: Vec<String> = graph.symbols.iter().map(|s| s.to_string()).collect();
         let default = |name: &str| {
             graph
@@ -169,29 +154,13 @@ impl Bisect {
         inputs.iter().map(of).collect()
     }
 
-    fn arrays(&self) -> PathBuf {
-        self.output.with_extension("npz")
-    }
-
-    /// Writes a case.
-    fn keep(&self, case: &Case) -> brolga::Result<()> {
-        output::write(&self.output, case.graph.to_string().as_bytes())?;
-        let names = case.graph.inputs.iter().map(|i| i.name.clone());
-        let arrays: Vec<(String, Tensor)> = names.zip(case.inputs.iter().flatten().cloned()).collect();
-        npy::write_npz(&self.arrays(), &arrays)
-    }
-
-    /// The command that shows it again, on what was written.
-    fn replay(&self) -> String {
-        let path = |p: &PathBuf| quoted(&p.display().to_string());
-        let mut words = vec!["brolga bisect".to_owned(), path(&self.output)];
-        words.push(format!("--inputs {}", path(&self.arrays())));
-        words.push(format!("--tolerance {}", self.tolerance));
-        if self.against == Measured::Values {
-            words.push("--against values".to_owned());
+    fn kept(&self) -> Kept<'_> {
+        Kept {
+            file: &self.output,
+            tolerance: self.tolerance,
+            against: self.against,
+            compile: &self.compile,
         }
-        words.extend(self.compile.words());
-        words.join(" ")
     }
 }
 
@@ -203,53 +172,14 @@ fn nodes(case: &Case) -> String {
     }
 }
 
-/// Runs something whose panics are caught and told elsewhere, without their messages on standard error.
-pub fn quietly<T>(run: impl FnOnce() -> T) -> T {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = run();
-    std::panic::set_hook(hook);
-    result
-}
-
-/// A graph's inputs, as those of a program are told.
-fn ports(graph: &Graph) -> Result<Vec<Input>, Failure> {
-    let symbol = |s: &brolga::ir::Symbol| graph.symbols.iter().position(|x| x == s);
-    let one = |i: &brolga::ir::graph::Input| {
-        let ty = graph.ty(i.value);
-        let dim = |d: &brolga::ir::Dim| match (d.as_const(), d.as_symbol().and_then(symbol)) {
-            (Some(n), _) => Ok(AbiDim::Const(n)),
-            (None, Some(s)) => Ok(AbiDim::Symbol(s as u32)),
-            (None, None) => Err(Failure::from(format!("input `{}` has the extent {d}", plain(&i.name)))),
-        };
-        Ok(Input {
-            name: i.name.clone(),
-            dtype: tensors::abi_dtype(ty.dtype),
-            dims: ty.shape.iter().map(dim).collect::<Result<_, Failure>>()?,
-            default: None,
-        })
-    };
-    graph.inputs.iter().map(one).collect()
-}
-
 /// What was found, for people.
 pub fn report(found: &Found) -> String {
     let line = |l: &Looked| format!("  {}: {}\n", l.at, l.apart);
     let looked: String = found.looked.iter().map(line).collect();
-    let rewrite = match (&found.rewrite, &found.place) {
-        (Some(r), _) => {
-            let nodes = match &r.rewrite.nodes[..] {
-                [] => "nodes without a name".to_owned(),
-                nodes => nodes
-                    .iter()
-                    .map(|n| format!("`{}`", plain(n)))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            };
-            format!(
-                "first wrong rewrite: {} of {}: rule `{}` ({}) at {nodes}\n",
-                r.number, r.of, r.rewrite.rule, r.rewrite.origin
-            )
+    let cause = match (&found.cause, &found.place) {
+        (Some(Cause::Rewrite(r)), _) => wrong_rewrite(r),
+        (Some(Cause::Folding), _) => {
+            format!("wrong in it: the folding of repeated layers: try {UNFOLDED}, which is right with all rewrites\n")
         }
         (None, Place::Pass { name, .. }) if name == "eqsat" => {
             "no rewrite is to blame: results are wrong without any, too\n".to_owned()
@@ -257,8 +187,21 @@ pub fn report(found: &Found) -> String {
         (None, _) => String::new(),
     };
     format!(
-        "errors of results:\n{looked}first wrong: {}: {}\n{rewrite}",
+        "errors of results:\n{looked}first wrong: {}: {}\n{cause}",
         found.place, found.apart
+    )
+}
+
+/// A rewrite that is wrong, for people.
+fn wrong_rewrite(r: &WrongRewrite) -> String {
+    let names: Vec<String> = r.rewrite.nodes.iter().map(|n| format!("`{}`", plain(n))).collect();
+    let nodes = match names.is_empty() {
+        true => "nodes without a name".to_owned(),
+        false => names.join(", "),
+    };
+    format!(
+        "first wrong rewrite: {} of {}: rule `{}` ({}) at {nodes}\n",
+        r.number, r.of, r.rewrite.rule, r.rewrite.origin
     )
 }
 
@@ -272,10 +215,14 @@ fn json_of(found: &Found) -> Value {
         "error": found.apart.to_string(),
         "looked": looked.collect::<Vec<_>>(),
     });
-    if let Some(r) = &found.rewrite {
-        out["rewrite"] = json!({
-            "number": r.number, "of": r.of, "rule": r.rewrite.rule, "origin": r.rewrite.origin, "nodes": r.rewrite.nodes,
-        });
+    match &found.cause {
+        Some(Cause::Rewrite(r)) => {
+            out["rewrite"] = json!({
+                "number": r.number, "of": r.of, "rule": r.rewrite.rule, "origin": r.rewrite.origin, "nodes": r.rewrite.nodes,
+            });
+        }
+        Some(Cause::Folding) => out["folding"] = json!({"try": UNFOLDED}),
+        None => {}
     }
     out
 }

@@ -4,7 +4,7 @@ use super::inputs::threads;
 use super::{Failure, Outcome, print, print_json, size};
 use brolga::Error;
 use brolga::passes::proof::{Check, Fault, Proof, check};
-use brolga::source::map_beside;
+use brolga::source::{self, map_beside};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -42,11 +42,15 @@ pub struct CheckProof {
 impl CheckProof {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let text = std::fs::read_to_string(&self.file).map_err(|e| Error::io(&self.file, e))?;
+        let text = source::text(&self.file)?;
         let proof = Proof::parse(&text, &|name| map_beside(&self.file, name)).map_err(|source| Error::Text {
             path: self.file.clone(),
             source,
         })?;
+        if proof.claims.is_empty() {
+            let message = "it claims nothing, so there is nothing to check; `brolga explain --proof` and `brolga equal --proof` write proofs";
+            return Err(Error::file(&self.file, message).into());
+        }
         let how = Check {
             seed: self.seed,
             threads: match self.threads {

@@ -1,6 +1,6 @@
 //! `brolga compile`: a model becomes an object file, a static or shared library, or an artefact.
 
-use super::watch::Watch;
+use super::watch::{Watch, WatchArgs};
 use super::{CompileArgs, Outcome, is_stdout, note, print, print_json, time, warning};
 use brolga::output::{Outputs, WeightsIn};
 use brolga::report::{self, Report};
@@ -68,6 +68,8 @@ pub struct Compile {
     json: bool,
     #[command(flatten)]
     compile: CompileArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 impl Compile {
@@ -91,7 +93,7 @@ impl Compile {
             );
         }
         self.no_overwriting(&outputs)?;
-        let (options, watch) = self.compile.watched()?;
+        let (options, watch) = self.watch.watched(&self.compile)?;
         if self.generator {
             return self.generator(kind, &options, watch.as_deref());
         }
@@ -104,7 +106,7 @@ impl Compile {
         let report = Report::new(&nodes, &c.program);
         self.host_operators(&report, kind)?;
         self.compile.say_tuned(&c.tuned);
-        self.compile.remark(&c.remarks);
+        self.watch.remark(&c.remarks);
         if let Some(p) = &self.prefix {
             c.prefix = brolga::abi::symbol_prefix(p);
         }
@@ -183,7 +185,7 @@ impl Compile {
         let c = brolga::generate::model::compile(&self.model, options)?;
         for program in [&c].into_iter().chain(&c.beside) {
             self.compile.say_tuned(&program.tuned);
-            self.compile.remark(&program.remarks);
+            self.watch.remark(&program.remarks);
         }
         let size = c.write_artefact(&self.output)?;
         let t = c.timings;

@@ -1,5 +1,6 @@
 //! `brolga doctor`: what keeps a model from being compiled, all at once.
 
+use super::watch::WatchArgs;
 use super::{CompileArgs, Failure, Outcome, print, print_json};
 use clap::Args;
 use std::path::PathBuf;
@@ -21,12 +22,14 @@ pub struct Doctor {
     json: bool,
     #[command(flatten)]
     compile: CompileArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 impl Doctor {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let (options, watch) = self.compile.watched()?;
+        let (options, watch) = self.watch.watched(&self.compile)?;
         let report = brolga::doctor::examine(&self.model, &options)?;
         let mut all = self.json.then(|| report.json(&self.model));
         if let Some(watch) = watch {

@@ -1,5 +1,6 @@
 //! `brolga emit`: a model at one of the levels, as text.
 
+use super::watch::{WATCHED, WatchArgs};
 use super::{CompileArgs, Outcome, print_to};
 use brolga::ir::{Graph, Target};
 use brolga::levels::{self, Level, Module, Walk};
@@ -52,13 +53,15 @@ pub struct Emit {
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
     /// Write the e-graph after each round of rewriting to this folder: round-1.json and so on
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = WATCHED)]
     rounds: Option<PathBuf>,
     /// Write here instead of to standard output
     #[arg(short, long, value_name = "FILE", conflicts_with = "rounds")]
     output: Option<PathBuf>,
     #[command(flatten)]
     compile: CompileArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 impl Emit {
@@ -66,14 +69,13 @@ impl Emit {
     pub fn run(self) -> Outcome {
         match &self.rounds {
             Some(_) if self.stage != Stage::Egraph => Err("--rounds is for --stage egraph".into()),
-            Some(dir) => self.each_round(dir),
+            Some(dir) => self.each_round(dir, self.compile.options()?),
             None => print_to(self.output.as_deref(), &self.text()?),
         }
     }
 
     /// The model, and the options behind it, where it is a tensor graph.
-    fn graph(&self) -> Result<(Graph, Options), super::Failure> {
-        let options = self.compile.options()?;
+    fn graph(&self, options: Options) -> Result<(Graph, Options), super::Failure> {
         match source::model(&self.model, &options)? {
             Module::Tensor(graph) => Ok((graph, options.without_sizes())),
             _ => Err(Error::file(&self.model, "e-graphs are made of tensor graphs; levels go down only").into()),
@@ -81,9 +83,9 @@ impl Emit {
     }
 
     /// Writes the e-graph after each round until there are no more. Each is made from the beginning: rounds depend on the graph alone.
-    fn each_round(&self, dir: &Path) -> Outcome {
-        let (graph, options) = self.graph()?;
-        std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+    fn each_round(&self, dir: &Path, options: Options) -> Outcome {
+        let (graph, options) = self.graph(options)?;
+        brolga::output::folder(dir)?;
         for round in 1.. {
             let kept = levels::saturated(&graph, &options, Some(round))?;
             if kept.report.rounds < round {
@@ -99,13 +101,17 @@ impl Emit {
     }
 
     fn text(&self) -> Result<String, super::Failure> {
-        let (mut options, watch) = self.compile.watched()?;
+        let (mut options, watch) = self.watch.watched(&self.compile)?;
         if self.kernel.is_some() && self.stage != Stage::Structured {
             return Err("--kernel is for --stage structured".into());
         }
         if self.stage == Stage::Egraph {
-            let (graph, options) = self.graph()?;
+            let (graph, options) = self.graph(options)?;
             let kept = levels::saturated(&graph, &options, None)?;
+            if let Some(watch) = watch {
+                watch.finish(None, None);
+            }
+            self.watch.remark(&kept.remarks);
             return Ok(format!("{:#}\n", egraph::serialized(&kept).to_json()));
         }
         if self.stage == Stage::Ptx && options.target.gpu().is_none() {
@@ -116,7 +122,7 @@ impl Emit {
         if matches!(self.stage, Stage::Clif | Stage::Asm) {
             let compiled = brolga::compile::compile_module(module, &options)?;
             self.compile.say_tuned(&compiled.tuned);
-            self.compile.remark(&compiled.remarks);
+            self.watch.remark(&compiled.remarks);
             let start = Instant::now();
             let listings = compiled.listings()?;
             if let Some(watch) = watch {
@@ -155,7 +161,7 @@ impl Emit {
             watch.finish(None, None);
         }
         self.compile.say_tuned(&walk.tuned);
-        self.compile.remark(walk.remarks());
+        self.watch.remark(walk.remarks());
         match (self.stage, &walk.module) {
             (Stage::Ptx, Module::Loops(program)) => {
                 let input = backend::Input {

@@ -1,20 +1,20 @@
 //! `brolga fuzz`: random models on every level and in machine code, with each new finding cut down and kept.
 
-use super::bisect::{quietly, report};
+use super::bisect::report;
+use super::kept::Kept;
 use super::{CompileArgs, Failure, Outcome, note, print, print_json};
-use brolga::bisect::compiled;
+use brolga::bisect::{Against, compiled};
 use brolga::fuzz::{Finding, Fuzz};
-use brolga::ir::Tensor;
-use brolga::reproducer::commented;
-use brolga::shell::quoted;
-use brolga::{Error, npy, output};
-use clap::Args;
+use brolga::output;
+use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Compare random models on every level, and keep new findings
 #[derive(Args)]
+#[group(skip)]
+#[command(group(ArgGroup::new("until").args(["seconds", "models"]).required(true).multiple(true)))]
 #[command(after_help = "\
 Models are small and valid: half of them compute with operators of which every way to compute them gives the same bits, the others are layers of
 networks. Each is run by the interpreter of every level and as machine code. Where one gives something else than the interpreter of the graph,
@@ -29,7 +29,7 @@ Examples:
   brolga fuzz --models 1000 --add-rules my-own.rules")]
 pub struct FuzzCommand {
     /// How long to go on
-    #[arg(long, value_name = "N", required_unless_present = "models", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
     /// How many models to look at, at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -50,8 +50,9 @@ pub struct FuzzCommand {
 impl FuzzCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let mut options = self.compile.options()?;
-        options.reproducers = None;
+        let options = self.compile.options_without_reproducers()?;
+        // What is found after hours has to have its place.
+        output::folder(&self.findings)?;
         let machine = compiled(&options);
         let fuzz = Fuzz {
             options: &options,
@@ -61,7 +62,7 @@ impl FuzzCommand {
         let (start, limit) = (Instant::now(), self.seconds.map(Duration::from_secs));
         let (mut models, mut all, mut new) = (0, 0, vec![]);
         while self.models.is_none_or(|n| models < n) && limit.is_none_or(|l| start.elapsed() < l) {
-            let found = quietly(|| fuzz.look(models))?;
+            let found = fuzz.look(models)?;
             models += 1;
             let Some(finding) = found else { continue };
             all += 1;
@@ -103,22 +104,18 @@ impl FuzzCommand {
     /// Writes a finding; gives the command that shows it again.
     fn keep(&self, finding: &Finding) -> Result<String, Failure> {
         let file = self.file(finding);
-        std::fs::create_dir_all(&self.findings).map_err(|e| Error::io(&self.findings, e))?;
-        let arrays = file.with_extension("npz");
-        let graph = &finding.case.graph;
-        let names = graph.inputs.iter().map(|i| i.name.clone());
-        let inputs: Vec<(String, Tensor)> = names.zip(finding.case.inputs.iter().flatten().cloned()).collect();
-        npy::write_npz(&arrays, &inputs)?;
-        let path = |p: &PathBuf| quoted(&p.display().to_string());
-        let mut words = vec![format!("brolga bisect {} --inputs {}", path(&file), path(&arrays))];
-        words.push(format!("--tolerance {} --against values", finding.tolerance));
-        words.extend(self.compile.words());
-        let replay = words.join(" ");
+        let kept = Kept {
+            file: &file,
+            tolerance: finding.tolerance,
+            against: Against::Values,
+            compile: &self.compile,
+        };
+        let replay = kept.replay();
         let head = format!(
             "{}\nmodel {} of seed {}\nreplay with: {replay}",
             finding.signature, finding.number, self.seed
         );
-        output::write(&file, format!("{}{graph}", commented(&head)).as_bytes())?;
+        kept.write(&finding.case, &head)?;
         Ok(replay)
     }
 }

@@ -24,6 +24,7 @@ mod fuzz;
 mod generate;
 mod info;
 mod inputs;
+mod kept;
 mod machine;
 mod opt;
 #[cfg(feature = "text")]
@@ -44,7 +45,6 @@ mod why_not;
 use brolga::Options;
 use brolga::frontend::onnx::Extent;
 use brolga::frontend::safetensors::{CacheType, WeightType};
-use brolga::instrument::Instrument;
 use brolga::ir::{Target, is_command, plain};
 use brolga::passes::eqsat::{Fp, Selection};
 use brolga::pins::{self, Pin};
@@ -57,7 +57,6 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use watch::{Watch, WatchArgs};
 
 /// An optimising compiler for machine-learning models.
 #[derive(Parser)]
@@ -472,7 +471,7 @@ fn fp(name: &str) -> Result<Fp, String> {
     name.parse()
 }
 
-/// Options of every command that compiles.
+/// Options of every command that compiles; [`WatchArgs`] stand beside them where what passes do can be shown.
 #[derive(Args, Clone)]
 struct CompileArgs {
     #[arg(long, alias = "cpu", value_name = "TARGET", value_parser = target, help = targets())]
@@ -487,8 +486,6 @@ struct CompileArgs {
     pipeline: Option<String>,
     #[command(flatten)]
     rules: RuleArgs,
-    #[command(flatten)]
-    watch: WatchArgs,
     /// Verify the IR after every pass
     #[arg(long)]
     verify_each: bool,
@@ -501,20 +498,9 @@ struct CompileArgs {
     /// The user's own records as well, to which `brolga tune` adds that has no -o
     #[arg(long)]
     tuned: bool,
-    /// Say what was optimised, and what was not fused and why, the worst first
-    #[arg(long)]
-    remarks: bool,
 }
 
 impl CompileArgs {
-    /// The options, and who watches the passes, who has the last word.
-    fn watched(&self) -> Result<(Options, Option<Arc<Watch>>), String> {
-        let mut options = self.options()?;
-        let watch = self.watch.watch(&options.registry)?;
-        options.instrument = watch.clone().map(|w| w as Arc<dyn Instrument>);
-        Ok((options, watch))
-    }
-
     fn options(&self) -> Result<Options, String> {
         let target = match &self.target {
             Some(t) => t.clone(),
@@ -534,10 +520,22 @@ impl CompileArgs {
             rules: self.rules.selection()?,
             unchecked_rules: self.rules.unchecked_rules,
             aliases: self.aliases.clone(),
-            judge: self.remarks,
             verify: self.verify_each || read.verify,
             reproducers: Some(self.crash_reproducer.clone().unwrap_or_else(std::env::temp_dir)),
             ..read
+        })
+    }
+
+    /// The options of a command that keeps what fails in its own way.
+    fn options_without_reproducers(&self) -> Result<Options, String> {
+        if self.crash_reproducer.is_some() {
+            return Err(
+                "a pass that fails is a finding here, and is kept as others are; leave out --crash-reproducer".into(),
+            );
+        }
+        Ok(Options {
+            reproducers: None,
+            ..self.options()?
         })
     }
 
@@ -589,27 +587,20 @@ impl CompileArgs {
             ("--add-rules", !self.rules.add_rules.is_empty()),
             ("--fp", self.rules.fp.is_some()),
             ("--unchecked-rules", self.rules.unchecked_rules),
-            ("--print-ir-before", !self.watch.print_ir_before.is_empty()),
-            ("--print-ir-after", !self.watch.print_ir_after.is_empty()),
-            ("--print-ir-after-change", self.watch.print_ir_after_change),
-            ("--time-passes", self.watch.time_passes),
-            ("--pass-stats", self.watch.pass_stats),
             ("--verify-each", self.verify_each),
             ("--tune", !self.tune.is_empty()),
-            ("--remarks", self.remarks),
         ];
-        given
-            .iter()
-            .filter(|(_, given)| *given)
-            .map(|(name, _)| *name)
-            .collect()
+        named(&given)
     }
+}
 
-    fn remark(&self, remarks: &[String]) {
-        if self.remarks {
-            remarks.iter().for_each(|r| note(r));
-        }
-    }
+/// The names of those that are given.
+fn named(options: &[(&'static str, bool)]) -> Vec<&'static str> {
+    options
+        .iter()
+        .filter(|(_, given)| *given)
+        .map(|(name, _)| *name)
+        .collect()
 }
 
 /// What `--help` says of targets.

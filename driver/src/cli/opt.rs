@@ -1,5 +1,6 @@
 //! `brolga opt`: text IR of any level in, a pipeline, text IR of whatever level it leads to out.
 
+use super::watch::WatchArgs;
 use super::{CompileArgs, Outcome, print_to};
 use brolga::levels::Walk;
 use brolga::reproducer::Reproducer;
@@ -29,12 +30,14 @@ pub struct Opt {
     run_reproducer: bool,
     #[command(flatten)]
     compile: CompileArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 impl Opt {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let (mut options, watch) = self.compile.watched()?;
+        let (mut options, watch) = self.watch.watched(&self.compile)?;
         if self.run_reproducer {
             options = Reproducer::read(&self.input)?.options(&options)?;
         }
@@ -53,7 +56,7 @@ impl Opt {
         if let Some(watch) = watch {
             watch.finish(None, None);
         }
-        self.compile.remark(walk.remarks());
+        self.watch.remark(walk.remarks());
         print_to(self.output.as_deref(), &walk.module.to_string())
     }
 }

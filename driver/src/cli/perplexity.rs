@@ -2,7 +2,6 @@
 
 use super::inputs::threads;
 use super::{Outcome, ReadArgs, print, print_json, time};
-use brolga::Error;
 use brolga::generate::Model;
 use brolga::generate::perplexity::cost;
 use brolga::generate::text::Tokenizer;
@@ -41,7 +40,7 @@ pub struct Perplexity {
 impl Perplexity {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let text = std::fs::read_to_string(&self.text).map_err(|e| Error::io(&self.text, e))?;
+        let text = brolga::source::text(&self.text)?;
         let model = Model::load(&self.model, &self.read.options()?, self.threads)?;
         let tokenizer = Tokenizer::of(model.files(), model.facts().vocabulary)?;
         let tokens = tokenizer.encode(&text, true)?;

@@ -1,6 +1,7 @@
 //! `brolga profile`: what each kernel of a model takes.
 
 use super::inputs::{InputArgs, Ports, threads};
+use super::watch::WatchArgs;
 use super::{CompileArgs, Outcome, is_stdout, note, print, print_to, warning};
 use brolga::profile::{Profiler, Runs};
 use brolga::source::{self, Kind};
@@ -52,6 +53,8 @@ pub struct Profile {
     perf_map: bool,
     #[command(flatten)]
     compile: CompileArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 impl Profile {
@@ -60,7 +63,7 @@ impl Profile {
         if [&self.trace, &self.html].into_iter().flatten().any(|p| is_stdout(p)) {
             return Err("standard output has the profile itself; give a file for --trace and --html".into());
         }
-        let (mut options, watch) = self.compile.watched()?;
+        let (mut options, watch) = self.watch.watched(&self.compile)?;
         options.perf_map = self.perf_map;
         if source::kind(&self.model)? == Kind::Program {
             // Symbols are settled; their sizes are those of the inputs.
@@ -68,7 +71,7 @@ impl Profile {
             source::as_declared(&self.model, &options)?;
         }
         let profiler = Profiler::load(&self.model, &options, self.threads, self.html.is_some())?;
-        self.compile.remark(profiler.session().remarks());
+        self.watch.remark(profiler.session().remarks());
         if self.perf_map {
             note(&format!(
                 "names of kernels for perf: {}",

@@ -3,7 +3,7 @@
 use super::compare::Comparison;
 use super::device::Loaded;
 use super::inputs::{InputArgs, Ports, tensor_file, threads};
-use super::watch::Watch;
+use super::watch::{Watch, WatchArgs};
 use super::{CompileArgs, Failure, Outcome, is_stdout, note, print, print_json, time};
 use brolga::abi::Dim;
 use brolga::ir::{DType, Number, Strings, Tensor, plain};
@@ -65,6 +65,8 @@ pub struct Run {
     json: bool,
     #[command(flatten)]
     compile: CompileArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 impl Run {
@@ -74,7 +76,7 @@ impl Run {
         if to_stdout && self.json {
             return Err("standard output can take one of --output and --json; give a file".into());
         }
-        let (mut options, watch) = self.compile.watched()?;
+        let (mut options, watch) = self.watch.watched(&self.compile)?;
         options.perf_map = self.perf_map;
         let kind = source::kind(&self.model)?;
         if kind == Kind::Folder {
@@ -96,7 +98,7 @@ impl Run {
         }
         let session = Loaded::load(&self.device, &self.model, options, self.threads, self.specialise)?;
         self.compile.say_tuned(&session.tuned());
-        self.compile.remark(session.remarks());
+        self.watch.remark(session.remarks());
         session.strings().scope(|| {
             let (ports, symbols) = session.inputs();
             let ports = Ports {
@@ -177,7 +179,7 @@ impl Run {
 
     /// Says which options are for passes that ran long before.
     fn without_passes(&self) {
-        for option in self.compile.of_passes() {
+        for option in [self.compile.of_passes(), self.watch.given()].concat() {
             note(&format!(
                 "{}: it is compiled already; {option} changes nothing",
                 self.model.display()

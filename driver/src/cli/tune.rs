@@ -1,5 +1,6 @@
 //! `brolga tune`: better schedules for a model's kernels; and what is done with its records.
 
+use super::watch::WatchArgs;
 use super::{CompileArgs, Failure, Outcome, note, print, print_to, size, time, warning};
 use brolga::tune::record::{Line, Log, Outcome as Fate, Place, database};
 use brolga::tune::worker::{Faults, Job, Measure, Worker, serve};
@@ -82,6 +83,8 @@ pub struct Tune {
     inject: Option<Faults>,
     #[command(flatten)]
     compile: CompileArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// What is done with records
@@ -174,7 +177,7 @@ fn worker(faults: Option<Faults>) -> Result<Worker, Failure> {
 fn own_records() -> Result<PathBuf, Failure> {
     let file = database()?;
     if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        brolga::output::folder(folder)?;
     }
     Ok(file)
 }
@@ -207,7 +210,7 @@ impl Tune {
         if self.compile.has_records() {
             return Err("--tune and --tuned apply records; to begin with them, give --from".into());
         }
-        let (options, watch) = self.compile.watched()?;
+        let (options, watch) = self.watch.watched(&self.compile)?;
         let output = match &self.output {
             _ if self.list => None,
             Some(output) => Some(output.clone()),

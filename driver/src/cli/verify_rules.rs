@@ -9,7 +9,7 @@ use brolga::passes::eqsat::check::{self, Check, Counterexample, Report, Verdict}
 use brolga::passes::eqsat::hint::near;
 use brolga::passes::eqsat::rules::{Rule, RuleSet};
 use brolga::shell::quoted;
-use brolga::{Error, npy, output};
+use brolga::{Error, npy, output, source};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};
@@ -126,8 +126,12 @@ impl VerifyRules {
             _ => RuleSet::default(),
         };
         for file in &self.files {
-            let text = std::fs::read_to_string(file).map_err(|e| Error::io(file, e))?;
+            let text = source::text(file)?;
+            let before = set.rules.len();
             set.add(&file.display().to_string(), &text)?;
+            if set.rules.len() == before {
+                return Err(Error::file(file, "it has no rules, so there is nothing to check").into());
+            }
         }
         for name in &self.rules {
             if set.rules.iter().all(|r| r.name != *name) {
@@ -150,7 +154,7 @@ impl VerifyRules {
             output::write(path, question.text.as_bytes())?;
             return Ok(vec![Ok(path.clone())]);
         }
-        std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
+        output::folder(path)?;
         let mut all = vec![];
         for (at, rule) in set.rules.iter().enumerate() {
             all.push(match smt2::question(rule) {
@@ -168,7 +172,7 @@ impl VerifyRules {
     /// The command that shows a counterexample again; its files are written where that is asked for.
     fn replay(&self, at: usize, rule: &Rule, found: &Counterexample) -> Result<String, Failure> {
         if let (Some(dir), Some(right), Some([result, _])) = (&self.write, &found.right, &found.results) {
-            std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+            output::folder(dir)?;
             return Files::new(dir, at, rule).write(found, right, result);
         }
         let files: Vec<String> = self

@@ -1,17 +1,28 @@
-//! What commands that compile show of passes: the IR before and after them, what each changed, took and counted.
+//! What commands that compile show of passes: the IR before and after them, what each changed, took, counted and remarked.
 
-use super::{note, shown, time};
-use brolga::Timings;
+use super::{CompileArgs, named, note, shown, time};
+use brolga::aligned::aligned;
 use brolga::instrument::{Instrument, Ran};
 use brolga::levels::{Level, Module};
 use brolga::passes::pass::Pass;
 use brolga::passes::registry::Registry;
+use brolga::{Options, Timings};
 use clap::Args;
 use serde_json::{Value, json};
 use similar::TextDiff;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// The fields of [`WatchArgs`], as clap names them.
+pub const WATCHED: [&str; 6] = [
+    "print_ir_before",
+    "print_ir_after",
+    "print_ir_after_change",
+    "time_passes",
+    "pass_stats",
+    "remarks",
+];
 
 /// Options about what is shown.
 #[derive(Args, Clone)]
@@ -31,11 +42,30 @@ pub struct WatchArgs {
     /// Print what each pass counted, to standard error (with --json: in the JSON)
     #[arg(long)]
     pub pass_stats: bool,
+    /// Say what was optimised, and what was not fused and why, the worst first
+    #[arg(long)]
+    pub remarks: bool,
 }
 
 impl WatchArgs {
+    /// The options of a command, and who watches the passes, who has the last word.
+    pub fn watched(&self, compile: &CompileArgs) -> Result<(Options, Option<Arc<Watch>>), String> {
+        let mut options = compile.options()?;
+        let watch = self.watch(&options.registry)?;
+        options.judge = self.remarks;
+        options.instrument = watch.clone().map(|w| w as Arc<dyn Instrument>);
+        Ok((options, watch))
+    }
+
+    /// Says what passes remarked, where that is asked for.
+    pub fn remark(&self, remarks: &[String]) {
+        if self.remarks {
+            remarks.iter().for_each(|r| note(r));
+        }
+    }
+
     /// Who watches for these options; nobody where nothing is to be shown.
-    pub fn watch(&self, registry: &Registry) -> Result<Option<Arc<Watch>>, String> {
+    fn watch(&self, registry: &Registry) -> Result<Option<Arc<Watch>>, String> {
         let printed = [("before", &self.print_ir_before), ("after", &self.print_ir_after)];
         for (when, passes) in printed {
             if let Some(pass) = passes.iter().find(|p| *p != "all" && registry.find(p).is_none()) {
@@ -45,7 +75,7 @@ impl WatchArgs {
                 ));
             }
         }
-        Ok(self.is_given().then(|| {
+        Ok((!self.of_passes().is_empty()).then(|| {
             Arc::new(Watch {
                 args: self.clone(),
                 seen: Mutex::default(),
@@ -53,20 +83,21 @@ impl WatchArgs {
         }))
     }
 
-    /// Whether anything is to be shown.
-    pub fn is_given(&self) -> bool {
-        let WatchArgs {
-            print_ir_before,
-            print_ir_after,
-            print_ir_after_change,
-            time_passes,
-            pass_stats,
-        } = self;
-        *print_ir_after_change
-            || *time_passes
-            || *pass_stats
-            || !print_ir_before.is_empty()
-            || !print_ir_after.is_empty()
+    /// The options that are given.
+    pub fn given(&self) -> Vec<&'static str> {
+        let remarks = self.remarks.then_some("--remarks");
+        self.of_passes().into_iter().chain(remarks).collect()
+    }
+
+    /// Those of what is shown of each pass.
+    fn of_passes(&self) -> Vec<&'static str> {
+        named(&[
+            ("--print-ir-before", !self.print_ir_before.is_empty()),
+            ("--print-ir-after", !self.print_ir_after.is_empty()),
+            ("--print-ir-after-change", self.print_ir_after_change),
+            ("--time-passes", self.time_passes),
+            ("--pass-stats", self.pass_stats),
+        ])
     }
 }
 
@@ -206,7 +237,7 @@ fn times(rows: &[Row], later: &[(&str, Duration)]) -> String {
         )
     };
     let line = |what: &str, took: Duration, before: &str, after: &str| {
-        [
+        vec![
             what.to_owned(),
             time(took.as_secs_f64()),
             share(took),
@@ -214,40 +245,28 @@ fn times(rows: &[Row], later: &[(&str, Duration)]) -> String {
             after.to_owned(),
         ]
     };
-    let mut lines = vec![["pass", "time", "share", "before", "after"].map(str::to_owned)];
+    let mut lines = vec![["pass", "time", "share", "before", "after"].map(str::to_owned).to_vec()];
     lines.extend(rows.iter().map(|r| line(&r.pass, r.took, &r.before, &r.after)));
     lines.extend(later.iter().map(|(what, took)| line(what, *took, "", "")));
     lines.push(line("total", all, "", ""));
-    format!(
-        "what passes took\n{}",
-        table(&lines, &[false, true, true, false, false])
-    )
+    table("what passes took", &lines, &|column| matches!(column, 1 | 2))
 }
 
 /// The table of counts: pass, what, how many.
 fn stats(rows: &[Row]) -> String {
-    let mut lines = vec![["pass", "what", "count"].map(str::to_owned)];
+    let mut lines = vec![["pass", "what", "count"].map(str::to_owned).to_vec()];
     for r in rows {
         lines.extend(
             r.counts
                 .iter()
-                .map(|(what, n)| [r.pass.clone(), what.clone(), n.to_string()]),
+                .map(|(what, n)| vec![r.pass.clone(), what.clone(), n.to_string()]),
         );
     }
-    format!("what passes counted\n{}", table(&lines, &[false, false, true]))
+    table("what passes counted", &lines, &|column| column == 2)
 }
 
-/// Rows with their columns below each other; columns of numbers end below each other.
-fn table<const N: usize>(rows: &[[String; N]], right: &[bool; N]) -> String {
-    let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let line = |r: &[String; N]| {
-        let cell = |c: usize| match right[c] {
-            true => format!("{:>1$}", r[c], widths[c]),
-            false => format!("{:<1$}", r[c], widths[c]),
-        };
-        let cells: Vec<String> = (0..N).map(cell).collect();
-        format!("  {}", cells.join("  ")).trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+/// A table below its title.
+fn table(title: &str, rows: &[Vec<String>], right: &dyn Fn(usize) -> bool) -> String {
+    let lines = aligned(rows, right);
+    lines.iter().fold(title.to_owned(), |all, line| all + "\n  " + line)
 }

@@ -8,7 +8,7 @@
 //! A child names any node of its class. `children` are none, `cost` is 1 and `subsumed` false where nothing is said; `root_eclasses` and
 //! `class_data` may be left out, but nothing can be chosen without roots.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Map, Value, json};
 
 /// A node.
@@ -114,8 +114,8 @@ impl EGraph {
                 return Err(format!("node `{}` has the child `{child}`, which is no node", n.id));
             }
         }
-        let (_, classes) = self.classes();
-        match self.roots.iter().find(|r| !classes.contains(&r.as_str())) {
+        let classes: FxHashSet<&str> = self.nodes.iter().map(|n| n.class.as_str()).collect();
+        match self.roots.iter().find(|r| !classes.contains(r.as_str())) {
             Some(root) => Err(format!("the root `{root}` is no class")),
             None => Ok(()),
         }

@@ -98,7 +98,7 @@ impl Workload {
     /// # Errors
     /// As there; when the file cannot be read.
     pub fn read(path: &Path) -> Result<(Workload, Option<Schedule>)> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = crate::source::text(path)?;
         Workload::parse(&text).map_err(|e| Error::file(path, e))
     }
 

@@ -1,6 +1,7 @@
 //! A profile for people: a table, the largest share first.
 
 use super::{Profile, Row};
+use crate::aligned::aligned;
 use brolga_ir::figures::Origin;
 use std::fmt::Write;
 
@@ -87,23 +88,14 @@ impl Profile {
             lines.push(line);
         }
         let columns = lines[0].len();
-        let width = |c: usize| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for (n, line) in lines.iter().enumerate() {
-            let cell = |(c, text): (usize, &String)| {
-                let (right, w) = (COLUMNS.get(c).is_none_or(|column| column.1), widths[c]);
-                match right {
-                    true => format!("{text:>w$}"),
-                    false => format!("{text:w$}"),
-                }
-            };
-            let cells: Vec<String> = line.iter().enumerate().map(cell).collect();
-            let nodes = match n {
-                0 => "nodes".to_owned(),
-                n => rows[n - 1].nodes.join(", "),
-            };
-            let nodes = if all { nodes } else { short(&nodes, NODES) };
-            let _ = writeln!(out, "{}", format!("{}  {nodes}", cells.join("  ")).trim_end());
+        lines[0].push("nodes".to_owned());
+        for (line, row) in lines[1..].iter_mut().zip(rows) {
+            let nodes = row.nodes.join(", ");
+            line.push(if all { nodes } else { short(&nodes, NODES) });
+        }
+        let right = |c: usize| COLUMNS.get(c).map_or(c < columns, |column| column.1);
+        for (n, line) in aligned(&lines, &right).iter().enumerate() {
+            let _ = writeln!(out, "{line}");
             if all && n > 0 {
                 for schedule in &rows[n - 1].schedules {
                     let _ = writeln!(out, "    {schedule}");

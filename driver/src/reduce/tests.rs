@@ -59,7 +59,7 @@ fn inputs_keep_their_values() {
     let g = graph(CHAIN);
     let numbers = |k: usize| Tensor::from_f32(&[2, 16], &(0..32).map(|i| (i * k) as f32 / 64.0).collect::<Vec<_>>());
     let inputs = vec![numbers(1), numbers(2), numbers(3)];
-    let sum = g.eval(&inputs).expect("it can be interpreted")[1].clone();
+    let outputs = g.eval(&inputs).expect("it can be interpreted");
     let mut seen = None;
     let test = &mut |c: &Case| {
         let inputs = c.inputs.as_ref().expect("they are told");
@@ -72,8 +72,8 @@ fn inputs_keep_their_values() {
         all.outputs = vec![("y".into(), n.outputs[0])];
         let found = all.eval(inputs).map_err(|e| crate::Error::Option(e.to_string()))?;
         let large = found[0].iter().any(|x| x.f64() > 1.0);
-        if large && c.graph.nodes.len() == 1 {
-            seen = Some(found[0].clone());
+        if c.graph.nodes.len() == 1 {
+            seen.get_or_insert_with(|| found[0].clone());
         }
         Ok(large)
     };
@@ -87,8 +87,9 @@ fn inputs_keep_their_values() {
     )
     .expect("nothing fails");
     assert_eq!(best.graph.nodes.len(), 1, "{}", best.graph);
+    // By itself, a `relu` gave what it gives in the model.
     let seen = seen.expect("one node was seen");
-    assert!(seen.len() <= sum.len() && seen.iter().any(|x| x.f64() > 1.0));
+    assert!(outputs[1..].contains(&seen), "{seen:?}");
 }
 
 #[test]
@@ -111,7 +112,8 @@ fn extents_shrink_through_reshapes() {
         &mut |_, _| Ok(()),
     )
     .expect("nothing fails");
-    assert!(Weight::of(&best.graph).extents < 210, "{}", best.graph);
+    // Of 287: the 6 is 1 everywhere. The 35 stays, which no change of one extent takes from its factors.
+    assert!(Weight::of(&best.graph).extents <= 97, "{}", best.graph);
 }
 
 #[test]

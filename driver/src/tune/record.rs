@@ -379,7 +379,7 @@ impl Log {
     /// # Errors
     /// When it cannot be read; as [`Log::parse`].
     pub fn read(path: &Path) -> Result<Log> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = crate::source::text(path)?;
         let whole = match text.rsplit_once('\n') {
             Some((whole, last)) if !last.is_empty() && Line::parse(last).is_err() => whole,
             _ => &text,

@@ -1,6 +1,8 @@
 //! Outputs that may be the memory of inputs, by name: declared before anything is placed, checked when all is.
 
+use super::Bufferize;
 use crate::lower::Structured;
+use crate::pass::{PassError, Settings};
 use brolga_ir::NodeError;
 use brolga_ir::program::{Alias, SlotId, Step, nested};
 
@@ -52,11 +54,12 @@ pub(super) fn declare(p: &mut Structured, aliases: &[(String, String)]) -> Resul
 ///
 /// # Errors
 /// Naming the node that reads what was overwritten.
-pub(super) fn check(p: &Structured) -> Result<(), NodeError> {
+pub(super) fn check(p: &Structured) -> Result<(), PassError> {
     if p.aliases.is_empty() {
         return Ok(());
     }
     let Err(error) = p.verify() else { return Ok(()) };
+    let refused = |node, message| Err(PassError::at(Bufferize::NAME, NodeError { node, message }).refused());
     for a in &p.aliases {
         let ((input, from), (output, to)) = (&p.inputs[a.input as usize], &p.outputs[a.output as usize]);
         let mut written: Option<&Step> = None;
@@ -65,30 +68,26 @@ pub(super) fn check(p: &Structured) -> Result<(), NodeError> {
             let touches = |slots: &[SlotId], s: SlotId| slots.iter().any(|x| p.root(*x) == s);
             let [reads, writes] = [touches(&reads, *from), touches(&writes, *to)];
             if reads && let Some(by) = written {
-                return Err(NodeError {
-                    node: node(step),
-                    message: format!(
-                        "it reads input `{input}` when node `{}` has written output `{output}`, which may be its memory; \
-                         without the alias the output has memory of its own",
-                        node(by)
-                    ),
-                });
+                let message = format!(
+                    "it reads input `{input}` when node `{}` has written output `{output}`, which may be its memory; \
+                     without the alias the output has memory of its own",
+                    node(by)
+                );
+                return refused(node(step), message);
             }
             if writes && !p.copies_to_itself(step) {
                 written = Some(step);
                 if reads && error.contains("may share memory") {
-                    return Err(NodeError {
-                        node: node(step),
-                        message: format!(
-                            "it writes output `{output}` while it reads input `{input}`, which may be its memory, elsewhere; \
-                             expected a scatter, or an element-wise operator"
-                        ),
-                    });
+                    let message = format!(
+                        "it writes output `{output}` while it reads input `{input}`, which may be its memory, elsewhere; \
+                         expected a scatter, or an element-wise operator"
+                    );
+                    return refused(node(step), message);
                 }
             }
         }
     }
-    Err(plain(error))
+    Err(PassError::new(Bufferize::NAME, error))
 }
 
 fn plain(message: String) -> NodeError {

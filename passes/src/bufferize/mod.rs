@@ -76,14 +76,13 @@ impl Pass for Bufferize {
         let Module::Structured(mut p) = m else {
             return Err(PassError::level(Bufferize::NAME, Level::Structured, &m));
         };
-        let fail = |error| PassError::at(Bufferize::NAME, error);
         if cx.target.cpu().is_some() {
             let (temporaries, kernels) = (temporaries(&p), p.kernels.len());
-            alias::declare(&mut p, &self.aliases).map_err(fail)?;
+            alias::declare(&mut p, &self.aliases).map_err(|e| PassError::at(Bufferize::NAME, e).refused())?;
             place(&mut p);
             drop_unused_kernels(&mut p);
             spaced::run(&mut p);
-            alias::check(&p).map_err(fail)?;
+            alias::check(&p)?;
             cx.counts.add(
                 "temporaries left out",
                 temporaries.saturating_sub(self::temporaries(&p)),
@@ -92,7 +91,7 @@ impl Pass for Bufferize {
                 .add("kernels left out", kernels.saturating_sub(p.kernels.len()));
         } else if !self.aliases.is_empty() || !p.aliases.is_empty() {
             let message = "outputs in the memory of inputs are for CPUs only; for a GPU, give no aliases";
-            return Err(PassError::new(Bufferize::NAME, message));
+            return Err(PassError::new(Bufferize::NAME, message).refused());
         }
         Ok(Module::Structured(p))
     }

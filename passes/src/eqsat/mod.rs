@@ -68,9 +68,9 @@ use extract::{At, Choice, Classes, Settling};
 pub use plan::Plan;
 pub use quality::{Extract, Quality};
 use repeats::Folded;
-use rules::RuleSet;
+use rules::{Rule, RuleSet};
 pub use saturate::NamedRewrite;
-use saturate::{Limits, Report};
+use saturate::{Limits, Report, RuleError};
 use search::{Search, Way};
 pub use selection::{Forgetful, Fp, Rules, Selection, UserRules, Verdicts};
 pub use sorts::Sort;
@@ -143,12 +143,14 @@ impl TensorPass for EqSat {
         if let Some(Some(rounds)) = cx.keep {
             limits.iters = limits.iters.min(rounds);
         }
-        let (choices, report) = Choices::saturated(g, &set, limits, &cx.target).map_err(fail)?;
+        let saturated = Choices::saturated(g, &set, limits, &cx.target);
+        let (choices, report) = saturated.map_err(|e| self.failed(e, cx))?;
         report.tell(g, cx);
         if cx.keep.is_some() {
             cx.egraph = Some(Kept {
                 choices,
                 report,
+                remarks: cx.remarks.clone(),
                 origins: g.nodes.iter().map(|n| n.origin.clone()).collect(),
             });
             return Ok(g.clone());
@@ -184,6 +186,17 @@ impl EqSat {
         }
     }
 
+    /// Why a graph is not saturated. That a rule of the user's is wrong is none of the pass's mistakes.
+    fn failed(&self, message: String, cx: &mut Context) -> NodeError {
+        let says = |r: &Rule| message.starts_with(&RuleError::new(r, String::new()).to_string());
+        let is_users = self.selection.of_user().any(says);
+        let error = NodeError {
+            node: String::new(),
+            message,
+        };
+        if is_users { cx.refuse(error) } else { error }
+    }
+
     /// The program of a graph whose repeated layers are optimised once; `None` where that would not be sound.
     fn layer_by_layer(&self, folded: &Folded, set: &RuleSet, cx: &mut Context) -> Result<Option<Made>, NodeError> {
         let fail = |message: String| NodeError {
@@ -198,7 +211,8 @@ impl EqSat {
         built.batches = cost::batches(folded.source);
         let same = std::mem::take(&mut built.same);
         let limits = self.limits(&folded.graph);
-        let (mut choices, report) = Choices::watched(built, set, limits, &cx.target, &mut ()).map_err(fail)?;
+        let saturated = Choices::watched(built, set, limits, &cx.target, &mut ());
+        let (mut choices, report) = saturated.map_err(|e| self.failed(e, cx))?;
         choices.classes.times = folded.times(&choices.classes, &same);
         let (eg, cs) = (&choices.eg, &choices.classes);
         let settling = extract::settle(cs, &|_, _| true);
@@ -235,6 +249,8 @@ pub struct Kept {
     pub choices: Choices,
     /// What saturation did.
     pub report: Report,
+    /// What passes remarked so far.
+    pub remarks: Vec<String>,
     /// The origins of the nodes of the graph that it was made of, by position.
     pub origins: Vec<Arc<str>>,
 }

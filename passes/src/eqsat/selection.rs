@@ -117,12 +117,22 @@ impl Selection {
                 None
             }
             path => {
-                self.rules = Rules::Text(user_rules(path, files)?);
+                let hint = near(path, ["all", "exact", "approximate", "none"]);
+                self.rules = Rules::Text(user_rules(path, files).map_err(|e| e + &hint)?);
                 None
             }
         };
         self.without = items.map(theme).collect::<Result<_, _>>()?;
         fp.map_or(Ok(()), |fp| self.set_fp(fp))
+    }
+
+    /// The rules of files.
+    pub(super) fn of_user(&self) -> impl Iterator<Item = &Rule> {
+        let instead = match &self.rules {
+            Rules::Text(own) => Some(own),
+            _ => None,
+        };
+        instead.into_iter().chain(&self.added).flat_map(|u| &u.set.rules)
     }
 
     /// Sets the classes that are used.
@@ -167,12 +177,9 @@ impl Selection {
 
     /// The rules of users that the classes leave out.
     pub fn left_out(&self) -> Vec<&Rule> {
-        let own = match &self.rules {
-            Rules::Text(own) => Some(own),
-            _ => None,
-        };
-        let rules = own.into_iter().chain(&self.added).flat_map(|u| &u.set.rules);
-        rules.filter(|r| !self.fp.unwrap_or_default().allows(r)).collect()
+        self.of_user()
+            .filter(|r| !self.fp.unwrap_or_default().allows(r))
+            .collect()
     }
 
     /// Whether what is chosen goes together.

@@ -45,7 +45,7 @@ pub use brolga_ir::schedule::Schedule;
 use brolga_ir::{CpuTarget, Target};
 pub use choose::choose;
 pub use packing::Packing;
-pub use program::{chosen, fits, inlines, to_loops, to_loops_with_sources};
+pub use program::{Unfit, chosen, fits, inlines, to_loops, to_loops_with_sources};
 pub use sources::{Part, Source, Sources};
 pub use space::space;
 

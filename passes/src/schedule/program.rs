@@ -41,15 +41,24 @@ struct Panels {
 /// # Errors
 /// When a kernel's schedule is not legal for it, or for the machine.
 pub fn to_loops(structured: &Structured, machine: &Machine) -> Result<Program, String> {
-    let (program, _) = schedule(structured, machine)?;
+    let (program, _) = schedule(structured, machine).map_err(|e| e.message)?;
     Ok(program)
+}
+
+/// Why a kernel has no loops.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unfit {
+    /// The kernel, its schedule, and what is wrong with that.
+    pub message: String,
+    /// Whether it was given to the kernel, and not chosen.
+    pub given: bool,
 }
 
 /// [`to_loops`], and what its kernels were made of.
 ///
 /// # Errors
 /// As there.
-pub fn to_loops_with_sources(mut structured: Structured, machine: &Machine) -> Result<(Program, Sources), String> {
+pub fn to_loops_with_sources(mut structured: Structured, machine: &Machine) -> Result<(Program, Sources), Unfit> {
     let (program, made) = schedule(&structured, machine)?;
     for (k, chosen) in structured.kernels.iter_mut().zip(made.schedules) {
         k.schedule = k.schedule.take().or(chosen);
@@ -72,7 +81,7 @@ struct Made {
     sources: Vec<(u32, Source)>,
 }
 
-fn schedule(structured: &Structured, machine: &Machine) -> Result<(Program, Made), String> {
+fn schedule(structured: &Structured, machine: &Machine) -> Result<(Program, Made), Unfit> {
     let mut s = Scheduler {
         out: Emitter::new(structured),
         machine,
@@ -101,7 +110,7 @@ struct Scheduler<'m> {
 }
 
 impl Scheduler<'_> {
-    fn steps(&mut self, structured: &Structured, steps: &[Step], init: bool) -> Result<(), String> {
+    fn steps(&mut self, structured: &Structured, steps: &[Step], init: bool) -> Result<(), Unfit> {
         for step in steps {
             match step {
                 Step::Call {
@@ -111,7 +120,11 @@ impl Scheduler<'_> {
                     checks,
                 } => {
                     let source = Call { origin, checks, init };
-                    self.call(*kernel as usize, &structured.kernels[*kernel as usize], args, source)?;
+                    let (index, kernel) = (*kernel as usize, &structured.kernels[*kernel as usize]);
+                    self.call(index, kernel, args, source).map_err(|message| Unfit {
+                        message,
+                        given: kernel.schedule.is_some(),
+                    })?;
                     self.forget_written(structured, step);
                 }
                 Step::If { cond, then, other } => {
@@ -134,7 +147,7 @@ impl Scheduler<'_> {
 
     /// The steps of a block. Panels that it makes are not there behind it, where it may not have run; and what it writes may
     /// have been packed before.
-    fn block(&mut self, structured: &Structured, steps: &[Step]) -> Result<Vec<Step>, String> {
+    fn block(&mut self, structured: &Structured, steps: &[Step]) -> Result<Vec<Step>, Unfit> {
         self.forget_panels();
         let outside = std::mem::take(&mut self.out.program.steps);
         self.steps(structured, steps, false)?;
