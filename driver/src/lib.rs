@@ -73,6 +73,7 @@ pub mod machine;
 pub mod npy;
 pub mod options;
 pub mod output;
+mod page;
 pub mod perf_map;
 pub mod pins;
 pub mod profile;

@@ -1,0 +1,575 @@
+// The page of an e-graph.
+const TOP = 20;
+// Boxes of a picture, at most, and classes of a graph that is shown as a whole.
+const MOST = 60;
+const FEW = 36;
+// E-nodes that a box shows.
+const ROWS = 6;
+const { classes, kernels, rules } = data;
+
+const used = (c) => classes[c].chosen !== undefined;
+const operands = (c) => new Set(classes[c].enodes.flatMap((n) => n.operands));
+const users = classes.map(() => new Set());
+classes.forEach((_, c) => operands(c).forEach((o) => o !== c && users[o].add(c)));
+const operator = (n) => n.op.split("{")[0];
+const nodes = (all) => (all ?? []).map((n) => data.nodes[n]);
+const leaf = (op) => {
+  const input = /^input (\d+)$/.exec(op);
+  return input ? data.inputs[input[1]] : op;
+};
+const label = (c) => {
+  const { value, number, enodes } = classes[c];
+  return value ?? (nodes(classes[c].nodes).join(" + ") || (number ?? leaf(enodes[0]?.op ?? "")) || `class ${classes[c].id}`);
+};
+const more = (s) => (Math.abs(s) < 1e-12 ? "the same" : `${s > 0 ? "+" : "−"}${time(Math.abs(s))}`);
+const plural = (n, one, many = `${one}s`) => `${n} ${n === 1 ? one : many}`;
+const link = (c) => {
+  const b = el("button", { type: "button", class: "link" }, label(c));
+  b.addEventListener("click", (e) => {
+    e.stopPropagation();
+    choose(c, true);
+  });
+  return b;
+};
+
+// A table with columns [title, classes, what a row shows, what it is sorted by]; rows can be chosen where `act` is given.
+function table(id, columns, rows, { act, top = Infinity, sorted, mark } = {}) {
+  const place = $(id);
+  let [by, down] = [sorted, true];
+  let all = false;
+  const draw = () => {
+    const head = columns.map(([title, kind, , value], i) => {
+      const th = el("th", { class: kind, scope: "col" });
+      if (!value) th.append(title);
+      else {
+        const b = el("button", { type: "button" }, title);
+        b.addEventListener("click", () => {
+          [by, down] = [i, by === i ? !down : true];
+          draw();
+          place.tHead.rows[0].cells[i].firstChild.focus();
+        });
+        if (by === i) th.setAttribute("aria-sort", down ? "descending" : "ascending");
+        th.append(b);
+      }
+      return th;
+    });
+    const compare = (a, b) => {
+      const [x, y] = [columns[by][3](a), columns[by][3](b)];
+      return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1);
+    };
+    const order = by === undefined ? rows : [...rows].sort(compare);
+    const body = order.slice(0, all ? Infinity : top).map((r) => {
+      const tr = el("tr", mark?.(r) ?? {});
+      for (const [, kind, show] of columns) {
+        const shown = show(r);
+        const td = el("td", { class: kind }, ...(Array.isArray(shown) ? shown : [shown]));
+        if (/law|name/.test(kind)) td.title = td.textContent;
+        tr.append(td);
+      }
+      if (act) {
+        tr.tabIndex = 0;
+        onChoose(tr, () => act(r));
+      }
+      return tr;
+    });
+    place.replaceChildren(el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body));
+    place.parentNode.querySelector(".more")?.remove();
+    if (order.length > body.length) {
+      const b = el("button", { type: "button", class: "more" }, `Show ${order.length - body.length} more`);
+      b.addEventListener("click", () => {
+        all = true;
+        draw();
+      });
+      place.after(b);
+    }
+  };
+  draw();
+}
+
+const bar = (part, colour) => {
+  const i = el("i", { style: `width:${100 * part}%;background:var(--${colour})` });
+  return el("span", { class: "bar", "aria-hidden": true }, i);
+};
+
+function head() {
+  const { saturation: s, program: p } = data;
+  $("model").textContent = data.model;
+  $("setting").textContent = [data.target, plural(data.nodes.length, "node of the model", "nodes of the model")].join(" · ");
+  const gap = p.bound > 0 ? ` (${digits(100 * Math.max(0, p.seconds / p.bound - 1), 2)} % above)` : "";
+  facts($("facts"), [
+    ["predicted time", time(p.seconds)],
+    ["lower bound", p.bound === null ? "too large to tell" : `${time(p.bound)}${gap}`],
+    ["kernels", p.constant ? `${p.kernels}, ${p.constant} at compile time` : p.kernels],
+    ["e-nodes", s.nodes],
+    ["e-classes", s.classes],
+    ["rewrites", s.rewrites],
+    ["saturation", time(s.seconds)],
+  ]);
+  $("stop").textContent = `${s.stop[0].toUpperCase()}${s.stop.slice(1)} after ${plural(s.rounds, "round")}.`;
+}
+
+function growth() {
+  const rows = data.growth;
+  const longest = Math.max(...rows.map((r) => r.seconds ?? 0)) || 1;
+  table("rounds", [
+    ["round", "", (r) => (r.round === 0 ? "the model" : r.round)],
+    ["e-nodes", "", (r) => r.nodes],
+    ["e-classes", "", (r) => r.classes],
+    ["rewrites", "", (r) => r.rewrites],
+    ["time", "", (r) => (r.seconds === null ? "–" : [time(r.seconds), bar(r.seconds / longest, "enodes")])],
+  ], rows);
+  const draw = () => {
+    const [width, height] = [$("growth").clientWidth, 260];
+    const [left, right, top, bottom] = [56, 78, 12, 40];
+    const most = Math.max(...rows.map((r) => r.nodes), 1);
+    const unit = 10 ** Math.floor(Math.log10(most / 4));
+    const step = [1, 2, 5, 10].map((m) => Math.max(1, m * unit)).find((x) => most / x <= 5);
+    const ceiling = Math.ceil(most / step) * step;
+    const last = Math.max(1, rows.length - 1);
+    const X = (n) => left + (n / last) * (width - left - right);
+    const Y = (n) => height - bottom - (n / ceiling) * (height - top - bottom);
+    const s = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": "E-nodes and e-classes behind each round" });
+    for (let n = 0; n <= ceiling; n += step) {
+      s.append(svg("line", { class: "grid", x1: left, x2: width - right, y1: Y(n), y2: Y(n) }));
+      s.append(svg("text", { x: left - 8, y: Y(n) + 4, "text-anchor": "end" }, n));
+    }
+    const every = Math.max(1, Math.ceil(rows.length / Math.max(2, (width - left - right) / 36)));
+    for (let n = 0; n < rows.length; n += every) {
+      s.append(svg("text", { x: X(n), y: height - bottom + 18, "text-anchor": "middle" }, n));
+    }
+    s.append(svg("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "round"));
+    const ends = [["nodes", "e-nodes", "enodes"], ["classes", "e-classes", "classes"]].map(([field, title, colour]) => {
+      const points = rows.map((r, n) => `${X(n)},${Y(r[field])}`).join(" ");
+      s.append(svg("polyline", { class: "curve", points, stroke: `var(--${colour})` }));
+      for (const [n, r] of rows.entries()) {
+        const dot = svg("circle", { cx: X(n), cy: Y(r[field]), r: 3.5, fill: `var(--${colour})` });
+        dot.addEventListener("mousemove", (e) => tip(e, `round ${n}: ${r[field]} ${title}`));
+        dot.addEventListener("mouseleave", untip);
+        s.append(dot);
+      }
+      return { title, y: Y(rows[rows.length - 1][field]) + 4, colour };
+    });
+    if (ends[1].y - ends[0].y < 14) ends[1].y = ends[0].y + 14;
+    for (const e of ends) s.append(svg("text", { x: width - right + 10, y: e.y, style: `fill:var(--${e.colour})` }, e.title));
+    $("growth").replaceChildren(s);
+  };
+  draw();
+  addEventListener("resize", draw);
+}
+
+function ruleTable() {
+  const total = (r) => r.search_seconds + r.apply_seconds;
+  const longest = Math.max(...rules.map(total)) || 1;
+  const draw = () => table("rules", [
+    ["rule", "text name", (r) => r.name, (r) => r.name],
+    ["", "text law wide", (r) => r.law],
+    ["class", "text wide", (r) => r.class, (r) => r.class],
+    ["rewrites", "", (r) => r.rewrites, (r) => r.rewrites],
+    ["matches", "", (r) => r.matches, (r) => r.matches],
+    ["new e-nodes", "", (r) => r.nodes, (r) => r.nodes],
+    ["search", "wide", (r) => time(r.search_seconds), (r) => r.search_seconds],
+    ["apply", "wide", (r) => time(r.apply_seconds), (r) => r.apply_seconds],
+    ["time", "", (r) => [time(total(r)), bar(total(r) / longest, "enodes")], total],
+  ], rules.filter((r) => $("idle").checked || r.rewrites > 0), { act: chooseRule, top: TOP, sorted: 3 });
+  $("idle").addEventListener("change", draw);
+  draw();
+}
+
+const kernelOf = new Map(kernels.map((k, i) => [k.class, i]));
+const inKernels = classes.map(() => []);
+kernels.forEach((k, i) => k.classes.forEach((c) => inKernels[c].push(i)));
+const kernelName = (k) => nodes(k.nodes).join(" + ") || "(no node)";
+const isNews = (r) => r.name !== "number";
+
+function kernelTable() {
+  const running = kernels.filter((k) => !k.constant);
+  const longest = Math.max(...running.map((k) => k.seconds)) || 1;
+  const made = (k) => k.rules.filter(isNews).map((r) => (r.steps > 1 ? `${r.name} ×${r.steps}` : r.name)).join(", ");
+  table("kernels", [
+    ["", "soft", (k) => k.place, (k) => k.place],
+    ["nodes of the model", "text many", kernelName, kernelName],
+    ["computes", "text many wide", (k) => k.operators.join(", ")],
+    ["type", "text wide", (k) => k.type],
+    ["by rules", "text many soft wide", (k) => made(k) || "as the model has it"],
+    ["predicted", "", (k) => (k.constant ? "at compile time" : [time(k.seconds), bar(k.seconds / longest, "enodes")]), (k) => k.seconds],
+  ], [...running, ...kernels.filter((k) => k.constant)].map((k, i) => ({ ...k, place: i + 1 })), {
+    act: (k) => choose(k.class, true), top: Math.max(TOP, 0), mark: (k) => ({ "data-class": k.class, "aria-selected": k.class === chosen }),
+  });
+}
+
+// Search: whatever has classes, by its name.
+const index = [];
+{
+  const ofNodes = data.nodes.map(() => []);
+  const ofOperators = new Map();
+  classes.forEach(({ nodes, enodes }, c) => {
+    for (const n of nodes ?? []) ofNodes[n].push(c);
+    for (const op of new Set(enodes.map(operator))) ofOperators.set(op, [...(ofOperators.get(op) ?? []), c]);
+  });
+  ofNodes.forEach((all, n) => index.push({ kind: "node", name: data.nodes[n], all }));
+  [...ofOperators].sort(([a], [b]) => (a < b ? -1 : 1)).forEach(([name, all]) => index.push({ kind: "operator", name, all }));
+  for (const r of rules) if (r.classes.length) index.push({ kind: "rule", name: r.name, all: r.classes });
+  // Kernels first, then what else is in the program.
+  const rank = (c) => (kernelOf.has(c) ? 0 : used(c) ? 1 : 2);
+  for (const hit of index) hit.all = [...hit.all].sort((a, b) => rank(a) - rank(b) || a - b);
+}
+
+function search() {
+  const query = $("query").value.trim().toLowerCase();
+  const rank = ({ name }) => {
+    const at = name.toLowerCase().indexOf(query);
+    return at < 0 ? Infinity : at === 0 ? (name.length === query.length ? 0 : 1) : 2;
+  };
+  const hits = query ? index.filter((h) => h.all.length && rank(h) < 3).sort((a, b) => rank(a) - rank(b)) : [];
+  const shown = hits.slice(0, 40).map((h) => {
+    const b = el("button", { type: "button", class: "chip" }, el("span", { class: "kind" }, h.kind), h.name);
+    b.addEventListener("click", () => take(h));
+    return b;
+  });
+  if (query && !hits.length) shown.push(el("span", { class: "note" }, "nothing of that name has a class"));
+  if (hits.length > shown.length) shown.push(el("span", { class: "note" }, `and ${hits.length - shown.length} more`));
+  $("hits").replaceChildren(...shown);
+  $("found").replaceChildren();
+  return hits;
+}
+
+// Chooses the first class of a hit, and lists the others.
+function take(hit) {
+  const chips = hit.all.slice(0, 40).map((c) => {
+    const b = el("button", { type: "button", class: "chip", "data-class": c }, label(c));
+    b.addEventListener("click", () => choose(c, true));
+    return b;
+  });
+  const rest = hit.all.length - chips.length;
+  const note = `${hit.kind} ${hit.name}: ${plural(hit.all.length, "class", "classes")}${rest > 0 ? `, the first ${chips.length}` : ""}`;
+  $("hits").replaceChildren();
+  $("found").replaceChildren(el("span", { class: "note" }, note), ...chips);
+  if (hit.all.length) choose(hit.all[0], true);
+}
+const chooseRule = (r) => take({ kind: "rule", name: r.name, all: index.find((h) => h.kind === "rule" && h.name === r.name)?.all ?? [] });
+
+// What a class was chosen from: the chosen first, then by what the others cost.
+function choices(c) {
+  const { enodes, open = [], stored } = classes[c];
+  const by = new Map(open.filter((o) => o.enode !== undefined).map((o) => [o.enode, o]));
+  const rows = enodes.map((n, k) => ({ n, taken: k === classes[c].chosen, open: by.get(k) }));
+  const other = open.find((o) => o.stored !== undefined);
+  if (other) {
+    rows.push({ place: stored, taken: true }, { place: other.stored, open: other });
+  }
+  const rank = (r) => (r.taken ? -2 - (r.n ? 1 : 0) : r.open ? (r.open.seconds ?? 1e8) : 1e9);
+  return rows.sort((a, b) => rank(a) - rank(b));
+}
+
+function choiceTable(c) {
+  const outcome = (r) => {
+    if (r.taken) return used(c) ? "chosen" : "–";
+    if (r.open) return r.open.seconds === undefined ? r.open.refused : more(r.open.seconds);
+    return r.n?.composite ? "has no kernel of its own" : "–";
+  };
+  const what = (r) => {
+    if (!r.n) return r.place ? "in memory, computed once" : "computed where it is read";
+    const of = r.n.operands.flatMap((o, i) => [...(i ? [", "] : []), link(o)]);
+    return of.length ? [`${r.n.op}(`, ...of, ")"] : leaf(r.n.op);
+  };
+  table("choices", [
+    ["", "text code", what],
+    ["made by", "text wide soft", (r) => (r.n?.rule === undefined ? "" : rules[r.n.rule].name)],
+    ["by itself", "wide", (r) => or(r.n?.seconds, time)],
+    ["the program takes", "text many", outcome],
+    ["decision", "text code wide soft", (r) => r.open?.decision ?? ""],
+  ], choices(c), { top: TOP, mark: (r) => (r.taken && used(c) ? { class: "is-chosen" } : {}) });
+  const note = !used(c)
+    ? "The program does not compute it, so nothing of it has a price."
+    : classes[c].constant ? "It is constant, and computed when the model is compiled: nothing of it has a price."
+    : classes[c].open ? "" : "There was nothing to choose.";
+  $("choices-note").textContent = note;
+  $("choices-note").hidden = !note;
+}
+
+let chosen = -1;
+function choose(c, show) {
+  chosen = c;
+  const k = kernels[kernelOf.get(c)];
+  $("h-detail").textContent = label(c);
+  const { id, type, stream, stored, constant, number } = classes[c];
+  const where = !used(c) ? "not in the program" : constant ? "computed at compile time" : k || stored ? "a kernel writes it"
+    : stream ? "computed where it is read" : "in memory";
+  facts($("numbers"), [
+    ["e-class", id],
+    ["type", `${type}${stream ? ", a stream" : ""}`],
+    ["nodes of the model", nodes(classes[c].nodes).join(", ") || "none"],
+    ["in the program", where],
+    ["part of kernels", inKernels[c].length ? [...inKernels[c]].map((i) => kernelName(kernels[i])).join("; ") : "none"],
+    ...(k && !k.constant ? [["predicted time of its kernel", time(k.seconds)]] : []),
+    ...(number ? [["the number", number]] : []),
+  ]);
+  const items = (all, how) => all.filter(isNews).map((r) =>
+    el("li", {}, `${how} `, el("code", {}, r.name), `${r.steps > 1 ? ` ×${r.steps}` : ""}${r.rule === undefined || r.rule === null ? "" : `: ${rules[r.rule].law}`}`));
+  const made = k ? [...items(k.rules, "by"), ...items(k.constants, "reads what is made at compile time by")] : [];
+  const title = el("h3", {}, "The rules that made its kernel");
+  $("kernel").replaceChildren(...(k ? [title, el("ul", {}, ...(made.length ? made : [el("li", {}, "as the model has it")]))] : []));
+  choiceTable(c);
+  for (const e of document.querySelectorAll("#kernels tr[data-class]")) e.setAttribute("aria-selected", +e.dataset.class === c);
+  for (const e of document.querySelectorAll("#found .chip")) e.setAttribute("aria-pressed", +e.dataset.class === c);
+  picture();
+  if (show) {
+    const above = $("search").getBoundingClientRect().height + 12;
+    scrollTo({ top: scrollY + $("detail").getBoundingClientRect().top - above });
+  }
+}
+
+// The picture: classes as boxes in layers, operands to the left.
+const [WIDE, HEAD, ROW, GAP, BETWEEN] = [216, 38, 18, 22, 84];
+const clip = (text, n) => (text.length > n ? `${text.slice(0, n - 1)}…` : text);
+const rowsOf = (c) => {
+  const { enodes, chosen: taken } = classes[c];
+  const all = enodes.map((n, k) => ({ n, taken: k === taken })).filter((r) => !$("only").checked || r.taken);
+  return all.sort((a, b) => b.taken - a.taken || (a.n.seconds ?? 1e9) - (b.n.seconds ?? 1e9));
+};
+
+// The classes around one, the nearest first: of the program before others.
+function around(c) {
+  const only = $("only").checked;
+  const below = (x) => [...(only ? new Set(rowsOf(x).flatMap((r) => r.n.operands)) : operands(x))];
+  const above = (x) => [...users[x]].filter((u) => !only || below(u).includes(x));
+  const far = classes.length <= FEW ? Infinity : +$("steps").value;
+  const found = new Map([[c, 0]]);
+  for (const x of found.keys()) {
+    if (found.get(x) >= far) continue;
+    const next = [...below(x), ...above(x)].filter((o) => !found.has(o));
+    next.sort((a, b) => used(b) - used(a));
+    for (const o of next) if (found.size < MOST) found.set(o, found.get(x) + 1);
+  }
+  return [...found.keys()];
+}
+
+// Layers by the longest way from what has no operands here; what closes a circle does not count.
+function layers(all) {
+  const inside = new Set(all);
+  const layer = new Map();
+  const open = new Set();
+  const visit = (c) => {
+    if (layer.has(c)) return layer.get(c);
+    open.add(c);
+    let at = 0;
+    for (const r of rowsOf(c)) {
+      for (const o of r.n.operands) if (inside.has(o) && !open.has(o)) at = Math.max(at, visit(o) + 1);
+    }
+    open.delete(c);
+    layer.set(c, at);
+    return at;
+  };
+  all.forEach(visit);
+  // Leaves stand beside who reads them first.
+  for (const c of all) {
+    const readers = [...users[c]].filter((u) => inside.has(u) && layer.get(u) > layer.get(c)).map((u) => layer.get(u));
+    if (readers.length && ![...operands(c)].some((o) => inside.has(o))) layer.set(c, Math.min(...readers) - 1);
+  }
+  const out = [];
+  for (const c of all) (out[layer.get(c)] ??= []).push(c);
+  return out.filter(Boolean);
+}
+
+// Boxes with their places: each near the mean of its neighbours, none on another.
+function places(all) {
+  const columns = layers(all);
+  const box = new Map();
+  columns.forEach((column, i) => {
+    let y = 0;
+    for (const c of column) {
+      const rows = rowsOf(c);
+      const shown = Math.min(rows.length, ROWS);
+      const height = HEAD + ROW * (shown + (rows.length > shown ? 1 : 0)) + 6;
+      box.set(c, { c, x: i * (WIDE + BETWEEN), y, height, rows: rows.slice(0, shown), left: rows.length - shown });
+      y += height + GAP;
+    }
+  });
+  const near = new Map(all.map((c) => [c, []]));
+  for (const c of all) {
+    for (const o of box.get(c).rows.flatMap((r) => r.n.operands)) {
+      if (o !== c && box.has(o)) [[c, o], [o, c]].forEach(([a, b]) => near.get(a).push(b));
+    }
+  }
+  const middle = (b) => b.y + b.height / 2;
+  const wish = (c) => {
+    const ys = near.get(c).map((o) => middle(box.get(o)));
+    return ys.length ? ys.reduce((a, b) => a + b, 0) / ys.length : middle(box.get(c));
+  };
+  for (let sweep = 0; sweep < 12; sweep++) {
+    for (const column of sweep % 2 ? [...columns].reverse() : columns) {
+      const wishes = new Map(column.map((c) => [c, wish(c)]));
+      column.sort((a, b) => wishes.get(a) - wishes.get(b));
+      let end = -Infinity;
+      for (const c of column) {
+        const b = box.get(c);
+        b.y = Math.max(wishes.get(c) - b.height / 2, end);
+        end = b.y + b.height + GAP;
+      }
+      const shift = column.reduce((sum, c) => sum + wishes.get(c) - middle(box.get(c)), 0) / column.length;
+      for (const c of column) box.get(c).y += shift;
+    }
+  }
+  return box;
+}
+
+function edge(from, to, y) {
+  const [x1, y1, x2, y2] = [from.x + WIDE, from.y + from.height / 2, to.x, y];
+  if (from === to) return `M${to.x} ${y - 4} c-26 -10 -26 18 0 8`;
+  const bend = Math.max(36, Math.abs(x2 - x1) / 2);
+  return `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`;
+}
+
+function drawBox(b) {
+  const { c, x, y, height } = b;
+  const { type, stored } = classes[c];
+  const kinds = ["box", used(c) ? "" : "unused", c === chosen ? "chosen" : ""].filter(Boolean).join(" ");
+  const terms = b.rows.map((r) => r.n.op).join(", ");
+  const g = svg("g", { class: kinds, tabindex: 0, role: "button", "data-class": c, "aria-label": `${label(c)}, ${type}: ${terms}` });
+  g.append(svg("title", {}, `${label(c)}\n${type}`));
+  g.append(svg("rect", { class: "frame", x, y, width: WIDE, height, rx: 7 }));
+  if (stored || (used(c) && !classes[c].stream)) g.append(svg("rect", { class: "memory", x: x + WIDE - 4, y: y + 7, width: 4, height: height - 14 }));
+  g.append(svg("text", { class: "title", x: x + 10, y: y + 16 }, clip(label(c), 28)));
+  g.append(svg("text", { x: x + 10, y: y + 31 }, clip(type, 29)));
+  b.rows.forEach((r, i) => {
+    const top = y + HEAD + i * ROW;
+    if (r.taken) g.append(svg("rect", { class: "row", x: x + 5, y: top, width: WIDE - 12, height: ROW, rx: 3 }));
+    const t = svg("text", { class: "term", x: x + 10, y: top + 13 }, clip(leaf(r.n.op), 29));
+    t.append(svg("title", {}, r.n.op));
+    g.append(t);
+  });
+  if (b.left) g.append(svg("text", { x: x + 10, y: y + HEAD + b.rows.length * ROW + 13 }, `and ${b.left} more`));
+  onChoose(g, () => !moved && choose(c, false));
+  return g;
+}
+
+let view = null;
+let whole = null;
+let moved = false;
+const show = () => $("picture").firstChild.setAttribute("viewBox", [view.x, view.y, view.w, view.h].map((v) => v.toFixed(1)).join(" "));
+
+function picture() {
+  const focused = $("picture").contains(document.activeElement);
+  const box = places(around(chosen));
+  const all = [...box.values()];
+  const [x0, x1] = [Math.min(...all.map((b) => b.x)), Math.max(...all.map((b) => b.x + WIDE))];
+  const [y0, y1] = [Math.min(...all.map((b) => b.y)), Math.max(...all.map((b) => b.y + b.height))];
+  const s = svg("svg", { tabindex: 0, role: "group", "aria-label": "Classes and their e-nodes", preserveAspectRatio: "xMidYMid meet" });
+  const [edges, over] = [svg("g"), svg("g")];
+  for (const b of all) {
+    b.rows.forEach((r, i) => {
+      for (const o of new Set(r.n.operands)) {
+        if (!box.has(o)) continue;
+        const path = svg("path", { class: r.taken ? "edge used" : "edge", d: edge(box.get(o), b, b.y + HEAD + (i + 0.5) * ROW) });
+        (r.taken ? over : edges).append(path);
+      }
+    });
+  }
+  s.append(edges, over, ...all.map(drawBox));
+  $("picture").replaceChildren(s);
+  const [width, height] = [s.clientWidth || 1000, s.clientHeight || 520];
+  whole = { x: x0 - 40, y: y0 - 24, w: Math.max(x1 - x0 + 80, width), h: Math.max(y1 - y0 + 48, height) };
+  whole.x -= Math.max(0, width - (x1 - x0 + 80)) / 2;
+  whole.y -= Math.max(0, height - (y1 - y0 + 48)) / 2;
+  // So that it can be read: the whole where that is not too small, else what is around the chosen.
+  const at = box.get(chosen);
+  const scale = Math.max(whole.w / width, whole.h / height);
+  const [w, h] = [width * 1.25, height * 1.25];
+  view = scale <= 1.4 ? { ...whole } : { x: at.x + WIDE / 2 - w / 2, y: at.y + at.height / 2 - h / 2, w, h };
+  show();
+  pointer(s);
+  if (focused) s.querySelector(".box.chosen").focus({ preventScroll: true });
+}
+
+function zoom(factor, x = view.x + view.w / 2, y = view.y + view.h / 2) {
+  const most = Math.max(1, whole.w * 3 / view.w, whole.h * 3 / view.h);
+  const f = Math.max(120 / view.w, Math.min(factor, most));
+  view = { x: x - (x - view.x) * f, y: y - (y - view.y) * f, w: view.w * f, h: view.h * f };
+  show();
+}
+
+function pointer(s) {
+  const at = (e) => new DOMPoint(e.clientX, e.clientY).matrixTransform(s.getScreenCTM().inverse());
+  let drag = null;
+  s.addEventListener("pointerdown", (e) => {
+    drag = { start: at(e), x: e.clientX, y: e.clientY };
+    moved = false;
+  });
+  s.addEventListener("pointermove", (e) => {
+    if (!drag) return;
+    if (!moved && Math.hypot(e.clientX - drag.x, e.clientY - drag.y) < 4) return;
+    if (!moved) s.setPointerCapture(e.pointerId);
+    moved = true;
+    const p = at(e);
+    view.x += drag.start.x - p.x;
+    view.y += drag.start.y - p.y;
+    show();
+  });
+  s.addEventListener("pointerup", () => (drag = null));
+  s.addEventListener("pointercancel", () => (drag = null));
+  s.addEventListener("wheel", (e) => {
+    if (!e.ctrlKey && !e.metaKey && !s.contains(document.activeElement)) return;
+    e.preventDefault();
+    const p = at(e);
+    zoom(e.deltaY > 0 ? 1.15 : 1 / 1.15, p.x, p.y);
+  }, { passive: false });
+  s.addEventListener("keydown", (e) => {
+    const [dx, dy] = [view.w / 12, view.h / 12];
+    const move = (x, y) => {
+      view.x += x;
+      view.y += y;
+      show();
+    };
+    const keys = { ArrowLeft: () => move(-dx, 0), ArrowRight: () => move(dx, 0), ArrowUp: () => move(0, -dy), ArrowDown: () => move(0, dy),
+      "+": () => zoom(0.8), "-": () => zoom(1.25), 0: () => $("whole").click() };
+    if (!keys[e.key]) return;
+    e.preventDefault();
+    keys[e.key]();
+  });
+}
+
+function openTable() {
+  const rows = classes.flatMap(({ open = [] }, c) => open.filter((o) => o.decision && o.seconds !== undefined).map((o) => ({ c, ...o })));
+  rows.sort((a, b) => a.seconds - b.seconds);
+  const now = ({ c, enode }) => (enode === undefined ? (classes[c].stored ? "in memory" : "computed where it is read") : `by ${classes[c].enodes[classes[c].chosen].op}`);
+  table("open", [
+    ["decision", "text code", (o) => o.decision],
+    ["now", "text many soft", now],
+    ["type", "text wide", (o) => classes[o.c].type],
+    ["the program takes", "text", (o) => more(o.seconds)],
+  ], rows, { act: (o) => choose(o.c, true), top: TOP });
+}
+
+function layoutTable() {
+  $("of-layouts").hidden = !data.layouts.length;
+  table("layouts", [
+    ["decisions", "text code", (l) => l.decisions.join("\n")],
+    ["about", "text many soft", (l) => l.about],
+    ["the program takes", "text", (l) => more(l.seconds)],
+  ], data.layouts, { top: TOP });
+}
+
+head();
+growth();
+ruleTable();
+openTable();
+layoutTable();
+const dearest = kernels.filter((k) => !k.constant).sort((a, b) => b.seconds - a.seconds)[0];
+chosen = dearest?.class ?? data.results[0]?.class ?? 0;
+kernelTable();
+if (classes.length) choose(chosen, false);
+else $("detail").hidden = true;
+$("query").addEventListener("input", search);
+$("query").addEventListener("keydown", (e) => {
+  if (e.key !== "Enter") return;
+  const [first] = search();
+  if (first) take(first);
+});
+$("closer").addEventListener("click", () => zoom(0.7));
+$("wider").addEventListener("click", () => zoom(1 / 0.7));
+$("whole").addEventListener("click", () => {
+  view = { ...whole };
+  show();
+});
+for (const id of ["steps", "only"]) $(id).addEventListener("change", picture);
+addEventListener("resize", picture);
