@@ -21,8 +21,8 @@ use brolga_passes::eqsat::lang::{Data, Kind, Term, scalar_value};
 pub use choose::{Chosen, With, choose};
 use egg::Language;
 pub use format::{EGraph, Node};
-pub use view::{SCHEMA, View};
 use std::path::Path;
+pub use view::{SCHEMA, View};
 
 /// Seconds of a node that no program has.
 pub const NO_KERNEL: f64 = 1e6;

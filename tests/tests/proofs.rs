@@ -1,10 +1,10 @@
 //! Proofs: what the optimiser did to a model is a derivation, which a checker that knows nothing of e-graphs follows.
 
 use brolga::ir::{Graph, Target};
+use brolga::passes::eqsat::EqSat;
 use brolga::passes::eqsat::derive::Derivation;
 use brolga::passes::eqsat::journal::{Reason, Step};
 use brolga::passes::eqsat::rules::RuleSet;
-use brolga::passes::eqsat::EqSat;
 use brolga::passes::eqsat::usual;
 use brolga::passes::eqsat::why::{Answer, why_not};
 use brolga::passes::proof::{Check, Fault, Proof, check};

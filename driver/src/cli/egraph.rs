@@ -125,14 +125,16 @@ fn rules(explained: &Explained) -> String {
 
 /// The cheapest decisions that were not taken.
 fn alternatives(view: &View) -> String {
-    let priced = view.open.iter().filter_map(|o| Some((o.decision.as_ref()?, o.price.ok()?)));
+    let priced = view
+        .open
+        .iter()
+        .filter_map(|o| Some((o.decision.as_ref()?, o.price.ok()?)));
     let mut all: Vec<_> = priced.collect();
     all.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let rows = all.iter().take(TOP).map(|(decision, seconds)| {
-        // Sums of the same terms differ by the order in which they were added.
-        let more = time(if *seconds < 1e-12 { 0.0 } else { *seconds });
-        format!("  +{more}  {decision}\n")
-    });
+    let rows = all
+        .iter()
+        .take(TOP)
+        .map(|(decision, seconds)| format!("  {:+.4} µs  {decision}\n", seconds * 1e6));
     let rows: String = rows.collect();
     let more = match all.len().saturating_sub(TOP) {
         0 => String::new(),

@@ -19,7 +19,8 @@ const leaf = (op) => {
 };
 const label = (c) => {
   const { value, number, enodes } = classes[c];
-  return value ?? (nodes(classes[c].nodes).join(" + ") || (number ?? leaf(enodes[0]?.op ?? "")) || `class ${classes[c].id}`);
+  const [n] = enodes;
+  return value ?? (nodes(classes[c].nodes).join(" + ") || (number ?? (n.op === "load" ? label(n.operands[0]) : leaf(n.op))));
 };
 const more = (s) => (Math.abs(s) < 1e-12 ? "the same" : `${s > 0 ? "+" : "−"}${time(Math.abs(s))}`);
 const plural = (n, one, many = `${one}s`) => `${n} ${n === 1 ? one : many}`;
@@ -95,11 +96,11 @@ function head() {
   const { saturation: s, program: p } = data;
   $("model").textContent = data.model;
   $("setting").textContent = [data.target, plural(data.nodes.length, "node of the model", "nodes of the model")].join(" · ");
-  const gap = p.bound > 0 ? ` (${digits(100 * Math.max(0, p.seconds / p.bound - 1), 2)} % above)` : "";
   facts($("facts"), [
     ["predicted time", time(p.seconds)],
-    ["lower bound", p.bound === null ? "too large to tell" : `${time(p.bound)}${gap}`],
-    ["kernels", p.constant ? `${p.kernels}, ${p.constant} at compile time` : p.kernels],
+    ["lower bound", p.bound === null ? "too large to tell" : time(p.bound)],
+    ["above it, at most", p.bound > 0 ? `${digits(100 * Math.max(0, p.seconds / p.bound - 1), 2)} %` : "–"],
+    ["kernels", p.kernels],
     ["e-nodes", s.nodes],
     ["e-classes", s.classes],
     ["rewrites", s.rewrites],
@@ -162,7 +163,7 @@ function ruleTable() {
   const longest = Math.max(...rules.map(total)) || 1;
   const draw = () => table("rules", [
     ["rule", "text name", (r) => r.name, (r) => r.name],
-    ["", "text law wide", (r) => r.law],
+    ["", "text law wide", (r) => r.law || (r.text ?? "").replace(/^\S+ \[[^\]]*\] /, "")],
     ["class", "text wide", (r) => r.class, (r) => r.class],
     ["rewrites", "", (r) => r.rewrites, (r) => r.rewrites],
     ["matches", "", (r) => r.matches, (r) => r.matches],
@@ -178,22 +179,24 @@ function ruleTable() {
 const kernelOf = new Map(kernels.map((k, i) => [k.class, i]));
 const inKernels = classes.map(() => []);
 kernels.forEach((k, i) => k.classes.forEach((c) => inKernels[c].push(i)));
+const first = (all, between, n = 3) =>
+  all.length > n + 1 ? `${all.slice(0, n).join(between)} and ${all.length - n} more` : all.join(between);
 const kernelName = (k) => nodes(k.nodes).join(" + ") || "(no node)";
 const isNews = (r) => r.name !== "number";
 
 function kernelTable() {
   const running = kernels.filter((k) => !k.constant);
   const longest = Math.max(...running.map((k) => k.seconds)) || 1;
-  const made = (k) => k.rules.filter(isNews).map((r) => (r.steps > 1 ? `${r.name} ×${r.steps}` : r.name)).join(", ");
+  const made = (k) => first(k.rules.filter(isNews).map((r) => (r.steps > 1 ? `${r.name} ×${r.steps}` : r.name)), ", ");
   table("kernels", [
-    ["", "soft", (k) => k.place, (k) => k.place],
-    ["nodes of the model", "text many", kernelName, kernelName],
+    ["#", "text soft", (k) => k.place, (k) => -k.place],
+    ["nodes of the model", "text many", (k) => first(nodes(k.nodes), " + ") || "(no node)", kernelName],
     ["computes", "text many wide", (k) => k.operators.join(", ")],
     ["type", "text wide", (k) => k.type],
     ["by rules", "text many soft wide", (k) => made(k) || "as the model has it"],
     ["predicted", "", (k) => (k.constant ? "at compile time" : [time(k.seconds), bar(k.seconds / longest, "enodes")]), (k) => k.seconds],
   ], [...running, ...kernels.filter((k) => k.constant)].map((k, i) => ({ ...k, place: i + 1 })), {
-    act: (k) => choose(k.class, true), top: Math.max(TOP, 0), mark: (k) => ({ "data-class": k.class, "aria-selected": k.class === chosen }),
+    act: (k) => choose(k.class, true), top: TOP, mark: (k) => ({ "data-class": k.class, "aria-selected": k.class === chosen }),
   });
 }
 
@@ -300,7 +303,7 @@ function choose(c, show) {
     ["type", `${type}${stream ? ", a stream" : ""}`],
     ["nodes of the model", nodes(classes[c].nodes).join(", ") || "none"],
     ["in the program", where],
-    ["part of kernels", inKernels[c].length ? [...inKernels[c]].map((i) => kernelName(kernels[i])).join("; ") : "none"],
+    ["part of kernels", first(inKernels[c].map((i) => first(nodes(kernels[i].nodes), " + ") || "(no node)"), "; ") || "none"],
     ...(k && !k.constant ? [["predicted time of its kernel", time(k.seconds)]] : []),
     ...(number ? [["the number", number]] : []),
   ]);
@@ -321,7 +324,16 @@ function choose(c, show) {
 
 // The picture: classes as boxes in layers, operands to the left.
 const [WIDE, HEAD, ROW, GAP, BETWEEN] = [216, 38, 18, 22, 84];
-const clip = (text, n) => (text.length > n ? `${text.slice(0, n - 1)}…` : text);
+const measure = document.createElement("canvas").getContext("2d");
+const FONTS = { title: `600 12px ${style("sans")}`, plain: `11px ${style("mono")}` };
+// As much of a text as stands in a box: its end where names are told apart by that.
+const clip = (text, font) => {
+  measure.font = FONTS[font];
+  const part = (n) => (n >= text.length ? text : font === "title" ? `…${text.slice(-n)}` : `${text.slice(0, n)}…`);
+  let n = text.length;
+  while (n > 1 && measure.measureText(part(n)).width > WIDE - 22) n--;
+  return part(n);
+};
 const rowsOf = (c) => {
   const { enodes, chosen: taken } = classes[c];
   const all = enodes.map((n, k) => ({ n, taken: k === taken })).filter((r) => !$("only").checked || r.taken);
@@ -349,13 +361,14 @@ function layers(all) {
   const inside = new Set(all);
   const layer = new Map();
   const open = new Set();
+  // What is stored of a stream stands behind it, though it may be loaded again.
+  const stores = (o, c) => classes[o].enodes.some((n) => n.op === "store" && n.operands[0] === c);
+  const before = (c) => rowsOf(c).flatMap((r) => r.n.operands.filter((o) => inside.has(o) && !(r.n.op === "load" && stores(o, c))));
   const visit = (c) => {
     if (layer.has(c)) return layer.get(c);
     open.add(c);
     let at = 0;
-    for (const r of rowsOf(c)) {
-      for (const o of r.n.operands) if (inside.has(o) && !open.has(o)) at = Math.max(at, visit(o) + 1);
-    }
+    for (const o of before(c)) if (!open.has(o)) at = Math.max(at, visit(o) + 1);
     open.delete(c);
     layer.set(c, at);
     return at;
@@ -364,17 +377,19 @@ function layers(all) {
   // Leaves stand beside who reads them first.
   for (const c of all) {
     const readers = [...users[c]].filter((u) => inside.has(u) && layer.get(u) > layer.get(c)).map((u) => layer.get(u));
-    if (readers.length && ![...operands(c)].some((o) => inside.has(o))) layer.set(c, Math.min(...readers) - 1);
+    if (readers.length && !before(c).length) layer.set(c, Math.min(...readers) - 1);
   }
   const out = [];
   for (const c of all) (out[layer.get(c)] ??= []).push(c);
   return out.filter(Boolean);
 }
 
-// Boxes with their places: each near the mean of its neighbours, none on another.
+// Boxes with their places: each near the mean of its neighbours, none on another. Where an edge passes a layer it has a place as well:
+// `via` has those of what an operand is read behind, by operand.
 function places(all) {
   const columns = layers(all);
   const box = new Map();
+  const via = new Map();
   columns.forEach((column, i) => {
     let y = 0;
     for (const c of column) {
@@ -386,11 +401,28 @@ function places(all) {
     }
   });
   const near = new Map(all.map((c) => [c, []]));
+  const beside = (a, b) => [[a, b], [b, a]].forEach(([x, y]) => near.get(x).push(y));
+  const at = (c) => box.get(c).x / (WIDE + BETWEEN);
   for (const c of all) {
     for (const o of box.get(c).rows.flatMap((r) => r.n.operands)) {
-      if (o !== c && box.has(o)) [[c, o], [o, c]].forEach(([a, b]) => near.get(a).push(b));
+      if (o === c || !box.has(o)) continue;
+      const passed = via.get(o) ?? via.set(o, []).get(o);
+      let last = o;
+      for (let i = at(o) + 1; i < at(c); i++) {
+        const place = `${o} in layer ${i}`;
+        if (!box.has(place)) {
+          box.set(place, { x: i * (WIDE + BETWEEN), y: box.get(last).y, height: 4 });
+          near.set(place, []);
+          columns[i].push(place);
+          passed.push(box.get(place));
+          beside(last, place);
+        }
+        last = place;
+      }
+      beside(last, c);
     }
   }
+  for (const passed of via.values()) passed.sort((a, b) => a.x - b.x);
   const middle = (b) => b.y + b.height / 2;
   const wish = (c) => {
     const ys = near.get(c).map((o) => middle(box.get(o)));
@@ -410,14 +442,24 @@ function places(all) {
       for (const c of column) box.get(c).y += shift;
     }
   }
-  return box;
+  return { box, via };
 }
 
-function edge(from, to, y) {
-  const [x1, y1, x2, y2] = [from.x + WIDE, from.y + from.height / 2, to.x, y];
+// From an operand to the e-node that reads it, past the layers between; on its other side where the operand stands behind.
+function edge(from, to, y, passed) {
+  const curve = (x1, y1, x2, y2, side) => {
+    const bend = Math.max(28, Math.abs(x2 - x1) / 2) * side;
+    return `C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`;
+  };
+  const middle = from.y + from.height / 2;
   if (from === to) return `M${to.x} ${y - 4} c-26 -10 -26 18 0 8`;
-  const bend = Math.max(36, Math.abs(x2 - x1) / 2);
-  return `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`;
+  if (from.x >= to.x) return `M${from.x} ${middle + 6} ${curve(from.x, middle + 6, to.x + WIDE, y, -1)}`;
+  let [x, at, path] = [from.x + WIDE, middle, `M${from.x + WIDE} ${middle}`];
+  for (const p of passed.filter((p) => p.x < to.x)) {
+    path += `${curve(x, at, p.x, p.y + 2, 1)} H${p.x + WIDE}`;
+    [x, at] = [p.x + WIDE, p.y + 2];
+  }
+  return path + curve(x, at, to.x, y, 1);
 }
 
 function drawBox(b) {
@@ -429,12 +471,12 @@ function drawBox(b) {
   g.append(svg("title", {}, `${label(c)}\n${type}`));
   g.append(svg("rect", { class: "frame", x, y, width: WIDE, height, rx: 7 }));
   if (stored || (used(c) && !classes[c].stream)) g.append(svg("rect", { class: "memory", x: x + WIDE - 4, y: y + 7, width: 4, height: height - 14 }));
-  g.append(svg("text", { class: "title", x: x + 10, y: y + 16 }, clip(label(c), 28)));
-  g.append(svg("text", { x: x + 10, y: y + 31 }, clip(type, 29)));
+  g.append(svg("text", { class: "title", x: x + 10, y: y + 16 }, clip(label(c), "title")));
+  g.append(svg("text", { x: x + 10, y: y + 31 }, clip(type, "plain")));
   b.rows.forEach((r, i) => {
     const top = y + HEAD + i * ROW;
     if (r.taken) g.append(svg("rect", { class: "row", x: x + 5, y: top, width: WIDE - 12, height: ROW, rx: 3 }));
-    const t = svg("text", { class: "term", x: x + 10, y: top + 13 }, clip(leaf(r.n.op), 29));
+    const t = svg("text", { class: "term", x: x + 10, y: top + 13 }, clip(leaf(r.n.op), "plain"));
     t.append(svg("title", {}, r.n.op));
     g.append(t);
   });
@@ -450,8 +492,8 @@ const show = () => $("picture").firstChild.setAttribute("viewBox", [view.x, view
 
 function picture() {
   const focused = $("picture").contains(document.activeElement);
-  const box = places(around(chosen));
-  const all = [...box.values()];
+  const { box, via } = places(around(chosen));
+  const all = [...box.values()].filter((b) => b.rows);
   const [x0, x1] = [Math.min(...all.map((b) => b.x)), Math.max(...all.map((b) => b.x + WIDE))];
   const [y0, y1] = [Math.min(...all.map((b) => b.y)), Math.max(...all.map((b) => b.y + b.height))];
   const s = svg("svg", { tabindex: 0, role: "group", "aria-label": "Classes and their e-nodes", preserveAspectRatio: "xMidYMid meet" });
@@ -460,7 +502,7 @@ function picture() {
     b.rows.forEach((r, i) => {
       for (const o of new Set(r.n.operands)) {
         if (!box.has(o)) continue;
-        const path = svg("path", { class: r.taken ? "edge used" : "edge", d: edge(box.get(o), b, b.y + HEAD + (i + 0.5) * ROW) });
+        const path = svg("path", { class: ["edge", r.taken ? "used" : "", box.get(o).x > b.x ? "behind" : ""].filter(Boolean).join(" "), d: edge(box.get(o), b, b.y + HEAD + (i + 0.5) * ROW, via.get(o) ?? []) });
         (r.taken ? over : edges).append(path);
       }
     });
@@ -474,8 +516,12 @@ function picture() {
   // So that it can be read: the whole where that is not too small, else what is around the chosen.
   const at = box.get(chosen);
   const scale = Math.max(whole.w / width, whole.h / height);
-  const [w, h] = [width * 1.25, height * 1.25];
-  view = scale <= 1.4 ? { ...whole } : { x: at.x + WIDE / 2 - w / 2, y: at.y + at.height / 2 - h / 2, w, h };
+  const within = (x, low, high) => Math.max(low, Math.min(x, high));
+  view = scale <= 1.25 ? { ...whole } : {
+    x: within(at.x + (WIDE - width) / 2, whole.x, whole.x + whole.w - width),
+    y: within(at.y + (at.height - height) / 2, whole.y, whole.y + whole.h - height),
+    w: width, h: height,
+  };
   show();
   pointer(s);
   if (focused) s.querySelector(".box.chosen").focus({ preventScroll: true });

@@ -103,7 +103,9 @@ impl<'e> View<'e> {
         let sizes = g.reads.iter().map(|r| format!("size {}", r.symbol));
         let names = sizes.chain(g.outputs.iter().map(|(name, _)| name.clone()));
         let roots = names.zip(&self.derivation().choices.roots);
-        roots.map(|(name, class)| json!({ "name": name, "class": class })).collect()
+        roots
+            .map(|(name, class)| json!({ "name": name, "class": class }))
+            .collect()
     }
 
     /// The model's nodes by name, each once, in the order of the graph.
@@ -158,7 +160,8 @@ impl<'e> View<'e> {
 
     fn kernel(&self, k: &Kernel, nodes: &FxHashMap<&str, usize>, rules: &FxHashMap<&str, usize>) -> Value {
         let counted = |all: &[(String, usize)]| -> Vec<Value> {
-            let row = |(rule, steps): &(String, usize)| json!({"name": rule, "rule": rules.get(&**rule), "steps": steps});
+            let row =
+                |(rule, steps): &(String, usize)| json!({"name": rule, "rule": rules.get(&**rule), "steps": steps});
             all.iter().map(row).collect()
         };
         json!({
@@ -192,7 +195,10 @@ impl<'e> View<'e> {
             put("id", usize::from(cs.ids[c]).into());
             put("type", type_of(&data.kind).into());
             put("stream", data.stream.into());
-            put("nodes", json!(origins.iter().filter_map(|n| nodes.get(&***n)).collect::<Vec<_>>()));
+            put(
+                "nodes",
+                json!(origins.iter().filter_map(|n| nodes.get(&***n)).collect::<Vec<_>>()),
+            );
             put("value", json!(names[c]));
             put("constant", cs.constant[c].into());
             put("number", json!(data.splat.map(|x| x.to_string())));
@@ -215,7 +221,10 @@ impl<'e> View<'e> {
     fn node(&self, c: At, k: usize, rule: Option<usize>) -> Value {
         let cs = &self.derivation().choices.classes;
         let choice = &cs.choices[c][k];
-        let op = choice.op.as_ref().map_or_else(|| label(&choice.term), ToString::to_string);
+        let op = choice
+            .op
+            .as_ref()
+            .map_or_else(|| label(&choice.term), ToString::to_string);
         let mut out = json!({ "op": op, "operands": choice.operands });
         match seconds(cs, c, k) {
             s if s >= NO_KERNEL => out["composite"] = true.into(),
