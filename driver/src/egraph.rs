@@ -1,4 +1,5 @@
-//! E-graphs in the format of the crate `egraph-serialize`, which extraction-gym and egraph-visualizer read.
+//! E-graphs in the format of the crate `egraph-serialize`, which extraction-gym and egraph-visualizer read; and a [`View`] of one with all
+//! that was and was not chosen from it.
 //!
 //! A node costs the seconds that the extraction's figures give its operator, a `store` a kernel and writing, a `load` reading. Costs add up,
 //! so a file knows nothing of kernels that do two things at a time, nor of what cannot share one: what is chosen from it is no program.

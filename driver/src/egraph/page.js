@@ -211,7 +211,7 @@ const index = [];
   });
   ofNodes.forEach((all, n) => index.push({ kind: "node", name: data.nodes[n], all }));
   [...ofOperators].sort(([a], [b]) => (a < b ? -1 : 1)).forEach(([name, all]) => index.push({ kind: "operator", name, all }));
-  for (const r of rules) if (r.classes.length) index.push({ kind: "rule", name: r.name, all: r.classes });
+  for (const r of rules) if (r.classes.length) index.push({ kind: "rule", name: r.name, all: r.classes, law: r.law });
   // Kernels first, then what else is in the program.
   const rank = (c) => (kernelOf.has(c) ? 0 : used(c) ? 1 : 2);
   for (const hit of index) hit.all = [...hit.all].sort((a, b) => rank(a) - rank(b) || a - b);
@@ -244,12 +244,12 @@ function take(hit) {
     return b;
   });
   const rest = hit.all.length - chips.length;
-  const note = `${hit.kind} ${hit.name}: ${plural(hit.all.length, "class", "classes")}${rest > 0 ? `, the first ${chips.length}` : ""}`;
+  const note = `${hit.kind} ${hit.name}${hit.law ? ` (${hit.law.replace(/\.$/, "")})` : ""}: ${plural(hit.all.length, "class", "classes")}${rest > 0 ? `, the first ${chips.length}` : ""}`;
   $("hits").replaceChildren();
   $("found").replaceChildren(el("span", { class: "note" }, note), ...chips);
   if (hit.all.length) choose(hit.all[0], true);
 }
-const chooseRule = (r) => take({ kind: "rule", name: r.name, all: index.find((h) => h.kind === "rule" && h.name === r.name)?.all ?? [] });
+const chooseRule = (r) => take(index.find((h) => h.kind === "rule" && h.name === r.name) ?? { kind: "rule", ...r, all: [] });
 
 // What a class was chosen from: the chosen first, then by what the others cost.
 function choices(c) {
@@ -577,7 +577,7 @@ function pointer(s) {
 function openTable() {
   const rows = classes.flatMap(({ open = [] }, c) => open.filter((o) => o.decision && o.seconds !== undefined).map((o) => ({ c, ...o })));
   rows.sort((a, b) => a.seconds - b.seconds);
-  const now = ({ c, enode }) => (enode === undefined ? (classes[c].stored ? "in memory" : "computed where it is read") : `by ${classes[c].enodes[classes[c].chosen].op}`);
+  const now = ({ c, enode }) => (enode === undefined ? (classes[c].stored ? "in memory" : "computed where it is read") : `by ${operator(classes[c].enodes[classes[c].chosen])}`);
   table("open", [
     ["decision", "text code", (o) => o.decision],
     ["now", "text many soft", now],

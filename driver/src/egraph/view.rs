@@ -57,14 +57,9 @@ impl<'e> View<'e> {
     /// The same as JSON; docs/explaining.md has its fields.
     pub fn json(&self) -> Value {
         let d = self.derivation();
-        let rules = self.rules();
-        let rule_at: FxHashMap<&str, usize> = rules
-            .iter()
-            .enumerate()
-            .filter_map(|(i, r)| Some((r["name"].as_str()?, i)))
-            .collect();
+        let rule_at = positions(self.explained.rules.rules.iter().map(|r| &*r.name));
         let nodes = self.nodes();
-        let node_at: FxHashMap<&str, usize> = nodes.iter().enumerate().map(|(i, n)| (*n, i)).collect();
+        let node_at = positions(nodes.iter().copied());
         let kernels = self.kernels.iter().map(|k| self.kernel(k, &node_at, &rule_at));
         let running = self.kernels.iter().filter(|k| !k.constant).count();
         let report = &d.report;
@@ -81,7 +76,7 @@ impl<'e> View<'e> {
                 "seconds": short(d.times.rounds.iter().map(|t| t.as_secs_f64()).sum()),
             },
             "growth": self.growth(),
-            "rules": rules,
+            "rules": self.rules(),
             "program": {
                 "seconds": short(d.seconds()),
                 "bound": self.bound.map(short),
@@ -259,6 +254,10 @@ fn layout(a: &Alternative) -> Value {
         "decisions": a.decisions.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "seconds": short(a.seconds),
     })
+}
+
+fn positions<'a>(names: impl Iterator<Item = &'a str>) -> FxHashMap<&'a str, usize> {
+    names.enumerate().map(|(i, name)| (name, i)).collect()
 }
 
 /// A number to four digits.

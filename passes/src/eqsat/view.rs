@@ -4,11 +4,10 @@
 use super::decision::{Alternative, Alternatives, Decision};
 use super::derive::Derivation;
 use super::extract::{At, settle};
-use super::journal::Reason;
 use super::lang::Term;
 use super::search::{Search, Way};
 use super::{bound, layouts};
-use brolga_ir::{Graph, NodeError, Target, Value};
+use brolga_ir::{Graph, NodeError, Target};
 use egg::{Id, Language};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -83,34 +82,19 @@ impl Derivation {
 
     /// The classes that each rule rewrote, by the rule's name, in the order in which rules were applied first.
     pub fn rewritten(&self) -> Vec<(String, Vec<At>)> {
-        let classes = self.classes_of_values();
+        let (eg, cs) = (&self.choices.eg, &self.choices.classes);
         let mut out: Vec<(String, Vec<At>)> = vec![];
         let mut places: FxHashMap<&str, usize> = FxHashMap::default();
         let mut seen: FxHashSet<(usize, At)> = FxHashSet::default();
         for (step, proved) in self.journal.steps.iter().zip(&self.steps) {
-            if !step.is_news || step.reason == Reason::Number {
-                continue;
-            }
-            let place = *places.entry(&proved.rule).or_insert_with(|| {
-                out.push((proved.rule.clone(), vec![]));
-                out.len() - 1
-            });
-            let rewritten = step.sides.iter().filter_map(|(left, _)| classes.get(left));
-            out[place].1.extend(rewritten.filter(|c| seen.insert((place, **c))));
-        }
-        out
-    }
-
-    /// The class of each value of the journal: of what is a stream and lies in memory too, the stream.
-    fn classes_of_values(&self) -> FxHashMap<Value, At> {
-        let (eg, cs) = (&self.choices.eg, &self.choices.classes);
-        let mut out: FxHashMap<Value, At> = FxHashMap::default();
-        for i in 0..eg.nodes().len() {
-            let id = eg.find(Id::from(i));
-            if let (Some(v), Some(&c)) = (self.journal.first(Id::from(i)), cs.at.get(&id)) {
-                let at = out.entry(v).or_insert(c);
-                if eg[id].data.stream {
-                    *at = c;
+            let merged = step.merged.iter().filter_map(|&id| cs.at.get(&eg.find(id)));
+            for &c in merged {
+                let place = *places.entry(&proved.rule).or_insert_with(|| {
+                    out.push((proved.rule.clone(), vec![]));
+                    out.len() - 1
+                });
+                if seen.insert((place, c)) {
+                    out[place].1.push(c);
                 }
             }
         }
