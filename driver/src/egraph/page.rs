@@ -1,4 +1,4 @@
-//! The e-graph of a model as one HTML file that needs nothing else: `page.html` with its style, its script and the data in it.
+//! The e-graph of a model as one HTML file that needs nothing else: `page.html` with its style, its scripts and the data in it.
 
 use super::View;
 use crate::page::Page;
@@ -6,7 +6,7 @@ use crate::page::Page;
 const PAGE: Page = Page {
     html: include_str!("page.html"),
     style: include_str!("page.css"),
-    script: include_str!("page.js"),
+    script: concat!(include_str!("picture.js"), "\n", include_str!("page.js")),
 };
 
 impl View<'_> {
