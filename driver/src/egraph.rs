@@ -1,4 +1,5 @@
-//! E-graphs in the format of the crate `egraph-serialize`, which extraction-gym and egraph-visualizer read.
+//! E-graphs in the format of the crate `egraph-serialize`, which extraction-gym and egraph-visualizer read; and a [`View`] of one with all
+//! that was and was not chosen from it.
 //!
 //! A node costs the seconds that the extraction's figures give its operator, a `store` a kernel and writing, a `load` reading. Costs add up,
 //! so a file knows nothing of kernels that do two things at a time, nor of what cannot share one: what is chosen from it is no program.
@@ -10,16 +11,19 @@
 
 mod choose;
 mod format;
+mod page;
+mod view;
 
 use crate::{Error, Result, source};
 use brolga_ir::ops::Role;
 use brolga_passes::eqsat::Kept;
-use brolga_passes::eqsat::extract::Choice;
+use brolga_passes::eqsat::extract::{At, Classes};
 use brolga_passes::eqsat::lang::{Data, Kind, Term, scalar_value};
 pub use choose::{Chosen, With, choose};
 use egg::Language;
 pub use format::{EGraph, Node};
 use std::path::Path;
+pub use view::{SCHEMA, View};
 
 /// Seconds of a node that no program has.
 pub const NO_KERNEL: f64 = 1e6;
@@ -35,12 +39,7 @@ pub fn serialized(kept: &Kept) -> EGraph {
         let mut terms: Vec<&Term> = eg[id].nodes.iter().collect();
         terms.sort();
         for (i, term) in terms.into_iter().enumerate() {
-            let choice = cs.at.get(&id).map(|&c| (&cs.choices[c][i], c));
-            let seconds = choice.map_or(0.0, |(choice, c)| match &choice.term {
-                Term::Store(_) if !cs.constant[c] => cs.model.per_kernel() + cs.traffic[c],
-                Term::Load(_) => cs.traffic[c],
-                _ => of_operator(choice, cs.constant[c], &|a, b| cs.model.kernel(a, b)),
-            });
+            let seconds = cs.at.get(&id).map_or(0.0, |&c| seconds(cs, c, i));
             let subsumed = seconds >= NO_KERNEL;
             let children = term.children().iter().map(|c| format!("{}.0", eg.find(*c)));
             out.nodes.push(Node {
@@ -59,14 +58,17 @@ pub fn serialized(kept: &Kept) -> EGraph {
     out
 }
 
-/// Seconds of an operator by itself.
-fn of_operator(choice: &Choice, constant: bool, kernel: &dyn Fn(f64, f64) -> f64) -> f64 {
-    match choice.part {
-        Some(p) if matches!(p.role, Role::Composite) => NO_KERNEL,
-        _ if constant => 0.0,
-        Some(p) if p.role.is_step() => kernel(choice.work.compute, choice.work.memory),
-        Some(_) => choice.work.arithmetic(false).0,
-        None => 0.0,
+/// Seconds of an e-node of a class by itself.
+fn seconds(cs: &Classes, c: At, k: usize) -> f64 {
+    let choice = &cs.choices[c][k];
+    match (&choice.term, choice.part) {
+        (Term::Store(_), _) if !cs.constant[c] => cs.model.per_kernel() + cs.traffic[c],
+        (Term::Load(_), _) => cs.traffic[c],
+        (_, Some(p)) if matches!(p.role, Role::Composite) => NO_KERNEL,
+        _ if cs.constant[c] => 0.0,
+        (_, Some(p)) if p.role.is_step() => cs.model.kernel(choice.work.compute, choice.work.memory),
+        (_, Some(_)) => choice.work.arithmetic(false).0,
+        (_, None) => 0.0,
     }
 }
 
@@ -86,17 +88,25 @@ fn label(term: &Term) -> String {
     }
 }
 
-/// What is told of a class: its type, and the model nodes that it came from.
-fn data(kept: &Kept, data: &Data) -> Vec<(String, String)> {
-    let ty = match &data.kind {
+/// The type of a class's terms.
+fn type_of(kind: &Kind) -> String {
+    match kind {
         Kind::Attr(_) => "attribute".to_owned(),
         Kind::List(n) => format!("list of {n}"),
         Kind::Tuple(types) => {
             let types: Vec<String> = types.iter().map(ToString::to_string).collect();
             format!("({})", types.join(", "))
         }
-        Kind::Value(ty) if data.stream => format!("stream {ty}"),
-        Kind::Value(ty) => format!("tensor {ty}"),
+        Kind::Value(ty) => ty.to_string(),
+    }
+}
+
+/// What is told of a class: its type, and the model nodes that it came from.
+fn data(kept: &Kept, data: &Data) -> Vec<(String, String)> {
+    let ty = match &data.kind {
+        Kind::Value(_) if data.stream => format!("stream {}", type_of(&data.kind)),
+        Kind::Value(_) => format!("tensor {}", type_of(&data.kind)),
+        kind => type_of(kind),
     };
     let mut names: Vec<&str> = data.origins.iter().map(|&n| &*kept.origins[n as usize]).collect();
     names.retain(|n| !n.is_empty());

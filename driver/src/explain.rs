@@ -8,7 +8,7 @@ use brolga_passes::eqsat::build::build;
 use brolga_passes::eqsat::derive::{Derivation, steps};
 use brolga_passes::eqsat::hint::near;
 use brolga_passes::eqsat::journal::Journal;
-use brolga_passes::eqsat::rules::RuleSet;
+use brolga_passes::eqsat::rules::{Rule, RuleSet};
 use brolga_passes::eqsat::saturate::Report;
 use brolga_passes::eqsat::{EqSat, Selection};
 use brolga_passes::pass::Settings;
@@ -25,6 +25,14 @@ pub struct Explained {
     selection: Selection,
     /// The program, with its reasons.
     pub derivation: Derivation,
+}
+
+/// What a rule says, in a line.
+pub fn law(rule: &Rule) -> &str {
+    match rule.is_decompose() {
+        true => "an operator is what it is defined as",
+        false => rule.doc.lines().next().unwrap_or_default(),
+    }
 }
 
 /// The e-graph pass of a pipeline, and a graph after the passes before it.
@@ -56,7 +64,7 @@ impl Explained {
         let rules = eqsat.selection.rules();
         let rules = rules.ok_or_else(|| Error::Option("without rules there is nothing to explain".into()))?;
         let rules = rules.into_owned();
-        let made = Derivation::new(&graph, &rules, eqsat.limits(&graph), &options.target);
+        let made = Derivation::new(&graph, &rules, &eqsat, &options.target);
         let derivation = made.map_err(|e| Error::Option(format!("{}: {e}", graph.name)))?;
         Ok(Explained {
             graph,

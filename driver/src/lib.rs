@@ -24,7 +24,7 @@
 //! | [`Specialise`] | versions of a session's model for sizes that were seen |
 //! | [`levels`] | the way down through the levels: pipelines of passes |
 //! | [`ablate`] | what a model costs without parts of the rules |
-//! | [`egraph`] | e-graphs in files, and the cheapest terms of such |
+//! | [`egraph`] | e-graphs: in files, the cheapest terms of such, and what a program was chosen from |
 //! | [`instrument`], [`reproducer`] | who watches passes while they run; files that show a pass failing again |
 //! | [`mod@bisect`], [`mod@reduce`], [`fuzz`] | where results become wrong; smaller models that still show something; random models |
 //! | [`output`] | object files, archives, shared libraries, artefacts, C headers |
@@ -75,6 +75,7 @@ pub mod machine;
 pub mod npy;
 pub mod options;
 pub mod output;
+mod page;
 pub mod perf_map;
 pub mod pins;
 pub mod profile;

@@ -2,9 +2,10 @@
 //!
 //! The data are archives in `tests/data` (see the README there); they are unpacked once, below the target folder.
 //! [`fuzz`] is what fuzzing calls, [`mutate`] how it changes inputs; [`onnx_case`] reads ONNX's backend cases; [`aot`] links compiled
-//! models with a C program and runs it, [`linked`] links many into a library.
+//! models with a C program and runs it, [`linked`] links many into a library; [`browser`] opens pages.
 
 pub mod aot;
+pub mod browser;
 pub mod every_level;
 pub mod fuzz;
 pub mod linked;

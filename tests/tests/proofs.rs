@@ -1,10 +1,10 @@
 //! Proofs: what the optimiser did to a model is a derivation, which a checker that knows nothing of e-graphs follows.
 
 use brolga::ir::{Graph, Target};
+use brolga::passes::eqsat::EqSat;
 use brolga::passes::eqsat::derive::Derivation;
 use brolga::passes::eqsat::journal::{Reason, Step};
 use brolga::passes::eqsat::rules::RuleSet;
-use brolga::passes::eqsat::saturate::Limits;
 use brolga::passes::eqsat::usual;
 use brolga::passes::eqsat::why::{Answer, why_not};
 use brolga::passes::proof::{Check, Fault, Proof, check};
@@ -29,7 +29,7 @@ fn canonical(name: &str) -> Graph {
 }
 
 fn derive(g: &Graph, set: &RuleSet) -> Derivation {
-    Derivation::new(g, set, Limits::of(g), &Target::x86_64_v4()).expect("the rules are sound")
+    Derivation::new(g, set, &EqSat::default(), &Target::x86_64_v4()).expect("the rules are sound")
 }
 
 /// A proof that was printed and read.

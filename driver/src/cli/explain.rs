@@ -1,7 +1,7 @@
 //! `brolga explain`: which rules made each kernel of a model, out of which of its nodes.
 
 use super::{CompileArgs, Outcome, note, print, print_json, print_to, time};
-use brolga::explain::Explained;
+use brolga::explain::{Explained, law};
 use brolga::ir::plain;
 use brolga::passes::eqsat::derive::{Kernel, NUMBER};
 use brolga::passes::eqsat::rules::Rule;
@@ -115,11 +115,7 @@ fn shown(k: &Kernel, rules: &[Rule]) -> String {
         out += "  as the model has it\n";
     }
     for (how, (name, times)) in made {
-        let doc = rules.iter().find(|r| r.name == *name).map_or("", |r| &*r.doc);
-        let what = match &**name {
-            "decompose" => "an operator is what it is defined as",
-            _ => doc.lines().next().unwrap_or_default(),
-        };
+        let what = rules.iter().find(|r| r.name == *name).map_or("", law);
         let times = if *times > 1 {
             format!(" ×{times}")
         } else {

@@ -15,6 +15,7 @@ mod compare;
 mod compile;
 mod device;
 mod doctor;
+mod egraph;
 mod emit;
 mod equal;
 mod explain;
@@ -133,6 +134,8 @@ enum Command {
     Equal(equal::EqualTo),
     /// Say what a model costs without each theme of rules, with each alone, or without each rule
     Ablate(Box<ablate::Ablate>),
+    /// Show how the e-graph of a model grew, what was chosen from it, and what was rejected
+    Egraph(Box<egraph::EGraph>),
     /// Choose the cheapest terms of an e-graph in a file
     Extract(extract::Extract),
 }
@@ -197,6 +200,7 @@ pub fn main() -> ExitCode {
         Command::WhyNot(c) => c.run(),
         Command::Equal(c) => c.run(),
         Command::Ablate(c) => c.run(),
+        Command::Egraph(c) => c.run(),
         Command::Extract(c) => c.run(),
     };
     match outcome {

@@ -1,34 +1,5 @@
-// The page of a profile. It draws what stands in the element `data` and asks nothing of anybody.
-"use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
-const $ = (id) => document.getElementById(id);
+// The page of a profile.
 const TOP = 20;
-
-// Numbers for people.
-const digits = (x, n = 3) => (x === 0 ? "0" : Math.abs(x) >= 100 ? x.toFixed(0) : Number(x.toPrecision(n)).toString());
-const scaled = (x, units) => {
-  let [at, value] = [0, x];
-  while (at + 1 < units.length && Math.abs(value) >= 1000) [value, at] = [value / 1000, at + 1];
-  return `${digits(value)} ${units[at]}`;
-};
-const time = (s) => scaled(s * 1e9, ["ns", "µs", "ms", "s"]);
-const count = (x, unit) => scaled(x, [unit, `k${unit}`, `M${unit}`, `G${unit}`, `T${unit}`]);
-const percent = (x) => `${digits(100 * x)} %`;
-const or = (x, show) => (x === null || x === undefined ? "–" : show(x));
-
-const el = (tag, attributes = {}, ...children) => {
-  const e = document.createElement(tag);
-  for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
-  e.append(...children);
-  return e;
-};
-const svg = (tag, attributes = {}, text) => {
-  const e = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
-  if (text !== undefined) e.textContent = text;
-  return e;
-};
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 // What bounds a kernel gives it its colour.
 const WALLS = { tiles: "register tiles", vectors: "vectors", cache: "a cache", memory: "memory", other: "nothing that is known" };
@@ -41,22 +12,9 @@ data.kernels.forEach((k, i) => k.steps.forEach((s) => rowOfStep.set(s, i)));
 let chosen = 0;
 const redraw = [];
 
-// The tooltip.
-const tip = (event, text) => {
-  const t = $("tip");
-  t.hidden = !text;
-  if (!text) return;
-  t.textContent = text;
-  const { width, height } = t.getBoundingClientRect();
-  t.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
-  t.style.top = `${event.clientY + height + 24 > innerHeight ? event.clientY - height - 10 : event.clientY + 16}px`;
-};
-const untip = () => ($("tip").hidden = true);
 const about = (k) =>
   `${k.name}\n${time(k.call.median)} a call, ${percent(k.share)} of the time` +
   (k.roof ? `\n${percent(k.roof.share)} of its roof (${k.roof.wall})` : "");
-
-const facts = (list, pairs) => list.replaceChildren(...pairs.map(([k, v]) => el("div", {}, el("dt", {}, k), el("dd", {}, v))));
 
 function head() {
   $("model").textContent = data.model;
@@ -108,13 +66,7 @@ function table() {
       tr.append(td);
     }
     tr.hidden = i >= TOP;
-    tr.addEventListener("click", () => choose(i, true));
-    tr.addEventListener("keydown", (e) => {
-      if (e.key === "Enter" || e.key === " ") {
-        e.preventDefault();
-        choose(i, true);
-      }
-    });
+    onChoose(tr, () => choose(i, true));
     body.append(tr);
   });
   const more = data.kernels.length - TOP;

@@ -1,12 +1,14 @@
 //! A profile as one HTML file that needs nothing else: `page.html` with its style, its script and the data in it.
 
 use super::Profile;
+use crate::page::Page;
 use serde_json::{Value, json};
 
-/// The page, with places for what follows.
-const PAGE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+const PAGE: Page = Page {
+    html: include_str!("page.html"),
+    style: include_str!("page.css"),
+    script: include_str!("page.js"),
+};
 
 /// Pieces of a run that the timeline shows, at most: the longest.
 const PIECES: usize = 20_000;
@@ -21,20 +23,7 @@ impl Profile {
             .iter()
             .map(|l| json!({"name": l.name, "bytes": l.bytes, "asm": l.asm.trim_end(), "refers": l.refers}));
         data["listings"] = listings.collect();
-        // What stands in a script element ends at `</script`, and `<!--` begins a comment.
-        let data = data.to_string().replace('<', "\\u003c");
-        let title: String = self.model.chars().map(escape).collect();
-        let mut page = PAGE.to_owned();
-        // The data and the title may hold any text, so they come behind those that have none of the places.
-        for (place, text) in [
-            ("STYLE", STYLE.trim_end()),
-            ("SCRIPT", SCRIPT.trim_end()),
-            ("\"DATA\"", &data),
-            ("TITLE", &title),
-        ] {
-            page = page.replacen(place, text, 1);
-        }
-        page
+        PAGE.with(&self.model, &data)
     }
 
     /// The run of median length, in nanoseconds from its begin on.
@@ -56,14 +45,5 @@ impl Profile {
             "pieces": pieces.collect::<Vec<_>>(),
             "left_out": left_out,
         })
-    }
-}
-
-fn escape(c: char) -> String {
-    match c {
-        '<' => "&lt;".into(),
-        '>' => "&gt;".into(),
-        '&' => "&amp;".into(),
-        c => c.into(),
     }
 }

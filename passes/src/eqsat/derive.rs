@@ -1,13 +1,14 @@
 //! A program together with the reasons for it: its proof, and what made each of its kernels.
 
-use super::build;
-use super::extract::At;
+use super::clock::{Clock, Times};
+use super::decision::{Decided, Decision};
+use super::extract::{At, settle};
 use super::journal::{Journal, Reason};
 use super::lang::Term;
 use super::plan::Plan;
 use super::rules::{Exactness, RuleSet};
-use super::saturate::{Limits, Report};
-use super::{Choices, search};
+use super::saturate::Report;
+use super::{Choices, EqSat, build};
 use crate::closure::Closure;
 use crate::fusion::Form;
 use crate::proof::{Claim, Promise, Proof, Step};
@@ -23,10 +24,18 @@ pub const NUMBER: &str = "number";
 pub struct Derivation {
     /// What saturation did.
     pub report: Report,
+    /// How long that took; what the journal took is left out.
+    pub times: Times,
     /// What the program was chosen from.
     pub choices: Choices,
     /// The program.
     pub plan: Plan,
+    /// What became of the decisions of the pass.
+    pub decided: Vec<Decided>,
+    /// The seconds of the program by the extraction's figures.
+    seconds: f64,
+    /// The seconds of the kernel that stores each class.
+    kernel_seconds: Vec<f64>,
     /// What saturation did, step by step.
     pub journal: Journal,
     /// The steps, as proofs have them, at the journal's positions; those that told nothing new have no sides.
@@ -52,22 +61,38 @@ pub struct Kernel {
     pub constants: Vec<(String, usize)>,
     /// Its term.
     pub term: Value,
+    /// The class that it stores.
+    pub class: At,
+    /// The classes that it computes, operands first.
+    pub inside: Vec<At>,
+    /// Its seconds by the extraction's figures.
+    pub seconds: f64,
 }
 
 impl Derivation {
-    /// The program that rules find for a graph.
+    /// The program that the pass finds for a graph by these rules. Layouts are no part of it, nor what is decided about them.
     ///
     /// # Errors
     /// When a rule is wrong or an operator has no kernel.
-    pub fn new(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<Derivation, String> {
+    pub fn new(g: &Graph, set: &RuleSet, pass: &EqSat, target: &Target) -> Result<Derivation, String> {
         let built = build::build(g)?;
         let mut journal = Journal::new(g, &built);
-        let (choices, report) = Choices::watched(built, set, limits, target, &mut journal)?;
-        let plan = choices.best()?;
+        let mut clock = Clock::new(set.rules.len(), &mut journal);
+        let (choices, report) = Choices::watched(built, set, pass.limits(g), target, &mut clock)?;
+        let times = clock.times();
+        let settling = settle(&choices.classes, &|_, _| true);
+        let (mut search, _) = choices.extracted(&settling, pass.extract)?;
+        let about_values = pass.decided().into_iter().filter(|d| !Decision::is_layout(d));
+        let decided = choices.decide(&mut search, &choices.names(g), about_values.collect());
+        let (plan, seconds, kernel_seconds) = (search.plan(), search.cost(), search.kernel_seconds());
         let mut d = Derivation {
             report,
+            times,
             choices,
             plan,
+            decided,
+            seconds,
+            kernel_seconds,
             steps: vec![],
             journal,
             terms: vec![],
@@ -168,6 +193,9 @@ impl Derivation {
                 rules,
                 constants,
                 term,
+                class: c,
+                seconds: self.kernel_seconds[c],
+                inside,
             });
         }
         out
@@ -220,8 +248,7 @@ impl Derivation {
 
     /// The seconds that the program takes by the extraction's figures.
     pub fn seconds(&self) -> f64 {
-        let settling = super::extract::settle(&self.choices.classes, &|_, _| true);
-        search::Search::new(&self.choices.classes, &settling, &self.plan, &self.choices.roots).cost()
+        self.seconds
     }
 
     /// Whether an e-node of a class is in the program.

@@ -138,6 +138,11 @@ impl<'a> Draft<'a> {
         if self.illegal > 0 { f64::INFINITY } else { self.total }
     }
 
+    /// The seconds of the kernel that stores each class, by class; 0 where none does.
+    pub fn kernel_seconds(&self) -> Vec<f64> {
+        self.seconds.clone()
+    }
+
     /// The program: the classes in use.
     pub fn plan(&self) -> Plan {
         let used = |c: At| self.is_live(c) && self.choice[c] != NONE;

@@ -41,6 +41,8 @@ pub struct Step {
     pub over: Vec<Value>,
     /// Whether it told anything new.
     pub is_news: bool,
+    /// The classes that it merged with others; loads and stores are told apart there.
+    pub merged: SmallVec<[Id; 1]>,
 }
 
 /// What an id of the e-graph stands for.
@@ -296,6 +298,7 @@ impl Journal {
             sides: SmallVec::new(),
             over,
             is_news: false,
+            merged: SmallVec::new(),
         });
         self.steps.len() - 1
     }
@@ -451,6 +454,7 @@ impl Watch for Journal {
         self.follow(eg);
         let rights: Vec<Value> = definition.iter().filter_map(|c| self.first(*c)).collect();
         self.finish(step, lefts.into_iter().zip(rights));
+        self.steps[step].merged.extend_from_slice(definition);
     }
 
     fn applies(&mut self, eg: &EGraph, (at, law): (usize, &Law), found: &Match, right: &Replacement) {
@@ -474,12 +478,16 @@ impl Watch for Journal {
             }
         }
         self.finish(step, sides);
+        self.steps[step].merged.extend_from_slice(&found.roots);
     }
 
     fn applied(&mut self, eg: &EGraph, changed: bool) {
         let at = self.steps.iter().rposition(|s| matches!(s.reason, Reason::Rule(_)));
         let step = &mut self.steps[at.expect("it was about to be applied")];
         step.is_news &= changed;
+        if !changed {
+            step.merged.clear();
+        }
         self.follow(eg);
     }
 

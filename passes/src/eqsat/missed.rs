@@ -72,8 +72,8 @@ pub fn missed(cs: &Classes, roots: &[At], search: &mut Search, name: &dyn Fn(At)
         let (reader, why) = match refused {
             Some((r, why)) => (r, Why::Illegal(why)),
             None => match search.price(c, way) {
-                Some(seconds) => (readers[c][0], Why::Dearer(seconds.max(0.0))),
-                None => (readers[c][0], Why::Illegal("what reads it would be no kernel".into())),
+                Ok(seconds) => (readers[c][0], Why::Dearer(seconds.max(0.0))),
+                Err(_) => (readers[c][0], Why::Illegal("what reads it would be no kernel".into())),
             },
         };
         out.push(Missed {

@@ -24,6 +24,7 @@ pub mod bound;
 pub mod build;
 pub mod check;
 mod choices;
+pub mod clock;
 pub mod cost;
 mod decision;
 pub mod derive;
@@ -52,6 +53,7 @@ mod selection;
 mod sexp;
 mod signs;
 mod sorts;
+pub mod view;
 pub mod why;
 mod windows;
 
@@ -137,9 +139,9 @@ impl TensorPass for EqSat {
             return Ok(made.graph);
         }
         let mut limits = self.limits(g);
-        if let Some(n) = self.rewrites {
-            limits.rewrites = n.saturating_sub(cx.counts.get(saturate::REWRITES) as usize);
-        }
+        limits.rewrites = limits
+            .rewrites
+            .saturating_sub(cx.counts.get(saturate::REWRITES) as usize);
         if let Some(Some(rounds)) = cx.keep {
             limits.iters = limits.iters.min(rounds);
         }
@@ -155,7 +157,7 @@ impl TensorPass for EqSat {
             });
             return Ok(g.clone());
         }
-        let own: Vec<Decision> = self.decisions.iter().flat_map(|f| f.decisions.clone()).collect();
+        let own = self.decided();
         let mut decisions = own.clone();
         decisions.extend(cx.decide.iter().flat_map(|d| d.decisions(g)));
         let mut made = choices.program(g, self.extract, &decisions, cx)?;
@@ -182,7 +184,7 @@ impl EqSat {
         Limits {
             nodes: or(self.nodes, usual.nodes),
             iters: or(self.iters, usual.iters),
-            ..usual
+            rewrites: self.rewrites.unwrap_or(usual.rewrites),
         }
     }
 
@@ -195,6 +197,11 @@ impl EqSat {
             message,
         };
         if is_users { cx.refuse(error) } else { error }
+    }
+
+    /// What its files decide.
+    fn decided(&self) -> Vec<Decision> {
+        self.decisions.iter().flat_map(|f| f.decisions.clone()).collect()
     }
 
     /// The program of a graph whose repeated layers are optimised once; `None` where that would not be sound.
@@ -446,7 +453,7 @@ impl Choices {
     }
 
     /// What classes are called in decisions: by the first node that they came from. Constants have no names.
-    fn names(&self, source: &Graph) -> Vec<Option<String>> {
+    pub fn names(&self, source: &Graph) -> Vec<Option<String>> {
         let cs = &self.classes;
         decision::names((0..cs.ids.len()).map(|c| {
             let first = self.eg[cs.ids[c]].data.origins.first();
@@ -462,6 +469,15 @@ impl Choices {
         match before {
             0 => of(k).to_owned(),
             n => format!("{}#{n}", of(k)),
+        }
+    }
+
+    /// What becomes of a class, as decisions say it.
+    fn to(&self, c: At, way: Way) -> To {
+        match way {
+            Way::Stored(false) => To::Inline,
+            Way::Stored(true) => To::Keep,
+            Way::By(k) => To::By(self.way(c, k)),
         }
     }
 
@@ -494,12 +510,8 @@ impl Choices {
     fn explore(&self, search: &mut Search, names: &[Option<String>], open: &mut Alternatives) {
         for (c, way) in search.open_ways() {
             let Some(value) = names[c].clone() else { continue };
-            let Some(seconds) = search.price(c, way) else { continue };
-            let to = match way {
-                Way::Stored(false) => To::Inline,
-                Way::Stored(true) => To::Keep,
-                Way::By(k) => To::By(self.way(c, k)),
-            };
+            let Ok(seconds) = search.price(c, way) else { continue };
+            let to = self.to(c, way);
             let now = search.chosen(c).map_or_else(String::new, |k| self.way(c, k));
             let about = format!("{now} {}", self.classes.ty(c));
             open.add(Decision { value, to }, about, seconds);

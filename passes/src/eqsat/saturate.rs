@@ -108,6 +108,27 @@ impl fmt::Display for Stop {
     }
 }
 
+/// How large an e-graph is at a point of its saturation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// E-nodes.
+    pub nodes: usize,
+    /// Classes.
+    pub classes: usize,
+    /// Rewrites up to there that changed something.
+    pub rewrites: usize,
+}
+
+impl Size {
+    fn of(eg: &EGraph, rewrites: usize) -> Size {
+        Size {
+            nodes: eg.total_size(),
+            classes: eg.number_of_classes(),
+            rewrites,
+        }
+    }
+}
+
 /// What saturation did.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Report {
@@ -129,6 +150,8 @@ pub struct Report {
     pub cut: Vec<(String, usize)>,
     /// What each rule did that matched, in the order of the rules.
     pub effects: Vec<Effect>,
+    /// Sizes: before the first round, and behind each.
+    pub growth: Vec<Size>,
 }
 
 /// What a rule did.
@@ -245,6 +268,17 @@ fn origins(eg: &EGraph, m: &Match) -> Origins {
     all
 }
 
+/// Parts of the work of a round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Work {
+    /// What is done for no rule by itself.
+    Common,
+    /// Matches of the rule at this position are searched.
+    Search(usize),
+    /// A match of the rule at this position is looked at, and applied where its conditions hold.
+    Apply(usize),
+}
+
 /// Who looks on while an e-graph is saturated.
 pub(super) trait Watch {
     /// Composite operators are decomposed for the first time, and no other rule has run.
@@ -257,6 +291,8 @@ pub(super) trait Watch {
     fn applied(&mut self, _eg: &EGraph, _changed: bool) {}
     /// All that was found in a round was applied.
     fn round(&mut self, _eg: &EGraph) {}
+    /// What was done since this was told last is this kind of work.
+    fn worked(&mut self, _work: Work) {}
 }
 
 /// Nobody.
@@ -283,6 +319,10 @@ impl<A: Watch, B: Watch> Watch for (&mut A, &mut B) {
     fn round(&mut self, eg: &EGraph) {
         self.0.round(eg);
         self.1.round(eg);
+    }
+    fn worked(&mut self, work: Work) {
+        self.0.worked(work);
+        self.1.worked(work);
     }
 }
 
@@ -312,6 +352,7 @@ pub(super) fn saturate_watched(
     let mut joined = Joined::default();
     let (mut rounds, mut stop) = (0, Stop::Saturated);
     let (mut rewrites, mut last) = (0, None);
+    let mut growth = vec![Size::of(eg, 0)];
     loop {
         if rounds == limits.iters {
             stop = Stop::Rounds;
@@ -319,17 +360,21 @@ pub(super) fn saturate_watched(
         }
         rounds += 1;
         for (r, rule) in set.rules.iter().enumerate().filter(|(_, r)| r.is_decompose()) {
+            watch.worked(Work::Common);
             applied[r] += decompose_all(eg, rounds == 1, watch).map_err(|e| RuleError::new(rule, e))?;
+            watch.worked(Work::Apply(r));
         }
         if rounds == 1 {
             watch.decomposed(eg);
         }
         let changed = std::mem::take(&mut eg.analysis.changed);
         if changed.is_empty() {
+            growth.push(Size::of(eg, rewrites));
+            watch.round(eg);
             break;
         }
         let frontier = Frontier::above(eg, &changed, index.deepest);
-        let found = search(eg, set, &index, &frontier, &known, &mut cut);
+        let found = search(eg, set, &index, &frontier, &known, &mut cut, watch);
         joined.refresh(eg);
         for (r, mut m) in found {
             if rewrites == limits.rewrites {
@@ -341,12 +386,14 @@ pub(super) fn saturate_watched(
             let key = key_of(r, &m).into_boxed_slice();
             m.roots.iter_mut().for_each(|c| *c = eg.find(*c));
             if !joined.is_free(r, &m) {
+                watch.worked(Work::Apply(r));
                 continue;
             }
             let right = match replacement(eg, law, &m) {
                 Ok(right) if keeps_roundings(eg, rule, &m, &right) => right,
                 Ok(_) | Err(Refusal::NoMatch) => {
                     known.insert(key, Seen::Refused);
+                    watch.worked(Work::Apply(r));
                     continue;
                 }
                 Err(Refusal::Wrong(e)) => return Err(RuleError::new(rule, e)),
@@ -365,6 +412,7 @@ pub(super) fn saturate_watched(
             }
             applied[r] += merged;
             watch.applied(eg, merged > 0);
+            watch.worked(Work::Apply(r));
             if merged > 0 {
                 rewrites += 1;
                 last = Some((r, eg.analysis.current.clone()));
@@ -379,6 +427,7 @@ pub(super) fn saturate_watched(
         }
         eg.analysis.current.clear();
         rebuild(eg);
+        growth.push(Size::of(eg, rewrites));
         watch.round(eg);
         if matches!(stop, Stop::Nodes | Stop::Rewrites) {
             break;
@@ -409,6 +458,7 @@ pub(super) fn saturate_watched(
                 ..e
             })
             .collect(),
+        growth,
     })
 }
 
@@ -420,11 +470,13 @@ fn search(
     frontier: &Frontier,
     known: &Known,
     cut: &mut [usize],
+    watch: &mut dyn Watch,
 ) -> Vec<Found> {
     // Classes come in order, and so do the matches at one: only rules have to be brought into theirs.
     let mut found: Vec<Vec<Found>> = vec![vec![]; set.rules.len()];
     let possible = index.possible(eg);
     let fresh: FxHashSet<Id> = frontier.classes.iter().filter(|c| c.1 == 0).map(|c| c.0).collect();
+    watch.worked(Work::Common);
     for &(class, distance) in &frontier.classes {
         // A number is emitted as a constant, whatever its terms.
         if eg[class].data.splat.is_some() {
@@ -450,6 +502,7 @@ fn search(
                     found[r].push(new);
                 }
             }
+            watch.worked(Work::Search(r));
         }
     }
     // Those of rules with several roots are found at each of them.
@@ -458,6 +511,7 @@ fn search(
         all.sort();
         all.dedup();
     }
+    watch.worked(Work::Common);
     found.into_iter().flatten().collect()
 }
 

@@ -66,6 +66,11 @@ impl<'a> Search<'a> {
         self.draft.cost()
     }
 
+    /// The seconds of the kernel that stores each class, and of each host operator; 0 where there is none.
+    pub fn kernel_seconds(&self) -> Vec<f64> {
+        self.draft.kernel_seconds()
+    }
+
     /// The program: the classes in use.
     pub fn plan(&self) -> Plan {
         self.draft.plan()
@@ -333,10 +338,13 @@ impl<'a> Search<'a> {
         Ok(self.draft.total - before)
     }
 
-    /// The seconds that a decision would add, where it can be taken.
-    pub fn price(&mut self, c: At, way: Way) -> Option<f64> {
+    /// The seconds that a decision would add.
+    ///
+    /// # Errors
+    /// Why it cannot be taken.
+    pub fn price(&mut self, c: At, way: Way) -> Result<f64, &'static str> {
         let point = self.draft.point();
-        let seconds = self.turn(c, way).ok().map(|_| self.draft.total - point.total);
+        let seconds = self.turn(c, way).map(|()| self.draft.total - point.total);
         self.draft.back(point);
         seconds
     }

@@ -235,7 +235,7 @@ fn answer(d: &Derivation, rule: &Rule, m: &Match, search: &mut Search) -> Answer
         unused |= d.plan.choice[c].is_none();
         let term = term.map_children(|i| eg.find(i));
         let at = d.choices.classes.choices[c].iter().position(|k| k.term == term);
-        let price = at.and_then(|k| search.price(c, Way::By(k)));
+        let price = at.and_then(|k| search.price(c, Way::By(k)).ok());
         best = match (best, price) {
             (Some(a), Some(b)) => Some(f64::min(a, b)),
             (a, b) => a.or(b),

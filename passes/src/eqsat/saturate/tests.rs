@@ -1,6 +1,8 @@
 //! Rules with several roots, and with matrices of numbers.
 
+use super::super::build::build;
 use super::super::check::{Check, Verdict, check_rule};
+use super::super::clock::Clock;
 use super::super::embedded;
 use super::super::tests::distance;
 use super::*;
@@ -208,4 +210,50 @@ fn rewrites_stop_at_their_limit() {
     assert_eq!(merged, 5, "six products are joined five times");
     let (_, all) = run(whole.rewrites);
     assert_eq!((all.last, all.applied), (whole.last, whole.applied));
+}
+
+/// Somebody who counts what there is to see.
+#[derive(Default)]
+struct Counted {
+    rounds: usize,
+    rewrites: usize,
+}
+
+impl Watch for Counted {
+    fn applied(&mut self, _eg: &EGraph, changed: bool) {
+        self.rewrites += changed as usize;
+    }
+    fn round(&mut self, _eg: &EGraph) {
+        self.rounds += 1;
+    }
+}
+
+#[test]
+fn sizes_of_all_rounds_are_kept_and_a_clock_changes_nothing() {
+    let (g, set, target) = (products(3, true), with_fusion(MERGE), Target::x86_64_v4());
+    let built = || build(&g).unwrap_or_else(|e| panic!("{e}"));
+    let first = Size::of(&built().eg, 0);
+    for iters in [1, 2, 40] {
+        let limits = Limits {
+            iters,
+            ..Limits::of(&g)
+        };
+        let (_, alone) = Choices::saturated(&g, &set, limits, &target).unwrap_or_else(|e| panic!("{e}"));
+        let mut seen = Counted::default();
+        let mut clock = Clock::new(set.rules.len(), &mut seen);
+        let watched = Choices::watched(built(), &set, limits, &target, &mut clock);
+        let (_, report) = watched.unwrap_or_else(|e| panic!("{e}"));
+        let times = clock.times();
+        assert_eq!(report, alone);
+        assert_eq!(times.rounds.len(), report.rounds);
+        assert_eq!(times.rules.len(), set.rules.len());
+        assert_eq!((seen.rounds, seen.rewrites), (report.rounds, report.rewrites));
+        let last = Size {
+            nodes: report.nodes,
+            classes: report.classes,
+            rewrites: report.rewrites,
+        };
+        assert_eq!(report.growth.len(), report.rounds + 1);
+        assert_eq!((report.growth[0], report.growth[report.rounds]), (first, last));
+    }
 }

@@ -1,0 +1,48 @@
+//! Pages: HTML files that need nothing else, with their style, their script and their data in them.
+//!
+//! What all of them share is in `page/base.css` and `page/base.js`; the script finds the data as `data`.
+
+use serde_json::Value;
+
+const STYLE: &str = include_str!("page/base.css");
+const SCRIPT: &str = include_str!("page/base.js");
+
+/// A kind of page.
+pub(crate) struct Page {
+    /// The document, with the places `STYLE`, `SCRIPT`, `"DATA"` and `TITLE`.
+    pub html: &'static str,
+    /// Its own style.
+    pub style: &'static str,
+    /// Its own script.
+    pub script: &'static str,
+}
+
+impl Page {
+    /// The page of some data.
+    pub fn with(&self, title: &str, data: &Value) -> String {
+        // What stands in a script element ends at `</script`, and `<!--` begins a comment.
+        let data = data.to_string().replace('<', "\\u003c");
+        let title: String = title.chars().map(escape).collect();
+        let joined = |base: &str, own: &str| format!("{}\n{}", base.trim_end(), own.trim_end());
+        let mut page = self.html.to_owned();
+        // The data and the title may hold any text, so they come behind those that have none of the places.
+        for (place, text) in [
+            ("STYLE", joined(STYLE, self.style)),
+            ("SCRIPT", joined(SCRIPT, self.script)),
+            ("\"DATA\"", data),
+            ("TITLE", title),
+        ] {
+            page = page.replacen(place, &text, 1);
+        }
+        page
+    }
+}
+
+fn escape(c: char) -> String {
+    match c {
+        '<' => "&lt;".into(),
+        '>' => "&gt;".into(),
+        '&' => "&amp;".into(),
+        c => c.into(),
+    }
+}
