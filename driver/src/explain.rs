@@ -56,7 +56,7 @@ impl Explained {
         let rules = eqsat.selection.rules();
         let rules = rules.ok_or_else(|| Error::Option("without rules there is nothing to explain".into()))?;
         let rules = rules.into_owned();
-        let made = Derivation::new(&graph, &rules, eqsat.limits(&graph), &options.target);
+        let made = Derivation::new(&graph, &rules, eqsat.course(&graph, &rules), &options.target);
         let derivation = made.map_err(|e| Error::Option(format!("{}: {e}", graph.name)))?;
         Ok(Explained {
             graph,
@@ -127,7 +127,9 @@ impl Equal {
         let fail = |e: String| Error::Option(format!("{}: {e}", left.name));
         let built = build(&both).map_err(fail)?;
         let mut journal = Journal::new(&both, &built);
-        let report = journal.saturate(built, &rules, eqsat.limits(&both)).map_err(fail)?;
+        let report = journal
+            .saturate(built, &rules, &eqsat.course(&both, &rules))
+            .map_err(fail)?;
         let value = |k: usize| journal.sources[both.outputs[k].1.0 as usize];
         let names = left.outputs.iter().map(|(name, _)| name.clone()).enumerate();
         let claims = names.map(|(k, name)| Claim {

@@ -6,7 +6,8 @@ use super::journal::{Journal, Reason};
 use super::lang::Term;
 use super::plan::Plan;
 use super::rules::{Exactness, RuleSet};
-use super::saturate::{Limits, Report};
+use super::saturate::Report;
+use super::schedule::Course;
 use super::{Choices, search};
 use crate::closure::Closure;
 use crate::fusion::Form;
@@ -21,6 +22,8 @@ pub const NUMBER: &str = "number";
 
 /// A program that rules found for a graph, with its reasons.
 pub struct Derivation {
+    /// How the graph was saturated.
+    pub course: Course,
     /// What saturation did.
     pub report: Report,
     /// What the program was chosen from.
@@ -59,12 +62,14 @@ impl Derivation {
     ///
     /// # Errors
     /// When a rule is wrong or an operator has no kernel.
-    pub fn new(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<Derivation, String> {
+    pub fn new(g: &Graph, set: &RuleSet, limits: impl Into<Course>, target: &Target) -> Result<Derivation, String> {
         let built = build::build(g)?;
         let mut journal = Journal::new(g, &built);
-        let (choices, report) = Choices::watched(built, set, limits, target, &mut journal)?;
+        let course = limits.into();
+        let (choices, report) = Choices::watched(built, set, &course, target, &mut journal)?;
         let plan = choices.best()?;
         let mut d = Derivation {
+            course,
             report,
             choices,
             plan,
