@@ -1,6 +1,6 @@
 //! The compile cache: a folder of artefacts, each named by what it was made of.
 //!
-//! A key is a hash of the model's file (of a folder, its `config.json`), of the files that its weights lie in, of the options and of the compiler's
+//! A key is a hash of the model's file (of a folder, its `config.json`), of the files that its weights lie in, of the options with the files that a pipeline names, and of the compiler's
 //! own content. Invariant: an artefact that does not carry its own key, or cannot be opened, counts as absent; it is made
 //! again and replaced.
 
@@ -14,15 +14,12 @@ use std::fs::File;
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
-/// The key of a model and options; `None` where a pipeline is given: files that it names may change unseen.
+/// The key of a model and options.
 ///
 /// # Errors
-/// When the model's file cannot be read.
-pub fn key(path: &Path, graph: &Graph, options: &Options) -> Result<Option<[u64; 2]>> {
-    if options.pipeline.is_some() {
-        return Ok(None);
-    }
-    let mut parts = vec![checksum(options.describe().as_bytes()), identity::compiler()];
+/// When the model's file, or one that a pipeline names, cannot be read.
+pub fn key(path: &Path, graph: &Graph, options: &Options) -> Result<[u64; 2]> {
+    let mut parts = vec![checksum(options.describe()?.as_bytes()), identity::compiler()];
     let mut sums = FxHasher::default();
     let mut add = |bytes: &[u8]| {
         parts.push(checksum(bytes));
@@ -45,7 +42,7 @@ pub fn key(path: &Path, graph: &Graph, options: &Options) -> Result<Option<[u64;
         }
     }
     let parts: Vec<u8> = parts.iter().flat_map(|p| p.to_le_bytes()).collect();
-    Ok(Some([checksum(&parts), sums.finish()]))
+    Ok([checksum(&parts), sums.finish()])
 }
 
 /// The folder of what Brolga remembers for a user: `brolga` in `XDG_CACHE_HOME`, else in `.cache` in the home folder. `None` where neither

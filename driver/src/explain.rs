@@ -160,7 +160,9 @@ impl Equal {
         let fail = |e: String| Error::Option(format!("{}: {e}", left.name));
         let built = build(&both).map_err(fail)?;
         let mut journal = Journal::new(&both, &built);
-        let report = journal.saturate(built, &rules, eqsat.limits(&both)).map_err(fail)?;
+        let report = journal
+            .saturate(built, &rules, &eqsat.course(&both, &rules))
+            .map_err(fail)?;
         let value = |k: usize| journal.sources[both.outputs[k].1.0 as usize];
         let names = left.outputs.iter().map(|(name, _)| name.clone()).enumerate();
         let claims = names.map(|(k, name)| Claim {

@@ -17,6 +17,7 @@ use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Graph, Source};
 use brolga_passes::bufferize::Bufferize;
 use brolga_passes::descend::ScheduleKernels;
+use brolga_passes::eqsat::schedule::printed;
 use brolga_passes::eqsat::{Alternative, Decide, Decided, EqSat, Kept, NamedRewrite};
 use brolga_passes::lower::Structured;
 pub use brolga_passes::module::{Level, Module};
@@ -269,15 +270,37 @@ pub fn optimise(g: &Graph, options: &Options) -> Result<(Graph, Vec<String>)> {
 /// # Errors
 /// As [`Walk::new`]; when the pipeline makes none.
 pub fn saturated(g: &Graph, options: &Options, rounds: Option<usize>) -> Result<Kept> {
+    through_eqsat(g, options, Some(rounds))?
+        .cx
+        .egraph
+        .ok_or_else(|| no_egraph(g))
+}
+
+/// The schedule that the options' pipeline saturates a graph by, as text, with what each phase did as comments.
+///
+/// # Errors
+/// As [`Walk::new`]; when the pipeline saturates nothing.
+pub fn schedule(g: &Graph, options: &Options) -> Result<String> {
+    let walk = through_eqsat(g, options, None)?;
+    match &walk.cx.saturated[..] {
+        [] => Err(no_egraph(g)),
+        ran => Ok(printed(ran)),
+    }
+}
+
+/// The graph behind the first pass of the options' pipeline that makes an e-graph.
+fn through_eqsat<'o>(g: &Graph, options: &'o Options, keep: Option<Option<usize>>) -> Result<Walk<'o>> {
     let passes = options.passes(Level::Tensor)?;
     let mut walk = Walk::here(Module::Tensor(g.clone()), options);
-    walk.cx.keep = Some(rounds);
+    walk.cx.keep = keep;
     let before = passes.iter().position(|p| p.name() == EqSat::NAME).map_or(0, |i| i + 1);
     walk.run(passes.into_iter().take(before).collect())?;
-    walk.cx.egraph.ok_or_else(|| {
-        let message = "the pipeline makes no e-graph: it has no pass `eqsat`, or that has no rules";
-        Error::Option(format!("{}: {message}", g.name))
-    })
+    Ok(walk)
+}
+
+fn no_egraph(g: &Graph) -> Error {
+    let message = "the pipeline makes no e-graph: it has no pass `eqsat`, or that has no rules";
+    Error::Option(format!("{}: {message}", g.name))
 }
 
 /// Structured kernels of a cut graph.

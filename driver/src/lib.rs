@@ -61,6 +61,7 @@ pub mod compression;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod doctor;
+pub mod draw;
 pub mod egraph;
 pub mod error;
 pub mod explain;

@@ -13,6 +13,7 @@ use brolga_passes::module::Level;
 use brolga_passes::pass::{Files, Pass, Settings};
 use brolga_passes::prune::Prune;
 use brolga_passes::registry::{Pipeline, Registry};
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct Options {
     pub pipeline: Option<String>,
     /// Rewrite rules; `None` those of the pipeline, or the embedded ones. [`rules`] reads those of files.
     pub rules: Option<Selection>,
+    /// Texts of files that the pipeline names, by their names: these are read in place of what is on the disk.
+    pub files: Vec<(String, String)>,
     /// Takes rules in files that the pipeline names without a check.
     pub unchecked_rules: bool,
     /// Bytes that constants, and one value of the model, may take.
@@ -64,21 +67,32 @@ pub struct Options {
 }
 
 /// Files that a pipeline names, and what is remembered of checks of rules in them.
-struct Disk {
+struct Disk<'a> {
     verdicts: Option<Remembered>,
+    /// Texts that are read in place of files of their names.
+    given: &'a [(String, String)],
+    /// What was read: names and texts.
+    read: RefCell<Vec<(String, String)>>,
 }
 
-impl Disk {
-    fn new(unchecked: bool) -> Disk {
+impl<'a> Disk<'a> {
+    fn new(unchecked: bool, given: &'a [(String, String)]) -> Disk<'a> {
         Disk {
             verdicts: (!unchecked).then(Remembered::new),
+            given,
+            read: RefCell::default(),
         }
     }
 }
 
-impl Files for Disk {
+impl Files for Disk<'_> {
     fn read(&self, path: &str) -> Result<String, String> {
-        crate::source::text(path.as_ref()).map_err(|e| e.to_string())
+        let text = match self.given.iter().find(|(name, _)| name == path) {
+            Some((_, text)) => text.clone(),
+            None => crate::source::text(path.as_ref()).map_err(|e| e.to_string())?,
+        };
+        self.read.borrow_mut().push((path.to_owned(), text.clone()));
+        Ok(text)
     }
     fn verdicts(&self) -> Option<&dyn Verdicts> {
         self.verdicts.as_ref().map(|v| v as &dyn Verdicts)
@@ -91,7 +105,7 @@ impl Files for Disk {
 /// # Errors
 /// When a file cannot be read, a rule is refused, or what is asked for does not go together.
 pub fn rules(text: Option<&str>, added: &[String], fp: Option<Fp>, unchecked: bool) -> Result<Selection> {
-    Selection::read(text, added, fp, &Disk::new(unchecked)).map_err(Error::Option)
+    Selection::read(text, added, fp, &Disk::new(unchecked, &[])).map_err(Error::Option)
 }
 
 impl Default for Options {
@@ -101,6 +115,7 @@ impl Default for Options {
             target: brolga_codegen::target::native().unwrap_or_else(Target::baseline),
             pipeline: None,
             rules: None,
+            files: vec![],
             unchecked_rules: false,
             memory_limit: 16 << 30,
             verify: cfg!(debug_assertions),
@@ -137,7 +152,7 @@ impl Options {
     /// # Errors
     /// When its text is wrong, or a file of rules cannot be read.
     pub fn passes(&self, level: Level) -> Result<Vec<Box<dyn Pass>>> {
-        let files = Disk::new(self.unchecked_rules);
+        let files = Disk::new(self.unchecked_rules, &self.files);
         let mut pipeline = match (&self.pipeline, &self.rules) {
             (Some(_), Some(_)) => {
                 let message = "give either a pipeline or rules; in a pipeline, write `eqsat{rules=… add=… fp=…}`";
@@ -161,6 +176,21 @@ impl Options {
         Ok(pipeline.passes)
     }
 
+    /// The files that a pipeline names, each with its text.
+    ///
+    /// # Errors
+    /// When its text is wrong, or a file cannot be read.
+    pub(crate) fn files_of(&self, pipeline: &str) -> Result<Vec<(String, String)>> {
+        let files = Disk::new(true, &self.files);
+        if !pipeline.trim().is_empty() {
+            self.parse(pipeline, &files)?;
+        }
+        let mut read = files.read.into_inner();
+        read.sort_unstable();
+        read.dedup();
+        Ok(read)
+    }
+
     fn parse(&self, pipeline: &str, files: &Disk) -> Result<Pipeline> {
         Pipeline::parse_in(pipeline, files, &self.registry).map_err(|e| Error::Option(e.to_string()))
     }
@@ -182,10 +212,14 @@ impl Options {
     }
 
     /// What decides the code, for the key of the compile cache.
-    pub fn describe(&self) -> String {
-        let passes = (&self.pipeline, self.rules.as_ref().map(Selection::describe));
+    ///
+    /// # Errors
+    /// When the pipeline's text is wrong, or a file that it names cannot be read.
+    pub fn describe(&self) -> Result<String> {
+        let files = self.pipeline.as_deref().map_or(Ok(vec![]), |p| self.files_of(p))?;
+        let passes = (&self.pipeline, files, self.rules.as_ref().map(Selection::describe));
         let pins: Vec<String> = self.pins.iter().map(|(n, p)| format!("{n}={}", p.describe())).collect();
-        format!(
+        Ok(format!(
             "{:?} {passes:?} {:?} {:?} {} {pins:?} {:?} {:?} {:?}",
             self.target.name,
             self.sizes,
@@ -194,7 +228,7 @@ impl Options {
             self.shapes,
             self.folder,
             self.tuned.as_ref().map(|log| log.text())
-        )
+        ))
     }
 }
 

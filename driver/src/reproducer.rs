@@ -10,7 +10,8 @@
 //! graph @model(%0 x: f32[4]) { … }
 //! ```
 //!
-//! Behind the header stands the module before the pass, as the text of its level; the pipeline begins with the pass. As text IR does, it
+//! Behind the header stands the module before the pass, as the text of its level; the pipeline begins with the pass. Files that the pipeline names
+//! stand in the header, too (`// file: own.rules`, then a `// line: …` for each of their lines). As text IR does, it
 //! names the files that large constants lie in: where they are not beside it any more, it cannot be replayed.
 
 use crate::levels::{Module, Walk};
@@ -44,16 +45,21 @@ pub struct Reproducer {
     pub unchecked_rules: bool,
     /// Inputs and the outputs that may be their memory.
     pub aliases: Vec<(String, String)>,
+    /// The files that the pipeline names, with their texts.
+    pub files: Vec<(String, String)>,
 }
 
 impl Reproducer {
     /// The first of these passes failed so.
     pub fn of(failed: &[Box<dyn Pass>], failure: &str, options: &Options) -> Reproducer {
+        let pipeline = registry::text(failed);
         Reproducer {
             pass: failed.first().map_or_else(String::new, |p| p.name().to_owned()),
             failure: failure.to_owned(),
             target: options.target.name.to_owned(),
-            pipeline: registry::text(failed),
+            // What cannot be read any more is named, and no reason to tell nothing of the failure.
+            files: options.files_of(&pipeline).unwrap_or_default(),
+            pipeline,
             verify: options.verify,
             unchecked_rules: options.unchecked_rules,
             aliases: options.aliases.clone(),
@@ -91,6 +97,13 @@ impl Reproducer {
                 .iter()
                 .map(|(i, o)| ("alias", format!("{}={}", plain(i), plain(o)))),
         );
+        for (name, text) in &self.files {
+            lines.push(("file", name.clone()));
+            lines.extend(
+                text.lines()
+                    .map(|l| ("line", plain(&l.replace('\t', " ")).into_owned())),
+            );
+        }
         let lines: String = lines
             .iter()
             .map(|(key, value)| format!("// {key}: {value}\n"))
@@ -131,6 +144,7 @@ impl Reproducer {
             verify: flag("verify")?,
             unchecked_rules: flag("unchecked-rules")?,
             aliases: entries.iter().filter_map(alias).collect(),
+            files: files(&entries),
         })
     }
 
@@ -148,9 +162,23 @@ impl Reproducer {
             verify: self.verify,
             unchecked_rules: self.unchecked_rules,
             aliases: self.aliases.clone(),
+            files: self.files.clone(),
             ..options.clone()
         })
     }
+}
+
+/// The files of a header: each is named, and then come its lines.
+fn files(entries: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = vec![];
+    for (key, value) in entries {
+        match (*key, files.last_mut()) {
+            ("file", _) => files.push(((*value).to_owned(), String::new())),
+            ("line", Some((_, text))) => *text += &format!("{value}\n"),
+            _ => {}
+        }
+    }
+    files
 }
 
 /// Runs the passes of a reproducer on its module.

@@ -155,26 +155,23 @@ impl SessionOptions {
         let graph = source::graph_for(path, &self.compile)?;
         let load = start.elapsed();
         let key = cache::key(path, &graph, &self.compile)?;
-        let file = key.map(|k| cache::file(folder, k));
-        if let (Some(key), Some(file)) = (key, &file)
-            && file.exists()
+        let file = cache::file(folder, key);
+        if file.exists()
             // SAFETY: the documentation of `cache` says that the folder is trusted; files there are replaced, not changed.
-            && let Ok(program) = unsafe { Program::open(file) }
+            && let Ok(program) = unsafe { Program::open(&file) }
             && program.meta().key == key
             && program.check_weights().is_ok()
         {
-            let mut session = Session::new(program, running(self.threads, limit), Some(file.clone()))?;
+            let mut session = Session::new(program, running(self.threads, limit), Some(file))?;
             session.timings.load = start.elapsed();
             return Ok(session);
         }
         let mut compiled = compile(&graph, &self.compiling().without_sizes())?;
         drop(graph);
         compiled.timings.load = load;
-        if let (Some(key), Some(file)) = (key, &file) {
-            compiled.meta.key = key;
-            crate::output::folder(folder)?;
-            compiled.write_artefact(file)?;
-        }
+        compiled.meta.key = key;
+        crate::output::folder(folder)?;
+        compiled.write_artefact(&file)?;
         compiled.session_with(self.threads, limit)
     }
 

@@ -201,3 +201,72 @@ fn remarks_say_how_good_a_program_is() {
         ran.err
     );
 }
+
+#[test]
+fn a_schedule_is_printed_and_gives_the_same_program_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let digits = digits();
+    let model = arg(&digits);
+    let at = |name: &str| dir.path().join(name);
+    let opt = |eqsat: &str| {
+        let pipeline = format!("canonicalize,prune,eqsat{eqsat}");
+        let ran = ok(dir.path(), &["opt", model, "--pipeline", &pipeline, "--remarks"]);
+        (ran.out, ran.err)
+    };
+    std::fs::write(
+        at("own.txt"),
+        "; Movements first.\n(phase (rules movement mul-one) (rounds 3) (nodes 5000))\n(repeat 2 (phase (rules all -merge) (rounds 2)))\n",
+    )
+    .unwrap();
+    for options in [
+        "",
+        "fold=off",
+        "iters=2",
+        "nodes=60",
+        "schedule=own.txt",
+        "schedule=own.txt fold=off",
+    ] {
+        let braces = |text: &str| match text.trim() {
+            "" => String::new(),
+            text => format!("{{{text}}}"),
+        };
+        let pipeline = format!("canonicalize,prune,eqsat{}", braces(options));
+        let args = [
+            "emit",
+            model,
+            "--stage",
+            "schedule",
+            "--pipeline",
+            &pipeline,
+            "-o",
+            "was.txt",
+        ];
+        ok(dir.path(), &args);
+        let was = std::fs::read_to_string(at("was.txt")).unwrap();
+        assert!(was.starts_with("(phase (rules ") && was.contains(" rounds, "), "{was}");
+        let fold = if options.contains("fold=off") { " fold=off" } else { "" };
+        assert_eq!(
+            opt(&braces(options)),
+            opt(&braces(&format!("schedule=was.txt{fold}"))),
+            "{options}: {was}"
+        );
+    }
+    assert!(opt("{schedule=own.txt}").1.contains("eqsat: phase 3: "));
+    // It goes with what else asks for the e-graph.
+    let scheduled = ["--pipeline", "canonicalize,eqsat{schedule=own.txt}"];
+    ok(dir.path(), &[&["explain", model], &scheduled[..]].concat());
+    let rounds = [
+        &["emit", model, "--stage", "egraph", "--rounds", "rounds"],
+        &scheduled[..],
+    ]
+    .concat();
+    ok(dir.path(), &rounds);
+    let files = std::fs::read_dir(at("rounds")).unwrap().count();
+    assert!((3..=7).contains(&files), "{files}");
+    let wrong = common::brolga(
+        dir.path(),
+        &["opt", model, "--pipeline", "eqsat{schedule=own.txt nodes=7}"],
+    );
+    assert_eq!(wrong.status, 2);
+    assert!(wrong.err.contains("nodes=7 beside schedule=own.txt"), "{}", wrong.err);
+}

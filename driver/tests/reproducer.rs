@@ -211,3 +211,26 @@ fn the_command_replays() {
     );
     assert_eq!(ran.status, 2);
 }
+
+#[test]
+fn files_that_the_pipeline_names_are_in_the_reproducer() {
+    let dir = tempfile::tempdir().expect("there is room for temporary files");
+    let file = dir.path().join("schedule.txt");
+    let text = "; First: a \"comment\".\n\n(phase (rules all)\n\t(rounds 2))\n";
+    std::fs::write(&file, text).expect("a file is written");
+    let pipeline = format!("planted{{fault=error}},eqsat{{schedule={}}}", file.display());
+    let options = options(dir.path(), &pipeline);
+    let (_, path) = fails(&options);
+    let read = Reproducer::read(&path).expect("it was written");
+    assert_eq!(read.files, [(file.display().to_string(), text.replace('\t', " "))]);
+    std::fs::remove_file(&file).expect("it was there");
+    let again = reproducer::replay(
+        &path,
+        &Options {
+            pipeline: None,
+            ..options
+        },
+    );
+    let again = again.map(|m| m.to_string()).expect_err("the fault is still there");
+    assert!(again.to_string().contains("planted"), "{again}");
+}

@@ -401,6 +401,35 @@ fn the_cache_maps_what_was_compiled_before() {
         None
     ));
     assert_eq!(files(), 5);
+    // So are files that a pipeline names.
+    let is_new = |text: &str, pipeline: &str| {
+        let path = texts.path().join("named.txt");
+        std::fs::write(&path, text).expect("a file is written");
+        let options = Options {
+            pipeline: Some(pipeline.replace("FILE", &path.display().to_string())),
+            ..Options::default()
+        };
+        let session = Session::options().compile(options).cache(folder.path()).load(digits());
+        !session
+            .expect("the model is in the repository")
+            .timings()
+            .codegen
+            .is_zero()
+    };
+    for (pipeline, text, other) in [
+        (
+            "eqsat{schedule=FILE}",
+            "(phase (rules all))",
+            "(phase (rules all) (rounds 1))",
+        ),
+        ("eqsat{decide=FILE}", "keep \"a\"", "keep \"b\""),
+    ] {
+        assert!(is_new(text, pipeline));
+        assert!(!is_new(text, pipeline));
+        assert!(is_new(other, pipeline));
+        assert!(!is_new(other, pipeline));
+    }
+    assert_eq!(files(), 9);
 }
 
 /// A small network with an extent that only a run tells.

@@ -3,6 +3,7 @@
 //! A pass over tensor graphs implements [`TensorPass`]; one that takes or gives another level implements [`Pass`] itself. The
 //! options of both stand in one table, [`Settings::SETTINGS`], which parsing, printing and the registry read.
 
+use crate::eqsat::schedule::Ran;
 use crate::eqsat::{Alternative, Decide, Decided, Forgetful, Kept, NamedRewrite, Verdicts};
 use crate::module::{Level, Module};
 use crate::schedule::Sources;
@@ -33,6 +34,8 @@ pub struct Context {
     pub judge: bool,
     /// Whether the e-graph is kept, of how many rounds at most where that is said, and no program chosen from it.
     pub keep: Option<Option<usize>>,
+    /// What saturation did to each graph that it ran on.
+    pub saturated: Vec<Ran>,
     /// The e-graph that was kept: of the graph that is no region.
     pub egraph: Option<Kept>,
     /// The last rewrite by a rule, of the pass that rewrote last.
@@ -55,6 +58,7 @@ impl Context {
             alternatives: vec![],
             judge: false,
             keep: None,
+            saturated: vec![],
             egraph: None,
             rewrite: None,
             refused: false,

@@ -317,7 +317,7 @@ mod tests {
         );
         assert_eq!(
             error("eqsat{speed=9}"),
-            "pipeline:1: there is no option `speed`, expected rules, add, fp, nodes, iters, extract, fold, rewrites, decide"
+            "pipeline:1: there is no option `speed`, expected rules, add, fp, nodes, iters, extract, fold, rewrites, schedule, decide"
         );
         assert_eq!(
             error("eqsat{nodes=many}"),

@@ -17,6 +17,8 @@ use std::time::Instant;
 enum Stage {
     /// The e-graph that the optimised tensor graph is chosen from, as JSON (the format of egraph-serialize)
     Egraph,
+    /// The schedule that rules ran by, for `eqsat{schedule=FILE}`, with what each phase did
+    Schedule,
     /// The optimised tensor graph
     Tensor,
     /// Structured kernels, with their schedules
@@ -40,6 +42,7 @@ Examples:
   brolga emit model.onnx --stage tensor
   brolga emit model.onnx --stage egraph -o egraph.json
   brolga emit model.onnx --stage egraph --rounds rounds
+  brolga emit model.onnx --stage schedule -o as-it-was.txt
   brolga emit model.onnx --stage structured --kernel conv_3 -o kernel.txt
   brolga emit model.onnx --stage asm --target x86-64-v4
   brolga emit model.onnx --stage ptx --target sm_90")]
@@ -105,6 +108,14 @@ impl Emit {
         if self.kernel.is_some() && self.stage != Stage::Structured {
             return Err("--kernel is for --stage structured".into());
         }
+        if self.stage == Stage::Schedule {
+            let (graph, options) = self.graph(options)?;
+            let schedule = levels::schedule(&graph, &options)?;
+            if let Some(watch) = watch {
+                watch.finish(None, None);
+            }
+            return Ok(schedule);
+        }
         if self.stage == Stage::Egraph {
             let (graph, options) = self.graph(options)?;
             let kept = levels::saturated(&graph, &options, None)?;
@@ -140,7 +151,7 @@ impl Emit {
             return Ok(parts.collect());
         }
         let level = match self.stage {
-            Stage::Egraph | Stage::Tensor => Level::Tensor,
+            Stage::Egraph | Stage::Schedule | Stage::Tensor => Level::Tensor,
             Stage::Structured => Level::Structured,
             Stage::Loops | Stage::Ptx => Level::Loops,
             Stage::Program | Stage::Clif | Stage::Asm => Level::Program,

@@ -15,6 +15,7 @@ mod compare;
 mod compile;
 mod device;
 mod doctor;
+mod draw;
 mod egraph;
 mod emit;
 mod equal;
@@ -84,6 +85,8 @@ enum Command {
     Opt(opt::Opt),
     /// Print a model at one of the levels
     Emit(emit::Emit),
+    /// Draw a model at one of the levels
+    Draw(Box<draw::Draw>),
     /// Tell what a model holds
     Info(info::Info),
     /// Go on from a prompt, with a language model
@@ -173,6 +176,7 @@ pub fn main() -> ExitCode {
         Command::Compile(c) => c.run(),
         Command::Opt(c) => c.run(),
         Command::Emit(c) => c.run(),
+        Command::Draw(c) => c.run(),
         Command::Info(c) => c.run(),
         #[cfg(feature = "text")]
         Command::Generate(c) => c.run(),

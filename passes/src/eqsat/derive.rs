@@ -8,6 +8,7 @@ use super::lang::Term;
 use super::plan::Plan;
 use super::rules::{Exactness, RuleSet};
 use super::saturate::Report;
+use super::schedule::Course;
 use super::{Choices, EqSat, build};
 use crate::closure::Closure;
 use crate::fusion::Form;
@@ -22,6 +23,8 @@ pub const NUMBER: &str = "number";
 
 /// A program that rules found for a graph, with its reasons.
 pub struct Derivation {
+    /// How the graph was saturated.
+    pub course: Course,
     /// What saturation did.
     pub report: Report,
     /// How long that took; what the journal took is left out.
@@ -78,7 +81,8 @@ impl Derivation {
         let built = build::build(g)?;
         let mut journal = Journal::new(g, &built);
         let mut clock = Clock::new(set.rules.len(), &mut journal);
-        let (choices, report) = Choices::watched(built, set, pass.limits(g), target, &mut clock)?;
+        let course = pass.course(g, set);
+        let (choices, report) = Choices::watched(built, set, &course, target, &mut clock)?;
         let times = clock.times();
         let settling = settle(&choices.classes, &|_, _| true);
         let (mut search, _) = choices.extracted(&settling, pass.extract)?;
@@ -86,6 +90,7 @@ impl Derivation {
         let decided = choices.decide(&mut search, &choices.names(g), about_values.collect());
         let (plan, seconds, kernel_seconds) = (search.plan(), search.cost(), search.kernel_seconds());
         let mut d = Derivation {
+            course,
             report,
             times,
             choices,

@@ -10,7 +10,8 @@ use super::build::Built;
 use super::lang::{EGraph, Kind, OpId, Term, list_items, scalar_value};
 use super::matching::{Match, is_matrix, is_number_at};
 use super::rules::{Head, Law, Pat, RuleSet};
-use super::saturate::{Limits, Report, Watch, saturate_watched};
+use super::saturate::{Report, Watch, saturate_watched};
+use super::schedule::Course;
 use brolga_ir::{Attr, Constant, DType, Dim, Graph, Number, Op, Tensor, Type, Value};
 use egg::{Id, Language};
 use rustc_hash::FxHashMap;
@@ -121,8 +122,8 @@ impl Journal {
     ///
     /// # Errors
     /// When a rule is wrong; the error names it.
-    pub fn saturate(&mut self, mut built: Built, set: &RuleSet, limits: Limits) -> Result<Report, String> {
-        saturate_watched(&mut built.eg, set, limits, self).map_err(|e| e.to_string())
+    pub fn saturate(&mut self, mut built: Built, set: &RuleSet, course: &Course) -> Result<Report, String> {
+        saturate_watched(&mut built.eg, set, course, self).map_err(|e| e.to_string())
     }
 
     /// The term of an e-node over terms of its operands, without loads and stores.

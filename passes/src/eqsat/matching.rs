@@ -33,19 +33,19 @@ enum Goals<'a> {
     Then(&'a Pat, Id, &'a Goals<'a>),
 }
 
-/// Most matches of one rule at one class: what is beyond is noise, and reported.
+/// Most matches of one rule at one class, where a schedule has no other number: what is beyond is noise, and reported.
 pub const MOST: usize = 64;
 
 /// Where a rule matches with a root at a class.
 pub struct Matches {
     /// The matches, sorted, without repetitions.
     pub all: Vec<Match>,
-    /// True when the search ended at [`MOST`] before everything was tried.
+    /// True when the search ended at the most matches before everything was tried.
     pub cut: bool,
 }
 
-/// The matches of a rule with one of its roots at a class.
-pub fn matches_at(eg: &EGraph, law: &Law, side: usize, class: Id) -> Matches {
+/// The matches of a rule with one of its roots at a class, about so many at most.
+pub fn matches_at(eg: &EGraph, law: &Law, side: usize, class: Id, most: usize) -> Matches {
     let mut m = Matcher {
         eg,
         law,
@@ -56,6 +56,7 @@ pub fn matches_at(eg: &EGraph, law: &Law, side: usize, class: Id) -> Matches {
             ops: smallvec![None; law.families.len()],
         },
         found: vec![],
+        most,
         cut: false,
     };
     m.go(&Goals::Then(&law.sides[side].left, class, &Goals::Done));
@@ -74,6 +75,7 @@ struct Matcher<'a> {
     links: &'a [Link],
     now: Match,
     found: Vec<Match>,
+    most: usize,
     cut: bool,
 }
 
@@ -86,7 +88,7 @@ impl<'a> Matcher<'a> {
             }
             return;
         };
-        if self.found.len() >= MOST {
+        if self.found.len() >= self.most {
             self.cut = true;
             return;
         }

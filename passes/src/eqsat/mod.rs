@@ -48,6 +48,7 @@ mod relax;
 mod repeats;
 pub mod rules;
 pub mod saturate;
+pub mod schedule;
 pub mod search;
 mod selection;
 mod sexp;
@@ -72,7 +73,8 @@ pub use quality::{Extract, Quality};
 use repeats::Folded;
 use rules::{Rule, RuleSet};
 pub use saturate::NamedRewrite;
-use saturate::{Limits, Report, RuleError};
+use saturate::{Report, RuleError};
+use schedule::{Course, Ran, Schedule};
 use search::{Search, Way};
 pub use selection::{Forgetful, Fp, Rules, Selection, UserRules, Verdicts};
 pub use sorts::Sort;
@@ -94,10 +96,21 @@ pub struct EqSat {
     pub extract: Extract,
     /// `rewrites=N`: rewrites after which saturation stops, of all graphs of the model together.
     pub rewrites: Option<usize>,
+    /// `schedule=FILE`: which rules run for how many rounds, phase after phase, in place of `nodes` and `iters`.
+    pub schedule: Option<ScheduleFile>,
     /// `decide=FILE`: what is decided otherwise than the extraction does.
     pub decisions: Vec<DecisionFile>,
     /// `fold=off`: layers that are alike are each optimised by themselves.
     pub unfolded: bool,
+}
+
+/// A file with a schedule.
+#[derive(Clone, Debug)]
+pub struct ScheduleFile {
+    /// Its name.
+    pub file: String,
+    /// What it says.
+    pub schedule: Schedule,
 }
 
 /// A file of decisions.
@@ -138,16 +151,17 @@ impl TensorPass for EqSat {
             cx.remarks.extend(made.remarks());
             return Ok(made.graph);
         }
-        let mut limits = self.limits(g);
-        limits.rewrites = limits
-            .rewrites
-            .saturating_sub(cx.counts.get(saturate::REWRITES) as usize);
-        if let Some(Some(rounds)) = cx.keep {
-            limits.iters = limits.iters.min(rounds);
+        let mut course = self.course(g, &set);
+        if let Some(n) = self.rewrites {
+            course.rewrites = n.saturating_sub(cx.counts.get(saturate::REWRITES) as usize);
         }
-        let saturated = Choices::saturated(g, &set, limits, &cx.target);
+        if let Some(Some(rounds)) = cx.keep {
+            course.rounds = rounds;
+        }
+        let saturated = Choices::saturated(g, &set, course, &cx.target);
         let (choices, report) = saturated.map_err(|e| self.failed(e, cx))?;
         report.tell(g, cx);
+        cx.saturated.push(self.ran(format!("@{}", g.name), &report));
         if cx.keep.is_some() {
             cx.egraph = Some(Kept {
                 choices,
@@ -177,14 +191,24 @@ impl TensorPass for EqSat {
 }
 
 impl EqSat {
-    /// How far a graph is saturated.
-    pub fn limits(&self, g: &Graph) -> Limits {
-        let usual = Limits::of(g);
-        let or = |given, usual| if given > 0 { given } else { usual };
-        Limits {
-            nodes: or(self.nodes, usual.nodes),
-            iters: or(self.iters, usual.iters),
-            rewrites: self.rewrites.unwrap_or(usual.rewrites),
+    /// How a graph is saturated.
+    pub fn course(&self, g: &Graph, set: &RuleSet) -> Course {
+        self.schedule().course(g, set)
+    }
+
+    /// The schedule of a file, or what runs without one.
+    fn schedule(&self) -> Schedule {
+        match &self.schedule {
+            Some(given) => given.schedule.clone(),
+            None => Schedule::usual(self.iters, self.nodes),
+        }
+    }
+
+    fn ran(&self, graph: String, report: &Report) -> Ran {
+        Ran {
+            graph,
+            schedule: self.schedule(),
+            phases: report.phases.clone(),
         }
     }
 
@@ -217,8 +241,8 @@ impl EqSat {
         }
         built.batches = cost::batches(folded.source);
         let same = std::mem::take(&mut built.same);
-        let limits = self.limits(&folded.graph);
-        let saturated = Choices::watched(built, set, limits, &cx.target, &mut ());
+        let course = self.course(&folded.graph, set);
+        let saturated = Choices::watched(built, set, &course, &cx.target, &mut ());
         let (mut choices, report) = saturated.map_err(|e| self.failed(e, cx))?;
         choices.classes.times = folded.times(&choices.classes, &same);
         let (eg, cs) = (&choices.eg, &choices.classes);
@@ -237,6 +261,8 @@ impl EqSat {
         cut.prune();
         cx.remarks.push(format!("eqsat: {folded}"));
         report.tell(&folded.graph, cx);
+        cx.saturated
+            .push(self.ran(format!("@{}, folded", folded.graph.name), &report));
         let (quality, missed) = choices.judged(&folded.graph, &mut search, &settling, exact, cx);
         let (graph, layouts) = layouts::choose(&cut, &cx.target, vec![], &mut vec![], None)?;
         Ok(Some(Made {
@@ -305,8 +331,13 @@ pub fn embedded() -> &'static RuleSet {
 ///
 /// # Errors
 /// When a rule is wrong or an operator has no kernel.
-pub fn optimize(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<(Graph, Report), String> {
-    let (choices, report) = Choices::saturated(g, set, limits, target)?;
+pub fn optimize(
+    g: &Graph,
+    set: &RuleSet,
+    course: impl Into<Course>,
+    target: &Target,
+) -> Result<(Graph, Report), String> {
+    let (choices, report) = Choices::saturated(g, set, course, target)?;
     Ok((choices.graph(g)?, report))
 }
 
@@ -351,20 +382,25 @@ impl Choices {
     ///
     /// # Errors
     /// When a rule is wrong or the graph is not valid.
-    pub fn saturated(g: &Graph, set: &RuleSet, limits: Limits, target: &Target) -> Result<(Choices, Report), String> {
-        Choices::watched(build::build(g)?, set, limits, target, &mut ())
+    pub fn saturated(
+        g: &Graph,
+        set: &RuleSet,
+        course: impl Into<Course>,
+        target: &Target,
+    ) -> Result<(Choices, Report), String> {
+        Choices::watched(build::build(g)?, set, &course.into(), target, &mut ())
     }
 
     /// The same of a graph that is built, with somebody who looks on.
     fn watched(
         mut built: build::Built,
         set: &RuleSet,
-        limits: Limits,
+        course: &Course,
         target: &Target,
         watch: &mut impl saturate::Watch,
     ) -> Result<(Choices, Report), String> {
         let mut imported = Imported::default();
-        let report = saturate::saturate_watched(&mut built.eg, set, limits, &mut (&mut imported, watch))
+        let report = saturate::saturate_watched(&mut built.eg, set, course, &mut (&mut imported, watch))
             .map_err(|e| e.to_string())?;
         Ok((Choices::new(built, &imported.0, target)?, report))
     }

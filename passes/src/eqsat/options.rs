@@ -1,6 +1,7 @@
 //! The options of the e-graph pass.
 
-use super::{Decision, DecisionFile, EqSat, Extract};
+use super::schedule::Schedule;
+use super::{Decision, DecisionFile, EqSat, Extract, ScheduleFile};
 use crate::pass::{Setting, Settings, number};
 
 impl Settings for EqSat {
@@ -91,6 +92,23 @@ impl Settings for EqSat {
             },
         },
         Setting {
+            name: "schedule",
+            default: "",
+            meaning: "a file that says which rules run for how many rounds, phase after phase, such as `(phase (rules all -merge) (rounds 3))`, in place of nodes= and iters=",
+            get: |p| p.schedule.iter().map(|s| s.file.clone()).collect(),
+            set: |p, value, files| {
+                let schedule = Schedule::parse(value, &files.read(value)?).map_err(|e| e.to_string())?;
+                let given = ScheduleFile {
+                    file: value.to_owned(),
+                    schedule,
+                };
+                match p.schedule.replace(given) {
+                    Some(other) => Err(format!("there is the schedule {} already, expected one", other.file)),
+                    None => Ok(()),
+                }
+            },
+        },
+        Setting {
             name: "decide",
             default: "",
             meaning: "a file of decisions about fusion, operators and layouts, such as `inline \"Relu_7\"`; may be repeated",
@@ -109,6 +127,17 @@ impl Settings for EqSat {
 
     /// What cannot go together is said now, not when the pass runs.
     fn check(&self) -> Result<(), String> {
-        self.selection.check()
+        self.selection.check()?;
+        let Some(ScheduleFile { file, schedule }) = &self.schedule else {
+            return Ok(());
+        };
+        for (option, form, given) in [("nodes", "nodes", self.nodes), ("iters", "rounds", self.iters)] {
+            if given > 0 {
+                return Err(format!(
+                    "{option}={given} beside schedule={file}: each phase has its own limit, write ({form} {given}) there"
+                ));
+            }
+        }
+        schedule.check(file, &self.selection).map_err(|e| e.to_string())
     }
 }

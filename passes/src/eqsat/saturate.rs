@@ -1,4 +1,4 @@
-//! Saturation: all rules, round after round, until nothing changes or a limit is met.
+//! Saturation: all rules, round after round, until nothing changes or a limit is met; phase after phase, where a schedule has several.
 //!
 //! Every round searches first and applies afterwards, in the order of rules, classes and substitutions, so that the
 //! e-graph is a function of the graph and the rules alone. There is no limit in time: results would depend on the machine.
@@ -7,8 +7,9 @@ pub use super::apply::RuleError;
 use super::apply::{Refusal, Replacement, keeps_roundings, replacement};
 use super::build::{decompose_all, rebuild};
 use super::lang::{EGraph, MAX_ORIGINS, Origins};
-use super::matching::{Frontier, Index, MOST, Match, Root, matches_at};
+use super::matching::{Frontier, Index, Match, Root, matches_at};
 use super::rules::{Law, RuleSet};
+use super::schedule::{Course, Phased, Stretch};
 use crate::pass::{Context, Counts};
 use brolga_ir::{Graph, Op};
 use egg::Id;
@@ -68,16 +69,17 @@ pub struct NamedRewrite {
 }
 
 impl Limits {
+    /// Rounds where nobody says otherwise: transposes move by one operation in each.
+    pub const ROUNDS: usize = 40;
+
     /// Those for a graph where nobody says otherwise: the larger it is, the more e-nodes.
     pub fn of(g: &Graph) -> Limits {
         /// E-nodes that each operation is worth.
         const NODES_PER_OPERATION: usize = 60;
         /// E-nodes that the smallest graph may grow to.
         const LEAST_NODES: usize = 4000;
-        /// Rounds: transposes move by one operation in each.
-        const ROUNDS: usize = 40;
         Limits {
-            iters: ROUNDS,
+            iters: Limits::ROUNDS,
             nodes: (g.nodes.len() * NODES_PER_OPERATION).max(LEAST_NODES),
             rewrites: usize::MAX,
         }
@@ -101,8 +103,8 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Stop::Saturated => "saturated",
-            Stop::Rounds => "stopped at the limit of rounds (iters=)",
-            Stop::Nodes => "stopped at the limit of e-nodes (nodes=)",
+            Stop::Rounds => "stopped at the limit of rounds (iters=, or `rounds` of a schedule)",
+            Stop::Nodes => "stopped at the limit of e-nodes (nodes=, or `nodes` of a schedule)",
             Stop::Rewrites => "stopped at the limit of rewrites (rewrites=)",
         })
     }
@@ -146,6 +148,8 @@ pub struct Report {
     pub last: Option<Rewrite>,
     /// How often each rule changed something, for rules that did, in the order of the rules.
     pub applied: Vec<(String, usize)>,
+    /// What each phase did that ran.
+    pub phases: Vec<Phased>,
     /// How many searches of each rule at a class ended at its most matches, for rules of which any did: there may be more.
     pub cut: Vec<(String, usize)>,
     /// What each rule did that matched, in the order of the rules.
@@ -178,7 +182,7 @@ impl fmt::Display for Report {
         };
         write!(f, "; {}", list(&self.applied))?;
         if !self.cut.is_empty() {
-            write!(f, "; searches that ended at {MOST} matches: {}", list(&self.cut))?;
+            write!(f, "; searches that ended at the most matches: {}", list(&self.cut))?;
         }
         Ok(())
     }
@@ -189,6 +193,10 @@ impl Report {
     pub(super) fn tell(&self, g: &Graph, cx: &mut Context) {
         tracing::debug!("eqsat: {self}");
         cx.remarks.push(format!("eqsat: {self}"));
+        if self.phases.len() > 1 {
+            let each = self.phases.iter().zip(1..);
+            cx.remarks.extend(each.map(|(p, n)| format!("eqsat: phase {n}: {p}")));
+        }
         self.count(&mut cx.counts);
         if let Some(last) = &self.last {
             let number = cx.counts.get(REWRITES) as usize;
@@ -330,8 +338,8 @@ impl<A: Watch, B: Watch> Watch for (&mut A, &mut B) {
 ///
 /// # Errors
 /// When a rule makes an ill-typed term or would merge two types; the error names it.
-pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report, RuleError> {
-    saturate_watched(eg, set, limits, &mut ())
+pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: impl Into<Course>) -> Result<Report, RuleError> {
+    saturate_watched(eg, set, &limits.into(), &mut ())
 }
 
 /// The same, with somebody who looks on.
@@ -341,44 +349,115 @@ pub fn saturate(eg: &mut EGraph, set: &RuleSet, limits: Limits) -> Result<Report
 pub(super) fn saturate_watched(
     eg: &mut EGraph,
     set: &RuleSet,
-    limits: Limits,
+    course: &Course,
     watch: &mut dyn Watch,
 ) -> Result<Report, RuleError> {
     let index = Index::new(set.rules.iter().map(|r| r.law.as_ref()));
-    let mut applied = vec![0usize; set.rules.len()];
-    let mut effects = vec![Effect::default(); set.rules.len()];
-    let mut cut = vec![0usize; set.rules.len()];
-    let mut known = Known::default();
-    let mut joined = Joined::default();
-    let (mut rounds, mut stop) = (0, Stop::Saturated);
-    let (mut rewrites, mut last) = (0, None);
-    let mut growth = vec![Size::of(eg, 0)];
-    loop {
-        if rounds == limits.iters {
-            stop = Stop::Rounds;
+    let mut state = State::new(eg, set.rules.len());
+    let (mut stop, mut phases) = (Stop::Saturated, vec![]);
+    for phase in &course.stretches {
+        if !phases.is_empty() {
+            if state.rounds == course.rounds {
+                stop = Stop::Rounds;
+                break;
+            }
+            // Rules that have not run see all of it.
+            let all: Vec<Id> = eg.classes().map(|c| c.id).collect();
+            eg.analysis.changed.extend(all);
+        }
+        let before = state.rounds;
+        stop = run(eg, set, &index, (course, phase), &mut state, watch)?;
+        phases.push(Phased {
+            stop,
+            rounds: state.rounds - before,
+            nodes: eg.total_size(),
+            classes: eg.number_of_classes(),
+            most: phase.nodes,
+        });
+        if stop == Stop::Rewrites {
             break;
         }
-        rounds += 1;
+    }
+    Ok(report(eg, set, (stop, phases), state))
+}
+
+/// What saturation knows from one phase to the next, by rule where it is a list.
+struct State {
+    applied: Vec<usize>,
+    effects: Vec<Effect>,
+    cut: Vec<usize>,
+    known: Known,
+    joined: Joined,
+    rounds: usize,
+    rewrites: usize,
+    last: Option<(usize, Origins)>,
+    /// Sizes at the beginning and behind each round.
+    growth: Vec<Size>,
+}
+
+impl State {
+    fn new(eg: &EGraph, rules: usize) -> State {
+        State {
+            applied: vec![0; rules],
+            effects: vec![Effect::default(); rules],
+            cut: vec![0; rules],
+            known: Known::default(),
+            joined: Joined::default(),
+            rounds: 0,
+            rewrites: 0,
+            last: None,
+            growth: vec![Size::of(eg, 0)],
+        }
+    }
+}
+
+/// Runs a phase of a course. Says why it ended.
+fn run(
+    eg: &mut EGraph,
+    set: &RuleSet,
+    index: &Index,
+    (course, phase): (&Course, &Stretch),
+    state: &mut State,
+    watch: &mut dyn Watch,
+) -> Result<Stop, RuleError> {
+    let end = course.rounds.min(state.rounds.saturating_add(phase.rounds));
+    let State {
+        applied,
+        effects,
+        cut,
+        known,
+        joined,
+        rounds,
+        rewrites,
+        last,
+        growth,
+    } = state;
+    loop {
+        if *rounds == end {
+            return Ok(Stop::Rounds);
+        }
+        *rounds += 1;
         for (r, rule) in set.rules.iter().enumerate().filter(|(_, r)| r.is_decompose()) {
             watch.worked(Work::Common);
-            applied[r] += decompose_all(eg, rounds == 1, watch).map_err(|e| RuleError::new(rule, e))?;
+            applied[r] += decompose_all(eg, *rounds == 1, watch).map_err(|e| RuleError::new(rule, e))?;
             watch.worked(Work::Apply(r));
         }
-        if rounds == 1 {
+        if *rounds == 1 {
             watch.decomposed(eg);
         }
         let changed = std::mem::take(&mut eg.analysis.changed);
         if changed.is_empty() {
-            growth.push(Size::of(eg, rewrites));
+            growth.push(Size::of(eg, *rewrites));
             watch.round(eg);
-            break;
+            return Ok(Stop::Saturated);
         }
         let frontier = Frontier::above(eg, &changed, index.deepest);
-        let found = search(eg, set, &index, &frontier, &known, &mut cut, watch);
+        let found = search(eg, (set, phase), index, &frontier, known, cut, watch);
         joined.refresh(eg);
+        let mut stop = None;
         for (r, mut m) in found {
-            if rewrites == limits.rewrites {
-                stop = Stop::Rewrites;
+            if *rewrites == course.rewrites {
+                stop = Some(Stop::Rewrites);
                 break;
             }
             let rule = &set.rules[r];
@@ -414,58 +493,63 @@ pub(super) fn saturate_watched(
             watch.applied(eg, merged > 0);
             watch.worked(Work::Apply(r));
             if merged > 0 {
-                rewrites += 1;
-                last = Some((r, eg.analysis.current.clone()));
+                *rewrites += 1;
+                *last = Some((r, eg.analysis.current.clone()));
             }
             if let Some(e) = eg.analysis.failure.take() {
                 return Err(RuleError::new(rule, e));
             }
-            if eg.total_size() > limits.nodes {
-                stop = Stop::Nodes;
+            if eg.total_size() > phase.nodes {
+                stop = Some(Stop::Nodes);
                 break;
             }
         }
         eg.analysis.current.clear();
         rebuild(eg);
-        growth.push(Size::of(eg, rewrites));
+        growth.push(Size::of(eg, *rewrites));
         watch.round(eg);
-        if matches!(stop, Stop::Nodes | Stop::Rewrites) {
-            break;
+        if let Some(stop) = stop {
+            return Ok(stop);
         }
     }
+}
+
+/// What saturation did.
+fn report(eg: &mut EGraph, set: &RuleSet, (stop, phases): (Stop, Vec<Phased>), state: State) -> Report {
     eg.analysis.changed.clear();
     let counted = |counts: Vec<usize>| {
         let counts = set.rules.iter().zip(counts).filter(|(_, n)| *n > 0);
         counts.map(|(r, n)| (r.name.clone(), n)).collect()
     };
-    Ok(Report {
+    Report {
         stop,
-        rounds,
+        rounds: state.rounds,
         nodes: eg.total_size(),
         classes: eg.number_of_classes(),
-        rewrites,
-        last: last.map(|(r, nodes)| Rewrite {
+        rewrites: state.rewrites,
+        last: state.last.map(|(r, nodes)| Rewrite {
             rule: set.rules[r].name.clone(),
             origin: set.rules[r].origin.clone(),
             nodes: nodes.to_vec(),
         }),
-        applied: counted(applied),
-        cut: counted(cut),
-        effects: (set.rules.iter().zip(effects))
+        applied: counted(state.applied),
+        phases,
+        cut: counted(state.cut),
+        effects: (set.rules.iter().zip(state.effects))
             .filter(|(_, e)| e.matches > 0)
             .map(|(r, e)| Effect {
                 rule: r.name.clone(),
                 ..e
             })
             .collect(),
-        growth,
-    })
+        growth: state.growth,
+    }
 }
 
 /// The new matches of a round, in the order of rules, classes and bindings; counts the searches of each rule that were cut.
 fn search(
     eg: &EGraph,
-    set: &RuleSet,
+    (set, phase): (&RuleSet, &Stretch),
     index: &Index,
     frontier: &Frontier,
     known: &Known,
@@ -484,11 +568,11 @@ fn search(
         }
         for Root { rule, side, .. } in index.roots_at(eg, class, distance) {
             let (r, side) = (rule as usize, side as usize);
-            if !possible[r] {
+            if !possible[r] || !phase.has(r) {
                 continue;
             }
             let Some(law) = &set.rules[r].law else { continue };
-            let matches = matches_at(eg, law, side, class);
+            let matches = matches_at(eg, law, side, class, phase.matches);
             cut[r] += matches.cut as usize;
             for m in matches.all {
                 let new = (r, m);

@@ -113,7 +113,8 @@ struct Tracer<'a> {
 /// Why a rule did not do something to the model nodes at some positions of a graph.
 pub fn why_not(d: &Derivation, g: &Graph, set: &RuleSet, rule: usize, nodes: &[usize]) -> Answer {
     let eg = &d.choices.eg;
-    let rule = &set.rules[rule];
+    let at = rule;
+    let rule = &set.rules[at];
     let Some(law) = &rule.law else {
         return decomposed(d, g, nodes);
     };
@@ -149,7 +150,7 @@ pub fn why_not(d: &Derivation, g: &Graph, set: &RuleSet, rule: usize, nodes: &[u
     let mut search = Search::new(&d.choices.classes, &settling, &d.plan, &d.choices.roots);
     let answers = matches.iter().map(|m| match first_refused(eg, law, m) {
         Some(i) => Answer::Condition(tracer.conditions[i].clone()),
-        None => answer(d, rule, m, &mut search),
+        None => answer(d, (at, rule), m, &mut search),
     });
     // What was used tells most, then what lost by least.
     let rank = |a: &Answer| match a {
@@ -199,7 +200,7 @@ fn decomposed(d: &Derivation, g: &Graph, nodes: &[usize]) -> Answer {
 }
 
 /// What became of a match all conditions of which hold.
-fn answer(d: &Derivation, rule: &Rule, m: &Match, search: &mut Search) -> Answer {
+fn answer(d: &Derivation, (at, rule): (usize, &Rule), m: &Match, search: &mut Search) -> Answer {
     let eg = &d.choices.eg;
     let law = rule.law.as_ref().expect("a rule that matches is text");
     let right = match replacement(eg, law, m) {
@@ -212,10 +213,11 @@ fn answer(d: &Derivation, rule: &Rule, m: &Match, search: &mut Search) -> Answer
     }
     let Some(made) = right.find_in(eg) else {
         let why = match d.report.stop {
+            Stop::Saturated if !d.course.ends_with(at) => "the last phase of the schedule does not run the rule",
             Stop::Saturated if law.sides.len() > 1 => "each of its roots was joined once already, with another",
             Stop::Saturated => "there were too many matches at once to try all of them",
-            Stop::Rounds => "saturation stopped at the limit of rounds before (iters=)",
-            Stop::Nodes => "saturation stopped at the limit of e-nodes before (nodes=)",
+            Stop::Rounds => "saturation stopped at the limit of rounds before (iters=, or `rounds` of a schedule)",
+            Stop::Nodes => "saturation stopped at the limit of e-nodes before (nodes=, or `nodes` of a schedule)",
             Stop::Rewrites => "saturation stopped at the limit of rewrites before (rewrites=)",
         };
         return Answer::Kept(why.into());

@@ -6,7 +6,7 @@ use crate::eqsat::apply::{NewTerm, Ref, Refusal, Replacement, replacement};
 use crate::eqsat::build::{Built, build, rebuild};
 use crate::eqsat::generate::Instance;
 use crate::eqsat::lang::{EGraph, Term, dense_constant, scalar_value, splat_constant};
-use crate::eqsat::matching::matches_at;
+use crate::eqsat::matching::{MOST, matches_at};
 use crate::eqsat::rules::{Law, Pat, Rule, RuleSet};
 use crate::eqsat::saturate::{Limits, saturate};
 use brolga_ir::{DType, Graph, Tensor, Value};
@@ -80,7 +80,7 @@ impl Prepared {
     /// Why a right side cannot be made.
     pub fn replacements(&self, law: &Law) -> Result<Vec<Replacement>, String> {
         let mut all = vec![];
-        for m in matches_at(&self.built.eg, law, 0, self.roots[0]).all {
+        for m in matches_at(&self.built.eg, law, 0, self.roots[0], MOST).all {
             if m.roots[..] != self.roots[..] {
                 continue;
             }

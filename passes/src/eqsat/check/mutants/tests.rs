@@ -73,7 +73,7 @@ fn fate(rule: &Rule, mutant: &Mutant) -> Fate {
             _ if failure.is_some() && prove(changed).is_some() => return Fate::Proved,
             _ if failure.is_some() => return Fate::Caught,
             0 => Fate::Vacuous,
-            _ if same => Fate::Same,
+            _ if same => return Fate::Same,
             _ => Fate::Survives,
         };
     }
