@@ -241,7 +241,7 @@ fn sizes_of_all_rounds_are_kept_and_a_clock_changes_nothing() {
         let (_, alone) = Choices::saturated(&g, &set, limits, &target).unwrap_or_else(|e| panic!("{e}"));
         let mut seen = Counted::default();
         let mut clock = Clock::new(set.rules.len(), &mut seen);
-        let watched = Choices::watched(built(), &set, limits, &target, &mut clock);
+        let watched = Choices::watched(built(), &set, &limits.into(), &target, &mut clock);
         let (_, report) = watched.unwrap_or_else(|e| panic!("{e}"));
         let times = clock.times();
         assert_eq!(report, alone);
