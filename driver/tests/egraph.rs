@@ -215,7 +215,7 @@ fn a_schedule_is_printed_and_gives_the_same_program_again() {
     };
     std::fs::write(
         at("own.txt"),
-        "; Movements first.\n(phase (rules movement mul-one) (rounds 3) (nodes 5000))\n(repeat 2 (phase (rules all -merge) (rounds 2)))\n",
+        "; Movements first.\n(phase (rules fusion movement) (rounds 3) (nodes 5000))\n(repeat 2 (phase (rules all -merge) (rounds 2)))\n",
     )
     .unwrap();
     for options in [

@@ -1,8 +1,8 @@
 //! Schedules of saturation, as text: which rules run for how many rounds, phase after phase.
 //!
 //! ```text
-//! ; Layouts first, then everything that does not merge.
-//! (phase (rules movement mul-one) (rounds 3) (nodes 5000))
+//! ; Movements first, then everything that does not merge.
+//! (phase (rules fusion movement) (rounds 3) (nodes 5000))
 //! (repeat 2
 //!   (phase (rules all -merge) (rounds 20)))
 //! ```
