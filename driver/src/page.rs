@@ -22,7 +22,6 @@ impl Page {
     pub fn with(&self, title: &str, data: &Value) -> String {
         // What stands in a script element ends at `</script`, and `<!--` begins a comment.
         let data = data.to_string().replace('<', "\\u003c");
-        let title: String = title.chars().map(escape).collect();
         let joined = |base: &str, own: &str| format!("{}\n{}", base.trim_end(), own.trim_end());
         let mut page = self.html.to_owned();
         // The data and the title may hold any text, so they come behind those that have none of the places.
@@ -30,7 +29,7 @@ impl Page {
             ("STYLE", joined(STYLE, self.style)),
             ("SCRIPT", joined(SCRIPT, self.script)),
             ("\"DATA\"", data),
-            ("TITLE", title),
+            ("TITLE", escaped(title)),
         ] {
             page = page.replacen(place, &text, 1);
         }
@@ -38,11 +37,14 @@ impl Page {
     }
 }
 
-fn escape(c: char) -> String {
-    match c {
+/// Text of an element or attribute of HTML or XML.
+pub(crate) fn escaped(text: &str) -> String {
+    let special = |c: char| match c {
         '<' => "&lt;".into(),
         '>' => "&gt;".into(),
         '&' => "&amp;".into(),
-        c => c.into(),
-    }
+        '"' => "&quot;".into(),
+        c => String::from(c),
+    };
+    text.chars().map(special).collect()
 }

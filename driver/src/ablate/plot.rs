@@ -4,6 +4,7 @@
 //! its number says how long it is.
 
 use super::Change;
+use crate::page::escaped;
 use std::fmt::Write;
 
 /// Where the axis ends.
@@ -118,9 +119,8 @@ fn line(out: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), colour: &s
 }
 
 fn text(out: &mut String, (x, y): (f64, f64), how: &str, words: &str) {
-    let escaped = words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     // A string takes all.
-    let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" {how}>{escaped}</text>");
+    let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" {how}>{}</text>", escaped(words));
 }
 
 #[cfg(test)]

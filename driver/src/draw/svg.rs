@@ -2,6 +2,7 @@
 
 use super::layout::{Layout, Placed, Size, layout};
 use super::{Drawing, Kind};
+use crate::page::escaped;
 
 /// The height of a line of text; the width of a character of the first line and of the others.
 const LINE: f64 = 15.0;
@@ -107,16 +108,4 @@ fn node(d: &Drawing, n: usize, at: &Placed, out: &mut String) {
         *out += &format!("<text{class} x=\"{:.1}\" y=\"{y:.1}\">{}</text>", at.x, escaped(line));
     }
     *out += "</g>\n";
-}
-
-/// Text of an XML element or attribute.
-fn escaped(text: &str) -> String {
-    let special = |c: char| match c {
-        '&' => "&amp;".to_owned(),
-        '<' => "&lt;".to_owned(),
-        '>' => "&gt;".to_owned(),
-        '"' => "&quot;".to_owned(),
-        c => c.to_string(),
-    };
-    text.chars().map(special).collect()
 }
