@@ -7,7 +7,7 @@
 //!
 //! Invariant: boxes of a layer do not overlap, and layers do not either.
 
-use super::Drawing;
+use super::{Drawing, Kind};
 use std::collections::HashMap;
 
 /// A width and a height.
@@ -103,7 +103,7 @@ pub fn layout(d: &Drawing, size: &dyn Fn(usize) -> Size, text: &dyn Fn(&str) -> 
     all.finish(d.nodes.len())
 }
 
-/// The layer of each box: even ones, below all that it reads. What reads nothing is just above what reads it.
+/// The layer of each box: even ones, below all that it reads. Inputs, and what does not depend on one, are just above what reads them.
 fn layers(d: &Drawing) -> Vec<usize> {
     let mut layers = vec![0usize; d.nodes.len()];
     let (mut into, mut out) = (vec![vec![]; d.nodes.len()], vec![vec![]; d.nodes.len()]);
@@ -115,7 +115,11 @@ fn layers(d: &Drawing) -> Vec<usize> {
     for n in 0..layers.len() {
         layers[n] = into[n].iter().map(|&f: &usize| layers[f] + 2).max().unwrap_or(0);
     }
-    for n in (0..layers.len()).rev().filter(|&n| into[n].is_empty()) {
+    let mut varies: Vec<bool> = d.nodes.iter().map(|n| n.kind == Kind::Input).collect();
+    for n in 0..layers.len() {
+        varies[n] |= into[n].iter().any(|&f| varies[f]);
+    }
+    for n in (0..layers.len()).rev().filter(|&n| into[n].is_empty() || !varies[n]) {
         if let Some(first) = out[n].iter().map(|&t: &usize| layers[t]).min() {
             layers[n] = first - 2;
         }
