@@ -157,12 +157,11 @@ fn programs_are_drawn_over_their_memory() {
             of(Kind::Kernel) > 1 && of(Kind::Input) == 1 && of(Kind::Output) == 1,
             "{d:?}"
         );
-        // Every kernel reads something and is read.
+        // Every kernel is read, and reads something, but for what fills a margin.
         for (n, node) in d.nodes.iter().enumerate().filter(|n| n.1.kind == Kind::Kernel) {
-            assert!(
-                d.edges.iter().any(|e| e.to == n) && d.edges.iter().any(|e| e.from == n),
-                "{node:?}"
-            );
+            let fills = node.lines[0].starts_with("@pad_");
+            assert!(fills || d.edges.iter().any(|e| e.to == n), "{node:?}");
+            assert!(d.edges.iter().any(|e| e.from == n), "{node:?}");
         }
         let kernel = d.nodes.iter().find(|n| n.kind == Kind::Kernel).unwrap();
         let tree = Drawing::new(&module, Some(&kernel.lines[0])).unwrap();

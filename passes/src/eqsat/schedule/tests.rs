@@ -61,7 +61,9 @@ fn phases_run_their_rules_only() {
         names[2].len() > names[1].len() && names[2].contains(&"transpose-identity"),
         "{names:?}"
     );
-    assert!(ran.iter().all(|r| r.1.stop == Stop::Saturated));
+    // Without the identity, transposes that change nothing are put on each other without end.
+    let stops: Vec<Stop> = ran.iter().map(|r| r.1.stop).collect();
+    assert_eq!(stops, [Stop::Saturated, Stop::Rounds, Stop::Saturated]);
 }
 
 #[test]
