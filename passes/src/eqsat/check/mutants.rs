@@ -15,7 +15,7 @@
 
 use crate::eqsat::functions::{self, FUNCTIONS, Mark};
 use crate::eqsat::lang::OpId;
-use crate::eqsat::rules::{Allowance, Law, Rule, VarKind};
+use crate::eqsat::rules::{Law, Rule, VarKind};
 use crate::eqsat::sexp::{Sexp, parse};
 use crate::eqsat::sorts::Sort;
 use brolga_ir::DType;
@@ -78,8 +78,7 @@ pub(super) fn mutants(rule: &Rule) -> Vec<Mutant> {
             });
         }
         if part == Part::Condition {
-            // What is taken to be a constant may be taken to be finite.
-            let profit = is_about_profit(item) && !rule.allows.contains(&Allowance::FiniteWeights);
+            let profit = is_about_profit(item);
             let turned = match item {
                 Sexp::Apply(v, _) if v[0].atom() == Some("not") => v[1].to_string(),
                 _ => format!("(not {item})"),
