@@ -16,7 +16,7 @@ use brolga_ir::program::{Program, Storage};
 use brolga_ir::text::ParseError;
 use brolga_ir::{ConstData, Graph, Source};
 use brolga_passes::bufferize::Bufferize;
-use brolga_passes::descend::ScheduleKernels;
+use brolga_passes::descend::{Choose, ScheduleKernels};
 use brolga_passes::eqsat::schedule::printed;
 use brolga_passes::eqsat::{Alternative, Decide, Decided, EqSat, Kept, NamedRewrite};
 use brolga_passes::lower::Structured;
@@ -152,6 +152,19 @@ impl<'o> Walk<'o> {
             .take_while(|p| p.name() != ScheduleKernels::NAME);
         walk.run(before.collect())?;
         walk.tune()?;
+        Ok(walk)
+    }
+
+    /// Goes down to a level as it is shown: structured kernels have their schedules.
+    ///
+    /// # Errors
+    /// As [`Walk::down`].
+    pub fn shown(self, level: Level) -> Result<Walk<'o>> {
+        if level != Level::Structured {
+            return self.down(level);
+        }
+        let mut walk = self.kernels()?;
+        walk.run(vec![Box::<Choose>::default()])?;
         Ok(walk)
     }
 

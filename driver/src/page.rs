@@ -1,15 +1,18 @@
 //! Pages: HTML files that need nothing else, with their style, their script and their data in them.
 //!
-//! What all of them share is in `page/base.css` and `page/base.js`; the script finds the data as `data`.
+//! What all of them share is in `page/base.html`, `page/base.css` and `page/base.js`; the script finds the data as `data`.
 
 use serde_json::Value;
 
+const HTML: &str = include_str!("page/base.html");
 const STYLE: &str = include_str!("page/base.css");
 const SCRIPT: &str = include_str!("page/base.js");
 
 /// A kind of page.
 pub(crate) struct Page {
-    /// The document, with the places `STYLE`, `SCRIPT`, `"DATA"` and `TITLE`.
+    /// The command that writes it.
+    pub name: &'static str,
+    /// The document from its main part on, with the places `"DATA"` and `SCRIPT`.
     pub html: &'static str,
     /// Its own style.
     pub style: &'static str,
@@ -23,9 +26,11 @@ impl Page {
         // What stands in a script element ends at `</script`, and `<!--` begins a comment.
         let data = data.to_string().replace('<', "\\u003c");
         let joined = |base: &str, own: &str| format!("{}\n{}", base.trim_end(), own.trim_end());
-        let mut page = self.html.to_owned();
+        let mut page = HTML.to_owned();
         // The data and the title may hold any text, so they come behind those that have none of the places.
         for (place, text) in [
+            ("BODY", self.html.trim_end().to_owned()),
+            ("NAME", self.name.to_owned()),
             ("STYLE", joined(STYLE, self.style)),
             ("SCRIPT", joined(SCRIPT, self.script)),
             ("\"DATA\"", data),

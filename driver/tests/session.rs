@@ -376,14 +376,7 @@ fn the_cache_maps_what_was_compiled_before() {
     assert_eq!(files(), 2);
     // Rules are known by their text and their classes, wherever the text stands.
     let texts = tempfile::tempdir().expect("there is room for temporary files");
-    let is_new = |name: &str, text: &str, fp: Option<Fp>| {
-        let path = texts.path().join(name);
-        std::fs::write(&path, text).expect("a file is written");
-        let rules = brolga::options::rules(None, &[path.display().to_string()], fp, true).expect("they are rules");
-        let options = Options {
-            rules: Some(rules),
-            ..Options::default()
-        };
+    let is_new = |options: Options| {
         let session = Session::options().compile(options).cache(folder.path()).load(digits());
         !session
             .expect("the model is in the repository")
@@ -391,30 +384,33 @@ fn the_cache_maps_what_was_compiled_before() {
             .codegen
             .is_zero()
     };
+    let with_rules = |name: &str, text: &str, fp: Option<Fp>| {
+        let path = texts.path().join(name);
+        std::fs::write(&path, text).expect("a file is written");
+        let rules = brolga::options::rules(None, &[path.display().to_string()], fp, true).expect("they are rules");
+        is_new(Options {
+            rules: Some(rules),
+            ..Options::default()
+        })
+    };
     let rule = "rule abs-abs [exact] (abs (abs ?x)) => (abs ?x)";
-    assert!(is_new("a.rules", rule, None));
-    assert!(!is_new("b.rules", &format!("; A comment.\n{rule}"), None));
-    assert!(is_new("b.rules", rule, Some(Fp::Strict)));
-    assert!(is_new(
+    assert!(with_rules("a.rules", rule, None));
+    assert!(!with_rules("b.rules", &format!("; A comment.\n{rule}"), None));
+    assert!(with_rules("b.rules", rule, Some(Fp::Strict)));
+    assert!(with_rules(
         "a.rules",
         "rule abs-neg [exact] (abs (neg ?x)) => (abs ?x)",
         None
     ));
     assert_eq!(files(), 5);
     // So are files that a pipeline names.
-    let is_new = |text: &str, pipeline: &str| {
+    let with_pipeline = |text: &str, pipeline: &str| {
         let path = texts.path().join("named.txt");
         std::fs::write(&path, text).expect("a file is written");
-        let options = Options {
+        is_new(Options {
             pipeline: Some(pipeline.replace("FILE", &path.display().to_string())),
             ..Options::default()
-        };
-        let session = Session::options().compile(options).cache(folder.path()).load(digits());
-        !session
-            .expect("the model is in the repository")
-            .timings()
-            .codegen
-            .is_zero()
+        })
     };
     for (pipeline, text, other) in [
         (
@@ -424,10 +420,10 @@ fn the_cache_maps_what_was_compiled_before() {
         ),
         ("eqsat{decide=FILE}", "keep \"a\"", "keep \"b\""),
     ] {
-        assert!(is_new(text, pipeline));
-        assert!(!is_new(text, pipeline));
-        assert!(is_new(other, pipeline));
-        assert!(!is_new(other, pipeline));
+        assert!(with_pipeline(text, pipeline));
+        assert!(!with_pipeline(text, pipeline));
+        assert!(with_pipeline(other, pipeline));
+        assert!(!with_pipeline(other, pipeline));
     }
     assert_eq!(files(), 9);
 }

@@ -4,7 +4,6 @@ use super::watch::WatchArgs;
 use super::{CompileArgs, Outcome, print_to};
 use brolga::draw::{Drawing, dot, svg};
 use brolga::levels::{Level, Walk};
-use brolga::passes::descend::Choose;
 use brolga::{Error, source};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -90,14 +89,7 @@ impl Draw {
             let message = "a program that is below this level already; levels go down only";
             return Err(Error::file(&self.model, message).into());
         }
-        let mut walk = Walk::new(module, &options)?;
-        walk = match self.level {
-            Stage::Structured => walk.kernels()?,
-            _ => walk.down(level)?,
-        };
-        if self.level == Stage::Structured {
-            walk.run(vec![Box::<Choose>::default()])?;
-        }
+        let walk = Walk::new(module, &options)?.shown(level)?;
         if let Some(watch) = watch {
             watch.finish(None, None);
         }

@@ -4,7 +4,6 @@ use super::watch::{WATCHED, WatchArgs};
 use super::{CompileArgs, Outcome, print_to};
 use brolga::ir::{Graph, Target};
 use brolga::levels::{self, Level, Module, Walk};
-use brolga::passes::descend::Choose;
 use brolga::passes::eqsat::saturate::Stop;
 use brolga::passes::lower::Structured;
 use brolga::{Error, Options, Timings, backend, egraph, source};
@@ -160,14 +159,7 @@ impl Emit {
             let message = "a program that is below this stage already; levels go down only";
             return Err(Error::file(&self.model, message).into());
         }
-        let mut walk = Walk::new(module, &options)?;
-        walk = match self.stage {
-            Stage::Structured => walk.kernels()?,
-            _ => walk.down(level)?,
-        };
-        if self.stage == Stage::Structured {
-            walk.run(vec![Box::<Choose>::default()])?;
-        }
+        let walk = Walk::new(module, &options)?.shown(level)?;
         if let Some(watch) = watch {
             watch.finish(None, None);
         }

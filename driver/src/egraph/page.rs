@@ -4,6 +4,7 @@ use super::View;
 use crate::page::Page;
 
 const PAGE: Page = Page {
+    name: "egraph",
     html: include_str!("page.html"),
     style: include_str!("page.css"),
     script: concat!(include_str!("picture.js"), "\n", include_str!("page.js")),

@@ -5,6 +5,7 @@ use crate::page::Page;
 use serde_json::{Value, json};
 
 const PAGE: Page = Page {
+    name: "profile",
     html: include_str!("page.html"),
     style: include_str!("page.css"),
     script: include_str!("page.js"),

@@ -166,6 +166,15 @@ pub fn zeros_npy(shape: &str, elements: usize) -> Vec<u8> {
     npy
 }
 
+/// Fails for a page that lacks something, or asks somebody for it.
+pub fn is_whole_page(page: &str, title: &str) {
+    assert!(page.starts_with("<!doctype html>") && page.contains(&format!("<title>{title}</title>")));
+    for place in ["BODY", "SCRIPT", "STYLE", "\"DATA\""] {
+        assert!(!page.lines().any(|l| l.trim() == place), "{place} is still there");
+    }
+    assert!(!page.contains("src=") && !page.contains("@import"));
+}
+
 /// The model that the README's first command runs.
 pub fn digits() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits/digits.onnx")
