@@ -141,15 +141,15 @@ impl Chooser {
         let inner = summed.last().map(|&d| Var((first + d) as u32));
         let along = inner.and_then(|v| self.step(k, (0, at), v)?.1);
         let strides = match along {
-            _ if summed.len() > MOST_STRIDES && varies(left) => slow(),
+            // Steps are taken side by side.
             _ if group > 1 => match self.run(k, (s, first), at) {
-                // Steps are taken side by side.
                 Some(1) if !summed.is_empty() => slow(),
                 Some(run) => seconds * (((run / group + run % group) * group) as f64 / run as f64 - 1.0),
                 None => 0.0,
             },
             Some(d) if d.is(1) => 0.0,
             _ if !varies(left) || inner.is_none() => 0.0,
+            _ if summed.len() > MOST_STRIDES => slow(),
             _ => self.cost.strided * self.model.traffic(&left.1),
         };
         packing + strides
